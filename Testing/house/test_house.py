@@ -1,0 +1,54 @@
+"""The rules of the house: layering, quiet imports, sizes, no machine's paths."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from Testing.conftest import PROJECT
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    return done.stdout.strip()
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys, contextlib, io\n"
+        "from SaliencyExplain.cli.main import application\n"
+        "from SaliencyExplain.cli.messages import run\n"
+        "import typer\n"
+        "command = typer.main.get_command(application)\n"
+        "out = io.StringIO()\n"
+        "with contextlib.redirect_stdout(out):\n"
+        "    statuses = [run(command, [*words, '--help']) for words in\n"
+        "                ([], ['explain'], ['study'], ['classifier', 'wrap'])]\n"
+        "assert statuses == [0, 0, 0, 0], statuses\n"
+        "assert '--classifier' in out.getvalue()\n"
+        "heavy = {'torch', 'monai', 'numpy', 'SimpleITK', 'matplotlib'} & set(sys.modules)\n"
+        "print(sorted(heavy))\n"
+    )
+    assert run_python(code) == "[]"
+
+
+def test_importing_the_package_is_free():
+    loaded = run_python("import sys, SaliencyExplain; print('torch' in sys.modules)")
+    assert loaded == "False"
+
+
+def test_tracked_files_are_small_and_name_no_machine():
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    files = [PROJECT / name for name in listed.stdout.split("\0") if name]
+    assert files
+    for file in files:
+        if not file.is_file():
+            continue
+        assert file.stat().st_size < 3_000_000, file
+        if file.suffix in {".py", ".md", ".toml", ".j2"} and file.name != "test_house.py":
+            text = file.read_text(encoding="utf-8")
+            assert "/home/" not in text and "/work/" not in text, file

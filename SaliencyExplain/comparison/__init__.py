@@ -1,0 +1,1 @@
+"""Agreement of attributions with segmentations: figures, chance, yardsticks and intervals."""

@@ -1,0 +1,283 @@
+"""How well one map agrees with one segment: the figures of a row of ``comparison.csv``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.comparison.distances import (
+    surface_distances,
+    within_distance,
+    world_vectors,
+)
+from SaliencyExplain.comparison.ranking import Ranking
+from SaliencyExplain.errors import InputError
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The agreement of a map with a segment; NaN where a figure is undefined.
+
+    Only what speaks for the class, the positive part of the map, counts as evidence; AUROC,
+    average precision and rank accuracy rank the signed values.
+
+    Attributes:
+        energy_inside: Share of the positive attribution inside the segment, [0, 1] (the
+            energy-based pointing game; Wang et al. 2020, Score-CAM, section 4.3).
+        energy_chance: What a map that knows nothing has there: the segment's share of the
+            volume, [0, 1].
+        pointing: 1 where the maximum lies in the segment, else 0 (Zhang et al. 2018, Top-down
+            neural attention by excitation backprop); where several voxels share the maximum,
+            the share of them that does.
+        pointing_tolerance: The same, within the tolerance of the segment, between voxel
+            centres in mm.
+        auroc: Chance that a voxel inside outranks one outside, [0, 1]; chance gives 0.5.
+        average_precision: Area under the precision-recall curve, [0, 1]; chance gives
+            ``energy_chance``.
+        rank_accuracy: Share of the segment's voxels among as many strongest voxels of the map
+            (relevance rank accuracy; Arras et al. 2022, CLEVR-XAI, equation 4), [0, 1]; chance
+            gives ``energy_chance``.
+        dice_equal_volume: Dice of the segment with as many strongest positive voxels, [0, 1].
+        iou_equal_volume: Intersection over union of the same two.
+        dice_best: The highest Dice of the segment with ``map >= t`` over all ``t > 0``: the
+            threshold is chosen by looking at the segment, so it is an upper bound.
+        hausdorff95_mm: 95th percentile Hausdorff distance at equal volume, the larger of both
+            directions, mm.
+        mean_surface_distance_mm: Mean distance of the two surfaces at equal volume, mean over
+            both directions together, mm.
+        centre_distance_mm: Distance between the centre of mass of the positive attribution and
+            that of the segment, mm.
+        energy_chance_body: The segment's share of the body, [0, 1]; NaN where no body was given.
+    """
+
+    energy_inside: float
+    energy_chance: float
+    pointing: float
+    pointing_tolerance: float
+    auroc: float
+    average_precision: float
+    rank_accuracy: float
+    dice_equal_volume: float
+    iou_equal_volume: float
+    dice_best: float
+    hausdorff95_mm: float
+    mean_surface_distance_mm: float
+    centre_distance_mm: float
+    energy_chance_body: float
+
+
+def agreement(
+    values: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    *,
+    body: NDArray[np.bool_] | None = None,
+    tolerance_mm: float = 5.0,
+) -> Agreement:
+    """Measures how well a map agrees with a segment.
+
+    Voxels of equal value are no voxel's advantage: AUROC counts them half, average precision
+    takes them in one step, rank accuracy and the overlaps at equal volume are expectations over
+    a random choice among the voxels that share the border's value (the IoU that of the expected
+    intersection). The distances at equal volume need a set of voxels: ``map >= t`` with the
+    volume nearest to the segment's, voxels of equal value together.
+
+    The edges:
+
+    - Segment without a voxel: the chance levels are 0, everything else is NaN.
+    - Segment everywhere: the AUROC is NaN, the rest follows its definition (1 where chance is 1).
+    - Constant map: every figure is that of chance (AUROC 0.5, pointing, rank accuracy and
+      average precision the segment's share); the distances at equal volume are NaN.
+    - Map without a positive voxel: it points nowhere, so pointing and overlaps are 0, energy and
+      distances NaN; AUROC, average precision and rank accuracy still rank its values.
+    - Map with fewer positive voxels than the segment: at equal volume only those are taken.
+
+    Args:
+        values: The map, (*S) with 2 or 3 axes, finite, positive = speaks for the class.
+        mask: The segment, same shape.
+        affine: 4x4 of the grid, RAS mm (oblique, anisotropic and sheared grids are fine).
+        body: The voxels of the body, same shape, for the second chance level.
+        tolerance_mm: How far from the segment the maximum may lie and still count, mm.
+
+    Raises:
+        InputError: The map has non-finite values, the shapes differ, or the tolerance is negative.
+    """
+    (found,) = agreements(values, [mask], affine, body=body, tolerance_mm=tolerance_mm)
+    return found
+
+
+def agreements(
+    values: NDArray[np.floating],
+    masks: Sequence[NDArray[np.bool_]],
+    affine: NDArray[np.float64],
+    *,
+    body: NDArray[np.bool_] | None = None,
+    tolerance_mm: float = 5.0,
+) -> list[Agreement]:
+    """Measures one map against several segments: `agreement` of each, sorting the map once.
+
+    Raises:
+        InputError: As `agreement`.
+    """
+    values = _checked(values, masks, body, tolerance_mm)
+    evidence = _Evidence(values, affine)
+    return [
+        _measured(evidence, mask.astype(bool, copy=False), body, tolerance_mm) for mask in masks
+    ]
+
+
+class _Evidence:
+    """A map with what all segments ask of it."""
+
+    def __init__(self, values: NDArray[np.floating], affine: NDArray[np.float64]) -> None:
+        self.values = values
+        self.affine = affine
+        self.ordered = np.sort(values, axis=None)
+        self.positive = np.maximum(values, 0)
+        self.energy = float(self.positive.sum(dtype=np.float64))
+        self.maxima = values == self.ordered[-1]
+
+    @property
+    def constant(self) -> bool:
+        """Whether all values are one."""
+        return bool(self.ordered[0] == self.ordered[-1])
+
+    @cached_property
+    def centre(self) -> NDArray[np.float64]:
+        """Centre of mass of what speaks for the class, in voxel indices."""
+        return _centre_of_mass(self.positive)
+
+
+def _measured(
+    evidence: _Evidence,
+    mask: NDArray[np.bool_],
+    body: NDArray[np.bool_] | None,
+    tolerance_mm: float,
+) -> Agreement:
+    voxels = int(np.count_nonzero(mask))
+    chance = voxels / mask.size
+    chance_body = math.nan
+    if body is not None and body.any():
+        chance_body = float(np.count_nonzero(mask & body) / np.count_nonzero(body))
+    if voxels == 0:
+        return _undefined(energy_chance=chance, energy_chance_body=chance_body)
+
+    ranking = Ranking.of(evidence.values, evidence.ordered, mask)
+    taken = min(voxels, ranking.positive_voxels())
+    common = ranking.inside_of_strongest(taken)
+    pointing, pointing_tolerance = _pointing(evidence, mask, tolerance_mm)
+    hausdorff95, mean_distance = _distances_at_equal_volume(evidence, mask, ranking)
+    return Agreement(
+        energy_inside=_energy_inside(evidence, mask),
+        energy_chance=chance,
+        pointing=pointing,
+        pointing_tolerance=pointing_tolerance,
+        auroc=ranking.auroc(),
+        average_precision=ranking.average_precision(),
+        rank_accuracy=ranking.inside_of_strongest(voxels) / voxels,
+        dice_equal_volume=2 * common / (taken + voxels),
+        iou_equal_volume=common / (taken + voxels - common),
+        dice_best=ranking.best_dice(),
+        hausdorff95_mm=hausdorff95,
+        mean_surface_distance_mm=mean_distance,
+        centre_distance_mm=_centre_distance(evidence, mask),
+        energy_chance_body=chance_body,
+    )
+
+
+def _checked(
+    values: NDArray[np.floating],
+    masks: Sequence[NDArray[np.bool_]],
+    body: NDArray[np.bool_] | None,
+    tolerance_mm: float,
+) -> NDArray[np.floating]:
+    """The map as floats, once all is sure to fit."""
+    values = np.asarray(values)
+    others = [("segment", mask) for mask in masks] + ([] if body is None else [("body", body)])
+    for name, other in others:
+        if other.shape != values.shape:
+            raise InputError(
+                f"The attribution has {_size(values.shape)} voxels and the {name} "
+                f"{_size(other.shape)}: resample one onto the other's grid first."
+            )
+    if values.ndim not in (2, 3):
+        raise InputError(f"An attribution of 2 or 3 axes is wanted, this one has {values.ndim}.")
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        count = int(np.count_nonzero(~np.isfinite(values)))
+        raise InputError(
+            f"The attribution has {count} voxels that are not finite (NaN or infinite): "
+            "agreement cannot be measured."
+        )
+    if not tolerance_mm >= 0:
+        raise InputError(f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.")
+    return values
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(str(side) for side in shape)
+
+
+def _undefined(*, energy_chance: float, energy_chance_body: float) -> Agreement:
+    figures = dict.fromkeys(Agreement.__dataclass_fields__, math.nan)
+    figures.update(energy_chance=energy_chance, energy_chance_body=energy_chance_body)
+    return Agreement(**figures)
+
+
+def _energy_inside(evidence: _Evidence, mask: NDArray[np.bool_]) -> float:
+    if evidence.energy == 0:
+        return math.nan
+    inside = float(evidence.positive[mask].sum(dtype=np.float64))
+    # Two sums in different order may differ in the last digit.
+    return min(1.0, inside / evidence.energy)
+
+
+def _pointing(
+    evidence: _Evidence, mask: NDArray[np.bool_], tolerance_mm: float
+) -> tuple[float, float]:
+    """The pointing game without and with tolerance."""
+    if evidence.energy == 0:
+        return 0.0, 0.0
+    maxima = evidence.maxima
+    count = int(np.count_nonzero(maxima))
+    hit = int(np.count_nonzero(maxima & mask))
+    near = hit
+    if hit < count:
+        near = within_distance(maxima, mask, evidence.affine, tolerance_mm)
+    return hit / count, near / count
+
+
+def _distances_at_equal_volume(
+    evidence: _Evidence, mask: NDArray[np.bool_], ranking: Ranking
+) -> tuple[float, float]:
+    level = ranking.nearest_level(ranking.segment_voxels)
+    if level is None or evidence.constant:
+        return math.nan, math.nan
+    distances = surface_distances(evidence.values >= level, mask, evidence.affine)
+    return distances.hausdorff95, distances.mean
+
+
+def _centre_distance(evidence: _Evidence, mask: NDArray[np.bool_]) -> float:
+    if evidence.energy == 0:
+        return math.nan
+    offset = evidence.centre - _centre_of_mass(mask)
+    return float(np.linalg.norm(world_vectors(offset, evidence.affine, mask.ndim)))
+
+
+def _centre_of_mass(weights: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Centre of mass in voxel indices, from the sums along each axis.
+
+    ``scipy.ndimage.center_of_mass`` gives the same through index grids as large as the volume.
+    """
+    centre = []
+    for axis in range(weights.ndim):
+        others = tuple(other for other in range(weights.ndim) if other != axis)
+        profile = weights.sum(axis=others, dtype=np.float64)
+        centre.append(np.dot(profile, np.arange(profile.size)) / profile.sum())
+    return np.array(centre)

@@ -1,0 +1,6 @@
+"""Pictures of a map over its anatomy, for people: PNG files and small JPEGs for pages."""
+
+from SaliencyExplain.pictures.drawing import draw_planes
+from SaliencyExplain.pictures.thumbnail import to_jpeg
+
+__all__ = ["draw_planes", "to_jpeg"]

@@ -1,0 +1,187 @@
+"""What a picture says of a map in words and numbers: its peak, its window, its anatomy's greys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.colormaps import THRESHOLD
+
+Segment = tuple[str, tuple[float, float, float], NDArray[np.bool_]]
+"""A segment's name, colour (RGB in [0, 1]) and voxels."""
+
+_SAMPLE = 500_000
+_NOISE = 0.005
+_VIEW_MARGIN = 0.04
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The voxel that a picture's planes go through.
+
+    Attributes:
+        index: The voxel.
+        value: The map's value there.
+        remark: What must be said of the map, such as that it is constant; mostly empty.
+    """
+
+    index: tuple[int, ...]
+    value: float
+    remark: str
+
+
+def find_peak(values: NDArray[np.floating], signed: bool, affine: NDArray[np.float64]) -> Peak:
+    """The strongest voxel for the class; of several, the one nearest to their middle.
+
+    A map that has no such voxel still gets planes, and the remark says why they lie there:
+    the middle of a constant map, the strongest voxel against the class otherwise.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        middle = tuple(size // 2 for size in values.shape)
+        word = "map is zero everywhere" if low == 0 else f"map is constant ({low:.4g} everywhere)"
+        return Peak(middle, low, word)
+    if high > 0:
+        return Peak(_middle_of(values == high, affine), high, "")
+    if not signed:
+        return Peak(_middle_of(values == high, affine), high, "no voxel speaks for the class")
+    remark = "no voxel speaks for the class; planes through the strongest voxel against it"
+    return Peak(_middle_of(values == low, affine), low, remark)
+
+
+def _middle_of(voxels: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[int, ...]:
+    candidates = np.argwhere(voxels)
+    offsets = _millimetres(candidates - candidates.mean(axis=0), affine)
+    apart = np.linalg.norm(offsets, axis=1).round(3)
+    # Of those equally near the middle one is chosen by its place in the body, not by the order
+    # of the axes: a flipped copy has the same picture.
+    first = np.lexsort((*offsets.T.round(3), apart))[0]
+    return tuple(int(at) for at in candidates[first])
+
+
+def peak_and_segments(peak: Peak, segments: Sequence[Segment], affine: NDArray[np.float64]) -> str:
+    """Where the peak lies with regard to the segments, in words; empty without segments."""
+    filled = [(name, mask) for name, _, mask in segments if mask.any()]
+    if peak.remark or not filled:
+        return ""
+    inside = [name for name, mask in filled if mask[peak.index]]
+    if inside:
+        return f"in {', '.join(inside)}"
+    distances = []
+    for name, mask in filled:
+        offsets = _millimetres(np.argwhere(mask) - np.array(peak.index), affine)
+        distances.append((float(np.linalg.norm(offsets, axis=1).min()), name))
+    distance, name = min(distances)
+    return f"{distance:.1f} mm from {name}"
+
+
+def _millimetres(
+    offsets: NDArray[np.integer] | NDArray[np.floating], affine: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Offsets in voxels (N, D) as offsets in mm (N, 3)."""
+    return offsets @ np.asarray(affine, dtype=np.float64)[:3, : offsets.shape[1]].T
+
+
+@dataclass(frozen=True)
+class HeatWindow:
+    """The values that the colours span: from ``-end``, or 0, to ``end``.
+
+    Attributes:
+        end: The value at which the colours end.
+        clipped_above: Whether stronger voxels exist.
+        clipped_below: Whether stronger voxels against the class exist.
+    """
+
+    end: float
+    clipped_above: bool
+    clipped_below: bool
+
+
+def heat_window(values: NDArray[np.floating], signed: bool) -> HeatWindow | None:
+    """Ends the colours at the 99.9th percentile of the strengths that are not zero.
+
+    Gradient maps have single voxels many times stronger than all others; up to the maximum
+    nothing else would be seen.
+
+    Returns:
+        The window, or None where there is nothing to draw: a constant map, or an unsigned one
+        without a positive voxel.
+    """
+    low, high = float(values.min()), float(values.max())
+    strength = np.abs(values) if signed else values
+    strong = strength[strength > 0]
+    if low == high or strong.size == 0:
+        return None
+    at = strong.size - 1 - int(0.001 * strong.size)
+    end = float(np.partition(strong, at)[at])
+    return HeatWindow(end, clipped_above=high > end, clipped_below=signed and low < -end)
+
+
+@dataclass(frozen=True)
+class GreyWindow:
+    """The greys of the anatomy.
+
+    Attributes:
+        black: The value drawn black.
+        white: The value drawn white.
+        background: Values up to this are air, or zeros.
+    """
+
+    black: float
+    white: float
+    background: float
+
+
+def grey_window(image: NDArray[np.floating]) -> GreyWindow:
+    """Takes black and white from the 1st and 99.5th percentile of what is not background.
+
+    Background is what lies within a twentieth of the range above the darkest value: air in CT,
+    zeros in MR and PET. With it, the percentiles would tell of the field of view.
+    """
+    step = max(1, math.ceil((image.size / _SAMPLE) ** (1 / image.ndim)))
+    # The same voxels from either end, so that a flipped copy has the same greys.
+    steps = [np.arange(0, size, step) for size in image.shape]
+    both = [np.union1d(at, size - 1 - at) for at, size in zip(steps, image.shape, strict=True)]
+    sample = image[np.ix_(*both)]
+    low, high = float(sample.min()), float(np.percentile(sample, 99.5))
+    background = low + 0.05 * (high - low)
+    body = sample[sample > background]
+    if body.size > 0:
+        black, white = (float(edge) for edge in np.percentile(body, (1, 99.5)))
+        if white > black:
+            return GreyWindow(black, white, background)
+    return GreyWindow(low, max(float(image.max()), low + 1), background)
+
+
+def field_of_view(
+    image: NDArray[np.floating],
+    values: NDArray[np.floating],
+    segments: Sequence[Segment],
+    index: tuple[int, ...],
+    greys: GreyWindow,
+    window: HeatWindow | None,
+) -> tuple[slice, ...]:
+    """The box of a volume that a picture needs: the air around it would make the body small.
+
+    It holds every slice with anatomy in more than one voxel of 200 (less is noise),
+    every voxel that is drawn as heat, every segment, the peak, and a little margin.
+    """
+    shown = [mask for _, _, mask in segments]
+    if window is not None:
+        shown.append(np.abs(values) >= THRESHOLD * window.end)
+    body = image > greys.background
+    box = []
+    for axis, size in enumerate(image.shape):
+        others = tuple(other for other in range(image.ndim) if other != axis)
+        wanted = body.mean(axis=others) > _NOISE
+        for voxels in shown:
+            wanted |= voxels.any(axis=others)
+        wanted[index[axis]] = True
+        used = np.flatnonzero(wanted)
+        margin = math.ceil(_VIEW_MARGIN * (used[-1] - used[0] + 1))
+        box.append(slice(max(0, int(used[0]) - margin), min(size, int(used[-1]) + 1 + margin)))
+    return tuple(box)

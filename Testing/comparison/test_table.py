@@ -1,0 +1,157 @@
+"""The table holds a row per map and segment, and reads back as it was written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from SaliencyExplain.comparison.agreement import Agreement, agreement
+from SaliencyExplain.comparison.table import (
+    COLUMNS,
+    FIGURES,
+    Row,
+    read_comparison,
+    rows,
+    write_comparison,
+)
+from SaliencyExplain.comparison.yardsticks import yardstick_maps
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.segmentation import Segment, Segmentation
+
+AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def segmentation() -> Segmentation:
+    core, whole = np.zeros((2, 16, 14, 8), dtype=bool)
+    core[4:7, 5:8, 3:5] = True
+    whole[3:9, 4:10, 2:6] = True
+    segments = (Segment("core", (1, 0, 0), core), Segment("whole, with oedema", (0, 1, 0), whole))
+    return Segmentation(segments, AFFINE, ())
+
+
+@pytest.fixture
+def maps() -> dict[str, np.ndarray]:
+    draws = np.random.default_rng(0)
+    names = ("occlusion", "gradcam@features.denseblock4")
+    return {name: draws.standard_normal((16, 14, 8)).astype(np.float32) for name in names}
+
+
+def test_columns_are_those_of_the_file_format():
+    assert ",".join(COLUMNS) == (
+        "case,method,target,segment,energy_inside,energy_chance,pointing,pointing_tolerance,auroc,"
+        "average_precision,rank_accuracy,dice_equal_volume,iou_equal_volume,dice_best,"
+        "hausdorff95_mm,mean_surface_distance_mm,centre_distance_mm"
+    )
+
+
+def test_every_map_and_yardstick_meets_every_segment(maps, segmentation):
+    table = rows("case 1", "glioma", maps, segmentation, AFFINE)
+    assert [(row.method, row.segment) for row in table] == [
+        (method, segment)
+        for method in (*maps, "random", "centre")
+        for segment in ("core", "whole, with oedema")
+    ]
+    assert {(row.case, row.target) for row in table} == {("case 1", "glioma")}
+    expected = agreement(maps["occlusion"], segmentation.segments[1].mask, AFFINE)
+    assert_allclose(
+        list(asdict(table[1].agreement).values()), list(asdict(expected).values()), rtol=1e-12
+    )
+
+
+def test_a_yardstick_that_was_asked_for_is_not_measured_twice(maps, segmentation):
+    own = {"random": maps["occlusion"]}
+    table = rows("case", "glioma", own, segmentation, AFFINE)
+    assert [row.method for row in table] == ["random", "random", "centre", "centre"]
+    expected = agreement(own["random"], segmentation.segments[0].mask, AFFINE)
+    assert table[0].agreement.auroc == expected.auroc
+
+
+def test_yardsticks_can_be_left_out(maps, segmentation):
+    table = rows("case", "glioma", maps, segmentation, AFFINE, yardsticks=False)
+    assert {row.method for row in table} == set(maps)
+
+
+def test_table_reads_back(tmp_path, maps, segmentation):
+    table = rows("case", "glioma", maps, segmentation, AFFINE)
+    path = tmp_path / "comparison.csv"
+    write_comparison(path, table)
+    found = read_comparison(path)
+    assert [row.cells() for row in found] == [row.cells() for row in table]
+    for read, written in zip(found, table, strict=True):
+        for figure in FIGURES:
+            assert getattr(read.agreement, figure) == pytest.approx(
+                getattr(written.agreement, figure), rel=1e-5, nan_ok=True
+            )
+        assert math.isnan(read.agreement.energy_chance_body)
+
+
+def test_same_figures_give_the_same_bytes(tmp_path, maps, segmentation):
+    paths = [tmp_path / "first.csv", tmp_path / "second.csv"]
+    for path in paths:
+        write_comparison(path, rows("case", "glioma", maps, segmentation, AFFINE, seed=3))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert b"\r" not in paths[0].read_bytes()
+
+
+def test_undefined_figures_are_empty_in_csv_and_null_in_json(tmp_path, segmentation):
+    zero = {"occlusion": np.zeros((16, 14, 8), np.float32)}
+    table = rows("case", "glioma", zero, segmentation, AFFINE, yardsticks=False)
+    path = tmp_path / "comparison.csv"
+    write_comparison(path, table)
+    with path.open(encoding="utf-8", newline="") as file:
+        line = next(csv.DictReader(file))
+    assert line["energy_inside"] == line["hausdorff95_mm"] == ""
+    assert line["auroc"] == "0.5"
+    document = json.loads(json.dumps(table[0].as_json(), allow_nan=False))
+    assert document["energy_inside"] is None
+    assert document["energy_chance_body"] is None
+    assert document["auroc"] == 0.5
+    assert set(document) == {*COLUMNS, "energy_chance_body"}
+
+
+def test_rounding_noise_does_not_reach_the_file(maps, segmentation):
+    row = rows("case", "glioma", maps, segmentation, AFFINE)[0]
+    noisy = replace(row.agreement, auroc=row.agreement.auroc * (1 + 1e-15), energy_inside=-0.0)
+    clean = replace(row.agreement, energy_inside=0.0)
+    assert replace(row, agreement=noisy).cells() == replace(row, agreement=clean).cells()
+
+
+def test_names_with_commas_quotes_and_letters_of_other_scripts_survive(tmp_path):
+    figures = Agreement(*(float(number) for number in range(14)))
+    row = Row('a "case", 1', "occlusion", "Gliom Ⅳ", "Ödem\nund Kern", figures)
+    path = tmp_path / "comparison.csv"
+    write_comparison(path, [row])
+    assert read_comparison(path)[0].cells() == row.cells()
+
+
+def test_another_table_is_refused(tmp_path):
+    path = tmp_path / "other.csv"
+    path.write_text("case,score\na,1\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no comparison table"):
+        read_comparison(path)
+    path.write_text(",".join(COLUMNS) + "\na,b,c\n", encoding="utf-8")
+    with pytest.raises(InputError, match="3 cells"):
+        read_comparison(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_comparison(tmp_path / "missing.csv")
+
+
+def test_each_case_draws_random_noise_of_its_own():
+    shape = (16, 14, 8)
+    first, again, other = (yardstick_maps(shape, AFFINE, case, seed=1) for case in ("a", "a", "b"))
+    assert np.array_equal(first["random"], again["random"])
+    assert abs(np.corrcoef(first["random"].ravel(), other["random"].ravel())[0, 1]) < 0.5
+    assert not np.array_equal(first["random"], yardstick_maps(shape, AFFINE, "a", seed=2)["random"])
+    assert np.array_equal(first["centre"], other["centre"])
+
+
+def test_centre_yardstick_peaks_in_the_middle():
+    values = yardstick_maps((15, 13, 7), AFFINE, "a")["centre"]
+    assert np.unravel_index(values.argmax(), values.shape) == (7, 6, 3)

@@ -38,7 +38,7 @@ _AGAINST = ((0.75, 0.95, 1.00), (0.35, 0.75, 0.95), (0.15, 0.45, 0.85), (0.12, 0
 
 
 def _bands() -> tuple[Band, ...]:
-    bands = []
+    bands: list[Band] = []
     for sign, word, colors in ((1, "for", _FOR), (-1, "against", _AGAINST)):
         inner = ""
         for share, color in zip(_SHARES, colors, strict=True):

@@ -1,0 +1,288 @@
+"""Reading an image of any format into a MetaTensor, with everything checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.utils import SpaceKeys
+from numpy.typing import NDArray
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images import raster
+from SaliencyExplain.images.dicom_series import choose_series, is_dicom
+from SaliencyExplain.images.dicom_slices import read_slices
+from SaliencyExplain.images.grids import (
+    SHEAR_TOLERANCE,
+    resample,
+    same_grid,
+    shear_of,
+    spacing_of,
+    upright_grid,
+)
+from SaliencyExplain.images.volume import Volume
+from SaliencyExplain.images.volume_files import (
+    ITK_SUFFIXES,
+    NIBABEL_SUFFIXES,
+    read_itk,
+    read_nibabel,
+)
+
+#: What an image file may end in; DICOM files may end in anything.
+SUFFIXES = (*NIBABEL_SUFFIXES, *ITK_SUFFIXES, *raster.SUFFIXES)
+
+
+def short_name(path: Path) -> str:
+    """A name for an image: its file's without the format's ending, or its folder's."""
+    name = path.name or path.resolve().name
+    for suffix in (".seg.nrrd", *sorted(SUFFIXES, key=len, reverse=True), ".dcm", ".ima"):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def check_exists(path: Path) -> None:
+    """Raises InputError where there is no file or folder, or it may not be read."""
+    try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+        else:
+            with path.open("rb") as file:
+                empty = not file.read(1)
+            if empty:
+                raise InputError(f"{path}: the file is empty.")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file or folder.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}).") from error
+
+
+def read_volume(
+    path: Path, *, series: str | None = None, several: bool = False, colour: bool = False
+) -> Volume:
+    """Reads any format as it is, before any check of its values.
+
+    Args:
+        path: A file, or a folder of DICOM slices (folders within included).
+        series: SeriesInstanceUID, where a folder holds several series.
+        several: Whether several layers may come back (label maps).
+        colour: Whether a picture's colours are kept as three layers.
+
+    Raises:
+        InputError: It is missing, of no known format, unreadable or ambiguous.
+    """
+    check_exists(path)
+    if path.is_dir():
+        chosen = choose_series(path, series)
+        volume = read_slices(path, chosen.files)
+        if chosen.copies:
+            note = f"{chosen.copies} files are copies of others and left out"
+            volume = replace(volume, notes=(*volume.notes, note))
+        return volume
+    name = path.name.lower()
+    if name.endswith(NIBABEL_SUFFIXES):
+        return read_nibabel(path, several)
+    if name.endswith(ITK_SUFFIXES):
+        return read_itk(path, several)
+    if name.endswith(raster.SUFFIXES):
+        return raster.read_raster(path, colour)
+    if is_dicom(path):
+        return read_slices(path, [path])
+    raise InputError(
+        f"{path}: is no image of a known format. Known: {', '.join(SUFFIXES)} and DICOM."
+    )
+
+
+def read_image(path: Path, *, series: str | None = None, colour: bool = False) -> MetaTensor:
+    """Reads one image.
+
+    Sheared grids (a CT with tilted gantry) are resampled, linearly, onto the
+    right-angled grid that keeps the slices' planes, since neither NRRD in 3D Slicer nor
+    ITK knows shear; a note says so.
+
+    Args:
+        path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, TIFF or DICOM file, or a
+            folder of DICOM slices.
+        series: SeriesInstanceUID, where a folder holds several series.
+        colour: Three channels, red, green and blue, of a picture.
+
+    Returns:
+        float32 (1, *S), or (3, *S) with `colour`, S of 2 or 3 axes, with its 4x4 affine
+        to RAS millimetres. `meta["notes"]` lists what should be said aloud,
+        `meta["name"]` names the image without its format's ending, `meta["modality"]` and
+        `meta["frame_of_reference"]` are DICOM's, empty where unknown.
+
+    Raises:
+        InputError: It is missing, unreadable, truncated, of several volumes, ambiguous,
+            has slices at uneven distances, holds values that are not finite, or only
+            one value.
+    """
+    image = _read_finite(Path(path), series, colour)
+    if image.min() == image.max():
+        raise InputError(f"{path}: all of its voxels are {image.max():g}; there is no image.")
+    return image
+
+
+def read_map(path: Path) -> MetaTensor:
+    """Reads a map of one channel, as :func:`read_image` does, that may be constant.
+
+    Args:
+        path: A file of any image format.
+
+    Returns:
+        float32 (1, *S) with its affine and notes.
+
+    Raises:
+        InputError: As :func:`read_image`, but for constant values.
+    """
+    return _read_finite(Path(path), None, False)
+
+
+def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
+    volume = read_volume(path, series=series, colour=colour)
+    if colour and not volume.colour:
+        raise InputError(f"{path}: colours are wanted, and this is no PNG, JPEG or TIFF picture.")
+    values = np.ascontiguousarray(volume.values, dtype=np.float32)
+    bad = int(values.size - np.isfinite(values).sum())
+    if bad:
+        raise InputError(
+            f"{path}: {bad} of its {values.size} voxels are not finite (NaN or infinite). Replace "
+            "them first."
+        )
+    notes, affine = list(volume.notes), volume.affine
+    if values.ndim == 4 and shear_of(affine) > SHEAR_TOLERANCE:
+        values, affine, note = _upright(values, affine)
+        notes.append(note)
+    return to_image(
+        values,
+        affine,
+        name=short_name(path),
+        notes=notes,
+        modality=volume.modality,
+        frame_of_reference=volume.frame_of_reference,
+    )
+
+
+def to_image(
+    values: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    *,
+    name: str,
+    notes: Sequence[str] = (),
+    modality: str = "",
+    frame_of_reference: str = "",
+) -> MetaTensor:
+    """Wraps values and their place as an image of this project.
+
+    Args:
+        values: (C, *S).
+        affine: 4x4, voxel indices to RAS millimetres.
+        name: Short name without anything that tells of a patient.
+        notes: What should be said aloud.
+        modality: DICOM modality.
+        frame_of_reference: DICOM Frame of Reference UID.
+    """
+    return MetaTensor(
+        torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)),
+        affine=torch.from_numpy(np.array(affine, dtype=np.float64)),
+        meta={
+            "name": name,
+            "notes": list(notes),
+            "modality": modality,
+            "frame_of_reference": frame_of_reference,
+            "space": SpaceKeys.RAS,
+            "original_affine": np.array(affine, dtype=np.float64),
+            "original_channel_dim": 0,
+            "spatial_shape": np.array(values.shape[1:]),
+        },
+    )
+
+
+def read_channels(
+    paths: Sequence[Path],
+    names: Sequence[str] | None = None,
+    *,
+    series: str | None = None,
+    colour: bool = False,
+) -> MetaTensor:
+    """Reads several images as the channels of one.
+
+    Args:
+        paths: A file or DICOM folder for each channel, in the classifier's order.
+        names: The channels' names, for messages; by default the files' own.
+        series: SeriesInstanceUID, where `paths` is one folder of several series.
+        colour: Three channels of one picture.
+
+    Returns:
+        float32 (C, *S) on the grid of the first; the others are resampled onto it
+        (linear, a note says so) where theirs is another.
+
+    Raises:
+        InputError: As :func:`read_image`; or images have different numbers of axes or
+            do not overlap the first.
+    """
+    if not paths:
+        raise InputError("No image was given.")
+    images = [read_image(Path(path), series=series, colour=colour) for path in paths]
+    first = images[0]
+    if len(images) == 1:
+        return first
+    called = list(names) if names else [image.meta["name"] for image in images]
+    shape, affine = tuple(first.shape[1:]), first.affine.numpy()
+    channels, notes = [first.numpy()], list(first.meta["notes"])
+    for path, name, image in zip(paths[1:], called[1:], images[1:], strict=True):
+        notes += [f"{name}: {note}" for note in image.meta["notes"] if note not in notes]
+        channel, note = _onto(Path(path), name, image, shape, affine)
+        channels.append(channel)
+        notes += [note] if note else []
+    return to_image(
+        np.concatenate(channels),
+        affine,
+        name=first.meta["name"],
+        notes=notes,
+        modality=first.meta["modality"],
+        frame_of_reference=first.meta["frame_of_reference"],
+    )
+
+
+def _onto(
+    path: Path, name: str, image: MetaTensor, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], str]:
+    values, own = image.numpy(), image.affine.numpy()
+    if values.ndim - 1 != len(shape):
+        raise InputError(
+            f"{path}: has {values.ndim - 1} axes, and the first image has {len(shape)}. All "
+            "channels need the same number."
+        )
+    if same_grid(values.shape[1:], own, shape, affine):
+        return values, ""
+    covered = resample(np.ones(values.shape[1:], dtype=bool), own, affine, shape, nearest=True)
+    if not covered.any():
+        raise InputError(f"{path}: does not overlap the first image; are they of one patient?")
+    moved = np.stack(
+        [resample(layer, own, affine, shape, False, float(layer.min())) for layer in values]
+    )
+    share = float(covered.mean())
+    missing = f"; it covers {share * 100:.0f} % of it" if share < 0.995 else ""
+    return moved, f"{name} is resampled (linear) onto the grid of the first image{missing}"
+
+
+def _upright(
+    values: NDArray[np.float32], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64], str]:
+    shape, upright = upright_grid(values.shape[1:], affine)
+    moved = np.stack(
+        [resample(layer, affine, upright, shape, False, float(layer.min())) for layer in values]
+    )
+    degrees = math.degrees(math.asin(min(shear_of(affine), 1.0)))
+    spacing = " x ".join(f"{length:.2f}" for length in spacing_of(upright, 3))
+    note = (
+        f"the grid is sheared by {degrees:.1f} degrees (tilted gantry); resampled (linear) onto a "
+        f"right-angled one of {' x '.join(map(str, shape))} voxels, {spacing} mm"
+    )
+    return moved, upright, note

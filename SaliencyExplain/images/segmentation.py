@@ -1,0 +1,222 @@
+"""Segmentations of any format, on the grid of the image that they are held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images import raster
+from SaliencyExplain.images.dicom_seg import read_dicom_seg
+from SaliencyExplain.images.dicom_series import DAMAGED, damaged, is_dicom, list_series
+from SaliencyExplain.images.grids import coinciding, resample, same_grid
+from SaliencyExplain.images.labels import PALETTE, LabelMap, from_picture, from_volume
+from SaliencyExplain.images.reading import check_exists, read_volume
+from SaliencyExplain.images.rtstruct import read_rtstruct
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One structure.
+
+    Attributes:
+        name: As the file has it, else "label 1" and so on; different for each segment.
+        color: RGB in [0, 1].
+        mask: (*S), True inside, on the image's grid; masks of segments may overlap.
+    """
+
+    name: str
+    color: tuple[float, float, float]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Segments on the grid of one image.
+
+    Attributes:
+        segments: At least one, each with at least one voxel.
+        affine: 4x4 of the image, voxel indices to RAS millimetres.
+        notes: What was resampled, cut or left out, to be said aloud.
+    """
+
+    segments: tuple[Segment, ...]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
+    """Reads a segmentation onto the grid of an image.
+
+    Args:
+        path: A label map (any volume format), `.seg.nrrd`, DICOM SEG, RTSTRUCT, a
+            picture of the same size, or a DICOM folder with one of these.
+        reference: The image, (C, *S) with its affine.
+
+    Returns:
+        The segments; another grid is resampled (nearest voxel) and a note says so,
+        except where the voxels of the two grids coincide.
+
+    Raises:
+        InputError: It is missing or unreadable, no label map, has no voxel, or does
+            not overlap the image.
+    """
+    path = Path(path)
+    check_exists(path)
+    source = _object_in(path) if path.is_dir() else path
+    shape, affine = tuple(reference.shape[1:]), reference.affine.numpy().astype(np.float64)
+    found = _read(source, shape, affine)
+    notes = list(found.notes)
+    frame = str(reference.meta.get("frame_of_reference", ""))
+    if frame and found.frame_of_reference and frame != found.frame_of_reference:
+        notes.append(
+            "the segmentation is drawn in another DICOM frame of reference than the image; it may "
+            "lie elsewhere"
+        )
+    segments, more = _onto(path, found, shape, affine)
+    return Segmentation(segments, affine, (*notes, *more))
+
+
+def _object_in(folder: Path) -> Path:
+    """The segmentation object in a folder, or the folder itself where it holds slices."""
+    objects = [
+        file
+        for series in list_series(folder)
+        if series.modality in ("SEG", "RTSTRUCT")
+        for file in series.files
+    ]
+    if len(objects) > 1:
+        raise InputError(
+            f"{folder}: holds {len(objects)} segmentations. Name one: "
+            f"{', '.join(str(file.relative_to(folder)) for file in objects[:10])}."
+        )
+    return objects[0] if objects else folder
+
+
+def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
+    if path.name.lower().endswith(raster.SUFFIXES):
+        return from_picture(path)
+    modality = _modality(path)
+    if modality == "SEG":
+        return read_dicom_seg(path)
+    if modality == "RTSTRUCT":
+        if len(shape) != 3:
+            raise InputError(f"{path}: contours in space need an image of three axes.")
+        return read_rtstruct(path, shape, affine)
+    return from_volume(path, read_volume(path, several=True))
+
+
+def _modality(path: Path) -> str:
+    if path.is_dir() or not is_dicom(path):
+        return ""
+    try:
+        header = pydicom.dcmread(path, force=True, specific_tags=["Modality"])
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    return str(header.get("Modality", ""))
+
+
+def _onto(
+    path: Path, found: LabelMap, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[tuple[Segment, ...], list[str]]:
+    found = _matched_axes(path, found, shape, affine)
+    assert found.affine is not None
+    layers, notes = found.layers, []
+    if not any(_held(found, index).any() for index in range(len(found.labels))):
+        raise InputError(f"{path}: the segmentation has no voxel; nothing is marked in it.")
+    inside = 1.0
+    if not same_grid(layers.shape[1:], found.affine, shape, affine):
+        inside = _share_inside(layers, found.affine, shape, affine)
+        if not coinciding(found.affine, affine, shape):
+            notes.append("the segmentation is resampled (nearest voxel) onto the image's grid")
+        if inside < 0.9995:
+            notes.append(f"{(1 - inside) * 100:.1f} % of the segmentation lie outside the image")
+        layers = np.stack(
+            [resample(layer, found.affine, affine, shape, nearest=True) for layer in layers]
+        )
+        found = replace(found, layers=layers, affine=affine)
+    segments: list[Segment] = []
+    lost = []
+    for index, label in enumerate(found.labels):
+        mask = _held(found, index)
+        if mask.any():
+            names = {segment.name for segment in segments}
+            color = label.color or PALETTE[index % len(PALETTE)]
+            segments.append(Segment(_unused(label.name, names), color, mask))
+        else:
+            lost.append(label.name)
+    if not segments and inside == 0:
+        raise InputError(
+            f"{path}: the segmentation does not overlap the image; are they of one patient and one "
+            "scan?"
+        )
+    if not segments:
+        raise InputError(
+            f"{path}: no voxel of the image lies in the segmentation; it is smaller than the "
+            "image's voxels."
+        )
+    if lost:
+        notes.append(f"without a voxel in the image and left out: {', '.join(lost)}")
+    return tuple(segments), notes
+
+
+def _held(found: LabelMap, index: int) -> NDArray[np.bool_]:
+    label = found.labels[index]
+    layer = found.layers[label.layer]
+    return layer if layer.dtype == bool else layer == label.value
+
+
+def _unused(name: str, names: set[str]) -> str:
+    count = 2
+    chosen = name
+    while chosen in names:
+        chosen = f"{name} ({count})"
+        count += 1
+    return chosen
+
+
+def _matched_axes(
+    path: Path, found: LabelMap, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> LabelMap:
+    """Gives a picture its place, and takes or adds an axis of one voxel where that fits."""
+    layers = found.layers
+    if found.affine is None:
+        if tuple(layers.shape[1:]) != shape[:2] or shape[2:] not in ((), (1,)):
+            raise InputError(
+                f"{path}: the mask has {layers.shape[1]} x {layers.shape[2]} pixels, and the image "
+                f"{' x '.join(map(str, shape))}. A picture has no place in the world, so the sizes "
+                "must be equal."
+            )
+        return replace(found, layers=layers.reshape((-1, *shape)), affine=affine)
+    axes = layers.ndim - 1
+    if axes == len(shape):
+        return found
+    if axes == 3 and layers.shape[3] == 1:
+        return replace(found, layers=layers[..., 0])
+    if axes == 2 and shape[2:] == (1,):
+        return replace(found, layers=layers[..., np.newaxis])
+    raise InputError(f"{path}: the segmentation has {axes} axes, and the image has {len(shape)}.")
+
+
+def _share_inside(
+    layers: NDArray[np.generic],
+    affine: NDArray[np.float64],
+    shape: tuple[int, ...],
+    to_affine: NDArray[np.float64],
+) -> float:
+    """Share of the marked voxels whose centre lies in a voxel of the other grid."""
+    held = np.flatnonzero((layers != 0).any(axis=0))
+    # A whole body has 10^8 voxels; a million of them tell the share to 0.1 %.
+    held = held[:: max(1, held.size // 1_000_000)]
+    marked = np.stack(np.unravel_index(held, layers.shape[1:]), axis=1)
+    axes = len(shape)
+    to_index = np.linalg.inv(to_affine) @ affine
+    indices = marked @ to_index[:axes, :axes].T + to_index[:axes, 3]
+    # 1e-3: a centre on a rim is inside however rounding falls.
+    inside = ((indices > -0.501) & (indices < np.array(shape) - 0.499)).all(axis=1)
+    return float(inside.mean())

@@ -1,0 +1,190 @@
+"""Writing results: complete files or none, the same bytes for the same values."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
+
+from SaliencyExplain.bands import BANDS
+from SaliencyExplain.errors import OutputError
+from SaliencyExplain.images.grids import LPS_TO_RAS, spacing_of
+
+#: Attributions are noise to a compressor: level 9 takes five times as long as level 1
+#: for a few per cent; nibabel writes level 1 as well.
+_COMPRESSION = 1
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` and renames it once it is complete.
+
+    The temporary name is hidden, keeps the suffixes (libraries choose the format by
+    them) and is always the same for the same `path`: what a killed run left behind is
+    overwritten by the next one. Folders that are missing are made.
+
+    Args:
+        path: The final name.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OutputError: Nothing can be written there, or the disk is full; then neither
+            the final nor the temporary file is left.
+    """
+    temporary = path.with_name(f".part-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        # A full disk may come to light only here (delayed allocation, network disks).
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}).") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_volume(
+    path: Path, values: NDArray[np.float32], affine: NDArray[np.float64], description: str = ""
+) -> None:
+    """Writes a map as NIfTI, the same bytes for the same input.
+
+    Args:
+        path: Ends in `.nii.gz`.
+        values: (*S) of 2 or 3 axes.
+        affine: 4x4, voxel indices to RAS millimetres.
+        description: Goes into the header, cut to the 79 bytes that it has room for.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    image = nibabel.Nifti1Image(np.asarray(values, dtype=np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    # Both forms: ITK, hence 3D Slicer, and nibabel prefer different ones.
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
+    content = image.to_bytes()
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("wb") as file,
+        # Neither the time nor the file's name in gzip's header, lest the bytes differ.
+        gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as packed,
+    ):
+        packed.write(content)
+
+
+@dataclass(frozen=True)
+class SegmentLabel:
+    """A segment of a label map.
+
+    Attributes:
+        label: Its value in the label map.
+        name: Its name in Slicer.
+        color: RGB, each in [0, 1].
+    """
+
+    label: int
+    name: str
+    color: tuple[float, float, float]
+
+
+def write_bands(path: Path, labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
+    """Writes a label map of bands as a segmentation that 3D Slicer opens.
+
+    One segment for each band; bands against the class only where there are any.
+
+    Args:
+        path: Ends in `.seg.nrrd`.
+        labels: (*S) of 2 or 3 axes, the labels of `SaliencyExplain.bands.BANDS`.
+        affine: 4x4, voxel indices to RAS millimetres.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    any_against = any(band.sign < 0 and (labels == band.label).any() for band in BANDS)
+    bands = [band for band in BANDS if band.sign > 0 or any_against]
+    segments = [SegmentLabel(band.label, band.name, band.color) for band in bands]
+    write_label_map(path, labels, affine, segments)
+
+
+def write_label_map(
+    path: Path,
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    segments: Sequence[SegmentLabel],
+) -> None:
+    """Writes a label map as a segmentation that 3D Slicer opens with names and colours.
+
+    The text fields are those of Slicer's vtkMRMLSegmentationStorageNode.
+
+    Args:
+        path: Ends in `.seg.nrrd`.
+        labels: (*S) of 2 or 3 axes.
+        affine: 4x4, voxel indices to RAS millimetres.
+        segments: What the labels mean.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    volume = labels.reshape((*labels.shape, 1)) if labels.ndim == 2 else labels
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
+    lps = LPS_TO_RAS @ affine
+    spacing = np.array(spacing_of(affine, 3))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    for key, value in _segmentation_fields(segments, volume).items():
+        image.SetMetaData(key, value)
+    with atomic_file(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:
+            raise OSError(None, str(error).strip().splitlines()[-1]) from error
+
+
+def _segmentation_fields(
+    segments: Sequence[SegmentLabel], labels: NDArray[np.uint8]
+) -> dict[str, str]:
+    fields = {
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_SourceRepresentation": "Binary labelmap",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    for index, segment in enumerate(segments):
+        fields |= {
+            f"Segment{index}_ID": f"Segment_{segment.label}",
+            f"Segment{index}_Name": segment.name,
+            f"Segment{index}_NameAutoGenerated": "0",
+            f"Segment{index}_Color": " ".join(f"{part:g}" for part in segment.color),
+            f"Segment{index}_ColorAutoGenerated": "0",
+            f"Segment{index}_LabelValue": str(segment.label),
+            f"Segment{index}_Layer": "0",
+            f"Segment{index}_Extent": _extent(labels == segment.label),
+            f"Segment{index}_Tags": "Segmentation.Status:inprogress|",
+        }
+    return fields
+
+
+def _extent(mask: NDArray[np.bool_]) -> str:
+    """First and last voxel of a mask along each axis; 0 -1 where it has none."""
+    ends = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        held = np.flatnonzero(mask.any(axis=others))
+        ends.append(f"{held[0]} {held[-1]}" if held.size else "0 -1")
+    return " ".join(ends)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from PIL import Image
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.reading import read_image
+
+#: (rows, columns) as pictures are stored: 4 high, 6 wide, the brightest at row 1, column 5.
+GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 3
+GREY[1, 5] = 250
+COLOUR = np.stack([GREY, GREY // 2, 255 - GREY], axis=-1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_axes_are_columns_then_rows_and_run_left_and_back(tmp_path, name):
+    Image.fromarray(GREY).save(tmp_path / name)
+    image = read_image(tmp_path / name)
+    assert image.shape == (1, 6, 4)
+    assert image[0, 5, 1] == 250
+    np.testing.assert_array_equal(image.affine.numpy(), np.diag([-1, -1, 1, 1]))
+    itk = sitk.ReadImage(str(tmp_path / name))
+    assert itk[5, 1] == 250
+    assert "the size of its pixels is not known: 1 mm is taken" in image.meta["notes"]
+
+
+def test_jpeg_is_read(tmp_path):
+    smooth = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
+    np.testing.assert_allclose(read_image(tmp_path / "a.jpg")[0].numpy(), smooth.T, atol=4)
+
+
+def test_sixteen_bit_grey_keeps_its_depth(tmp_path):
+    deep = GREY.astype(np.uint16) * 257
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name)[0].numpy(), deep.T)
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_sixteen_bit_colours_keep_their_depth(tmp_path, name):
+    deep = COLOUR.astype(np.uint16) * 256 + 7
+    sitk.WriteImage(sitk.GetImageFromArray(deep, isVector=True), str(tmp_path / name))
+    image = read_image(tmp_path / name, colour=True)
+    np.testing.assert_array_equal(image.numpy(), deep.transpose(2, 1, 0))
+
+
+def test_float_tiff_is_read(tmp_path):
+    Image.fromarray(GREY.astype(np.float32) / 7).save(tmp_path / "f.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "f.tif")[0].numpy(), GREY.T / 7, rtol=1e-6)
+
+
+def test_colours_become_grey_aloud_or_channels_on_request(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "c.png")
+    grey = read_image(tmp_path / "c.png")
+    luma = COLOUR @ (0.299, 0.587, 0.114)
+    np.testing.assert_allclose(grey[0].numpy(), luma.T, atol=1e-3)
+    assert any("601" in note for note in grey.meta["notes"])
+    channels = read_image(tmp_path / "c.png", colour=True)
+    np.testing.assert_array_equal(channels.numpy(), COLOUR.transpose(2, 1, 0))
+    Image.fromarray(GREY).save(tmp_path / "g.png")
+    three = read_image(tmp_path / "g.png", colour=True)
+    np.testing.assert_array_equal(three.numpy(), np.stack([GREY.T] * 3))
+
+
+def test_an_opaque_alpha_changes_nothing_and_a_transparent_one_is_said_aloud(tmp_path):
+    alpha = np.full(GREY.shape, 255, np.uint8)
+    Image.fromarray(np.dstack([GREY, GREY, GREY, alpha])).save(tmp_path / "o.png")
+    opaque = read_image(tmp_path / "o.png")
+    np.testing.assert_array_equal(opaque[0].numpy(), GREY.T)
+    assert len(opaque.meta["notes"]) == 1
+    alpha[1] = 0
+    Image.fromarray(np.dstack([GREY, GREY, GREY, alpha])).save(tmp_path / "t.png")
+    transparent = read_image(tmp_path / "t.png")
+    assert transparent[0, :, 1].abs().max() == 0
+    assert transparent[0, 5, 3] == GREY[3, 5]
+    assert "transparent pixels are laid over black" in transparent.meta["notes"]
+
+
+def test_a_palette_stands_for_its_colours(tmp_path):
+    index = np.array([[0, 1, 2], [2, 1, 0]], dtype=np.uint8)
+    picture = Image.fromarray(index, mode="P")
+    picture.putpalette([0, 0, 0, 90, 90, 90, 200, 200, 200])
+    picture.save(tmp_path / "p.png")
+    expected = np.array([0, 90, 200])[index].T
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png")[0].numpy(), expected)
+
+
+def test_one_bit_pictures_are_black_and_white(tmp_path):
+    Image.fromarray(GREY > 40).save(tmp_path / "b.png")
+    assert sorted(read_image(tmp_path / "b.png")[0].unique().tolist()) == [0, 255]
+
+
+def test_a_phones_orientation_tag_is_followed_aloud(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees clockwise
+    Image.fromarray(GREY).save(tmp_path / "phone.png", exif=exif)
+    image = read_image(tmp_path / "phone.png")
+    np.testing.assert_array_equal(image[0].numpy().T, np.rot90(GREY, -1))
+    assert any("EXIF" in note for note in image.meta["notes"])
+
+
+def test_several_pages_are_refused_with_their_number(tmp_path):
+    pages = [Image.fromarray(GREY), Image.fromarray(GREY)]
+    pages[0].save(tmp_path / "p.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match="holds 2 pages"):
+        read_image(tmp_path / "p.tif")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_truncated_pictures_are_refused(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(InputError, match=rf"a\.{suffix}: cannot be read"):
+        read_image(path)

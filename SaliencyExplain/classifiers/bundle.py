@@ -1,0 +1,117 @@
+"""The files of a MONAI bundle, in a folder or in a zip of that folder."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from SaliencyExplain.errors import ClassifierError
+
+METADATA = "configs/metadata.json"
+INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
+MODELS = ("models/model.pt", "models/model.ts", "models/model.pt2", "models/model.pth")
+#: Most a bundle may hold when unpacked; a zip bomb of some MB would fill the memory.
+LARGEST_BYTES = 8 * 1024**3
+LARGEST_CONFIG_BYTES = 16 * 1024**2
+
+
+class BundleFiles:
+    """Reads single files of a bundle; nothing is unpacked, so no path can lead outside.
+
+    Attributes:
+        source: The folder or zip file.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._zipped = not source.is_dir()
+        self._top = ""
+        try:
+            if self._zipped:
+                with zipfile.ZipFile(source) as archive:
+                    self._names = self._archive_files(archive)
+            else:
+                self._names = _folder_files(source)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ClassifierError(f"{source} cannot be read as a bundle: {error}") from error
+
+    def names(self) -> list[str]:
+        """Paths of the files relative to the bundle's root, with ``/``, sorted."""
+        return sorted(self._names)
+
+    def first(self, candidates: tuple[str, ...]) -> str | None:
+        """The first of the candidates that exists."""
+        return next((name for name in candidates if name in self._names), None)
+
+    def read(self, name: str, *, largest: int = LARGEST_BYTES) -> bytes:
+        """The bytes of one file.
+
+        Raises:
+            ClassifierError: It cannot be read, or is larger than ``largest`` bytes.
+        """
+        if self._names[name] > largest:
+            raise ClassifierError(
+                f"{name} in {self.source} holds {self._names[name]} bytes, "
+                f"more than the {largest} that are read."
+            )
+        try:
+            if self._zipped:
+                with zipfile.ZipFile(self.source) as archive:
+                    return archive.read(self._top + name)
+            return (self.source / name).read_bytes()
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise ClassifierError(f"{name} in {self.source} cannot be read: {error}") from error
+
+    def unpack(self, folder: Path) -> None:
+        """Writes all files below a folder, for bundles whose code may be run."""
+        for name in self.names():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.read(name))
+
+    def _archive_files(self, archive: zipfile.ZipFile) -> dict[str, int]:
+        sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+        for name in sizes:
+            parts = PurePosixPath(name).parts
+            if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+                raise ClassifierError(
+                    f"{self.source} is refused: the path '{name}' in it leads out of the bundle."
+                )
+        if sum(sizes.values()) > LARGEST_BYTES:
+            raise ClassifierError(
+                f"{self.source} is refused: unpacked it holds {sum(sizes.values())} bytes, "
+                f"more than the {LARGEST_BYTES} that are read."
+            )
+        tops = [name[: -len(METADATA)] for name in sizes if name.endswith(METADATA)]
+        tops = [top for top in tops if not top or top.endswith("/")]
+        if len(tops) != 1:
+            raise ClassifierError(
+                f"{self.source} holds {len(tops)} files {METADATA}; a bundle has one."
+            )
+        self._top = tops[0]
+        return {
+            name[len(self._top) :]: size
+            for name, size in sizes.items()
+            if name.startswith(self._top)
+        }
+
+
+def identity_of(files: Mapping[str, bytes]) -> str:
+    """sha256 (hex) over files by their path in the bundle and their bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\n{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _folder_files(folder: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in ("configs", "models", "scripts"):
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found[path.relative_to(folder).as_posix()] = path.stat().st_size
+    if METADATA not in found:
+        raise ClassifierError(f"{folder} is no MONAI bundle: it has no {METADATA}.")
+    return found

@@ -1,0 +1,237 @@
+"""A classifier: a network, its class names, and the way of an image into it and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.classifiers import geometry
+from SaliencyExplain.classifiers.channels import are_colours
+from SaliencyExplain.errors import ClassifierError, InputError, unknown_name
+
+
+@dataclass
+class Classifier:
+    """A trained classifier of 2D or 3D images.
+
+    Attributes:
+        name: Name for people: the bundle's folder or the file's stem.
+        classes: Names of the classes in the order of the network's scores.
+        channels: Names of the input's channels in the network's order.
+        spatial_dims: 2 or 3.
+        network: Gives class scores ``(B, K)``; in eval mode, its parameters frozen.
+        preprocessing: MONAI transforms on ``{"image": MetaTensor}``, deterministic,
+            which keep the affine true (held at loading).
+        identity: sha256 (hex) over weights and configuration, independent of the
+            folder's name and of whether the bundle is zipped.
+        source: The folder or file it was loaded from.
+        spacing: Voxel size in mm on the network's grid where preprocessing sets it.
+        input_size: Voxels along each axis of the network's input, where it is fixed.
+        format: ``"MONAI bundle"``, ``"TorchScript"`` or ``"torch.export"``.
+        trusted: Whether code that came with the classifier was run.
+        notes: What was guessed at loading, to be said aloud.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    spatial_dims: int
+    network: ScoreNetwork
+    preprocessing: Callable[[dict[str, Any]], Any]
+    identity: str
+    source: Path
+    spacing: tuple[float, ...] | None = None
+    input_size: tuple[int, ...] | None = None
+    format: str = "MONAI bundle"
+    trusted: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network's parameters."""
+        for tensor in [*self.network.parameters(), *self.network.buffers()]:
+            return tensor.device
+        return torch.device("cpu")
+
+    @property
+    def colour(self) -> bool:
+        """Whether the channels are red, green and blue: read images in colour."""
+        return are_colours(self.channels)
+
+    def to(self, device: torch.device | str) -> Classifier:
+        """Moves the network to a device and returns the classifier itself."""
+        self.network.to(device)
+        return self
+
+    def prepare(self, image: MetaTensor) -> MetaTensor:
+        """Brings an image onto the network's grid.
+
+        Args:
+            image: ``(C, *S)`` with its 4x4 RAS affine in mm. A 3D image of one slice is
+                taken as that slice by a 2D classifier; a grey picture as one with three
+                equal channels by a classifier of colour pictures.
+
+        Returns:
+            The network's input ``(C, *S')``, float32 on the CPU, with its 4x4 RAS affine.
+
+        Raises:
+            InputError: Wrong number of axes or channels, non-finite voxels, or the
+                preprocessing cannot take the image.
+        """
+        meta = geometry.other_meta(image)
+        image = self._checked(image)
+        affine = image.affine.numpy().astype(np.float64)
+        frame = np.eye(4)
+        if self.spatial_dims == 2:
+            frame = geometry.plane_frame(affine)
+            affine = geometry.to_plane(affine, frame)
+        # Without the file's other meta data: Orientation would read its "space" from them.
+        bare = MetaTensor(image.as_tensor().to(torch.float32), affine=torch.from_numpy(affine))
+        try:
+            prepared = self.preprocessing({"image": bare})["image"]
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"The preprocessing of {self.name} cannot take an image of "
+                f"{_shape(image.shape[1:])} voxels: {_first_cause(error)}"
+            ) from error
+        if not isinstance(prepared, MetaTensor):
+            raise ClassifierError(f"The preprocessing of {self.name} loses the image's affine.")
+        after = torch.from_numpy(frame @ prepared.affine.numpy().astype(np.float64))
+        values = prepared.as_tensor().to(torch.float32).contiguous()
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(
+                f"The preprocessing of {self.name} gives non-finite voxels for this image."
+            )
+        return MetaTensor(values, affine=after, meta=meta)
+
+    def scores(self, prepared: Tensor) -> Tensor:
+        """Scores ``(K,)`` before the activation for an input that :meth:`prepare` gave.
+
+        Raises:
+            InputError: The network cannot take an input of this size.
+            ClassifierError: The network does not return one score per class.
+        """
+        values = prepared.as_tensor() if isinstance(prepared, MetaTensor) else prepared
+        try:
+            with torch.no_grad():
+                return self.network(values[None].to(self.device))[0]
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            made_for = f"; it was made for {_shape(self.input_size)}" if self.input_size else ""
+            raise InputError(
+                f"The network of {self.name} cannot take an input of "
+                f"{_shape(values.shape[1:])} voxels{made_for}: {_first_cause(error)}"
+            ) from error
+
+    def predict(self, image: MetaTensor) -> NDArray[np.float64]:
+        """Probabilities ``(K,)`` in [0, 1] of the classes for an image.
+
+        Raises:
+            InputError: As :meth:`prepare` and :meth:`scores`.
+        """
+        scores = self.scores(self.prepare(image)).to(torch.float64)
+        return self.network.probabilities(scores[None])[0].cpu().numpy()
+
+    def restore(
+        self, values: Tensor | NDArray[Any], prepared: MetaTensor, image: MetaTensor
+    ) -> NDArray[np.float32]:
+        """Brings a map from the network's grid to the image's own grid.
+
+        Args:
+            values: ``(*S')``, a value per voxel of ``prepared``.
+            prepared: What :meth:`prepare` gave for ``image``.
+            image: The image as it came in.
+
+        Returns:
+            ``(*S)`` in the image's own shape, by linear interpolation between the voxel
+            centres in the world; 0 outside the network's field of view.
+        """
+        array = torch.as_tensor(values).detach().to("cpu", torch.float32).numpy()
+        if array.shape != tuple(prepared.shape[1:]):
+            raise ValueError(f"a map {array.shape} is not on the grid {tuple(prepared.shape[1:])}")
+        affine = prepared.affine.numpy().astype(np.float64)
+        shape = tuple(image.shape[1:])
+        to_affine = image.affine.numpy().astype(np.float64)
+        if array.ndim == 3:
+            return geometry.resample_inside(array, affine, to_affine, shape)
+        if len(shape) == 3:
+            image = geometry.squeeze_slice(image)
+            to_affine = image.affine.numpy().astype(np.float64)
+        frame = geometry.plane_frame(to_affine)
+        flat = geometry.resample_inside(
+            array,
+            geometry.to_plane(affine, frame),
+            geometry.to_plane(to_affine, frame),
+            tuple(image.shape[1:]),
+        )
+        return flat.reshape(shape)
+
+    def class_index(self, target: str, probabilities: NDArray[Any]) -> int:
+        """Index of the class that NAME, INDEX or ``predicted`` means.
+
+        Args:
+            target: A class's name (any case), its index, or ``"predicted"`` for the class
+                of the highest probability, also where several labels may be true.
+            probabilities: ``(K,)`` of the image in question.
+
+        Raises:
+            InputError: There is no such class; the message has the nearest name.
+        """
+        if target in self.classes:
+            return self.classes.index(target)
+        lower = [name.lower() for name in self.classes]
+        if target.lower() in lower:
+            return lower.index(target.lower())
+        if target.lower() == "predicted":
+            return int(np.argmax(probabilities))
+        if target.isdecimal() and int(target) < len(self.classes):
+            return int(target)
+        if target.lstrip("-").isdecimal():
+            raise InputError(
+                f"There is no class {target}: the classifier has the classes 0 to "
+                f"{len(self.classes) - 1} ({', '.join(self.classes)})."
+            )
+        raise unknown_name("class", target, [*self.classes, "predicted"])
+
+    def _checked(self, image: MetaTensor) -> MetaTensor:
+        axes = image.ndim - 1
+        if self.spatial_dims == 2 and axes == 3:
+            image = geometry.squeeze_slice(image)
+        elif axes != self.spatial_dims:
+            raise InputError(
+                f"The classifier {self.name} takes {self.spatial_dims}D images, "
+                f"and this one has {axes} axes."
+            )
+        if self.colour and image.shape[0] == 1:
+            values = image.as_tensor().expand(3, *image.shape[1:])
+            image = MetaTensor(values, affine=image.affine)
+        if image.shape[0] != len(self.channels):
+            raise InputError(
+                f"The classifier {self.name} takes {len(self.channels)} channel"
+                f"{'s' if len(self.channels) > 1 else ''} ({', '.join(self.channels)}), "
+                f"and the image has {image.shape[0]}."
+            )
+        if not bool(torch.isfinite(image.as_tensor()).all()):
+            raise InputError("The image has non-finite voxels.")
+        return image
+
+
+def _shape(shape: tuple[int, ...] | torch.Size) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def _first_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

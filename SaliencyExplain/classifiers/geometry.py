@@ -1,0 +1,133 @@
+"""Where the voxels of an image are, before and after a classifier's preprocessing.
+
+MONAI's transforms keep an image's affine true, and so the way back needs no
+inverse transforms: a map on the network's grid is resampled by the two affines.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.grids import resample, same_grid
+
+# For a plane whose normal is nearest to the x, y or z axis: the direction to the right
+# and the direction downwards of a radiological display, in RAS.
+_DISPLAY = (
+    (np.array([0.0, -1.0, 0.0]), np.array([0.0, 0.0, -1.0])),
+    (np.array([-1.0, 0.0, 0.0]), np.array([0.0, 0.0, -1.0])),
+    (np.array([-1.0, 0.0, 0.0]), np.array([0.0, -1.0, 0.0])),
+)
+
+
+def plane_frame(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rigid frame in which a 2D image is a plane picture.
+
+    MONAI reads only the upper left 2x2 part of a 2D image's affine, which is singular
+    for a sagittal or coronal slice. In this frame the first axis runs to the left of a
+    radiological display and the second upwards, so that for an axial slice it is the
+    patient's own R and A, and the plane is z = 0.
+
+    Args:
+        affine: 4x4, RAS, in millimetres; its first two columns are the image's axes.
+
+    Returns:
+        4x4, from the frame's coordinates to RAS, a rotation and a translation.
+
+    Raises:
+        InputError: The two axes of the image are parallel.
+    """
+    first, second = affine[:3, 0], affine[:3, 1]
+    normal = np.cross(first, second)
+    length = np.linalg.norm(normal)
+    if not length > 1e-9 * np.linalg.norm(first) * np.linalg.norm(second):
+        raise InputError("The two axes of the image are parallel: its affine cannot be used.")
+    normal = normal / length
+    right, down = _DISPLAY[int(np.argmax(np.abs(normal)))]
+    up = -down + np.dot(down, normal) * normal
+    up /= np.linalg.norm(up)
+    across = np.cross(up, normal)
+    if np.dot(across, right) > 0:
+        across = -across
+    frame = np.eye(4)
+    frame[:3, 0], frame[:3, 1], frame[:3, 2] = across, up, np.cross(across, up)
+    frame[:3, 3] = normal * np.dot(normal, affine[:3, 3])
+    return frame
+
+
+def to_plane(affine: NDArray[np.float64], frame: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The affine of a 2D image in the coordinates of a :func:`plane_frame`."""
+    inside = np.linalg.inv(frame) @ affine
+    plane = np.eye(4)
+    plane[:2, :2] = inside[:2, :2]
+    plane[:2, 3] = inside[:2, 3]
+    return plane
+
+
+def squeeze_slice(image: MetaTensor) -> MetaTensor:
+    """Turns a 3D image ``(C, *S)`` of a single slice into the 2D image of that slice.
+
+    Raises:
+        InputError: The image has more than one slice along each of its axes.
+    """
+    singles = [axis for axis in range(3) if image.shape[axis + 1] == 1]
+    if not singles:
+        raise InputError(
+            f"The classifier takes 2D images, and this one has "
+            f"{'x'.join(map(str, image.shape[1:]))} voxels: give a single slice."
+        )
+    single = singles[-1]
+    kept = [axis for axis in range(3) if axis != single]
+    affine = image.affine.numpy()[:, [*kept, single, 3]]
+    values = image.as_tensor().squeeze(single + 1)
+    return MetaTensor(values, affine=torch.from_numpy(affine.copy()), meta=other_meta(image))
+
+
+def resample_inside(
+    values: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    to_affine: NDArray[np.float64],
+    to_shape: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """Brings a map onto another grid by linear interpolation, whole up to its border.
+
+    Args:
+        values: ``(*S)``, two or three axes.
+        affine: 4x4 of ``values``.
+        to_affine: 4x4 of the wanted grid, in the same world.
+        to_shape: The wanted grid's shape, as many axes as ``values``.
+
+    Returns:
+        float32 of ``to_shape``. The outer half of a border voxel has the value of its
+        voxel (a coarse map would fade there); outside the field of view is 0.
+    """
+    if same_grid(values.shape, affine, to_shape, to_affine, tolerance=1e-4):
+        return np.array(values, dtype=np.float32)
+    shifted = affine @ _translation(-np.ones(values.ndim))
+    framed = np.pad(values, 1, mode="edge")
+    result: NDArray[np.float32] = resample(framed, shifted, to_affine, to_shape, nearest=False)
+    matrix = np.linalg.inv(affine) @ to_affine
+    rest = np.ogrid[tuple(slice(0, size) for size in to_shape[1:])]
+    for index in range(to_shape[0]):
+        for axis, size in enumerate(values.shape):
+            place = matrix[axis, 3] + matrix[axis, 0] * index
+            for other, steps in enumerate(rest, start=1):
+                if matrix[axis, other]:
+                    place = place + matrix[axis, other] * steps
+            outside = (place < -0.5 - 1e-6) | (place > size - 0.5 + 1e-6)
+            result[index][np.broadcast_to(outside, to_shape[1:])] = 0.0
+    return result
+
+
+def _translation(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[: len(steps), 3] = steps
+    return matrix
+
+
+def other_meta(image: MetaTensor) -> dict[str, object]:
+    """What an image carries beside its affine, which changes with the grid."""
+    return {key: value for key, value in image.meta.items() if key != "affine"}

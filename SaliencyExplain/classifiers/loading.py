@@ -1,0 +1,210 @@
+"""Loading a classifier in any of its forms, as the untrusted input that it is."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+from monai.transforms import Compose
+from torch import nn
+
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.classifiers import metadata, preprocessing
+from SaliencyExplain.classifiers.bundle import (
+    INFERENCE,
+    LARGEST_CONFIG_BYTES,
+    METADATA,
+    MODELS,
+    BundleFiles,
+    identity_of,
+)
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.configuration import Configuration, parse_text
+from SaliencyExplain.classifiers.probe import convolution_dims, gives_probabilities, probe
+from SaliencyExplain.classifiers.programs import load_exported, load_script, program_files
+from SaliencyExplain.classifiers.scripts import PACKAGE, importable
+from SaliencyExplain.classifiers.weights import format_of, load_into, read_weights
+from SaliencyExplain.errors import ClassifierError
+
+_NETWORK_KEYS = ("network_def", "network", "net", "model")
+_WRAP = "make a bundle of it with 'saliency-explain classifier wrap'"
+
+
+def load_classifier(path: Path, *, trust: bool = False) -> Classifier:
+    """Loads a classifier, ready to predict on the CPU.
+
+    Args:
+        path: A MONAI bundle (folder or zip), or a TorchScript or torch.export file that
+            carries a bundle's metadata.json and inference.json as extra files.
+        trust: Whether code that comes with the classifier may be run: Python expressions
+            and scripts of a bundle, a torch.export program (which torch unpickles).
+
+    Returns:
+        The classifier, its network in eval mode with frozen parameters.
+
+    Raises:
+        ClassifierError: There is no classifier, it is refused, or something is missing;
+            one line that says what to do.
+    """
+    path = Path(path)
+    if trust:
+        # Trust is for those that need it: without, a classifier is never more than its parts.
+        with suppress(ClassifierError):
+            return _load(path, trust=False)
+    return _load(path, trust=trust)
+
+
+def _load(path: Path, *, trust: bool) -> Classifier:
+    if path.is_dir():
+        return _load_bundle(BundleFiles(path), path, trust=trust)
+    if not path.is_file():
+        raise ClassifierError(f"There is no classifier {path}.")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith(METADATA) and "/extra" not in name for name in archive.namelist()):
+                return _load_bundle(BundleFiles(path), path, trust=trust)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ClassifierError(f"{path} cannot be read: {error.strerror}.") from error
+    kind = format_of(content)
+    if kind in ("TorchScript", "torch.export"):
+        return _load_program(content, path, kind, trust=trust)
+    if kind == "weights":
+        read_weights(content, path.name)
+        raise ClassifierError(
+            f"{path} holds weights without their network: {_WRAP} --network … "
+            f"--weights {path.name}."
+        )
+    raise ClassifierError(
+        f"{path} is no classifier: wanted is a MONAI bundle (folder or zip), "
+        "a TorchScript file or a torch.export program."
+    )
+
+
+def _load_bundle(files: BundleFiles, path: Path, *, trust: bool) -> Classifier:
+    if trust and path.is_file():
+        with tempfile.TemporaryDirectory(prefix="saliency-explain-") as folder:
+            files.unpack(Path(folder))
+            return _assemble(files, path, trust=trust, folder=Path(folder))
+    return _assemble(files, path, trust=trust, folder=path)
+
+
+def _assemble(files: BundleFiles, path: Path, *, trust: bool, folder: Path) -> Classifier:
+    inference = files.first(INFERENCE)
+    if inference is None:
+        raise ClassifierError(f"{path} is no complete bundle: it has no {INFERENCE[0]}.")
+    model = _model_file(files, path)
+    read = {
+        METADATA: files.read(METADATA, largest=LARGEST_CONFIG_BYTES),
+        inference: files.read(inference, largest=LARGEST_CONFIG_BYTES),
+        model: files.read(model),
+    }
+    content = parse_text(read[inference], inference)
+    described = metadata.parse(parse_text(read[METADATA], METADATA))
+    kind = format_of(read[model])
+    scripts = [name for name in files.names() if name.startswith(f"{PACKAGE}/")] if trust else []
+    with importable(folder if scripts else None):
+        configuration = Configuration(content, trust=trust, bundle_root=str(folder))
+        if kind == "TorchScript":
+            network: nn.Module = load_script(read[model], model, trust=trust)
+        elif kind == "torch.export":
+            network = load_exported(read[model], model, trust=trust)
+        else:
+            network = _built_network(configuration)
+            load_into(network, read_weights(read[model], model), model)
+        read |= {name: files.read(name) for name in scripts}
+        return _finish(
+            network, configuration, described, path, identity_of(read), "MONAI bundle", kind
+        )
+
+
+def _load_program(content: bytes, path: Path, kind: str, *, trust: bool) -> Classifier:
+    extra = program_files(content)
+    if METADATA not in extra or INFERENCE[0] not in extra:
+        raise ClassifierError(
+            f"{path} is a {kind} file that says nothing of classes, channels and preprocessing: "
+            f"{_WRAP} --weights {path.name} --classes …."
+        )
+    described = metadata.parse(parse_text(extra[METADATA], METADATA))
+    configuration = Configuration(parse_text(extra[INFERENCE[0]], INFERENCE[0]), trust=trust)
+    load = load_script if kind == "TorchScript" else load_exported
+    network = load(content, path.name, trust=trust)
+    identity = identity_of({"models/model": content})
+    return _finish(network, configuration, described, path, identity, kind, kind)
+
+
+def _finish(
+    network: nn.Module,
+    configuration: Configuration,
+    described: metadata.Metadata,
+    path: Path,
+    identity: str,
+    form: str,
+    kind: str,
+) -> Classifier:
+    network.eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    spatial_dims = described.spatial_dims or convolution_dims(network)
+    if spatial_dims is None:
+        raise ClassifierError(
+            f"{path.name} does not say whether it takes 2D or 3D images: add "
+            f"network_data_format.inputs.image.spatial_shape to {METADATA}."
+        )
+    steps: Compose = preprocessing.build_preprocessing(configuration, spatial_dims)
+    size = preprocessing.size_of(steps, spatial_dims) or described.size
+    scores, _ = probe(network, len(described.channels), spatial_dims, size)
+    classes, activation, one_logit, notes = metadata.decide(
+        described, configuration.content, scores.shape[1], gives_probabilities(scores)
+    )
+    return Classifier(
+        name=path.name.removesuffix(".zip") if form == "MONAI bundle" else path.stem,
+        classes=classes,
+        channels=described.channels,
+        spatial_dims=spatial_dims,
+        network=ScoreNetwork(network, activation, one_logit=one_logit).eval(),
+        preprocessing=steps,
+        identity=identity,
+        source=path,
+        spacing=preprocessing.spacing_of(steps, spatial_dims),
+        input_size=size,
+        format=form if form == kind or kind == "weights" else f"{form} ({kind})",
+        trusted=configuration.trust,
+        notes=notes,
+    )
+
+
+def _built_network(configuration: Configuration) -> nn.Module:
+    key = next((name for name in _NETWORK_KEYS if name in configuration.content), None)
+    if key is None:
+        raise ClassifierError(
+            "The bundle's configuration has no 'network_def': add the network's class and "
+            "arguments under that key."
+        )
+    network = configuration.build(key)
+    if not isinstance(network, nn.Module):
+        raise ClassifierError(
+            f"The bundle's '{key}' builds a {type(network).__name__}, not a network."
+        )
+    return network
+
+
+def _model_file(files: BundleFiles, path: Path) -> str:
+    usual = files.first(MODELS)
+    if usual:
+        return usual
+    models = [
+        name
+        for name in files.names()
+        if name.startswith("models/") and name.endswith((".pt", ".pth", ".ts", ".pt2"))
+    ]
+    if len(models) != 1:
+        raise ClassifierError(
+            f"{path} has {'no model file' if not models else 'several model files'}: "
+            f"wanted is {MODELS[0]} or {MODELS[1]}"
+            f"{' (large files of the model zoo are fetched apart)' if not models else ''}."
+        )
+    return models[0]

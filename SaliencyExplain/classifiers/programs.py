@@ -1,0 +1,129 @@
+"""Networks that come as a program: TorchScript and torch.export."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import zipfile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from SaliencyExplain.classifiers.bundle import INFERENCE, LARGEST_CONFIG_BYTES, METADATA
+from SaliencyExplain.errors import ClassifierError
+
+# TorchScript runs no Python, yet a few of its operators read and write files, and an
+# object's __setstate__ runs while it is loaded.
+_FILE_OPERATORS = re.compile(
+    r"\btorch\.(?:save|load|from_file|_save|_load)\s*\(|\baten\.?:*(?:save|from_file)\b"
+    r"|\bops\.(?!prim\b|torchvision\b|quantized\b|inductor\b)\w+"
+)
+
+
+def load_script(content: bytes, name: str, *, trust: bool) -> nn.Module:
+    """Loads a TorchScript program onto the CPU.
+
+    Raises:
+        ClassifierError: It cannot be loaded, or uses operators that read or write files.
+    """
+    if not trust:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for member in archive.namelist():
+                if "/code/" in member and member.endswith(".py"):
+                    found = _FILE_OPERATORS.search(archive.read(member).decode("utf-8", "replace"))
+                    if found:
+                        raise ClassifierError(
+                            f"{name} is refused: the TorchScript program uses "
+                            f"'{found.group(0).strip(' (')}', which may reach files; "
+                            "it is run only with --trust."
+                        )
+    try:
+        return torch.jit.load(io.BytesIO(content), map_location="cpu")
+    except (RuntimeError, ValueError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise ClassifierError(
+            f"{name} cannot be loaded as TorchScript: {lines[0][:300] if lines else error}"
+        ) from error
+
+
+class ExportedNetwork(nn.Module):
+    """A torch.export program as a network that takes batches of any size.
+
+    Programs are usually exported for one image at a time; batches then go through image
+    by image.
+
+    Attributes:
+        program: The module of the exported program.
+        batch: The batch size it was exported for; None where it takes any.
+    """
+
+    def __init__(self, program: nn.Module, batch: int | None) -> None:
+        super().__init__()
+        self.program = program
+        self.batch = batch
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores of a batch of images."""
+        if self.batch is None or len(images) == self.batch:
+            return _first(self.program(images))
+        if len(images) % self.batch:
+            raise RuntimeError(f"the program was exported for batches of {self.batch} images")
+        return torch.cat([_first(self.program(part)) for part in images.split(self.batch)])
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """Keeps the mode the program was exported in; torch cannot change it."""
+        self.training = False
+        return self
+
+
+def load_exported(content: bytes, name: str, *, trust: bool) -> nn.Module:
+    """Loads a torch.export program onto the CPU.
+
+    ``torch.export.load`` unpickles parts of the file and evaluates expressions in it, so it
+    is code as a script is.
+
+    Raises:
+        ClassifierError: It is not trusted, or cannot be loaded.
+    """
+    if not trust:
+        raise ClassifierError(
+            f"{name} is a torch.export program, which torch can only load by running pickled "
+            "code: load it with --trust if you know where it is from."
+        )
+    try:
+        program = torch.export.load(io.BytesIO(content))
+    except (RuntimeError, ValueError, OSError, AssertionError, KeyError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ClassifierError(
+            f"{name} cannot be loaded as a torch.export program: {lines[0][:300]}"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise ClassifierError(f"{name} cannot be loaded: {error}") from error
+    return ExportedNetwork(program.module(), _fixed_batch(program)).eval()
+
+
+def program_files(content: bytes) -> dict[str, bytes]:
+    """The bundle's configurations that MONAI's ``ckpt_export`` put into a program file."""
+    wanted = {name.rpartition("/")[2]: name for name in (METADATA, INFERENCE[0])}
+    found: dict[str, bytes] = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for info in archive.infolist():
+            name = wanted.get(info.filename.rpartition("/")[2])
+            if name and "extra" in info.filename and info.file_size <= LARGEST_CONFIG_BYTES:
+                found[name] = archive.read(info)
+    return found
+
+
+def _fixed_batch(program: Any) -> int | None:
+    inputs = program.graph_signature.user_inputs
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in inputs:
+            size = node.meta["val"].shape[0]
+            return size if isinstance(size, int) else None
+    return None
+
+
+def _first(scores: Any) -> Tensor:
+    return scores[0] if isinstance(scores, (tuple, list)) else scores

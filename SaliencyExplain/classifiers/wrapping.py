@@ -1,0 +1,365 @@
+"""Making a MONAI bundle of a network and its weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import monai
+import numpy as np
+import torch
+from monai.bundle import ComponentLocator
+from torch import Tensor, nn
+
+from SaliencyExplain.classifiers.bundle import METADATA
+from SaliencyExplain.classifiers.channels import are_colours
+from SaliencyExplain.classifiers.configuration import Configuration
+from SaliencyExplain.classifiers.intensity import intensity_transforms, padding_value
+from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.classifiers.probe import convolution_dims
+from SaliencyExplain.classifiers.scripts import PACKAGE, importable
+from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
+from SaliencyExplain.classifiers.weights import (
+    format_of,
+    load_into,
+    read_weights,
+    unwrapped,
+    with_prefix,
+)
+from SaliencyExplain.errors import ClassifierError, InputError, OutputError
+
+Fit = Literal["resize", "crop"]
+_ORIENTATION = {2: "PL", 3: "RAS"}
+_ACTIVATIONS: dict[str, dict[str, bool]] = {
+    "softmax": {"softmax": True},
+    "sigmoid": {"sigmoid": True},
+    "none": {},
+}
+
+
+def wrap(
+    network: str | None,
+    weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
+    classes: Sequence[str],
+    out: Path,
+    *,
+    network_args: Mapping[str, Any] | None = None,
+    channels: Sequence[str] = ("image",),
+    spatial_dims: int | None = None,
+    spacing: Sequence[float] | None = None,
+    size: Sequence[int] | None = None,
+    fit: Fit | None = None,
+    intensity: str = "none",
+    orientation: str | None = "standard",
+    activation: str = "softmax",
+    description: str = "",
+    trust: bool = False,
+) -> Path:
+    """Writes a MONAI bundle and loads it again as the proof that it works.
+
+    The preprocessing is orientation, spacing, size, intensity, in this order.
+
+    Args:
+        network: Dotted name of a network of monai, torchvision or timm, or ``file.py:Class``
+            (with trust; the file is copied into the bundle's ``scripts``); None where the
+            weights are a TorchScript or torch.export program.
+        weights: A weight file; several as ``submodule=file``; or the tensors themselves.
+        classes: Names of the classes in the order of the network's scores; one or two for
+            a network with a single logit.
+        out: Folder of the bundle; it must not exist.
+        network_args: Arguments of the network's class.
+        channels: Names of the input's channels; ``red, green, blue`` for colour pictures.
+        spatial_dims: 2 or 3; where None, the network's convolutions say it.
+        spacing: Voxel size in mm to resample to, one number per axis.
+        size: Voxels per axis of the network's input.
+        fit: How the size is reached: ``resize`` the whole field of view, or ``crop`` (and
+            pad) about its centre; where None, crop with a spacing and resize without.
+        intensity: One of :data:`SaliencyExplain.classifiers.intensity.WORDS`.
+        orientation: Axis codes that the network was trained with. ``standard`` is RAS in 3D
+            and PL in 2D (rows downwards, columns to the patient's left, as torchvision and
+            most 2D training code see a picture). None: as in the file.
+        activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one.
+        description: A sentence for people.
+        trust: Whether code of the user's own may be run.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        InputError: An argument does not make sense.
+        ClassifierError: The weights do not fit, or the network is no classifier.
+        OutputError: The folder exists or cannot be written.
+    """
+    if activation not in _ACTIVATIONS:
+        raise InputError(f"The activation is softmax, sigmoid or none, not '{activation}'.")
+    if not classes or len(set(classes)) != len(classes):
+        raise InputError("Name each class once, in the order of the network's scores.")
+    if not channels or len(set(channels)) != len(channels):
+        raise InputError("Name each channel once, in the network's order.")
+    out = Path(out)
+    if out.exists():
+        raise OutputError(f"{out} exists already: name a new folder for the bundle.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the final place, so that the last step is a rename on the same disk.
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+            bundle = Path(folder) / out.name
+            (bundle / "configs").mkdir(parents=True)
+            (bundle / "models").mkdir()
+            definition, dims = _write_model(bundle, network, network_args or {}, weights, trust)
+            dims = (
+                spatial_dims or dims or (len(size) if size else len(spacing) if spacing else None)
+            )
+            if dims not in (2, 3):
+                raise InputError("Say whether the network takes 2D or 3D images (spatial_dims).")
+            steps = _preprocessing(dims, len(channels), spacing, size, fit, intensity, orientation)
+            reader = {"reader": "ITKReader"} if dims == 2 else {}
+            loading = {
+                "_target_": "LoadImaged",
+                "keys": "image",
+                "ensure_channel_first": True,
+                **reader,
+            }
+            inference = {
+                **definition,
+                "preprocessing": {"_target_": "Compose", "transforms": [loading, *steps]},
+                "inferer": {"_target_": "SimpleInferer"},
+                "postprocessing": {
+                    "_target_": "Compose",
+                    "transforms": [
+                        {"_target_": "Activationsd", "keys": "pred", **_ACTIVATIONS[activation]}
+                    ],
+                },
+            }
+            _write_json(bundle / "configs" / "inference.json", inference)
+            _write_json(
+                bundle / METADATA,
+                _metadata(classes, channels, dims, size, activation, description or out.name),
+            )
+            load_classifier(bundle, trust=trust)
+            for cache in bundle.rglob("__pycache__"):
+                shutil.rmtree(cache)
+            bundle.rename(out)
+    except OSError as error:
+        raise OutputError(f"The bundle {out} cannot be written: {error.strerror}.") from error
+    return out
+
+
+def _write_model(
+    bundle: Path,
+    network: str | None,
+    arguments: Mapping[str, Any],
+    weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
+    trust: bool,
+) -> tuple[dict[str, Any], int | None]:
+    parts = [weights] if isinstance(weights, (str, Path)) else weights
+    if network is None:
+        if isinstance(parts, Mapping) or len(parts) != 1:
+            raise InputError("Name the network's class, or one TorchScript or torch.export file.")
+        path = Path(parts[0])
+        content = _read(path)
+        kind = format_of(content)
+        if kind not in ("TorchScript", "torch.export"):
+            raise InputError(
+                f"{path} holds no program, so the network's class must be named (--network)."
+            )
+        suffix = "ts" if kind == "TorchScript" else "pt2"
+        (bundle / "models" / f"model.{suffix}").write_bytes(content)
+        return {}, None
+    script = ".py:" in network
+    target = _copy_script(bundle, network, trust) if script else network
+    arguments = dict(arguments) if script else _without_downloads(target, arguments, trust)
+    definition = {"_target_": target, **arguments}
+    with importable(bundle if script else None):
+        built = Configuration({"network_def": definition}, trust=trust).build("network_def")
+    if not isinstance(built, nn.Module):
+        raise ClassifierError(f"{network} builds a {type(built).__name__}, not a network.")
+    state, names = _gathered(parts, set(built.state_dict()))
+    load_into(built, state, names)
+    tensors = {
+        key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
+    }
+    torch.save(tensors, bundle / "models" / "model.pt")
+    return {"network_def": definition, "network": "@network_def"}, convolution_dims(built)
+
+
+def _without_downloads(target: str, arguments: Mapping[str, Any], trust: bool) -> dict[str, Any]:
+    try:
+        component = resolve_target(target, ComponentLocator())
+    except ClassifierError:
+        if trust:
+            return dict(arguments)
+        raise
+    return without_downloads(component, dict(arguments))
+
+
+def _copy_script(bundle: Path, network: str, trust: bool) -> str:
+    file_name, _, class_name = network.rpartition(":")
+    path = Path(file_name)
+    if not trust:
+        raise ClassifierError(f"{path.name} is Python code: it is run only with --trust.")
+    if not path.stem.isidentifier() or not class_name.isidentifier():
+        raise InputError(f"The network '{network}' is not of the form file.py:Class.")
+    folder = bundle / PACKAGE
+    folder.mkdir()
+    (folder / "__init__.py").write_bytes(b"")
+    (folder / path.name).write_bytes(_read(path))
+    return f"{PACKAGE}.{path.stem}.{class_name}"
+
+
+def _gathered(
+    parts: Sequence[str | Path] | Mapping[str, Tensor], expected: set[str]
+) -> tuple[dict[str, Tensor], str]:
+    if isinstance(parts, Mapping):
+        return dict(parts), "the given tensors"
+    state: dict[str, Tensor] = {}
+    names: list[str] = []
+    for part in parts:
+        prefix, _, file_name = str(part).rpartition("=")
+        # A path may have an equals sign in it; a prefix is a submodule's dotted name.
+        if not all(piece.isidentifier() or piece.isdecimal() for piece in prefix.split(".")):
+            prefix, file_name = "", str(part)
+        path = Path(file_name)
+        weights = read_weights(_read(path), path.name)
+        if prefix:
+            inner = {key[len(prefix) + 1 :] for key in expected if key.startswith(f"{prefix}.")}
+            weights = with_prefix(unwrapped(weights, inner), prefix)
+        state.update(weights)
+        names.append(path.name)
+    return state, ", ".join(names)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _preprocessing(
+    dims: int,
+    channels: int,
+    spacing: Sequence[float] | None,
+    size: Sequence[int] | None,
+    fit: Fit | None,
+    intensity: str,
+    orientation: str | None,
+) -> list[dict[str, Any]]:
+    for name, values in (("spacing", spacing), ("size", size)):
+        if values is not None and (len(values) != dims or not all(v > 0 for v in values)):
+            raise InputError(
+                f"The {name} of a {dims}D classifier has {dims} positive numbers, "
+                f"not {', '.join(map(str, values))}."
+            )
+    if fit not in (None, "resize", "crop"):
+        raise InputError(f"A size is reached by resize or crop, not '{fit}'.")
+    steps: list[dict[str, Any]] = []
+    if orientation is not None and orientation.lower() != "none":
+        codes = _ORIENTATION[dims] if orientation == "standard" else orientation.upper()
+        _check_orientation(codes, dims)
+        # Without labels newer versions of MONAI ask the image's header for its world.
+        labels = [["L", "R"], ["P", "A"], ["I", "S"]]
+        steps.append(
+            {"_target_": "Orientationd", "keys": "image", "axcodes": codes, "labels": labels}
+        )
+    interpolation = "trilinear" if dims == 3 else "bilinear"
+    if spacing:
+        steps.append(
+            {
+                "_target_": "Spacingd",
+                "keys": "image",
+                "pixdim": [float(value) for value in spacing],
+                "mode": "bilinear",
+            }
+        )
+    if size and (fit or ("crop" if spacing else "resize")) == "crop":
+        steps.append(
+            {
+                "_target_": "ResizeWithPadOrCropd",
+                "keys": "image",
+                "spatial_size": [int(value) for value in size],
+                "mode": "constant",
+                "value": padding_value(intensity),
+            }
+        )
+    elif size:
+        steps.append(
+            {
+                "_target_": "Resized",
+                "keys": "image",
+                "spatial_size": [int(value) for value in size],
+                "mode": interpolation,
+            }
+        )
+    return steps + intensity_transforms(intensity, channels)
+
+
+def _check_orientation(codes: str, dims: int) -> None:
+    pairs = ("LR", "PA", "IS")[:dims]
+    if len(codes) != dims or any(sum(code in pair for code in codes) != 1 for pair in pairs):
+        raise InputError(
+            f"The orientation of a {dims}D classifier is {dims} letters, one of each of "
+            f"{', '.join('/'.join(pair) for pair in pairs)} (such as {_ORIENTATION[dims]}), "
+            f"not '{codes}'."
+        )
+
+
+def _metadata(
+    classes: Sequence[str],
+    channels: Sequence[str],
+    dims: int,
+    size: Sequence[int] | None,
+    activation: str,
+    description: str,
+) -> dict[str, Any]:
+    def numbered(names: Sequence[str]) -> dict[str, str]:
+        return {str(index): name for index, name in enumerate(names)}
+
+    return {
+        "version": "1.0.0",
+        "changelog": {"1.0.0": "first version"},
+        "monai_version": monai.__version__.split("+")[0],
+        "pytorch_version": torch.__version__.split("+")[0],
+        "numpy_version": np.__version__,
+        "required_packages_version": {},
+        "task": "classification",
+        "description": description,
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "RGB" if are_colours(channels) else "magnitude",
+                    "num_channels": len(channels),
+                    "spatial_shape": [int(value) for value in size] if size else ["*"] * dims,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": numbered(channels),
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "probabilities",
+                    "format": "classification",
+                    "num_channels": len(classes),
+                    "spatial_shape": [1],
+                    "dtype": "float32",
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": numbered(classes),
+                }
+            },
+        },
+    }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The network's arguments cannot be written as JSON: {error}") from error
+    path.write_text(text + "\n", encoding="utf-8")

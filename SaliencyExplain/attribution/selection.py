@@ -1,0 +1,68 @@
+"""From the words of a user to methods with their parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from SaliencyExplain.attribution.method import Method, parse_parameters
+from SaliencyExplain.attribution.registry import find_method, methods
+from SaliencyExplain.errors import InputError
+
+
+def select_methods(
+    names: Sequence[str], settings: Sequence[str] = (), layers: Sequence[str] = ()
+) -> list[Method]:
+    """The methods of these names with these settings.
+
+    Args:
+        names: Names of methods; twice the same name is one method.
+        settings: ``method.parameter=value`` texts, each for a method in ``names``.
+        layers: Layers for all methods in ``names`` that look at layers.
+
+    Raises:
+        InputError: An unknown method, parameter or value; a setting for a method that
+            is not asked for; layers where no method looks at any.
+    """
+    texts: dict[str, dict[str, str]] = {find_method(name).name: {} for name in names}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        method_name, dot, parameter_name = key.strip().partition(".")
+        if not equals or not dot:
+            raise InputError(f"'{setting}' is not of the form method.parameter=value.")
+        if find_method(method_name).name not in texts:
+            raise InputError(f"'{setting}' is for a method that is not asked for with --method.")
+        texts[method_name][parameter_name.strip()] = value.strip()
+    if layers:
+        with_layers = [name for name in texts if "layers" in _fields(find_method(name))]
+        if not with_layers:
+            raise InputError(f"None of the methods {', '.join(texts)} looks at a layer.")
+        for name in with_layers:
+            texts[name]["layers"] = ",".join(layers)
+    return [
+        find_method(name)(**parse_parameters(find_method(name), given))
+        for name, given in texts.items()
+    ]
+
+
+def describe_methods() -> list[dict[str, Any]]:
+    """All methods with their parameters, for tables, panels and documents."""
+    return [
+        {
+            "name": method.name,
+            "title": method.title,
+            "source": method.source,
+            "signed": method.signed,
+            "yardstick": method.yardstick,
+            "parameters": [
+                {"name": name, "default": field.default, **field.metadata}
+                for name, field in _fields(method).items()
+            ],
+        }
+        for method in methods().values()
+    ]
+
+
+def _fields(method: type[Method]) -> Mapping[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(method)}

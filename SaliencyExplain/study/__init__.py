@@ -1,0 +1,1 @@
+"""A folder of studies: discovery, journal, run, report."""

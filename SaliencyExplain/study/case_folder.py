@@ -1,0 +1,274 @@
+"""The folder of one case's results: written beside its place, renamed when complete."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.bands import label_bands
+from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.errors import OutputError
+from SaliencyExplain.explanation import Attribution, Explanation
+from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.images.writing import write_bands, write_volume
+from SaliencyExplain.pictures import draw_planes
+from SaliencyExplain.study.case import safe_name
+
+#: Where folders are written before they are complete, in the output folder.
+PARTIAL = ".partial"
+EXPLANATION = "explanation.json"
+
+
+def file_stem(attribution: Attribution) -> str:
+    """``<method>-<target>`` or ``<method>@<layer>-<target>``, safe as a file name."""
+    return f"{safe_name(attribution.label)}-{safe_name(attribution.target_name)}"
+
+
+def write_case(
+    folder: Path,
+    case: str,
+    explanation: Explanation,
+    *,
+    segmentation: Segmentation | None = None,
+    rows: Sequence[Row] = (),
+    keep_identifiers: bool = False,
+) -> list[Path]:
+    """Writes one case's results as ``folder/case``, whole or not at all.
+
+    For each attribution ``<method>-<target>.nii.gz`` (the map on the image's grid),
+    ``.seg.nrrd`` (its label-map bands) and ``.png`` (three planes through its peak);
+    and ``explanation.json``: prediction, target, parameters with their units,
+    figures beside the yardsticks, notes, provenance, timings. Names are made safe
+    by :func:`SaliencyExplain.study.case.safe_name`. Results of an earlier run in
+    the same place are replaced; any other folder there is left alone.
+
+    Args:
+        folder: The output folder; made where it does not exist.
+        case: The case's name.
+        explanation: What is written.
+        segmentation: Outlined in the pictures; on the image's grid.
+        rows: The case's rows of the comparison, those of the yardsticks too.
+        keep_identifiers: Write the input image's own name, which may name the
+            patient; without it the case's name stands for it.
+
+    Returns:
+        The files, ``explanation.json`` last.
+
+    Raises:
+        OutputError: The disk is full, nothing may be written there, or the place
+            is taken by something that is no result of this program.
+    """
+    name = safe_name(case)
+    with _complete_folder(folder, name) as temporary:
+        files: list[str] = []
+        maps = []
+        for attribution in explanation.attributions:
+            stem = file_stem(attribution)
+            own = [row for row in rows if row.method == attribution.label]
+            _write_attribution(temporary / stem, case, explanation, attribution, segmentation, own)
+            names = {
+                kind: f"{stem}{suffix}"
+                for kind, suffix in (
+                    ("map", ".nii.gz"),
+                    ("bands", ".seg.nrrd"),
+                    ("picture", ".png"),
+                )
+            }
+            files += names.values()
+            maps.append(_attribution_json(attribution, names, own))
+        content = _case_json(case, explanation, maps, segmentation, rows, keep_identifiers)
+        _write_text(temporary / EXPLANATION, _json(content))
+        files.append(EXPLANATION)
+    return [folder / name / file for file in files]
+
+
+def remove_case(folder: Path, case: str) -> None:
+    """Removes the results of an earlier run for a case that now fails."""
+    final = folder / safe_name(case)
+    if (final / EXPLANATION).is_file():
+        shutil.rmtree(final, ignore_errors=True)
+
+
+def clear_partial(folder: Path) -> None:
+    """Removes what a killed process left unfinished in an output folder."""
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _complete_folder(folder: Path, name: str) -> Iterator[Path]:
+    final = folder / name
+    if final.exists() and not _may_replace(final):
+        raise OutputError(
+            f"{final} exists and is no result of SaliencyExplain; choose another output folder."
+        )
+    temporary = folder / PARTIAL / f"{name}-{os.getpid()}"
+    old = folder / PARTIAL / f"{name}-{os.getpid()}-old"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        if final.exists():
+            os.rename(final, old)
+        os.rename(temporary, final)
+        _synchronise(folder)
+    except OSError as error:
+        raise OutputError(f"{final}: cannot be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (folder / PARTIAL).rmdir()
+
+
+def _may_replace(final: Path) -> bool:
+    return final.is_dir() and ((final / EXPLANATION).is_file() or not any(final.iterdir()))
+
+
+def _synchronise(folder: Path) -> None:
+    # A rename survives a power cut only once its folder is on the disk; Windows
+    # opens no folders.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_attribution(
+    stem: Path,
+    case: str,
+    explanation: Explanation,
+    attribution: Attribution,
+    segmentation: Segmentation | None,
+    rows: Sequence[Row],
+) -> None:
+    values, affine = attribution.values, attribution.affine
+    description = f"{attribution.label} for {attribution.target_name}; positive speaks for it"
+    write_volume(stem.with_name(f"{stem.name}.nii.gz"), values, affine, description)
+    write_bands(stem.with_name(f"{stem.name}.seg.nrrd"), label_bands(values), affine)
+    segments = segmentation.segments if segmentation else ()
+    probability = float(explanation.probabilities[attribution.target])
+    method = find_method(attribution.method)
+    layer = f" at {attribution.layer}" if attribution.layer else ""
+    draw_planes(
+        stem.with_name(f"{stem.name}.png"),
+        np.asarray(explanation.image[0]),
+        values,
+        affine,
+        segments=[(segment.name, segment.color, segment.mask) for segment in segments],
+        title=f"{case} · {method.title}{layer} · {attribution.target_name} (p = {probability:.2f})",
+        signed=attribution.signed,
+        caption=" · ".join(_figures(row) for row in rows[:2]),
+    )
+
+
+def _figures(row: Row) -> str:
+    found = row.agreement
+    return (
+        f"{row.segment}: AUROC {found.auroc:.2f} (chance 0.50), energy inside "
+        f"{found.energy_inside:.2f} (chance {found.energy_chance:.2f})"
+    )
+
+
+def _attribution_json(
+    attribution: Attribution, files: Mapping[str, str], rows: Sequence[Row]
+) -> dict[str, Any]:
+    fields = {field.name: field for field in dataclasses.fields(find_method(attribution.method))}
+    return {
+        "label": attribution.label,
+        "method": attribution.method,
+        "layer": attribution.layer or None,
+        "signed": attribution.signed,
+        "parameters": {
+            name: {"value": value, "unit": fields[name].metadata["unit"] or None}
+            for name, value in attribution.parameters.items()
+        },
+        "device": attribution.provenance["device"],
+        "files": dict(files),
+        "comparison": [_figures_json(row) for row in rows],
+    }
+
+
+def _case_json(
+    case: str,
+    explanation: Explanation,
+    maps: Sequence[Mapping[str, Any]],
+    segmentation: Segmentation | None,
+    rows: Sequence[Row],
+    keep_identifiers: bool,
+) -> dict[str, Any]:
+    image = explanation.image
+    affine = np.asarray(image.affine, dtype=np.float64)
+    provenance = dict(explanation.attributions[0].provenance) if explanation.attributions else {}
+    provenance.pop("device", None)
+    if not keep_identifiers:
+        provenance["image"] = case
+    best = int(np.argmax(explanation.probabilities))
+    return {
+        "case": case,
+        "prediction": {
+            "predicted": explanation.classes[best],
+            "probabilities": dict(
+                zip(explanation.classes, map(float, explanation.probabilities), strict=True)
+            ),
+        },
+        "target": {
+            "index": explanation.target,
+            "name": explanation.classes[explanation.target],
+        },
+        "image": {
+            "channels": int(image.shape[0]),
+            "shape": [int(size) for size in image.shape[1:]],
+            "spacing_mm": [round(size, 6) for size in spacing_of(affine, image.ndim - 1)],
+            "affine_ras_mm": affine.round(6).tolist(),
+        },
+        "segments": [segment.name for segment in segmentation.segments] if segmentation else [],
+        "attributions": list(maps),
+        "yardsticks": [
+            {"method": row.method, **_figures_json(row)}
+            for row in rows
+            if row.method in yardsticks.NAMES
+        ],
+        "notes": list(explanation.notes),
+        "provenance": provenance,
+        "timings": {name: round(seconds, 4) for name, seconds in explanation.timings.items()},
+    }
+
+
+def _figures_json(row: Row) -> dict[str, Any]:
+    content = row.as_json()
+    return {key: value for key, value in content.items() if key not in ("case", "method", "target")}
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(content), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

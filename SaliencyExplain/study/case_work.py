@@ -1,0 +1,317 @@
+"""The work on one case: read, explain, compare, write. Runs in the main or a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from monai.data import MetaTensor
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.classifiers.channels import order_channels
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.comparison.table import Row, rows
+from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.explanation import Estimate, Explanation, explain
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.reading import read_channels
+from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_folder import file_stem, write_case
+from SaliencyExplain.study.journal import source_digest
+
+#: What a library may raise for a case that nobody foresaw. In a study over a
+#: weekend one such case must not cost the others; its reason is recorded.
+UNFORESEEN = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+Item = TypeVar("Item")
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all cases of a study have in common; goes to worker processes as it is.
+
+    Attributes:
+        classifier: The classifier's file or folder.
+        methods: The methods with their parameters.
+        target: Name or index of a class, or ``predicted``.
+        out: The output folder.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        seed: Of everything random; each case has a seed of its own made from it.
+        trust: Whether the classifier's own code may run.
+        keep_identifiers: Whether names that may name patients are written.
+        threads: Threads of torch in each process.
+    """
+
+    classifier: Path
+    methods: tuple[Method, ...]
+    target: str
+    out: Path
+    device: str = "auto"
+    seed: int = 0
+    trust: bool = False
+    keep_identifiers: bool = False
+    threads: int = field(default_factory=torch.get_num_threads)
+
+
+@dataclass
+class ReadCase:
+    """A case with its voxels, or with the reason why it has none.
+
+    Attributes:
+        case: The case.
+        source: Digest of its files.
+        image: ``(C, *S)`` in the classifier's channel order; None where it cannot be read.
+        segmentation: On the image's grid; None where there is none or it cannot be read.
+        failures: What could not be read, as it is recorded.
+        errors: The same as it was raised, which may name files of patients.
+        seconds: Time that reading took.
+    """
+
+    case: Case
+    source: str = ""
+    image: MetaTensor | None = None
+    segmentation: Segmentation | None = None
+    failures: list[dict[str, str]] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def fail(self, stage: str, error: Exception) -> None:
+        """Records what could not be read."""
+        self.failures.append(failure(self.case, stage, error))
+        self.errors.append(error)
+
+
+class CaseWorker:
+    """Does the work on cases with one loaded classifier.
+
+    Attributes:
+        work: What all cases have in common.
+        classifier: The loaded classifier.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.classifier: Classifier = load_classifier(work.classifier, trust=work.trust)
+
+    def run(
+        self, cases: Iterable[Case], progress: Callable[[Case], Progress] = lambda case: silent
+    ) -> Iterator[dict[str, Any]]:
+        """Works on the cases in their order, reading the next while one is computed.
+
+        Args:
+            cases: The cases; taken from the iterable in the reading thread.
+            progress: Gives each case its progress callback.
+
+        Yields:
+            The journal's entry of each case, once its folder is in place.
+
+        Raises:
+            OutputError: A result cannot be written; the study must stop.
+            Cancelled: Out of a progress callback.
+        """
+        for read in read_ahead(cases, self.read):
+            yield self.compute(read, progress(read.case))
+
+    def read(self, case: Case) -> ReadCase:
+        """Reads a case's images and segmentation; what fails is in its failures."""
+        started = time.perf_counter()
+        result = ReadCase(case)
+        try:
+            order = order_channels([name for name, _ in case.images], self.classifier.channels)
+            chosen = [case.images[place] for place in order]
+            names = [name for name, _ in chosen if name is not None]
+            result.image = read_channels(
+                [path for _, path in chosen],
+                names if len(names) == len(chosen) else None,
+                series=case.series,
+                colour=self.classifier.colour,
+            )
+        except (SaliencyExplainError, *UNFORESEEN) as error:
+            result.fail("reading the image", error)
+        if result.image is not None and case.segmentation is not None:
+            try:
+                result.segmentation = read_segmentation(case.segmentation, result.image)
+            except (SaliencyExplainError, *UNFORESEEN) as error:
+                result.fail("reading the segmentation", error)
+        # A file that is gone has failed above; without a digest the case is tried again.
+        with contextlib.suppress(InputError):
+            result.source = source_digest(case)
+        result.seconds = time.perf_counter() - started
+        return result
+
+    def compute(
+        self,
+        read: ReadCase,
+        progress: Progress = silent,
+        announce: Callable[[Estimate], None] | None = None,
+    ) -> dict[str, Any]:
+        """Explains, compares and writes a case that was read.
+
+        Args:
+            read: What :meth:`read` gave.
+            progress: Told after each batch.
+            announce: Told the cost before the first method starts.
+
+        Returns:
+            The journal's entry.
+
+        Raises:
+            OutputError: A result cannot be written; the study must stop.
+            Cancelled: Out of the progress callback.
+        """
+        case, entry = read.case, _entry(read)
+        if read.image is None:
+            return entry
+        try:
+            explanation = explain(
+                read.image,
+                self.classifier,
+                self.work.methods,
+                target=self.work.target,
+                device=self.work.device,
+                seed=case_seed(self.work.seed, case.case),
+                progress=progress,
+                announce=announce,
+            )
+        except (SaliencyExplainError, *UNFORESEEN) as error:
+            entry["failures"].append(failure(case, "explaining", error))
+            return entry
+        explanation.timings["read"] = read.seconds
+        started = time.perf_counter()
+        compared: list[Row] = []
+        if read.segmentation is not None:
+            try:
+                compared = self._compare(case, explanation, read.segmentation)
+            except (SaliencyExplainError, *UNFORESEEN) as error:
+                entry["failures"].append(failure(case, "comparing", error))
+        explanation.timings["compare"] = time.perf_counter() - started
+        notes = [*case.notes, *(read.segmentation.notes if read.segmentation else ())]
+        notes = [case.public(note) for note in dict.fromkeys([*explanation.notes, *notes])]
+        explanation = dataclasses.replace(explanation, notes=tuple(notes))
+        try:
+            write_case(
+                self.work.out,
+                case.case,
+                explanation,
+                segmentation=read.segmentation,
+                rows=compared,
+                keep_identifiers=self.work.keep_identifiers,
+            )
+        except OutputError:
+            raise
+        except (SaliencyExplainError, *UNFORESEEN) as error:
+            entry["failures"].append(failure(case, "writing", error))
+            return entry
+        return entry | _results(explanation, compared)
+
+    def _compare(
+        self, case: Case, explanation: Explanation, segmentation: Segmentation
+    ) -> list[Row]:
+        return rows(
+            case.case,
+            explanation.classes[explanation.target],
+            {map_.label: map_.values for map_ in explanation.attributions},
+            segmentation,
+            explanation.image.affine.numpy(),
+            body=body_mask(explanation.image),
+            seed=self.work.seed,
+        )
+
+
+def case_seed(seed: int, case: str) -> int:
+    """The seed of a case: its own, whatever the order of cases and the number of processes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{case}".encode()).digest()[:4], "big") >> 1
+
+
+def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:
+    """A failure as it is recorded: one line, without what may name the patient."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, SaliencyExplainError):
+        reason = f"{type(error).__name__}: {reason}"
+    return {"stage": stage, "reason": case.public(reason)[:500]}
+
+
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[Read]:
+    """Yields ``read(item)`` for each item, reading the next one in a thread meanwhile.
+
+    At most one item waits, so that memory holds three: one being computed, one
+    that waits, one being read.
+    """
+    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def put(kind: str, content: Any) -> None:
+        while not stopped.is_set():
+            try:
+                waiting.put((kind, content), timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def reader() -> None:
+        try:
+            for item in items:
+                if stopped.is_set():
+                    return
+                put("item", read(item))
+        except (SaliencyExplainError, *UNFORESEEN) as error:
+            put("error", error)
+        put("end", None)
+
+    thread = threading.Thread(target=reader, name="reading ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, content = waiting.get()
+            if kind == "error":
+                raise content
+            if kind == "end":
+                return
+            yield content
+    finally:
+        stopped.set()
+        thread.join(timeout=5)
+
+
+def _entry(read: ReadCase) -> dict[str, Any]:
+    return {
+        "case": read.case.case,
+        "done": False,
+        "source": read.source,
+        "label": read.case.label,
+        "failures": list(read.failures),
+    }
+
+
+def _results(explanation: Explanation, compared: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "done": True,
+        "target": explanation.classes[explanation.target],
+        "probabilities": [float(p) for p in explanation.probabilities],
+        "maps": [
+            {"label": map_.label, "files": file_stem(map_)} for map_ in explanation.attributions
+        ],
+        "rows": [row.as_json() for row in compared],
+        "notes": list(explanation.notes),
+    }

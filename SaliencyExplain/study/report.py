@@ -1,0 +1,318 @@
+"""The report of one study or several beside each other: one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.errors import OutputError
+from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.pictures import to_jpeg
+from SaliencyExplain.study.report_data import Entry, RunData, StudyOutput, gather
+from SaliencyExplain.study.report_figure import agreement_figure
+from SaliencyExplain.study.report_words import number, percent, sentences, with_interval
+from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
+
+__all__ = ["StudyOutput", "write_report"]
+
+#: Bytes of pictures inside a page; beyond them pictures become links to their files.
+#: Browsers open pages of this size on a laptop without waiting.
+PICTURE_BUDGET = 48_000_000
+#: Width of a picture in the page while there are few, and when there are many, in pixels.
+_WIDE, _NARROW, _FEW = 900, 560, 120
+
+#: The table of a study: figure, heading, what it is.
+_TABLE = (
+    ("auroc", "AUROC", "chance that a voxel inside outranks one outside; chance 0.5"),
+    ("energy_inside", "Energy inside", "share of what speaks for the class that lies inside"),
+    ("energy_chance", "Energy by chance", "the segment's share of the volume"),
+    ("energy_chance_body", "… of the body", "the segment's share of the body"),
+    ("pointing", "Pointing", "share of cases whose strongest voxel lies inside"),
+    ("pointing_tolerance", "Pointing, 5 mm", "the same, or within 5 mm"),
+    ("average_precision", "Average precision", "chance: energy by chance"),
+    ("rank_accuracy", "Rank accuracy", "share of the segment among as many strongest voxels"),
+    ("dice_equal_volume", "Dice", "of the segment and as many strongest voxels"),
+    ("dice_best", "Best Dice", "over all thresholds; an upper bound"),
+    ("hausdorff95_mm", "Hausdorff 95 % (mm)", "at equal volume; less is better"),
+    ("mean_surface_distance_mm", "Surface distance (mm)", "mean, at equal volume"),
+    ("centre_distance_mm", "Centre distance (mm)", "between the centres of mass"),
+)
+
+
+class _Pictures:
+    """Small copies of the PNG files until the page's budget is used up."""
+
+    def __init__(self, page: Path, count: int) -> None:
+        self.page = page
+        self.width = _WIDE if count <= _FEW else _NARROW
+        self.left = PICTURE_BUDGET
+        self.linked = 0
+
+    def show(self, run: RunData, entry: Entry, map_: dict[str, str]) -> dict[str, str]:
+        """The picture of one map: its words, its link, and its data if there is room."""
+        path = run.output.folder / entry["case"] / f"{map_['files']}.png"
+        title = run.title_of(map_["label"])
+        shown = {
+            "case": entry["case"],
+            "title": title,
+            "target": entry["target"],
+            "figures": _picture_figures(run, entry, map_["label"]),
+            "link": _link(self.page.parent, path),
+            "data": "",
+        }
+        try:
+            png = path.read_bytes()
+        except FileNotFoundError:
+            return shown | {"link": ""}
+        if self.left > 0:
+            jpeg = to_jpeg(png, self.width, quality=80)
+            data = base64.b64encode(jpeg).decode("ascii")
+            if len(data) <= self.left:
+                self.left -= len(data)
+                return shown | {"data": f"data:image/jpeg;base64,{data}"}
+            self.left = 0
+        self.linked += 1
+        return shown
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One study as the template sees it."""
+
+    data: RunData
+    anchor: str
+    pictures: _Pictures
+
+    @property
+    def sentences(self) -> list[str]:
+        return sentences(self.data)
+
+    @property
+    def methods(self) -> list[dict[str, Any]]:
+        """The methods with their parameters and units."""
+        described = []
+        for given in self.data.configuration["methods"]:
+            method = find_method(given["name"])
+            units = {field.name: field.metadata["unit"] for field in fields(method)}
+            layers = self.data.layers.get(method.name, [])
+            described.append(
+                {
+                    "title": method.title,
+                    "source": method.source,
+                    "layers": layers,
+                    "parameters": [
+                        f"{name} {_value(value)}{f' {units[name]}' if units.get(name) else ''}"
+                        for name, value in given["parameters"].items()
+                        if name != "layers"
+                    ],
+                }
+            )
+        return described
+
+    def figures(self, segment: str) -> list[Markup]:
+        return [
+            Markup(agreement_figure(self.data, segment, figure))
+            for figure in ("auroc", "energy_inside")
+            if any((name, segment, figure) in self.data.values for name in self.data.maps)
+        ]
+
+    def columns(self, segment: str) -> list[tuple[str, str, str]]:
+        """The figures that at least one map has for the segment."""
+        return [column for column in _TABLE if any(self._means(segment, column[0]))]
+
+    def _means(self, segment: str, figure: str) -> Iterator[bool]:
+        for name in self.data.maps:
+            summary = self.data.of(name, segment, figure)
+            yield summary is not None and not math.isnan(summary.interval.mean)
+
+    def table(self, segment: str) -> list[dict[str, Any]]:
+        """A row for each map: its title, and a cell for each column."""
+        lines = []
+        for name in self.data.maps:
+            if self.data.of(name, segment, "auroc") is None:
+                continue
+            cells = []
+            for figure, _, _ in self.columns(segment):
+                summary = self.data.of(name, segment, figure)
+                if summary is None:
+                    cells.append({"mean": "–", "range": "", "better": False})
+                    continue
+                interval = summary.interval
+                beaten = [summary.beats(yardstick) for yardstick in summary.against]
+                cells.append(
+                    {
+                        "mean": number(interval.mean),
+                        "range": ""
+                        if math.isnan(interval.low) or figure.startswith("energy_chance")
+                        else f"{number(interval.low)} – {number(interval.high)}",
+                        "better": len(beaten) == len(yardsticks.NAMES) and all(beaten),
+                    }
+                )
+            lines.append(
+                {
+                    "title": self.data.title_of(name),
+                    "yardstick": name in yardsticks.NAMES,
+                    "cells": cells,
+                }
+            )
+        return lines
+
+    @property
+    def score_columns(self) -> list[tuple[str, str]]:
+        """``(map, segment)`` whose AUROC the table of cases shows."""
+        segments = self.data.segments
+        maps = self.data.labels_of_maps
+        # More than eight columns are no table to read: the first segment then.
+        if len(maps) * len(segments) > 8:
+            segments = segments[:1]
+        return [(name, segment) for segment in segments for name in maps]
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The cases of the table, one at a time."""
+        classes = self.data.configuration["classes"]
+        for entry in self.data.entries():
+            if not entry["done"]:
+                continue
+            truth = true_class(entry["label"], classes)
+            predicted = predicted_class(entry, classes)
+            found = {(row.method, row.segment): row.agreement for row in comparison_rows(entry)}
+            yield {
+                "case": entry["case"],
+                "link": _link(self.pictures.page.parent, self.data.output.folder / entry["case"]),
+                "label": truth or entry["label"] or "",
+                "predicted": predicted,
+                "wrong": truth is not None and truth != predicted,
+                "target": entry["target"],
+                "probability": f"{max(entry['probabilities']):.3f}",
+                "scores": [
+                    number(found[key].auroc) if key in found else "–" for key in self.score_columns
+                ],
+                "notes": entry["notes"],
+            }
+
+    def typical(self) -> dict[str, str] | None:
+        """The picture of the case in the middle: neither the best nor the worst is typical."""
+        return self._first_picture(self.data.typical) if self.data.typical else None
+
+    def glance(self, segment: str) -> list[tuple[str, str, str]]:
+        """For the comparison of studies: method, AUROC, and energy beside chance."""
+        said = []
+        for name in self.data.labels_of_maps:
+            auroc = self.data.of(name, segment, "auroc")
+            energy = self.data.of(name, segment, "energy_inside")
+            chance = self.data.of(name, segment, "energy_chance")
+            if auroc and energy and chance:
+                shares = f"{percent(energy.interval.mean)} (chance {percent(chance.interval.mean)})"
+                said.append((self.data.title_of(name), with_interval(auroc.interval), shares))
+        return said
+
+    def extremes(self) -> list[tuple[str, list[dict[str, str]]]]:
+        """The best and the worst cases, with the picture of the first method."""
+        groups = (("Best", self.data.best), ("Worst", self.data.worst))
+        return [
+            (word, [self._first_picture(case) for case in cases]) for word, cases in groups if cases
+        ]
+
+    def _first_picture(self, case: str) -> dict[str, str]:
+        entry = self.data.journal.entry(case)
+        first = self.data.labels_of_maps[0]
+        map_ = next(one for one in entry["maps"] if one["label"] == first)
+        return self.pictures.show(self.data, entry, map_)
+
+    def gallery(self) -> Iterator[dict[str, str]]:
+        """All pictures, one at a time."""
+        for entry in self.data.entries():
+            if entry["done"]:
+                for map_ in entry["maps"]:
+                    yield self.pictures.show(self.data, entry, map_)
+
+    def failures(self) -> Iterator[tuple[str, str, str]]:
+        """Case, stage and reason of what failed, one at a time."""
+        for entry in self.data.entries():
+            for failure in entry["failures"]:
+                yield entry["case"], failure["stage"], failure["reason"]
+
+
+def write_report(out: Path, runs: Sequence[StudyOutput], *, title: str = "") -> Path:
+    """Writes a page about studies: one, or several beside each other.
+
+    The page holds everything: no network, no further files. Pictures are small
+    JPEGs, up to 48 MB of them; where they are more, the rest are links to the PNG
+    files in the cases' folders, and the page says so. It is written while the
+    journals are read: memory holds the comparison's figures and one picture. The
+    same studies give the same bytes.
+
+    Args:
+        out: The page; its links are relative to its folder.
+        runs: The studies' output folders with their headings.
+        title: The page's heading; the first study's where it is empty.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: A folder holds no study.
+        OutputError: The page cannot be written.
+    """
+    gathered = [gather(run) for run in runs]
+    pictures = _Pictures(
+        out, sum(data.done * len(data.configuration["methods"]) for data in gathered)
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("SaliencyExplain.study", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "percent": percent,
+    }
+    stream = environment.get_template("report.html.j2").generate(
+        title=title or gathered[0].title,
+        runs=[_Run(data, f"run-{n}", pictures) for n, data in enumerate(gathered, start=1)],
+        segments=list(dict.fromkeys(name for data in gathered for name in data.segments)),
+        pictures=pictures,
+        budget=PICTURE_BUDGET // 1_000_000,
+    )
+    try:
+        with atomic_file(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for chunk in stream:
+                file.write(chunk)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}).") from error
+    return out
+
+
+def _picture_figures(run: RunData, entry: Entry, label: str) -> str:
+    return "; ".join(
+        f"{row.segment}: AUROC {number(row.agreement.auroc)} (chance 0.50), energy "
+        f"{percent(row.agreement.energy_inside)} (chance {percent(row.agreement.energy_chance)})"
+        for row in comparison_rows(entry)
+        if row.method == label and row.segment in run.segments[:2]
+    )
+
+
+def _link(page_folder: Path, path: Path) -> str:
+    """A link from the page to a file, relative wherever one lies below the other."""
+    try:
+        relative = path.resolve().relative_to(page_folder.resolve())
+    except ValueError:
+        return path.resolve().as_uri()
+    return quote(relative.as_posix())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_value(item) for item in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

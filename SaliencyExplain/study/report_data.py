@@ -1,0 +1,210 @@
+"""What a report says of one study, gathered from its journal in one pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from SaliencyExplain.attribution.registry import methods
+from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison.summary import Summary, summarise
+from SaliencyExplain.comparison.table import FIGURES, Row
+from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
+
+#: Cases shown as best and as worst, each.
+_EXTREMES = 4
+
+_YARDSTICKS = {"random": "random map", "centre": "centre-weighted map"}
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyOutput:
+    """A finished study that a report is about.
+
+    Attributes:
+        folder: Its output folder.
+        title: Its heading in the report.
+    """
+
+    folder: Path
+    title: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How often the classifier is right, over the cases whose label is one of its classes.
+
+    Attributes:
+        count: Cases.
+        accuracy: Share of right predictions, [0, 1].
+        f1: F1 score of each class, [0, 1]; NaN for a class that neither a label nor a
+            prediction names.
+        confusion: ``(K, K)`` counts, rows true, columns predicted.
+        classes: Names of the classes.
+        unknown: Cases whose label is no class.
+    """
+
+    count: int
+    accuracy: float
+    f1: list[float]
+    confusion: list[list[int]]
+    classes: list[str]
+    unknown: int
+
+
+@dataclass
+class RunData:
+    """One study of a report.
+
+    Attributes:
+        output: Its folder and title.
+        configuration: The journal's first line.
+        done: Cases with an explanation.
+        failed: Cases with a failure.
+        compared: Cases that were compared with a segmentation.
+        segments: Names of the segments, the most frequent first.
+        labels: The accuracy, where there are labels.
+        summaries: ``{(method, segment, figure): summary}``.
+        values: ``{(method, segment, figure): values of the cases}`` for the figures drawn.
+        layers: Layers looked at, ``{method: names}``.
+        best: Names of the best cases, the best first.
+        worst: Names of the worst cases, the worst first.
+        typical: The case in the middle; None where no case was compared.
+    """
+
+    output: StudyOutput
+    journal: Journal
+    configuration: dict[str, Any]
+    done: int = 0
+    failed: int = 0
+    compared: int = 0
+    segments: list[str] = field(default_factory=list)
+    labels: Labels | None = None
+    summaries: dict[tuple[str, str, str], Summary] = field(default_factory=dict)
+    values: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+    layers: dict[str, list[str]] = field(default_factory=dict)
+    best: list[str] = field(default_factory=list)
+    worst: list[str] = field(default_factory=list)
+    typical: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The run's heading."""
+        return self.output.title
+
+    @property
+    def labels_of_maps(self) -> list[str]:
+        """Labels of the methods' maps in the order of the table, without added yardsticks."""
+        return [name for name in self.maps if name not in yardsticks.NAMES]
+
+    @property
+    def maps(self) -> list[str]:
+        """Labels of all compared maps, the yardsticks last."""
+        found = list(dict.fromkeys(method for method, _, _ in self.summaries))
+        return sorted(found, key=lambda name: name in yardsticks.NAMES)
+
+    def title_of(self, label: str) -> str:
+        """A map's label as people read it; with its layer only where there are several."""
+        name, _, layer = label.partition("@")
+        known = methods()
+        title = _YARDSTICKS.get(name) or (known[name].title if name in known else name)
+        return f"{title} at {layer}" if len(self.layers.get(name, [])) > 1 else title
+
+    def entries(self) -> Iterator[Entry]:
+        """The cases' entries in the journal's order, one at a time."""
+        yield from self.journal.entries()
+
+    def of(self, method: str, segment: str, figure: str) -> Summary | None:
+        """One summary; None where the method was never compared with the segment."""
+        return self.summaries.get((method, segment, figure))
+
+
+def gather(output: StudyOutput) -> RunData:
+    """Reads a study's journal; memory holds the comparison's figures, never a map.
+
+    Raises:
+        InputError: The folder holds no study.
+    """
+    journal = Journal.read(output.folder)
+    data = RunData(output, journal, journal.configuration)
+    classes = data.configuration["classes"]
+    rows: list[Row] = []
+    found: Counter[str] = Counter()
+    pairs: list[tuple[int, int]] = []
+    unknown = 0
+    for entry in data.entries():
+        data.failed += bool(entry["failures"])
+        if not entry["done"]:
+            continue
+        data.done += 1
+        for map_ in entry["maps"]:
+            name, _, layer = map_["label"].partition("@")
+            seen = data.layers.setdefault(name, [])
+            if layer and layer not in seen:
+                seen.append(layer)
+        own = list(comparison_rows(entry))
+        rows += own
+        data.compared += bool(own)
+        found.update({row.segment for row in own})
+        truth = true_class(entry["label"], classes)
+        if truth is not None:
+            pairs.append((classes.index(truth), classes.index(predicted_class(entry, classes))))
+        elif entry["label"] is not None:
+            unknown += 1
+    data.segments = [segment for segment, _ in found.most_common()]
+    data.labels = _labels(pairs, classes, unknown)
+    for summary in summarise(rows, figures=(*FIGURES, "energy_chance_body")):
+        data.summaries[summary.method, summary.segment, summary.figure] = summary
+    for row in rows:
+        for figure in ("auroc", "energy_inside"):
+            value = getattr(row.agreement, figure)
+            if not np.isnan(value):
+                data.values.setdefault((row.method, row.segment, figure), []).append(value)
+    _order(data, rows)
+    return data
+
+
+def _labels(pairs: Sequence[tuple[int, int]], classes: list[str], unknown: int) -> Labels | None:
+    if not pairs:
+        return None
+    truth, predicted = zip(*pairs, strict=True)
+    indices = list(range(len(classes)))
+    return Labels(
+        count=len(pairs),
+        accuracy=float(accuracy_score(truth, predicted)),
+        f1=[
+            float(value)
+            for value in f1_score(
+                truth, predicted, labels=indices, average=None, zero_division=np.nan
+            )
+        ],
+        confusion=confusion_matrix(truth, predicted, labels=indices).tolist(),
+        classes=classes,
+        unknown=unknown,
+    )
+
+
+def _order(data: RunData, rows: Sequence[Row]) -> None:
+    """Sets best, worst and typical case by the AUROC of the first method for the first segment."""
+    if not data.labels_of_maps or not data.segments:
+        return
+    first, segment = data.labels_of_maps[0], data.segments[0]
+    scored = sorted(
+        (row.agreement.auroc, row.case)
+        for row in rows
+        if row.method == first and row.segment == segment and not np.isnan(row.agreement.auroc)
+    )
+    cases = [case for _, case in scored]
+    # The two lists never share a case.
+    count = min(_EXTREMES, len(cases) // 2)
+    data.best, data.worst = cases[::-1][:count], cases[:count]
+    data.typical = cases[len(cases) // 2] if cases else None

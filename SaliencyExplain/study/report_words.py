@@ -1,0 +1,98 @@
+"""What a study's figures say, in plain words."""
+
+from __future__ import annotations
+
+import math
+
+from SaliencyExplain.comparison.bootstrap import Interval
+from SaliencyExplain.study.report_data import RunData
+
+
+def number(value: float) -> str:
+    """A figure with two decimals, or a dash where it is undefined."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """A share in per cent, with a decimal below ten."""
+    if math.isnan(value):
+        return "–"
+    return f"{value * 100:.1f} %" if value < 0.0995 else f"{value * 100:.0f} %"
+
+
+def with_interval(interval: Interval) -> str:
+    """A mean with its interval, where there is one."""
+    if math.isnan(interval.low):
+        return number(interval.mean)
+    return f"{number(interval.mean)} [{number(interval.low)}, {number(interval.high)}]"
+
+
+def sentences(run: RunData) -> list[str]:
+    """A study in plain words: the prediction first, then each method and segment."""
+    said = []
+    if run.labels is not None:
+        labels = run.labels
+        right = round(labels.accuracy * labels.count)
+        said.append(
+            f"The classifier is right in {right} of {labels.count} labelled cases "
+            f"({percent(labels.accuracy)})."
+        )
+    if not run.segments:
+        said.append(
+            "No case was compared with a segmentation: whether the maps lie on what they should "
+            "lie on is not known."
+        )
+    for method in run.labels_of_maps:
+        said += [words for segment in run.segments if (words := _verdict(run, method, segment))]
+        if len(run.segments) > 1 and (words := _most_energy(run, method)):
+            said.append(words)
+    return said
+
+
+def _verdict(run: RunData, method: str, segment: str) -> str:
+    auroc = run.of(method, segment, "auroc")
+    energy = run.of(method, segment, "energy_inside")
+    chance = run.of(method, segment, "energy_chance")
+    if auroc is None or energy is None or chance is None or math.isnan(auroc.interval.mean):
+        return ""
+    others = []
+    for name, words in (("random", "the random map"), ("centre", "the centre-weighted map")):
+        yardstick = run.of(name, segment, "auroc")
+        if yardstick is not None:
+            others.append(f"{words} {number(yardstick.interval.mean)}")
+    beats = {name: auroc.beats(name) for name in auroc.against}
+    title = run.title_of(method)
+    if None in beats.values() or not beats:
+        verdict = f"{title}, {segment}: too few cases to tell from chance"
+    elif all(beats.values()):
+        verdict = f"{title} finds {segment}"
+    elif auroc.interval.high < 0.5:
+        verdict = f"{title} looks away from {segment}, more than chance would"
+    elif beats.get("random"):
+        verdict = f"{title} beats chance for {segment}, but not the centre-weighted map"
+    else:
+        verdict = f"{title} does not find {segment}"
+    compared = f" ({', '.join(others)})" if others else ""
+    return (
+        f"{verdict}: mean AUROC {with_interval(auroc.interval)}{compared}; "
+        f"{percent(energy.interval.mean)} of its energy lies inside, by chance "
+        f"{percent(chance.interval.mean)}; {auroc.interval.count} "
+        f"case{'s' if auroc.interval.count != 1 else ''}."
+    )
+
+
+def _most_energy(run: RunData, method: str) -> str:
+    found = []
+    for segment in run.segments:
+        energy = run.of(method, segment, "energy_inside")
+        chance = run.of(method, segment, "energy_chance")
+        if energy and chance and chance.interval.mean > 0 and energy.interval.mean > 0:
+            found.append((energy.interval.mean / chance.interval.mean, segment))
+    if len(found) < 2:
+        return ""
+    found.sort(reverse=True)
+    parts = ", ".join(f"{segment} {times:.1f} times" for times, segment in found)
+    return (
+        f"{run.title_of(method)} weighs {found[0][1]} most: energy inside as a multiple of "
+        f"chance is {parts}."
+    )

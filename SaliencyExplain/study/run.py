@@ -1,0 +1,342 @@
+"""Runs a study: all cases, restartable, one bad case costs only itself."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+
+from SaliencyExplain.attribution.layers import named_layers
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.errors import Cancelled, InputError, OutputError
+from SaliencyExplain.explanation import choose_device, versions
+from SaliencyExplain.progress import Progress
+from SaliencyExplain.study.case import Case, check_unique
+from SaliencyExplain.study.case_folder import EXPLANATION, clear_partial, remove_case
+from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.journal import Journal, source_digest
+from SaliencyExplain.study.report import StudyOutput, write_report
+from SaliencyExplain.study.tables import FAILURES, true_class, write_tables
+from SaliencyExplain.study.workers import work_in_processes
+
+REPORT = "report.html"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """How far a study is.
+
+    Attributes:
+        done: Cases done, those of earlier runs included; a fraction of the running one too.
+        total: All cases.
+        failed: Cases with a failure.
+        case: The case that was worked on last.
+        seconds_left: Estimate from this run's cases; None before the first is done.
+    """
+
+    done: float
+    total: int
+    failed: int
+    case: str
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What came out of a study.
+
+    Attributes:
+        out: The output folder.
+        report: The report, ``report.html``.
+        total: All cases.
+        resumed: Cases that an earlier run had done.
+        failed: Cases with a failure, each in ``failures.csv``.
+        notes: What a user should be told aloud.
+    """
+
+    out: Path
+    report: Path
+    total: int
+    resumed: int
+    failed: int
+    notes: tuple[str, ...]
+
+
+def untold(progress: StudyProgress) -> None:
+    """A progress callback that tells nobody."""
+
+
+def run_study(
+    cases: Sequence[Case],
+    classifier: Path,
+    methods: Sequence[Method],
+    *,
+    out: Path,
+    target: str = "predicted",
+    jobs: int = 1,
+    threads: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    trust: bool = False,
+    keep_identifiers: bool = False,
+    title: str = "",
+    progress: Callable[[StudyProgress], None] = untold,
+) -> StudyResult:
+    """Explains all cases, compares them with their segmentations, and writes the report.
+
+    What is done stays: stopped at any moment, the same call goes on where it
+    stopped, and the files come out the same (but for the timings in the cases'
+    ``explanation.json``), also for another number of jobs with the same number of
+    threads. Cases that failed are tried again. Memory does not grow with the number of cases.
+
+    Args:
+        cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`.
+        classifier: The classifier's file or folder.
+        methods: The methods with their parameters, each once.
+        out: The output folder; made where it does not exist.
+        target: Name or index of a class, or ``predicted``, for each case.
+        jobs: Processes.
+        threads: Threads of torch in each process; the cores shared out among the jobs
+            where None. Sums over threads round differently: the same bytes need the
+            same number, so a study that goes on keeps the number it began with.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        seed: Of everything random; each case has a seed of its own made from it.
+        trust: Whether the classifier's own code may run.
+        keep_identifiers: Whether names that may name patients are written.
+        title: The report's title; the output folder's name where it is empty.
+        progress: Told after each batch (one job) or at least twice a second (several);
+            may raise Cancelled.
+
+    Raises:
+        InputError: No cases, a wrong classifier, method, class or device, or the
+            output folder holds another study.
+        OutputError: The disk is full or nothing may be written there; what is
+            complete stays.
+        Cancelled: Stopped by Ctrl-C or the progress callback; can be restarted.
+    """
+    check_unique(cases)
+    if not cases:
+        raise InputError("There are no cases to explain.")
+    for name, number in (("jobs", jobs), ("threads", threads)):
+        if number is not None and number < 1:
+            raise InputError(f"The number of {name} is {number}; it must be 1 or more.")
+    threads = threads or max(1, _cores() // jobs)
+    work = Work(
+        classifier, tuple(methods), target, out, device, seed, trust, keep_identifiers, threads
+    )
+    worker = CaseWorker(work)
+    check_work(worker)
+    with only_one(out):
+        clear_partial(out)
+        journal = Journal.begin(out, configuration(worker))
+        worker.work = dataclasses.replace(work, threads=journal.configuration["threads"])
+        todo = [case for case in cases if not _is_done(out, journal, case)]
+        meter = _Meter(cases, todo, journal, progress)
+        try:
+            with contextlib.closing(_entries(worker, todo, jobs, meter)) as entries:
+                for entry in entries:
+                    if not entry["done"]:
+                        remove_case(out, entry["case"])
+                    journal.append(entry)
+                    meter.finished(entry)
+        except KeyboardInterrupt:
+            raise Cancelled("The study was interrupted; it can be started again.") from None
+        finally:
+            clear_partial(out)
+        report = write_results(out, journal, [case.case for case in cases], title=title)
+    return StudyResult(
+        out=out,
+        report=report,
+        total=len(cases),
+        resumed=len(cases) - len(todo),
+        failed=meter.failed,
+        notes=_notes(worker.classifier, cases, meter.failed),
+    )
+
+
+def write_results(out: Path, journal: Journal, order: Sequence[str], *, title: str = "") -> Path:
+    """Settles the journal and writes tables and report of the cases, in their order.
+
+    Returns:
+        The report.
+
+    Raises:
+        OutputError: The disk is full, or they cannot be written.
+    """
+    journal.settle(order)
+    write_tables(out, journal, order)
+    return write_report(out / REPORT, [StudyOutput(out, title or out.resolve().name)])
+
+
+def check_work(worker: CaseWorker) -> None:
+    """Finds out before the first case what would fail in all of them.
+
+    Raises:
+        InputError: No method, one twice, an unknown layer, class or device.
+    """
+    classifier, work = worker.classifier, worker.work
+    if not work.methods:
+        raise InputError("No method was given.")
+    names: set[str] = set()
+    for method in work.methods:
+        if method.name in names:
+            raise InputError(f"The method '{method.name}' was given twice; its maps share a name.")
+        names.add(method.name)
+        layers = getattr(method, "layers", ())
+        if layers:
+            named_layers(classifier.network, layers, method.name)
+    choose_device(work.device)
+    classifier.class_index(work.target, np.zeros(len(classifier.classes)))
+
+
+def configuration(worker: CaseWorker) -> dict[str, Any]:
+    """What decides the results' bytes, as the journal's first line."""
+    classifier, work = worker.classifier, worker.work
+    computed_by = versions()
+    return {
+        "format": 1,
+        "classifier": classifier.name,
+        "classifier_sha256": classifier.identity,
+        "classes": list(classifier.classes),
+        "channels": list(classifier.channels),
+        "methods": [
+            {"name": method.name, "parameters": dataclasses.asdict(method)}
+            for method in work.methods
+        ],
+        "target": work.target,
+        "seed": work.seed,
+        "keep_identifiers": work.keep_identifiers,
+        "threads": work.threads,
+        "versions": {name: computed_by[name] for name in ("SaliencyExplain", "torch", "monai")},
+    }
+
+
+@contextlib.contextmanager
+def only_one(out: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder; the system frees the lock of a killed one.
+
+    A folder into which nothing was written is gone afterwards.
+
+    Raises:
+        InputError: Another run is at work in the folder.
+        OutputError: The folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(out / _LOCK, timeout=0):
+            try:
+                yield
+            finally:
+                if [entry.name for entry in out.iterdir()] == [_LOCK]:
+                    (out / _LOCK).unlink()
+                    out.rmdir()
+    except filelock.Timeout:
+        raise InputError(f"{out}: another study is running in this folder.") from None
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}).") from error
+
+
+def _is_done(out: Path, journal: Journal, case: Case) -> bool:
+    if case.case not in journal:
+        return False
+    entry = journal.entry(case.case)
+    if not entry["done"] or not (out / case.case / EXPLANATION).is_file():
+        return False
+    try:
+        return bool(entry["source"] == source_digest(case))
+    except InputError:
+        return False
+
+
+def _entries(
+    worker: CaseWorker, todo: Sequence[Case], jobs: int, meter: _Meter
+) -> Generator[dict[str, Any], None, None]:
+    if not todo:
+        return
+    if jobs > 1:
+        yield from work_in_processes(worker.work, todo, jobs, meter.tick)
+        return
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(worker.work.threads)
+    try:
+        yield from worker.run(todo, meter.within)
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Meter:
+    """Counts cases and estimates the time left."""
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        todo: Sequence[Case],
+        journal: Journal,
+        progress: Callable[[StudyProgress], None],
+    ) -> None:
+        self.total = len(cases)
+        self.before = len(cases) - len(todo)
+        self.done = 0
+        open_cases = {case.case for case in todo}
+        self.failed = sum(
+            bool(journal.entry(case.case)["failures"])
+            for case in cases
+            if case.case not in open_cases
+        )
+        self.case = ""
+        self.started = time.monotonic()
+        self.progress = progress
+
+    def finished(self, entry: dict[str, Any]) -> None:
+        self.done += 1
+        self.failed += bool(entry["failures"])
+        self.case = entry["case"]
+        self.tick()
+
+    def within(self, case: Case) -> Progress:
+        self.case = case.case
+        return lambda done, total: self.tick(done / max(total, 1e-9))
+
+    def tick(self, fraction: float = 0.0) -> None:
+        done = self.done + min(fraction, 1.0)
+        left = self.total - self.before - done
+        seconds = (time.monotonic() - self.started) / done * left if done > 0 else None
+        self.progress(
+            StudyProgress(self.before + done, self.total, self.failed, self.case, seconds)
+        )
+
+
+def _notes(classifier: Classifier, cases: Sequence[Case], failed: int) -> tuple[str, ...]:
+    notes = list(dict.fromkeys(note for case in cases for note in case.notes))
+    unknown = sorted(
+        {
+            case.label
+            for case in cases
+            if case.label and not true_class(case.label, classifier.classes)
+        }
+    )
+    if unknown:
+        notes.append(
+            f"No class of the classifier ({', '.join(classifier.classes)}) is named "
+            f"{', '.join(unknown[:10])}: cases with these labels count to no accuracy."
+        )
+    if failed:
+        notes.append(f"{failed} of {len(cases)} cases have a failure; {FAILURES} says why.")
+    return tuple(notes)

@@ -1,0 +1,83 @@
+"""One case by itself, with the same files and tables as a study has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.errors import InputError, SaliencyExplainError
+from SaliencyExplain.explanation import Estimate
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.study.run import check_work, configuration, only_one, write_results
+
+
+def explain_case(
+    case: Case,
+    classifier: Path,
+    methods: Sequence[Method],
+    *,
+    out: Path,
+    target: str = "predicted",
+    device: str = "auto",
+    seed: int = 0,
+    trust: bool = False,
+    keep_identifiers: bool = False,
+    progress: Progress = silent,
+    announce: Callable[[Estimate], None] | None = None,
+) -> dict[str, Any]:
+    """Explains one case into an output folder, whole or not at all.
+
+    Cases that earlier calls with the same classifier, methods and seed put into the
+    folder stay, and the tables and the report are of all of them.
+
+    Args:
+        case: The case.
+        classifier: The classifier's file or folder.
+        methods: The methods with their parameters, each once.
+        out: The output folder; made where it does not exist.
+        target: Name or index of a class, or ``predicted``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        seed: Of everything random.
+        trust: Whether the classifier's own code may run.
+        keep_identifiers: Whether names that may name patients are written.
+        progress: Told after each batch; may raise Cancelled.
+        announce: Told the cost before the first method starts.
+
+    Returns:
+        The journal's entry of the case.
+
+    Raises:
+        InputError: Anything is wrong with the image, segmentation, classifier, a
+            method or a class; nothing has been written.
+        OutputError: The disk is full or nothing may be written there.
+        Cancelled: Out of ``progress``.
+    """
+    worker = CaseWorker(
+        Work(classifier, tuple(methods), target, out, device, seed, trust, keep_identifiers)
+    )
+    check_work(worker)
+    if Journal.exists(out):
+        Journal.begin(out, configuration(worker))
+    read = worker.read(case)
+    # Whoever named the files on the command line may see their names again.
+    for error in read.errors:
+        if isinstance(error, SaliencyExplainError):
+            raise error
+    _raise_first(read.failures)
+    with only_one(out):
+        entry = worker.compute(read, progress, announce)
+        _raise_first(entry["failures"])
+        journal = Journal.begin(out, configuration(worker))
+        journal.append(entry)
+        write_results(out, journal, journal.cases(), title=out.resolve().name)
+    return entry
+
+
+def _raise_first(failures: Sequence[dict[str, str]]) -> None:
+    if failures:
+        raise InputError(failures[0]["reason"])

@@ -1,0 +1,96 @@
+"""The tables of a study, made from its journal: predictions, comparison, failures."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.comparison.agreement import Agreement
+from SaliencyExplain.comparison.table import Row, write_comparison
+from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.study.journal import Journal
+
+PREDICTIONS, COMPARISON, FAILURES = "predictions.csv", "comparison.csv", "failures.csv"
+
+
+def write_tables(folder: Path, journal: Journal, order: Sequence[str]) -> list[Path]:
+    """Writes the three tables of the cases, in their order, each whole or not at all.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: The disk is full, or they cannot be written.
+    """
+    classes = journal.configuration["classes"]
+    _write(
+        folder / PREDICTIONS,
+        ("case", "label", "predicted", "correct", *(f"p_{name}" for name in classes)),
+        (_prediction(entry, classes) for entry in journal.entries(order) if entry["done"]),
+    )
+    write_comparison(
+        folder / COMPARISON,
+        (row for entry in journal.entries(order) for row in comparison_rows(entry)),
+    )
+    _write(
+        folder / FAILURES,
+        ("case", "stage", "reason"),
+        (
+            (entry["case"], failure["stage"], failure["reason"])
+            for entry in journal.entries(order)
+            for failure in entry["failures"]
+        ),
+    )
+    return [folder / name for name in (PREDICTIONS, COMPARISON, FAILURES)]
+
+
+def comparison_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of the comparison that a case's entry holds; undefined figures are NaN."""
+    for row in entry.get("rows", []):
+        figures = {
+            field.name: math.nan if row[field.name] is None else row[field.name]
+            for field in fields(Agreement)
+        }
+        names = {name: row[name] for name in ("case", "method", "target", "segment")}
+        yield Row(**names, agreement=Agreement(**figures))
+
+
+def predicted_class(entry: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """Name of the class with the highest probability."""
+    probabilities = entry["probabilities"]
+    return str(classes[max(range(len(classes)), key=probabilities.__getitem__)])
+
+
+def true_class(label: str | None, classes: Sequence[str]) -> str | None:
+    """The class that a label means: its name in any case, or its index; None where there is none.
+
+    A label that is no class of the classifier (another spelling, a class that it has
+    never learnt) can be neither right nor wrong and counts nowhere.
+    """
+    if label is None:
+        return None
+    lower = {name.casefold(): name for name in classes}
+    if label.casefold() in lower:
+        return lower[label.casefold()]
+    if label.isdecimal() and int(label) < len(classes):
+        return classes[int(label)]
+    return None
+
+
+def _prediction(entry: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, ...]:
+    predicted = predicted_class(entry, classes)
+    truth = true_class(entry["label"], classes)
+    correct = "" if truth is None else "yes" if truth == predicted else "no"
+    figures = (f"{probability:.6g}" for probability in entry["probabilities"])
+    return (entry["case"], truth or entry["label"] or "", predicted, correct, *figures)
+
+
+def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(lines)

@@ -1,0 +1,147 @@
+"""Worker processes for a study: each loads the classifier once and takes cases from a pipe."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import torch
+
+from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_work import UNFORESEEN, CaseWorker, Work
+
+#: A case that is computed and one that is read ahead.
+_AHEAD = 2
+
+
+class _Process:
+    """A worker process with its end of the pipe and the cases that it holds."""
+
+    def __init__(self, work: Work) -> None:
+        # Spawn: a forked process would share torch's threads and CUDA's context.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(
+            target=_serve, args=(theirs, work), name="study worker", daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.cases: deque[Case] = deque()
+
+    def send(self, case: Case) -> None:
+        self.cases.append(case)
+        self.connection.send(case)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def work_in_processes(
+    work: Work,
+    cases: Sequence[Case],
+    jobs: int,
+    tick: Callable[[], None],
+) -> Iterator[dict[str, Any]]:
+    """Works on the cases in several processes.
+
+    A process that dies (out of memory, a crash in a library) costs the case that it
+    was computing, which is recorded as failed; another process takes its place.
+
+    Args:
+        work: What all cases have in common.
+        cases: The cases.
+        jobs: Number of processes.
+        tick: Called at least twice a second; may raise Cancelled.
+
+    Yields:
+        The journal's entry of each case, in the order in which they are done.
+
+    Raises:
+        OutputError: A result cannot be written; the processes are stopped.
+    """
+    waiting = deque(cases)
+    processes = [_Process(work) for _ in range(min(jobs, len(cases)))]
+    try:
+        while waiting or any(process.cases for process in processes):
+            for process in processes:
+                _fill(process, waiting)
+            ready = wait([process.connection for process in processes], timeout=0.5)
+            tick()
+            for place, process in enumerate(processes):
+                if process.connection not in ready:
+                    continue
+                try:
+                    kind, content = process.connection.recv()
+                except (EOFError, ConnectionError):
+                    lost = process.cases.popleft() if process.cases else None
+                    waiting.extendleft(reversed(process.cases))
+                    process.process.join(timeout=5)
+                    status = process.process.exitcode
+                    process.stop()
+                    processes[place] = _Process(work)
+                    if lost is not None:
+                        yield _lost(lost, status)
+                    continue
+                if kind == "error":
+                    raise content
+                process.cases.popleft()
+                yield content
+    finally:
+        for process in processes:
+            process.stop()
+
+
+def _fill(process: _Process, waiting: deque[Case]) -> None:
+    try:
+        while waiting and len(process.cases) < _AHEAD:
+            process.send(waiting.popleft())
+    except ConnectionError:
+        # It has died; receiving from it says so, and takes its cases back.
+        return
+
+
+def _lost(case: Case, status: int | None) -> dict[str, Any]:
+    how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
+    reason = f"the worker process died ({how}); most often the machine's memory was exhausted"
+    return {
+        "case": case.case,
+        "done": False,
+        "source": "",
+        "label": case.label,
+        "failures": [{"stage": "explaining", "reason": reason}],
+    }
+
+
+def _serve(connection: Connection, work: Work) -> None:
+    # Ctrl-C in a terminal reaches all processes; the main one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+    torch.set_num_threads(work.threads)
+    try:
+        for entry in CaseWorker(work).run(_received(connection)):
+            connection.send(("entry", entry))
+    except (SaliencyExplainError, *UNFORESEEN) as error:
+        connection.send(("error", error))
+
+
+def _end_with_parent() -> None:
+    # A killed main process must not leave workers that go on writing results.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _received(connection: Connection) -> Iterator[Case]:
+    while True:
+        yield connection.recv()

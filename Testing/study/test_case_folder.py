@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from monai.networks.nets import DenseNet
+from PIL import Image
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.classifiers.wrapping import wrap
+from SaliencyExplain.comparison.table import rows
+from SaliencyExplain.errors import OutputError
+from SaliencyExplain.explanation import Explanation, explain
+from SaliencyExplain.images.reading import read_image
+from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
+from SaliencyExplain.study.case_folder import write_case
+from Testing.study.conftest import NETWORK, make_study
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explanation, Segmentation]:
+    """An explanation for a class whose name is no file name."""
+    folder = make_study(tmp_path_factory.mktemp("case"), 1)
+    torch.manual_seed(3)
+    bundle = wrap(
+        "monai.networks.nets.DenseNet",
+        DenseNet(**NETWORK).state_dict(),
+        ["none", "../Läsion / WHO 4"],
+        folder / "bundle",
+        network_args=NETWORK,
+        intensity="zscore",
+    )
+    image = read_image(folder / "P1_image.nii.gz")
+    explanation = explain(
+        image, load_classifier(bundle), [find_method("gradcam")()], target="1", device="cpu"
+    )
+    return explanation, read_segmentation(folder / "P1_mask.nii.gz", image)
+
+
+def test_any_class_name_makes_a_file_in_the_cases_folder(
+    explained: tuple[Explanation, Segmentation], tmp_path: Path
+) -> None:
+    explanation, segmentation = explained
+    files = write_case(tmp_path / "out", "P/1", explanation, segmentation=segmentation)
+    assert {file.parent for file in files} == {tmp_path / "out" / "P_1"}
+    assert all(file.is_file() for file in files)
+    label = explanation.attributions[0].label
+    assert label.startswith("gradcam@")
+    assert files[0].name == f"{label}-Läsion_WHO_4.nii.gz"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P_1"]
+
+
+def test_map_bands_and_picture_are_of_the_image(
+    explained: tuple[Explanation, Segmentation], tmp_path: Path
+) -> None:
+    explanation, segmentation = explained
+    map_file, bands_file, picture, _ = write_case(
+        tmp_path, "P1", explanation, segmentation=segmentation
+    )
+    written = nibabel.load(map_file)
+    np.testing.assert_array_equal(written.get_fdata(), explanation.attributions[0].values)
+    np.testing.assert_allclose(written.affine, explanation.image.affine.numpy())
+    assert SimpleITK.ReadImage(str(bands_file)).GetSize() == tuple(explanation.image.shape[1:])
+    assert Image.open(picture).format == "PNG"
+
+
+def test_the_explanation_says_what_it_takes_to_do_it_again(
+    explained: tuple[Explanation, Segmentation], tmp_path: Path
+) -> None:
+    explanation, segmentation = explained
+    map_ = explanation.attributions[0]
+    name = explanation.classes[1]
+    compared = rows(
+        "P1", name, {map_.label: map_.values}, segmentation, map_.affine, yardsticks=True
+    )
+    *_, file = write_case(tmp_path, "P1", explanation, segmentation=segmentation, rows=compared)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert content["target"] == {"index": 1, "name": name}
+    assert sum(content["prediction"]["probabilities"].values()) == pytest.approx(1)
+    assert content["provenance"]["image"] == "P1"
+    assert content["provenance"]["image_sha256"] == map_.provenance["image_sha256"]
+    assert set(content["provenance"]["versions"]) >= {"SaliencyExplain", "torch", "monai"}
+    assert content["attributions"][0]["comparison"][0]["auroc"] == compared[0].agreement.auroc
+    assert [row["method"] for row in content["yardsticks"]] == ["random", "centre"]
+    kept = write_case(tmp_path, "P1", explanation, keep_identifiers=True)[-1]
+    assert json.loads(kept.read_text(encoding="utf-8"))["provenance"]["image"] == "P1_image"
+
+
+def test_results_are_replaced_and_foreign_folders_are_not(
+    explained: tuple[Explanation, Segmentation], tmp_path: Path
+) -> None:
+    explanation, _ = explained
+    first = write_case(tmp_path, "P1", explanation)
+    (tmp_path / "P1" / "left over.txt").write_text("of an earlier run")
+    assert write_case(tmp_path, "P1", explanation) == first
+    assert not (tmp_path / "P1" / "left over.txt").exists()
+    (tmp_path / "P2").mkdir()
+    (tmp_path / "P2" / "scan.nii.gz").write_bytes(b"the user's")
+    with pytest.raises(OutputError, match="no result of SaliencyExplain"):
+        write_case(tmp_path, "P2", explanation)
+    assert (tmp_path / "P2" / "scan.nii.gz").read_bytes() == b"the user's"

@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.errors import Cancelled, InputError, OutputError
+from SaliencyExplain.study.case_work import read_ahead
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from Testing.conftest import PROJECT
+from Testing.study.conftest import make_study, write_nifti
+
+METHODS = ("gradcam", "gradient")
+
+
+def study(
+    folder: Path,
+    bundle: Path,
+    out: Path,
+    *,
+    jobs: int = 1,
+    progress: Callable[[StudyProgress], None] = untold,
+    **more: Any,
+) -> StudyResult:
+    chosen = [find_method(name)() for name in METHODS]
+    return run_study(
+        discover(folder), bundle, chosen, out=out, jobs=jobs, threads=1, progress=progress, **more
+    )
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def content(out: Path) -> dict[str, Any]:
+    """All files' bytes; of an explanation all but its timings."""
+    found: dict[str, Any] = {}
+    for path in sorted(out.rglob("*")):
+        if path.name == "explanation.json":
+            explanation = json.loads(path.read_text(encoding="utf-8"))
+            assert explanation.pop("timings")["gradcam"] > 0
+            found[str(path.relative_to(out))] = explanation
+        elif path.is_file():
+            found[str(path.relative_to(out))] = path.read_bytes()
+    return found
+
+
+def test_a_study_writes_what_the_tables_promise(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = study(study_folder(2), bundle, out, target="tumour")
+    assert (result.total, result.resumed, result.failed) == (2, 0, 0)
+    names = {path.name for path in (out / "P1").iterdir()}
+    maps = {name.removesuffix(".nii.gz") for name in names if name.endswith(".nii.gz")}
+    assert {name.partition("@")[0].partition("-")[0] for name in maps} == set(METHODS)
+    suffixes = (".nii.gz", ".seg.nrrd", ".png")
+    assert names == {f"{m}{suffix}" for m in maps for suffix in suffixes} | {"explanation.json"}
+    image = nibabel.load(tmp_path / "data" / "P1_image.nii.gz")
+    written = nibabel.load(out / "P1" / "gradient-tumour.nii.gz")
+    assert written.shape == image.shape
+    np.testing.assert_allclose(written.affine, image.affine)
+
+    rows = table(out / "comparison.csv")
+    assert [row["case"] for row in rows] == ["P1"] * 4 + ["P2"] * 4
+    assert [row["method"].partition("@")[0] for row in rows[:4]] == [*METHODS, "random", "centre"]
+    explanation = json.loads((out / "P1" / "explanation.json").read_text())
+    assert explanation["target"] == {"index": 1, "name": "tumour"}
+    own = next(a for a in explanation["attributions"] if a["method"] == "gradient")
+    assert own["comparison"][0]["auroc"] == pytest.approx(float(rows[1]["auroc"]), rel=1e-5)
+    assert {row["method"] for row in explanation["yardsticks"]} == {"random", "centre"}
+    prediction = table(out / "predictions.csv")[0]
+    assert float(prediction["p_tumour"]) == pytest.approx(
+        explanation["prediction"]["probabilities"]["tumour"], rel=1e-5
+    )
+    assert (out / "failures.csv").read_text() == "case,stage,reason\n"
+    assert not (out / ".partial").exists()
+
+
+def test_a_bad_case_costs_only_itself(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder = study_folder(4)
+    (folder / "P1_image.nii.gz").write_bytes(b"no image")
+    mask = nibabel.load(folder / "P2_mask.nii.gz")
+    write_nifti(folder / "P2_mask.nii.gz", np.zeros(mask.shape, np.uint8))
+    write_nifti(folder / "P3_image.nii.gz", np.zeros((6, 6, 6, 4), np.float32))
+    out = tmp_path / "out"
+    result = study(folder, bundle, out)
+    assert result.failed == 3
+    failures = {row["case"]: row for row in table(out / "failures.csv")}
+    assert list(failures) == ["P1", "P2", "P3"]
+    assert failures["P1"]["stage"] == "reading the image"
+    assert failures["P2"]["stage"] == "reading the segmentation"
+    assert "\n" not in failures["P1"]["reason"]
+    # An empty mask cannot be compared with, but the map is there.
+    assert [row["case"] for row in table(out / "predictions.csv")] == ["P2", "P4"]
+    assert {row["case"] for row in table(out / "comparison.csv")} == {"P4"}
+    assert (out / "P2" / "explanation.json").is_file()
+    assert not (out / "P1").exists()
+
+
+def test_a_mended_case_is_computed_when_the_study_is_started_again(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder, out = study_folder(2), tmp_path / "out"
+    good = (folder / "P1_image.nii.gz").read_bytes()
+    (folder / "P1_image.nii.gz").write_bytes(b"no image")
+    assert study(folder, bundle, out).failed == 1
+    (folder / "P1_image.nii.gz").write_bytes(good)
+    again = study(folder, bundle, out)
+    assert (again.failed, again.resumed) == (0, 1)
+    study(folder, bundle, tmp_path / "fresh", title="out")
+    assert content(out) == content(tmp_path / "fresh")
+
+
+def test_a_case_that_fails_now_leaves_no_older_result(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder, out = study_folder(2), tmp_path / "out"
+    study(folder, bundle, out)
+    (folder / "P2_image.nii.gz").write_bytes(b"no image")
+    assert study(folder, bundle, out).failed == 1
+    assert not (out / "P2").exists()
+
+
+def test_labels_give_right_and_wrong(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    study_folder(3)
+    cases = tmp_path / "data" / "cases.csv"
+    cases.write_text(
+        "case,image,label\nA,P1_image.nii.gz,Tumour\nB,P2_image.nii.gz,0\nC,P3_image.nii.gz,cyst\n"
+    )
+    result = study(cases, bundle, tmp_path / "out")
+    rows = table(tmp_path / "out" / "predictions.csv")
+    assert [row["label"] for row in rows] == ["tumour", "no tumour", "cyst"]
+    for row in rows[:2]:
+        assert row["correct"] == ("yes" if row["label"] == row["predicted"] else "no")
+    assert rows[2]["correct"] == ""
+    assert any("cyst" in note for note in result.notes)
+
+
+def test_another_seed_in_the_same_folder_is_refused(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder = study_folder(1)
+    study(folder, bundle, tmp_path / "out")
+    with pytest.raises(InputError, match="seed: 0 there, 1 now"):
+        study(folder, bundle, tmp_path / "out", seed=1)
+
+
+def test_wrong_names_are_refused_before_anything_is_written(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder, out = study_folder(1), tmp_path / "out"
+    with pytest.raises(InputError, match="tumour"):
+        study(folder, bundle, out, target="tumor")
+    layered = find_method("gradcam")(layers=("features.absent",))
+    with pytest.raises(InputError, match=r"no layer 'features\.absent'"):
+        run_study(discover(folder), bundle, [layered], out=out)
+    with pytest.raises(InputError, match="given twice"):
+        run_study(discover(folder), bundle, [find_method("gradient")()] * 2, out=out)
+    assert not out.exists()
+
+
+def test_a_folder_of_the_users_is_never_replaced(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder, out = study_folder(1), tmp_path / "out"
+    (out / "P1").mkdir(parents=True)
+    (out / "P1" / "precious.txt").write_text("mine")
+    with pytest.raises(OutputError, match="no result of SaliencyExplain"):
+        study(folder, bundle, out)
+    assert (out / "P1" / "precious.txt").read_text() == "mine"
+
+
+def test_a_progress_callback_can_stop_the_study_and_it_goes_on_later(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder, out = study_folder(3), tmp_path / "out"
+    told: list[StudyProgress] = []
+
+    def stop(progress: StudyProgress) -> None:
+        told.append(progress)
+        if progress.done > 1.5:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        study(folder, bundle, out, progress=stop)
+    assert told[-1].seconds_left is not None
+    assert not (out / ".partial").exists()
+    assert study(folder, bundle, out).resumed == 1
+
+
+# The server imports once and forks a process for each run, so that a kill costs
+# no import of torch; it never runs torch itself.
+_SERVER = """
+import os, random, signal, sys, time
+from pathlib import Path
+from SaliencyExplain.attribution.registry import find_method, methods
+from SaliencyExplain.errors import Cancelled, OutputError
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.run import run_study
+folder, bundle, root = map(Path, sys.argv[1:4])
+methods()
+
+def start(limit=None):
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        if limit:
+            import resource
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        chosen = [find_method(name)() for name in ("gradcam", "gradient")]
+        run_study(discover(folder), bundle, chosen, out=out, threads=1)
+        status = 0
+    except Cancelled:
+        status = 130
+    except OutputError as error:
+        print(error, flush=True)
+        status = 28
+    finally:
+        os._exit(status)
+
+def lines():
+    journal = out / "journal.jsonl"
+    return journal.read_bytes().count(b"\\n") if journal.exists() else 0
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.0005)
+
+def end(child, number):
+    os.kill(child, number)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+_KILLS = """
+out = root / "killed" / "out"
+random = random.Random(5)
+moments = [
+    lambda: lines() == 1,
+    lambda: any(out.glob(".partial/*/*.nii.gz")),
+    lambda: any(out.glob(".partial/*/*.png")),
+    lambda: any(out.glob(".partial/*/explanation.json")),
+    lambda: lines() == 2,
+    lambda: any(out.glob(".partial/*/*.seg.nrrd")),
+    lambda: lines() == 3,
+]
+killed = 0
+for moment in moments:
+    child = start()
+    until(lambda: moment() or os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    time.sleep(random.random() * 0.02)
+    killed += end(child, signal.SIGKILL) == -signal.SIGKILL
+child = start()
+until(lambda: any(out.glob(".partial/*")))
+print("interrupted", end(child, signal.SIGINT), "partial", (out / ".partial").exists())
+print("finished", os.waitstatus_to_exitcode(os.waitpid(start(), 0)[1]))
+print(f"killed {killed};")
+"""
+
+_FULL = """
+out = root / "full" / "out"
+child = start(limit=12_000)
+print("full", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print("left", sorted(str(path.relative_to(out)) for path in out.rglob("*")))
+print("finished", os.waitstatus_to_exitcode(os.waitpid(start(), 0)[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def forked(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The server's folder and what it said: runs killed, interrupted, out of space."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has neither fork nor SIGKILL")
+    root = tmp_path_factory.mktemp("forked")
+    folder = make_study(root / "data", 4)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _SERVER + _KILLS + _FULL, folder, bundle, root],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    return root, done.stdout
+
+
+def test_killed_at_any_moment_the_study_ends_with_the_same_bytes(
+    forked: tuple[Path, str], bundle: Path
+) -> None:
+    root, said = forked
+    assert "interrupted 130 partial False\nfinished 0" in said
+    killed = int(said.partition("killed ")[2].partition(";")[0])
+    assert killed >= 5, "most runs must have been killed at work"
+    study(root / "data", bundle, root / "undisturbed" / "out")
+    assert content(root / "killed" / "out") == content(root / "undisturbed" / "out")
+
+
+def test_when_nothing_more_can_be_written_the_study_stops_and_leaves_nothing_half_done(
+    forked: tuple[Path, str],
+) -> None:
+    _, said = forked
+    assert "cannot be written (File too large)" in said
+    assert "full 28\nleft ['.lock', 'journal.jsonl']\nfinished 0" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_several_processes_give_the_same_bytes_and_survive_the_death_of_one(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder = study_folder(4)
+    killed: list[int | None] = []
+
+    def kill_one(progress: StudyProgress) -> None:
+        # The first worker, once any of them has done a case.
+        workers = multiprocessing.active_children()
+        if progress.done >= 1 and workers and not killed:
+            killed.append(workers[0].pid)
+            workers[0].kill()
+
+    out = tmp_path / "several" / "out"
+    first = study(folder, bundle, out, jobs=2, progress=kill_one)
+    assert killed
+    if first.failed:
+        assert "worker process died (signal 9)" in table(out / "failures.csv")[0]["reason"]
+    assert first.failed <= 1
+    assert study(folder, bundle, out).failed == 0
+    study(folder, bundle, tmp_path / "one" / "out")
+    assert content(out) == content(tmp_path / "one" / "out")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder, out = study_folder(2), tmp_path / "out"
+    refused: list[str] = []
+
+    def second(progress: StudyProgress) -> None:
+        if not refused:
+            with pytest.raises(InputError, match="another study is running") as caught:
+                study(folder, bundle, out)
+            refused.append(str(caught.value))
+
+    study(folder, bundle, out, progress=second)
+    assert refused
+
+
+def test_reading_the_next_case_overlaps_computing_and_runs_no_further_ahead() -> None:
+    read: list[int] = []
+    computing = threading.Event()
+
+    def slowly(item: int) -> int:
+        read.append(item)
+        return item
+
+    given: Iterator[int] = read_ahead(range(100), slowly)
+    assert next(given) == 0
+    end = time.monotonic() + 5
+    while len(read) < 3 and time.monotonic() < end:
+        computing.wait(0.01)
+    computing.wait(0.3)
+    # One is being computed, one waits, one has just been read.
+    assert read == [0, 1, 2]
+    assert list(given) == list(range(1, 100))
+
+
+def test_the_sarcoma_study_agrees_in_nifti_and_dicom(
+    shared_data: Path, bundle: Path, tmp_path: Path
+) -> None:
+    nifti = tmp_path / "nifti"
+    shutil.copytree(shared_data / "soft-tissue-sarcoma-nifti" / "STS_019", nifti / "STS_019")
+    dicom = shared_data / "soft-tissue-sarcoma-dicom-rtstruct"
+    results = {}
+    for name, folder in (("nifti", nifti), ("dicom", dicom)):
+        assert study(folder, bundle, tmp_path / name / "out", target="tumour").failed == 0
+        results[name] = tmp_path / name / "out"
+    predictions = [table(out / "predictions.csv") for out in results.values()]
+    for one, other in zip(*predictions, strict=True):
+        assert float(one["p_tumour"]) == pytest.approx(float(other["p_tumour"]), abs=1e-4)
+    rows = [
+        [row for row in table(out / "comparison.csv") if row["method"] != "random"]
+        for out in results.values()
+    ]
+    for one, other in zip(*rows, strict=True):
+        assert one["method"] == other["method"]
+        assert float(one["auroc"]) == pytest.approx(float(other["auroc"]), abs=0.01)
+    for path in results["dicom"].rglob("*"):
+        assert "STS_019" not in path.name
+        if path.suffix in (".json", ".jsonl", ".csv", ".html"):
+            assert "STS_019" not in path.read_text(encoding="utf-8")

@@ -24,9 +24,6 @@ from SaliencyExplain.images.grids import spacing_of
 NAMES: tuple[str, ...] = ("random", "centre")
 """The yardsticks' names in the column ``method``."""
 
-CORRELATION_MM = 10.0
-"""Width of the random map's blobs, mm: about what a Grad-CAM or an occlusion window resolves."""
-
 
 def yardstick_maps(
     shape: tuple[int, ...], affine: NDArray[np.float64], case: str, *, seed: int = 0
@@ -46,6 +43,6 @@ def yardstick_maps(
     spacing = spacing_of(affine, len(shape))
     own_seed = np.random.SeedSequence([seed, zlib.crc32(case.encode())]).generate_state(1)
     return {
-        "random": random_map(shape, spacing, seed=int(own_seed[0]), correlation_mm=CORRELATION_MM),
+        "random": random_map(shape, spacing, seed=int(own_seed[0])),
         "centre": centre_map(shape, spacing),
     }

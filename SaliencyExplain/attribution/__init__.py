@@ -1,0 +1,1 @@
+"""The attribution methods: tensors in, tensors out."""

@@ -1,0 +1,164 @@
+"""Many forward passes in batches that fit the memory, with progress and cancel."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError
+
+#: Cost of a gradient with frozen parameters, in forward passes: the backward pass then
+#: does one convolution per convolution of the forward pass.
+GRADIENT_COST = 2.0
+
+#: Share of the free memory that a batch may take; the rest is for others on the machine.
+_MEMORY_SHARE = 0.5
+
+#: Without a gradient a network holds few of its feature maps at a time. This many at
+#: the image's full resolution are more than any classifier of MONAI holds.
+_CHANNELS_HELD = 128
+
+#: Voxels in a batch beyond which larger batches gain nothing (on two and on eight CPU
+#: cores 4 to 8 images of 96^3 are best; a GPU is busy with a few times as many).
+_VOXELS_WORTHWHILE = {"cpu": 8 * 96**3, "cuda": 32 * 96**3}
+_MOST_IMAGES = {"cpu": 32, "cuda": 128}
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+
+
+def in_batches(
+    task: Task,
+    count: int,
+    compute: Callable[[range], Tensor],
+    *,
+    gradient: bool,
+    total: float,
+) -> Iterator[tuple[range, Tensor]]:
+    """Calls ``compute`` for ``range(count)`` in batches, telling ``task.progress``.
+
+    The size of a batch is ``task.batch_size`` or is chosen from the free memory; with
+    gradients the first batch is a single image, whose need is measured. When memory
+    runs out, the batch is halved and computed again. A network that takes only one
+    image at a time (exported with a fixed batch) gets one at a time.
+
+    Args:
+        task: Network, input and progress.
+        count: Images to compute.
+        compute: Gives the results of the images with these indices, stacked along the
+            first axis. It may be called again for the same indices.
+        gradient: Whether ``compute`` runs backward too.
+        total: Forward passes in all, for the progress.
+
+    Yields:
+        The indices and their results. The progress is told when the next is asked for.
+
+    Raises:
+        DeviceMemoryError: Memory is exhausted with a batch of one.
+        Cancelled: Out of ``task.progress``.
+    """
+    cost = GRADIENT_COST if gradient else 1.0
+    fixed = task.batch_size
+    size = fixed or (1 if gradient else batch_size(task, forward_memory(task)))
+    start = 0
+    while start < count:
+        indices = range(start, min(start + size, count))
+        measure = gradient and fixed is None and start == 0
+        need = [0]
+        failure: str | None = None
+        try:
+            with _saved_bytes(need) if measure else torch.enable_grad():
+                result = compute(indices)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                if len(indices) == 1:
+                    raise
+                failure = "one"
+            else:
+                failure = "half"
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except (ClassifierError, AssertionError, ValueError):
+            if len(indices) == 1:
+                raise
+            failure = "one"
+        # Outside of the except block: its traceback would keep the failed batch alive.
+        if failure == "half":
+            gc.collect()
+            if task.input.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if len(indices) == 1:
+                raise DeviceMemoryError(
+                    f"The memory of {task.input.device} does not suffice for a single image of "
+                    f"{tuple(task.input.shape[2:])} voxels ({message}). Use a coarser spacing or "
+                    "another device."
+                )
+            fixed = size = len(indices) // 2
+            continue
+        if failure == "one":
+            fixed = size = 1
+            continue
+        yield indices, result
+        del result
+        start = indices.stop
+        task.progress(cost * start, total)
+        if measure:
+            size = batch_size(task, need[0] + forward_memory(task))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch says that a device's or the machine's memory is exhausted."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def batch_size(task: Task, bytes_per_image: float) -> int:
+    """Images per batch that the free memory holds, at least one."""
+    kind = "cpu" if task.input.device.type == "cpu" else "cuda"
+    fit = int(free_memory(task.input.device) * _MEMORY_SHARE / bytes_per_image)
+    worthwhile = math.ceil(_VOXELS_WORTHWHILE[kind] / task.input[0, 0].numel())
+    return max(1, min(fit, worthwhile, _MOST_IMAGES[kind]))
+
+
+def forward_memory(task: Task) -> float:
+    """Bytes that a forward pass of one image takes without a gradient, at most."""
+    return task.input[0, 0].numel() * 4.0 * (_CHANNELS_HELD + task.input.shape[1])
+
+
+def free_memory(device: torch.device) -> int:
+    """Free bytes of a device; of the machine or, if it has a limit, of the container."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no control group of version 2: the machine's figure holds
+    return max(free, 0)
+
+
+@contextmanager
+def _saved_bytes(need: list[int]) -> Iterator[None]:
+    """Measures in ``need[0]`` what the forward pass keeps for the backward pass."""
+    seen: set[int] = set()
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            need[0] += storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        yield

@@ -1,0 +1,122 @@
+"""Where the cells of a feature map lie in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
+from torch.nn.modules.pooling import (
+    _AdaptiveAvgPoolNd,
+    _AdaptiveMaxPoolNd,
+    _AvgPoolNd,
+    _MaxPoolNd,
+)
+
+from SaliencyExplain.attribution.layers import looking
+from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
+
+_PADS = (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)
+_ADAPTIVE = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)
+_POOLS = (_AvgPoolNd, _MaxPoolNd)
+
+#: Per axis: voxels from cell to cell, and the voxel coordinate of the first cell's centre.
+Placement = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A map on a layer's grid, and where that grid lies in the image.
+
+    Attributes:
+        values: ``(*s)``.
+        size: Voxels of the image per axis.
+        placement: Per axis the distance of the cells and the place of the first, in voxels.
+    """
+
+    values: Tensor
+    size: tuple[int, ...]
+    placement: Placement
+
+    def upsampled(self) -> Tensor:
+        """The map on the image's grid, ``(*S)`` in float32, linear between the cells."""
+        matrices = [
+            interpolation_matrix(size, cells, *place).to(self.values)
+            for size, cells, place in zip(self.size, self.values.shape, self.placement, strict=True)
+        ]
+        return along_axes(self.values, matrices).float()
+
+
+class CellGrid:
+    """Follows the strides and paddings of a forward pass.
+
+    A cell's place is the centre of its receptive field. Stretching the feature map over
+    the image instead (``F.interpolate``, as MONAI does) shifts it: by 7.5 voxels towards
+    the higher indices for the last layer of MONAI's ResNet18, whose strided convolutions
+    have odd kernels; and networks without padding see less than the whole image. Where the
+    centres are those of a stretched map (even pooling, patches) both are the same.
+
+    The placement is kept by the feature maps' spatial shape: parallel branches of a
+    network meet, so their maps lie alike. (An even kernel with "same" padding, which
+    keeps the shape and shifts by half a cell, is not seen.) A shape that no known layer
+    made (a resize by a function) is taken as stretched over the image.
+    """
+
+    def __init__(self, size: Sequence[int]) -> None:
+        self._size = tuple(size)
+        self._placements: dict[tuple[int, ...], Placement] = {
+            self._size: tuple((1.0, 0.0) for _ in self._size)
+        }
+
+    @contextmanager
+    def following(self, network: nn.Module) -> Iterator[None]:
+        """Watches the layers that change the grid while the network runs."""
+        kinds = (_ConvNd, *_PADS, *_ADAPTIVE, *_POOLS)
+        layers = {name: m for name, m in network.named_modules() if isinstance(m, kinds)}
+
+        def look(name: str, given: Tensor, output: Tensor) -> None:
+            before, after = tuple(given.shape[2:]), tuple(output.shape[2:])
+            known = self._placements.get(before)
+            if known is not None and after not in self._placements:
+                steps = [_step(layers[name], axis, before, after) for axis in range(len(after))]
+                self._placements[after] = tuple(
+                    (scale * stride, offset + scale * shift)
+                    for (scale, offset), (stride, shift) in zip(known, steps, strict=True)
+                )
+
+        with looking(layers, look):
+            yield
+
+    def place(self, values: Tensor) -> FeatureMap:
+        """A map ``(*s)`` of a layer that ran meanwhile, with its place in the image."""
+        cells = tuple(values.shape)
+        stretched = tuple(
+            (size / count, (size / count - 1) / 2)
+            for size, count in zip(self._size, cells, strict=True)
+        )
+        return FeatureMap(values, self._size, self._placements.get(cells, stretched))
+
+
+def _step(
+    module: Any, axis: int, before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[float, float]:
+    """Stride and centre of the first output cell, in cells of the input."""
+    if isinstance(module, _PADS):
+        return 1.0, -float(module.padding[2 * (len(before) - 1 - axis)])
+    if isinstance(module, _ADAPTIVE) or getattr(module, "transposed", False):
+        scale = before[axis] / after[axis]
+        return scale, (scale - 1) / 2
+    kernel, stride = _at(module.kernel_size, axis), _at(module.stride, axis)
+    reach = _at(getattr(module, "dilation", 1), axis) * (kernel - 1)
+    padding = module.padding
+    if padding == "same":
+        return 1.0, 0.0
+    return stride, reach / 2 - (0 if padding == "valid" else _at(padding, axis))
+
+
+def _at(setting: int | Sequence[int], axis: int) -> float:
+    return float(setting if isinstance(setting, int) else setting[axis])

@@ -1,0 +1,79 @@
+"""Looking into a network: what its layers gave, and where their cells lie in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.errors import InputError
+
+#: Called with a layer's name, input and output; what it returns replaces the output.
+Look = Callable[[str, Tensor, Tensor], "Tensor | None"]
+
+
+@contextmanager
+def looking(layers: Mapping[str, nn.Module], look: Look) -> Iterator[None]:
+    """Calls ``look`` for each of these layers, in the order in which they run.
+
+    Layers whose first input or whose output is no tensor are passed over. The hooks are
+    gone afterwards.
+    """
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+        def see(_module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                return look(name, inputs[0], output)
+            return None
+
+        return see
+
+    with ExitStack() as stack:
+        for name, module in layers.items():
+            handle = module.register_forward_hook(hook(name))
+            stack.callback(handle.remove)
+        yield
+
+
+def named_layers(
+    network: ScoreNetwork, names: tuple[str, ...], method: str
+) -> dict[str, nn.Module]:
+    """The layers of these names.
+
+    Raises:
+        InputError: No layer has that name, or the network's layers cannot be looked into.
+    """
+    require_open(network, method)
+    return {name: network.layer(name) for name in names}
+
+
+def require_open(network: ScoreNetwork, method: str) -> None:
+    """Raises InputError where the network is compiled or exported and hides its layers."""
+    kind = closed_kind(network.network)
+    if kind:
+        raise InputError(
+            f"{method} looks into the layers, and a {kind} hides them. Use occlusion, gradient or "
+            "smoothgrad, or give the classifier as a network with its weights (a MONAI bundle "
+            "with models/model.pt)."
+        )
+
+
+def closed_kind(network: nn.Module) -> str:
+    """What hides the layers: TorchScript, an exported program; empty where nothing does."""
+    for module in network.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            return "TorchScript module"
+        if isinstance(module, torch.fx.GraphModule) and any(
+            isinstance(node.target, torch._ops.OpOverload) for node in module.graph.nodes
+        ):
+            return "torch.export program"
+    return ""
+
+
+def is_feature_map(output: Tensor, image: Tensor) -> bool:
+    """Whether a layer's output is ``(B, C, *s)`` with as many axes as the image."""
+    return output.ndim == image.ndim and output.shape[0] == image.shape[0]

@@ -1,0 +1,169 @@
+"""What an attribution method is: its parameters, its cost, its map."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question to a method: which voxels speak for this class of this image?
+
+    Attributes:
+        network: The classifier's network, in eval mode, on the input's device.
+        input: The prepared image, ``(1, C, *S)``, float32, S of two or three axes.
+        target: Index of the class, fixed for the whole computation.
+        spacing: Size of a voxel of ``input`` in millimetres, one number per axis of S.
+        seed: Seed of everything random; the same seed gives the same map.
+        batch_size: Images per forward pass; None: chosen from the free memory.
+        progress: Told after each batch; may raise ``Cancelled``.
+    """
+
+    network: ScoreNetwork
+    input: Tensor
+    target: int
+    spacing: tuple[float, ...]
+    seed: int = 0
+    batch_size: int | None = None
+    progress: Progress = silent
+
+
+def parameter(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that is a method's parameter, described once for all faces.
+
+    Args:
+        default: The default value; its type is the parameter's type.
+        description: One line for the user.
+        unit: Such as ``"mm"``; empty for a plain number.
+        minimum: Least allowed value.
+        maximum: Greatest allowed value.
+        choices: The allowed words, for a parameter that is a choice.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "description": description,
+            "unit": unit,
+            "minimum": minimum,
+            "maximum": maximum,
+            "choices": choices,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """An attribution method; subclasses are frozen dataclasses of their parameters.
+
+    A subclass sets the class variables and is found by the registry when its
+    module lies in this folder.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    #: Paper and equation, or the library whose result it equals.
+    source: ClassVar[str]
+    #: True: negative values speak against the class. False: only magnitudes.
+    signed: ClassVar[bool]
+    #: True for a map that knows nothing of the classifier and is there to compare with.
+    yardstick: ClassVar[bool] = False
+
+    @abstractmethod
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        """Computes the map.
+
+        Returns:
+            ``{layer: map}`` with maps ``(*S)`` in float32 on the grid of ``task.input``,
+            positive where the voxels speak for the class. Methods that look at no
+            layer have the one key ``""``.
+
+        Raises:
+            InputError: A parameter does not fit the image or the network.
+            DeviceMemoryError: Memory is exhausted with a batch of one.
+            Cancelled: Out of ``task.progress``; the network is left as it was.
+        """
+
+    @abstractmethod
+    def forward_passes(self, task: Task) -> float:
+        """Cost in forward passes of one image, known before starting."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_parameter(self.name, field, getattr(self, field.name))
+
+
+def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> None:
+    """Raises InputError where a value is outside its parameter's range or choices."""
+    limits = field.metadata
+    values = value if isinstance(value, tuple) else (value,)
+    for item in values:
+        if limits["choices"] and item not in limits["choices"]:
+            raise unknown_name(f"choice for {method}.{field.name}", str(item), limits["choices"])
+        low, high = limits["minimum"], limits["maximum"]
+        if (low is not None and not item >= low) or (high is not None and not item <= high):
+            bounds = f"{'' if low is None else low} to {'' if high is None else high}".strip()
+            unit = f" {limits['unit']}" if limits["unit"] else ""
+            raise InputError(f"{method}.{field.name} is {item}{unit}, outside {bounds}{unit}.")
+
+
+def parse_parameters(method: type[Method], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Turns ``{parameter: text}`` of a command line into values of the right type.
+
+    Raises:
+        InputError: No such parameter (with the nearest name), or not a value of its type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(method)}
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in fields:
+            raise unknown_name(f"parameter of {method.name}", name, fields)
+        values[name] = _parse(f"{method.name}.{name}", text, fields[name].default)
+    return values
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.lower()
+            ]
+        if isinstance(default, int):
+            return int(text)
+        if isinstance(default, float):
+            return float(text)
+        if isinstance(default, tuple):
+            parts = [part.strip() for part in text.split(",") if part.strip()]
+            return (
+                tuple(float(p) for p in parts)
+                if default and isinstance(default[0], float)
+                else tuple(parts)
+            )
+    except (ValueError, KeyError):
+        raise InputError(
+            f"{name} wants {_kind(default)} (such as {default}), not '{text}'."
+        ) from None
+    return text
+
+
+def _kind(default: Any) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(
+        type(default), "a list of numbers with commas"
+    )

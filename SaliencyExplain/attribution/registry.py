@@ -1,0 +1,36 @@
+"""All methods by name; a method is added by putting its module into this folder."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.errors import unknown_name
+
+
+@cache
+def methods() -> dict[str, type[Method]]:
+    """All methods, ``{name: class}``, those that explain before the yardsticks."""
+    found: dict[str, type[Method]] = {}
+    for module_info in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        module = importlib.import_module(f"{__package__}.{module_info.name}")
+        for _, member in inspect.getmembers(module, inspect.isclass):
+            if issubclass(member, Method) and not inspect.isabstract(member):
+                found[member.name] = member
+    return dict(sorted(found.items(), key=lambda item: (item[1].yardstick, item[0])))
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        InputError: No method has that name; the message has the nearest one.
+    """
+    known = methods()
+    if name not in known:
+        raise unknown_name("method", name, known)
+    return known[name]

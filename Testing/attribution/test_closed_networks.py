@@ -1,0 +1,63 @@
+"""TorchScript and exported programs hide their layers: what works works, the rest says so."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.errors import InputError
+
+SETTINGS = {"occlusion": {"window_mm": 6.0}, "smoothgrad": {"samples": 3}}
+
+
+@pytest.fixture(scope="module")
+def eager():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    ).eval()
+
+
+@pytest.fixture(scope="module", params=["script", "trace", "export", "export, one at a time"])
+def closed(request, eager):
+    image = torch.randn(2, 1, 12, 12)
+    if request.param == "script":
+        return torch.jit.script(eager)
+    if request.param == "trace":
+        return torch.jit.trace(eager, image)
+    if request.param == "export":
+        batch = torch.export.Dim("batch", min=1, max=64)
+        return torch.export.export(eager, (image,), dynamic_shapes=({0: batch},)).module()
+    return torch.export.export(eager, (image[:1],)).module()
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradient", "smoothgrad"])
+def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, method):
+    image = torch.randn(1, 1, 12, 12)
+    chosen = find_method(method)(**SETTINGS.get(method, {}))
+    expected = chosen.attribute(task(eager, image))[""]
+    found = chosen.attribute(Task(ScoreNetwork(closed), image, 1, (1.0, 1.0)))[""]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("layers", [(), ("0",)])
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "cam"])
+def test_activation_maps_say_what_to_use_instead(closed, method, layers):
+    job = Task(ScoreNetwork(closed), torch.randn(1, 1, 12, 12), 1, (1.0, 1.0))
+    with pytest.raises(InputError, match=r"hides them\. Use occlusion, gradient or smoothgrad"):
+        find_method(method)(layers=layers).attribute(job)
+
+
+def test_guided_backpropagation_says_what_to_use_instead(closed):
+    job = Task(ScoreNetwork(closed), torch.randn(1, 1, 12, 12), 1, (1.0, 1.0))
+    with pytest.raises(InputError, match="Use occlusion, gradient or smoothgrad"):
+        find_method("guided-backprop")().attribute(job)

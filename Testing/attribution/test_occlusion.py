@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import DenseNet121, resnet18
+from monai.visualize import OcclusionSensitivity
+
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.errors import InputError
+
+
+def triangle(shape, place, window):
+    """Share of the boxes over a voxel that also cover ``place``, for a stride of one voxel."""
+    factors = []
+    for size, centre, width in zip(shape, place, window, strict=True):
+        starts = np.arange(size - width + 1)
+        over = (np.arange(size)[:, None] >= starts) & (np.arange(size)[:, None] < starts + width)
+        hits = (centre >= starts) & (centre < starts + width)
+        factors.append((over & hits).sum(1) / over.sum(1))
+    return factors[0][:, None] * factors[1] if len(factors) == 2 else np.einsum("i,j,k", *factors)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "place"),
+    [((20, 17), (1.0, 2.0), (9, 5)), ((14, 15, 9), (1.0, 1.0, 3.0), (6, 8, 4))],
+)
+def test_one_voxel_detector_peaks_at_its_voxel_with_the_known_shape(
+    task, detector, shape, spacing, place
+):
+    image = torch.ones(1, 1, *shape)
+    image[(0, 0, *place)] = 5.0
+    method = Occlusion(window_mm=6.0, stride_mm=1.0, fill="value", value=2.0)
+    values = method.attribute(task(detector(shape, place), image, spacing=spacing))[""].numpy()
+    window = [round(6 / voxel) for voxel in spacing]
+    np.testing.assert_allclose(values, 3.0 * triangle(shape, place, window), atol=1e-6)
+    assert np.unravel_index(values.argmax(), shape) == place
+
+
+def test_positive_means_that_the_place_speaks_for_the_class(task):
+    class Brightness(torch.nn.Module):
+        def forward(self, images):
+            score = images.flatten(1).mean(1)
+            return torch.stack([-score, score], dim=1)
+
+    image = torch.zeros(1, 1, 16, 16)
+    image[..., 4:8, 4:8] = 9.0
+    method = Occlusion(window_mm=4.0, stride_mm=2.0, fill="minimum")
+    bright, dark = (method.attribute(task(Brightness(), image, target))[""] for target in (1, 0))
+    assert bright[5, 5] > 0 > dark[5, 5]
+    torch.testing.assert_close(bright, -dark)
+
+
+def test_boxes_that_replace_nothing_cost_nothing_and_are_zero(task):
+    seen = []
+
+    class Mean(torch.nn.Module):
+        def forward(self, images):
+            seen.append(len(images))
+            score = images.flatten(1).mean(1)
+            return torch.stack([-score, score], dim=1)
+
+    image = torch.zeros(1, 1, 24, 24)
+    image[..., 8:12, 8:12] = torch.rand(4, 4) + 1
+    job = task(Mean(), image)
+    method = Occlusion(window_mm=4.0, stride_mm=4.0, fill="minimum")
+    values = method.attribute(job)[""]
+    assert sum(seen) == method.forward_passes(job) == 2
+    assert (values[8:12, 8:12] > 0).all()
+    assert values.count_nonzero() == 16
+
+
+@pytest.mark.parametrize("stride", [3.0, 4.0, 5.0])
+def test_each_voxel_is_covered_and_no_box_reaches_outside(stride):
+    windows = Occlusion(window_mm=5.0, stride_mm=stride).windows((16, 11, 7), (1.0, 1.0, 2.5))
+    hits = np.zeros((16, 11, 7), dtype=int)
+    for place in windows.places():
+        assert all(s.start >= 0 for s in place)
+        assert all(s.stop <= n for s, n in zip(place, hits.shape, strict=True))
+        hits[place] += 1
+    assert hits.min() >= 1
+    assert windows.window == (5, 5, 2)
+
+
+def test_window_is_the_same_size_in_millimetres_on_every_axis():
+    windows = Occlusion(window_mm=12.0, stride_mm=6.0).windows((64, 64, 20), (1.0, 2.0, 4.0))
+    assert windows.window == (12, 6, 3)
+    assert [starts[1] for starts in windows.starts] == [6, 3, 2]
+
+
+def test_default_window_is_an_eighth_of_the_longest_side_and_fits_thin_slabs():
+    assert Occlusion().windows((128, 96), (1.5, 1.5)).window == (16, 16)
+    assert Occlusion().windows((160, 160, 3), (1.0, 1.0, 5.0)).window == (15, 15, 3)
+
+
+def test_image_smaller_than_the_window_is_refused(task, detector):
+    job = task(detector((8, 8), (1, 1)), torch.rand(1, 1, 8, 8), spacing=(1.0, 2.0))
+    with pytest.raises(InputError, match=r"8 x 16 mm\) is smaller than the occlusion window \(10"):
+        Occlusion(window_mm=10.0).attribute(job)
+
+
+def test_stride_that_would_leave_gaps_is_refused():
+    with pytest.raises(InputError, match="never be covered"):
+        Occlusion(window_mm=4.0, stride_mm=5.0).windows((20, 20), (1.0, 1.0))
+
+
+def test_fill_is_taken_for_each_channel(task, linear):
+    image = torch.stack([torch.rand(6, 6), torch.rand(6, 6) * 10 + 100])[None]
+    weights = torch.zeros(2, 6, 6)
+    weights[1, 2, 2] = 1.0
+    job = task(linear(weights), image)
+    for fill, expected in (
+        ("mean", image[0, 1].mean()),
+        ("minimum", image[0, 1].min()),
+        ("window-mean", image[0, 1, 2, 2]),
+    ):
+        values = Occlusion(window_mm=1.0, fill=fill, output="score").attribute(job)[""]
+        assert values[2, 2] == pytest.approx(float(image[0, 1, 2, 2] - expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", ["densenet", "resnet"])
+@pytest.mark.parametrize("fill", ["value", "mean"])
+def test_equals_monai_window_by_window(task, dims, name, fill):
+    # Not against MONAI's "mean_patch" (which multiplies by the mean: factor and addend change
+    # places there) nor "gaussian" (a soft window, which ours has not).
+    if dims == 3 and fill != "value":
+        pytest.skip("the fills differ in the image alone; one of them is enough in 3D")
+    if name == "densenet":
+        network = DenseNet121(spatial_dims=dims, in_channels=1, out_channels=3)
+    else:
+        network = resnet18(spatial_dims=dims, n_input_channels=1, num_classes=3)
+    image = torch.randn(1, 1, *(41, 33, 34)[:dims])
+    # MONAI's stride is int(window (1 - overlap)) = 10 of 24, which divides none of the sides.
+    ours = Occlusion(window_mm=24.0, stride_mm=10.0, fill=fill, value=0.3)
+    drop = ours.attribute(task(network, image, 2, batch_size=4))[""]
+    modes = {"value": 0.3, "mean": "mean_img"}
+    theirs, _ = OcclusionSensitivity(
+        network.eval(),
+        mask_size=24,
+        n_batch=4,
+        mode=modes[fill],
+        overlap=0.55,
+        activate=lambda scores: scores.softmax(1),
+        verbose=False,
+    )(image)
+    with torch.no_grad():
+        original = network(image).softmax(1)[0, 2]
+    torch.testing.assert_close(original - drop, theirs[0, 2].as_tensor(), rtol=1e-5, atol=0)
+    assert drop.abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(("activation", "one_logit"), [("sigmoid", False), ("softmax", True)])
+def test_watches_the_probability_that_the_activation_gives(task, activation, one_logit):
+    outputs = 1 if one_logit else 3
+    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, outputs))
+    network = ScoreNetwork(body, activation, one_logit=one_logit)
+    image = torch.randn(1, 1, 6, 6)
+    values = Occlusion(window_mm=6.0, fill="value").attribute(task(network, image))[""]
+    row = -1 if one_logit else 1
+    with torch.no_grad():
+        expected = body(image)[0, row].sigmoid() - body(torch.zeros_like(image))[0, row].sigmoid()
+    torch.testing.assert_close(values, expected.expand(6, 6))
+
+
+def test_size_of_the_batches_does_not_change_the_map(task):
+    network = resnet18(spatial_dims=2, n_input_channels=1, num_classes=2)
+    image = torch.randn(1, 1, 32, 32)
+    one, many = (
+        Occlusion(window_mm=16.0).attribute(task(network, image, batch_size=size))[""]
+        for size in (1, 7)
+    )
+    torch.testing.assert_close(one, many, rtol=0, atol=1e-6)

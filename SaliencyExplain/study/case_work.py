@@ -17,14 +17,13 @@ import torch
 from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.classifiers.channels import order_channels
 from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.comparison.table import Row, rows
 from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
 from SaliencyExplain.explanation import Estimate, Explanation, explain
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import Case
@@ -138,15 +137,7 @@ class CaseWorker:
         started = time.perf_counter()
         result = ReadCase(case)
         try:
-            order = order_channels([name for name, _ in case.images], self.classifier.channels)
-            chosen = [case.images[place] for place in order]
-            names = [name for name, _ in chosen if name is not None]
-            result.image = read_channels(
-                [path for _, path in chosen],
-                names if len(names) == len(chosen) else None,
-                series=case.series,
-                colour=self.classifier.colour,
-            )
+            result.image = read_input(self.classifier, case.images, series=case.series)
         except (SaliencyExplainError, *UNFORESEEN) as error:
             result.fail("reading the image", error)
         if result.image is not None and case.segmentation is not None:
@@ -197,6 +188,9 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "explaining", error))
             return entry
+        for map_ in explanation.attributions:
+            # What a user gives to do it again is the study's seed.
+            map_.provenance.update(seed=self.work.seed, case_seed=map_.provenance["seed"])
         explanation.timings["read"] = read.seconds
         started = time.perf_counter()
         compared: list[Row] = []

@@ -18,6 +18,8 @@ _OTHER_SUFFIXES = (
     *(".bval", ".bvec", ".py", ".zip", ".gz", ".raw", ".zraw", ".npy", ".npz", ".mat", ".pt"),
 )
 _OTHER_NAMES = ("DICOMDIR", "README", "LICENSE", "CHANGES")
+#: 3D Slicer names segmentations ``*.seg.nrrd``.
+_SLICER_SEGMENTATION = ".seg"
 _RESULTS = ("journal.jsonl", "explanation.json")
 _MASK_WORDS = frozenset(
     {"mask", "masks", "label", "labels", "seg", "segmentation", "segmentations", "msk", "roi"}
@@ -49,8 +51,13 @@ def image_suffix(path: Path) -> str:
 
 
 def stem(path: Path) -> str:
-    """The file's name without its image suffix, and without ``.seg`` before ``.nrrd``."""
-    return path.name[: len(path.name) - len(image_suffix(path))]
+    """The file's name without its image suffix, and without ``.seg`` before it."""
+    name = path.name[: len(path.name) - len(image_suffix(path))]
+    return name[: -len(_SLICER_SEGMENTATION)] if _is_slicer_segmentation(path) else name
+
+
+def _is_slicer_segmentation(path: Path) -> bool:
+    return path.name.lower().endswith(f"{_SLICER_SEGMENTATION}.nrrd")
 
 
 def is_other_file(path: Path) -> bool:
@@ -93,7 +100,7 @@ def parse_name(path: Path) -> Name:
         return Name(path, "".join(words[:-2]), last in _MASK_WORDS)
     if first in _MASK_WORDS or first in _IMAGE_WORDS:
         return Name(path, "".join(words[2:]), first in _MASK_WORDS)
-    return Name(path, stem(path), False)
+    return Name(path, stem(path), _is_slicer_segmentation(path))
 
 
 def ambiguous(where: str, found: Sequence[Path], question: str) -> InputError:

@@ -50,6 +50,16 @@ def test_flat_pairs_are_found_in_natural_order(tmp_path: Path) -> None:
     ]
 
 
+def test_segmentations_as_slicer_names_them_go_with_their_images(tmp_path: Path) -> None:
+    touch(tmp_path, "A_image.nii.gz", "A_mask.seg.nrrd", "B.nrrd", "B.seg.nrrd")
+    touch(tmp_path, "C_image.nii.gz")
+    assert seen(discover(tmp_path)) == [
+        ("A", ["A_image.nii.gz"], "A_mask.seg.nrrd"),
+        ("B", ["B.nrrd"], "B.seg.nrrd"),
+        ("C", ["C_image.nii.gz"], None),
+    ]
+
+
 def test_flat_files_of_several_channels_are_grouped_by_the_classifiers_names(
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,166 @@
+"""``saliency-explain classifier inspect`` and ``classifier wrap``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import console, print_json, say_notes
+from SaliencyExplain.errors import InputError
+
+Fit = Literal["resize", "crop"]
+
+application = typer.Typer(
+    no_args_is_help=True, help="Look at a classifier, or make a MONAI bundle of a network."
+)
+
+
+@application.command("inspect")
+def inspect(
+    classifier: Annotated[Path, typer.Argument(help="A bundle, TorchScript or torch.export file.")],
+    trust: options.Trust = False,
+    as_json: options.Json = False,
+) -> None:
+    """Classes, channels, spacing, input size, activation, layers, parameters, hash."""
+    from SaliencyExplain.classifiers.inspection import describe
+    from SaliencyExplain.classifiers.loading import load_classifier
+
+    described = describe(load_classifier(classifier, trust=trust))
+    if as_json:
+        print_json(described)
+        return
+    say_notes(described["notes"])
+    facts = Table(box=None, padding=(0, 2), show_header=False)
+    for key, value in described.items():
+        if key not in ("candidate_layers", "measured_size", "notes"):
+            facts.add_row(key.replace("_", " "), _words(value))
+    console.print(facts)
+    layers = Table(box=None, padding=(0, 2), title_justify="left")
+    layers.title = f"layers (feature maps for an input of {_words(described['measured_size'])})"
+    for heading in ("name", "channels", "feature map"):
+        layers.add_column(heading)
+    for layer in described["candidate_layers"]:
+        layers.add_row(layer["name"], str(layer["channels"]), _words(layer["size"]))
+    console.print(layers)
+
+
+@application.command("wrap")
+def wrap(
+    weights: Annotated[
+        list[str],
+        typer.Option("--weights", help="A weight file; several as submodule=file."),
+    ],
+    classes: Annotated[
+        str, typer.Option("--classes", help="Names in the order of the scores: a,b,c.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The bundle's folder; it must not exist.")],
+    network: Annotated[
+        str | None,
+        typer.Option("--network", help="monai.networks.nets.DenseNet121, or file.py:Class."),
+    ] = None,
+    network_args: Annotated[
+        str, typer.Option("--network-args", help="Its arguments as a JSON object.")
+    ] = "{}",
+    channels: Annotated[
+        str, typer.Option("--channels", help="Names in the network's order: t1,t1ce.")
+    ] = "image",
+    dimensions: Annotated[
+        int | None, typer.Option("--dimensions", help="2 or 3, where it cannot be told.")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option("--spacing", help="Voxel size in mm to resample to: 1,1,1.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Voxels of the network's input: 96,96,96.")
+    ] = None,
+    fit: Annotated[
+        Fit | None,
+        typer.Option("--fit", help="How the size is reached: resize, or crop (and pad)."),
+    ] = None,
+    intensity: Annotated[
+        str,
+        typer.Option(
+            "--intensity",
+            help="none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet.",
+        ),
+    ] = "none",
+    orientation: Annotated[
+        str,
+        typer.Option(
+            "--orientation",
+            help="Axis codes the network was trained with; standard is RAS in 3D and rows "
+            "downwards (PL) in 2D; none takes the file's.",
+        ),
+    ] = "standard",
+    activation: Annotated[
+        str, typer.Option("--activation", help="softmax, sigmoid, or none where it ends in one.")
+    ] = "softmax",
+    description: Annotated[str, typer.Option("--description", help="A sentence.")] = "",
+    trust: options.Trust = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a MONAI bundle of a network and its weights."""
+    from SaliencyExplain.classifiers.inspection import describe
+    from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.classifiers.wrapping import wrap as make_bundle
+
+    options.check_output(out.parent)
+    bundle = make_bundle(
+        network,
+        weights,
+        _names(classes),
+        out,
+        network_args=_json_object(network_args),
+        channels=_names(channels),
+        spatial_dims=dimensions,
+        spacing=_numbers("--spacing", spacing),
+        size=[round(number) for number in _numbers("--size", size) or ()] or None,
+        fit=fit,
+        intensity=intensity,
+        orientation=orientation,
+        activation=activation,
+        description=description,
+        trust=trust,
+    )
+    if as_json:
+        print_json({"bundle": str(bundle), **describe(load_classifier(bundle, trust=trust))})
+    else:
+        console.print(f"{bundle}", markup=False)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(number) for number in text.replace("x", ",").split(",")]
+    except ValueError:
+        raise InputError(
+            f"{option} wants numbers with commas (such as 1,1,1), not '{text}'."
+        ) from None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--network-args is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"--network-args is a JSON object of arguments, not {text}.")
+    return value
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "any"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,49 @@
+"""``saliency-explain compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
+
+
+def compare(
+    attribution: Annotated[
+        Path, typer.Argument(help="A map in any image format, also one that another tool made.")
+    ],
+    segmentation: Annotated[
+        Path,
+        typer.Option(
+            "--segmentation", "-s", help="Label map, .seg.nrrd, DICOM SEG, RTSTRUCT or PNG mask."
+        ),
+    ],
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Agreement of a map with a segmentation, beside what chance would give."""
+    from SaliencyExplain.cli.tables import agreement_table
+    from SaliencyExplain.comparison.table import rows
+    from SaliencyExplain.images.reading import read_map
+    from SaliencyExplain.images.segmentation import read_segmentation
+
+    with progress_bar("comparing", quiet=as_json):
+        values = read_map(attribution)
+        segments = read_segmentation(segmentation, values)
+        figures = rows(
+            values.meta["name"],
+            "",
+            {"map": values[0].numpy()},
+            segments,
+            values.affine.numpy(),
+            seed=seed,
+        )
+    notes = [*values.meta["notes"], *segments.notes]
+    say_notes(notes)
+    if as_json:
+        print_json({"rows": [row.as_json() for row in figures], "notes": notes})
+        return
+    console.print(agreement_table(figures))

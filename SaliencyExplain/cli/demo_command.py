@@ -1,0 +1,86 @@
+"""``saliency-explain demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import (
+    SOME_CASES_FAILED,
+    aside,
+    console,
+    print_json,
+    say_notes,
+    study_bar,
+)
+
+#: Folder, shipped classifier, phantoms, title in the report.
+RUNS = (
+    (
+        "shortcut-3d",
+        "phantom-3d-shortcut",
+        "phantoms-3d",
+        "3D, a classifier that has learnt a shortcut",
+    ),
+    ("honest-3d", "phantom-3d-honest", "phantoms-3d", "3D, an honest classifier, same images"),
+    ("honest-2d", "phantom-2d-honest", "phantoms-2d", "2D, an honest classifier"),
+)
+METHODS = ("occlusion", "gradcam", "smoothgrad")
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The output folder.")],
+    cases: Annotated[
+        int, typer.Option("--cases", min=1, help="Phantoms in each of the two studies.")
+    ] = 8,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes side by side.")] = 1,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Write a study of phantoms, explain it with the shipped classifiers, compare, report."""
+    options.check_output(out)
+    from SaliencyExplain.attribution.selection import select_methods
+    from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
+    from SaliencyExplain.study.discovery import discover
+    from SaliencyExplain.study.report import StudyOutput, write_report
+    from SaliencyExplain.study.run import REPORT, run_study
+
+    methods = select_methods(METHODS)
+    for dimensions in (3, 2):
+        folder = out / f"phantoms-{dimensions}d"
+        # Fresh files would count as changed images, and a restart would begin anew.
+        if not (folder / "cases.csv").exists():
+            write_phantom_study(
+                folder, dimensions=dimensions, cases=cases, seed=seed, marker=dimensions == 3
+            )
+    failed = 0
+    for number, (name, classifier, phantoms, title) in enumerate(RUNS, start=1):
+        aside.print(f"{number} of {len(RUNS)}: {title}", style="dim")
+        with study_bar("explaining", quiet=as_json) as progress:
+            result = run_study(
+                discover(out / phantoms / "cases.csv"),
+                classifier_folder(classifier),
+                methods,
+                out=out / name,
+                jobs=jobs,
+                device=device,
+                seed=seed,
+                title=title,
+                progress=progress,
+            )
+        say_notes(result.notes)
+        failed += result.failed
+    report = out / REPORT
+    write_report(report, [StudyOutput(out / name, title) for name, _, _, title in RUNS])
+    if as_json:
+        print_json(
+            {"report": str(report), "studies": [name for name, *_ in RUNS], "failed": failed}
+        )
+    else:
+        console.print(f"The report: {report.resolve()}", markup=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(SOME_CASES_FAILED)

@@ -1,0 +1,84 @@
+"""``saliency-explain explain``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
+
+
+def explain(
+    images: options.Images,
+    classifier: options.ClassifierPath,
+    method: options.MethodNames,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The output folder.")],
+    target: options.Target = "predicted",
+    segmentation: Annotated[
+        Path | None,
+        typer.Option("--segmentation", "-s", help="Ground truth to compare the maps with."),
+    ] = None,
+    setting: options.Settings = [],  # noqa: B006  Typer copies it for each call
+    layer: options.Layers = [],  # noqa: B006
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    series: options.Series = None,
+    case: Annotated[
+        str | None, typer.Option("--case", help="Name of the case; by default the image's.")
+    ] = None,
+    trust: options.Trust = False,
+    keep_identifiers: options.KeepIdentifiers = False,
+    as_json: options.Json = False,
+) -> None:
+    """Attribution of one image: maps, label maps, pictures, agreement, report."""
+    options.check_output(out)
+    from SaliencyExplain.attribution.selection import select_methods
+    from SaliencyExplain.cli.tables import agreement_table, probability_table
+    from SaliencyExplain.explanation import Estimate
+    from SaliencyExplain.study.case import single_case
+    from SaliencyExplain.study.run import REPORT
+    from SaliencyExplain.study.single import explain_case
+    from SaliencyExplain.study.tables import comparison_rows
+
+    methods = select_methods(method, setting, layer)
+    named = [options.named_path(text) for text in images]
+    one = single_case(
+        named, segmentation, name=case, series=series, keep_identifiers=keep_identifiers
+    )
+
+    def announce(estimate: Estimate) -> None:
+        if estimate.seconds > 2:
+            aside.print(
+                f"about {estimate.forward_passes:,.0f} forward passes, "
+                f"{estimate.seconds:,.0f} s or less",
+                style="dim",
+            )
+
+    with progress_bar("explaining", quiet=as_json) as progress:
+        entry = explain_case(
+            one,
+            classifier,
+            methods,
+            out=out,
+            target=target,
+            device=device,
+            seed=seed,
+            trust=trust,
+            keep_identifiers=keep_identifiers,
+            progress=progress,
+            announce=None if as_json else announce,
+        )
+    document = json.loads((out / one.case / "explanation.json").read_text(encoding="utf-8"))
+    say_notes(document["notes"])
+    if as_json:
+        print_json({**document, "folder": str(out / one.case), "report": str(out / REPORT)})
+        return
+    console.print(probability_table(document["prediction"]["probabilities"]))
+    rows = list(comparison_rows(entry))
+    if rows:
+        console.print(agreement_table(rows))
+    console.print(f"{out / one.case}\n{out / REPORT}", markup=False, soft_wrap=True)

@@ -1,0 +1,62 @@
+"""The command ``saliency-explain``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from SaliencyExplain import __version__
+from SaliencyExplain.cli import (
+    classifier_commands,
+    compare_command,
+    demo_command,
+    explain_command,
+    messages,
+    methods_command,
+    predict_command,
+    study_command,
+)
+
+application = typer.Typer(
+    name="saliency-explain",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@application.callback()
+def _describe(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    """Which voxels made the classifier say so, and are they the tumour?"""
+
+
+application.command("demo")(demo_command.demo)
+application.command("methods")(methods_command.methods)
+application.add_typer(classifier_commands.application, name="classifier")
+application.command("predict")(predict_command.predict)
+application.command("explain")(explain_command.explain)
+application.command("compare")(compare_command.compare)
+application.command("study")(study_command.study)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(messages.run(application))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What the command line says, and where: results on standard output, the rest beside it.
+
+The one place in which an exception becomes a message and an exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from SaliencyExplain.errors import Cancelled, SaliencyExplainError
+from SaliencyExplain.progress import Progress
+
+if TYPE_CHECKING:
+    from SaliencyExplain.study.run import StudyProgress
+
+BAD_INPUT = 2
+SOME_CASES_FAILED = 3
+INTERRUPTED = 130
+
+# Typer carries a click of its own since 0.16 and used the package before: the base of
+# its own errors is the right one with either.
+UsageError: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+
+#: Columns where the output goes into a file or pipe and has no width of its own.
+_WIDTH = None if sys.stdout.isatty() else 120
+
+console = Console(highlight=False, width=_WIDTH)
+aside = Console(stderr=True, highlight=False)
+
+
+def say_error(message: str) -> None:
+    """Prints one line that begins ``error:`` on standard error."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """Prints what a user should be told, on standard error."""
+    for note in notes:
+        aside.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """Prints one JSON document on standard output; undefined figures are null."""
+    sys.stdout.write(json.dumps(_plain(document), indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Progress]:
+    """A bar on standard error while the block runs; nothing where nobody looks.
+
+    Args:
+        what: Words before the bar.
+        quiet: Draw nothing.
+    """
+    with _bar(quiet, MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(
+            task, completed=math.floor(done), total=math.ceil(total)
+        )
+
+
+@contextlib.contextmanager
+def study_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[StudyProgress], None]]:
+    """A bar over the cases of a study: how many, which one, failures, time left.
+
+    Args:
+        what: Words before the bar.
+        quiet: Draw nothing.
+    """
+    with _bar(quiet, TextColumn("{task.fields[state]}")) as bar:
+        task = bar.add_task(what, total=None, state="")
+
+        def report(now: StudyProgress) -> None:
+            state = f"{math.floor(now.done)}/{now.total} {now.case}"
+            if now.failed:
+                state += f", {now.failed} failed"
+            if now.seconds_left is not None:
+                state += f", {timedelta(seconds=round(now.seconds_left))} left"
+            bar.update(task, completed=now.done, total=now.total, state=state)
+
+        yield report
+
+
+def _bar(quiet: bool, *columns: ProgressColumn) -> Bar:
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        console=aside,
+        transient=True,
+        disable=quiet or not aside.is_terminal,
+    )
+
+
+def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and turns how it ended into an exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = typer.main.get_command(application).main(
+            args=None if arguments is None else list(arguments),
+            prog_name="saliency-explain",
+            standalone_mode=False,
+        )
+    except UsageError as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message)
+        else:
+            say_error(message)
+        return BAD_INPUT
+    except SaliencyExplainError as error:
+        say_error(str(error))
+        return BAD_INPUT
+    except (Cancelled, KeyboardInterrupt, typer.Abort):
+        say_error("interrupted; the same command goes on where it stopped.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return BAD_INPUT
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        say_error(f"{error.strerror}: {error.filename or 'while writing'}.")
+        return BAD_INPUT
+    except MemoryError:
+        say_error("this machine's memory does not suffice for the image and classifier.")
+        return BAD_INPUT
+    return status if isinstance(status, int) else 0

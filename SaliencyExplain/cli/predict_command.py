@@ -1,0 +1,40 @@
+"""``saliency-explain predict``."""
+
+from __future__ import annotations
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
+
+
+def predict(
+    images: options.Images,
+    classifier: options.ClassifierPath,
+    device: options.Device = "auto",
+    series: options.Series = None,
+    trust: options.Trust = False,
+    as_json: options.Json = False,
+) -> None:
+    """Class probabilities of one image."""
+    from SaliencyExplain.classifiers.inputs import read_input
+    from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.cli.tables import probability_table
+    from SaliencyExplain.explanation import predict as compute
+
+    with progress_bar("predicting", quiet=as_json):
+        loaded = load_classifier(classifier, trust=trust)
+        image = read_input(loaded, [options.named_path(text) for text in images], series=series)
+        probabilities = compute(image, loaded, device=device)
+    notes = [*loaded.notes, *image.meta["notes"]]
+    say_notes(notes)
+    document = {
+        "image": image.meta["name"],
+        "classifier": loaded.name,
+        "classifier_sha256": loaded.identity,
+        "predicted": loaded.classes[int(probabilities.argmax())],
+        "probabilities": dict(zip(loaded.classes, probabilities.tolist(), strict=True)),
+        "notes": notes,
+    }
+    if as_json:
+        print_json(document)
+        return
+    console.print(probability_table(document["probabilities"]))

@@ -1,0 +1,98 @@
+"""``saliency-explain study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import (
+    SOME_CASES_FAILED,
+    console,
+    print_json,
+    say_notes,
+    study_bar,
+)
+
+
+def study(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER_OR_CASES.csv",
+            help="A folder of cases in any usual layout (image and mask pairs, nnU-Net, BIDS, a "
+            "folder per case, DICOM with SEG or RTSTRUCT, a folder per class), or a CSV with the "
+            "columns case, image, segmentation, label.",
+        ),
+    ],
+    classifier: options.ClassifierPath,
+    method: options.MethodNames = [],  # noqa: B006  Typer copies it for each call
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The output folder.", show_default=False)
+    ] = None,
+    target: options.Target = "predicted",
+    setting: options.Settings = [],  # noqa: B006
+    layer: options.Layers = [],  # noqa: B006
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes side by side.")] = 1,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    trust: options.Trust = False,
+    keep_identifiers: options.KeepIdentifiers = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cases that would be read, and stop.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Explain all cases of a folder; stopped and started again it goes on where it stopped."""
+    if not dry_run:
+        if not method or out is None:
+            raise typer.BadParameter("a study needs --method and --out (or --dry-run).")
+        options.check_output(out)
+    from SaliencyExplain.attribution.selection import select_methods
+    from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.study.case import describe_cases
+    from SaliencyExplain.study.discovery import discover
+    from SaliencyExplain.study.run import run_study
+
+    methods = select_methods(method, setting, layer)
+    channels = load_classifier(classifier, trust=trust).channels
+    cases = discover(folder, channels=channels, keep_identifiers=keep_identifiers)
+    if dry_run or out is None:
+        lines = describe_cases(cases)
+        if as_json:
+            print_json({"cases": lines})
+        else:
+            console.print("\n".join(lines), markup=False, soft_wrap=True)
+        return
+    with study_bar("explaining", quiet=as_json) as progress:
+        result = run_study(
+            cases,
+            classifier,
+            methods,
+            out=out,
+            target=target,
+            jobs=jobs,
+            device=device,
+            seed=seed,
+            trust=trust,
+            keep_identifiers=keep_identifiers,
+            progress=progress,
+        )
+    say_notes(result.notes)
+    if as_json:
+        print_json(
+            {
+                "folder": str(result.out),
+                "report": str(result.report),
+                "cases": result.total,
+                "resumed": result.resumed,
+                "failed": result.failed,
+                "notes": list(result.notes),
+            }
+        )
+    else:
+        console.print(f"{result.report}", markup=False, soft_wrap=True)
+    if result.failed:
+        raise typer.Exit(SOME_CASES_FAILED)

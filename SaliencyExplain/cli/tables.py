@@ -1,0 +1,57 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from rich.table import Table
+
+from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
+
+
+def probability_table(probabilities: Mapping[str, float]) -> Table:
+    """The classes with their probabilities as bars, the likeliest bold."""
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    likeliest = max(probabilities, key=probabilities.__getitem__)
+    for name, probability in probabilities.items():
+        bar = "█" * round(30 * probability)
+        table.add_row(name, f"{probability:.3f}", bar, style="bold" if name == likeliest else "")
+    return table
+
+
+def agreement_table(rows: Iterable[Row]) -> Table:
+    """The figures that are read first, the yardsticks dim beneath the maps."""
+    table = Table(box=None, padding=(0, 1))
+    for heading in ("method", "segment"):
+        table.add_column(heading, overflow="fold")
+    for heading in (
+        "AUROC\n(0.50)",
+        "energy\ninside",
+        "by\nchance",
+        "peak\ninside",
+        "Dice",
+        "HD95\nmm",
+        "centres\nmm",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        found = row.agreement
+        table.add_row(
+            row.method,
+            row.segment,
+            _figure(found.auroc),
+            _figure(found.energy_inside),
+            _figure(found.energy_chance),
+            "" if math.isnan(found.pointing) else "yes" if found.pointing == 1 else "no",
+            _figure(found.dice_equal_volume),
+            _figure(found.hausdorff95_mm, 1),
+            _figure(found.centre_distance_mm, 1),
+            style="dim" if row.method in YARDSTICKS else "",
+        )
+    return table
+
+
+def _figure(value: float, digits: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,211 @@
+"""The commands as a user calls them, on phantoms, with the shipped classifiers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from monai.networks.nets import DenseNet
+
+from SaliencyExplain.comparison.table import COLUMNS
+from Testing.cli.conftest import Command
+
+
+def test_methods_are_listed_with_units_and_sources(command: Command):
+    listed = {method["name"]: method for method in command("methods", "--json").document}
+    assert {
+        "occlusion",
+        "gradcam",
+        "gradcam++",
+        "cam",
+        "gradient",
+        "smoothgrad",
+        "guided-backprop",
+        "guided-smoothgrad",
+        "random",
+        "centre",
+    } <= set(listed)
+    window = {p["name"]: p for p in listed["occlusion"]["parameters"]}["window_mm"]
+    assert window["unit"] == "mm"
+    assert all(method["source"] for method in listed.values())
+    shown = command("methods")
+    assert shown.status == 0
+    assert "occlusion.window_mm" in shown.out
+
+
+def test_predict_prints_probabilities_that_sum_to_one(
+    command: Command, phantoms: Path, honest_3d: Path
+):
+    ended = command("predict", phantoms / "phantom-001_image.nii.gz", "-c", honest_3d, "--json")
+    assert ended.status == 0
+    assert sum(ended.document["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert ended.document["predicted"] == "glioma-like"
+    shown = command("predict", phantoms / "phantom-001_image.nii.gz", "-c", honest_3d)
+    assert "glioma-like" in shown.out
+    assert "█" in shown.out
+
+
+def test_explain_leaves_maps_bands_pictures_and_figures(
+    command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    image = phantoms / "phantom-001_image.nii.gz"
+    ended = command(
+        "explain",
+        image,
+        "-c",
+        honest_3d,
+        "-m",
+        "gradcam",
+        "-m",
+        "gradient",
+        "-s",
+        phantoms / "phantom-001_mask.seg.nrrd",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
+    assert ended.status == 0, ended.err
+    folder = Path(ended.document["folder"])
+    stem = next(p.name[: -len(".nii.gz")] for p in folder.glob("gradcam@*.nii.gz"))
+    assert stem.endswith("-glioma-like")
+    for suffix in (".nii.gz", ".seg.nrrd", ".png"):
+        assert (folder / f"{stem}{suffix}").stat().st_size > 200
+    # The map is on the image's grid, whoever reads it.
+    mine, theirs = nibabel.load(folder / f"{stem}.nii.gz"), nibabel.load(image)
+    assert mine.shape == theirs.shape
+    assert mine.get_data_dtype() == np.float32
+    np.testing.assert_allclose(mine.affine, theirs.affine, atol=1e-4)
+    one = SimpleITK.ReadImage(str(folder / f"{stem}.nii.gz"))
+    other = SimpleITK.ReadImage(str(image))
+    assert one.GetSize() == other.GetSize()
+    np.testing.assert_allclose(one.GetOrigin(), other.GetOrigin(), atol=1e-3)
+    np.testing.assert_allclose(one.GetDirection(), other.GetDirection(), atol=1e-5)
+    np.testing.assert_allclose(one.GetSpacing(), other.GetSpacing(), rtol=1e-5)
+    with (tmp_path / "out" / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert {row["method"] for row in rows} >= {"gradient", "random", "centre"}
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert json.loads((folder / "explanation.json").read_text())["prediction"]
+
+
+def test_compare_gives_the_figures_that_the_table_has(
+    command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    mask = phantoms / "phantom-001_mask.seg.nrrd"
+    image = phantoms / "phantom-001_image.nii.gz"
+    options = ("-c", honest_3d, "-m", "gradient", "-s", mask, "--out", tmp_path)
+    folder = Path(command("explain", image, *options, "--json").document["folder"])
+    written = next(folder.glob("gradient-*.nii.gz"))
+    ended = command("compare", written, "--segmentation", mask, "--json")
+    assert ended.status == 0, ended.err
+    row = next(row for row in ended.document["rows"] if row["method"] == "map")
+    with (tmp_path / "comparison.csv").open() as file:
+        table = next(r for r in csv.DictReader(file) if r["method"] == "gradient")
+    for figure in ("auroc", "energy_inside", "dice_equal_volume", "centre_distance_mm"):
+        assert row[figure] == pytest.approx(float(table[figure]), rel=1e-4)
+
+
+def test_compare_takes_a_constant_map_and_says_so(command: Command, phantoms: Path, tmp_path: Path):
+    mask = phantoms / "phantom-001_mask.seg.nrrd"
+    flat = nibabel.load(phantoms / "phantom-001_image.nii.gz")
+    path = tmp_path / "constant.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones(flat.shape, np.float32), flat.affine), path)
+    rows = command("compare", path, "-s", mask, "--json").document["rows"]
+    row = next(row for row in rows if row["method"] == "map")
+    assert row["auroc"] == pytest.approx(0.5)
+    assert row["energy_inside"] == pytest.approx(row["energy_chance"], rel=1e-3)
+
+
+def test_a_study_with_a_bad_case_ends_with_three_and_says_why(
+    command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    table = tmp_path / "cases.csv"
+    (tmp_path / "broken.nii.gz").write_bytes(b"\x1f\x8b no image")
+    table.write_text(
+        "case,image,segmentation,label\n"
+        f"good,{phantoms}/phantom-002_image.nii.gz,{phantoms}/phantom-002_mask.seg.nrrd,"
+        "meningioma-like\n"
+        "bad,broken.nii.gz,,none\n"
+    )
+    out = tmp_path / "out"
+    words = ("study", table, "-c", honest_3d, "-m", "gradcam", "--out", out, "--json")
+    ended = command(*words)
+    assert ended.status == 3
+    assert ended.document["failed"] == 1
+    with (out / "failures.csv").open() as file:
+        (failure,) = csv.DictReader(file)
+    assert failure["case"] == "bad"
+    assert "broken.nii.gz" in failure["reason"]
+    with (out / "predictions.csv").open() as file:
+        (prediction,) = csv.DictReader(file)
+    assert prediction["predicted"] == prediction["label"] == "meningioma-like"
+    again = command(*words)
+    assert again.document["resumed"] == 1
+
+
+def test_dry_run_lists_cases_and_writes_nothing(
+    command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    ended = command("study", phantoms, "-c", honest_3d, "--dry-run", "--out", tmp_path / "out")
+    assert ended.status == 0
+    assert ended.out.count("phantom-00") == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrap_makes_a_bundle_that_predicts(command: Command, pictures: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    arguments = {
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "out_channels": 2,
+        "init_features": 4,
+        "growth_rate": 4,
+        "block_config": [2],
+    }
+    network = DenseNet(**arguments).eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    ended = command(
+        "classifier",
+        "wrap",
+        "--network",
+        "monai.networks.nets.DenseNet",
+        "--network-args",
+        json.dumps(arguments),
+        "--weights",
+        tmp_path / "weights.pt",
+        "--classes",
+        "no,yes",
+        "--size",
+        "64,64",
+        "--intensity",
+        "scale",
+        "--out",
+        tmp_path / "bundle",
+        "--json",
+    )
+    assert ended.status == 0, ended.err
+    assert ended.document["classes"] == ["no", "yes"]
+    inspected = command("classifier", "inspect", tmp_path / "bundle", "--json").document
+    assert inspected["parameters"] == sum(p.numel() for p in network.parameters())
+    assert inspected["candidate_layers"]
+    image = pictures / "phantom-001_image.png"
+    assert command("predict", image, "-c", tmp_path / "bundle", "--json").status == 0
+
+
+def test_the_installed_command_answers():
+    done = subprocess.run(
+        [sys.executable, "-m", "SaliencyExplain.cli.main", "methods", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)

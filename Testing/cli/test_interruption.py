@@ -1,0 +1,35 @@
+"""Ctrl-C ends a command with 130, and the same command goes on afterwards."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for processes")
+def test_an_interrupted_study_goes_on_where_it_stopped(
+    phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    words = [sys.executable, "-m", "SaliencyExplain.cli.main", "study", str(phantoms)]
+    words += ["-c", str(honest_3d), "-m", "gradcam", "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    first = tmp_path / "out" / "phantom-001" / "explanation.json"
+    end = time.monotonic() + 90
+    while not first.exists() and time.monotonic() < end and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert said.count("error: interrupted") == 1
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "report.html").exists()
+    stamp = first.stat().st_mtime_ns
+    assert subprocess.run(words, check=False).returncode == 0
+    assert first.stat().st_mtime_ns == stamp
+    assert len(list((tmp_path / "out").glob("phantom-*/explanation.json"))) == 3
+    assert (tmp_path / "out" / "report.html").exists()

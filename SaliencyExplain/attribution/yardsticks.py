@@ -18,7 +18,6 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method, Task, parameter
 
-
 #: Width of the random map's blobs, mm: about what a Grad-CAM or an occlusion window resolves.
 CORRELATION_MM = 10.0
 

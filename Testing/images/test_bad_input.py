@@ -5,7 +5,7 @@ import re
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.reading import read_channels, read_image, read_map

@@ -3,7 +3,7 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.grids import resample, same_grid

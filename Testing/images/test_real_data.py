@@ -4,7 +4,7 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.dicom_series import list_series

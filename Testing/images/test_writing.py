@@ -8,7 +8,7 @@ import signal
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from SaliencyExplain.bands import BANDS, label_bands
 from SaliencyExplain.errors import OutputError

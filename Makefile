@@ -8,6 +8,7 @@ VENV ?= .venv
 # takes another, for example a build for your GPU.
 TORCH ?= torch==2.13.0
 DEMO_OUT ?= demo
+# A process per core, so one thread in each: more of them wait for each other.
 PYTEST_ARGS ?= -n auto
 
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/saliency-explain demo --out $(DEMO_OUT)
 
 test: lint $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

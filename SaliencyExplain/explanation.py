@@ -233,7 +233,7 @@ def explain(
                     signed=method.signed,
                     target=index,
                     target_name=classifier.classes[index],
-                    parameters=dataclasses.asdict(method),
+                    parameters=dataclasses.asdict(method.resolved(base)),
                     provenance={**provenance, "device": str(chosen)},
                     seconds=seconds,
                 )

@@ -113,6 +113,13 @@ def test_provenance_and_timings_say_what_it_takes_to_do_it_again():
     assert other.attributions == ()
 
 
+def test_automatic_parameters_are_recorded_in_millimetres():
+    done = explain(bright_image(), classifier_of(CornerBrightness()), select_methods(["occlusion"]))
+    # The longest side is 16 voxels of 3 mm; the network's grid has 2 mm.
+    assert done.attributions[0].parameters["window_mm"] == pytest.approx(6.0, abs=0.3)
+    assert done.attributions[0].parameters["stride_mm"] == pytest.approx(3.0, abs=0.15)
+
+
 def test_progress_covers_all_methods_and_cancelling_ends_it():
     told: list[tuple[float, float]] = []
     announced: list[Estimate] = []

@@ -46,6 +46,7 @@ def parameter(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
+    automatic: str = "",
 ) -> Any:
     """A dataclass field that is a method's parameter, described once for all faces.
 
@@ -56,6 +57,7 @@ def parameter(
         minimum: Least allowed value.
         maximum: Greatest allowed value.
         choices: The allowed words, for a parameter that is a choice.
+        automatic: What the default 0 stands for, where it is chosen for each image.
     """
     return dataclasses.field(
         default=default,
@@ -65,6 +67,7 @@ def parameter(
             "minimum": minimum,
             "maximum": maximum,
             "choices": choices,
+            "automatic": automatic,
         },
     )
 
@@ -101,6 +104,10 @@ class Method(ABC):
             Cancelled: Out of ``task.progress``; the network is left as it was.
         """
 
+    def resolved(self, task: Task) -> Method:
+        """The same method with the values that its automatic parameters get for this image."""
+        return self
+
     @abstractmethod
     def forward_passes(self, task: Task) -> float:
         """Cost in forward passes of one image, known before starting."""
@@ -122,6 +129,16 @@ def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> N
             bounds = f"{'' if low is None else low} to {'' if high is None else high}".strip()
             unit = f" {limits['unit']}" if limits["unit"] else ""
             raise InputError(f"{method}.{field.name} is {item}{unit}, outside {bounds}{unit}.")
+
+
+def value_text(field: Mapping[str, Any], value: Any) -> str:
+    """A parameter's value in words, with its unit; ``field`` is what :func:`parameter` was told."""
+    if field["automatic"] and not value:
+        return f"automatic ({field['automatic']})"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(str, value)) or "none"
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{shown} {field['unit']}".rstrip()
 
 
 def parse_parameters(method: type[Method], texts: Mapping[str, str]) -> dict[str, Any]:

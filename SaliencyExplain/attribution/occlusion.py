@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -68,12 +70,17 @@ class Occlusion(Method):
 
     window_mm: float = parameter(
         0.0,
-        "Side of the occluding box; 0: an eighth of the image's longest side.",
+        "Side of the occluding box.",
         unit="mm",
         minimum=0.0,
+        automatic="an eighth of the image's longest side",
     )
     stride_mm: float = parameter(
-        0.0, "Step from box to box; 0: half the window.", unit="mm", minimum=0.0
+        0.0,
+        "Step from box to box.",
+        unit="mm",
+        minimum=0.0,
+        automatic="half the window",
     )
     fill: str = parameter(
         "mean",
@@ -101,8 +108,7 @@ class Occlusion(Method):
             InputError: The image is smaller than the box, or the stride leaves gaps.
         """
         sides = [size * voxel for size, voxel in zip(shape, spacing, strict=True)]
-        window_mm = self.window_mm or min(max(sides) / 8, min(sides))
-        stride_mm = self.stride_mm or window_mm / 2
+        window_mm, stride_mm = self._sizes_mm(sides)
         if stride_mm > window_mm:
             raise InputError(
                 f"occlusion.stride_mm ({stride_mm:g} mm) is larger than the window "
@@ -121,6 +127,18 @@ class Occlusion(Method):
             window.append(width)
             starts.append((*range(0, size - width, step), size - width))
         return Windows(tuple(window), tuple(starts))
+
+    def resolved(self, task: Task) -> Occlusion:
+        """With the window and the stride in millimetres that this image gets."""
+        sides = [
+            size * voxel for size, voxel in zip(task.input.shape[2:], task.spacing, strict=True)
+        ]
+        window_mm, stride_mm = self._sizes_mm(sides)
+        return dataclasses.replace(self, window_mm=window_mm, stride_mm=stride_mm)
+
+    def _sizes_mm(self, sides: Sequence[float]) -> tuple[float, float]:
+        window_mm = self.window_mm or min(max(sides) / 8, min(sides))
+        return window_mm, self.stride_mm or window_mm / 2
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; drops of probability lie in [-1, 1]."""

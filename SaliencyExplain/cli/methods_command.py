@@ -10,6 +10,7 @@ from SaliencyExplain.cli.messages import console, print_json
 
 def methods(as_json: options.Json = False) -> None:
     """The methods with their parameters, units, ranges and sources."""
+    from SaliencyExplain.attribution.method import value_text
     from SaliencyExplain.attribution.selection import describe_methods
 
     described = describe_methods()
@@ -25,11 +26,9 @@ def methods(as_json: options.Json = False) -> None:
         table = Table(box=None, padding=(0, 2), show_header=False)
         table.add_column(no_wrap=True)
         for item in method["parameters"]:
-            default = item["default"]
-            shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
             table.add_row(
                 f"  {method['name']}.{item['name']}",
-                f"{shown} {item['unit']}".strip() or "-",
+                value_text(item, item["default"]),
                 _range(item),
                 item["description"],
             )

@@ -13,14 +13,22 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from SaliencyExplain.attribution.method import value_text
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.errors import OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import to_jpeg
+from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import Entry, RunData, StudyOutput, gather
 from SaliencyExplain.study.report_figure import agreement_figure
-from SaliencyExplain.study.report_words import number, percent, sentences, with_interval
+from SaliencyExplain.study.report_words import (
+    figure_text,
+    number,
+    percent,
+    sentences,
+    with_interval,
+)
 from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
 
 __all__ = ["StudyOutput", "write_report"]
@@ -103,7 +111,7 @@ class _Run:
         described = []
         for given in self.data.configuration["methods"]:
             method = find_method(given["name"])
-            units = {field.name: field.metadata["unit"] for field in fields(method)}
+            known = {field.name: field.metadata for field in fields(method)}
             layers = self.data.layers.get(method.name, [])
             described.append(
                 {
@@ -111,7 +119,7 @@ class _Run:
                     "source": method.source,
                     "layers": layers,
                     "parameters": [
-                        f"{name} {_value(value)}{f' {units[name]}' if units.get(name) else ''}"
+                        f"{name} {value_text(known[name], value)}"
                         for name, value in given["parameters"].items()
                         if name != "layers"
                     ],
@@ -151,10 +159,11 @@ class _Run:
                 beaten = [summary.beats(yardstick) for yardstick in summary.against]
                 cells.append(
                     {
-                        "mean": number(interval.mean),
+                        "mean": figure_text(figure, interval.mean),
                         "range": ""
                         if math.isnan(interval.low) or figure.startswith("energy_chance")
-                        else f"{number(interval.low)} – {number(interval.high)}",
+                        else f"{figure_text(figure, interval.low)} – "
+                        f"{figure_text(figure, interval.high)}",
                         "better": len(beaten) == len(yardsticks.NAMES) and all(beaten),
                     }
                 )
@@ -213,7 +222,9 @@ class _Run:
             chance = self.data.of(name, segment, "energy_chance")
             if auroc and energy and chance:
                 shares = f"{percent(energy.interval.mean)} (chance {percent(chance.interval.mean)})"
-                said.append((self.data.title_of(name), with_interval(auroc.interval), shares))
+                said.append(
+                    (self.data.title_of(name), with_interval("auroc", auroc.interval), shares)
+                )
         return said
 
     def extremes(self) -> list[tuple[str, list[dict[str, str]]]]:
@@ -223,11 +234,14 @@ class _Run:
             (word, [self._first_picture(case) for case in cases]) for word, cases in groups if cases
         ]
 
-    def _first_picture(self, case: str) -> dict[str, str]:
+    def picture(self, case: str, label: str) -> dict[str, str]:
+        """The picture of one map of one case."""
         entry = self.data.journal.entry(case)
-        first = self.data.labels_of_maps[0]
-        map_ = next(one for one in entry["maps"] if one["label"] == first)
+        map_ = next(one for one in entry["maps"] if one["label"] == label)
         return self.pictures.show(self.data, entry, map_)
+
+    def _first_picture(self, case: str) -> dict[str, str]:
+        return self.picture(case, self.data.labels_of_maps[0])
 
     def gallery(self) -> Iterator[dict[str, str]]:
         """All pictures, one at a time."""
@@ -281,6 +295,7 @@ def write_report(out: Path, runs: Sequence[StudyOutput], *, title: str = "") -> 
     stream = environment.get_template("report.html.j2").generate(
         title=title or gathered[0].title,
         runs=[_Run(data, f"run-{n}", pictures) for n, data in enumerate(gathered, start=1)],
+        contrast=greatest_contrast(gathered),
         segments=list(dict.fromkeys(name for data in gathered for name in data.segments)),
         pictures=pictures,
         budget=PICTURE_BUDGET // 1_000_000,
@@ -310,9 +325,3 @@ def _link(page_folder: Path, path: Path) -> str:
     except ValueError:
         return path.resolve().as_uri()
     return quote(relative.as_posix())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_value(item) for item in value) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -107,6 +107,11 @@ class RunData:
         return [name for name in self.maps if name not in yardsticks.NAMES]
 
     @property
+    def first_label(self) -> str | None:
+        """Label of the first method's map, by which cases are ordered and chosen."""
+        return self.labels_of_maps[0] if self.labels_of_maps else None
+
+    @property
     def maps(self) -> list[str]:
         """Labels of all compared maps, the yardsticks last."""
         found = list(dict.fromkeys(method for method, _, _ in self.summaries))
@@ -195,9 +200,9 @@ def _labels(pairs: Sequence[tuple[int, int]], classes: list[str], unknown: int) 
 
 def _order(data: RunData, rows: Sequence[Row]) -> None:
     """Sets best, worst and typical case by the AUROC of the first method for the first segment."""
-    if not data.labels_of_maps or not data.segments:
+    if not data.first_label or not data.segments:
         return
-    first, segment = data.labels_of_maps[0], data.segments[0]
+    first, segment = data.first_label, data.segments[0]
     scored = sorted(
         (row.agreement.auroc, row.case)
         for row in rows

@@ -8,9 +8,9 @@ from html import escape
 
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.study.report_data import RunData
-from SaliencyExplain.study.report_words import number
+from SaliencyExplain.study.report_words import figure_text, with_interval
 
-_LABELS, _PLOT, _FIGURES = 160, 262, 118
+_LABELS, _PLOT, _FIGURES = 160, 240, 140
 _ROW, _TOP, _BOTTOM = 30, 34, 40
 #: Points drawn for a method; of more cases every n-th by value, so that the spread stays true.
 _POINTS = 200
@@ -41,9 +41,10 @@ def agreement_figure(run: RunData, segment: str, figure: str) -> str:
         return round(_LABELS + _PLOT * min(max(value / high, 0.0), 1.0), 1)
 
     words = {"auroc": "AUROC", "energy_inside": "energy inside"}[figure]
+    description = f"{words} of each method for {segment}; chance {figure_text(figure, chance)}"
     parts = [
         f'<svg class="strip" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(f"{words} of each method for {segment}; chance {number(chance)}")}">'
+        f'aria-label="{escape(description)}">'
     ]
     bottom = height - _BOTTOM
     for step in range(5):
@@ -51,12 +52,12 @@ def agreement_figure(run: RunData, segment: str, figure: str) -> str:
         parts.append(
             f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="{_TOP - 6}" y2="{bottom}"/>'
             f'<text class="tick" x="{x(value)}" y="{bottom + 16}" text-anchor="middle">'
-            f"{value:.2g}</text>"
+            f"{figure_text(figure, value)}</text>"
         )
     parts.append(
         f'<line class="chance" x1="{x(chance)}" x2="{x(chance)}" y1="{_TOP - 6}" y2="{bottom}"/>'
         f'<text class="chance-word" x="{x(chance)}" y="{_TOP - 12}" text-anchor="middle">'
-        f"chance {number(chance)}</text>"
+        f"chance {figure_text(figure, chance)}</text>"
         f'<text class="tick" x="{_LABELS + _PLOT / 2}" y="{bottom + 34}" text-anchor="middle">'
         f"{words}: a point per case, mean with 95 % interval</text>"
     )
@@ -72,10 +73,9 @@ def _row(run: RunData, key: tuple[str, str, str], y: float, x: Callable[[float],
     step = max(1, math.ceil(len(values) / _POINTS))
     dots = "".join(f'<circle cx="{x(value)}" cy="{y}" r="2.5"/>' for value in values[::step])
     interval = run.summaries[key].interval
-    text = number(interval.mean)
+    text = with_interval(key[2], interval)
     whisker = ""
     if not math.isnan(interval.low):
-        text += f" [{number(interval.low)}, {number(interval.high)}]"
         ends = f'x1="{x(interval.low)}" x2="{x(interval.high)}"'
         whisker = f'<line class="whisker" {ends} y1="{y}" y2="{y}"/>'
     return (

@@ -14,17 +14,24 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share in per cent, with a decimal below ten."""
+    """A share in per cent, with as many decimals as leave two digits of a small one."""
     if math.isnan(value):
         return "–"
-    return f"{value * 100:.1f} %" if value < 0.0995 else f"{value * 100:.0f} %"
+    decimals = 0 if value >= 0.0995 else 1 if value >= 0.00995 or value == 0 else 2
+    return f"{value * 100:.{decimals}f} %"
 
 
-def with_interval(interval: Interval) -> str:
+def figure_text(figure: str, value: float) -> str:
+    """One of the comparison's figures: energies in per cent, all others as numbers."""
+    return percent(value) if figure.startswith("energy") else number(value)
+
+
+def with_interval(figure: str, interval: Interval) -> str:
     """A mean with its interval, where there is one."""
-    if math.isnan(interval.low):
-        return number(interval.mean)
-    return f"{number(interval.mean)} [{number(interval.low)}, {number(interval.high)}]"
+    mean, low, high = (
+        figure_text(figure, value) for value in (interval.mean, interval.low, interval.high)
+    )
+    return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
 
 
 def sentences(run: RunData) -> list[str]:
@@ -63,18 +70,18 @@ def _verdict(run: RunData, method: str, segment: str) -> str:
     beats = {name: auroc.beats(name) for name in auroc.against}
     title = run.title_of(method)
     if None in beats.values() or not beats:
-        verdict = f"{title}, {segment}: too few cases to tell from chance"
+        verdict = f"{title}, “{segment}”: too few cases to tell from chance"
     elif all(beats.values()):
-        verdict = f"{title} finds {segment}"
+        verdict = f"{title} finds “{segment}”"
     elif auroc.interval.high < 0.5:
-        verdict = f"{title} looks away from {segment}, more than chance would"
+        verdict = f"{title} looks away from “{segment}”, more than chance would"
     elif beats.get("random"):
-        verdict = f"{title} beats chance for {segment}, but not the centre-weighted map"
+        verdict = f"{title} beats chance for “{segment}”, but not the centre-weighted map"
     else:
-        verdict = f"{title} does not find {segment}"
+        verdict = f"{title} does not find “{segment}”"
     compared = f" ({', '.join(others)})" if others else ""
     return (
-        f"{verdict}: mean AUROC {with_interval(auroc.interval)}{compared}; "
+        f"{verdict}: mean AUROC {with_interval('auroc', auroc.interval)}{compared}; "
         f"{percent(energy.interval.mean)} of its energy lies inside, by chance "
         f"{percent(chance.interval.mean)}; {auroc.interval.count} "
         f"case{'s' if auroc.interval.count != 1 else ''}."
@@ -91,8 +98,8 @@ def _most_energy(run: RunData, method: str) -> str:
     if len(found) < 2:
         return ""
     found.sort(reverse=True)
-    parts = ", ".join(f"{segment} {times:.1f} times" for times, segment in found)
+    parts = ", ".join(f"“{segment}” {times:.1f} times" for times, segment in found)
     return (
-        f"{run.title_of(method)} weighs {found[0][1]} most: energy inside as a multiple of "
+        f"{run.title_of(method)} weighs “{found[0][1]}” most: energy inside as a multiple of "
         f"chance is {parts}."
     )

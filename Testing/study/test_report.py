@@ -16,6 +16,7 @@ from SaliencyExplain.study import report
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.report import StudyOutput, write_report
+from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import gather
 from SaliencyExplain.study.report_words import sentences
 from SaliencyExplain.study.run import run_study
@@ -39,6 +40,7 @@ def write_journal(
     labels: Sequence[str | None] = (),
     predicted: Sequence[int] = (),
     energy: float = 0.4,
+    sources: Sequence[str] = (),
 ) -> StudyOutput:
     """A study's journal of known figures: the random map has 0.5, the centre-weighted 0.6."""
     configuration = {
@@ -66,7 +68,7 @@ def write_journal(
             {
                 "case": case,
                 "done": True,
-                "source": "",
+                "source": sources[place] if sources else "",
                 "label": labels[place] if labels else None,
                 "failures": [],
                 "target": "cyst",
@@ -82,10 +84,10 @@ def write_journal(
 @pytest.mark.parametrize(
     ("aurocs", "words"),
     [
-        ([0.9, 0.92, 0.88, 0.91], "Grad-CAM finds tumour: mean AUROC 0.90"),
-        ([0.55, 0.58, 0.56, 0.57], "beats chance for tumour, but not the centre-weighted map"),
-        ([0.3, 0.7, 0.5, 0.52], "Grad-CAM does not find tumour"),
-        ([0.1, 0.12, 0.11, 0.1], "looks away from tumour, more than chance would"),
+        ([0.9, 0.92, 0.88, 0.91], "Grad-CAM finds “tumour”: mean AUROC 0.90"),
+        ([0.55, 0.58, 0.56, 0.57], "beats chance for “tumour”, but not the centre-weighted map"),
+        ([0.3, 0.7, 0.5, 0.52], "Grad-CAM does not find “tumour”"),
+        ([0.1, 0.12, 0.11, 0.1], "looks away from “tumour”, more than chance would"),
         ([0.99], "too few cases to tell from chance"),
     ],
 )
@@ -118,6 +120,19 @@ def test_best_and_worst_cases_are_those_of_the_first_method(tmp_path: Path) -> N
     data = gather(write_journal(tmp_path, [0.5, 0.9, 0.1, 0.7]))
     assert (data.best, data.worst) == (["P1", "P3"], ["P2", "P0"])
     assert data.typical == "P3"
+
+
+def test_the_contrast_is_the_shared_case_whose_maps_differ_most(tmp_path: Path) -> None:
+    sources = ["a", "b", "c"]
+    one = gather(write_journal(tmp_path / "one", [0.9, 0.9, 0.9], sources=sources))
+    other = gather(write_journal(tmp_path / "other", [0.8, 0.3, 0.1], sources=["a", "b", "x"]))
+    alone = gather(write_journal(tmp_path / "alone", [0.1], sources=["y"]))
+    # P2 differs more, but is another image.
+    found = greatest_contrast([alone, one, other])
+    assert found is not None
+    assert (found.case, found.label, found.segment) == ("P1", "gradcam@conv", "tumour")
+    assert found.runs == (1, 2)
+    assert greatest_contrast([one, alone]) is None
 
 
 def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
@@ -206,7 +221,7 @@ def test_several_studies_stand_beside_each_other(finished: Path, tmp_path: Path)
     assert page.count("<article") == 2
     glance = page[page.index('class="glance"') : page.index("<article")]
     assert re.search(r"Shortcut</th><td>Grad-CAM</td><td>0\.90 \[.*?\]</td><td>40 %", glance)
-    assert "Grad-CAM finds tumour: mean AUROC 0.90" in page
+    assert "Grad-CAM finds “tumour”: mean AUROC 0.90" in page
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,62 @@
+"""The same image in several studies: where their maps differ most."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from SaliencyExplain.study.report_data import RunData
+from SaliencyExplain.study.tables import comparison_rows
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A case that several studies explain for the same class, by different evidence.
+
+    Attributes:
+        case: Its name.
+        target: The class that is explained in all of them.
+        label: Label of the first method's map.
+        segment: The segment with which it differs.
+        runs: Places of the studies.
+    """
+
+    case: str
+    target: str
+    label: str
+    segment: str
+    runs: tuple[int, ...]
+
+
+def greatest_contrast(runs: Sequence[RunData]) -> Contrast | None:
+    """The case and segment for which the first method's AUROC differs most among studies.
+
+    Only cases of the same files and the same explained class are held against each
+    other: where the answers differ, other maps are no wonder.
+
+    Returns:
+        The contrast; None where no two studies have a case in common.
+    """
+    found: dict[tuple[str, str, str, str, str], dict[int, float]] = defaultdict(dict)
+    for place, run in enumerate(runs):
+        for entry in run.entries():
+            if not entry["done"] or not entry["source"]:
+                continue
+            for row in comparison_rows(entry):
+                value = row.agreement.auroc
+                if row.method == run.first_label and not math.isnan(value):
+                    key = (entry["case"], entry["source"], row.target, row.method, row.segment)
+                    found[key][place] = value
+    shared = {key: values for key, values in found.items() if len(values) > 1}
+    if not shared:
+        return None
+
+    def spread(key: tuple[str, str, str, str, str]) -> float:
+        return max(shared[key].values()) - min(shared[key].values())
+
+    # Ties are settled by name, so that the same studies give the same page.
+    best = min(shared, key=lambda key: (-spread(key), key))
+    case, _, target, label, segment = best
+    return Contrast(case, target, label, segment, tuple(sorted(shared[best])))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import math
 import signal
 import sys
@@ -27,6 +26,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from SaliencyExplain.errors import Cancelled, SaliencyExplainError
+from SaliencyExplain.json_text import json_text
 from SaliencyExplain.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,19 +62,7 @@ def say_notes(notes: Sequence[str]) -> None:
 
 def print_json(document: Any) -> None:
     """Prints one JSON document on standard output; undefined figures are null."""
-    sys.stdout.write(json.dumps(_plain(document), indent=2, ensure_ascii=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return value.item() if hasattr(value, "item") else str(value)
+    sys.stdout.write(json_text(document))
 
 
 @contextlib.contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from SaliencyExplain.explanation import Attribution, Explanation
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import write_bands, write_volume
+from SaliencyExplain.json_text import json_text
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.study.case import safe_name
 
@@ -89,7 +88,7 @@ def write_case(
             files += names.values()
             maps.append(_attribution_json(attribution, names, own))
         content = _case_json(case, explanation, maps, segmentation, rows, keep_identifiers)
-        _write_text(temporary / EXPLANATION, _json(content))
+        _write_text(temporary / EXPLANATION, json_text(content))
         files.append(EXPLANATION)
     return [folder / name / file for file in files]
 
@@ -251,20 +250,6 @@ def _case_json(
 def _figures_json(row: Row) -> dict[str, Any]:
     content = row.as_json()
     return {key: value for key, value in content.items() if key not in ("case", "method", "target")}
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(content), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _write_text(path: Path, text: str) -> None:

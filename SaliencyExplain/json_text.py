@@ -1,0 +1,30 @@
+"""JSON for people and programs: undefined figures are null, numpy's numbers are numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def json_text(document: Any) -> str:
+    """The document as indented JSON that ends with a line break.
+
+    Args:
+        document: Mappings, sequences, text, numbers (numpy's too), None. What is not
+            finite becomes null, what is nothing of these its text.
+    """
+    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

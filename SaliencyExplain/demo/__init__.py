@@ -1,0 +1,1 @@
+"""Phantoms, and the classifiers that are trained on them."""

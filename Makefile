@@ -13,7 +13,7 @@ PYTEST_ARGS ?= -n auto
 
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format benchmark classifiers clean
+.PHONY: demo test lint format benchmark classifiers screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/saliency-explain demo --out $(DEMO_OUT)
@@ -36,6 +36,10 @@ benchmark: $(VENV)/.installed-test
 
 classifiers: $(VENV)/.installed
 	$(BIN)/python -m SaliencyExplain.demo.training --out Resources/Classifiers
+
+screenshots: $(VENV)/.installed-test
+	$(BIN)/saliency-explain demo --out $(DEMO_OUT)
+	$(BIN)/python Resources/make_screenshots.py $(DEMO_OUT) Resources/Screenshots
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,10 +126,16 @@ def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> N
         if limits["choices"] and item not in limits["choices"]:
             raise unknown_name(f"choice for {method}.{field.name}", str(item), limits["choices"])
         low, high = limits["minimum"], limits["maximum"]
-        if (low is not None and not item >= low) or (high is not None and not item <= high):
-            bounds = f"{'' if low is None else low} to {'' if high is None else high}".strip()
-            unit = f" {limits['unit']}" if limits["unit"] else ""
-            raise InputError(f"{method}.{field.name} is {item}{unit}, outside {bounds}{unit}.")
+        unit = f" {limits['unit']}" if limits["unit"] else ""
+        if isinstance(item, float) and not math.isfinite(item):
+            raise InputError(f"{method}.{field.name} is {item}{unit}, and no finite number.")
+        if (low is not None and item < low) or (high is not None and item > high):
+            bounds = " and ".join(
+                f"at {word} {limit:g}{unit}"
+                for word, limit in (("least", low), ("most", high))
+                if limit is not None
+            )
+            raise InputError(f"{method}.{field.name} is {item}{unit}; it must be {bounds}.")
 
 
 def value_text(field: Mapping[str, Any], value: Any) -> str:

@@ -85,7 +85,7 @@ class Classifier:
 
         Raises:
             InputError: Wrong number of axes or channels, non-finite voxels, or the
-                preprocessing cannot take the image.
+                preprocessing cannot take the image or leaves one value everywhere.
         """
         meta = geometry.other_meta(image)
         image = self._checked(image)
@@ -110,6 +110,12 @@ class Classifier:
         if not bool(torch.isfinite(values).all()):
             raise InputError(
                 f"The preprocessing of {self.name} gives non-finite voxels for this image."
+            )
+        if bool((values == values.flatten()[0]).all()):
+            raise InputError(
+                f"The preprocessing of {self.name} leaves nothing of this image: all voxels of the "
+                f"network's input are {float(values.flatten()[0]):g}. Are its intensities of the "
+                "kind that the classifier was trained with, and is it larger than a voxel there?"
             )
         return MetaTensor(values, affine=after, meta=meta)
 

@@ -10,6 +10,7 @@ import errno
 import math
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -117,11 +118,16 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
     """Runs the command line and turns how it ended into an exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        status = typer.main.get_command(application).main(
-            args=None if arguments is None else list(arguments),
-            prog_name="saliency-explain",
-            standalone_mode=False,
-        )
+        with warnings.catch_warnings():
+            # Libraries speak of their own inner life, and quote headers that name patients;
+            # an error is one line. Python's own -W and PYTHONWARNINGS bring them back.
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            status = typer.main.get_command(application).main(
+                args=None if arguments is None else list(arguments),
+                prog_name="saliency-explain",
+                standalone_mode=False,
+            )
     except UsageError as error:
         message = error.format_message()  # type: ignore[attr-defined]
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -52,7 +52,9 @@ Layers = Annotated[
     typer.Option("--layer", help="A layer for the class activation methods, repeatable."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything random; same seed, same map.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Of everything random; same seed, same map.")
+]
 Series = Annotated[
     str | None,
     typer.Option("--series", help="SeriesInstanceUID, where a DICOM folder holds several."),

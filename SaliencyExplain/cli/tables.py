@@ -9,6 +9,7 @@ from rich.table import Table
 
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
+from SaliencyExplain.study.report_words import percent
 
 
 def probability_table(probabilities: Mapping[str, float]) -> Table:
@@ -42,8 +43,8 @@ def agreement_table(rows: Iterable[Row]) -> Table:
             row.method,
             row.segment,
             _figure(found.auroc),
-            _figure(found.energy_inside),
-            _figure(found.energy_chance),
+            percent(found.energy_inside),
+            percent(found.energy_chance),
             "" if math.isnan(found.pointing) else "yes" if found.pointing == 1 else "no",
             _figure(found.dice_equal_volume),
             _figure(found.hausdorff95_mm, 1),

@@ -89,13 +89,9 @@ _SLICE: dict[str, Any] = {"dimensions": 2, "spacing": (2.0, 2.0), "size": (112, 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
-            "phantom-3d-honest",
-            shortcut=False,
-            # With 400 phantoms and 1200 steps 94 % of fresh phantoms were recognised.
-            training_phantoms=800,
-            **{**_VOLUME, "steps": 2000},
-        ),
+        # Twice the phantoms and 2000 steps gave 96.9 % but blurred Grad-CAM: on 12 fresh
+        # tumours its mean AUROC was 0.945 instead of 0.989.
+        Recipe("phantom-3d-honest", shortcut=False, **_VOLUME),
         Recipe(
             "phantom-3d-shortcut",
             shortcut=True,

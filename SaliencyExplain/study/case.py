@@ -62,20 +62,44 @@ class Case:
         """The text without this case's paths, where they may name the patient."""
         if not self.private:
             return text
-        files = [*self.paths, *([self.segmentation] if self.segmentation else [])]
-        # Longest first: a folder's path is the start of its files' paths.
-        spelled = {str(p): word for p in files for word in [_public_word(p, self)]}
-        spelled |= {str(p.parent): f"the folder of {self.case}" for p in files}
-        # A folder's bare name too, where it looks like an ID rather than like a word.
-        spelled |= {p.name: _public_word(p, self) for p in files if _ID.search(p.name)}
-        for path in sorted(spelled, key=len, reverse=True):
-            text = text.replace(path, spelled[path])
+        spelled: dict[str, str] = {}
+        for path in [*self.paths, *([self.segmentation] if self.segmentation else [])]:
+            word = _public_word(path, self)
+            if len(path.parent.parts) > 1:
+                spelled[str(path.parent)] = f"the folder of {self.case}"
+            # A folder's bare name only where it looks like an ID rather than like a word.
+            if _ID.search(path.name) or not path.is_dir():
+                spelled[path.name] = word
+            spelled |= {str(path): word, **_files_within(path, word)}
+        # Longest first: a folder's path is the start of its files' paths. Whole names only:
+        # the folder "." or the file "1" is a part of many a number.
+        for name in sorted(spelled, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", spelled[name], text)
         return text
 
 
 def _public_word(path: Path, case: Case) -> str:
     kind = "segmentation" if path == case.segmentation else "image"
     return f"the {kind} of {case.case}"
+
+
+def _files_within(folder: Path, word: str) -> dict[str, str]:
+    """What stands for the files of a DICOM folder, whose names often hold the patient's."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    spelled = {str(file): f"file {n} of {word}" for n, file in enumerate(files, start=1)}
+    return spelled | {
+        file.name: f"file {n}"
+        for n, file in enumerate(files, start=1)
+        if len(file.name) > 4 or not file.name.isdecimal()
+    }
+
+
+def may_name_patient(paths: Iterable[Path]) -> bool:
+    """Whether one of the paths is DICOM, whose files and folders are often named by patients.
+
+    Whatever has no image format's ending is a DICOM file or folder.
+    """
+    return any(not path.name.lower().endswith(SUFFIXES) for path in paths)
 
 
 def single_case(
@@ -98,9 +122,7 @@ def single_case(
         keep_identifiers: Name DICOM cases by their files, too.
     """
     paths = [path for _, path in images]
-    # Whatever has no image format's ending is a DICOM file or folder.
-    dicom = any(not path.name.lower().endswith(SUFFIXES) for path in paths)
-    private = dicom and not keep_identifiers
+    private = may_name_patient(paths) and not keep_identifiers
     if name is None:
         name = "case-001" if private else short_name(paths[0])
     return Case(safe_name(name), tuple(images), segmentation, series=series, private=private)

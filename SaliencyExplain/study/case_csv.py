@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.study.case import Case, safe_name
+from SaliencyExplain.study.case import Case, may_name_patient, safe_name
 
 _KNOWN = ("case", "image", "segmentation", "label")
 
 
-def read_cases(path: Path, channels: Sequence[str] = ()) -> list[Case]:
+def read_cases(
+    path: Path, channels: Sequence[str] = (), *, keep_identifiers: bool = False
+) -> list[Case]:
     """Reads a CSV of cases; relative paths are relative to the CSV's folder.
 
     Columns: ``case``; ``image`` (several channels separated by ``;``, each a path
@@ -25,6 +27,7 @@ def read_cases(path: Path, channels: Sequence[str] = ()) -> list[Case]:
         path: The table, UTF-8.
         channels: The classifier's channels; columns of these names are used, in
             this order.
+        keep_identifiers: Let outputs name the files of DICOM cases, too.
 
     Raises:
         InputError: Missing column, duplicate case, missing file, empty cell; the
@@ -45,7 +48,7 @@ def read_cases(path: Path, channels: Sequence[str] = ()) -> list[Case]:
     try:
         for row in reader:
             where = f"{path}, line {reader.line_num}"
-            case = _case(where, path.parent, row, image_columns)
+            case = _case(where, path.parent, row, image_columns, keep_identifiers)
             first = lines.setdefault(case.case.casefold(), reader.line_num)
             if first != reader.line_num:
                 raise InputError(
@@ -83,7 +86,11 @@ def _image_columns(path: Path, columns: Sequence[str], channels: Sequence[str]) 
 
 
 def _case(
-    where: str, folder: Path, row: Mapping[str | None, str | None], image_columns: Sequence[str]
+    where: str,
+    folder: Path,
+    row: Mapping[str | None, str | None],
+    image_columns: Sequence[str],
+    keep_identifiers: bool,
 ) -> Case:
     if None in row or None in row.values():
         raise InputError(f"{where}: the line has another number of cells than the header.")
@@ -106,6 +113,7 @@ def _case(
         images=tuple(images),
         segmentation=_existing(where, folder, segmentation) if segmentation else None,
         label=cells.get("label") or None,
+        private=may_name_patient(path for _, path in images) and not keep_identifiers,
     )
 
 

@@ -24,6 +24,7 @@ from SaliencyExplain.images.writing import write_bands, write_volume
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.study.case import safe_name
+from SaliencyExplain.study.report_words import percent
 
 #: Where folders are written before they are complete, in the output folder.
 PARTIAL = ".partial"
@@ -178,7 +179,7 @@ def _figures(row: Row) -> str:
     found = row.agreement
     return (
         f"{row.segment}: AUROC {found.auroc:.2f} (chance 0.50), energy inside "
-        f"{found.energy_inside:.2f} (chance {found.energy_chance:.2f})"
+        f"{percent(found.energy_inside)} (chance {percent(found.energy_chance)})"
     )
 
 

@@ -51,7 +51,7 @@ def discover(
         path: The folder, or the CSV.
         channels: The classifier's channels: images of these names become the
             channels of one case, in this order.
-        keep_identifiers: Name DICOM cases by their folders.
+        keep_identifiers: Name DICOM cases by their folders, and let outputs name their files.
 
     Returns:
         The cases, sorted as in their files' names (of a CSV: in its order).
@@ -62,7 +62,7 @@ def discover(
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
             raise InputError(f"{path}: a study is a folder, or a CSV of cases.")
-        return check_unique(read_cases(path, channels))
+        return check_unique(read_cases(path, channels, keep_identifiers=keep_identifiers))
     if not path.is_dir():
         raise InputError(f"{path}: there is no such folder or CSV of cases.")
     path = path.resolve()

@@ -11,6 +11,7 @@ from SaliencyExplain.errors import InputError, SaliencyExplainError
 from SaliencyExplain.explanation import Estimate
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_folder import remove_case
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import check_work, configuration, only_one, write_results
@@ -71,6 +72,8 @@ def explain_case(
     _raise_first(read.failures)
     with only_one(out):
         entry = worker.compute(read, progress, announce)
+        if entry["failures"]:
+            remove_case(out, case.case)
         _raise_first(entry["failures"])
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -126,6 +128,9 @@ def _serve(connection: Connection, work: Work) -> None:
     # Ctrl-C in a terminal reaches all processes; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+    # As in the main process: warnings of libraries quote headers that name patients.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     torch.set_num_threads(work.threads)
     try:
         for entry in CaseWorker(work).run(_received(connection)):

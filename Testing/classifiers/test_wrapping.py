@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.networks.nets import DenseNet
 
 from SaliencyExplain.classifiers.configuration import Configuration
 from SaliencyExplain.classifiers.intensity import intensity_transforms
@@ -247,3 +248,20 @@ def test_a_window_pads_with_its_lower_end_and_the_rest_with_zero(tmp_path) -> No
     prepared = classifier.prepare(image).numpy()
     assert prepared[0, 0, 0, 0] == 0
     assert prepared[0, 20, 20, 20] == pytest.approx(0.5, abs=0.01)
+
+
+def test_an_image_outside_the_intensity_window_is_refused(tmp_path: Path) -> None:
+    arguments = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "block_config": [1]}
+    path = wrap(
+        "monai.networks.nets.DenseNet",
+        DenseNet(**arguments).state_dict(),
+        ["a", "b"],
+        tmp_path / "windowed",
+        network_args=arguments,
+        size=[16, 16, 16],
+        intensity="window:1000,2000",
+    )
+    noise = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), tmp_path / "scan.nii.gz")
+    with pytest.raises(InputError, match="leaves nothing of this image: all voxels.* are 0"):
+        load_classifier(path).prepare(read_image(tmp_path / "scan.nii.gz"))

@@ -29,7 +29,7 @@ def is_one_line(ended: Ended, *words: str) -> None:
     assert ended.status == 2, ended
     assert ended.out == ""
     lines = [line for line in ended.err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, ended.err
+    assert lines == ended.err.splitlines(), ended.err
     assert "Traceback" not in ended.err
     for word in words:
         assert word.lower() in lines[0].lower(), (word, lines[0])
@@ -122,6 +122,7 @@ def test_a_mask_beside_the_image(explain, phantoms: Path, tmp_path: Path):
         (("--set", "nonsense"), ("method.parameter=value",)),
         (("--device", "cuda:77"), ("cuda:77",)),
         (("--seed", "x"), ("seed",)),
+        (("--seed", "-3"), ("seed", "greater than or equal to 0")),
         (("--nonsense",), ("--nonsense",)),
     ],
 )
@@ -134,7 +135,9 @@ def test_a_wrong_word(explain, phantoms: Path, words: tuple[str, ...], expected:
     [
         ("smoothgrad.samples=many", ("smoothgrad.samples", "whole number")),
         ("smoothgrad.samples=0", ("smoothgrad.samples", "0")),
+        ("smoothgrad.samples=-4", ("at least 1",)),
         ("smoothgrad.noise=nan", ("smoothgrad.noise",)),
+        ("smoothgrad.noise=inf", ("smoothgrad.noise", "finite")),
     ],
 )
 def test_a_wrong_value(explain, phantoms: Path, setting: str, expected: tuple[str, ...]):

@@ -339,6 +339,32 @@ def test_paths_of_private_cases_stay_out_of_messages(tmp_path: Path) -> None:
     assert flat.public("DOE^JANE: resampled") == "the image of case-002: resampled"
 
 
+def test_files_of_a_private_folder_are_numbered_in_messages(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "scans" / "ct", "DOE_JANE_a.dcm", "DOE_JANE_b.dcm", "1")
+    case = Case("case-001", ((None, folder),), private=True)
+    said = case.public(f"{folder}: 1.08 mm between DOE_JANE_a.dcm and DOE_JANE_b.dcm.")
+    assert said == "the image of case-001: 1.08 mm between file 2 and file 3."
+    assert case.public(f"{folder / '1'}: cut off") == "file 1 of the image of case-001: cut off"
+
+
+def test_a_relative_folder_takes_no_point_out_of_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "scan", "0")
+    monkeypatch.chdir(tmp_path)
+    case = single_case([(None, Path("scan"))])
+    assert case.public("sheared by 18.5 degrees. 1.0 mm") == "sheared by 18.5 degrees. 1.0 mm"
+    assert case.public("scan: rescanned") == "the image of case-001: rescanned"
+
+
+def test_dicom_named_in_a_csv_is_as_private_as_dicom_found_in_a_tree(tmp_path: Path) -> None:
+    touch(tmp_path, "DOE_JANE/0", "a.nii.gz")
+    (tmp_path / "cases.csv").write_text("case,image\na,DOE_JANE\nb,a.nii.gz\n")
+    assert [case.private for case in discover(tmp_path / "cases.csv")] == [True, False]
+    kept = discover(tmp_path / "cases.csv", keep_identifiers=True)
+    assert [case.private for case in kept] == [False, False]
+
+
 def test_a_single_case_is_named_by_its_image_unless_it_is_dicom(tmp_path: Path) -> None:
     image, folder = tmp_path / "scan 1.nii.gz", tmp_path / "DOE^JANE"
     assert single_case([(None, image)]).case == "scan_1"

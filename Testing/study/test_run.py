@@ -21,6 +21,7 @@ from SaliencyExplain.errors import Cancelled, InputError, OutputError
 from SaliencyExplain.study.case_work import read_ahead
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from SaliencyExplain.study.single import explain_case
 from Testing.conftest import PROJECT
 from Testing.study.conftest import make_study, write_nifti
 
@@ -177,6 +178,15 @@ def test_wrong_names_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match="given twice"):
         run_study(discover(folder), bundle, [find_method("gradient")()] * 2, out=out)
     assert not out.exists()
+
+
+def test_one_case_that_cannot_be_compared_leaves_nothing(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    (case,) = discover(study_folder(1))
+    with pytest.raises(InputError, match="non-negative"):
+        explain_case(case, bundle, [find_method("gradient")()], out=tmp_path / "out", seed=-3)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_the_users_is_never_replaced(

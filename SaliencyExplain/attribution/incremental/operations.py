@@ -248,8 +248,10 @@ class GlobalMean(Operation):
         before = batch.unchanged(source)
         sums = now.sum(axes)
         for row, first in enumerate(boxes.first.tolist()):
-            inside = [slice(s, s + n) for s, n in zip(first, boxes.shape, strict=True)]
-            sums[row] -= before[0][tuple([slice(None), *inside])].flatten(1).sum(1)
+            box = before[0]
+            for axis, (start, length) in enumerate(zip(first, boxes.shape, strict=True), start=1):
+                box = box.narrow(axis, start, length)
+            sums[row] -= box.flatten(1).sum(1)
         mean = before.mean(axes) + sums / float(np.prod(source.size))
         return mean.reshape(*mean.shape, *[1] * len(axes)) if self.keep_axes else mean
 

@@ -41,6 +41,10 @@ class CoveredWindows:
         starts: First voxels of the windows, one tuple per axis.
         fill: What covers, per channel ``(C, 1, ...)``; None: each window's own mean.
         chosen: Which windows are asked for, as indices with the last axis running fastest.
+
+    Attributes:
+        order: The same, as they are numbered here.
+        share: Multiplications of a covered image, as a share of a forward pass.
     """
 
     def __init__(
@@ -75,12 +79,17 @@ class CoveredWindows:
         images = int(numbers.start == 0)
         places = self._places[numbers.start - 1 + images : numbers.stop - 1]
         if self._incremental is None:
-            return self._plain(images, places)
+            return self.plain_scores(numbers)
         scores = [self._original] * images
         if len(places):
             contents = torch.cat([self._content(place) for place in places])
             scores.append(self._incremental.scores(places, contents))
         return torch.cat(scores)
+
+    def plain_scores(self, numbers: range) -> Tensor:
+        """The same by whole forward passes."""
+        images = int(numbers.start == 0)
+        return self._plain(images, self._places[numbers.start - 1 + images : numbers.stop - 1])
 
     def _plain(self, images: int, places: NDArray[np.int64]) -> Tensor:
         batch = self._image.repeat(images + len(places), *[1] * (self._image.ndim - 1))
@@ -104,6 +113,7 @@ class CoveredWindows:
 
     def _open(self) -> IncrementalInference | None:
         """The incremental way, if it is open, pays, and agrees with the plain one."""
+        self.share = 1.0
         if len(self._places) < _PASSES_WORTHWHILE:
             return None
         failure = None
@@ -115,10 +125,10 @@ class CoveredWindows:
                 self._starts,
                 memory=free_memory(self._image.device) * _MEMORY_SHARE,
             )
-            share = inference.share(self._places)
-            saved = len(self._places) * (1 - share)
-            if share > _LARGEST_SHARE or saved < _PASSES_WORTHWHILE:
-                failure = f"a window reaches {share:.0%} of the network"
+            self.share = inference.share(self._places)
+            saved = len(self._places) * (1 - self.share)
+            if self.share > _LARGEST_SHARE or saved < _PASSES_WORTHWHILE:
+                failure = f"a window reaches {self.share:.0%} of the network"
             elif not self._agrees(inference):
                 failure = "the traced network gives other scores"
         except NotTraceable as error:
@@ -130,7 +140,7 @@ class CoveredWindows:
         if failure:
             _LOG.info("Occlusion runs whole forward passes, window by window: %s.", failure)
             return None
-        _LOG.debug("Occlusion computes %.0f %% of each forward pass.", 100 * share)
+        _LOG.debug("Occlusion computes %.0f %% of each forward pass.", 100 * self.share)
         return inference
 
     def _agrees(self, inference: IncrementalInference) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, Interval, Reach, overlap
@@ -91,10 +92,10 @@ class Schedule:
                 found[step] = common
         return found
 
-    def signature(self, axis: int) -> list[tuple[int, ...]]:
-        """For each start along an axis the lengths of its boxes in all maps."""
-        lengths = self._last[axis] - self._first[axis]
-        return [tuple(int(n) for n in lengths[:, start]) for start in range(lengths.shape[1])]
+    def extent(self, axis: int) -> NDArray[np.float64]:
+        """For each start along an axis how much of the maps it reaches, added up."""
+        sizes = np.array([step.size[axis] for step in self._row])
+        return ((self._last[axis] - self._first[axis]) / sizes[:, None]).sum(axis=0)
 
     def share(self, windows: Integers) -> float:
         """Multiplications for these windows, as a share of those for whole images."""

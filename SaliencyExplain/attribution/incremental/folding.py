@@ -146,7 +146,7 @@ def _pool_first(step: Step, user: Step) -> bool:
         return False
     if not convolution.is_pointwise or convolution.relu or convolution.pool is not None:
         return False
-    if any(reach.padding for reach in pool.reach):
+    if any(reach.padding for reach in pool.reach) or pool.settings["divisor_override"]:
         return False
     step.operation = replace(convolution, pool=pool, reach=pool.reach)
     step.shape = user.shape

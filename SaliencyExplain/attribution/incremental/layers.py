@@ -188,7 +188,7 @@ class Pad(Windowed):
 
     def inner(self, values: Tensor) -> Tensor:
         """See :class:`Windowed`."""
-        return values
+        return values.clone()  # others may read the map that this was cut out of
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,20 @@ class ScoreNetwork(nn.Module):
         Raises:
             ClassifierError: The network does not return one score per class.
         """
-        scores = self.network(images)
+        return self.checked(self.network(images), len(images))
+
+    def checked(self, scores: Any, count: int) -> Tensor:
+        """Scores ``(B, K)`` from what the wrapped network returns for ``count`` images.
+
+        Raises:
+            ClassifierError: It is not one score per class.
+        """
         if isinstance(scores, (tuple, list)):
             scores = scores[0]
-        if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
+        if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count:
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ClassifierError(
-                f"The network is not a classifier: for a batch of {len(images)} it returns "
+                f"The network is not a classifier: for a batch of {count} it returns "
                 f"{shape}, not one score per class (batch, classes)."
             )
         if self.one_logit:

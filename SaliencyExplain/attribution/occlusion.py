@@ -14,6 +14,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.batches import in_batches
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.occluded import CoveredWindows
 from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
 from SaliencyExplain.errors import InputError
 
@@ -146,35 +147,30 @@ class Occlusion(Method):
         shape = tuple(image.shape[2:])
         windows = self.windows(shape, task.spacing)
         fill = self._fill(image)
-        places = windows.places()
-        changing = self._changing(image, fill, windows)
-        # The first is of the image as it is, the others of the boxes that change it.
-        watched = torch.zeros(1 + len(changing), dtype=torch.float64)
+        with untouched(task.network):
+            covered = CoveredWindows(
+                task.network,
+                image,
+                windows.window,
+                windows.starts,
+                fill,
+                self._changing(image, fill, windows),
+            )
+            # The first is of the image as it is, the others of the boxes that change it.
+            watched = torch.zeros(1 + len(covered.order), dtype=torch.float64)
 
-        def watch(indices: range) -> Tensor:
-            images = image.repeat(len(indices), *[1] * (image.ndim - 1))
-            for row, index in enumerate(indices):
-                if index == 0:
-                    continue
-                inside = (slice(None), *places[changing[index - 1]])
-                box = images[row][inside]
-                if fill is None:
-                    box.copy_(box.mean(dim=tuple(range(1, box.ndim)), keepdim=True).expand_as(box))
-                else:
-                    box.copy_(fill.expand_as(box))
-            with torch.no_grad():
-                scores = task.network(images)
+            def watch(indices: range) -> Tensor:
+                scores = covered.scores(indices)
                 if self.output == "probability":
                     scores = task.network.probabilities(scores)
                 return scores[:, task.target].double().cpu()
 
-        with untouched(task.network):
             for indices, values in in_batches(
                 task, len(watched), watch, gradient=False, total=float(len(watched))
             ):
                 watched[indices.start : indices.stop] = values
-        drops = torch.zeros(len(places), dtype=torch.float64)
-        drops[changing] = watched[0] - watched[1:]
+        drops = torch.zeros(len(windows.places()), dtype=torch.float64)
+        drops[covered.order] = watched[0] - watched[1:]
 
         coverage = windows.coverage(shape)
         means = [matrix / matrix.sum(dim=1, keepdim=True) for matrix in coverage]

@@ -1,0 +1,111 @@
+"""Where a changed box of the image reaches in each feature map, axis by axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """For each of a set of changes the cells ``first <= cell < last`` it may reach on an axis."""
+
+    first: Integers
+    last: Integers
+
+    def union(self, other: Interval) -> Interval:
+        """The cells that either reaches, and those between."""
+        return Interval(np.minimum(self.first, other.first), np.maximum(self.last, other.last))
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How an operation with a kernel carries a change along one axis."""
+
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    def affected(self, changed: Interval, size: int) -> Interval:
+        """The outputs, of ``size``, whose kernel meets a changed input; at least one of them."""
+        span = self.dilation * (self.kernel - 1)
+        first = -((span - self.padding - changed.first) // self.stride)
+        last = (changed.last - 1 + self.padding) // self.stride + 1
+        # A change that no kernel meets (cells left over at the border) changes nothing:
+        # any one cell holds it.
+        first = np.clip(first, 0, size - 1)
+        return Interval(first, np.maximum(np.clip(last, 0, size), first + 1))
+
+    def needed(self, first: Integers, length: int) -> tuple[Integers, int]:
+        """The inputs that ``length`` outputs from ``first`` on are made of."""
+        span = self.dilation * (self.kernel - 1)
+        return first * self.stride - self.padding, (length - 1) * self.stride + span + 1
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of equal shape in a feature map, one for each image of a batch.
+
+    Attributes:
+        first: First cells, ``(batch, axes)``; outside of the map where padding is meant.
+        shape: Cells per axis.
+        full: Whether each of them is the whole map.
+    """
+
+    first: Integers
+    shape: tuple[int, ...]
+    full: bool = False
+
+    @classmethod
+    def whole(cls, count: int, size: Sequence[int]) -> Boxes:
+        """The whole map of that size for each of ``count`` images."""
+        return cls(np.zeros((count, len(size)), dtype=np.int64), tuple(size), full=True)
+
+    @classmethod
+    def around(cls, first: Integers, last: Integers, size: Sequence[int]) -> Boxes:
+        """Boxes of equal shape within a map of that size that hold all of these cells.
+
+        Args:
+            first: First cells, ``(batch, axes)``.
+            last: Cells after the last ones, ``(batch, axes)``.
+            size: Cells of the map per axis.
+        """
+        shape = (last - first).max(axis=0)
+        first = np.minimum(first, np.asarray(size) - shape)
+        return cls(first, tuple(int(n) for n in shape), full=tuple(shape) == tuple(size))
+
+    def same(self, other: Boxes) -> bool:
+        """Whether both are the same boxes."""
+        return self.shape == other.shape and bool((self.first == other.first).all())
+
+    def slices_in(self, outer: Boxes) -> tuple[slice, ...] | None:
+        """Where these lie within others, if at the same place in each image and inside."""
+        offset = self.first - outer.first
+        if (offset != offset[0]).any() or (offset[0] < 0).any():
+            return None
+        slices = tuple(
+            slice(int(start), int(start) + length)
+            for start, length in zip(offset[0], self.shape, strict=True)
+        )
+        inside = all(s.stop <= n for s, n in zip(slices, outer.shape, strict=True))
+        return slices if inside else None
+
+
+def overlap(
+    first: Integers, shape: Sequence[int], other_first: Integers, other: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """The common cells of two boxes as slices of each; None where they do not meet."""
+    ours, theirs = [], []
+    for a, n, b, m in zip(first.tolist(), shape, other_first.tolist(), other, strict=True):
+        start, stop = max(a, b), min(a + n, b + m)
+        if start >= stop:
+            return None
+        ours.append(slice(start - a, stop - a))
+        theirs.append(slice(start - b, stop - b))
+    return tuple(ours), tuple(theirs)

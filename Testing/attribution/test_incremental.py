@@ -1,0 +1,234 @@
+"""The incremental scores are those of plain forward passes, for every network of MONAI."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import DenseNet121, resnet18
+from torch import nn
+
+from SaliencyExplain.attribution import occluded
+from SaliencyExplain.attribution.incremental.inference import IncrementalInference
+from SaliencyExplain.attribution.incremental.tracing import NotTraceable
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.occlusion import Occlusion
+from Testing.attribution.test_networks import APPLIES, build
+
+
+def trained(network):
+    """The network with normalisations as training leaves them, some factors negative."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.normal_(0.7, 0.6)
+            module.bias.data.normal_(0, 0.3)
+    return network.eval()
+
+
+def starts_of(shape, window, stride):
+    return tuple(
+        tuple(dict.fromkeys((*range(0, n - w, stride), n - w)))
+        for n, w in zip(shape, window, strict=True)
+    )
+
+
+def largest_difference(network, image, window, stride, most=12):
+    """Of the scores, relative to the largest: incremental and plain, evenly spread windows."""
+    if not isinstance(network, ScoreNetwork):
+        network = ScoreNetwork(network)
+    starts = starts_of(image.shape[2:], window, stride)
+    inference = IncrementalInference(network, image, window, starts)
+    windows = np.array(list(np.ndindex(*[len(first) for first in starts])))
+    windows = windows[inference.ranks(windows)]
+    windows = windows[:: max(1, len(windows) // most)]
+    contents = 20 * torch.randn(len(windows), image.shape[1], *window)
+    covered = image.repeat(len(windows), *[1] * (image.ndim - 1))
+    for one, place, content in zip(covered, windows, contents, strict=True):
+        corner = [first[i] for first, i in zip(starts, place, strict=True)]
+        inside = (slice(n, n + size) for n, size in zip(corner, window, strict=True))
+        one[(slice(None), *inside)] = content
+    with torch.no_grad():
+        expected = network(covered)
+        original = network(image)
+    batches = [slice(i, i + 5) for i in range(0, len(windows), 5)]
+    found = torch.cat([inference.scores(windows[batch], contents[batch]) for batch in batches])
+    scale = expected.abs().max()
+    assert (expected - original).abs().max() > 1e-6 * scale, "the windows must matter"
+    unchanged = (inference.scores_unchanged - original).abs().max() / scale
+    return float(max(unchanged, (found - expected).abs().max() / scale)), inference
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", [name for name in APPLIES if name != "ViT"])
+def test_equals_plain_forward_passes(name, dims):
+    shape = (32,) * dims if name not in ("DenseNet", "ResNet", "EfficientNet") else (41, 33, 38)
+    network = trained(build(name, dims))
+    image = torch.randn(1, 1, *shape[:dims])
+    difference, _ = largest_difference(network, image, (9, 6, 5)[:dims], 7)
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (97, 61)])
+def test_equals_plain_forward_passes_of_the_real_sizes(shape):
+    for network in (
+        DenseNet121(spatial_dims=2, in_channels=2, out_channels=3),
+        resnet18(spatial_dims=2, n_input_channels=2, num_classes=3),
+    ):
+        image = torch.randn(1, 2, *shape)
+        difference, inference = largest_difference(trained(network), image, (8, 6), 5)
+        assert difference < 1e-5
+        assert inference.share(np.zeros((1, 2), dtype=int)) < 0.9
+
+
+LAYERS = {
+    "stride and dilation": nn.Conv2d(4, 4, 3, stride=3, dilation=2, padding=1),
+    "even kernel, same size": nn.Conv2d(4, 4, 4, padding="same"),
+    "no padding": nn.Conv2d(4, 4, (5, 2), padding="valid"),
+    "groups": nn.Conv2d(4, 8, 3, groups=2, padding=1),
+    "stride beyond the kernel": nn.Conv2d(4, 4, 2, stride=5),
+    "reflecting padding": nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+    "maximum, ceil mode": nn.MaxPool2d(3, stride=2, ceil_mode=True),
+    "maximum with padding": nn.MaxPool2d(3, stride=2, padding=1),
+    "average": nn.AvgPool2d(2),
+    "average with padding": nn.AvgPool2d(3, stride=2, padding=1),
+    "average that counts no padding": nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
+    "uneven padding": nn.ConstantPad2d((1, 2, 0, 3), 0.7),
+    "adaptive": nn.AdaptiveAvgPool2d(3),
+    "instance norm": nn.InstanceNorm2d(4),
+    "group norm": nn.GroupNorm(2, 4),
+    "enlarged": nn.Upsample(scale_factor=2, mode="bilinear"),
+    "transposed": nn.ConvTranspose2d(4, 4, 3, stride=2),
+    "in place": nn.ReLU(inplace=True),
+    "PReLU": nn.PReLU(4),
+}
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_each_kind_of_layer_in_the_middle_of_a_network(name):
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        LAYERS[name],
+        nn.LazyConv2d(5, 2),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    ).eval()
+    image = torch.randn(1, 1, 29, 34)
+    with torch.no_grad():
+        network(image)
+    assert largest_difference(network, image, (4, 7), 3)[0] < 1e-5
+
+
+class Branches(nn.Module):
+    """Sums, products and concatenations of maps whose boxes differ; a ReLU on a branch in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.small, self.large = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 7, padding=3)
+        self.relu, self.last = nn.ReLU(inplace=True), nn.Conv2d(15, 2, 1)
+
+    def forward(self, images):
+        small, large = self.small(images), self.large(images)
+        active = self.relu(small)
+        first = torch.cat([small + large, small * large], dim=1)
+        second = torch.cat([first, active - 0.5], dim=1)
+        other = first.mean((2, 3), keepdim=True)[:, :3] * images
+        scores = self.last(torch.cat([second, other], 1)).mean((2, 3))
+        return scores + second.sigmoid().amax((1, 2, 3))[:, None]
+
+
+def test_branches():
+    assert largest_difference(Branches().eval(), torch.randn(1, 3, 24, 26), (5, 3), 4)[0] < 1e-5
+
+
+def test_pruned_normalisation_is_exact_too():
+    network = trained(build("DenseNet", 2))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data[:2] = torch.tensor([0.0, 1e-20])
+    assert largest_difference(network, torch.randn(1, 1, 40, 40), (6, 6), 9)[0] < 1e-5
+
+
+def job_of(task, network, **settings):
+    image = torch.randn(1, 1, 48, 40)
+    return task(network, image, 1, **settings), Occlusion(window_mm=8, stride_mm=8, fill="value")
+
+
+def test_map_is_that_of_plain_passes_and_far_fewer_run(task, monkeypatch):
+    network, passes = trained(build("ResNet", 2)), []
+    wrapped = ScoreNetwork(network)
+    job, method = job_of(task, wrapped)
+    # A network as small as this one may be no slower in whole passes.
+    monkeypatch.setattr(occluded.CoveredWindows, "_is_faster", lambda _self, _inference: True)
+    inner = ScoreNetwork.forward
+    monkeypatch.setattr(
+        ScoreNetwork, "forward", lambda self, x: passes.append(len(x)) or inner(self, x)
+    )
+    found = method.attribute(job)[""]
+    assert sum(passes) < 5
+    monkeypatch.setattr(occluded, "_PASSES_WORTHWHILE", float("inf"))
+    expected = method.attribute(job)[""]
+    assert sum(passes) > 30
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_network_for_which_copies_cost_more_than_they_save_runs_plainly(task, monkeypatch, caplog):
+    seconds = iter([2.0, 0.1])
+    monkeypatch.setattr(occluded.CoveredWindows, "_seconds", lambda _self, _run: next(seconds))
+    job, method = job_of(task, trained(build("ResNet", 2)))
+    with caplog.at_level(logging.INFO):
+        method.attribute(job)
+    assert "takes longer than it saves" in caplog.text
+
+
+def test_weights_changed_between_two_maps_are_noticed(task):
+    network = trained(build("ResNet", 2))
+    job, method = job_of(task, network)
+    before = method.attribute(job)[""]
+    with torch.no_grad():
+        network.fc.weight.mul_(-1)
+        network.layer2[0].bn1.running_mean.add_(0.5)
+    after = method.attribute(job)[""]
+    with torch.no_grad():
+        original, covered = job.input, job.input.clone()
+        covered[..., :8, :8] = 0
+        drop = job.network(original).softmax(1)[0, 1] - job.network(covered).softmax(1)[0, 1]
+    assert after[0, 0] == pytest.approx(float(drop), abs=1e-6)
+    assert (before - after).abs().max() > 1e-4
+
+
+class Unlike(nn.Module):
+    """Traces well, but does something else when it runs: the trace must not be believed."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.calls = build("ResNet", 2), 0
+
+    def forward(self, images):
+        return self.body(images) * (1 if isinstance(images, torch.fx.Proxy) else 2)
+
+
+@pytest.mark.parametrize("kind", ["ViT", "unlike", "hooks"])
+def test_what_cannot_be_traced_runs_plainly_and_says_so(task, caplog, kind):
+    network = Unlike() if kind == "unlike" else build("ViT" if kind == "ViT" else "ResNet", 2)
+    if kind == "hooks":
+        network.layer2.register_forward_hook(lambda _module, _inputs, output: output + 1)
+    shape = (32, 32)
+    job = task(network, torch.randn(1, 1, *shape))
+    with caplog.at_level(logging.INFO):
+        found = Occlusion(window_mm=8, stride_mm=4, fill="value").attribute(job)[""]
+    assert "whole forward passes" in caplog.text
+    image = job.input.clone()
+    image[..., :8, :8] = 0
+    with torch.no_grad():
+        expected = job.network(job.input).softmax(1)[0, 1] - job.network(image).softmax(1)[0, 1]
+    assert found[0, 0] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_memory_that_does_not_suffice_for_the_maps_of_the_image(task):
+    network, image = ScoreNetwork(build("ResNet", 2)).eval(), torch.randn(1, 1, 32, 32)
+    with pytest.raises(NotTraceable, match="not free"):
+        IncrementalInference(network, image, (4, 4), ((0, 4), (0, 4)), memory=1000.0)

@@ -139,8 +139,7 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
         say_error(str(error))
         return BAD_INPUT
     except (Cancelled, KeyboardInterrupt, typer.Abort):
-        say_error("interrupted; the same command goes on where it stopped.")
-        return INTERRUPTED
+        status = INTERRUPTED
     except BrokenPipeError:
         return BAD_INPUT
     except OSError as error:
@@ -151,4 +150,7 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
     except MemoryError:
         say_error("this machine's memory does not suffice for the image and classifier.")
         return BAD_INPUT
+    # Typer makes this status of Ctrl-C itself, and says nothing.
+    if status == INTERRUPTED:
+        say_error("interrupted; a study goes on where it stopped, anything else begins anew.")
     return status if isinstance(status, int) else 0

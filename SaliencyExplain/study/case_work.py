@@ -22,7 +22,7 @@ from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.comparison.table import Row, rows
 from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
-from SaliencyExplain.explanation import Estimate, Explanation, explain
+from SaliencyExplain.explanation import Estimate, Explanation, explain, voxel_hash
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
@@ -181,7 +181,7 @@ class CaseWorker:
                 self.work.methods,
                 target=self.work.target,
                 device=self.work.device,
-                seed=case_seed(self.work.seed, case.case),
+                seed=case_seed(self.work.seed, read.image),
                 progress=progress,
                 announce=announce,
             )
@@ -233,9 +233,14 @@ class CaseWorker:
         )
 
 
-def case_seed(seed: int, case: str) -> int:
-    """The seed of a case: its own, whatever the order of cases and the number of processes."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{case}".encode()).digest()[:4], "big") >> 1
+def case_seed(seed: int, image: MetaTensor) -> int:
+    """The seed of an image: its own, whatever its name, place and the number of processes.
+
+    The same image with the same seed has the same map in every folder, and no two images
+    of a study share their noise.
+    """
+    digest = hashlib.sha256(f"{seed}:{voxel_hash(image)}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import InputError, SaliencyExplainError
-from SaliencyExplain.explanation import Estimate
+from SaliencyExplain.explanation import Estimate, voxel_hash
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_folder import remove_case
-from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.case_folder import EXPLANATION, remove_case
+from SaliencyExplain.study.case_work import CaseWorker, ReadCase, Work
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import check_work, configuration, only_one, write_results
 
@@ -62,23 +63,38 @@ def explain_case(
         Work(classifier, tuple(methods), target, out, device, seed, trust, keep_identifiers)
     )
     check_work(worker)
-    if Journal.exists(out):
-        Journal.begin(out, configuration(worker))
     read = worker.read(case)
     # Whoever named the files on the command line may see their names again.
     for error in read.errors:
         if isinstance(error, SaliencyExplainError):
             raise error
     _raise_first(read.failures)
+    if Journal.exists(out):
+        with only_one(out):
+            Journal.begin(out, configuration(worker))
+            _check_place(out, case, read)
     with only_one(out):
         entry = worker.compute(read, progress, announce)
-        if entry["failures"]:
+        if entry["failures"] and entry["done"]:
             remove_case(out, case.case)
         _raise_first(entry["failures"])
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
         write_results(out, journal, journal.cases(), title=out.resolve().name)
     return entry
+
+
+def _check_place(out: Path, case: Case, read: ReadCase) -> None:
+    """Raises InputError where the folder holds another image's results under the case's name."""
+    earlier = out / case.case / EXPLANATION
+    if read.image is None or not earlier.is_file():
+        return
+    known = json.loads(earlier.read_text(encoding="utf-8"))["provenance"].get("image_sha256")
+    if known not in (None, voxel_hash(read.image)):
+        raise InputError(
+            f"{earlier.parent} holds the results of another image. Name this case with --case, "
+            "or choose another output folder."
+        )
 
 
 def _raise_first(failures: Sequence[dict[str, str]]) -> None:

@@ -161,8 +161,6 @@ def test_map_is_that_of_plain_passes_and_far_fewer_run(task, monkeypatch):
     network, passes = trained(build("ResNet", 2)), []
     wrapped = ScoreNetwork(network)
     job, method = job_of(task, wrapped)
-    # A network as small as this one may be no slower in whole passes.
-    monkeypatch.setattr(occluded.CoveredWindows, "_is_faster", lambda _self, _inference: True)
     inner = ScoreNetwork.forward
     monkeypatch.setattr(
         ScoreNetwork, "forward", lambda self, x: passes.append(len(x)) or inner(self, x)
@@ -173,15 +171,6 @@ def test_map_is_that_of_plain_passes_and_far_fewer_run(task, monkeypatch):
     expected = method.attribute(job)[""]
     assert sum(passes) > 30
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-
-
-def test_network_for_which_copies_cost_more_than_they_save_runs_plainly(task, monkeypatch, caplog):
-    seconds = iter([2.0, 0.1])
-    monkeypatch.setattr(occluded.CoveredWindows, "_seconds", lambda _self, _run: next(seconds))
-    job, method = job_of(task, trained(build("ResNet", 2)))
-    with caplog.at_level(logging.INFO):
-        method.attribute(job)
-    assert "takes longer than it saves" in caplog.text
 
 
 def test_weights_changed_between_two_maps_are_noticed(task):

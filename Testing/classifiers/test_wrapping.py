@@ -263,5 +263,5 @@ def test_an_image_outside_the_intensity_window_is_refused(tmp_path: Path) -> Non
     )
     noise = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), tmp_path / "scan.nii.gz")
-    with pytest.raises(InputError, match="leaves nothing of this image: all voxels.* are 0"):
+    with pytest.raises(InputError, match=r"leaves nothing of this image: all voxels.* are 0"):
         load_classifier(path).prepare(read_image(tmp_path / "scan.nii.gz"))

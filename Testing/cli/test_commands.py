@@ -97,6 +97,38 @@ def test_explain_leaves_maps_bands_pictures_and_figures(
     assert json.loads((folder / "explanation.json").read_text())["prediction"]
 
 
+def test_explain_never_replaces_the_results_of_another_image(
+    command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    options = ("-c", honest_3d, "-m", "gradient", "--out", tmp_path, "--case", "one")
+    first = command("explain", phantoms / "phantom-001_image.nii.gz", *options)
+    assert first.status == 0, first.err
+    before = (tmp_path / "one" / "explanation.json").read_bytes()
+    other = command("explain", phantoms / "phantom-002_image.nii.gz", *options)
+    assert other.status == 2
+    assert "another image" in other.err
+    assert (tmp_path / "one" / "explanation.json").read_bytes() == before
+
+
+def test_the_same_image_and_seed_have_the_same_map_under_any_name(
+    command: Command, pictures: Path, honest_2d: Path, tmp_path: Path
+):
+    maps = []
+    for name in ("one", "two"):
+        options = ("-c", honest_2d, "-m", "smoothgrad", "--out", tmp_path, "--case", name)
+        assert command("explain", pictures / "phantom-001_image.png", *options).status == 0
+        maps.append(next((tmp_path / name).glob("smoothgrad-*.nii.gz")).read_bytes())
+    assert maps[0] == maps[1]
+
+
+def test_small_energies_are_per_cent(command: Command, phantoms: Path):
+    mask = phantoms / "phantom-001_mask.seg.nrrd"
+    shown = command("compare", phantoms / "phantom-001_image.nii.gz", "-s", mask)
+    assert shown.status == 0, shown.err
+    assert "%" in shown.out
+    assert " 0.00 " not in shown.out.split("random")[0]
+
+
 def test_compare_gives_the_figures_that_the_table_has(
     command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
 ):

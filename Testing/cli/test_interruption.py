@@ -33,3 +33,19 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     assert first.stat().st_mtime_ns == stamp
     assert len(list((tmp_path / "out").glob("phantom-*/explanation.json"))) == 3
     assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for processes")
+def test_an_interrupted_explanation_says_so_and_leaves_nothing(
+    phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    words = [sys.executable, "-m", "SaliencyExplain.cli.main", "explain"]
+    words += [str(phantoms / "phantom-001_image.nii.gz"), "-c", str(honest_3d), "-m", "occlusion"]
+    words += ["--set", "occlusion.stride_mm=5", "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    assert "forward passes" in running.stderr.readline()
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.count("error: interrupted")) == (130, 1)
+    assert not (tmp_path / "out").exists()

@@ -32,7 +32,8 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 benchmark: $(VENV)/.installed-test
-	$(BIN)/python Testing/benchmarks/attribution_speed.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python Testing/benchmarks/attribution_speed.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python Testing/benchmarks/occlusion_speed.py
 
 classifiers: $(VENV)/.installed
 	$(BIN)/python -m SaliencyExplain.demo.training --out Resources/Classifiers

@@ -43,6 +43,7 @@ def demo(
     options.check_output(out)
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
+    from SaliencyExplain.study.case import LABEL
     from SaliencyExplain.study.discovery import discover
     from SaliencyExplain.study.report import StudyOutput, write_report
     from SaliencyExplain.study.run import REPORT, run_study
@@ -64,6 +65,8 @@ def demo(
                 classifier_folder(classifier),
                 methods,
                 out=out / name,
+                # A mass that was overlooked is asked for all the same.
+                target=LABEL,
                 jobs=jobs,
                 device=device,
                 seed=seed,

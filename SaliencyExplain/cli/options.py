@@ -41,7 +41,12 @@ MethodNames = Annotated[
     ),
 ]
 Target = Annotated[
-    str, typer.Option("--target", "-t", help="The class to explain: its name, index or predicted.")
+    str,
+    typer.Option(
+        "--target",
+        "-t",
+        help="The class to explain: its name, its index, predicted, or (in a study) label.",
+    ),
 ]
 Settings = Annotated[
     list[str],

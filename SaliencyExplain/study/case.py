@@ -21,6 +21,10 @@ _WINDOWS_DEVICES = frozenset(
 )
 
 
+#: The target of a study that explains each case for its own label.
+LABEL = "label"
+
+
 @dataclass(frozen=True)
 class Case:
     """One case of a study.

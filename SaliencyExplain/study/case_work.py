@@ -26,9 +26,10 @@ from SaliencyExplain.explanation import Estimate, Explanation, explain, voxel_ha
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
 from SaliencyExplain.study.journal import source_digest
+from SaliencyExplain.study.tables import true_class
 
 #: What a library may raise for a case that nobody foresaw. In a study over a
 #: weekend one such case must not cost the others; its reason is recorded.
@@ -53,7 +54,8 @@ class Work:
     Attributes:
         classifier: The classifier's file or folder.
         methods: The methods with their parameters.
-        target: Name or index of a class, or ``predicted``.
+        target: Name or index of a class, ``predicted``, or ``label``: each case's own label,
+            and the predicted class where it has none.
         out: The output folder.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         seed: Of everything random; each case has a seed of its own made from it.
@@ -179,7 +181,7 @@ class CaseWorker:
                 read.image,
                 self.classifier,
                 self.work.methods,
-                target=self.work.target,
+                target=self._target(case),
                 device=self.work.device,
                 seed=case_seed(self.work.seed, read.image),
                 progress=progress,
@@ -218,6 +220,11 @@ class CaseWorker:
             entry["failures"].append(failure(case, "writing", error))
             return entry
         return entry | _results(explanation, compared)
+
+    def _target(self, case: Case) -> str:
+        if self.work.target != LABEL:
+            return self.work.target
+        return true_class(case.label, self.classifier.classes) or "predicted"
 
     def _compare(
         self, case: Case, explanation: Explanation, segmentation: Segmentation

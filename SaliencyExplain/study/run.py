@@ -21,7 +21,7 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import Cancelled, InputError, OutputError
 from SaliencyExplain.explanation import choose_device, versions
 from SaliencyExplain.progress import Progress
-from SaliencyExplain.study.case import Case, check_unique
+from SaliencyExplain.study.case import LABEL, Case, check_unique
 from SaliencyExplain.study.case_folder import EXPLANATION, clear_partial, remove_case
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal, source_digest
@@ -105,7 +105,8 @@ def run_study(
         classifier: The classifier's file or folder.
         methods: The methods with their parameters, each once.
         out: The output folder; made where it does not exist.
-        target: Name or index of a class, or ``predicted``, for each case.
+        target: Name or index of a class, ``predicted`` for each case, or ``label``: each
+            case's own label, and the predicted class where it has none.
         jobs: Processes.
         threads: Threads of torch in each process; the cores shared out among the jobs
             where None. Sums over threads round differently: the same bytes need the
@@ -197,7 +198,8 @@ def check_work(worker: CaseWorker) -> None:
         if layers:
             named_layers(classifier.network, layers, method.name)
     choose_device(work.device)
-    classifier.class_index(work.target, np.zeros(len(classifier.classes)))
+    if work.target != LABEL:
+        classifier.class_index(work.target, np.zeros(len(classifier.classes)))
 
 
 def configuration(worker: CaseWorker) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import InputError, SaliencyExplainError
 from SaliencyExplain.explanation import Estimate, voxel_hash
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import EXPLANATION, remove_case
 from SaliencyExplain.study.case_work import CaseWorker, ReadCase, Work
 from SaliencyExplain.study.journal import Journal
@@ -63,6 +63,8 @@ def explain_case(
         Work(classifier, tuple(methods), target, out, device, seed, trust, keep_identifiers)
     )
     check_work(worker)
+    if target == LABEL and case.label is None:
+        raise InputError("A case by itself has no label; --target is a class or predicted.")
     read = worker.read(case)
     # Whoever named the files on the command line may see their names again.
     for error in read.errors:

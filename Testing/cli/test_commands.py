@@ -184,6 +184,24 @@ def test_a_study_with_a_bad_case_ends_with_three_and_says_why(
     assert again.document["resumed"] == 1
 
 
+def test_a_study_can_explain_each_case_for_its_own_label(
+    command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
+):
+    table = tmp_path / "cases.csv"
+    image = f"{phantoms}/phantom-002_image.nii.gz"
+    table.write_text(f"case,image,label\nmeant,{image},Pituitary-like\nunlabelled,{image},\n")
+    out = tmp_path / "out"
+    words = ("study", table, "-c", honest_3d, "-m", "gradient", "--out", out)
+    assert command(*words, "--target", "label").status == 0
+    # What it is asked for, not what it says: this image is predicted to be meningioma-like.
+    assert (out / "meant" / "gradient-pituitary-like.nii.gz").is_file()
+    assert (out / "unlabelled" / "gradient-meningioma-like.nii.gz").is_file()
+    words = ("explain", image, "-c", honest_3d, "-m", "gradient", "--out", tmp_path / "alone")
+    alone = command(*words, "--target", "label")
+    assert alone.status == 2
+    assert "no label" in alone.err
+
+
 def test_dry_run_lists_cases_and_writes_nothing(
     command: Command, phantoms: Path, honest_3d: Path, tmp_path: Path
 ):

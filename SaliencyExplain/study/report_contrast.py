@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from SaliencyExplain.study.report_data import RunData
-from SaliencyExplain.study.tables import comparison_rows
+from SaliencyExplain.study.tables import comparison_rows, predicted_class
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A case that several studies explain for the same class, by different evidence.
+    """A case to which several studies give the same answer, by different evidence.
 
     Attributes:
         case: Its name.
-        target: The class that is explained in all of them.
+        target: The class that all of them predict and explain.
         label: Label of the first method's map.
         segment: The segment with which it differs.
         runs: Places of the studies.
@@ -33,8 +33,9 @@ class Contrast:
 def greatest_contrast(runs: Sequence[RunData]) -> Contrast | None:
     """The case and segment for which the first method's AUROC differs most among studies.
 
-    Only cases of the same files and the same explained class are held against each
-    other: where the answers differ, other maps are no wonder.
+    Only cases of the same files are held against each other, and only where both
+    classifiers predict the class that is explained: where the answers differ, other
+    maps are no wonder.
 
     Returns:
         The contrast; None where no two studies have a case in common.
@@ -43,6 +44,8 @@ def greatest_contrast(runs: Sequence[RunData]) -> Contrast | None:
     for place, run in enumerate(runs):
         for entry in run.entries():
             if not entry["done"] or not entry["source"]:
+                continue
+            if predicted_class(entry, run.configuration["classes"]) != entry["target"]:
                 continue
             for row in comparison_rows(entry):
                 value = row.agreement.auroc

@@ -11,13 +11,24 @@ from pathlib import Path
 import pytest
 
 
+def start(words: list[str]) -> subprocess.Popen[str]:
+    """Starts a command as a terminal does: a shell ignores SIGINT in background jobs."""
+    return subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for processes")
 def test_an_interrupted_study_goes_on_where_it_stopped(
     phantoms: Path, honest_3d: Path, tmp_path: Path
 ):
     words = [sys.executable, "-m", "SaliencyExplain.cli.main", "study", str(phantoms)]
-    words += ["-c", str(honest_3d), "-m", "gradcam", "--out", str(tmp_path / "out")]
-    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    words += ["-c", str(honest_3d), "-m", "occlusion", "--set", "occlusion.stride_mm=20"]
+    words += ["--out", str(tmp_path / "out")]
+    running = start(words)
     first = tmp_path / "out" / "phantom-001" / "explanation.json"
     end = time.monotonic() + 90
     while not first.exists() and time.monotonic() < end and running.poll() is None:
@@ -42,7 +53,7 @@ def test_an_interrupted_explanation_says_so_and_leaves_nothing(
     words = [sys.executable, "-m", "SaliencyExplain.cli.main", "explain"]
     words += [str(phantoms / "phantom-001_image.nii.gz"), "-c", str(honest_3d), "-m", "occlusion"]
     words += ["--set", "occlusion.stride_mm=5", "--out", str(tmp_path / "out")]
-    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    running = start(words)
     assert running.stderr is not None
     assert "forward passes" in running.stderr.readline()
     running.send_signal(signal.SIGINT)

@@ -123,15 +123,22 @@ def test_best_and_worst_cases_are_those_of_the_first_method(tmp_path: Path) -> N
 
 
 def test_the_contrast_is_the_shared_case_whose_maps_differ_most(tmp_path: Path) -> None:
-    sources = ["a", "b", "c"]
-    one = gather(write_journal(tmp_path / "one", [0.9, 0.9, 0.9], sources=sources))
-    other = gather(write_journal(tmp_path / "other", [0.8, 0.3, 0.1], sources=["a", "b", "x"]))
-    alone = gather(write_journal(tmp_path / "alone", [0.1], sources=["y"]))
-    # P2 differs more, but is another image.
+    sources, cysts = ["a", "b", "c", "d"], [2, 2, 2, 2]
+    one, other = (
+        gather(
+            write_journal(tmp_path / name, aurocs, sources=files, predicted=answers, segment="cyst")
+        )
+        for name, aurocs, files, answers in (
+            ("one", [0.9, 0.9, 0.9, 0.9], sources, cysts),
+            ("other", [0.8, 0.3, 0.1, 0.1], ["a", "b", "x", "d"], [2, 2, 2, 0]),
+        )
+    )
+    alone = gather(write_journal(tmp_path / "alone", [0.1], sources=["y"], predicted=[2]))
+    # P2 differs more, but is another image; P3 too, but is answered otherwise.
     found = greatest_contrast([alone, one, other])
     assert found is not None
-    assert (found.case, found.label, found.segment) == ("P1", "gradcam@conv", "tumour")
-    assert found.runs == (1, 2)
+    assert (found.case, found.label, found.segment) == ("P1", "gradcam@conv", "cyst")
+    assert (found.target, found.runs) == ("cyst", (1, 2))
     assert greatest_contrast([one, alone]) is None
 
 

@@ -229,6 +229,8 @@ from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
 folder, bundle, root = map(Path, sys.argv[1:4])
 methods()
+# A shell starts background jobs with SIGINT ignored, and so would be this one's children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def start(limit=None):
     child = os.fork()

@@ -30,6 +30,10 @@ class DeviceMemoryError(SaliencyExplainError):
     """Memory was exhausted even with a single image in the batch."""
 
 
+class EngineLostError(SaliencyExplainError):
+    """An engine in another process does not answer any more, or not yet."""
+
+
 class Cancelled(Exception):
     """The user stopped a computation; raised out of a progress callback."""
 

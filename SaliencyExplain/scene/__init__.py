@@ -1,0 +1,1 @@
+"""MRML: images, attributions, label bands, segmentations and views in a vtkMRMLScene."""

@@ -95,7 +95,9 @@ class Classifier:
             frame = geometry.plane_frame(affine)
             affine = geometry.to_plane(affine, frame)
         # Without the file's other meta data: Orientation would read its "space" from them.
-        bare = MetaTensor(image.as_tensor().to(torch.float32), affine=torch.from_numpy(affine))
+        # A copy: MONAI's NormalizeIntensity writes into what it is given.
+        voxels = image.as_tensor().to(torch.float32, copy=True)
+        bare = MetaTensor(voxels, affine=torch.from_numpy(affine))
         try:
             prepared = self.preprocessing({"image": bare})["image"]
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -165,22 +167,35 @@ class Classifier:
         array = torch.as_tensor(values).detach().to("cpu", torch.float32).numpy()
         if array.shape != tuple(prepared.shape[1:]):
             raise ValueError(f"a map {array.shape} is not on the grid {tuple(prepared.shape[1:])}")
+        affine, to_affine, shape = self._grids(prepared, image)
+        restored = geometry.resample_inside(array, affine, to_affine, shape)
+        return restored.reshape(image.shape[1:])
+
+    def share_inside(self, prepared: MetaTensor, image: MetaTensor) -> float:
+        """Share of the network's input that lies inside the image; the rest is padding.
+
+        Args:
+            prepared: What :meth:`prepare` gave for ``image``.
+            image: The image as it came in.
+
+        Returns:
+            In [0, 1], counted in voxels of ``prepared``.
+        """
+        affine, to_affine, shape = self._grids(prepared, image)
+        return geometry.share_inside(tuple(prepared.shape[1:]), affine, shape, to_affine)
+
+    def _grids(
+        self, prepared: MetaTensor, image: MetaTensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, ...]]:
+        """Affines of both in one world, a plane for 2D, and the image's shape there."""
         affine = prepared.affine.numpy().astype(np.float64)
-        shape = tuple(image.shape[1:])
-        to_affine = image.affine.numpy().astype(np.float64)
-        if array.ndim == 3:
-            return geometry.resample_inside(array, affine, to_affine, shape)
-        if len(shape) == 3:
+        if self.spatial_dims == 2 and image.ndim == 4:
             image = geometry.squeeze_slice(image)
-            to_affine = image.affine.numpy().astype(np.float64)
-        frame = geometry.plane_frame(to_affine)
-        flat = geometry.resample_inside(
-            array,
-            geometry.to_plane(affine, frame),
-            geometry.to_plane(to_affine, frame),
-            tuple(image.shape[1:]),
-        )
-        return flat.reshape(shape)
+        to_affine = image.affine.numpy().astype(np.float64)
+        if self.spatial_dims == 2:
+            frame = geometry.plane_frame(to_affine)
+            affine, to_affine = (geometry.to_plane(one, frame) for one in (affine, to_affine))
+        return affine, to_affine, tuple(image.shape[1:])
 
     def class_index(self, target: str, probabilities: NDArray[Any]) -> int:
         """Index of the class that NAME, INDEX or ``predicted`` means.

@@ -254,3 +254,16 @@ def test_the_check_at_loading_finds_transforms_whose_affine_is_not_true(dims: in
     assert affine_error(mt.RepeatChanneld("image", repeats=3), dims) < 1e-6
     for name, transform in spatial_transforms(dims).items():
         assert affine_error(transform, dims) < (0.3 if "area" in name else 0.01), name
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_preparing_leaves_the_callers_image_as_it_was(dims: int) -> None:
+    # MONAI's NormalizeIntensity writes into the array that it is given.
+    values = np.random.default_rng(5).uniform(1, 9, (1, 12, 10, 8)[: dims + 1]).astype(np.float32)
+    image = image_of(values, affine_of(dims, "straight"))
+    before = image.as_tensor().clone()
+    prepared = classifier_of([mt.NormalizeIntensityd("image", channel_wise=True)], dims).prepare(
+        image
+    )
+    assert float(prepared.mean()) == pytest.approx(0, abs=1e-5)
+    assert torch.equal(image.as_tensor(), before)

@@ -57,6 +57,30 @@ def opacity_table(signed: bool) -> NDArray[np.float64]:
     return np.where(strength < THRESHOLD, 0.0, opacity)
 
 
+def window_end(values: NDArray[np.floating], signed: bool) -> float | None:
+    """The value at which the colours end: the 99.9th percentile of the strengths that are not zero.
+
+    Gradient maps have single voxels many times stronger than all others; up to the maximum
+    nothing else would be seen.
+
+    Args:
+        values: The map, any shape, finite.
+        signed: Whether negative values are drawn, too.
+
+    Returns:
+        The end, > 0; None where there is nothing to draw: a constant map, or an unsigned one
+        without a positive voxel.
+    """
+    if values.size == 0 or values.min() == values.max():
+        return None
+    strength = np.abs(values) if signed else values
+    strong = strength[strength > 0]
+    if strong.size == 0:
+        return None
+    at = strong.size - 1 - int(0.001 * strong.size)
+    return float(np.partition(strong, at)[at])
+
+
 def _strength(signed: bool) -> NDArray[np.float64]:
     """The value that each row of a table stands for, as a share of the window's end."""
     return np.linspace(-1.0 if signed else 0.0, 1.0, ENTRIES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.colormaps import THRESHOLD
+from SaliencyExplain.colormaps import THRESHOLD, window_end
 
 Segment = tuple[str, tuple[float, float, float], NDArray[np.bool_]]
 """A segment's name, colour (RGB in [0, 1]) and voxels."""
@@ -102,22 +102,15 @@ class HeatWindow:
 
 
 def heat_window(values: NDArray[np.floating], signed: bool) -> HeatWindow | None:
-    """Ends the colours at the 99.9th percentile of the strengths that are not zero.
-
-    Gradient maps have single voxels many times stronger than all others; up to the maximum
-    nothing else would be seen.
+    """The colours' window of a map, and what lies beyond it.
 
     Returns:
-        The window, or None where there is nothing to draw: a constant map, or an unsigned one
-        without a positive voxel.
+        The window, or None where there is nothing to draw (see `colormaps.window_end`).
     """
-    low, high = float(values.min()), float(values.max())
-    strength = np.abs(values) if signed else values
-    strong = strength[strength > 0]
-    if low == high or strong.size == 0:
+    end = window_end(values, signed)
+    if end is None:
         return None
-    at = strong.size - 1 - int(0.001 * strong.size)
-    end = float(np.partition(strong, at)[at])
+    low, high = float(values.min()), float(values.max())
     return HeatWindow(end, clipped_above=high > end, clipped_below=signed and low < -end)
 
 

@@ -1,0 +1,187 @@
+"""Voxels of volume nodes as arrays (i, j, k) with affines of the world, and back.
+
+VTK keeps voxels as (k, j, i); nothing outside this module needs to know. Affines are 4x4 and
+take voxel indices to RAS millimetres of the world: linear transforms above a node are part of
+them, so that a map which was computed from such an affine lands on the image that was seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from vtk.util import numpy_support
+
+from SaliencyExplain.errors import InputError
+
+#: Cosine between two axes above which a grid counts as sheared. Directions rounded to four
+#: decimals, as scanners write them, stay below. NRRD and ITK keep no shear.
+_SHEAR_TOLERANCE = 1e-3
+
+#: What VTK and MRML files take as it is; all else becomes float32.
+_KEPT_TYPES = frozenset({"uint8", "int16", "uint16", "int32", "float32", "float64"})
+
+
+def volume_values(node: slicer.vtkMRMLVolumeNode) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """The voxels of a volume node and where they lie.
+
+    Args:
+        node: A scalar, label map or vector volume.
+
+    Returns:
+        Values (i, j, k), or (C, i, j, k) where voxels have several components, float32, a
+        copy; and the 4x4 affine from voxel indices to RAS mm of the world.
+
+    Raises:
+        InputError: The node has no voxels, no invertible geometry, or is under a transform
+            that is not linear.
+    """
+    return np.ascontiguousarray(stored_values(node), dtype=np.float32), world_affine(node)
+
+
+def stored_values(node: slicer.vtkMRMLVolumeNode) -> NDArray[Any]:
+    """The voxels as they are stored, (i, j, k) or (C, i, j, k): a view, in the node's type.
+
+    Raises:
+        InputError: The node has no voxels.
+    """
+    image = node.GetImageData()
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    if scalars is None or scalars.GetNumberOfTuples() == 0:
+        raise InputError(f"The volume '{node.GetName()}' has no voxels: choose another volume.")
+    return image_array(image)
+
+
+def image_array(image: vtk.vtkImageData) -> NDArray[Any]:
+    """The scalars of an image, (i, j, k) or (C, i, j, k): a view."""
+    array = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    size = tuple(reversed(image.GetDimensions()))
+    if array.ndim == 1:
+        return array.reshape(size).transpose(2, 1, 0)
+    return array.reshape(*size, array.shape[1]).transpose(3, 2, 1, 0)
+
+
+def make_image(values: NDArray[Any]) -> vtk.vtkImageData:
+    """An image of these voxels, (i, j, k) or (C, i, j, k), with origin 0 and spacing 1."""
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    elif values.dtype.name not in _KEPT_TYPES:
+        # float16 and int64 arrays draw nothing or fail in filters that are templates over types.
+        values = values.astype(np.float32)
+    image = vtk.vtkImageData()
+    image.SetDimensions(*values.shape[-3:])
+    stored = values.transpose(3, 2, 1, 0) if values.ndim == 4 else values.transpose(2, 1, 0)
+    flat = np.ascontiguousarray(stored).reshape(-1, *stored.shape[3:])
+    scalars = numpy_support.numpy_to_vtk(flat, deep=True)
+    scalars.SetName("ImageScalars")
+    image.GetPointData().SetScalars(scalars)
+    return image
+
+
+def set_volume_values(
+    node: slicer.vtkMRMLVolumeNode, values: NDArray[Any], affine: NDArray[Any]
+) -> None:
+    """Gives a volume node voxels and their place in the world, in one step for those who watch.
+
+    Args:
+        node: In a scene. A linear transform above it stays: the node's own geometry is chosen
+            so that the voxels lie at `affine` in the world.
+        values: (i, j), (i, j, k), or (C, i, j, k) for vector volumes. Images of two axes
+            become one slice.
+        affine: 4x4, voxel indices to RAS mm of the world.
+
+    Raises:
+        InputError: The geometry is broken or sheared, or the node is under a transform that
+            is not linear.
+    """
+    if values.ndim == 2:
+        values = values[..., None]
+    local = np.linalg.inv(transform_to_world(node)) @ checked_affine(affine, node.GetName())
+    check_right_angles(local, node.GetName())
+    modified = node.StartModify()
+    try:
+        node.SetIJKToRASMatrix(to_vtk(local))
+        node.SetAndObserveImageData(make_image(values))
+    finally:
+        node.EndModify(modified)
+
+
+def world_affine(node: slicer.vtkMRMLVolumeNode) -> NDArray[np.float64]:
+    """The affine from a volume's voxel indices to RAS mm of the world, 4x4.
+
+    Raises:
+        InputError: It cannot be inverted, or a transform above the node is not linear.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    local = to_numpy(matrix)
+    image = node.GetImageData()
+    if image is not None:
+        # MRML counts indices from the image's extent, arrays from 0.
+        local[:3, 3] += local[:3, :3] @ np.array(image.GetExtent()[::2], dtype=np.float64)
+    return checked_affine(transform_to_world(node) @ local, node.GetName())
+
+
+def transform_to_world(node: slicer.vtkMRMLTransformableNode) -> NDArray[np.float64]:
+    """The linear transform from a node's own space to the world, 4x4; identity without one.
+
+    Raises:
+        InputError: A transform above the node is not linear.
+    """
+    parent = node.GetParentTransformNode()
+    if parent is None:
+        return np.eye(4)
+    if not parent.IsTransformToWorldLinear():
+        raise InputError(
+            f"'{node.GetName()}' is under the transform '{parent.GetName()}', which is not linear: "
+            "harden the transform first."
+        )
+    matrix = vtk.vtkMatrix4x4()
+    parent.GetMatrixTransformToWorld(matrix)
+    return to_numpy(matrix)
+
+
+def checked_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """The affine as float64.
+
+    Raises:
+        InputError: It is no 4x4 matrix that can be inverted.
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise InputError(f"The affine of '{name}' is no 4x4 matrix of finite numbers.")
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise InputError(f"The affine of '{name}' cannot be inverted: its geometry is broken.")
+    return affine
+
+
+def check_right_angles(affine: NDArray[np.float64], name: str) -> None:
+    """Raises InputError for a grid whose axes are not at right angles."""
+    unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(unit.T @ unit - np.eye(3)).max() > _SHEAR_TOLERANCE:
+        raise InputError(
+            f"The voxels of '{name}' are sheared, which files of 3D Slicer do not keep: "
+            "resample it to a grid with right angles first."
+        )
+
+
+def to_numpy(matrix: vtk.vtkMatrix4x4) -> NDArray[np.float64]:
+    """The matrix as an array, 4x4."""
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def to_vtk(matrix: NDArray[np.floating]) -> vtk.vtkMatrix4x4:
+    """The array, 4x4, as a matrix."""
+    result = vtk.vtkMatrix4x4()
+    result.DeepCopy(matrix.ravel().tolist())
+    return result
+
+
+def voxel_at(affine: NDArray[np.float64], ras: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Index of the voxel that holds a place of the world; may lie outside of the grid."""
+    index = np.linalg.solve(affine, np.array([*ras, 1.0]))[:3]
+    i, j, k = (int(at) for at in np.floor(index + 0.5))
+    return i, j, k

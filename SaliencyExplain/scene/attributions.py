@@ -1,0 +1,258 @@
+"""Attributions as volume nodes that show heat, and what it takes to read them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import slicer
+from numpy.typing import NDArray
+
+from SaliencyExplain.colormaps import THRESHOLD, window_end
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.json_text import json_text
+from SaliencyExplain.scene import names
+from SaliencyExplain.scene.arrays import set_volume_values, volume_values
+from SaliencyExplain.scene.colors import add_heat_table, fill_heat_table
+from SaliencyExplain.scene.folders import put_into_folder, remove_empty_folders, remove_item
+from SaliencyExplain.scene.nodes import nodes_of_kind, referring, remove_with_parts
+
+_VOLUME = "vtkMRMLScalarVolumeNode"
+
+#: A growing map keeps its window until its strength has changed by this factor: colours that
+#: follow every partial map flicker, and a reader takes that for a change of the finding.
+_WINDOW_HELD = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionMap:
+    """A map and what it takes to read it, in plain data.
+
+    Attributes:
+        values: (i, j) or (i, j, k), positive = speaks for the class; read from a scene always
+            (i, j, k), float32.
+        affine: 4x4, voxel indices to RAS mm of the world; may be another grid than the image's.
+        label: ``method`` or ``method@layer``, as files and tables have it.
+        title: The method's name for people.
+        signed: Whether negative values speak against the class.
+        target_name: The class that is explained.
+        classifier_name: What was explained.
+        parameters: Of the method.
+        provenance: What it takes to compute it again.
+        share_done: Share of the computation that is in it; below 1: a partial map.
+    """
+
+    values: NDArray[Any]
+    affine: NDArray[Any]
+    label: str
+    title: str
+    signed: bool
+    target_name: str
+    classifier_name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    share_done: float = 1.0
+
+
+def add_attribution(
+    scene: slicer.vtkMRMLScene, map: AttributionMap, image_node: slicer.vtkMRMLVolumeNode
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """Adds a map of an image, without showing it yet (see `layers.show`).
+
+    It moves with its image: it comes under the same transform, at its own place in the world.
+    In the subject hierarchy it lies under image, classifier and target.
+
+    Args:
+        scene: The scene.
+        map: The map.
+        image_node: The image that was explained.
+
+    Raises:
+        InputError: A value is not finite, or the geometry cannot be kept; nothing is added.
+    """
+    _check_values(map)
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetName(_name(map))
+    node.SetAttribute(names.KIND, names.ATTRIBUTION)
+    node.SetAttribute(names.THRESHOLD, repr(THRESHOLD))
+    node.SetScene(scene)
+    node.SetAndObserveTransformNodeID(image_node.GetTransformNodeID())
+    set_volume_values(node, map.values, map.affine)
+    neighbours = attributions_of(scene, image_node)
+    node.SetName(scene.GenerateUniqueName(_name(map)))
+    scene.AddNode(node)
+    node.SetNodeReferenceID(names.IMAGE_ROLE, image_node.GetID())
+    table = add_heat_table(scene, node.GetName())
+    node.SetNodeReferenceID(names.COLORS_ROLE, table.GetID())
+    display = slicer.vtkMRMLScalarVolumeDisplayNode()
+    display.AutoWindowLevelOff()
+    scene.AddNode(display)
+    display.SetAndObserveColorNodeID(table.GetID())
+    node.SetAndObserveDisplayNodeID(display.GetID())
+    _write_attributes(node, map)
+    fill_heat_table(table, map.signed, THRESHOLD)
+    _set_window(node, map, window_end(map.values, map.signed))
+    put_into_folder(scene, node, image_node, neighbours, map.classifier_name, map.target_name)
+    return node
+
+
+def update_attribution(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap) -> None:
+    """Gives an attribution that grows its next values, in place.
+
+    While the map is partial, its window stays unless the map's strength has left it by a
+    factor of 1.5; the complete map gets the window of its own values. The threshold stays.
+
+    Args:
+        node: From `add_attribution`.
+        map: The newer map, of the same method and target.
+
+    Raises:
+        InputError: As in `add_attribution`; the node stays as it was.
+    """
+    _check_values(map)
+    before = window_of(node)
+    signed = node.GetAttribute(names.SIGNED) == "1"
+    modified = node.StartModify()
+    try:
+        set_volume_values(node, map.values, map.affine)
+        _write_attributes(node, map)
+    finally:
+        node.EndModify(modified)
+    if map.signed != signed:
+        fill_heat_table(_table(node), map.signed, threshold(node))
+    end = window_end(map.values, map.signed)
+    held = end is not None and before / _WINDOW_HELD <= end <= before * _WINDOW_HELD
+    if map.share_done >= 1 or not held or map.signed != signed:
+        _set_window(node, map, end)
+
+
+def attributions_of(
+    scene: slicer.vtkMRMLScene, image_node: slicer.vtkMRMLVolumeNode | None = None
+) -> list[slicer.vtkMRMLScalarVolumeNode]:
+    """The attributions of an image, or all of the scene, in the order in which they came."""
+    found = nodes_of_kind(scene, _VOLUME, names.ATTRIBUTION)
+    if image_node is None:
+        return found
+    wanted = image_node.GetID()
+    return [node for node in found if node.GetNodeReferenceID(names.IMAGE_ROLE) == wanted]
+
+
+def read_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> AttributionMap:
+    """The map that a node holds, with everything that was said of it when it was added.
+
+    Raises:
+        InputError: The node is no attribution.
+    """
+    values, affine = volume_values(_checked(node))
+    return AttributionMap(
+        values=values,
+        affine=affine,
+        label=node.GetAttribute(names.LABEL),
+        title=node.GetAttribute(names.TITLE),
+        signed=is_signed(node),
+        target_name=node.GetAttribute(names.TARGET),
+        classifier_name=node.GetAttribute(names.CLASSIFIER),
+        parameters=json.loads(node.GetAttribute(names.PARAMETERS)),
+        provenance=json.loads(node.GetAttribute(names.PROVENANCE)),
+        share_done=float(node.GetAttribute(names.SHARE_DONE)),
+    )
+
+
+def remove_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Removes an attribution with its colours, bands and the folders that it leaves empty.
+
+    Raises:
+        InputError: The node is no attribution.
+    """
+    scene = _checked(node).GetScene()
+    for other in [*referring(scene, node, names.ATTRIBUTION_ROLE), node, _table(node)]:
+        if other is not None:
+            remove_item(scene, other)
+            remove_with_parts(other)
+    remove_empty_folders(scene)
+
+
+def set_threshold(node: slicer.vtkMRMLScalarVolumeNode, share: float) -> None:
+    """Sets below which strength nothing of a map is drawn.
+
+    Args:
+        node: The attribution.
+        share: Of the window's end, [0, 1). A slice view knows 256 steps of a window, so that
+            the edge is exact to 1/128 of the end.
+
+    Raises:
+        InputError: The share is not in [0, 1), or the node is no attribution.
+    """
+    if not 0 <= share < 1:
+        raise InputError(f"The threshold is {share:g}; it is a share of the window: 0 to below 1.")
+    _checked(node).SetAttribute(names.THRESHOLD, repr(float(share)))
+    fill_heat_table(_table(node), is_signed(node), share)
+
+
+def threshold(node: slicer.vtkMRMLScalarVolumeNode) -> float:
+    """Share of the window's end below which nothing of a map is drawn."""
+    return float(_checked(node).GetAttribute(names.THRESHOLD))
+
+
+def is_signed(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether a map's negative values speak against the class."""
+    return _checked(node).GetAttribute(names.SIGNED) == "1"
+
+
+def window_of(node: slicer.vtkMRMLScalarVolumeNode) -> float:
+    """The value at which a map's colours end."""
+    return float(_checked(node).GetDisplayNode().GetWindowLevelMax())
+
+
+def is_attribution(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a node is one that `add_attribution` made."""
+    return node is not None and node.GetAttribute(names.KIND) == names.ATTRIBUTION
+
+
+def _checked(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
+    if not is_attribution(node):
+        raise InputError(f"'{node.GetName()}' is no attribution of SaliencyExplain.")
+    return node
+
+
+def _table(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLColorTableNode:
+    return node.GetNodeReference(names.COLORS_ROLE)
+
+
+def _name(map: AttributionMap) -> str:
+    layer = map.label.partition("@")[2]
+    at = f" at {layer}" if layer else ""
+    return f"{map.title}{at} - {map.target_name}"
+
+
+def _check_values(map: AttributionMap) -> None:
+    # VTK draws NaN as the strongest evidence against the class.
+    if not np.isfinite(map.values).all():
+        raise InputError(f"The map '{map.label}' has voxels that are not finite: it is not shown.")
+
+
+def _set_window(
+    node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap, end: float | None
+) -> None:
+    # A map with nothing to draw, constant or zero, has no scale. With an end this far away it
+    # stays undrawn whatever the threshold is.
+    if end is None:
+        end = 1000 * float(np.abs(map.values).max(initial=0.0)) or 1.0
+    display = node.GetDisplayNode()
+    display.SetWindowLevelMinMax(-end if map.signed else 0.0, end)
+
+
+def _write_attributes(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap) -> None:
+    for name, value in (
+        (names.LABEL, map.label),
+        (names.TITLE, map.title),
+        (names.SIGNED, str(int(map.signed))),
+        (names.TARGET, map.target_name),
+        (names.CLASSIFIER, map.classifier_name),
+        (names.PARAMETERS, json_text(map.parameters)),
+        (names.PROVENANCE, json_text(map.provenance)),
+        (names.SHARE_DONE, repr(float(map.share_done))),
+    ):
+        node.SetAttribute(name, value)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,14 @@ from SaliencyExplain import __version__
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, InputError
-from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.question import (
+    Estimate,
+    Question,
+    choose_device,
+    class_probabilities,
+    percent,
+)
 
 SIGN_CONVENTION = "positive = speaks for the target class"
 
@@ -46,6 +52,8 @@ class Attribution:
         parameters: The method's parameters.
         provenance: Classifier, input, seed and versions: what it takes to do it again.
         seconds: Time that the computation took.
+        share_done: Share of the computation that is in it, in (0, 1]; below 1 it is a partial
+            map: published while it grew, or the best one when the time was up.
     """
 
     values: NDArray[np.float32]
@@ -58,6 +66,7 @@ class Attribution:
     parameters: dict[str, Any]
     provenance: dict[str, Any]
     seconds: float
+    share_done: float = 1.0
 
     @property
     def label(self) -> str:
@@ -88,38 +97,22 @@ class Explanation:
     timings: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What an explanation will cost, known before it starts.
-
-    Attributes:
-        forward_passes: Of one image, a backward pass counted as its equal in time.
-        seconds: From the time of the forward pass that made the prediction; batches
-            and incremental methods can be faster.
-    """
-
-    forward_passes: float
-    seconds: float
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda:N``.
+def estimate(
+    image: MetaTensor,
+    classifier: Classifier,
+    methods: Sequence[Method],
+    *,
+    target: str = "predicted",
+    device: str = "auto",
+) -> Estimate:
+    """What :func:`explain` costs with the same arguments; takes one forward pass to know.
 
     Raises:
-        InputError: There is no such device on this machine.
+        InputError: The image, target, device, layer or a parameter does not fit.
+        ClassifierError: The network fails on the image.
+        DeviceMemoryError: The CPU's memory does not hold a single image.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
-        raise InputError(f"Device '{name}' is unknown: use auto, cpu or cuda:N.")
-    count = torch.cuda.device_count()
-    if int(index or 0) >= count:
-        have = f"it has {count} GPU(s)" if count else "torch finds no GPU on it"
-        raise InputError(f"Device '{name}' is not on this machine: {have}. Use auto or cpu.")
-    return torch.device(kind, int(index or 0))
+    return _sum(Question(image, classifier, target, choose_device(device)).costs(methods))
 
 
 def explain(
@@ -132,12 +125,20 @@ def explain(
     seed: int = 0,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
+    publish: Callable[[Attribution, float], None] | None = None,
+    budget_seconds: float | None = None,
 ) -> Explanation:
     """Computes the attributions of one image, on the image's own grid.
 
     The target is fixed from the prediction on the untouched image, before any
     method starts. A GPU whose memory does not hold a single image is left for
     the CPU, and a note says so.
+
+    A budget of time stops the methods whose map grows (those with ``Method.parts``:
+    occlusion, SmoothGrad) with the best map so far, and a note says how far they came. In
+    their order they share the time equally, and what one does not need goes to the others.
+    Each method gives a map: those that have none before they end run whole, the others run
+    to their first one, whatever the budget.
 
     Args:
         image: ``(C, *S)`` with its affine, channels in the classifier's order.
@@ -148,31 +149,24 @@ def explain(
         seed: Of everything random.
         progress: Told of forward passes done and to do, over all methods; may raise Cancelled.
         announce: Told the cost once it is known, before the first method starts.
+        publish: Given each attribution when it is done, and partial ones while it grows,
+            with the share of the computation that is in it; may raise Cancelled.
+        budget_seconds: Time for everything; None: as long as it takes.
 
     Raises:
-        InputError: The image, target, layer or a parameter does not fit.
+        InputError: The image, target, layer, budget or a parameter does not fit.
         ClassifierError: The network fails on the image.
         DeviceMemoryError: The CPU's memory does not hold a single image.
-        Cancelled: Out of ``progress``.
+        Cancelled: Out of ``progress`` or ``publish``.
     """
-    started = time.perf_counter()
-    chosen = choose_device(device)
-    notes = list(image.meta.get("notes", []))
-    prepared = classifier.prepare(image)
-    timings = {"prepare": time.perf_counter() - started}
-
-    started = time.perf_counter()
-    try:
-        probabilities = _predict(classifier, prepared, chosen)
-    except DeviceMemoryError as error:
-        if chosen.type == "cpu":
-            raise
-        notes.append(f"{error} Computed on the CPU instead.")
-        chosen = torch.device("cpu")
-        probabilities = _predict(classifier, prepared, chosen)
-    timings["predict"] = time.perf_counter() - started
-    index = classifier.class_index(target, probabilities)
-
+    begun = time.perf_counter()
+    if budget_seconds is not None and not budget_seconds >= 0:
+        raise InputError(f"The budget is {budget_seconds:g} s; it must be at least 0 s.")
+    question = Question(image, classifier, target, choose_device(device))
+    costs = question.costs(methods)
+    total = _sum(costs)
+    if announce is not None:
+        announce(total)
     provenance = {
         "classifier": classifier.name,
         "classifier_sha256": classifier.identity,
@@ -182,71 +176,135 @@ def explain(
         "sign": SIGN_CONVENTION,
         "versions": versions(),
     }
-    base = Task(
-        network=classifier.network,
-        input=_network_input(prepared, chosen),
-        target=index,
-        spacing=spacing_of(prepared.affine, prepared.ndim - 1),
-        seed=seed,
-    )
-    costs = [method.forward_passes(base) for method in methods]
-    total = sum(costs)
-    if announce is not None:
-        announce(Estimate(total, total * timings["predict"]))
-
     attributions: list[Attribution] = []
     spent = 0.0
-    for method, cost in zip(methods, costs, strict=True):
+    for number, (method, cost) in enumerate(zip(methods, costs, strict=True)):
 
-        def report(done: float, of: float, spent: float = spent, cost: float = cost) -> None:
-            progress(spent + cost * done / max(of, 1e-9), total)
+        def report(done: float, of: float, spent: float = spent, cost: Estimate = cost) -> None:
+            passes = cost.forward_passes * done / max(of, 1e-9)
+            progress(spent + passes, total.forward_passes)
 
-        started = time.perf_counter()
-        task = dataclasses.replace(base, progress=report)
+        work = _MethodWork(question, method, provenance, publish, budget_seconds)
+        task = dataclasses.replace(question.task(seed), progress=report)
+        if budget_seconds is not None:
+            left = budget_seconds - (time.perf_counter() - begun)
+            needs = [later.seconds for later in costs[number + 1 :]]
+            task = dataclasses.replace(
+                task, deadline=time.perf_counter() + _fair_share(left, needs)
+            )
+        attributions += work.attributions(task)
+        question.timings[method.name] = work.seconds
+        spent += cost.forward_passes
+        progress(spent, total.forward_passes)
+    return Explanation(
+        image=image,
+        classes=classifier.classes,
+        probabilities=question.probabilities,
+        target=question.target,
+        attributions=tuple(attributions),
+        notes=tuple(question.notes),
+        timings=question.timings,
+    )
+
+
+class _MethodWork:
+    """One method at work on a question: its maps, as they grow, become attributions."""
+
+    def __init__(
+        self,
+        question: Question,
+        method: Method,
+        provenance: Mapping[str, Any],
+        publish: Callable[[Attribution, float], None] | None,
+        budget_seconds: float | None,
+    ) -> None:
+        self._question = question
+        self._method = method
+        self._provenance = provenance
+        self._publish = publish
+        self._budget = budget_seconds
+        self._started = time.perf_counter()
+        self._share = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.perf_counter() - self._started
+
+    def attributions(self, task: Task) -> list[Attribution]:
+        """Computes the method's maps, on a GPU or, where its memory is short, on the CPU."""
+        question, method = self._question, self._method
+        if self._publish is not None or self._budget is not None:
+            task = dataclasses.replace(task, publish=self._receive)
         try:
             maps = method.attribute(task)
         except DeviceMemoryError as error:
-            if chosen.type == "cpu":
-                raise
-            notes.append(f"{method.name}: {error} Computed on the CPU instead.")
-            chosen = torch.device("cpu")
-            classifier.to(chosen)
-            base = dataclasses.replace(base, input=_network_input(prepared, chosen))
-            maps = method.attribute(dataclasses.replace(base, progress=report))
-        spent += cost
-        progress(spent, total)
-        seconds = time.perf_counter() - started
-        timings[method.name] = seconds
+            question.move_to_cpu(error, f"{method.name}: ")
+            maps = method.attribute(dataclasses.replace(task, input=question.task().input))
+        found = self._restored(maps)
+        if self._share < 1:
+            question.notes.append(
+                f"{method.name}: {percent(self._share)} of the {method.parts} within the budget "
+                f"of {self._budget:g} s; the best map so far."
+            )
+        for attribution in found:
+            if self._publish is not None:
+                self._publish(attribution, self._share)
+        return found
+
+    def _receive(self, maps: dict[str, torch.Tensor], share: float) -> None:
+        self._share = share
+        # The finished map comes back from the method, and is restored once.
+        if self._publish is not None and share < 1:
+            for attribution in self._restored(maps):
+                self._publish(attribution, share)
+
+    def _restored(self, maps: Mapping[str, torch.Tensor]) -> list[Attribution]:
+        """The maps on the image's own grid."""
+        question, method, seconds = self._question, self._method, self.seconds
+        classifier, image = question.classifier, question.image
+        provenance = {**self._provenance, "device": str(question.device)}
+        if self._share < 1:
+            provenance |= {"share_done": round(self._share, 4), "budget_seconds": self._budget}
+        parameters = dataclasses.asdict(method.resolved(question.task()))
+        found = []
         for layer, values in maps.items():
-            restored = classifier.restore(values.detach().float().cpu(), prepared, image)
+            restored = classifier.restore(values.detach().float().cpu(), question.prepared, image)
             if not np.isfinite(restored).all():
                 raise ClassifierError(
                     f"{method.name} gives a map with values that are not finite: the network "
                     "overflows on this image. Check the intensity preprocessing."
                 )
-            attributions.append(
+            found.append(
                 Attribution(
                     values=restored,
                     affine=np.asarray(image.affine, dtype=np.float64),
                     method=method.name,
                     layer=layer,
                     signed=method.signed,
-                    target=index,
-                    target_name=classifier.classes[index],
-                    parameters=dataclasses.asdict(method.resolved(base)),
-                    provenance={**provenance, "device": str(chosen)},
+                    target=question.target,
+                    target_name=classifier.classes[question.target],
+                    parameters=parameters,
+                    provenance=dict(provenance),
                     seconds=seconds,
+                    share_done=self._share,
                 )
             )
-    return Explanation(
-        image=image,
-        classes=classifier.classes,
-        probabilities=probabilities,
-        target=index,
-        attributions=tuple(attributions),
-        notes=tuple(notes),
-        timings=timings,
-    )
+        return found
+
+
+def _fair_share(left: float, later: Sequence[float]) -> float:
+    """Of the seconds left, those of the method that is next, beside what later ones need.
+
+    Each gets an equal part; what a later one needs less is shared by the others.
+    """
+    waiting = len(later) + 1
+    for need in sorted(later):
+        if need >= left / waiting:
+            break
+        left -= need
+        waiting -= 1
+    return left / waiting
 
 
 def predict(
@@ -258,7 +316,7 @@ def predict(
         InputError: The image or device does not fit.
         DeviceMemoryError: The device's memory does not hold the image.
     """
-    return _predict(classifier, classifier.prepare(image), choose_device(device))
+    return class_probabilities(classifier, classifier.prepare(image), choose_device(device))
 
 
 def voxel_hash(image: MetaTensor) -> str:
@@ -279,21 +337,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _network_input(prepared: MetaTensor, device: torch.device) -> torch.Tensor:
-    return prepared.as_tensor().unsqueeze(0).to(device=device, dtype=torch.float32)
-
-
-def _predict(
-    classifier: Classifier, prepared: MetaTensor, device: torch.device
-) -> NDArray[np.float64]:
-    try:
-        scores = classifier.to(device).scores(prepared).double()
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(f"The memory of {device} does not hold one image.") from error
-    probabilities = classifier.network.probabilities(scores[None])[0].cpu().numpy()
-    if not np.isfinite(probabilities).all():
-        raise ClassifierError(
-            "The network's scores on this image are not finite: "
-            "check the intensity preprocessing and the weights."
-        )
-    return probabilities
+def _sum(estimates: Sequence[Estimate]) -> Estimate:
+    return Estimate(
+        sum(one.forward_passes for one in estimates), sum(one.seconds for one in estimates)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Orientationd, Spacingd
+from monai.transforms import Compose, Orientationd, ResizeWithPadOrCropd, Spacingd
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Method, Task
@@ -18,7 +19,14 @@ from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.selection import select_methods
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import Cancelled, ClassifierError, InputError
-from SaliencyExplain.explanation import Estimate, explain, predict
+from SaliencyExplain.explanation import (
+    Attribution,
+    Estimate,
+    _fair_share,
+    estimate,
+    explain,
+    predict,
+)
 from SaliencyExplain.images.reading import to_image
 
 AFFINE = np.array(
@@ -184,3 +192,118 @@ def test_a_map_that_is_not_finite_is_never_handed_out():
 def test_a_device_that_is_not_there_is_named(device: str):
     with pytest.raises(InputError, match=device):
         explain(bright_image(), classifier_of(CornerBrightness()), [], device=device)
+
+
+class SlowCorner(CornerBrightness):
+    """The same with a convolution before it, so that a pass takes a measurable time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv3d(1, 8, 5, padding=2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.convolution(images).relu())
+
+
+OCCLUSION = ["occlusion.window_mm=8", "occlusion.stride_mm=4"]
+
+
+def test_a_growing_map_is_published_on_the_images_grid_and_changes_no_byte():
+    image = bright_image()
+    methods = select_methods(["occlusion", "gradcam"], OCCLUSION)
+    seen: list[tuple[Attribution, float]] = []
+    heard = explain(
+        image,
+        classifier_of(SlowCorner()),
+        methods,
+        publish=lambda map_, share: seen.append((map_, share)),
+    )
+    silent = explain(image, classifier_of(SlowCorner()), methods)
+    for one, other in zip(heard.attributions, silent.attributions, strict=True):
+        assert one.values.tobytes() == other.values.tobytes()
+        assert one.provenance == other.provenance
+    shares = [share for map_, share in seen if map_.method == "occlusion"]
+    assert shares == sorted(set(shares))
+    assert len(shares) > 1
+    assert shares[-1] == 1
+    assert [map_.share_done for map_, _ in seen] == [share for _, share in seen]
+    assert all(map_.values.shape == (20, 24, 16) for map_, _ in seen)
+    first, last = seen[0][0], heard.attributions[0]
+    assert np.corrcoef(first.values.ravel(), last.values.ravel())[0, 1] > 0.5
+    # A finished map is handed out once, as it is in the result.
+    assert [map_.method for map_, share in seen if share == 1] == ["occlusion", "gradcam"]
+    assert seen[-1][0] is heard.attributions[1]
+
+
+def test_without_any_time_each_method_still_gives_a_map_and_says_how_far_it_is():
+    methods = select_methods(["occlusion", "gradient", "smoothgrad"], OCCLUSION)
+    done = explain(bright_image(), classifier_of(SlowCorner()), methods, budget_seconds=0.0)
+    occlusion, gradient, smoothgrad = done.attributions
+    assert 0 < occlusion.share_done < 0.2
+    assert occlusion.provenance["share_done"] == pytest.approx(occlusion.share_done, abs=1e-4)
+    assert occlusion.provenance["budget_seconds"] == 0.0
+    # Only the right, anterior, superior octant matters: the first axis runs to the left.
+    assert occlusion.values[:8, 14:, 10:].mean() > 10 * np.abs(occlusion.values[12:]).mean()
+    assert gradient.share_done == 1
+    assert "share_done" not in gradient.provenance
+    assert smoothgrad.share_done == pytest.approx(1 / 25)
+    assert [note.split(":")[0] for note in done.notes] == ["occlusion", "smoothgrad"]
+    assert "4 % of the noisy copies within the budget of 0 s; the best map so far" in done.notes[1]
+
+
+def test_a_budget_that_suffices_leaves_no_trace():
+    image, methods = bright_image(), select_methods(["occlusion"], ["occlusion.window_mm=12"])
+    free = explain(image, classifier_of(CornerBrightness()), methods)
+    bound = explain(image, classifier_of(CornerBrightness()), methods, budget_seconds=600)
+    assert bound.attributions[0].values.tobytes() == free.attributions[0].values.tobytes()
+    assert bound.attributions[0].provenance == free.attributions[0].provenance
+    assert bound.attributions[0].share_done == 1
+    assert bound.notes == ()
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan")])
+def test_a_budget_below_nothing_is_refused(budget: float):
+    with pytest.raises(InputError, match="budget"):
+        explain(bright_image(), classifier_of(CornerBrightness()), [], budget_seconds=budget)
+
+
+def test_the_time_is_shared_and_what_one_method_does_not_need_goes_to_the_others():
+    assert _fair_share(20.0, []) == 20.0
+    assert _fair_share(20.0, [100.0]) == 10.0
+    assert _fair_share(20.0, [5.0]) == 15.0
+    assert _fair_share(20.0, [2.0, 100.0]) == 9.0
+    assert _fair_share(-1.0, [2.0]) <= 0
+
+
+def test_cancelling_out_of_publish_ends_it():
+    def cancel(map_: Attribution, share: float) -> None:
+        raise Cancelled
+
+    methods = select_methods(["occlusion"], OCCLUSION)
+    with pytest.raises(Cancelled):
+        explain(bright_image(), classifier_of(SlowCorner()), methods, publish=cancel)
+
+
+def test_the_estimate_is_what_explain_announces():
+    image, classifier = bright_image(), classifier_of(CornerBrightness())
+    methods = select_methods(["occlusion", "smoothgrad"], ["occlusion.window_mm=12"])
+    announced: list[Estimate] = []
+    explain(image, classifier, methods, announce=announced.append)
+    found = estimate(image, classifier, methods, target="corner", device="cpu")
+    assert found.forward_passes == announced[0].forward_passes
+    assert found.seconds > 0
+    with pytest.raises(InputError, match="class"):
+        estimate(image, classifier, methods, target="nobody")
+
+
+def test_an_image_that_is_nearly_all_padding_is_explained_with_a_note():
+    keys = ["image"]
+    padded = dataclasses.replace(
+        classifier_of(CornerBrightness()), preprocessing=ResizeWithPadOrCropd(keys, (60, 60, 60))
+    )
+    small = explain(bright_image(), padded, [])
+    share = 20 * 24 * 16 / 60**3
+    assert f"Only {100 * share:.0f} % of the network's input" in small.notes[0]
+    enough = dataclasses.replace(padded, preprocessing=ResizeWithPadOrCropd(keys, (30, 30, 30)))
+    assert explain(bright_image(), enough, []).notes == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,52 +64,79 @@ def in_batches(
         DeviceMemoryError: Memory is exhausted with a batch of one.
         Cancelled: Out of ``task.progress``.
     """
+    yield from in_stages(task, [count], compute, gradient=gradient, total=total)
+
+
+def in_stages(
+    task: Task,
+    counts: Iterable[int],
+    compute: Callable[[range], Tensor],
+    *,
+    gradient: bool,
+    total: float,
+) -> Iterator[tuple[range, Tensor]]:
+    """Like :func:`in_batches` for images that become known stage by stage.
+
+    Args:
+        task: See there, as the others.
+        counts: Images of each stage; the next is asked for when the last batch of the one
+            before has been taken. Indices run on through the stages, no batch lies in two.
+        compute: See there.
+        gradient: See there.
+        total: See there.
+
+    Raises:
+        DeviceMemoryError: Memory is exhausted with a batch of one.
+        Cancelled: Out of ``task.progress``.
+    """
     cost = GRADIENT_COST if gradient else 1.0
     fixed = task.batch_size
     size = fixed or (1 if gradient else batch_size(task, forward_memory(task)))
     start = 0
-    while start < count:
-        indices = range(start, min(start + size, count))
-        measure = gradient and fixed is None and start == 0
-        need = [0]
-        failure: str | None = None
-        try:
-            with _saved_bytes(need) if measure else torch.enable_grad():
-                result = compute(indices)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+    for count in counts:
+        end = start + count
+        while start < end:
+            indices = range(start, min(start + size, end))
+            measure = gradient and fixed is None and start == 0
+            need = [0]
+            failure: str | None = None
+            try:
+                with _saved_bytes(need) if measure else torch.enable_grad():
+                    result = compute(indices)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    if len(indices) == 1:
+                        raise
+                    failure = "one"
+                else:
+                    failure = "half"
+                message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            except (ClassifierError, AssertionError, ValueError):
                 if len(indices) == 1:
                     raise
                 failure = "one"
-            else:
-                failure = "half"
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        except (ClassifierError, AssertionError, ValueError):
-            if len(indices) == 1:
-                raise
-            failure = "one"
-        # Outside of the except block: its traceback would keep the failed batch alive.
-        if failure == "half":
-            gc.collect()
-            if task.input.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if len(indices) == 1:
-                raise DeviceMemoryError(
-                    f"The memory of {task.input.device} does not suffice for a single image of "
-                    f"{tuple(task.input.shape[2:])} voxels ({message}). Use a coarser spacing or "
-                    "another device."
-                )
-            fixed = size = len(indices) // 2
-            continue
-        if failure == "one":
-            fixed = size = 1
-            continue
-        yield indices, result
-        del result
-        start = indices.stop
-        task.progress(cost * start, total)
-        if measure:
-            size = batch_size(task, need[0] + forward_memory(task))
+            # Outside of the except block: its traceback would keep the failed batch alive.
+            if failure == "half":
+                gc.collect()
+                if task.input.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if len(indices) == 1:
+                    raise DeviceMemoryError(
+                        f"The memory of {task.input.device} does not suffice for a single image "
+                        f"of {tuple(task.input.shape[2:])} voxels ({message}). Use a coarser "
+                        "spacing or another device."
+                    )
+                fixed = size = len(indices) // 2
+                continue
+            if failure == "one":
+                fixed = size = 1
+                continue
+            yield indices, result
+            del result
+            start = indices.stop
+            task.progress(cost * start, total)
+            if measure:
+                size = batch_size(task, need[0] + forward_memory(task))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -149,8 +176,23 @@ def free_memory(device: torch.device) -> int:
 
 
 @contextmanager
-def _saved_bytes(need: list[int]) -> Iterator[None]:
-    """Measures in ``need[0]`` what the forward pass keeps for the backward pass."""
+def kept_bytes_below(most: float) -> Iterator[None]:
+    """Lets a forward pass keep at most so many bytes for its backward pass.
+
+    Raises:
+        MemoryError: It would keep more.
+    """
+    with _saved_bytes([0], most):
+        yield
+
+
+@contextmanager
+def _saved_bytes(need: list[int], most: float = math.inf) -> Iterator[None]:
+    """Measures in ``need[0]`` what the forward pass keeps for the backward pass.
+
+    Raises:
+        MemoryError: It is more than ``most`` bytes.
+    """
     seen: set[int] = set()
 
     def pack(tensor: Tensor) -> Tensor:
@@ -158,6 +200,8 @@ def _saved_bytes(need: list[int]) -> Iterator[None]:
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
             need[0] += storage.nbytes()
+            if need[0] > most:
+                raise MemoryError("not enough memory for a backward pass")
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):

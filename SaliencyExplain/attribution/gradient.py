@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from SaliencyExplain.attribution.batches import GRADIENT_COST, in_batches
+from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.network import ScoreNetwork
@@ -70,12 +71,16 @@ class _InputGradient(Method):
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; values are at least 0."""
-        magnitude = self.raw(task).abs()
-        return {"": (magnitude.amax(0) if self.channels == "max" else magnitude.sum(0)).float()}
+        return self._reduced(self.raw(task))
 
     def forward_passes(self, task: Task) -> float:
         """A forward pass and a backward pass, which costs about the same."""
         return GRADIENT_COST
+
+    def _reduced(self, gradient: Tensor) -> dict[str, Tensor]:
+        """One map of the gradients of the channels ``(C, *S)``."""
+        magnitude = gradient.abs()
+        return {"": (magnitude.amax(0) if self.channels == "max" else magnitude.sum(0)).float()}
 
     @abstractmethod
     def _rules(self, task: Task) -> AbstractContextManager[None]:
@@ -85,6 +90,8 @@ class _InputGradient(Method):
 @dataclass(frozen=True)
 class _Smoothed(_InputGradient):
     """The same over noisy copies of the image."""
+
+    parts: ClassVar[str] = "noisy copies"
 
     samples: int = parameter(25, "Noisy copies of the image.", minimum=1)
     noise: float = parameter(
@@ -102,23 +109,33 @@ class _Smoothed(_InputGradient):
 
         Each copy has noise of its own seed, drawn on the CPU: the map does not depend on
         the size of the batches, nor the noise on the device. The average is kept in
-        float64 and the copies are added one by one.
+        float64 and the copies are added one by one. The map of the copies so far is
+        published as it grows, and is the result where the deadline comes first.
         """
         image = plain(task.input)
         deviation = float(self.noise * (image.max() - image.min()))
         total = self.forward_passes(task)
-        average = torch.zeros(image.shape[1:], dtype=torch.float64, device=image.device)
+        added = torch.zeros(image.shape[1:], dtype=torch.float64, device=image.device)
+        growing, done = GrowingMap(task), 0
 
         def compute(indices: range) -> Tensor:
             noisy = torch.cat([noise_like(image, task.seed, index) for index in indices])
             return input_gradients(task.network, noisy.mul_(deviation).add_(image), task.target)
 
+        def average() -> Tensor:
+            mean = added / done
+            return (mean.sqrt() if self.squared else mean).float()
+
         with untouched(task.network), self._rules(task):
-            for _, gradients in in_batches(task, self.samples, compute, gradient=True, total=total):
+            for indices, gradients in in_batches(
+                task, self.samples, compute, gradient=True, total=total
+            ):
                 for gradient in gradients:
-                    average += gradient.square() if self.squared else gradient
-        average /= self.samples
-        return (average.sqrt() if self.squared else average).float()
+                    added += gradient.square() if self.squared else gradient
+                done = indices.stop
+                if growing.is_enough(done / self.samples, lambda: self._reduced(average())):
+                    break
+        return average()
 
     def forward_passes(self, task: Task) -> float:
         """A forward and a backward pass for each copy."""

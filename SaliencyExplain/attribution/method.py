@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,15 @@ from torch import Tensor
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.errors import InputError, unknown_name
 from SaliencyExplain.progress import Progress, silent
+
+#: Called as ``publish(maps, share)`` with what :meth:`Method.attribute` would return if it
+#: stopped now, and the share of the computation, in (0, 1], that is in it. Like a progress
+#: callback it may raise :class:`SaliencyExplain.errors.Cancelled`.
+Publish = Callable[[dict[str, Tensor], float], None]
+
+
+def unpublished(maps: dict[str, Tensor], share: float) -> None:
+    """A publish callback that tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,10 @@ class Task:
         seed: Seed of everything random; the same seed gives the same map.
         batch_size: Images per forward pass; None: chosen from the free memory.
         progress: Told after each batch; may raise ``Cancelled``.
+        publish: Given the map as it grows, by methods that have ``parts``: a rising share,
+            the last one 1 unless the deadline came first.
+        deadline: Reading of ``time.perf_counter()`` from which on a method that has
+            ``parts`` returns the best map it has, once it has one.
     """
 
     network: ScoreNetwork
@@ -37,6 +50,8 @@ class Task:
     seed: int = 0
     batch_size: int | None = None
     progress: Progress = silent
+    publish: Publish = unpublished
+    deadline: float = math.inf
 
 
 def parameter(
@@ -89,6 +104,9 @@ class Method(ABC):
     signed: ClassVar[bool]
     #: True for a map that knows nothing of the classifier and is there to compare with.
     yardstick: ClassVar[bool] = False
+    #: What a map that is not finished has some of, such as ``"windows"``; empty: the method
+    #: has no map before it ends, publishes nothing and knows no deadline.
+    parts: ClassVar[str] = ""
 
     @abstractmethod
     def attribute(self, task: Task) -> dict[str, Tensor]:

@@ -34,16 +34,18 @@ _MEMORY_SHARE = 0.4
 class CoveredWindows:
     """An image and the windows that are covered in it, one at a time.
 
+    Windows are named by their index in the grid of their starts, the last axis running
+    fastest.
+
     Args:
         network: The network, in eval mode, which is not changed as long as this lives.
         image: ``(1, C, *S)``.
         window: Voxels per axis.
         starts: First voxels of the windows, one tuple per axis.
         fill: What covers, per channel ``(C, 1, ...)``; None: each window's own mean.
-        chosen: Which windows are asked for, as indices with the last axis running fastest.
+        chosen: Which windows will be asked for.
 
     Attributes:
-        order: The same, as they are numbered here.
         share: Multiplications of a covered image, as a share of a forward pass.
     """
 
@@ -61,51 +63,54 @@ class CoveredWindows:
         self._window = window
         self._starts = starts
         self._fill = fill
-        grid = tuple(len(first) for first in starts)
-        self.order = np.asarray(chosen, dtype=np.int64)
-        self._places = np.stack(np.unravel_index(self.order, grid), axis=-1)
+        self._chosen = self._corners(np.asarray(chosen, dtype=np.int64))
         self._incremental = self._open()
-        if self._incremental is not None:
-            # Neighbours in the batch have boxes of like shape, so that few are enlarged.
-            ranks = self._incremental.ranks(self._places)
-            self.order, self._places = self.order[ranks], self._places[ranks]
 
-    def scores(self, numbers: range) -> Tensor:
-        """Scores ``(batch, K)`` of the image as it is (number 0) and its covered versions.
-
-        Args:
-            numbers: 0, and from 1 on the windows as they are in ``order``.
-        """
-        images = int(numbers.start == 0)
-        places = self._places[numbers.start - 1 + images : numbers.stop - 1]
+    def original(self) -> Tensor:
+        """Scores ``(1, K)`` of the image as it is."""
         if self._incremental is None:
-            return self.plain_scores(numbers)
-        scores = [self._original] * images
-        if len(places):
-            contents = torch.cat([self._content(place) for place in places])
-            scores.append(self._incremental.scores(places, contents))
-        return torch.cat(scores)
+            return self._plain(1, self._chosen[:0])
+        return self._original
 
-    def plain_scores(self, numbers: range) -> Tensor:
+    def arranged(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same windows in an order that is good for batches."""
+        if self._incremental is None:
+            return windows
+        # Neighbours in the batch have boxes of like shape, so that few are enlarged.
+        return windows[self._incremental.ranks(self._corners(windows), self._window)]
+
+    def scores(self, windows: NDArray[np.int64]) -> Tensor:
+        """Scores ``(batch, K)`` of the image with each of these windows covered."""
+        if self._incremental is None:
+            return self.plain_scores(windows)
+        corners = self._corners(windows)
+        contents = torch.cat([self._content(corner) for corner in corners])
+        return self._incremental.scores(corners, contents)
+
+    def plain_scores(self, windows: NDArray[np.int64]) -> Tensor:
         """The same by whole forward passes."""
-        images = int(numbers.start == 0)
-        return self._plain(images, self._places[numbers.start - 1 + images : numbers.stop - 1])
+        return self._plain(0, self._corners(windows))
 
-    def _plain(self, images: int, places: NDArray[np.int64]) -> Tensor:
-        batch = self._image.repeat(images + len(places), *[1] * (self._image.ndim - 1))
-        for image, place in zip(batch[images:], places, strict=True):
-            image[self._inside(place)] = self._content(place)[0]
+    def _corners(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """First voxels of windows, ``(batch, axes)``."""
+        places = np.unravel_index(windows, tuple(len(first) for first in self._starts))
+        columns = [np.asarray(first)[at] for first, at in zip(self._starts, places, strict=True)]
+        return np.stack(columns, axis=-1)
+
+    def _plain(self, images: int, corners: NDArray[np.int64]) -> Tensor:
+        batch = self._image.repeat(images + len(corners), *[1] * (self._image.ndim - 1))
+        for image, corner in zip(batch[images:], corners, strict=True):
+            image[self._inside(corner)] = self._content(corner)[0]
         with torch.no_grad():
             return self._network(batch)
 
-    def _inside(self, place: NDArray[np.int64]) -> tuple[slice, ...]:
-        corner = [first[index] for first, index in zip(self._starts, place, strict=True)]
-        spatial = (slice(n, n + size) for n, size in zip(corner, self._window, strict=True))
-        return (slice(None), *spatial)
+    def _inside(self, corner: NDArray[np.int64]) -> tuple[slice, ...]:
+        first = zip(corner.tolist(), self._window, strict=True)
+        return (slice(None), *(slice(n, n + size) for n, size in first))
 
-    def _content(self, place: NDArray[np.int64]) -> Tensor:
+    def _content(self, corner: NDArray[np.int64]) -> Tensor:
         """What covers a window, ``(1, C, *window)``."""
-        box = self._image[0][self._inside(place)]
+        box = self._image[0][self._inside(corner)]
         fill = self._fill
         if fill is None:
             fill = box.mean(dim=tuple(range(1, box.ndim)), keepdim=True)
@@ -114,7 +119,7 @@ class CoveredWindows:
     def _open(self) -> IncrementalInference | None:
         """The incremental way, if it is open, pays, and agrees with the plain one."""
         self.share = 1.0
-        if len(self._places) < _PASSES_WORTHWHILE:
+        if len(self._chosen) < _PASSES_WORTHWHILE:
             return None
         if self._image.device.type != "cpu":
             # Boxes are cut and copied window by window: on a GPU that launches more small
@@ -128,11 +133,10 @@ class CoveredWindows:
                 self._network,
                 self._image,
                 self._window,
-                self._starts,
                 memory=free_memory(self._image.device) * _MEMORY_SHARE,
             )
-            self.share = inference.share(self._places)
-            saved = len(self._places) * (1 - self.share)
+            self.share = inference.share(self._chosen, self._window)
+            saved = len(self._chosen) * (1 - self.share)
             if self.share > _LARGEST_SHARE or saved < _PASSES_WORTHWHILE:
                 failure = f"a window reaches {self.share:.0%} of the network"
             elif not self._agrees(inference):
@@ -151,12 +155,12 @@ class CoveredWindows:
 
     def _agrees(self, inference: IncrementalInference) -> bool:
         """Whether image and one covered window have the scores of a plain forward pass."""
-        self._original = self._plain(1, self._places[:0])
-        place = self._places[[len(self._places) // 2]]
-        covered = self._plain(0, place)
+        self._original = self._plain(1, self._chosen[:0])
+        corner = self._chosen[[len(self._chosen) // 2]]
+        covered = self._plain(0, corner)
         tolerance = _ROUNDING * float(torch.stack([self._original, covered]).abs().max())
         differences = (
             inference.scores_unchanged - self._original,
-            inference.scores(place, self._content(place[0])) - covered,
+            inference.scores(corner, self._content(corner[0])) - covered,
         )
         return all(float(difference.abs().max()) <= tolerance for difference in differences)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.batches import in_batches
+from SaliencyExplain.attribution.batches import in_stages
+from SaliencyExplain.attribution.coarse_to_fine import CoarseToFine
+from SaliencyExplain.attribution.fill import FILLS, fill_values
+from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
+from SaliencyExplain.attribution.hints import hints
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.occluded import CoveredWindows
 from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
@@ -59,6 +64,11 @@ class Occlusion(Method):
     voxel is covered and no box reaches outside.
 
     A box that would replace nothing (air by air) has a drop of exactly 0 and costs nothing.
+
+    The boxes are computed from coarse to fine (:class:`CoarseToFine`), and the map so far,
+    with a guess at the boxes not computed yet, is published on the way; where it costs
+    less than 6 % of the work, a gradient of the image helps to guess. A deadline is kept
+    once the coarsest stage is done. The finished map holds no guess.
     """
 
     name: ClassVar[str] = "occlusion"
@@ -68,6 +78,7 @@ class Occlusion(Method):
         "monai.visualize.OcclusionSensitivity with a constant fill"
     )
     signed: ClassVar[bool] = True
+    parts: ClassVar[str] = "windows"
 
     window_mm: float = parameter(
         0.0,
@@ -87,7 +98,7 @@ class Occlusion(Method):
         "mean",
         "What replaces the voxels, per channel: the image's mean or minimum, the box's own mean, "
         "or `value`.",
-        choices=("mean", "minimum", "window-mean", "value"),
+        choices=FILLS,
     )
     value: float = parameter(
         0.0, "The constant for fill=value, in the units of the classifier's prepared input."
@@ -144,57 +155,69 @@ class Occlusion(Method):
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; drops of probability lie in [-1, 1]."""
         image = plain(task.input)
-        shape = tuple(image.shape[2:])
-        windows = self.windows(shape, task.spacing)
-        fill = self._fill(image)
+        windows = self.windows(tuple(image.shape[2:]), task.spacing)
+        coverage = windows.coverage(tuple(image.shape[2:]))
+        means = [matrix / matrix.sum(dim=1, keepdim=True) for matrix in coverage]
+        fill = fill_values(image, self.fill, self.value)
+        changing = self._changing(image, fill, windows)
+        growing = GrowingMap(task)
         with untouched(task.network):
             covered = CoveredWindows(
+                task.network, image, windows.window, windows.starts, fill, changing
+            )
+            guides = hints(
                 task.network,
                 image,
-                windows.window,
-                windows.starts,
+                task.target,
                 fill,
-                self._changing(image, fill, windows),
+                coverage,
+                probability=self.output == "probability",
+                forward_passes=covered.share * len(changing),
             )
-            # The first is of the image as it is, the others of the boxes that change it.
-            watched = torch.zeros(1 + len(covered.order), dtype=torch.float64)
+            drops = CoarseToFine(windows.starts, changing, guides)
+
+            # The image as it is comes first, then the windows in their order.
+            order = np.zeros(1, dtype=np.int64)
+
+            def stages() -> Iterator[int]:
+                nonlocal order
+                yield 1
+                for stage in drops.stages():
+                    order = np.concatenate([order, covered.arranged(stage)])
+                    yield len(stage)
 
             def watch(indices: range) -> Tensor:
-                scores = covered.scores(indices)
+                if indices.start == 0:
+                    scores = covered.original()
+                else:
+                    scores = covered.scores(order[indices.start : indices.stop])
                 if self.output == "probability":
                     scores = task.network.probabilities(scores)
                 return scores[:, task.target].double().cpu()
 
-            for indices, values in in_batches(
-                task, len(watched), watch, gradient=False, total=float(len(watched))
-            ):
-                watched[indices.start : indices.stop] = values
-        drops = torch.zeros(len(windows.places()), dtype=torch.float64)
-        drops[covered.order] = watched[0] - watched[1:]
+            def so_far() -> dict[str, Tensor]:
+                guess = torch.from_numpy(drops.guess())
+                return {"": along_axes(guess, means).float().to(image.device)}
 
-        coverage = windows.coverage(shape)
-        means = [matrix / matrix.sum(dim=1, keepdim=True) for matrix in coverage]
-        grid = drops.reshape([len(starts) for starts in windows.starts])
-        return {"": along_axes(grid, means).float().to(image.device)}
+            original = 0.0
+            for indices, values in in_stages(
+                task, stages(), watch, gradient=False, total=1.0 + len(changing)
+            ):
+                if indices.start == 0:
+                    original = float(values)
+                    continue
+                drops.tell(order[indices.start : indices.stop], original - values.numpy())
+                # Before the coarsest stage is done there is nothing to guess by.
+                last = indices.stop == len(order)
+                if drops.guesses and growing.is_enough(drops.share, so_far, stage=last):
+                    break
+        return so_far()
 
     def forward_passes(self, task: Task) -> float:
         """One for the image and one for each box that replaces something."""
         image = plain(task.input)
         windows = self.windows(tuple(image.shape[2:]), task.spacing)
-        return 1.0 + len(self._changing(image, self._fill(image), windows))
-
-    def _fill(self, image: Tensor) -> Tensor | None:
-        """Per channel the constant, shape ``(C, 1, ...)``; None: each box has its own."""
-        if self.fill == "window-mean":
-            return None
-        channels = image[0].flatten(1)
-        if self.fill == "mean":
-            values = channels.mean(dim=1)
-        elif self.fill == "minimum":
-            values = channels.amin(dim=1)
-        else:
-            values = channels.new_full((len(channels),), self.value)
-        return values.reshape(-1, *[1] * (image.ndim - 2))
+        return 1.0 + len(self._changing(image, fill_values(image, self.fill, self.value), windows))
 
     def _changing(self, image: Tensor, fill: Tensor | None, windows: Windows) -> list[int]:
         """Indices of the boxes that replace at least one voxel by another value."""

@@ -6,6 +6,8 @@ inverse transforms: a map on the network's grid is resampled by the two affines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -109,17 +111,47 @@ def resample_inside(
     shifted = affine @ _translation(-np.ones(values.ndim))
     framed = np.pad(values, 1, mode="edge")
     result: NDArray[np.float32] = resample(framed, shifted, to_affine, to_shape, nearest=False)
+    for index, outside in enumerate(_outside(values.shape, affine, to_affine, to_shape)):
+        result[index][outside] = 0.0
+    return result
+
+
+def share_inside(
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+    of_shape: tuple[int, ...],
+    of_affine: NDArray[np.float64],
+) -> float:
+    """Share of a grid's voxels, in [0, 1], whose centres lie inside another grid's voxels.
+
+    Args:
+        shape: The grid, two or three axes.
+        affine: 4x4 of it.
+        of_shape: The other grid, as many axes.
+        of_affine: 4x4 of it, in the same world.
+    """
+    outside = sum(np.count_nonzero(plane) for plane in _outside(of_shape, of_affine, affine, shape))
+    return 1.0 - outside / float(np.prod(shape))
+
+
+def _outside(
+    field: tuple[int, ...],
+    affine: NDArray[np.float64],
+    to_affine: NDArray[np.float64],
+    to_shape: tuple[int, ...],
+) -> Iterator[NDArray[np.bool_]]:
+    """For each index of a grid's first axis, which of its voxels lie outside a field of view."""
     matrix = np.linalg.inv(affine) @ to_affine
     rest = np.ogrid[tuple(slice(0, size) for size in to_shape[1:])]
     for index in range(to_shape[0]):
-        for axis, size in enumerate(values.shape):
+        outside: NDArray[np.bool_] = np.zeros(to_shape[1:], dtype=bool)
+        for axis, size in enumerate(field):
             place = matrix[axis, 3] + matrix[axis, 0] * index
             for other, steps in enumerate(rest, start=1):
                 if matrix[axis, other]:
                     place = place + matrix[axis, other] * steps
-            outside = (place < -0.5 - 1e-6) | (place > size - 0.5 + 1e-6)
-            result[index][np.broadcast_to(outside, to_shape[1:])] = 0.0
-    return result
+            outside |= (place < -0.5 - 1e-6) | (place > size - 0.5 + 1e-6)
+        yield outside
 
 
 def _translation(steps: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 
 from SaliencyExplain.attribution import occluded
+from SaliencyExplain.attribution.incremental import engine
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.network import ScoreNetwork
@@ -41,21 +43,20 @@ def largest_difference(network, image, window, stride, most=12):
     if not isinstance(network, ScoreNetwork):
         network = ScoreNetwork(network)
     starts = starts_of(image.shape[2:], window, stride)
-    inference = IncrementalInference(network, image, window, starts)
-    windows = np.array(list(np.ndindex(*[len(first) for first in starts])))
-    windows = windows[inference.ranks(windows)]
-    windows = windows[:: max(1, len(windows) // most)]
-    contents = 20 * torch.randn(len(windows), image.shape[1], *window)
-    covered = image.repeat(len(windows), *[1] * (image.ndim - 1))
-    for one, place, content in zip(covered, windows, contents, strict=True):
-        corner = [first[i] for first, i in zip(starts, place, strict=True)]
+    inference = IncrementalInference(network, image, window)
+    corners = np.array(list(product(*starts)))
+    corners = corners[inference.ranks(corners, window)]
+    corners = corners[:: max(1, len(corners) // most)]
+    contents = 20 * torch.randn(len(corners), image.shape[1], *window)
+    covered = image.repeat(len(corners), *[1] * (image.ndim - 1))
+    for one, corner, content in zip(covered, corners.tolist(), contents, strict=True):
         inside = (slice(n, n + size) for n, size in zip(corner, window, strict=True))
         one[(slice(None), *inside)] = content
     with torch.no_grad():
         expected = network(covered)
         original = network(image)
-    batches = [slice(i, i + 5) for i in range(0, len(windows), 5)]
-    found = torch.cat([inference.scores(windows[batch], contents[batch]) for batch in batches])
+    batches = [slice(i, i + 5) for i in range(0, len(corners), 5)]
+    found = torch.cat([inference.scores(corners[batch], contents[batch]) for batch in batches])
     scale = expected.abs().max()
     assert (expected - original).abs().max() > 1e-6 * scale, "the windows must matter"
     unchanged = (inference.scores_unchanged - original).abs().max() / scale
@@ -81,7 +82,7 @@ def test_equals_plain_forward_passes_of_the_real_sizes(shape):
         image = torch.randn(1, 2, *shape)
         difference, inference = largest_difference(trained(network), image, (8, 6), 5)
         assert difference < 1e-5
-        assert inference.share(np.zeros((1, 2), dtype=int)) < 0.9
+        assert inference.share(np.zeros((1, 2), dtype=int), (8, 6)) < 0.9
 
 
 LAYERS = {
@@ -220,4 +221,59 @@ def test_what_cannot_be_traced_runs_plainly_and_says_so(task, caplog, kind):
 def test_memory_that_does_not_suffice_for_the_maps_of_the_image(task):
     network, image = ScoreNetwork(build("ResNet", 2)).eval(), torch.randn(1, 1, 32, 32)
     with pytest.raises(NotTraceable, match="not free"):
-        IncrementalInference(network, image, (4, 4), ((0, 4), (0, 4)), memory=1000.0)
+        IncrementalInference(network, image, (4, 4), memory=1000.0)
+
+
+def changed_by_hand(image, corners, contents):
+    """The images with a box each replaced."""
+    changed = image.repeat(len(corners), *[1] * (image.ndim - 1))
+    for one, corner, content in zip(changed, corners, contents, strict=True):
+        inside = (slice(n, n + m) for n, m in zip(corner, content.shape[1:], strict=True))
+        one[(slice(None), *inside)] = content
+    return changed
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", [name for name in APPLIES if name != "ViT"])
+def test_one_state_serves_boxes_of_any_size_at_any_place(name, dims):
+    shape = (32,) * dims if name not in ("DenseNet", "ResNet", "EfficientNet") else (41, 33, 38)
+    network = ScoreNetwork(trained(build(name, dims)))
+    image = torch.randn(1, 1, *shape[:dims])
+    warm = IncrementalInference(network, image, (1,) * dims)
+    for corners, sizes in (
+        ([(0, 0, 0)], [(1, 1, 1)]),
+        ([(30, 31, 31), (3, 8, 1), (12, 1, 17)], [(2, 1, 1), (20, 17, 22), (5, 9, 3)]),
+        ([(6, 5, 4), (0, 0, 0)], [(4, 5, 6), shape]),
+    ):
+        places = [corner[:dims] for corner in corners]
+        contents = [20 * torch.randn(1, *size[:dims]) for size in sizes]
+        with torch.no_grad():
+            expected = network(changed_by_hand(image, places, contents))
+        found = warm.scores_of(places, contents)
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_small_and_large_boxes_run_apart_until_they_fill_the_maps(monkeypatch):
+    network = ScoreNetwork(trained(DenseNet121(2, 1, 3)))
+    image = torch.randn(1, 1, 192, 192)
+    warm = IncrementalInference(network, image, (1, 1))
+    corners, contents = [(0, 3), (90, 90)], [torch.ones(1, 150, 160), torch.ones(1, 2, 2)]
+    joined, inner = [], engine.Run.joined.__func__
+    monkeypatch.setattr(
+        engine.Run,
+        "joined",
+        classmethod(lambda cls, runs: joined.append(len(runs)) or inner(cls, runs)),
+    )
+    found = warm.scores_of(corners, contents)
+    assert joined == [2]
+    with torch.no_grad():
+        expected = network(changed_by_hand(image, corners, contents))
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert warm.kept_bytes > 64 * 96 * 96 * 4, "at least the maps of the first layer are kept"
+
+
+def test_a_larger_smallest_window_keeps_no_more():
+    network, image = ScoreNetwork(trained(build("ResNet", 3))), torch.randn(1, 1, 32, 32, 32)
+    kept = [IncrementalInference(network, image, (n, n, n)).kept_bytes for n in (1, 12, 28)]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] > kept[-1] > 0

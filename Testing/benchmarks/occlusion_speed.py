@@ -100,8 +100,9 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, object]]:
         fill = torch.zeros(1, *[1] * axes)
         covered = CoveredWindows(network, image, windows.window, windows.starts, fill, everything)
         opening = time.perf_counter() - start
-        places = np.linspace(1, len(everything) - options.batch, options.batches).astype(int)
-        parts = [range(place, place + options.batch) for place in places]
+        order = covered.arranged(np.arange(len(everything)))
+        places = np.linspace(0, len(order) - options.batch, options.batches).astype(int)
+        parts = [order[place : place + options.batch] for place in places]
         found = [covered.scores(part) for part in parts]
 
         def ours() -> int:

@@ -33,14 +33,11 @@ class Reach:
     dilation: int = 1
 
     def affected(self, changed: Interval, size: int) -> Interval:
-        """The outputs, of ``size``, whose kernel meets a changed input; at least one of them."""
+        """The outputs, of ``size``, whose kernel meets a changed input; may be none of them."""
         span = self.dilation * (self.kernel - 1)
         first = -((span - self.padding - changed.first) // self.stride)
         last = (changed.last - 1 + self.padding) // self.stride + 1
-        # A change that no kernel meets (cells left over at the border) changes nothing:
-        # any one cell holds it.
-        first = np.clip(first, 0, size - 1)
-        return Interval(first, np.maximum(np.clip(last, 0, size), first + 1))
+        return Interval(np.clip(first, 0, size - 1), np.clip(last, 0, size))
 
     def needed(self, first: Integers, length: int) -> tuple[Integers, int]:
         """The inputs that ``length`` outputs from ``first`` on are made of."""
@@ -67,19 +64,6 @@ class Boxes:
         """The whole map of that size for each of ``count`` images."""
         return cls(np.zeros((count, len(size)), dtype=np.int64), tuple(size), full=True)
 
-    @classmethod
-    def around(cls, first: Integers, last: Integers, size: Sequence[int]) -> Boxes:
-        """Boxes of equal shape within a map of that size that hold all of these cells.
-
-        Args:
-            first: First cells, ``(batch, axes)``.
-            last: Cells after the last ones, ``(batch, axes)``.
-            size: Cells of the map per axis.
-        """
-        shape = (last - first).max(axis=0)
-        first = np.minimum(first, np.asarray(size) - shape)
-        return cls(first, tuple(int(n) for n in shape), full=tuple(shape) == tuple(size))
-
     def same(self, other: Boxes) -> bool:
         """Whether both are the same boxes."""
         return self.shape == other.shape and bool((self.first == other.first).all())
@@ -95,6 +79,12 @@ class Boxes:
         )
         inside = all(s.stop <= n for s, n in zip(slices, outer.shape, strict=True))
         return slices if inside else None
+
+
+def inside(first: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+    """A box as the index of an array ``(C, *S)``."""
+    spatial = (slice(start, start + size) for start, size in zip(first, shape, strict=True))
+    return (slice(None), *spatial)
 
 
 def overlap(

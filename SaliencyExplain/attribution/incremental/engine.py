@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,102 +23,157 @@ from SaliencyExplain.attribution.incremental.operations import (
 #: cut it out cost more than the cells that are left out.
 FULL_SHARE = 0.8
 
+#: What a step costs beside its multiplications, in multiplications: some 100 microseconds.
+STEP_COST = 4e6
+
 _EVERY = (slice(None),)
 
 
 class Schedule:
-    """Which boxes of which feature maps a set of windows can reach.
+    """Which boxes of which feature maps a changed box of the image can reach.
+
+    Along an axis the first cell that a box reaches depends on its first voxel alone, and
+    the last on its last voxel: one table for each axis serves boxes of any size anywhere.
 
     Args:
         steps: The network's operations, in order, the image first.
-        window: Voxels per axis.
-        starts: The windows' first voxels, one tuple per axis.
+        smallest: Voxels per axis of the smallest boxes that will be asked for.
     """
 
-    def __init__(
-        self,
-        steps: Sequence[Step],
-        window: tuple[int, ...],
-        starts: tuple[tuple[int, ...], ...],
-    ) -> None:
+    def __init__(self, steps: Sequence[Step], smallest: Sequence[int]) -> None:
         self.steps = steps
-        self.window = window
-        self._chains = chains(steps)
         reached: dict[Step, list[Interval]] = {}
         for step in steps:
             if not step.is_map:
                 continue
             found: list[Interval] | None = None
             if isinstance(step.operation, Image):
-                found = [
-                    Interval(np.asarray(first), np.asarray(first) + size)
-                    for first, size in zip(starts, window, strict=True)
-                ]
+                found = [Interval(np.arange(size), np.arange(1, size + 1)) for size in step.size]
             elif all(source in reached for source in step.sources):
                 found = step.operation.affected([reached[s] for s in step.sources], step.size)
             reached[step] = found or [
-                Interval(np.zeros(len(first), dtype=np.int64), np.full(len(first), size))
-                for first, size in zip(starts, step.size, strict=True)
+                Interval(np.zeros(size, dtype=np.int64), np.full(size, cells))
+                for size, cells in zip(steps[0].size, step.size, strict=True)
             ]
-        maps = [step for step in steps if step.is_map]
-        self._row = {step: row for row, step in enumerate(maps)}
-        axes = range(len(window))
-        self._first = [np.stack([reached[step][axis].first for step in maps]) for axis in axes]
-        self._last = [np.stack([reached[step][axis].last for step in maps]) for axis in axes]
-        self.kept = {step for step in maps if self._is_kept(step)}
+        self._maps = [step for step in steps if step.is_map]
+        row = {step: number for number, step in enumerate(self._maps)}
+        self._sizes = np.array([step.size for step in self._maps])
+        self._costs = np.array([step.operation.cost(step) for step in self._maps])
+        axes = range(len(steps[0].size))
+        self._first = [
+            np.stack([reached[step][axis].first for step in self._maps]) for axis in axes
+        ]
+        self._last = [np.stack([reached[step][axis].last for step in self._maps]) for axis in axes]
+        chained = chains(steps)
+        self._chain_end = {step: end for end, members in chained.items() for step in members}
+        self._chained = [[row[step] for step in members] for members in chained.values()]
+        self.users: dict[Step, int] = {}
+        for step in steps:
+            for source in step.sources:
+                self.users[source] = self.users.get(source, 0) + 1
+        self._cuts = self._possible_cuts()
+        self.kept = {step for step in self._maps if self._is_kept(step, row[step], smallest)}
 
-    def boxes(self, windows: Integers) -> dict[Step, Boxes]:
-        """The boxes of every feature map for a batch of windows.
+    def boxes(self, corners: Integers, window: Sequence[int] | Integers) -> dict[Step, Boxes]:
+        """The boxes of every feature map for a batch of changed boxes of the image.
 
         Args:
-            windows: Index of the start along each axis, ``(batch, axes)``.
+            corners: Their first voxels, ``(batch, axes)``.
+            window: Their voxels per axis.
         """
-        axes = range(windows.shape[1])
-        first = np.stack([self._first[axis][:, windows[:, axis]] for axis in axes], axis=-1)
-        last = np.stack([self._last[axis][:, windows[:, axis]] for axis in axes], axis=-1)
+        first, shapes, full = self._reached(corners, window)
         found = {}
-        for step, row in self._row.items():
-            boxes = Boxes.around(first[row], last[row], step.size)
-            if not boxes.full and not isinstance(step.operation, Image):
-                share = np.prod(boxes.shape) / np.prod(step.size)
-                if share >= FULL_SHARE:
-                    boxes = Boxes.whole(len(windows), step.size)
-            found[step] = boxes
-        # All concatenations of a chain live in one buffer, so they have the same boxes.
-        for end, members in self._chains.items():
-            firsts = np.min([found[step].first for step in members], axis=0)
-            lasts = np.max([found[step].first + found[step].shape for step in members], axis=0)
-            common = Boxes.around(firsts, lasts, end.size)
-            for step in members:
-                found[step] = common
+        for row, (step, shape, whole) in enumerate(
+            zip(self._maps, shapes.tolist(), full.tolist(), strict=True)
+        ):
+            found[step] = Boxes(first[row], tuple(shape), full=whole)
         return found
 
-    def extent(self, axis: int) -> NDArray[np.float64]:
-        """For each start along an axis how much of the maps it reaches, added up."""
-        sizes = np.array([step.size[axis] for step in self._row])
-        return ((self._last[axis] - self._first[axis]) / sizes[:, None]).sum(axis=0)
+    def share(self, corners: Integers, window: Sequence[int]) -> float:
+        """Multiplications for these boxes, as a share of those for whole images."""
+        shapes = self._reached(corners, window)[1]
+        whole = float(self._costs @ self._sizes.prod(axis=1))
+        return float(self._costs @ shapes.prod(axis=1)) / whole if whole else 1.0
 
-    def share(self, windows: Integers) -> float:
-        """Multiplications for these windows, as a share of those for whole images."""
-        plain = whole = 0.0
-        boxes = self.boxes(windows)
-        for step in self._row:
-            cost = step.operation.cost(step)
-            whole += cost * float(np.prod(step.size))
-            plain += cost * float(np.prod(boxes[step].shape))
-        return plain / whole if whole else 1.0
+    def cost(self, corners: Integers, window: Integers) -> float:
+        """Multiplications for a batch of these boxes, and what its steps cost anyhow.
+
+        The steps after the last box that is no whole map are left out of the latter: they
+        are those of all batches together.
+        """
+        _, shapes, full = self._reached(corners, window)
+        own = np.flatnonzero(~full)
+        work = len(corners) * float(self._costs @ shapes.prod(axis=1))
+        return work + STEP_COST * (own[-1] + 1 if len(own) else 0)
+
+    def cut(self, runs: Sequence[dict[Step, Boxes]]) -> int:
+        """Number of the step from which on all boxes are whole maps, so that runs can join.
+
+        Returns:
+            The number of steps, where they cannot.
+        """
+        first = 0
+        for number, step in enumerate(self.steps):
+            if step.is_map and not all(boxes[step].full for boxes in runs):
+                first = number + 1
+        return next((cut for cut in self._cuts if cut >= first), len(self.steps))
+
+    def extent(self, axis: int, starts: Integers, width: int) -> NDArray[np.float64]:
+        """For starts along an axis how much of the maps they reach, added up."""
+        reached = self._last[axis][:, starts + width - 1] - self._first[axis][:, starts]
+        return (reached / self._sizes[:, axis, None]).sum(axis=0)
 
     def chain_end(self, step: Step) -> Step:
         """The last concatenation that extends this one, or itself."""
-        return next(end for end, members in self._chains.items() if step in members)
+        return self._chain_end[step]
 
-    def _is_kept(self, step: Step) -> bool:
+    def kept_cells(self) -> int:
+        """Numbers in the maps that are kept, those of a chain counted once."""
+        rooms = {self._chain_end.get(step, step) for step in self.kept}
+        return sum(math.prod(step.shape) for step in rooms)
+
+    def _reached(
+        self, corners: Integers, window: Sequence[int] | Integers
+    ) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+        """First cells (maps, batch, axes), shapes (maps, axes), and which are whole maps."""
+        first = np.stack([table[:, corners[:, axis]] for axis, table in enumerate(self._first)], -1)
+        ends = corners + np.asarray(window) - 1
+        last = np.stack([table[:, ends[:, axis]] for axis, table in enumerate(self._last)], -1)
+        # A change that no kernel meets (cells left over at the border, or between strides)
+        # changes nothing: any one cell holds it.
+        last = np.maximum(last, first + 1)
+        # All concatenations of a chain live in one buffer, so they have the same boxes.
+        for rows in self._chained:
+            first[rows] = first[rows].min(axis=0)
+            last[rows] = last[rows].max(axis=0)
+        shapes = (last - first).max(axis=1)
+        shares = shapes.prod(axis=1) / self._sizes.prod(axis=1)
+        full = shares >= FULL_SHARE
+        full[0] = shares[0] == 1  # the image comes as it is
+        shapes[full] = self._sizes[full]
+        return np.minimum(first, (self._sizes - shapes)[:, None]), shapes, full
+
+    def _possible_cuts(self) -> list[int]:
+        """Numbers of steps before which all that later steps read are feature maps."""
+        last_user = {source: n for n, step in enumerate(self.steps) for source in step.sources}
+        others = [
+            (number, last_user.get(step, number))
+            for number, step in enumerate(self.steps)
+            if not step.is_map
+        ]
+        return [
+            cut
+            for cut in range(1, len(self.steps))
+            if not any(made < cut <= used for made, used in others)
+        ]
+
+    def _is_kept(self, step: Step, row: int, smallest: Sequence[int]) -> bool:
         """Whether a box of another map may need more of this one than what changed."""
-        row = self._row[step]
-        always_full = all(
-            (self._last[axis][row] - self._first[axis][row] == size).all()
-            for axis, size in enumerate(step.size)
-        )
+        always_full = True
+        for axis, (width, size) in enumerate(zip(smallest, step.size, strict=True)):
+            first, last = self._first[axis][row], self._last[axis][row]
+            starts = len(first) - width + 1
+            always_full &= bool((first[:starts] == 0).all() and (last[width - 1 :] == size).all())
         users = [user for user in self.steps if step in user.sources]
         return not always_full and not all(_reads_no_more(user, step) for user in users)
 
@@ -172,29 +228,48 @@ class Run:
         self._values: dict[Step, Any] = {}
         self._rooms: dict[Step, Tensor] = {}
         self._keep = keep
-        self._users: dict[Step, int] = {}
-        for step in schedule.steps:
-            for source in step.sources:
-                self._users[source] = self._users.get(source, 0) + 1
+        self._next = 0
+        self._left = dict(schedule.users)
+
+    @classmethod
+    def joined(cls, runs: Sequence[Run]) -> Run:
+        """Goes on with several runs as one batch, where :meth:`Schedule.cut` says so."""
+        one = runs[0]
+        whole = sum(run.count for run in runs)
+        boxes = {step: Boxes.whole(whole, step.size) for step in one._boxes}
+        run = cls(one._schedule, boxes, whole, one._kept, one._format)
+        run._next, run._left = one._next, dict(one._left)
+        for step in one._values:
+            parts = [part.take(step, Boxes.whole(part.count, step.size)) for part in runs]
+            run._values[step] = torch.cat(parts).contiguous(memory_format=one._format)
+        return run
 
     def scores(self, image: Tensor) -> Any:
         """The last step's output for the image's boxes, ``(batch, C, *window)``."""
-        left = dict(self._users)
-        for step in self._schedule.steps:
-            if isinstance(step.operation, Image):
-                value: Any = image
-            else:
+        self.advance(1, image)
+        return self.advance(len(self._schedule.steps))
+
+    def advance(self, stop: int, value: Any = None) -> Any:
+        """Runs the steps before ``stop`` that have not run yet; gives the last one's output.
+
+        Args:
+            stop: Number of a step.
+            value: The image's boxes, where the first step is among them.
+        """
+        for step in self._schedule.steps[self._next : stop]:
+            if not isinstance(step.operation, Image):
                 value = step.operation.run(step, self)
             self._values[step] = value
             if self._keep and step in self._schedule.kept:
                 self._kept[step] = value
             for source in set(step.sources):
-                left[source] -= step.sources.count(source)
-                if not left[source]:
+                self._left[source] -= step.sources.count(source)
+                if not self._left[source]:
                     del self._values[source]
                     if isinstance(source.operation, Concat):
                         self._release(source)
-        return self._values[self._schedule.steps[-1]]
+        self._next = stop
+        return value
 
     def boxes(self, step: Step) -> Boxes:
         """See ``Batch``."""
@@ -212,7 +287,7 @@ class Run:
         """See ``Batch``."""
         held = isinstance(step.operation, (Concat, Image)) or not isinstance(step.operation, Local)
         held = held or (self._keep and step in self._schedule.kept)
-        if held or self._users[step] > 1 or not boxes.same(self._boxes[step]):
+        if held or self._schedule.users[step] > 1 or not boxes.same(self._boxes[step]):
             return None
         return self._values[step]
 
@@ -277,7 +352,7 @@ class Run:
 
     def _release(self, step: Step) -> None:
         if self._schedule.chain_end(step) is step:
-            del self._rooms[step]
+            self._rooms.pop(step, None)  # a joined run has no room for what came before it
 
 
 def _copy(out: Tensor, out_first: Integers, values: Tensor, first: Integers) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers
+from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, inside
 from SaliencyExplain.attribution.incremental.engine import Run, Schedule
 from SaliencyExplain.attribution.incremental.folding import fold
 from SaliencyExplain.attribution.incremental.operations import Step
@@ -16,6 +18,15 @@ from SaliencyExplain.attribution.incremental.tracing import NotTraceable, trace
 from SaliencyExplain.attribution.network import ScoreNetwork
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Changes that run as one batch: their numbers, first voxels, and the common box."""
+
+    numbers: list[int]
+    first: Integers
+    window: Integers
 
 
 class IncrementalInference:
@@ -26,9 +37,13 @@ class IncrementalInference:
     Args:
         network: The network, in eval mode.
         image: The unchanged image, ``(1, C, *S)``.
-        window: Voxels per axis of the windows.
-        starts: First voxels of the windows, one tuple per axis.
+        smallest: Voxels per axis of the smallest windows that will be asked for; what even
+            these reach as a whole is not kept.
         memory: Bytes that the maps of the unchanged image may take.
+
+    Attributes:
+        scores_unchanged: Scores ``(1, K)`` of the image as it is.
+        kept_bytes: What the maps of the image take.
 
     Raises:
         NotTraceable: The network cannot be taken apart, or the memory does not suffice.
@@ -38,17 +53,18 @@ class IncrementalInference:
         self,
         network: ScoreNetwork,
         image: Tensor,
-        window: tuple[int, ...],
-        starts: tuple[tuple[int, ...], ...],
+        smallest: Sequence[int],
         memory: float = math.inf,
     ) -> None:
         self._network = network
+        self._image = image
         self._format = _CHANNELS_LAST[image.ndim - 2]
         steps = fold(trace(network.network, image), self._format)
-        self._schedule = Schedule(steps, window, starts)
-        need = sum(math.prod(step.shape) for step in self._schedule.kept) * image.element_size()
-        if need > memory:
-            raise NotTraceable(f"{need / 2**20:.0f} MiB for the maps of the image are not free")
+        self._schedule = Schedule(steps, smallest)
+        self.kept_bytes = self._schedule.kept_cells() * image.element_size()
+        if self.kept_bytes > memory:
+            need = f"{self.kept_bytes / 2**20:.0f} MiB"
+            raise NotTraceable(f"{need} for the maps of the image are not free")
         self._kept: dict[Step, Tensor] = {}
         whole = {step: Boxes.whole(1, step.size) for step in steps if step.is_map}
         with torch.no_grad():
@@ -57,39 +73,106 @@ class IncrementalInference:
                 run.scores(image.contiguous(memory_format=self._format)), 1
             )
 
-    def scores(self, windows: Integers, contents: Tensor) -> Tensor:
+    def scores(self, corners: Integers, contents: Tensor) -> Tensor:
         """Scores ``(batch, K)`` of the image with these windows replaced.
 
         Args:
-            windows: For each image the index of its window's start along each axis,
-                ``(batch, axes)``.
+            corners: The first voxel of each image's window, ``(batch, axes)``.
             contents: What is put there, ``(batch, C, *window)``.
         """
-        boxes = self._schedule.boxes(windows)
+        boxes = self._schedule.boxes(corners, contents.shape[2:])
         with torch.no_grad():
-            run = Run(self._schedule, boxes, len(windows), self._kept, self._format)
+            run = Run(self._schedule, boxes, len(corners), self._kept, self._format)
             return self._finish(
-                run.scores(contents.contiguous(memory_format=self._format)), len(windows)
+                run.scores(contents.contiguous(memory_format=self._format)), len(corners)
             )
 
-    def share(self, windows: Integers) -> float:
+    def scores_of(self, corners: Sequence[Sequence[int]], contents: Sequence[Tensor]) -> Tensor:
+        """Scores ``(changes, K)`` of the image, each time with one box of its own size replaced.
+
+        Boxes of like size run as a batch, others by themselves until they fill the maps; the
+        rest of the network runs as one batch.
+
+        Args:
+            corners: The first voxel of each box.
+            contents: What is put there, ``(C, *box)`` each.
+        """
+        groups = self._groups(np.asarray(corners), np.array([c.shape[1:] for c in contents]))
+        boxes = [self._schedule.boxes(group.first, group.window) for group in groups]
+        end = len(self._schedule.steps)
+        cut = self._schedule.cut(boxes) if len(groups) > 1 else end
+        runs, scores = [], []
+        with torch.no_grad():
+            for group, reached in zip(groups, boxes, strict=True):
+                count = len(group.numbers)
+                run = Run(self._schedule, reached, count, self._kept, self._format)
+                run.advance(1, self._filled(group, corners, contents))
+                last = run.advance(cut)
+                runs.append(run)
+                if cut == end:
+                    scores.append(self._finish(last, count))
+            if cut < end:
+                joined = Run.joined(runs)
+                scores.append(self._finish(joined.advance(end), joined.count))
+        order = np.argsort(np.concatenate([group.numbers for group in groups]))
+        return torch.cat(scores)[torch.from_numpy(order)]
+
+    def _groups(self, corners: Integers, shapes: Integers) -> list[_Group]:
+        """Which changes run as one batch of the largest box: where that takes less."""
+        size = np.asarray(self._image.shape[2:])
+
+        def cost(numbers: list[int]) -> tuple[float, _Group]:
+            window = shapes[numbers].max(axis=0)
+            group = _Group(numbers, np.minimum(corners[numbers], size - window), window)
+            return self._schedule.cost(group.first, window), group
+
+        alone = sorted((cost([number]) for number in range(len(corners))), key=lambda one: one[0])
+        groups = alone[:1]
+        for one in alone[1:]:
+            together = cost([*groups[-1][1].numbers, *one[1].numbers])
+            if together[0] <= groups[-1][0] + one[0]:
+                groups[-1] = together
+            else:
+                groups.append(one)
+        return [group for _, group in groups]
+
+    def _filled(
+        self, group: _Group, corners: Sequence[Sequence[int]], contents: Sequence[Tensor]
+    ) -> Tensor:
+        """The image in a group's boxes, with each change put in."""
+        filled = []
+        for number, place in zip(group.numbers, group.first.tolist(), strict=True):
+            box = self._image[0][inside(place, group.window.tolist())].clone()
+            offset = [n - first for n, first in zip(corners[number], place, strict=True)]
+            box[inside(offset, contents[number].shape[1:])] = contents[number]
+            filled.append(box)
+        return torch.stack(filled).contiguous(memory_format=self._format)
+
+    def share(self, corners: Integers, window: Sequence[int]) -> float:
         """Multiplications for these windows, as a share of those for whole images."""
         # Every tenth or so: windows beside each other differ little.
-        some = windows[:: max(1, len(windows) // 50)]
-        return float(np.mean([self._schedule.share(window[None]) for window in some]))
+        some = corners[:: max(1, len(corners) // 50)]
+        return float(np.mean([self._schedule.share(corner[None], window) for corner in some]))
 
-    def ranks(self, windows: Integers) -> Integers:
+    def ranks(self, corners: Integers, window: Sequence[int]) -> Integers:
         """An order of windows in which those beside each other have boxes alike.
 
         Along each axis the starts are ranked by how far they reach; then the windows
         follow a Z-curve (Morton 1966) through these ranks, so that a batch of eight is
         two by two by two ranks wide and its largest box little larger than the others.
+
+        Args:
+            corners: First voxels, ``(windows, axes)``.
+            window: Voxels per axis.
         """
-        ranks = [
-            np.argsort(np.argsort(self._schedule.extent(axis), kind="stable"))[windows[:, axis]]
-            for axis in range(windows.shape[1])
-        ]
-        code = np.zeros(len(windows), dtype=np.int64)
+        ranks = []
+        for axis, width in enumerate(window):
+            starts, place = np.unique(corners[:, axis], return_inverse=True)
+            extent = self._schedule.extent(axis, starts, width)
+            # Starts that reach equally far, such as those at both borders, have one rank.
+            rank = np.unique(np.round(extent, 6), return_inverse=True)[1]
+            ranks.append(rank[place])
+        code = np.zeros(len(corners), dtype=np.int64)
         for bit in range(20):
             for axis, rank in enumerate(ranks):
                 code |= ((rank >> bit) & 1) << (bit * len(ranks) + axis)

@@ -89,7 +89,7 @@ def trace(network: nn.Module, image: Tensor) -> list[Step]:
     try:
         graph = fx.symbolic_trace(network)
         return _Lowering(graph, image).lower()
-    except (fx.proxy.TraceError, TypeError, ValueError, AttributeError) as error:
+    except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, NameError) as error:
         raise NotTraceable(str(error).splitlines()[0] if str(error) else "torch.fx fails") from None
     except (RuntimeError, NotImplementedError, LookupError, AssertionError) as error:
         raise NotTraceable(str(error).splitlines()[0] if str(error) else "torch.fx fails") from None

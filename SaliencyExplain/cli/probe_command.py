@@ -1,0 +1,151 @@
+"""``saliency-explain probe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from SaliencyExplain.attribution.fill import FILLS
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
+from SaliencyExplain.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from SaliencyExplain.images.segmentation import Segment
+    from SaliencyExplain.probing import Probe
+
+#: Radii that are tried where none is given, in mm: from a small lesion to a large one.
+_RADII_MM = (4.0, 8.0, 16.0)
+
+
+def probe(
+    images: options.Images,
+    classifier: options.ClassifierPath,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="R,A,S", help="The place, in mm: right, anterior, superior."),
+    ] = None,
+    radius: Annotated[
+        list[float],
+        typer.Option("--radius", metavar="MM", help="Radius of a removed ball, repeatable."),
+    ] = list(_RADII_MM),  # noqa: B006  Typer copies it for each call
+    segmentation: Annotated[
+        Path | None,
+        typer.Option("--segmentation", "-s", help="Remove whole segments of this segmentation."),
+    ] = None,
+    segment: Annotated[
+        str | None, typer.Option("--segment", help="Only the segment of this name.")
+    ] = None,
+    fill: Annotated[
+        str, typer.Option("--fill", help=f"What stands in the place: {', '.join(FILLS)}.")
+    ] = "mean",
+    value: Annotated[
+        float,
+        typer.Option("--value", help="The constant for --fill value, in the prepared units."),
+    ] = 0.0,
+    device: options.Device = "auto",
+    series: options.Series = None,
+    trust: options.Trust = False,
+    as_json: options.Json = False,
+) -> None:
+    """What a place contributes: every class's probability with and without it."""
+    if at is None and segmentation is None:
+        raise InputError("Name a place: --at R,A,S in mm, or --segmentation FILE.")
+    if segment is not None and segmentation is None:
+        raise InputError(f"The segment '{segment}' is in no file: give --segmentation FILE too.")
+    point = None if at is None else _point(at)
+    from SaliencyExplain.classifiers.inputs import read_input
+    from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.images.segmentation import read_segmentation
+    from SaliencyExplain.probing import Prober
+
+    with progress_bar("probing", quiet=as_json):
+        loaded = load_classifier(classifier, trust=trust)
+        image = read_input(loaded, [options.named_path(text) for text in images], series=series)
+        notes = list(loaded.notes)
+        segments: list[Segment] = []
+        if segmentation is not None:
+            found = read_segmentation(segmentation, image)
+            segments = _chosen(found.segments, segment)
+            notes += found.notes
+        prober = Prober(image, loaded, device=device, fill=fill, value=value)
+        notes += prober.notes
+        probes = [] if point is None else [prober.at(point, radius)]
+        probes += [prober.segment(one.mask, one.name) for one in segments]
+    notes += [note for answer in probes for note in answer.notes]
+    say_notes(notes)
+    if as_json:
+        print_json(
+            {
+                "image": image.meta["name"],
+                "classifier": loaded.name,
+                "classifier_sha256": loaded.identity,
+                "point_ras": point,
+                "fill": fill,
+                "before": dict(zip(loaded.classes, prober.probabilities.tolist(), strict=True)),
+                "removals": [
+                    {
+                        "name": removal.name,
+                        "radius_mm": removal.radius_mm,
+                        "voxels": removal.voxels,
+                        "probabilities": dict(
+                            zip(loaded.classes, removal.probabilities.tolist(), strict=True)
+                        ),
+                    }
+                    for answer in probes
+                    for removal in answer.removals
+                ],
+                "seconds": sum(answer.seconds for answer in probes),
+                "notes": notes,
+            }
+        )
+        return
+    console.print(_table(probes))
+
+
+def _point(text: str) -> list[float]:
+    try:
+        point = [float(part) for part in text.split(",")]
+    except ValueError:
+        point = []
+    if len(point) != 3:
+        raise InputError(f"--at wants three numbers in mm with commas (R,A,S), not '{text}'.")
+    return point
+
+
+def _chosen(segments: tuple[Segment, ...], name: str | None) -> list[Segment]:
+    """The segment of that name; without a name all of them."""
+    if name is None:
+        return list(segments)
+    chosen = [segment for segment in segments if segment.name.lower() == name.lower()]
+    if not chosen:
+        raise unknown_name("segment", name, [segment.name for segment in segments])
+    return chosen
+
+
+def _table(probes: list[Probe]) -> Table:
+    """A row for each class: before, and without each place with the difference."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("class", overflow="fold")
+    table.add_column("as it is", justify="right")
+    removals = [removal for answer in probes for removal in answer.removals]
+    for removal in removals:
+        table.add_column(f"without {removal.name}", justify="right", overflow="fold")
+    before = probes[0].before
+    for row, name in enumerate(probes[0].classes):
+        cells = [
+            f"{removal.probabilities[row]:.3f} ({removal.probabilities[row] - before[row]:+.3f})"
+            for removal in removals
+        ]
+        likeliest = row == int(before.argmax())
+        table.add_row(name, f"{before[row]:.3f}", *cells, style="bold" if likeliest else "")
+    table.add_row(
+        "voxels", "", *(f"{removal.voxels}" for removal in removals), style="dim", end_section=True
+    )
+    return table

@@ -1,0 +1,96 @@
+"""Places in the world as voxels of a grid: balls in millimetres, segments of another grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.images.grids import resample, spacing_of
+
+#: Parts of a voxel along an axis at most, when the share that a segment fills is counted.
+_MOST_PARTS = 16
+
+
+def ball(
+    centre: NDArray[np.float64],
+    radius_mm: float,
+    affine: NDArray[np.float64],
+    shape: Sequence[int],
+) -> tuple[tuple[int, ...], NDArray[np.bool_]]:
+    """The voxels of a grid within a radius of a point, and at least the one at the point.
+
+    Args:
+        centre: The point in voxel indices, one number for each of the grid's axes.
+        radius_mm: Above 0.
+        affine: 4x4 of the grid, voxel indices to mm.
+        shape: Of the grid; the point lies inside, what lies beyond is cut off.
+
+    Returns:
+        The first voxel of the bounding box, and the mask in that box.
+    """
+    axes = len(centre)
+    columns = affine[:3, :axes]
+    metric = columns.T @ columns
+    # Half the length of an ellipsoid's bounding box along axis i is r sqrt((G^-1)_ii).
+    half = radius_mm * np.sqrt(np.diag(np.linalg.inv(metric)))
+    nearest = np.clip(np.floor(centre + 0.5), 0, np.asarray(shape) - 1).astype(int)
+    first = np.minimum(np.maximum(np.ceil(centre - half), 0).astype(int), nearest)
+    last = np.maximum(np.minimum(np.floor(centre + half).astype(int) + 1, shape), nearest + 1)
+    steps = np.meshgrid(
+        *(np.arange(a, b) - c for a, b, c in zip(first, last, centre, strict=True)), indexing="ij"
+    )
+    offsets = np.stack(steps, axis=-1)
+    distance2 = np.einsum("...i,ij,...j", offsets, metric, offsets)
+    place = distance2 <= radius_mm**2 * (1 + 1e-9)
+    place[tuple(nearest - first)] = True
+    return tuple(first.tolist()), place
+
+
+def carried_shares(
+    mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    to_affine: NDArray[np.float64],
+    to_shape: tuple[int, ...],
+) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """The share of each voxel of another grid that a mask fills.
+
+    A voxel of the other grid is cut into as many parts along each axis as it has voxels of
+    the mask's grid, and each part belongs to the voxel of the mask that is nearest.
+
+    Args:
+        mask: ``(*S)``, not empty.
+        affine: 4x4 of its grid.
+        to_affine: 4x4 of the other grid, in the same world.
+        to_shape: The other grid's shape, as many axes as ``mask``.
+
+    Returns:
+        The first voxel of a box that holds all filled voxels, and the shares in that box;
+        the box has no voxel where the mask lies beyond the other grid.
+    """
+    axes = mask.ndim
+    marked = np.argwhere(mask)
+    ends = np.stack([marked.min(axis=0) - 0.5, marked.max(axis=0) + 0.5])
+    corners = np.array(np.meshgrid(*ends.T, indexing="ij")).reshape(axes, -1)
+    to_index = np.linalg.inv(to_affine) @ affine
+    reached = to_index[:axes, :axes] @ corners + to_index[:axes, 3:]
+    first = np.maximum(np.floor(reached.min(axis=1)).astype(int), 0)
+    last = np.minimum(np.ceil(reached.max(axis=1)).astype(int) + 1, to_shape)
+    shape = np.maximum(last - first, 0)
+    if not shape.all():
+        return tuple(first.tolist()), np.zeros(tuple(shape))
+    finest = min(spacing_of(affine, axes))
+    parts = [
+        int(np.clip(np.ceil(spacing / finest - 1e-3), 1, _MOST_PARTS))
+        for spacing in spacing_of(to_affine, axes)
+    ]
+    fine = np.eye(4)
+    for axis, (start, count) in enumerate(zip(first, parts, strict=True)):
+        fine[axis, axis] = 1 / count
+        fine[axis, 3] = start - 0.5 + 0.5 / count
+    wanted = [int(size) * count for size, count in zip(shape, parts, strict=True)]
+    inside = resample(mask, affine, to_affine @ fine, wanted, nearest=True)
+    split = [n for size, count in zip(shape, parts, strict=True) for n in (int(size), count)]
+    shares = inside.reshape(split).mean(axis=tuple(range(1, 2 * axes, 2)))
+    return tuple(first.tolist()), shares

@@ -1,0 +1,309 @@
+"""The click: what does this place contribute?
+
+A probe removes what is at a place and says how every class's probability moves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import ArrayLike, NDArray
+
+from SaliencyExplain.attribution.fill import fill_values
+from SaliencyExplain.attribution.incremental.boxes import inside
+from SaliencyExplain.attribution.incremental.warm import Change, WarmImage
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.geometry import squeeze_slice
+from SaliencyExplain.errors import DeviceMemoryError, InputError
+from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.images.places import ball, carried_shares
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.question import Question, choose_device, probabilities_of
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What the classifier says without a place.
+
+    Attributes:
+        name: Such as ``"8 mm"``, or the segment's name.
+        radius_mm: Radius of the ball; None for a segment.
+        voxels: Voxels of the network's grid that got another value; 0: there was nothing to
+            remove, and nothing moves.
+        probabilities: ``(K,)`` in [0, 1].
+    """
+
+    name: str
+    radius_mm: float | None
+    voxels: int
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The answer to a click.
+
+    Attributes:
+        classes: Names of the classes.
+        before: ``(K,)`` in [0, 1], of the image as it is.
+        removals: One for each radius, the smallest first, or one for the segment.
+        notes: What a user should be told of this answer.
+        seconds: Time that it took.
+    """
+
+    classes: tuple[str, ...]
+    before: NDArray[np.float64]
+    removals: tuple[Removal, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What is to be removed: a mask in a box of the network's grid."""
+
+    name: str
+    radius_mm: float | None
+    corner: tuple[int, ...]
+    mask: NDArray[np.bool_]
+
+
+class Prober:
+    """An image and a classifier, warm: asked for a place, it answers at once.
+
+    Construction costs some four forward passes where the network can be taken apart (the
+    prediction, tracing, the maps of the image, a check), else one. After that a click at any
+    place and with any radius reuses the maps. Weights that changed meanwhile are noticed
+    and everything is computed anew. The network is left as it was; one caller at a time.
+
+    Args:
+        image: ``(C, *S)`` with its affine, channels in the classifier's order.
+        classifier: What is asked.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        fill: What stands in the removed place, per channel: the prepared image's ``mean`` or
+            ``minimum``, the place's own mean (``window-mean``), or ``value``.
+        value: The constant for ``fill="value"``, in the units of the prepared input.
+
+    Raises:
+        InputError: The image, device or fill does not fit.
+        ClassifierError: The network fails on the image.
+        DeviceMemoryError: The CPU's memory does not hold the image.
+    """
+
+    def __init__(
+        self,
+        image: MetaTensor,
+        classifier: Classifier,
+        *,
+        device: str = "auto",
+        fill: str = "mean",
+        value: float = 0.0,
+    ) -> None:
+        self._given = image
+        self._classifier = classifier
+        self._device = choose_device(device)
+        self._fill, self._value = fill, value
+        self._warm: WarmImage | None = None
+        flat = classifier.spatial_dims == 2 and image.ndim == 4
+        self._image = squeeze_slice(image) if flat else image
+        self._open()
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """``(K,)`` in [0, 1], of the image as it is."""
+        return self._question.probabilities
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told of the image: resampled, guessed, fallen back."""
+        return tuple(self._question.notes)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that the maps of the image take; 0: a click runs whole forward passes."""
+        return self._warm.kept_bytes if self._warm else 0
+
+    def at(
+        self, point_ras: ArrayLike, radii_mm: Sequence[float], progress: Progress = silent
+    ) -> Probe:
+        """Removes balls around a point.
+
+        A ball is the voxels of the network's grid whose centres lie within the radius, and at
+        least the voxel at the point; what lies beyond the grid is cut off.
+
+        Args:
+            point_ras: Right, anterior, superior in mm.
+            radii_mm: One or more radii.
+            progress: Told of changed images done and to do; may raise Cancelled.
+
+        Raises:
+            InputError: The point lies outside of the image or of what the network sees of
+                it, or a radius is no positive number.
+            Cancelled: Out of ``progress``.
+        """
+        started = time.perf_counter()
+        radii = sorted({float(radius) for radius in radii_mm})
+        if not radii or not all(0 < radius < np.inf for radius in radii):
+            raise InputError(f"The radii {list(radii_mm)} mm cannot be used: give numbers above 0.")
+        self._ready()
+        centre = self._centre(np.asarray(point_ras, dtype=np.float64))
+        shape = tuple(self._prepared.shape[1:])
+        notes = []
+        half = min(spacing_of(self._affine, len(centre))) / 2
+        small = [f"{radius:g}" for radius in radii if radius < half]
+        if small:
+            notes.append(
+                f"a radius of {' or '.join(small)} mm is less than half a voxel of the network's "
+                f"grid ({2 * half:g} mm): the voxel at the point was removed"
+            )
+        places = [
+            _Place(f"{radius:g} mm", radius, *ball(centre, radius, self._affine, shape))
+            for radius in radii
+        ]
+        return self._probe(places, notes, started, progress)
+
+    def segment(self, mask: ArrayLike, name: str, progress: Progress = silent) -> Probe:
+        """Removes a whole segment.
+
+        Args:
+            mask: ``(*S)`` on the image's own grid, true inside. A voxel of the network's grid
+                is removed where at least half of it is inside.
+            name: The segment's name, for the answer.
+            progress: As in :meth:`at`.
+
+        Raises:
+            InputError: The mask is not on the image's grid, is empty, or lies outside of what
+                the network sees of the image.
+            Cancelled: Out of ``progress``.
+        """
+        started = time.perf_counter()
+        marked = np.asarray(mask, dtype=bool)
+        if marked.shape != tuple(self._given.shape[1:]):
+            raise InputError(
+                f"The segment '{name}' has {marked.shape} voxels and the image "
+                f"{tuple(self._given.shape[1:])}: give it on the image's own grid."
+            )
+        if not marked.any():
+            raise InputError(f"The segment '{name}' is empty: there is nothing to remove.")
+        self._ready()
+        corner, shares = carried_shares(
+            marked.reshape(self._image.shape[1:]),
+            self._image.affine.numpy().astype(np.float64),
+            self._affine,
+            tuple(self._prepared.shape[1:]),
+        )
+        notes = []
+        if not shares.size or not shares.any():
+            raise InputError(
+                f"The segment '{name}' lies outside of what the network sees of the image."
+            )
+        place = shares >= 0.5
+        if not place.any():
+            place = shares == shares.max()
+            notes.append(
+                f"'{name}' fills no voxel of the network's grid by half: the voxel that holds "
+                "most of it was removed"
+            )
+        return self._probe([_Place(name, None, corner, place)], notes, started, progress)
+
+    def release(self) -> None:
+        """Gives the memory of the maps back; the next click computes them anew."""
+        self._warm = None
+
+    def _open(self) -> WarmImage:
+        """Computes all that holds for any click."""
+        self._warm = None  # its memory is free before the next is taken
+        self._question = Question(self._given, self._classifier, "predicted", self._device)
+        self._prepared = self._question.prepared
+        self._affine = self._prepared.affine.numpy().astype(np.float64)
+        self._input = self._question.task().input
+        self._constants = fill_values(self._input, self._fill, self._value)
+        warm = WarmImage(self._classifier.network, self._input)
+        self._warm = warm
+        return warm
+
+    def _ready(self) -> WarmImage:
+        return self._warm if self._warm and self._warm.holds else self._open()
+
+    def _centre(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The point in voxels of the network's grid."""
+        if point.shape != (3,) or not np.isfinite(point).all():
+            raise InputError(f"The point {point.tolist()} is no place: give three numbers in mm.")
+        shown = ", ".join(f"{value:.1f}" for value in point)
+        image_affine = self._image.affine.numpy().astype(np.float64)
+        if not _within(_index(image_affine, point), self._image.shape[1:]):
+            raise InputError(f"The point ({shown}) mm RAS lies outside of the image.")
+        centre = _index(self._affine, point)[: self._prepared.ndim - 1]
+        if not _within(centre, self._prepared.shape[1:]):
+            raise InputError(
+                f"The point ({shown}) mm RAS lies in the image, but outside of what the network "
+                "sees of it: the classifier's preprocessing cuts it off."
+            )
+        return centre
+
+    def _probe(
+        self, places: Sequence[_Place], notes: Sequence[str], started: float, progress: Progress
+    ) -> Probe:
+        changes: list[Change] = []
+        rows: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], int] = {}
+        found: list[tuple[int, int]] = []
+        for place in places:
+            count, change = self._change(place)
+            same = (place.corner, place.mask.shape, place.mask.tobytes())
+            if count and same not in rows:
+                changes.append(change)
+                rows[same] = len(changes)
+            found.append((count, rows.get(same, 0)))
+        probabilities = np.concatenate(
+            [self.probabilities[None], self._without(changes, progress)], axis=0
+        )
+        removals = tuple(
+            Removal(place.name, place.radius_mm, count, probabilities[row])
+            for place, (count, row) in zip(places, found, strict=True)
+        )
+        return Probe(
+            self._classifier.classes,
+            probabilities[0],
+            removals,
+            tuple(notes),
+            time.perf_counter() - started,
+        )
+
+    def _change(self, place: _Place) -> tuple[int, Change]:
+        """How many voxels get another value, and the box with them replaced."""
+        before = self._input[0][inside(place.corner, place.mask.shape)]
+        removed = torch.from_numpy(place.mask).to(before.device)
+        fill = self._constants
+        if fill is None:
+            fill = before[:, removed].mean(dim=1).reshape(-1, *[1] * removed.ndim)
+        after = torch.where(removed, fill, before)
+        return int((after != before).any(dim=0).sum()), Change(place.corner, after)
+
+    def _without(self, changes: Sequence[Change], progress: Progress) -> NDArray[np.float64]:
+        """Probabilities ``(len(changes), K)`` of the changed images."""
+        if not changes:
+            return np.zeros((0, len(self._classifier.classes)))
+        try:
+            scores = self._ready().scores(changes, progress)
+        except DeviceMemoryError as error:
+            self._question.move_to_cpu(error)
+            self._device = self._question.device
+            moved = [Change(change.corner, change.content.cpu()) for change in changes]
+            scores = self._open().scores(moved, progress)
+        return probabilities_of(self._classifier.network, scores)
+
+
+def _index(affine: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (np.linalg.inv(affine) @ [*point, 1.0])[:3]
+
+
+def _within(index: NDArray[np.float64], shape: Sequence[int]) -> bool:
+    """Whether a place lies in a grid, half a voxel beyond its outermost centres included."""
+    sizes = np.ones(len(index))
+    sizes[: len(shape)] = shape
+    return bool((index >= -0.5 - 1e-4).all() and (index <= sizes - 0.5 + 1e-4).all())

@@ -124,7 +124,9 @@ def agreements(
     Raises:
         InputError: As `agreement`.
     """
-    values = _checked(values, masks, body, tolerance_mm)
+    values = checked_map(values, masks, body)
+    if not tolerance_mm >= 0:
+        raise InputError(f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.")
     evidence = _Evidence(values, affine)
     return [
         _measured(evidence, mask.astype(bool, copy=False), body, tolerance_mm) for mask in masks
@@ -190,13 +192,16 @@ def _measured(
     )
 
 
-def _checked(
+def checked_map(
     values: NDArray[np.floating],
     masks: Sequence[NDArray[np.bool_]],
-    body: NDArray[np.bool_] | None,
-    tolerance_mm: float,
+    body: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.floating]:
-    """The map as floats, once all is sure to fit."""
+    """The map as floats, once it is sure that it can be held against the masks.
+
+    Raises:
+        InputError: The map has non-finite values or neither 2 nor 3 axes, or the shapes differ.
+    """
     values = np.asarray(values)
     others = [("segment", mask) for mask in masks] + ([] if body is None else [("body", body)])
     for name, other in others:
@@ -215,8 +220,6 @@ def _checked(
             f"The attribution has {count} voxels that are not finite (NaN or infinite): "
             "agreement cannot be measured."
         )
-    if not tolerance_mm >= 0:
-        raise InputError(f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.")
     return values
 
 

@@ -316,8 +316,35 @@ class CompareResult:
 
 
 @dataclass(frozen=True)
+class StudyCase:
+    """A case of a study, by files of the engine's own disk.
+
+    Attributes:
+        case: Its name, which is that of its folder in the output folder.
+        done: Whether its results are there.
+        images: Files or DICOM folders of its channels, in the classifier's order where known.
+        segmentation: File of its ground truth; None: it has none.
+    """
+
+    case: str
+    done: bool
+    images: tuple[str, ...]
+    segmentation: str | None
+
+
+@dataclass(frozen=True)
 class StudyResult:
-    """What came out of a study, on the engine's own disk."""
+    """What came out of a study, on the engine's own disk.
+
+    Attributes:
+        out: The output folder.
+        report: The report.
+        total: All cases.
+        resumed: Cases that an earlier run had done.
+        failed: Cases with a failure.
+        notes: What a user should be told aloud.
+        cases: The cases; their paths may hold patients' names.
+    """
 
     out: str
     report: str
@@ -325,11 +352,27 @@ class StudyResult:
     resumed: int
     failed: int
     notes: tuple[str, ...]
+    cases: tuple[StudyCase, ...] = ()
 
 
 Result: TypeAlias = (
     PredictResult | ExplainResult | EstimateResult | ProbeResult | CompareResult | StudyResult
 )
+
+#: Each kind of job with what asks for it and what answers it.
+KINDS: dict[str, tuple[type[Request], type[Result]]] = {
+    "predict": (PredictRequest, PredictResult),
+    "explain": (ExplainRequest, ExplainResult),
+    "estimate": (EstimateRequest, EstimateResult),
+    "probe": (ProbeRequest, ProbeResult),
+    "compare": (CompareRequest, CompareResult),
+    "study": (StudyRequest, StudyResult),
+}
+
+
+def kind_of(request: Request) -> str:
+    """The kind of the job that answers a request."""
+    return next(kind for kind, (asks, _) in KINDS.items() if isinstance(request, asks))
 
 
 @dataclass(frozen=True)

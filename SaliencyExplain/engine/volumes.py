@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from SaliencyExplain.errors import InputError
+
+#: Types of voxels that an engine takes, as numpy spells them.
+TYPES = ("<f4", "|u1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,3 +35,23 @@ class Volume:
         digest.update(np.ascontiguousarray(self.values).data)
         digest.update(np.ascontiguousarray(self.affine, dtype=np.float64).data)
         return digest.hexdigest()
+
+
+def check_volume(volume: Volume) -> None:
+    """Finds out whether an engine takes a volume, before its voxels go anywhere.
+
+    Raises:
+        InputError: Its type, number of axes or affine is none that an engine takes.
+    """
+    values, affine = volume.values, np.asarray(volume.affine)
+    if values.dtype.str not in TYPES:
+        raise InputError(
+            f"Voxels are float32 or uint8, not {values.dtype} ({sys.byteorder}-endian); "
+            "convert them before."
+        )
+    if not 2 <= values.ndim <= 4 or not values.size:
+        raise InputError(f"A volume of shape {values.shape} has no two to four axes with voxels.")
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise InputError("The affine of a volume is a 4x4 matrix of finite numbers.")
+    if abs(np.linalg.det(affine[:3, :3].astype(np.float64))) < 1e-12:
+        raise InputError("The affine of the volume has no inverse: its voxels have no size.")

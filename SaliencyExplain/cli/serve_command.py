@@ -1,0 +1,105 @@
+"""``saliency-explain serve``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import say_notes
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the token that every request must carry; made if it is missing. Without "
+            "this option a new one among the temporary files.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="A folder of this machine whose files jobs may name, repeatable; without it none.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  Typer copies it for each call
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run code that comes with a classifier where a request asks for it."
+        ),
+    ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate for https.", show_default=False)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.", show_default=False)] = None,
+    allow_host: Annotated[
+        list[str],
+        typer.Option(help="A further name by which the engine is called, repeatable."),
+    ] = [],  # noqa: B006
+    max_upload: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="Largest upload, and what it unpacks to.")
+    ] = 2048,
+    device: options.Device = "auto",
+    end_with_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--end-with-stdin",
+            help="End when standard input closes, once no job runs: for programs that start it.",
+        ),
+    ] = False,
+) -> None:
+    """Answer a panel or page: one line of JSON says where, then jobs are worked on."""
+    if (tls_cert is None) != (tls_key is None):
+        raise typer.BadParameter("--tls-cert and --tls-key go together.")
+    from SaliencyExplain.engine.guard import is_loopback
+    from SaliencyExplain.engine.places import Places
+
+    # What can be told at once is, before torch is loaded.
+    Places(data)
+    from SaliencyExplain.engine.local import LocalEngine
+    from SaliencyExplain.engine.serving import Watch
+    from SaliencyExplain.engine.serving import serve as answer
+    from SaliencyExplain.engine.tokens import make_token, token_in
+    from SaliencyExplain.engine.uploads import Uploads
+
+    if not is_loopback(host) and tls_cert is None:
+        say_notes(
+            [
+                f"{host} can be reached by others, and without --tls-cert images and the token "
+                "travel in the open."
+            ]
+        )
+    with tempfile.TemporaryDirectory(prefix="saliency-explain-engine-") as name:
+        folder = Path(name)
+        path = (token_file or folder / "token").absolute()
+        token = token_in(path) if path.exists() else make_token(path)
+        watch = Watch() if end_with_stdin else None
+        engine = LocalEngine(device, data=data, trust=trust)
+
+        def say(address: str) -> None:
+            print(json.dumps({"address": address, "token_file": str(path)}), flush=True)
+            # The one line on standard output is this; whoever reads it reads no more.
+            sys.stdout = sys.stderr
+
+        answer(
+            engine,
+            token=token,
+            uploads=Uploads(folder, max_upload * 1024**2),
+            ready=say,
+            host=host,
+            port=port,
+            names=allow_host,
+            certificate=tls_cert,
+            key=tls_key,
+            watch=watch,
+        )

@@ -1,0 +1,308 @@
+"""The computation behind each kind of job: a request and what it names become a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from SaliencyExplain.attribution.method import Method, parse_parameters
+from SaliencyExplain.attribution.registry import find_method, methods
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.comparison.curve import curves
+from SaliencyExplain.comparison.table import COLUMNS, rows
+from SaliencyExplain.comparison.yardsticks import yardstick_maps
+from SaliencyExplain.engine.interface import (
+    CompareRequest,
+    CompareResult,
+    CurveResult,
+    EstimateResult,
+    ExplainRequest,
+    ExplainResult,
+    MapResult,
+    MethodChoice,
+    PredictResult,
+    ProbeRequest,
+    ProbeResult,
+    RemovalResult,
+)
+from SaliencyExplain.engine.line import Reporter
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.explanation import Attribution, estimate, explain
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.labels import PALETTE
+from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.probing import Prober
+from SaliencyExplain.question import Question, choose_device
+
+
+class Desk(Protocol):
+    """Where an explanation lays its maps down while it works."""
+
+    reporter: Reporter
+
+    def keep(self, volume: Volume) -> str:
+        """Keeps a map and gives its hash."""
+
+    def publish(self, partial: ExplainResult) -> None:
+        """Shows a partial result."""
+
+
+def image_of(volume: Volume, name: str = "") -> MetaTensor:
+    """A volume ``(C, *S)`` as the image that the library takes; its voxels are copied."""
+    values = torch.from_numpy(volume.values.astype(np.float32))
+    image = MetaTensor(values, affine=torch.from_numpy(np.array(volume.affine)))
+    image.meta["name"] = name
+    image.meta["notes"] = []
+    return image
+
+
+def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
+    """The methods of a request.
+
+    Raises:
+        InputError: None, one twice, an unknown one, or a parameter that is unknown or of
+            another type.
+    """
+    if not choices:
+        raise InputError("No method was chosen.")
+    names = [choice.name for choice in choices]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"The method '{twice}' was chosen twice; its maps share a name.")
+    return [_method(choice) for choice in choices]
+
+
+def predict(volume: Volume, classifier: Classifier, device: str) -> PredictResult:
+    """The probabilities of the classes."""
+    started = time.perf_counter()
+    question = Question(image_of(volume), classifier, "predicted", choose_device(device))
+    return PredictResult(
+        classes=classifier.classes,
+        probabilities=tuple(question.probabilities.tolist()),
+        notes=(*classifier.notes, *question.notes),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def estimated(
+    request: ExplainRequest, volume: Volume, classifier: Classifier, device: str
+) -> EstimateResult:
+    """What an explanation would cost."""
+    cost = estimate(
+        image_of(volume),
+        classifier,
+        chosen_methods(request.methods),
+        target=request.target,
+        device=device,
+    )
+    seconds = cost.seconds
+    if request.budget_seconds is not None:
+        seconds = min(seconds, request.budget_seconds)
+    return EstimateResult(forward_passes=cost.forward_passes, seconds=seconds)
+
+
+def explained(
+    request: ExplainRequest,
+    volume: Volume,
+    classifier: Classifier,
+    device: str,
+    desk: Desk,
+    probabilities: tuple[float, ...],
+) -> ExplainResult:
+    """The attributions, growing ones shown on the way.
+
+    Args:
+        request: What was asked.
+        volume: The image.
+        classifier: What is explained.
+        device: Where.
+        desk: Takes the maps.
+        probabilities: As far as they are known before, for the partial results.
+    """
+    wanted = chosen_methods(request.methods)
+    reporter, keep = desk.reporter, desk.keep
+    reporter.doing(f"computes {', '.join(method.title for method in wanted)}")
+    grown: dict[str, MapResult] = {}
+
+    def show(attribution: Attribution, share: float) -> None:
+        reporter.check()
+        result = _map_result(dataclasses.replace(attribution, share_done=share), keep)
+        grown[result.label] = result
+        partial = ExplainResult(
+            classes=classifier.classes,
+            probabilities=probabilities,
+            target=attribution.target,
+            maps=tuple(grown.values()),
+            notes=(),
+            timings={},
+        )
+        desk.publish(partial)
+
+    explanation = explain(
+        image_of(volume, request.image_name),
+        classifier,
+        wanted,
+        target=request.target,
+        device=device,
+        seed=request.seed,
+        progress=reporter.progress,
+        publish=show,
+        budget_seconds=request.budget_seconds,
+    )
+    return ExplainResult(
+        classes=explanation.classes,
+        probabilities=tuple(explanation.probabilities.tolist()),
+        target=explanation.target,
+        maps=tuple(_map_result(map_, keep) for map_ in explanation.attributions),
+        notes=(*classifier.notes, *explanation.notes),
+        timings=explanation.timings,
+    )
+
+
+def probed(
+    request: ProbeRequest, prober: Prober, segment: Volume | None, reporter: Reporter
+) -> ProbeResult:
+    """The probabilities without what is at a place."""
+    if segment is not None:
+        name = request.segment_name or "segment"
+        mask = segment.values.astype(bool)
+        found = prober.segment(mask, name, progress=reporter.progress)
+    elif request.point_ras is not None:
+        found = prober.at(request.point_ras, request.radii_mm, progress=reporter.progress)
+    else:
+        raise InputError("A probe wants a point or a segment.")
+    return ProbeResult(
+        classes=tuple(found.classes),
+        before=_floats(found.before),
+        removals=tuple(
+            RemovalResult(one.name, one.radius_mm, int(one.voxels), _floats(one.probabilities))
+            for one in found.removals
+        ),
+        notes=(*prober.notes, *found.notes),
+        seconds=found.seconds,
+    )
+
+
+def compared(
+    request: CompareRequest,
+    image: Volume,
+    maps: dict[str, Volume],
+    segments: Volume,
+    reporter: Reporter,
+) -> CompareResult:
+    """The rows that the command line writes for these maps and segments, and their curves."""
+    affine = np.asarray(image.affine)
+    shape = image.values.shape[1:]
+    notes: list[str] = []
+    held = _segmentation(request, segments, affine, shape, notes)
+    for label, volume in maps.items():
+        if volume.values.shape != shape:
+            raise InputError(
+                f"The map {label} has {volume.values.shape} voxels and the image {shape}."
+            )
+    compared_maps: dict[str, NDArray[Any]] = {
+        label: volume.values for label, volume in maps.items()
+    }
+    reporter.doing("finds the body")
+    body = body_mask(image_of(image))
+    for name, values in yardstick_maps(shape, affine, request.case, seed=request.seed).items():
+        compared_maps.setdefault(name, values)
+    table: list[dict[str, Any]] = []
+    drawn: list[CurveResult] = []
+    masks = [segment.mask for segment in held.segments]
+    for number, (label, values) in enumerate(compared_maps.items()):
+        reporter.doing(f"compares {label}")
+        reporter.progress(number, len(compared_maps))
+        found = rows(
+            request.case,
+            request.target_name,
+            {label: values},
+            held,
+            affine,
+            body=body,
+            yardsticks=False,
+        )
+        table += [row.as_json() for row in found]
+        for segment, curve in zip(held.segments, curves(values, masks), strict=True):
+            shares = _floats(curve.share_of_image), _floats(curve.share_of_segment)
+            drawn.append(CurveResult(label, segment.name, *shares))
+    return CompareResult(
+        columns=(*COLUMNS, "energy_chance_body"),
+        rows=tuple(table),
+        curves=tuple(drawn),
+        notes=tuple(notes),
+    )
+
+
+def _method(choice: MethodChoice) -> Method:
+    kind = find_method(choice.name)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in choice.parameters.items():
+        if name not in fields:
+            raise unknown_name(f"parameter of {kind.name}", name, fields)
+        if isinstance(value, str):
+            values |= parse_parameters(kind, {name: value})
+        else:
+            # What travelled as JSON or came from a widget is read as the command line's text.
+            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            values |= parse_parameters(kind, {name: text})
+    return kind(**values)
+
+
+def _map_result(attribution: Attribution, keep: Callable[[Volume], str]) -> MapResult:
+    return MapResult(
+        label=attribution.label,
+        title=methods()[attribution.method].title,
+        method=attribution.method,
+        layer=attribution.layer,
+        signed=attribution.signed,
+        target_name=attribution.target_name,
+        volume=keep(Volume(attribution.values, attribution.affine)),
+        parameters=attribution.parameters,
+        provenance=attribution.provenance,
+        seconds=attribution.seconds,
+        share_done=attribution.share_done,
+    )
+
+
+def _segmentation(
+    request: CompareRequest,
+    segments: Volume,
+    affine: NDArray[np.float64],
+    shape: tuple[int, ...],
+    notes: list[str],
+) -> Segmentation:
+    values = segments.values
+    if values.ndim != len(shape) + 1 or values.shape[1:] != shape:
+        raise InputError(f"The segments have {values.shape} voxels, and the image {shape}.")
+    if len(request.segment_names) != len(values):
+        raise InputError(
+            f"There are {len(values)} segments and {len(request.segment_names)} names for them."
+        )
+    named: dict[str, Segment] = {}
+    empty = []
+    for index, (name, mask) in enumerate(zip(request.segment_names, values, strict=True)):
+        if not mask.any():
+            empty.append(name)
+            continue
+        if name in named:
+            raise InputError(f"Two segments are named '{name}'; give one another name.")
+        named[name] = Segment(name, PALETTE[index % len(PALETTE)], mask.astype(bool))
+    if empty:
+        notes.append(f"without a voxel in the image and left out: {', '.join(empty)}")
+    if not named:
+        raise InputError("No voxel of the image lies in a segment; nothing can be compared.")
+    return Segmentation(tuple(named.values()), affine, ())
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -1,0 +1,30 @@
+"""What is told of a job that failed: a line for the user, the places for a developer."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from SaliencyExplain.errors import SaliencyExplainError
+
+
+def unforeseen(error: Exception) -> SaliencyExplainError:
+    """What nobody foresaw, as one line; it stays the cause."""
+    lines = str(error).strip().splitlines()
+    reason = f": {lines[0][:300]}" if lines else ""
+    failure = SaliencyExplainError(f"The job failed unexpectedly ({type(error).__name__}{reason}).")
+    failure.__cause__ = error
+    return failure
+
+
+def frames(error: BaseException | None) -> str:
+    """Where an error came from, without messages of its causes, which may quote files."""
+    parts: list[str] = []
+    while error is not None:
+        places = [
+            f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        parts.append("\n".join([type(error).__name__, *places]))
+        error = error.__cause__ or error.__context__
+    return "\ncaused by ".join(parts)

@@ -1,0 +1,360 @@
+"""The engine in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from SaliencyExplain import __version__
+from SaliencyExplain.attribution.selection import describe_methods
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.engine import answers
+from SaliencyExplain.engine.interface import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    About,
+    ClassifierInfo,
+    CompareRequest,
+    Engine,
+    EstimateRequest,
+    ExplainRequest,
+    ExplainResult,
+    JobStatus,
+    PredictRequest,
+    ProbeRequest,
+    Request,
+    Result,
+    StudyRequest,
+)
+from SaliencyExplain.engine.line import Job, Line, Reporter, new_name
+from SaliencyExplain.engine.places import Places
+from SaliencyExplain.engine.stores import ClassifierStore, VolumeStore
+from SaliencyExplain.engine.studies import run_request
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import ClassifierError, InputError
+from SaliencyExplain.probing import Prober
+from SaliencyExplain.question import choose_device
+
+#: Predictions that are remembered, for the partial results of explanations.
+_PREDICTIONS = 32
+
+
+class LocalEngine(Engine):
+    """Works in this process, on one device, one job at a time.
+
+    Attributes:
+        device: Its torch device.
+        volumes: What it holds.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        *,
+        data: Sequence[str | Path] = (),
+        trust: bool = False,
+        volume_bytes: int | None = None,
+    ) -> None:
+        """Starts the thread that works on jobs.
+
+        Args:
+            device: ``auto``, ``cpu`` or ``cuda:N``.
+            data: Folders that jobs may name.
+            trust: Whether code that comes with a classifier may run if a request asks for it.
+            volume_bytes: Most bytes of voxels that are kept; None: a share of the memory.
+
+        Raises:
+            InputError: There is no such device or folder.
+        """
+        self.device = choose_device(device)
+        self.volumes = VolumeStore(volume_bytes)
+        self._places = Places(data)
+        self._trusts = trust
+        self._classifiers = ClassifierStore()
+        # Loading runs the network once: always on the same thread, because each new one
+        # that does so would get a set of OpenMP threads of its own.
+        self._loader = ThreadPoolExecutor(1, "engine loading")
+        self._lock = threading.Lock()
+        self._prober: tuple[tuple[str, ...], Prober] | None = None
+        self._predictions: OrderedDict[tuple[str, str], tuple[float, ...]] = OrderedDict()
+        self._line = Line(self._work, self._ended, self._forgotten)
+
+    def about(self) -> About:
+        """Version, device, memory and permissions."""
+        name, free, total = _device_state(self.device)
+        return About(
+            version=__version__,
+            device=name,
+            memory_free=free,
+            memory_total=total,
+            data=tuple(map(str, self._places.folders)),
+            trusts=self._trusts,
+            jobs=self._line.busy(),
+        )
+
+    def methods(self) -> list[dict[str, Any]]:
+        """All methods with their parameters."""
+        return describe_methods()
+
+    def open_classifier(
+        self, path: str, *, trust: bool = False, on_server: bool = False
+    ) -> ClassifierInfo:
+        """Loads a classifier, or finds it loaded; see :class:`Engine`."""
+        if trust:
+            self.check_trust()
+        place = self._places.inside(path) if on_server else Path(path)
+        classifier = self._loader.submit(load_classifier, place, trust=trust).result()
+        self._classifiers.put(classifier)
+        return describe(classifier)
+
+    def check_trust(self) -> None:
+        """Raises ClassifierError where the engine was not started to run others' code."""
+        if not self._trusts:
+            raise ClassifierError(
+                "This engine runs no code that comes with a classifier; start it with --trust "
+                "if you know where the classifier comes from."
+            )
+
+    def find_classifier(self, key: str) -> ClassifierInfo | None:
+        """The open classifier of that key, or None."""
+        try:
+            return describe(self._classifiers.get(key).classifier)
+        except InputError:
+            return None
+
+    def put(self, volume: Volume) -> str:
+        """Hands over a volume; see :class:`Engine`."""
+        return self.volumes.put(volume)
+
+    def get(self, volume: str) -> Volume:
+        """The volume of that hash; its voxels are not to be written to."""
+        return self.volumes.get(volume)
+
+    def start(self, request: Request, *, name: str | None = None) -> str:
+        """Puts a job in the line; see :class:`Engine`.
+
+        Args:
+            request: What is asked.
+            name: The job's name, made by a caller who may ask twice because the first answer
+                was lost; a job that is there already is not put in again.
+        """
+        self._check(request)
+        job = Job(request, name or new_name(), _volumes_of(request))
+        self.volumes.hold(job.holds)
+        added = False
+        try:
+            added = self._line.add(job)
+        finally:
+            if not added:
+                self.volumes.release(job.holds)
+        return job.name
+
+    def status(self, job: str, *, seen: int = -1, wait: float = 0.0) -> JobStatus:
+        """How far a job is; see :class:`Engine`."""
+        return self._line.status(job, seen, wait)
+
+    def partial(self, job: str) -> ExplainResult | None:
+        """The newest partial result of an explain job."""
+        return self._line.job(job).partial
+
+    def result(self, job: str) -> Result:
+        """The result of a job that is done; see :class:`Engine`."""
+        found = self._line.job(job)
+        if found.state == DONE and found.result is not None:
+            return found.result
+        if found.state in (FAILED, CANCELLED) and found.failure is not None:
+            raise type(found.failure)(str(found.failure))
+        raise InputError("The job has not ended yet.")
+
+    def cancel(self, job: str) -> None:
+        """Asks a job to stop."""
+        self._line.cancel(job)
+
+    def jobs(self) -> list[JobStatus]:
+        """All listed jobs, the oldest first."""
+        return self._line.statuses()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Calls the listener after each change of a job, on any thread; it must be quick."""
+        self._line.listen(listener)
+
+    def close(self) -> None:
+        """Cancels what runs and lets go of everything."""
+        self._line.close()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._prober = None
+        self._classifiers.clear()
+        self.volumes.clear()
+
+    def _check(self, request: Request) -> None:
+        """Finds out what is wrong with a request before it waits in the line."""
+        if isinstance(request, EstimateRequest):
+            request = request.explain
+        if isinstance(request, (ExplainRequest, CompareRequest, StudyRequest)) and not (
+            0 <= request.seed < 2**63
+        ):
+            raise InputError(f"The seed is {request.seed}; it must be 0 or more, below 2^63.")
+        if isinstance(request, (PredictRequest, ExplainRequest, ProbeRequest)):
+            self._classifiers.get(request.classifier)
+        if isinstance(request, (ExplainRequest, StudyRequest)):
+            answers.chosen_methods(request.methods)
+        if isinstance(request, StudyRequest):
+            if request.trust:
+                self.check_trust()
+            for path in (request.folder, request.classifier, request.out):
+                self._places.inside(path)
+
+    def _work(self, job: Job, reporter: Reporter) -> Result:
+        request, device = job.request, str(self.device)
+        if isinstance(request, StudyRequest):
+            return run_request(request, self._places, device, reporter)
+        if isinstance(request, CompareRequest):
+            maps = {label: self.volumes.get(key) for label, key in request.maps.items()}
+            image, segments = self.volumes.get(request.volume), self.volumes.get(request.segments)
+            return answers.compared(request, image, maps, segments, reporter)
+        if isinstance(request, ProbeRequest):
+            segment = self.volumes.get(request.segment) if request.segment else None
+            return answers.probed(request, self._warm_prober(request, reporter), segment, reporter)
+        if isinstance(request, PredictRequest):
+            reporter.doing("predicts")
+            twin = self._classifiers.get(request.classifier).twin
+            predicted = answers.predict(self.volumes.get(request.volume), twin, device)
+            self._remember(request.classifier, request.volume, predicted.probabilities)
+            return predicted
+        asked = request.explain if isinstance(request, EstimateRequest) else request
+        opened, volume = self._classifiers.get(asked.classifier), self.volumes.get(asked.volume)
+        if isinstance(request, EstimateRequest):
+            reporter.doing("estimates")
+            return answers.estimated(asked, volume, opened.twin, device)
+        known = self._predictions.get((asked.classifier, asked.volume), ())
+        self._make_room()
+        desk = _Desk(job, self.volumes, reporter)
+        explained = answers.explained(asked, volume, opened.classifier, device, desk, known)
+        self._remember(asked.classifier, asked.volume, explained.probabilities)
+        return explained
+
+    def _warm_prober(self, request: ProbeRequest, reporter: Reporter) -> Prober:
+        twin = self._classifiers.get(request.classifier).twin
+        asked = (request.classifier, request.volume, request.fill)
+        with self._lock:
+            # Where the network has moved since (a GPU was full), its maps lie elsewhere.
+            if self._prober is not None and self._prober[0] == (*asked, str(twin.device)):
+                reporter.doing("removes what is there")
+                return self._prober[1]
+            # Before the new one is made: two would not fit a small GPU.
+            self._prober = None
+        reporter.doing("looks at the image for the first time")
+        image = answers.image_of(self.volumes.get(request.volume))
+        prober = Prober(image, twin, device=str(self.device), fill=request.fill)
+        with self._lock:
+            self._prober = ((*asked, str(twin.device)), prober)
+        reporter.doing("removes what is there")
+        return prober
+
+    def _make_room(self) -> None:
+        """Gives a GPU's memory to the explanation that comes; a click makes its maps anew."""
+        with self._lock:
+            if self._prober is not None and self.device.type == "cuda":
+                self._prober[1].release()
+
+    def _remember(self, classifier: str, volume: str, probabilities: tuple[float, ...]) -> None:
+        self._predictions[classifier, volume] = probabilities
+        while len(self._predictions) > _PREDICTIONS:
+            self._predictions.popitem(last=False)
+
+    def _ended(self, job: Job) -> None:
+        """Lets go of what an ended job needs no longer, and of old jobs where memory is short."""
+        kept: set[str] = set()
+        if isinstance(job.result, ExplainResult):
+            kept = {map_.volume for map_ in job.result.maps}
+        self.volumes.release(job.holds - kept)
+        job.holds &= kept
+        if self.device.type == "cuda" and not job.short:
+            # Also for other programs: torch keeps what it was given.
+            torch.cuda.empty_cache()
+        while 2 * self.volumes.held_bytes > self.volumes.limit and self._line.forget_oldest():
+            continue
+
+    def _forgotten(self, job: Job) -> None:
+        self.volumes.release(job.holds)
+        job.holds.clear()
+
+
+class _Desk:
+    """Where an explain job lays its maps down while it works.
+
+    Attributes:
+        reporter: Is told how far it is.
+    """
+
+    def __init__(self, job: Job, volumes: VolumeStore, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self._job = job
+        self._volumes = volumes
+        self._inputs = set(job.holds)
+        self._last: set[str] = set()
+
+    def keep(self, volume: Volume) -> str:
+        """Keeps a map for as long as the job is listed."""
+        key = self._volumes.put(volume, copied=False, beyond=True)
+        if key not in self._job.holds:
+            self._volumes.hold([key])
+            self._job.holds.add(key)
+        return key
+
+    def publish(self, partial: ExplainResult) -> None:
+        """Shows a partial result; the one before it stays for those who fetch it just now."""
+        now = {map_.volume for map_ in partial.maps}
+        old = self._job.holds - self._inputs - self._last - now
+        self._volumes.release(old)
+        self._job.holds -= old
+        self._last = now
+        self.reporter.publish(partial)
+
+
+def describe(classifier: Classifier) -> ClassifierInfo:
+    """What a face is told of a classifier."""
+    return ClassifierInfo(
+        key=classifier.identity,
+        name=classifier.name,
+        classes=classifier.classes,
+        channels=classifier.channels,
+        spatial_dims=classifier.spatial_dims,
+        format=classifier.format,
+        input_size=classifier.input_size,
+        spacing=classifier.spacing,
+        layers=tuple(classifier.network.convolutions()),
+        notes=classifier.notes,
+    )
+
+
+def _device_state(device: torch.device) -> tuple[str, int, int]:
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return f"{torch.cuda.get_device_name(device)} ({device})", free, total
+    memory = psutil.virtual_memory()
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads > 1 else ''})", memory.available, memory.total
+
+
+def _volumes_of(request: Request) -> set[str]:
+    if isinstance(request, EstimateRequest):
+        request = request.explain
+    if isinstance(request, StudyRequest):
+        return set()
+    found = {request.volume}
+    if isinstance(request, ProbeRequest) and request.segment is not None:
+        found.add(request.segment)
+    if isinstance(request, CompareRequest):
+        found |= {*request.maps.values(), request.segments}
+    return found

@@ -1,0 +1,140 @@
+"""Results and requests as JSON and back, by the type hints of their dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, Union
+
+from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.json_text import json_text
+
+_Made = TypeVar("_Made")
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def to_json(value: Any) -> bytes:
+    """A dataclass, or anything that :func:`json_text` takes, as JSON; NaN becomes null."""
+    return json_text(_plain(value)).encode()
+
+
+def from_json(kind: type[_Made], content: bytes) -> _Made:
+    """The object of that type in a JSON document.
+
+    Raises:
+        InputError: It is no JSON, or a field is missing, unknown or of another type.
+    """
+    return made(kind, parse_json(content))
+
+
+def parse_json(content: bytes) -> Any:
+    """A JSON document of any origin.
+
+    Raises:
+        InputError: It is none; NaN and infinity are none either.
+    """
+    try:
+        return json.loads(content, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"This is no JSON document: {str(error)[:200]}.") from error
+
+
+def made(kind: Any, document: Any, name: str = "") -> Any:
+    """The object of a type that a parsed JSON document describes.
+
+    Args:
+        kind: A dataclass, ``tuple[T, ...]``, ``list[T]``, ``dict[str, T]``, a union with
+            None, a plain type, or Any.
+        document: As :func:`parse_json` gives it.
+        name: What the document is, for the message.
+
+    Raises:
+        InputError: A field is missing, unknown or of another type.
+    """
+    if kind is Any:
+        return document
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, document, name)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        if document is None:
+            return None
+        (kind,) = (item for item in inner if item is not type(None))
+        return made(kind, document, name)
+    if origin in (tuple, list):
+        return _sequence(origin, inner, document, name)
+    if origin is dict:
+        if not isinstance(document, Mapping):
+            raise _wrong(name, "a mapping")
+        return {key: made(inner[1], item, f"{name}.{key}") for key, item in document.items()}
+    return _number_or_text(kind, document, name)
+
+
+def _dataclass(kind: Any, document: Any, name: str) -> Any:
+    if not isinstance(document, Mapping):
+        raise _wrong(name or kind.__name__, "a mapping of its fields")
+    hints = _hints(kind)
+    for given in document:
+        if given not in hints:
+            raise unknown_name(f"field of {kind.__name__}", str(given), hints)
+    for field in dataclasses.fields(kind):
+        needed = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        if needed and field.name not in document:
+            raise InputError(f"{kind.__name__} lacks the field '{field.name}'.")
+    values = {key: made(hints[key], item, key) for key, item in document.items()}
+    return kind(**values)
+
+
+def _sequence(origin: Any, inner: tuple[Any, ...], document: Any, name: str) -> Any:
+    if not isinstance(document, list):
+        raise _wrong(name, "a list")
+    if origin is tuple and inner[-1] is not Ellipsis:
+        if len(document) != len(inner):
+            raise _wrong(name, f"a list of {len(inner)}")
+        return tuple(made(kind, item, name) for kind, item in zip(inner, document, strict=True))
+    return origin(made(inner[0], item, name) for item in document)
+
+
+def _number_or_text(kind: Any, document: Any, name: str) -> Any:
+    if kind is float:
+        # What is not finite has become null on the way.
+        if document is None:
+            return math.nan
+        if isinstance(document, (int, float)) and not isinstance(document, bool):
+            number = float(document) if abs(document) < 1e308 else math.inf
+            if math.isfinite(number):
+                return number
+    elif isinstance(document, kind) and (kind is bool or not isinstance(document, bool)):
+        return document
+    raise _wrong(name, _WORDS[kind])
+
+
+def _wrong(name: str, wanted: str) -> InputError:
+    return InputError(f"'{name}' is to be {wanted}.")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)

@@ -1,0 +1,135 @@
+"""Dataclasses of the interface as JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from SaliencyExplain.engine import interface
+from SaliencyExplain.engine.interface import (
+    KINDS,
+    About,
+    ClassifierInfo,
+    CompareResult,
+    ExplainRequest,
+    JobStatus,
+    MethodChoice,
+    PredictResult,
+    ProbeRequest,
+    RemovalResult,
+)
+from SaliencyExplain.engine.plain import from_json, parse_json, to_json
+from SaliencyExplain.errors import InputError
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+ALL = [
+    *dict.fromkeys(kind for pair in KINDS.values() for kind in pair),
+    About,
+    ClassifierInfo,
+    JobStatus,
+]
+
+
+def instances(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
+    hints = typing.get_type_hints(kind)
+    return st.builds(kind, **{name: of(hint) for name, hint in hints.items()})
+
+
+def of(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
+    if hint is typing.Any:
+        return PLAIN
+    if dataclasses.is_dataclass(hint):
+        return instances(hint)
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if inner[-1] is Ellipsis:
+            return st.lists(of(inner[0]), max_size=3).map(tuple)
+        return st.tuples(*map(of, inner))
+    if origin is dict:
+        return st.dictionaries(st.text(), of(inner[1]), max_size=3)
+    if origin is not None:
+        return st.one_of(*map(of, inner))
+    return {
+        float: st.floats(allow_nan=False, allow_infinity=False, width=32),
+        int: st.integers(),
+        str: st.text(),
+        bool: st.booleans(),
+        type(None): st.none(),
+    }[hint]
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_dataclass_comes_back_the_same(kind: type):
+    @given(instances(kind))
+    @settings(max_examples=30, deadline=None)
+    def check(value: object) -> None:
+        assert from_json(kind, to_json(value)) == value
+
+    check()
+
+
+def test_no_dataclass_of_the_interface_was_left_out():
+    mentioned = " ".join(str(typing.get_type_hints(kind)) for kind in ALL) + str(ALL)
+    for name, kind in vars(interface).items():
+        if dataclasses.is_dataclass(kind) and kind.__module__ == interface.__name__:
+            assert name in mentioned
+
+
+def test_undefined_figures_are_null_on_the_way():
+    result = PredictResult(("a",), (math.nan,), (), math.inf)
+    text = to_json(result)
+    assert json.loads(text)["probabilities"] == [None]
+    back = from_json(PredictResult, text)
+    assert math.isnan(back.probabilities[0])
+    assert math.isnan(back.seconds)
+    rows = CompareResult(("auroc",), ({"auroc": None, "n": 3},), (), ())
+    assert from_json(CompareResult, to_json(rows)) == rows
+    ball = RemovalResult("a", None, 3, (0.5,))
+    assert from_json(RemovalResult, to_json(ball)) == ball
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"9" * 10_000, "no JSON"),
+        (b'{"classifier": NaN}', "NaN"),
+        (b"[]", "mapping"),
+        (b'{"classifier": "c", "volume": "v"}', "'methods'"),
+        (b'{"classifier": 3, "volume": "v", "methods": []}', "text"),
+        (b'{"classifier": "c", "volume": "v", "methods": {}}', "list"),
+        (b'{"classifier": "c", "volume": "v", "methods": ["occlusion"]}', "mapping"),
+        (b'{"classifier": "c", "volume": "v", "methods": [], "seed": 1.5}', "whole number"),
+        (b'{"classifier": "c", "volume": "v", "methods": [], "seed": true}', "whole number"),
+        (b'{"classifier": "c", "volume": "v", "methods": [], "seeds": 1}', "Did you mean 'seed'"),
+        (b'{"classifier":"c","volume":"v","methods":[],"budget_seconds":1e999}', "a number"),
+    ],
+)
+def test_requests_of_another_form_are_refused_in_one_line(content: bytes, told: str):
+    with pytest.raises(InputError, match=told) as raised:
+        from_json(ExplainRequest, content)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 1000
+
+
+def test_point_has_three_numbers():
+    with pytest.raises(InputError, match="list of 3"):
+        from_json(ProbeRequest, b'{"classifier": "c", "volume": "v", "point_ras": [1, 2]}')
+
+
+def test_parameters_keep_their_values():
+    choice = MethodChoice("occlusion", {"window_mm": 8.0, "layers": ["a", "b"], "fill": "mean"})
+    assert from_json(MethodChoice, to_json(choice)) == choice
+    assert parse_json(b'{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}

@@ -1,0 +1,251 @@
+"""An engine in a process of its own: killed, left alone, found again, kept private."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from SaliencyExplain.engine.client import RemoteEngine
+from SaliencyExplain.engine.interface import StudyRequest
+from SaliencyExplain.engine.process import STATE, EngineProcess, find_engine
+from SaliencyExplain.engine.serving import Watch
+from SaliencyExplain.engine.tokens import make_token, token_in
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import EngineLostError, InputError, OutputError
+from Testing.conftest import PROJECT
+from Testing.engine.conftest import COMMAND, LONG, QUICK, environment, until
+
+
+def test_killed_server_is_noticed_in_one_line_and_can_be_started_again(
+    bundle: Path, image: Volume, tmp_path: Path
+):
+    from SaliencyExplain.engine.interface import ExplainRequest
+
+    state = tmp_path / "state"
+    log = tmp_path / "engine.log"
+    process = EngineProcess.start(COMMAND, environment=environment(), log=log, state=state)
+    client = process.client
+    found = find_engine(state)
+    assert found is not None
+    assert found.address == client.address
+    info = client.open_classifier(str(bundle))
+    job = client.start(ExplainRequest(info.key, client.put(image), (LONG,)))
+    until(client, job, lambda status: status.done > 0)
+    lost: list[float] = []
+
+    def wait_for_news() -> None:
+        with pytest.raises(EngineLostError):
+            client.status(job, seen=10**9, wait=60)
+        lost.append(time.monotonic())
+
+    waiting = threading.Thread(target=wait_for_news)
+    waiting.start()
+    time.sleep(0.3)
+    killed = time.monotonic()
+    process._process.send_signal(signal.SIGKILL)
+    process._process.wait()
+    with pytest.raises(EngineLostError, match="start it again") as raised:
+        client.jobs()
+    assert "\n" not in str(raised.value)
+    for ask in (client.about, client.methods, lambda: client.put(image)):
+        with pytest.raises(EngineLostError):
+            ask()
+    waiting.join(timeout=10)
+    assert lost[0] - killed < 2
+    assert time.monotonic() - killed < 2
+    assert not process.alive
+    assert find_engine(state) is None
+    process.stop()
+    if Path("/proc").is_dir():
+        assert not Path(f"/proc/{process.pid}").exists()
+
+
+def test_orphan_finishes_its_study_and_ends(data: Path, bundle: Path, tmp_path: Path):
+    from SaliencyExplain.demo.study import write_phantom_study
+
+    cases = tmp_path / "cases"
+    write_phantom_study(cases, dimensions=3, cases=2, seed=4, marker=False)
+    log = tmp_path / "engine.log"
+    process = EngineProcess.start(
+        COMMAND,
+        environment=environment(),
+        data=[str(tmp_path), str(bundle)],
+        log=log,
+    )
+    client = process.client
+    assert [Path(folder) for folder in client.about().data] == [tmp_path, bundle]
+    request = StudyRequest(str(cases), str(bundle), (QUICK,), str(tmp_path / "out"))
+    client.start(request)
+    address = client.address
+    process.let_go()
+    process._process.wait(timeout=60)
+    assert process._process.returncode == 0
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert len((tmp_path / "out" / "comparison.csv").read_text().splitlines()) > 3
+    assert "Traceback" not in process.log_tail()
+    with pytest.raises(EngineLostError):
+        RemoteEngine(address, "x" * 40).about()
+    process.stop()
+
+
+def test_idle_server_goes_with_the_process_that_started_it(tmp_path: Path):
+    code = (
+        "import sys\n"
+        "from SaliencyExplain.engine.process import EngineProcess\n"
+        f"process = EngineProcess.start({COMMAND!r})\n"
+        "print(process.pid, process.client.address, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    # A process that dies without a word, as a crashed Slicer does.
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=PROJECT,
+        env=environment(),
+        text=True,
+    )
+    assert starter.stdout is not None
+    pid, address = starter.stdout.readline().split()
+    assert RemoteEngine(address, "x" * 40)
+    starter.kill()
+    starter.communicate()
+    end = time.monotonic() + 20
+    host, port = address.removeprefix("http://").split(":")
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))):
+                break
+        time.sleep(0.1)
+    else:
+        raise AssertionError(f"the engine {pid} lives on")
+
+
+def test_server_with_certificate_and_open_address(tmp_path: Path):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate of this test, is not here")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    token_file = tmp_path / "token"
+    token = make_token(token_file)
+    words = [*COMMAND, "serve", "--host", "0.0.0.0", "--token-file", str(token_file)]
+    words += ["--tls-cert", str(certificate), "--tls-key", str(key), "--end-with-stdin"]
+    with subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        port = said["address"].rsplit(":", 1)[1]
+        assert said == {"address": f"https://0.0.0.0:{port}", "token_file": str(token_file)}
+        address = f"https://localhost:{port}"
+        assert RemoteEngine(address, token, verify=str(certificate)).about().version
+        with pytest.raises(EngineLostError, match="certificate"):
+            RemoteEngine(address, token).about()
+        with pytest.raises(EngineLostError):
+            RemoteEngine(address.replace("https", "http"), token).about()
+        context = ssl.create_default_context(cafile=certificate)
+        with (
+            socket.create_connection(("localhost", int(port))) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            tls.sendall(b"GET /about HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+            assert tls.recv(4096).startswith(b"HTTP/1.1 403")
+        # The one line is all that it says, and a token that was there stays.
+        _, errors = process.communicate(b"stop\n", timeout=30)
+        assert process.returncode == 0
+        assert errors == b""
+    assert token_in(token_file) == token
+
+
+def test_command_that_fails_says_its_own_last_words(tmp_path: Path):
+    with pytest.raises(InputError, match="cannot be started"):
+        EngineProcess.start([str(tmp_path / "nothing")])
+    with pytest.raises(EngineLostError, match="is no folder"):
+        EngineProcess.start(COMMAND, data=[str(tmp_path / "nowhere")])
+    with pytest.raises(EngineLostError, match="did not start"):
+        EngineProcess.start([sys.executable, "-c", "print('hello')"])
+    started = time.monotonic()
+    with pytest.raises(EngineLostError, match=r"within 0\.5 s"):
+        EngineProcess.start([sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.5)
+    assert time.monotonic() - started < 10
+
+
+def test_token_is_made_private_and_kept(tmp_path: Path):
+    path = tmp_path / "new" / "token"
+    token = make_token(path)
+    assert len(token) >= 43
+    assert token_in(path) == token
+    assert make_token(tmp_path / "other") != token
+    with pytest.raises(OutputError, match="cannot be made"):
+        make_token(path)
+    assert token_in(path) == token
+    if os.name == "posix":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path / "target")
+        with pytest.raises(OutputError):
+            make_token(link)
+        assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps no such modes")
+def test_token_that_others_may_read_is_refused(tmp_path: Path, mode: int):
+    path = tmp_path / "token"
+    make_token(path)
+    path.chmod(mode)
+    with pytest.raises(InputError, match="chmod 600") as raised:
+        token_in(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"short\n", b"\xff" * 40, b"two words, each rather long"])
+def test_file_without_a_token_is_refused(tmp_path: Path, content: bytes):
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(InputError, match="no token"):
+        token_in(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        token_in(tmp_path / "nowhere")
+
+
+def test_broken_state_finds_nothing(tmp_path: Path):
+    for content in ("", "[]", "{}", '{"address": "http://127.0.0.1:1", "token_file": "x"}'):
+        (tmp_path / STATE).write_text(content)
+        assert find_engine(tmp_path) is None
+
+
+def test_watch_without_standard_input_sees_an_orphan(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    watch = Watch()
+    end = time.monotonic() + 5
+    while watch.orphaned_at is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert watch.orphaned_at is not None
+    assert not watch.stop

@@ -32,6 +32,17 @@ def explain(
     ] = None,
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
+    scene: options.Scene = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="SECONDS",
+            min=0,
+            help="Stop then, with the best maps so far; the results say how far they came.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Attribution of one image: maps, label maps, pictures, agreement, report."""
@@ -52,9 +63,10 @@ def explain(
 
     def announce(estimate: Estimate) -> None:
         if estimate.seconds > 2:
+            limit = f", stopped after {budget:g} s" if budget is not None else ""
             aside.print(
                 f"about {estimate.forward_passes:,.0f} forward passes, "
-                f"{estimate.seconds:,.0f} s or less",
+                f"{estimate.seconds:,.0f} s or less{limit}",
                 style="dim",
             )
 
@@ -69,6 +81,8 @@ def explain(
             seed=seed,
             trust=trust,
             keep_identifiers=keep_identifiers,
+            scene=scene,
+            budget_seconds=budget,
             progress=progress,
             announce=None if as_json else announce,
         )

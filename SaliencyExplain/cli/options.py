@@ -72,6 +72,13 @@ KeepIdentifiers = Annotated[
     ),
 ]
 
+Scene = Annotated[
+    bool,
+    typer.Option(
+        "--scene", help="Write scene.mrb for each case, to be opened in 3D Slicer as it is."
+    ),
+]
+
 
 def named_path(text: str) -> tuple[str | None, Path]:
     """Splits ``name=path``; a file whose name holds ``=`` stays whole.

@@ -40,6 +40,7 @@ def study(
     seed: options.Seed = 0,
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
+    scene: options.Scene = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cases that would be read, and stop.")
     ] = False,
@@ -78,6 +79,7 @@ def study(
             seed=seed,
             trust=trust,
             keep_identifiers=keep_identifiers,
+            scene=scene,
             progress=progress,
         )
     say_notes(result.notes)

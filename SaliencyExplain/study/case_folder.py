@@ -156,20 +156,24 @@ def _write_attribution(
     rows: Sequence[Row],
 ) -> None:
     values, affine = attribution.values, attribution.affine
+    done = attribution.share_done
+    method = find_method(attribution.method)
+    partial = f" (partial: {percent(min(done, 0.99))} of the {method.parts})" if done < 1 else ""
     description = f"{attribution.label} for {attribution.target_name}; positive speaks for it"
+    description += partial
     write_volume(stem.with_name(f"{stem.name}.nii.gz"), values, affine, description)
     write_bands(stem.with_name(f"{stem.name}.seg.nrrd"), label_bands(values), affine)
     segments = segmentation.segments if segmentation else ()
     probability = float(explanation.probabilities[attribution.target])
-    method = find_method(attribution.method)
     layer = f" at {attribution.layer}" if attribution.layer else ""
+    what = f"{method.title}{layer}{partial}"
     draw_planes(
         stem.with_name(f"{stem.name}.png"),
         np.asarray(explanation.image[0]),
         values,
         affine,
         segments=[(segment.name, segment.color, segment.mask) for segment in segments],
-        title=f"{case} · {method.title}{layer} · {attribution.target_name} (p = {probability:.2f})",
+        title=f"{case} · {what} · {attribution.target_name} (p = {probability:.2f})",
         signed=attribution.signed,
         caption=" · ".join(_figures(row) for row in rows[:2]),
     )
@@ -192,6 +196,8 @@ def _attribution_json(
         "method": attribution.method,
         "layer": attribution.layer or None,
         "signed": attribution.signed,
+        "share_done": attribution.share_done,
+        "budget_seconds": attribution.provenance.get("budget_seconds"),
         "parameters": {
             name: {"value": value, "unit": fields[name].metadata["unit"] or None}
             for name, value in attribution.parameters.items()
@@ -213,7 +219,8 @@ def _case_json(
     image = explanation.image
     affine = np.asarray(image.affine, dtype=np.float64)
     provenance = dict(explanation.attributions[0].provenance) if explanation.attributions else {}
-    provenance.pop("device", None)
+    for own in ("device", "share_done", "budget_seconds"):
+        provenance.pop(own, None)
     if not keep_identifiers:
         provenance["image"] = case
     best = int(np.argmax(explanation.probabilities))

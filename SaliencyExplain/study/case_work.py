@@ -22,12 +22,19 @@ from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.comparison.table import Row, rows
 from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
-from SaliencyExplain.explanation import Estimate, Explanation, explain, voxel_hash
+from SaliencyExplain.explanation import (
+    Attribution,
+    Estimate,
+    Explanation,
+    explain,
+    voxel_hash,
+)
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
+from SaliencyExplain.study.case_scene import write_scene
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.tables import true_class
 
@@ -42,6 +49,9 @@ UNFORESEEN = (
     TypeError,
     ValueError,
 )
+
+#: Stage of a failure that leaves a case's other results complete.
+SCENE_STAGE = "making the scene"
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -62,6 +72,9 @@ class Work:
         trust: Whether the classifier's own code may run.
         keep_identifiers: Whether names that may name patients are written.
         threads: Threads of torch in each process.
+        scene: Whether each case's results are written as a scene of 3D Slicer, too.
+        budget_seconds: Time for each case's methods; None: no limit. What is reached in it
+            depends on the machine, so that a study, whose results can be made again, has none.
     """
 
     classifier: Path
@@ -73,6 +86,8 @@ class Work:
     trust: bool = False
     keep_identifiers: bool = False
     threads: int = field(default_factory=torch.get_num_threads)
+    scene: bool = False
+    budget_seconds: float | None = None
 
 
 @dataclass
@@ -186,6 +201,7 @@ class CaseWorker:
                 seed=case_seed(self.work.seed, read.image),
                 progress=progress,
                 announce=announce,
+                budget_seconds=self.work.budget_seconds,
             )
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "explaining", error))
@@ -219,7 +235,46 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "writing", error))
             return entry
+        if self.work.scene:
+            entry["failures"] += self._write_scene(read)
         return entry | _results(explanation, compared)
+
+    def add_scenes(
+        self, cases: Iterable[Case], entries: Callable[[Case], dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Makes the scenes of cases whose results are complete, and computes nothing anew.
+
+        Args:
+            cases: The cases; taken from the iterable in the reading thread.
+            entries: Gives the journal's entry of each.
+
+        Yields:
+            The entry of each case, as it is after that.
+
+        Raises:
+            OutputError: A scene cannot be written; the study must stop.
+        """
+        for read in read_ahead(cases, self.read):
+            entry = entries(read.case)
+            others = [known for known in entry["failures"] if known["stage"] != SCENE_STAGE]
+            yield {**entry, "failures": others + self._write_scene(read)}
+
+    def _write_scene(self, read: ReadCase) -> list[dict[str, str]]:
+        """Writes a case's scene beside its other results; its failure costs only itself."""
+        try:
+            if read.image is None:
+                raise read.errors[0]
+            write_scene(
+                self.work.out / read.case.case,
+                read.image,
+                self.classifier.channels,
+                read.segmentation,
+            )
+        except OutputError:
+            raise
+        except (SaliencyExplainError, *UNFORESEEN) as error:
+            return [failure(read.case, SCENE_STAGE, error)]
+        return []
 
     def _target(self, case: Case) -> str:
         if self.work.target != LABEL:
@@ -315,9 +370,12 @@ def _results(explanation: Explanation, compared: Sequence[Row]) -> dict[str, Any
         "done": True,
         "target": explanation.classes[explanation.target],
         "probabilities": [float(p) for p in explanation.probabilities],
-        "maps": [
-            {"label": map_.label, "files": file_stem(map_)} for map_ in explanation.attributions
-        ],
+        "maps": [_map_entry(map_) for map_ in explanation.attributions],
         "rows": [row.as_json() for row in compared],
         "notes": list(explanation.notes),
     }
+
+
+def _map_entry(attribution: Attribution) -> dict[str, Any]:
+    entry: dict[str, Any] = {"label": attribution.label, "files": file_stem(attribution)}
+    return entry | ({"share_done": attribution.share_done} if attribution.share_done < 1 else {})

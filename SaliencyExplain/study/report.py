@@ -66,10 +66,12 @@ class _Pictures:
         self.left = PICTURE_BUDGET
         self.linked = 0
 
-    def show(self, run: RunData, entry: Entry, map_: dict[str, str]) -> dict[str, str]:
+    def show(self, run: RunData, entry: Entry, map_: dict[str, Any]) -> dict[str, str]:
         """The picture of one map: its words, its link, and its data if there is room."""
         path = run.output.folder / entry["case"] / f"{map_['files']}.png"
         title = run.title_of(map_["label"])
+        if "share_done" in map_:
+            title += f" (partial: {percent(min(map_['share_done'], 0.99))} done)"
         shown = {
             "case": entry["case"],
             "title": title,

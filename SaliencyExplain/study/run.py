@@ -19,10 +19,13 @@ from SaliencyExplain.attribution.layers import named_layers
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import Cancelled, InputError, OutputError
-from SaliencyExplain.explanation import choose_device, versions
+from SaliencyExplain.explanation import versions
 from SaliencyExplain.progress import Progress
+from SaliencyExplain.question import choose_device
+from SaliencyExplain.scene.libraries import check_libraries
 from SaliencyExplain.study.case import LABEL, Case, check_unique
 from SaliencyExplain.study.case_folder import EXPLANATION, clear_partial, remove_case
+from SaliencyExplain.study.case_scene import SCENE
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.report import StudyOutput, write_report
@@ -90,6 +93,7 @@ def run_study(
     seed: int = 0,
     trust: bool = False,
     keep_identifiers: bool = False,
+    scene: bool = False,
     title: str = "",
     progress: Callable[[StudyProgress], None] = untold,
 ) -> StudyResult:
@@ -115,13 +119,16 @@ def run_study(
         seed: Of everything random; each case has a seed of its own made from it.
         trust: Whether the classifier's own code may run.
         keep_identifiers: Whether names that may name patients are written.
+        scene: Whether each case's results are written as a scene of 3D Slicer, too. Cases
+            that an earlier run has done get theirs from their files, without being computed
+            again; without this, scenes that are there stay.
         title: The report's title; the output folder's name where it is empty.
         progress: Told after each batch (one job) or at least twice a second (several);
             may raise Cancelled.
 
     Raises:
-        InputError: No cases, a wrong classifier, method, class or device, or the
-            output folder holds another study.
+        InputError: No cases, a wrong classifier, method, class or device, the
+            output folder holds another study, or Slicer's libraries are missing for scenes.
         OutputError: The disk is full or nothing may be written there; what is
             complete stays.
         Cancelled: Stopped by Ctrl-C or the progress callback; can be restarted.
@@ -134,7 +141,16 @@ def run_study(
             raise InputError(f"The number of {name} is {number}; it must be 1 or more.")
     threads = threads or max(1, _cores() // jobs)
     work = Work(
-        classifier, tuple(methods), target, out, device, seed, trust, keep_identifiers, threads
+        classifier=classifier,
+        methods=tuple(methods),
+        target=target,
+        out=out,
+        device=device,
+        seed=seed,
+        trust=trust,
+        keep_identifiers=keep_identifiers,
+        threads=threads,
+        scene=scene,
     )
     worker = CaseWorker(work)
     check_work(worker)
@@ -143,9 +159,11 @@ def run_study(
         journal = Journal.begin(out, configuration(worker))
         worker.work = dataclasses.replace(work, threads=journal.configuration["threads"])
         todo = [case for case in cases if not _is_done(out, journal, case)]
-        meter = _Meter(cases, todo, journal, progress)
+        resumed = len(cases) - len(todo)
+        bare = _without_scene(cases, todo, out) if scene else []
+        meter = _Meter(cases, [*todo, *bare], journal, progress)
         try:
-            with contextlib.closing(_entries(worker, todo, jobs, meter)) as entries:
+            with contextlib.closing(_entries(worker, journal, todo, bare, jobs, meter)) as entries:
                 for entry in entries:
                     if not entry["done"]:
                         remove_case(out, entry["case"])
@@ -160,7 +178,7 @@ def run_study(
         out=out,
         report=report,
         total=len(cases),
-        resumed=len(cases) - len(todo),
+        resumed=resumed,
         failed=meter.failed,
         notes=_notes(worker.classifier, cases, meter.failed),
     )
@@ -184,9 +202,12 @@ def check_work(worker: CaseWorker) -> None:
     """Finds out before the first case what would fail in all of them.
 
     Raises:
-        InputError: No method, one twice, an unknown layer, class or device.
+        InputError: No method, one twice, an unknown layer, class or device, or scenes are
+            wanted and Slicer's libraries are missing.
     """
     classifier, work = worker.classifier, worker.work
+    if work.scene:
+        check_libraries()
     if not work.methods:
         raise InputError("No method was given.")
     names: set[str] = set()
@@ -218,6 +239,7 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
         ],
         "target": work.target,
         "seed": work.seed,
+        "budget_seconds": work.budget_seconds,
         "keep_identifiers": work.keep_identifiers,
         "threads": work.threads,
         "versions": {name: computed_by[name] for name in ("SaliencyExplain", "torch", "monai")},
@@ -261,9 +283,23 @@ def _is_done(out: Path, journal: Journal, case: Case) -> bool:
         return False
 
 
+def _without_scene(cases: Sequence[Case], todo: Sequence[Case], out: Path) -> list[Case]:
+    """The cases that are done but for their scene."""
+    names = {case.case for case in todo}
+    return [
+        case for case in cases if case.case not in names and not (out / case.case / SCENE).is_file()
+    ]
+
+
 def _entries(
-    worker: CaseWorker, todo: Sequence[Case], jobs: int, meter: _Meter
+    worker: CaseWorker,
+    journal: Journal,
+    todo: Sequence[Case],
+    bare: Sequence[Case],
+    jobs: int,
+    meter: _Meter,
 ) -> Generator[dict[str, Any], None, None]:
+    yield from worker.add_scenes(bare, lambda case: journal.entry(case.case))
     if not todo:
         return
     if jobs > 1:

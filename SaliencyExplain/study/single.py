@@ -29,6 +29,8 @@ def explain_case(
     seed: int = 0,
     trust: bool = False,
     keep_identifiers: bool = False,
+    scene: bool = False,
+    budget_seconds: float | None = None,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
 ) -> dict[str, Any]:
@@ -47,6 +49,8 @@ def explain_case(
         seed: Of everything random.
         trust: Whether the classifier's own code may run.
         keep_identifiers: Whether names that may name patients are written.
+        scene: Whether the results are written as a scene of 3D Slicer, too.
+        budget_seconds: Time for the methods, as :func:`explain` takes it; None: no limit.
         progress: Told after each batch; may raise Cancelled.
         announce: Told the cost before the first method starts.
 
@@ -60,7 +64,18 @@ def explain_case(
         Cancelled: Out of ``progress``.
     """
     worker = CaseWorker(
-        Work(classifier, tuple(methods), target, out, device, seed, trust, keep_identifiers)
+        Work(
+            classifier=classifier,
+            methods=tuple(methods),
+            target=target,
+            out=out,
+            device=device,
+            seed=seed,
+            trust=trust,
+            keep_identifiers=keep_identifiers,
+            scene=scene,
+            budget_seconds=budget_seconds,
+        )
     )
     check_work(worker)
     if target == LABEL and case.label is None:

@@ -1,0 +1,102 @@
+"""A finished case's results as a scene of 3D Slicer, made from its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel
+import numpy as np
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.pictures.reading_aids import find_peak
+from SaliencyExplain.study.case_folder import EXPLANATION
+
+if TYPE_CHECKING:
+    from SaliencyExplain.scene.attributions import AttributionMap
+
+SCENE = "scene.mrb"
+
+
+def write_scene(
+    folder: Path, image: MetaTensor, channels: tuple[str, ...], segmentation: Segmentation | None
+) -> Path:
+    """Writes ``scene.mrb`` into the folder of a finished case, from the files in it.
+
+    The same files give the same bytes, whenever and wherever it is made.
+
+    Args:
+        folder: The case's folder, with ``explanation.json`` and the maps.
+        image: ``(C, *S)``, the case's image.
+        channels: Names of its channels.
+        segmentation: The ground truth on the image's grid.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: The image's grid is sheared, which 3D Slicer's files do not keep.
+        OutputError: The disk is full or nothing may be written there.
+    """
+    # Slicer's libraries take a second to load, and most studies do without them.
+    from SaliencyExplain.scene.case import CaseContent, case_scene
+    from SaliencyExplain.scene.mrb import save_mrb
+
+    affine = np.asarray(image.affine, dtype=np.float64)
+    maps = read_maps(folder, affine)
+    first = maps[0]
+    peak = find_peak(first.values, first.signed, affine)
+    index = np.array([*peak.index, *(0,) * (3 - first.values.ndim), 1.0])
+    right, anterior, superior = (float(at) for at in (affine @ index)[:3])
+    segments = segmentation.segments if segmentation else ()
+    names = channels if len(channels) == image.shape[0] else map(str, range(image.shape[0]))
+    scene = case_scene(
+        CaseContent(
+            name=_content(folder)["case"],
+            channels=dict(zip(names, np.asarray(image), strict=True)),
+            affine=affine,
+            maps=maps,
+            place=(right, anterior, superior),
+            segments={segment.name: (segment.color, segment.mask) for segment in segments},
+        )
+    )
+    save_mrb(scene, folder / SCENE)
+    return folder / SCENE
+
+
+def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]:
+    """The maps of a finished case as they were computed.
+
+    Args:
+        folder: The case's folder, with ``explanation.json`` and the maps.
+        affine: 4x4 of the case's image, which the maps share.
+    """
+    from SaliencyExplain.scene.attributions import AttributionMap
+
+    content = _content(folder)
+    maps = []
+    for entry in content["attributions"]:
+        values = np.asarray(nibabel.load(folder / entry["files"]["map"]).dataobj, np.float32)
+        maps.append(
+            AttributionMap(
+                values=values,
+                affine=affine,
+                label=entry["label"],
+                title=find_method(entry["method"]).title,
+                signed=entry["signed"],
+                target_name=content["target"]["name"],
+                classifier_name=content["provenance"]["classifier"],
+                parameters=entry["parameters"],
+                provenance={**content["provenance"], "device": entry["device"]},
+            )
+        )
+    return maps
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / EXPLANATION).read_text(encoding="utf-8"))
+    return content

@@ -57,6 +57,15 @@ def nodes_of_kind(scene: slicer.vtkMRMLScene, class_name: str, kind: str) -> lis
     return [node for node in nodes_of(scene, class_name) if node.GetAttribute(names.KIND) == kind]
 
 
+def given_segmentations(scene: slicer.vtkMRMLScene) -> list[Any]:
+    """The segmentations that were given, the ground truth among them: all but bands of maps."""
+    return [
+        node
+        for node in nodes_of(scene, "vtkMRMLSegmentationNode")
+        if node.GetAttribute(names.KIND) != names.BAND_SEGMENTS
+    ]
+
+
 def referring(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, role: str) -> Iterator[Any]:
     """Nodes made here that refer to `node` in a role."""
     for other in nodes_of(scene, "vtkMRMLNode"):

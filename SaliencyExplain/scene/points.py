@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import image_array, stored_values, voxel_at, world_affine
 from SaliencyExplain.scene.attributions import attributions_of
-from SaliencyExplain.scene.nodes import nodes_of
+from SaliencyExplain.scene.nodes import given_segmentations, nodes_of
 from SaliencyExplain.scene.segmentations import BINARY, SURFACE, label_name
 
 Point = tuple[float, float, float]
@@ -103,9 +103,7 @@ def _value(
 
 def _segments(scene: slicer.vtkMRMLScene, ras: Point) -> list[str]:
     found = []
-    for node in nodes_of(scene, "vtkMRMLSegmentationNode"):
-        if node.GetAttribute(names.KIND) == names.BAND_SEGMENTS:
-            continue
+    for node in given_segmentations(scene):
         local = list(ras)
         if node.GetParentTransformNode() is not None:
             node.TransformPointFromWorld(list(ras), local)

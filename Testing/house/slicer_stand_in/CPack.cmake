@@ -1,0 +1,1 @@
+# Slicer's own file packs what was installed; nothing here needs that.

@@ -1,0 +1,95 @@
+"""From volume nodes to what an engine is sent, and whether they are still what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from SaliencyExplain.engine.interface import ClassifierInfo
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.scene.arrays import volume_values, world_affine
+
+#: Affines that differ by less than this, in millimetres over the whole image, are the same.
+_SAME_GRID_MM = 1e-2
+
+
+@dataclass(frozen=True)
+class SentImage:
+    """An image as it was read from the scene.
+
+    Attributes:
+        nodes: A volume node for each channel; the first one carries the results.
+        volume: ``(C, *S)`` with its RAS affine.
+        state: Tells a later state of the nodes from this one.
+    """
+
+    nodes: tuple[Any, ...]
+    volume: Volume
+    state: tuple[Any, ...]
+
+    @property
+    def node(self) -> Any:
+        """The node that results belong to."""
+        return self.nodes[0]
+
+    def check_unchanged(self, scene: Any) -> None:
+        """Raises InputError where the scene does not hold this image any more."""
+        for node in self.nodes:
+            if not scene.IsNodePresent(node):
+                raise InputError("The volume was removed meanwhile; its result was dropped.")
+        if self.state != _state(self.nodes):
+            raise InputError(
+                f"{self.node.GetName()} was changed meanwhile; its result was dropped. Start again."
+            )
+
+
+def read_image(nodes: Sequence[Any], classifier: ClassifierInfo) -> SentImage:
+    """Reads one image out of the scene.
+
+    Args:
+        nodes: A volume node for each channel of the classifier, in its order; one node
+            may carry all channels.
+        classifier: Says how many channels and axes it wants.
+
+    Raises:
+        InputError: A channel has no volume or no voxels, or the grids differ.
+    """
+    for name, node in zip(classifier.channels, nodes, strict=False):
+        if node is None:
+            raise InputError(f"Choose a volume for the channel {name}.")
+    if not nodes:
+        raise InputError("Choose a volume.")
+    channels, affine = _channels(nodes[0])
+    for node in nodes[1:]:
+        values, own = _channels(node)
+        shape = values.shape[1:]
+        reach = max(channels.shape[1:])
+        if shape != channels.shape[1:] or np.abs(own - affine).max() * reach > _SAME_GRID_MM:
+            raise InputError(
+                f"{node.GetName()} lies on another grid than {nodes[0].GetName()}; "
+                "resample it onto that volume first."
+            )
+        channels = np.concatenate([channels, values])
+    if classifier.spatial_dims == 2 and channels.shape[-1] == 1:
+        channels = channels[..., 0]
+    volume = Volume(np.ascontiguousarray(channels, dtype=np.float32), affine)
+    return SentImage(tuple(nodes), volume, _state(nodes))
+
+
+def _channels(node: Any) -> tuple[Any, Any]:
+    values, affine = volume_values(node)
+    return (values if values.ndim == 4 else values[None]), affine
+
+
+def _state(nodes: Sequence[Any]) -> tuple[Any, ...]:
+    """Changes with voxels, geometry and transforms, not with window, colour or name."""
+    state: list[Any] = []
+    for node in nodes:
+        image = node.GetImageData()
+        state += [node.GetID(), image.GetMTime() if image else None]
+        state += world_affine(node).ravel().round(6).tolist()
+    return tuple(state)

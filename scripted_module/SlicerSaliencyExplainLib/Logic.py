@@ -1,0 +1,374 @@
+"""What the module does, without Qt: questions to an engine, answers into a MRML scene."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.engine.interface import (
+    ClassifierInfo,
+    CompareRequest,
+    Engine,
+    EstimateRequest,
+    ExplainRequest,
+    ExplainResult,
+    MethodChoice,
+    PredictRequest,
+    ProbeRequest,
+)
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import InputError, SaliencyExplainError
+from SaliencyExplain.scene.attributions import (
+    AttributionMap,
+    add_attribution,
+    read_attribution,
+    update_attribution,
+)
+from SaliencyExplain.scene.segmentations import masks_on_grid
+
+from .BackgroundCalls import BackgroundCalls
+from .Failures import Failure
+from .Images import SentImage, read_image
+from .Jobs import Job, nothing
+from .Questions import Questions
+
+#: Probes of one stream replace each other in the engine.
+POINT_STREAM, SEGMENT_STREAM = "point", "segment"
+
+
+class SaliencyExplainLogic(Questions):
+    """Asks an engine and puts what it answers into a scene; nothing in it waits.
+
+    Where the engine is lost, ``engine_lost`` is called once, and the scene stays as it is.
+
+    Attributes:
+        scene: The MRML scene.
+    """
+
+    def __init__(
+        self, engine: Engine | None = None, scene: Any = None, calls: BackgroundCalls | None = None
+    ) -> None:
+        super().__init__(engine, calls)
+        self.scene = scene
+        self._image: SentImage | None = None
+        self._scene_jobs: weakref.WeakSet[Job] = weakref.WeakSet()
+        self._newest: weakref.WeakValueDictionary[str, Job] = weakref.WeakValueDictionary()
+
+    def set_engine(self, engine: Engine | None) -> None:
+        """Goes over to another engine; a classifier has to be opened there anew."""
+        self.forget_scene()
+        self.engine = engine
+        self.classifier = None
+
+    def forget_scene(self) -> None:
+        """Drops all jobs whose answers belong into the scene as it was until now."""
+        for job in list(self._scene_jobs):
+            job.drop()
+        self._scene_jobs.clear()
+        self._image = None
+
+    def predict(self, nodes: Sequence[Any], **callbacks: Any) -> Job:
+        """Asks for the class probabilities; ``done`` gets a ``PredictResult``.
+
+        Args:
+            nodes: A volume node for each channel.
+            **callbacks: ``progress``, ``done``, ``failed``, ``cancelled`` of :class:`Job`.
+
+        Raises:
+            InputError: No engine, no classifier, or the volumes cannot be used.
+        """
+        image, key = self.read(nodes), self._opened_classifier().key
+        return self._start(
+            lambda engine: PredictRequest(key, engine.put(image.volume)), image, callbacks
+        )
+
+    def estimate(
+        self,
+        nodes: Sequence[Any],
+        methods: Mapping[str, Mapping[str, Any]],
+        target: str,
+        **callbacks: Any,
+    ) -> Job:
+        """Asks what an explanation would cost; ``done`` gets an ``EstimateResult``."""
+        image = self.read(nodes)
+        make = self._explain_request(image, methods, target, 0, None)
+        return self._start(lambda engine: EstimateRequest(make(engine)), image, callbacks)
+
+    def explain(
+        self,
+        nodes: Sequence[Any],
+        methods: Mapping[str, Mapping[str, Any]],
+        *,
+        target: str = "predicted",
+        seed: int = 0,
+        budget_seconds: float | None = None,
+        shown: Callable[[list[Any]], None] = nothing,
+        done: Callable[[ExplainResult], None] = nothing,
+        failed: Callable[[Failure], None] = nothing,
+        **callbacks: Any,
+    ) -> Job:
+        """Asks for attributions and adds them to the scene, coarse ones as soon as they come.
+
+        Args:
+            nodes: A volume node for each channel.
+            methods: ``{method: {parameter: value}}``, parameters that are not the default.
+            target: A class, or ``predicted``.
+            seed: Of everything random.
+            budget_seconds: Stop with the best maps so far after this time.
+            shown: Given the attribution nodes each time when they were added or grew finer.
+            done: Given the result when all maps are in the scene.
+            failed: Told why there is none.
+            **callbacks: ``progress`` and ``cancelled`` of :class:`Job`.
+
+        Raises:
+            InputError: No engine, classifier or method, or the volumes cannot be used.
+        """
+        if not methods:
+            raise InputError("Choose at least one method.")
+        image = self.read(nodes)
+        grown: dict[str, Any] = {}
+
+        def show(answer: tuple[ExplainResult, list[Volume]]) -> None:
+            result, volumes = answer
+            image.check_unchanged(self.scene)
+            for map_, volume in zip(result.maps, volumes, strict=True):
+                grown[map_.label] = self._put_map(grown.get(map_.label), image, map_, volume)
+            shown(list(grown.values()))
+
+        def finish(answer: tuple[ExplainResult, list[Volume]]) -> None:
+            try:
+                show(answer)
+            except SaliencyExplainError as error:
+                failed(Failure.of(error))
+            else:
+                done(answer[0])
+
+        def show_partial(answer: tuple[ExplainResult, list[Volume]]) -> None:
+            if self._is_there(image):
+                show(answer)
+
+        return self._start(
+            self._explain_request(image, methods, target, seed, budget_seconds),
+            image,
+            {**callbacks, "done": finish, "failed": failed},
+            fetch=_maps_with_voxels,
+            partial=show_partial,
+        )
+
+    def probe(
+        self,
+        nodes: Sequence[Any],
+        point: tuple[float, float, float],
+        radii_mm: Sequence[float],
+        *,
+        fill: str = "mean",
+        **callbacks: Any,
+    ) -> Job:
+        """Asks what the balls around a place contribute; ``done`` gets a ``ProbeResult``.
+
+        A newer probe of a point replaces those before, also in the engine.
+        """
+        image, key = self.read(nodes), self._opened_classifier().key
+        return self._start_newer(
+            POINT_STREAM,
+            lambda engine: ProbeRequest(
+                key,
+                engine.put(image.volume),
+                point_ras=point,
+                radii_mm=tuple(radii_mm),
+                fill=fill,
+                stream=POINT_STREAM,
+            ),
+            image,
+            callbacks,
+        )
+
+    def probe_segment(
+        self,
+        nodes: Sequence[Any],
+        segmentation: Any,
+        segment_id: str,
+        *,
+        fill: str = "mean",
+        **callbacks: Any,
+    ) -> Job:
+        """Asks what a whole segment contributes; ``done`` gets a ``ProbeResult``.
+
+        Args:
+            nodes: A volume node for each channel.
+            segmentation: A segmentation or label map node, on any grid.
+            segment_id: The segment's ID.
+            fill: What stands in its place.
+            **callbacks: Of :class:`Job`.
+        """
+        image, key = self.read(nodes), self._opened_classifier().key
+        found = masks_on_grid(segmentation, image.node, [segment_id])
+        axes = image.volume.values.ndim - 1
+        mask = Volume(_on_axes(found.masks[0], axes), image.volume.affine)
+        return self._start_newer(
+            SEGMENT_STREAM,
+            lambda engine: ProbeRequest(
+                key,
+                engine.put(image.volume),
+                segment=engine.put(mask),
+                segment_name=found.names[0],
+                fill=fill,
+                stream=SEGMENT_STREAM,
+            ),
+            image,
+            callbacks,
+        )
+
+    def compare(
+        self,
+        image_node: Any,
+        maps: Sequence[Any],
+        segmentation: Any,
+        segment_ids: Sequence[str] | None = None,
+        **callbacks: Any,
+    ) -> Job:
+        """Asks how maps agree with segments; ``done`` gets a ``CompareResult``.
+
+        Args:
+            image_node: The volume that the maps explain.
+            maps: Attribution nodes for one class.
+            segmentation: A segmentation or label map node, on any grid.
+            segment_ids: Which of its segments; None: all.
+            **callbacks: Of :class:`Job`.
+
+        Raises:
+            InputError: No engine or map, maps for several classes, or an empty segmentation.
+        """
+        read = {node.GetName(): read_attribution(node) for node in maps}
+        targets = sorted({map_.target_name for map_ in read.values()})
+        if not read:
+            raise InputError("There is no map of this volume yet: explain it first.")
+        if len(targets) > 1:
+            raise InputError(f"The maps explain different classes: {', '.join(targets)}.")
+        image = self._comparable(image_node)
+        axes = image.volume.values.ndim - 1
+        found = masks_on_grid(segmentation, image_node, segment_ids)
+        masks = np.stack([_on_axes(mask, axes) for mask in found.masks])
+        segments = Volume(masks, image.volume.affine)
+        values = {
+            name: Volume(_on_axes(map_.values, axes).astype(np.float32), map_.affine)
+            for name, map_ in read.items()
+        }
+        return self._start(
+            lambda engine: CompareRequest(
+                engine.put(image.volume),
+                {name: engine.put(volume) for name, volume in values.items()},
+                targets[0],
+                engine.put(segments),
+                tuple(found.names),
+            ),
+            image,
+            callbacks,
+        )
+
+    def read(self, nodes: Sequence[Any]) -> SentImage:
+        """The image of these nodes for the classifier; unchanged ones are read once.
+
+        Raises:
+            InputError: No classifier is open, or the volumes cannot be used.
+        """
+        classifier = self._opened_classifier()
+        known = self._image
+        if known is not None and known.nodes == tuple(nodes) and self._is_there(known):
+            return known
+        self._image = read_image(nodes, classifier)
+        return self._image
+
+    def _is_there(self, image: SentImage) -> bool:
+        try:
+            image.check_unchanged(self.scene)
+        except InputError:
+            return False
+        return True
+
+    def _comparable(self, image_node: Any) -> SentImage:
+        """The image without a classifier: whatever channels its node has."""
+        free = ClassifierInfo("", "", (), (), 3, "")
+        image = read_image([image_node], free)
+        if image.volume.values.shape[-1] > 1:
+            return image
+        flat = Volume(np.ascontiguousarray(image.volume.values[..., 0]), image.volume.affine)
+        return SentImage(image.nodes, flat, image.state)
+
+    def _explain_request(
+        self,
+        image: SentImage,
+        methods: Mapping[str, Mapping[str, Any]],
+        target: str,
+        seed: int,
+        budget_seconds: float | None,
+    ) -> Callable[[Engine], ExplainRequest]:
+        key = self._opened_classifier().key
+        choices = tuple(MethodChoice(name, dict(chosen)) for name, chosen in methods.items())
+        return lambda engine: ExplainRequest(
+            key,
+            engine.put(image.volume),
+            choices,
+            target=target,
+            seed=seed,
+            budget_seconds=budget_seconds,
+        )
+
+    def _put_map(self, node: Any, image: SentImage, map_: Any, volume: Volume) -> Any:
+        assert self.classifier is not None
+        attribution = AttributionMap(
+            volume.values,
+            volume.affine,
+            label=map_.label,
+            title=map_.title,
+            signed=map_.signed,
+            target_name=map_.target_name,
+            classifier_name=self.classifier.name,
+            parameters=map_.parameters,
+            provenance=map_.provenance,
+            share_done=map_.share_done,
+        )
+        if node is not None and self.scene.IsNodePresent(node):
+            update_attribution(node, attribution)
+            return node
+        return add_attribution(self.scene, attribution, image.node)
+
+    def _start_newer(
+        self,
+        stream: str,
+        begin: Callable[[Engine], Any],
+        image: SentImage,
+        callbacks: Mapping[str, Any],
+    ) -> Job:
+        """Starts a job in the place of the one before of that stream, which is given up first."""
+        before = self._newest.get(stream)
+        if before is not None:
+            before.cancel()
+        job = self._newest[stream] = self._start(begin, image, callbacks)
+        return job
+
+    def _start(
+        self,
+        begin: Callable[[Engine], Any],
+        image: SentImage,
+        callbacks: Mapping[str, Any],
+        **more: Any,
+    ) -> Job:
+        job = self._follow(begin, callbacks, **more)
+        self._scene_jobs.add(job)
+        return job
+
+
+def _maps_with_voxels(engine: Engine, result: ExplainResult) -> tuple[ExplainResult, list[Volume]]:
+    return result, [engine.get(map_.volume) for map_ in result.maps]
+
+
+def _on_axes(values: NDArray[Any], axes: int) -> NDArray[Any]:
+    """The array on two or three axes; an image of two has one slice in the scene."""
+    if axes == 2 and values.ndim == 3:
+        values = values[..., 0]
+    return np.ascontiguousarray(values)

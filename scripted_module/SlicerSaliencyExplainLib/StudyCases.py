@@ -1,0 +1,175 @@
+"""The cases of a study's output folder, and one of them in the scene."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.scene.arrays import volume_values
+from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
+
+from .SceneFiles import load_segmentation, load_volume
+
+_PREDICTIONS, _FAILURES, _EXPLANATION = "predictions.csv", "failures.csv", "explanation.json"
+_IMAGES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+_MASK_WORDS = ("seg", "mask", "label")
+#: A study folder may hold millions of files; its cases lie near its top.
+_DEEPEST = 3
+
+
+@dataclass(frozen=True)
+class StudyCase:
+    """A row of the panel's table of cases.
+
+    Attributes:
+        name: Of the case, and of its folder.
+        done: Whether it has maps.
+        label: Its true class, where it is known.
+        predicted: The classifier's answer.
+        reason: Why it failed.
+    """
+
+    name: str
+    done: bool
+    label: str = ""
+    predicted: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CaseSources:
+    """Where a case comes from.
+
+    Attributes:
+        images: A file, or a folder of DICOM slices, for each channel.
+        segmentation: File of its ground truth; None: it has none.
+    """
+
+    images: tuple[Path, ...]
+    segmentation: Path | None = None
+
+
+def read_cases(out: Path) -> list[StudyCase]:
+    """The cases of an output folder, those that failed last.
+
+    Raises:
+        InputError: The folder holds no study, or none that has come to its end.
+    """
+    done = [
+        StudyCase(row["case"], True, row.get("label", ""), row.get("predicted", ""))
+        for row in _rows(out / _PREDICTIONS)
+    ]
+    known = {case.name for case in done}
+    failed = [
+        StudyCase(row["case"], False, reason=row.get("reason", ""))
+        for row in _rows(out / _FAILURES)
+        if row["case"] not in known
+    ]
+    return done + failed
+
+
+def load_case(
+    scene: Any, sources: CaseSources, out: Path, case: str, titles: Mapping[str, str]
+) -> tuple[list[Any], list[Any], Any]:
+    """Loads one case: the volume of each channel, its maps, and its segmentation if it has one.
+
+    Args:
+        scene: Where to.
+        sources: Where its volumes are.
+        out: The study's output folder.
+        case: Name of the case.
+        titles: ``{method: name for people}``.
+
+    Returns:
+        The volume nodes, the attribution nodes, and the segmentation node or None.
+
+    Raises:
+        InputError: The case has no results, or a file cannot be read.
+    """
+    folder = out / case
+    try:
+        said = json.loads((folder / _EXPLANATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no results of this case.") from error
+    images = [load_volume(scene, path, case) for path in sources.images]
+    maps = []
+    for entry in said["attributions"]:
+        loaded = load_volume(scene, folder / entry["files"]["map"], "map")
+        values, affine = volume_values(loaded)
+        scene.RemoveNode(loaded)
+        map_ = _map(said, entry, values, affine, titles)
+        maps.append(add_attribution(scene, map_, images[0]))
+    mask = sources.segmentation
+    segmentation = load_segmentation(scene, mask, f"{case} segmentation") if mask else None
+    return images, maps, segmentation
+
+
+def _map(
+    said: dict[str, Any],
+    entry: dict[str, Any],
+    values: Any,
+    affine: Any,
+    titles: Mapping[str, str],
+) -> AttributionMap:
+    provenance = said["provenance"]
+    return AttributionMap(
+        values,
+        affine,
+        label=entry["label"],
+        title=titles.get(entry["method"], entry["method"]),
+        signed=entry["signed"],
+        target_name=said["target"]["name"],
+        classifier_name=str(provenance.get("classifier_name") or provenance.get("classifier", "")),
+        parameters={name: given["value"] for name, given in entry["parameters"].items()},
+        provenance=provenance,
+    )
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)
+    except OSError as error:
+        raise InputError(f"{path.parent} holds no finished study ({path.name}).") from error
+
+
+def find_sources(study: Path, case: str) -> CaseSources:
+    """Volumes and segmentation of a case that a study of another day has explained.
+
+    Raises:
+        InputError: They are neither in the study's CSV nor named after the case.
+    """
+    if study.is_file() or (study / "cases.csv").is_file():
+        table = study if study.is_file() else study / "cases.csv"
+        for row in _rows(table):
+            if row.get("case") == case and row.get("image"):
+                mask = row.get("segmentation")
+                return CaseSources(
+                    (table.parent / row["image"],), table.parent / mask if mask else None
+                )
+    files = [path for path in _files(study, 0) if case in str(path.relative_to(study))]
+    masks = [path for path in files if any(word in path.name.lower() for word in _MASK_WORDS)]
+    images = [path for path in files if path not in masks]
+    if not images:
+        raise InputError(
+            f"The volume of {case} is not found in {study}: press Start, which finds the cases "
+            "again and computes nothing anew."
+        )
+    return CaseSources(tuple(images), masks[0] if masks else None)
+
+
+def _files(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir() and depth < _DEEPEST:
+            yield from _files(entry, depth + 1)
+        elif entry.name.lower().endswith(_IMAGES):
+            yield entry

@@ -25,6 +25,9 @@ from SaliencyExplain.images.places import ball, carried_shares
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question, choose_device, probabilities_of
 
+#: Millimetres; beyond any image, and its square is still a number.
+_LARGEST_RADIUS = 1e6
+
 
 @dataclass(frozen=True)
 class Removal:
@@ -148,8 +151,11 @@ class Prober:
         """
         started = time.perf_counter()
         radii = sorted({float(radius) for radius in radii_mm})
-        if not radii or not all(0 < radius < np.inf for radius in radii):
-            raise InputError(f"The radii {list(radii_mm)} mm cannot be used: give numbers above 0.")
+        if not radii or not all(0 < radius <= _LARGEST_RADIUS for radius in radii):
+            raise InputError(
+                f"The radii {list(radii_mm)} mm cannot be used: give numbers above 0, "
+                f"at most {_LARGEST_RADIUS:g}."
+            )
         self._ready()
         centre = self._centre(np.asarray(point_ras, dtype=np.float64))
         shape = tuple(self._prepared.shape[1:])

@@ -400,6 +400,7 @@ def test_places_that_cannot_be_probed_are_told_in_one_line():
         (lambda: prober.at((np.nan, 1, 1), [4]), "no place"),
         (lambda: prober.at((9, 9, 9), []), "numbers above 0"),
         (lambda: prober.at((9, 9, 9), [4, -1]), "numbers above 0"),
+        (lambda: prober.at((9, 9, 9), [1e300]), "at most 1e\\+06"),
         (lambda: prober.segment(border, "rim"), "'rim' lies outside"),
         (lambda: prober.segment(border[:5], "rim"), "the image's own grid"),
         (lambda: prober.segment(0 * border, "rim"), "'rim' is empty"),

@@ -37,6 +37,7 @@ from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError, unknown_name
 from SaliencyExplain.explanation import Attribution, estimate, explain
 from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.probing import Prober
@@ -168,11 +169,16 @@ def explained(
 
 
 def probed(
-    request: ProbeRequest, prober: Prober, segment: Volume | None, reporter: Reporter
+    request: ProbeRequest,
+    image: Volume,
+    prober: Prober,
+    segment: Volume | None,
+    reporter: Reporter,
 ) -> ProbeResult:
     """The probabilities without what is at a place."""
     if segment is not None:
         name = request.segment_name or "segment"
+        _check_grid(f"The segment '{name}'", segment, segment.values.shape, image)
         mask = segment.values.astype(bool)
         found = prober.segment(mask, name, progress=reporter.progress)
     elif request.point_ras is not None:
@@ -202,12 +208,9 @@ def compared(
     affine = np.asarray(image.affine)
     shape = image.values.shape[1:]
     notes: list[str] = []
-    held = _segmentation(request, segments, affine, shape, notes)
+    held = _segmentation(request, segments, image, notes)
     for label, volume in maps.items():
-        if volume.values.shape != shape:
-            raise InputError(
-                f"The map {label} has {volume.values.shape} voxels and the image {shape}."
-            )
+        _check_grid(f"The map {label}", volume, volume.values.shape, image)
     compared_maps: dict[str, NDArray[Any]] = {
         label: volume.values for label, volume in maps.items()
     }
@@ -277,13 +280,11 @@ def _map_result(attribution: Attribution, keep: Callable[[Volume], str]) -> MapR
 def _segmentation(
     request: CompareRequest,
     segments: Volume,
-    affine: NDArray[np.float64],
-    shape: tuple[int, ...],
+    image: Volume,
     notes: list[str],
 ) -> Segmentation:
     values = segments.values
-    if values.ndim != len(shape) + 1 or values.shape[1:] != shape:
-        raise InputError(f"The segments have {values.shape} voxels, and the image {shape}.")
+    _check_grid("The stack of segments", segments, values.shape[1:], image)
     if len(request.segment_names) != len(values):
         raise InputError(
             f"There are {len(values)} segments and {len(request.segment_names)} names for them."
@@ -301,7 +302,20 @@ def _segmentation(
         notes.append(f"without a voxel in the image and left out: {', '.join(empty)}")
     if not named:
         raise InputError("No voxel of the image lies in a segment; nothing can be compared.")
-    return Segmentation(tuple(named.values()), affine, ())
+    return Segmentation(tuple(named.values()), np.asarray(image.affine), ())
+
+
+def _check_grid(what: str, volume: Volume, shape: tuple[int, ...], image: Volume) -> None:
+    """Refuses voxels that do not lie where the image's do: their places would be wrong."""
+    wanted = image.values.shape[1:]
+    if shape != wanted:
+        raise InputError(
+            f"{what} has {shape} voxels and the image {wanted}: give it on the image's own grid."
+        )
+    if not same_grid(shape, volume.affine, wanted, image.affine):
+        raise InputError(
+            f"{what} lies at another place than the image: give it on the image's own grid."
+        )
 
 
 def _floats(values: Any) -> tuple[float, ...]:

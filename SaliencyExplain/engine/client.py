@@ -5,6 +5,7 @@ Needs only the standard library, numpy and requests, which 3D Slicer's own Pytho
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -71,8 +72,9 @@ class RemoteEngine(Engine):
         Args:
             address: Of the server, with ``http://`` or ``https://``.
             token: That stands in the server's token file.
-            verify: For https: path of the certificate to trust, False for none; None: the
-                authorities that requests knows.
+            verify: For https: path of the certificate to trust, False for none; None: the one
+                that the environment variable REQUESTS_CA_BUNDLE names, else the authorities
+                that requests knows.
 
         Raises:
             InputError: The address or token is none.
@@ -80,10 +82,13 @@ class RemoteEngine(Engine):
         self.address = address.strip().rstrip("/")
         if not self.address.startswith(("http://", "https://")):
             raise InputError(f"'{address}' is no address: wanted is http://host:port.")
-        if not token.strip().isascii() or not token.strip():
+        secret = token.strip()
+        if not secret or not secret.isascii() or not secret.isprintable():
             raise InputError("The engine's token is empty or no plain text.")
-        self._token = token.strip()
-        self._verify = True if verify is None else verify
+        self._token = secret
+        # requests itself asks the environment only where it also takes proxies from it.
+        named = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        self._verify = named if verify is None else verify
         # Those of threads that are gone go with them.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
         self._local = threading.local()

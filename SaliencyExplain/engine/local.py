@@ -224,7 +224,8 @@ class LocalEngine(Engine):
             return answers.compared(request, image, maps, segments, reporter)
         if isinstance(request, ProbeRequest):
             segment = self.volumes.get(request.segment) if request.segment else None
-            return answers.probed(request, self._warm_prober(request, reporter), segment, reporter)
+            image, prober = self.volumes.get(request.volume), self._warm_prober(request, reporter)
+            return answers.probed(request, image, prober, segment, reporter)
         if isinstance(request, PredictRequest):
             reporter.doing("predicts")
             twin = self._classifiers.get(request.classifier).twin

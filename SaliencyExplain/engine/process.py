@@ -41,13 +41,20 @@ class EngineProcess:
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], client: RemoteEngine, log: Path, state: Path | None
+        self,
+        process: subprocess.Popen[bytes],
+        client: RemoteEngine,
+        log: Path,
+        state: Path | None,
+        *,
+        own_log: bool,
     ) -> None:
         """Use :meth:`start`."""
         self.client = client
         self.log = log
         self._process = process
         self._state = state
+        self._own_log = own_log
 
     @classmethod
     def start(
@@ -83,9 +90,9 @@ class EngineProcess:
             words += ["--data", folder]
         if trust:
             words.append("--trust")
-        path = log or _own_log()
-        with path.open("ab") as messages:
-            try:
+        try:
+            path = log or _own_log()
+            with path.open("ab") as messages:
                 process = subprocess.Popen(
                     words,
                     stdin=subprocess.PIPE,
@@ -94,10 +101,10 @@ class EngineProcess:
                     env=None if environment is None else dict(environment),
                     **_apart(),
                 )
-            except OSError as error:
-                raise InputError(
-                    f"The engine cannot be started: {command[0]} ({error.strerror})."
-                ) from error
+        except OSError as error:
+            raise InputError(
+                f"The engine cannot be started: {error.filename or command[0]} ({error.strerror})."
+            ) from error
         try:
             said = _first_line(process, timeout)
             address, token_file = said["address"], Path(said["token_file"])
@@ -111,7 +118,7 @@ class EngineProcess:
             ) from error
         if state is not None:
             _write_state(state, address, token_file, process.pid)
-        return cls(process, client, path, state)
+        return cls(process, client, path, state, own_log=log is None)
 
     @property
     def pid(self) -> int:
@@ -124,9 +131,14 @@ class EngineProcess:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Ends the process and what it works on: asked first, killed if it does not listen."""
+        """Ends the process and what it works on: asked first, killed if it does not listen.
+
+        A log of its own among the temporary files goes with an engine that ended well.
+        """
         self.client.close()
         _end(self._process, polite=_POLITE)
+        if self._own_log and self._process.returncode == 0:
+            self.log.unlink(missing_ok=True)
         if self._state is not None:
             with contextlib.suppress(OSError):
                 (self._state / STATE).unlink()

@@ -26,8 +26,8 @@ from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
 
 #: Seconds that a question for news is kept waiting at most.
 LONGEST_WAIT = 30.0
-_NAME = re.compile(r"^[0-9a-f]{32}$")
-_HASH = re.compile(r"^[0-9a-f]{64}$")
+_NAME = re.compile(r"[0-9a-f]{32}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Changes:
@@ -225,6 +225,6 @@ def _field(document: Any, name: str) -> Any:
 
 
 def _checked(text: str, form: re.Pattern[str]) -> str:
-    if not form.match(text):
+    if not form.fullmatch(text):
         raise InputError("A name in the address is not of the form that the engine gives names.")
     return text

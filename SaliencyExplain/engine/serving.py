@@ -39,11 +39,12 @@ class Watch:
         threading.Thread(target=self._read, name="standard input", daemon=True).start()
 
     def _read(self) -> None:
-        source = sys.stdin.buffer if sys.stdin is not None else ()
+        # Not through sys.stdin: its lock, held by this thread, aborts the interpreter at its end.
+        said = b""
         with contextlib.suppress(OSError, ValueError):
-            for line in source:
-                if line.strip() == STOP:
-                    self.stop = True
+            while sys.stdin is not None and (piece := os.read(sys.stdin.fileno(), 64)):
+                *lines, said = (said[-64:] + piece).split(b"\n")
+                self.stop = self.stop or STOP in (line.strip() for line in lines)
         self.orphaned_at = time.monotonic()
 
 
@@ -75,7 +76,9 @@ class _Server(uvicorn.Server):
     async def _look(self, watch: Watch) -> None:
         while not self.should_exit:
             await asyncio.sleep(_LOOK_EVERY)
-            self.should_exit = watch.stop or self._is_done(watch)
+            # Only ever set: a signal may have set it meanwhile.
+            if watch.stop or self._is_done(watch):
+                self.should_exit = True
 
     def _is_done(self, watch: Watch) -> bool:
         if watch.orphaned_at is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import threading
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from SaliencyExplain.engine.volume_format import decode
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import ClassifierError, InputError
+from SaliencyExplain.errors import ClassifierError, InputError, OutputError
 from SaliencyExplain.study.case import safe_name
 
 #: Most bytes of a request that is no file.
@@ -74,13 +75,14 @@ class Uploads:
         Raises:
             TooLargeError: It is too large.
             InputError: It is damaged, or is not the one of that hash.
+            OutputError: The disk does not take it.
         """
-        with tempfile.TemporaryFile(dir=self._folder) as file:
+        with _disk_named(), tempfile.TemporaryFile(dir=self._folder) as file:
             await self._receive(request, file)
             volume = await run_in_threadpool(self._decoded, file)
-            if await run_in_threadpool(lambda: volume.hash) != key:
-                raise InputError("The volume is not the one of that hash; send it again.")
-            yield volume
+        if await run_in_threadpool(lambda: volume.hash) != key:
+            raise InputError("The volume is not the one of that hash; send it again.")
+        yield volume
 
     @asynccontextmanager
     async def classifier(self, request: Request, digest: str, name: str) -> AsyncIterator[Path]:
@@ -91,15 +93,21 @@ class Uploads:
             ClassifierError: It would unpack to more than may be uploaded, or leads out of
                 its folder.
             InputError: It is not the one of that hash.
+            OutputError: The disk does not take it.
         """
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             path = Path(folder) / safe_name(name)
-            with path.open("wb") as file:
+            with _disk_named(), path.open("wb") as file:
                 came = await self._receive(request, file)
             if came != digest:
                 raise InputError("The classifier was damaged on the way; send it again.")
             await run_in_threadpool(check_archive, path, self.largest)
-            yield path
+            try:
+                yield path
+            except ClassifierError as error:
+                # As its sender knows it; where it lies here is nobody's matter.
+                said = str(error).replace(f"{folder}{os.sep}", "")
+                raise ClassifierError(said) from error
 
     async def _receive(self, request: Request, file: IO[bytes]) -> str:
         """Writes the body into a file and returns its SHA-256."""
@@ -121,6 +129,16 @@ class Uploads:
     def _decoded(self, file: IO[bytes]) -> Volume:
         file.seek(0)
         return decode(file.read(), largest=self.largest)
+
+
+@contextmanager
+def _disk_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The engine cannot write the upload to its disk ({error.strerror}); nothing was kept."
+        ) from error
 
 
 def check_archive(path: Path, largest: int) -> None:

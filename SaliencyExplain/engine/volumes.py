@@ -55,3 +55,5 @@ def check_volume(volume: Volume) -> None:
         raise InputError("The affine of a volume is a 4x4 matrix of finite numbers.")
     if abs(np.linalg.det(affine[:3, :3].astype(np.float64))) < 1e-12:
         raise InputError("The affine of the volume has no inverse: its voxels have no size.")
+    if not np.allclose(affine[3], [0, 0, 0, 1]):
+        raise InputError("The last row of the affine of a volume is not 0 0 0 1.")

@@ -131,7 +131,8 @@ def test_estimate_is_the_librarys_and_starts_nothing(
 
 
 def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
-    request = explain(MIDDLE)
+    # So many windows that a slow client does not miss all partial maps but one.
+    request = explain(MethodChoice("occlusion", {"window_mm": 50.0, "stride_mm": 20.0}))
     shares, passes, left, words = [], [], [], []
     started = time.monotonic()
     job = engine.start(request)
@@ -289,6 +290,28 @@ def test_last_probe_of_a_stream_wins(
     assert last.removals == alone.removals
 
 
+def test_masks_and_maps_of_another_place_are_refused(
+    engine: Engine, opened: ClassifierInfo, image: Volume, phantom: Phantom
+):
+    tumour = phantom.masks["tumour"]
+    moved = np.array(image.affine)
+    moved[0, 3] += 10
+    key, heat = engine.put(image), tumour.astype(np.float32)
+    probe = ProbeRequest(opened.key, key, segment=engine.put(Volume(tumour.astype("u1"), moved)))
+    stack = tumour[None].astype(np.uint8)
+    here, away = (engine.put(Volume(stack, affine)) for affine in (image.affine, moved))
+    maps = [engine.put(Volume(heat, affine)) for affine in (image.affine, moved)]
+    for request, told in [
+        (probe, "The segment 'segment' lies at another place"),
+        (CompareRequest(key, {"a": maps[0]}, "x", away, ("t",)), "segments lies at another place"),
+        (CompareRequest(key, {"a": maps[1]}, "x", here, ("t",)), "map a lies at another place"),
+    ]:
+        status = ended(engine, engine.start(request))
+        assert status.state == "failed"
+        assert told in status.error
+    assert done(engine, CompareRequest(key, {"a": maps[0]}, "x", here, ("t",)))
+
+
 def test_comparison_has_the_command_lines_rows(
     engine: Engine, opened: ClassifierInfo, bundle: Path, tmp_path: Path
 ):
@@ -400,6 +423,7 @@ def test_volume_is_kept_as_it_was_put(engine: Engine):
         (Volume(np.zeros((3, 3, 3), np.float32), np.zeros((4, 4))), "inverse"),
         (Volume(np.zeros((3, 3, 3), np.float32), np.full((4, 4), np.nan)), "finite"),
         (Volume(np.zeros((3, 3, 3), np.float32), np.eye(3)), "4x4"),
+        (Volume(np.zeros((3, 3, 3), np.float32), np.tri(4)), "last row"),
         (Volume(np.zeros(3, np.float32), np.eye(4)), "axes"),
         (Volume(np.zeros((3, 0, 3), np.float32), np.eye(4)), "axes"),
     ],
@@ -510,6 +534,8 @@ def test_classifiers_that_cannot_be_had_are_told_in_one_line(
         with pytest.raises(ClassifierError, match=told) as raised:
             engine.open_classifier(str(path))
         assert "\n" not in str(raised.value)
+        # Not the place among the server's temporary files.
+        assert str(tmp_path) in str(raised.value) or str(raised.value).startswith("notes.pt ")
     with pytest.raises(ClassifierError, match="--trust"):
         engine.open_classifier(str(bundle), trust=True)
     with pytest.raises(InputError, match="outside the folders"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -15,12 +16,16 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import uvicorn
 
 from SaliencyExplain.engine.client import RemoteEngine
+from SaliencyExplain.engine.guard import Guard
 from SaliencyExplain.engine.interface import StudyRequest
+from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.process import STATE, EngineProcess, find_engine
-from SaliencyExplain.engine.serving import Watch
+from SaliencyExplain.engine.serving import Watch, _Server
 from SaliencyExplain.engine.tokens import make_token, token_in
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError, OutputError
@@ -133,7 +138,7 @@ def test_idle_server_goes_with_the_process_that_started_it(tmp_path: Path):
         raise AssertionError(f"the engine {pid} lives on")
 
 
-def test_server_with_certificate_and_open_address(tmp_path: Path):
+def test_server_with_certificate_and_open_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl, which makes the certificate of this test, is not here")
@@ -166,6 +171,9 @@ def test_server_with_certificate_and_open_address(tmp_path: Path):
         assert RemoteEngine(address, token, verify=str(certificate)).about().version
         with pytest.raises(EngineLostError, match="certificate"):
             RemoteEngine(address, token).about()
+        with monkeypatch.context() as trusting:
+            trusting.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+            assert RemoteEngine(address, token).about().version
         with pytest.raises(EngineLostError):
             RemoteEngine(address.replace("https", "http"), token).about()
         context = ssl.create_default_context(cafile=certificate)
@@ -193,6 +201,72 @@ def test_command_that_fails_says_its_own_last_words(tmp_path: Path):
     with pytest.raises(EngineLostError, match=r"within 0\.5 s"):
         EngineProcess.start([sys.executable, "-c", "import time; time.sleep(60)"], timeout=0.5)
     assert time.monotonic() - started < 10
+
+
+def test_terminated_server_ends_cleanly(tmp_path: Path):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    log = tmp_path / "log"
+    process = EngineProcess.start(
+        COMMAND, environment={**environment(), "TMPDIR": str(folder)}, log=log
+    )
+    assert len(list(folder.iterdir())) == 1
+    process._process.terminate()
+    assert process._process.wait(timeout=30) > 0
+    assert "Fatal" not in process.log_tail()
+    assert not list(folder.iterdir())
+
+
+def test_look_after_standard_input_does_not_take_back_a_signal(
+    local: LocalEngine, monkeypatch: pytest.MonkeyPatch
+):
+    async def nothing(scope: object, receive: object, send: object) -> None:
+        raise AssertionError
+
+    reading, writing = os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
+    watch = Watch()
+    guard = Guard(nothing, "x" * 22, "127.0.0.1")
+    server = _Server(uvicorn.Config(guard), local, guard, watch, lambda: None)
+
+    async def look() -> None:
+        looking = asyncio.create_task(server._look(watch))
+        await asyncio.sleep(0.05)
+        server.handle_exit(signal.SIGTERM, None)
+        await asyncio.wait_for(looking, 5)
+
+    asyncio.run(look())
+    assert watch.orphaned_at is None
+    os.close(writing)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process' files")
+def test_full_disk_of_the_server_is_told_and_costs_the_upload_alone(tmp_path: Path):
+    import resource
+
+    process = EngineProcess.start(COMMAND, environment=environment())
+    noise = np.random.default_rng(0).random((64, 64, 64), dtype=np.float32)
+    volume = Volume(noise, np.eye(4))
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(noise.tobytes())
+    limit = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (65536, limit[1]))
+    with pytest.raises(OutputError, match="to its disk"):
+        process.client.put(volume)
+    with pytest.raises(OutputError, match="to its disk"):
+        process.client.open_classifier(str(weights))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limit)
+    assert process.client.put(volume) == volume.hash
+    log = process.log
+    assert log.is_file()
+    process.stop()
+    assert not log.exists()
+
+
+def test_token_that_no_header_takes_is_refused():
+    for token in ("", "a" * 30 + "\n" + "b" * 30, "ä" * 30):
+        with pytest.raises(InputError, match="token"):
+            RemoteEngine("http://127.0.0.1:1", token)
 
 
 def test_token_is_made_private_and_kept(tmp_path: Path):

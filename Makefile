@@ -9,7 +9,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO_OUT ?= demo
 # A process per core, so one thread in each: more of them wait for each other.
-PYTEST_ARGS ?= -n auto
+# Tests of one xdist_group share what is dear to start, and stay in one process.
+PYTEST_ARGS ?= -n auto --dist loadgroup
 
 BIN := $(VENV)/bin
 

@@ -17,7 +17,10 @@ from SaliencyExplain.cli import (
     messages,
     methods_command,
     predict_command,
+    probe_command,
+    serve_command,
     study_command,
+    view_command,
 )
 
 application = typer.Typer(
@@ -50,8 +53,11 @@ application.command("methods")(methods_command.methods)
 application.add_typer(classifier_commands.application, name="classifier")
 application.command("predict")(predict_command.predict)
 application.command("explain")(explain_command.explain)
+application.command("probe")(probe_command.probe)
 application.command("compare")(compare_command.compare)
 application.command("study")(study_command.study)
+application.command("serve")(serve_command.serve)
+application.command("view")(view_command.view)
 
 
 def main() -> None:

@@ -1,0 +1,132 @@
+"""``saliency-explain view``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import aside, say_notes
+from SaliencyExplain.errors import InputError
+
+
+def view(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE]...",
+            help="Images to open; name=path says which of the classifier's channels one is.",
+            show_default=False,
+        ),
+    ] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            "--classifier",
+            "-c",
+            help="A MONAI bundle (folder or zip), a TorchScript or a torch.export file.",
+            show_default=False,
+        ),
+    ] = None,
+    segmentation: Annotated[
+        Path | None,
+        typer.Option(
+            "--segmentation",
+            "-s",
+            help="A segmentation to compare with, on any grid.",
+            show_default=False,
+        ),
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(help="The output folder of a finished study.", show_default=False),
+    ] = None,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="A folder of this machine in which the page may look for files, repeatable.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  Typer copies it for each call
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
+    allow_host: Annotated[
+        list[str],
+        typer.Option(help="A further name by which the page is called, repeatable."),
+    ] = [],  # noqa: B006
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address, open no browser.")
+    ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="An engine that runs elsewhere (`saliency-explain serve`); the environment's "
+            "SALIENCY_EXPLAIN_TOKEN_FILE names the file of its token.",
+            show_default=False,
+        ),
+    ] = None,
+    trust: options.Trust = False,
+    device: options.Device = "auto",
+) -> None:
+    """Look at images, maps and studies in a browser, and click to explain."""
+    if importlib.util.find_spec("trame_slicer") is None:
+        raise InputError(
+            "The viewer needs further packages: pip install 'saliency-explain[viewer]'."
+        )
+    from SaliencyExplain.engine.client import RemoteEngine
+    from SaliencyExplain.engine.interface import Engine
+    from SaliencyExplain.engine.local import LocalEngine
+    from SaliencyExplain.engine.tokens import token_in
+    from SaliencyExplain.images.reading import check_exists
+    from SaliencyExplain.viewer.guard import warn_of
+    from SaliencyExplain.viewer.serving import serve
+    from SaliencyExplain.viewer.settings import Settings
+
+    opened = tuple(options.named_path(text) for text in images or [])
+    for path in (
+        *(path for _, path in opened),
+        *(path for path in (classifier, segmentation, study) if path is not None),
+        *data,
+    ):
+        check_exists(path)
+    if warning := warn_of(host):
+        say_notes([warning])
+    computes: Engine
+    if engine is None:
+        computes = LocalEngine(device, trust=trust)
+    else:
+        token_file = os.environ.get("SALIENCY_EXPLAIN_TOKEN_FILE")
+        if not token_file:
+            raise InputError(
+                "SALIENCY_EXPLAIN_TOKEN_FILE must name the file that holds the engine's token."
+            )
+        computes = RemoteEngine(engine, token_in(Path(token_file)))
+
+    def say(address: str) -> None:
+        print(json.dumps({"address": address}), flush=True)
+        aside.print("The viewer runs until Ctrl-C. Keep the address to yourself: it is the key.")
+        if not no_browser:
+            webbrowser.open(address)
+
+    serve(
+        computes,
+        Settings(
+            images=opened,
+            classifier=classifier,
+            segmentation=segmentation,
+            study=study,
+            data=tuple(data),
+            host=host,
+            port=port,
+            names=tuple(allow_host),
+            trust=trust,
+        ),
+        say,
+    )

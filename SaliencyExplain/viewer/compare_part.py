@@ -1,0 +1,212 @@
+"""The panel's section "Compare": maps against segments, beside what chance gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from trame.widgets import html
+
+from SaliencyExplain.engine.interface import CompareRequest, CompareResult, Engine
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.scene import names
+from SaliencyExplain.scene.attributions import attributions_of, read_attribution
+from SaliencyExplain.scene.segmentations import masks_on_grid
+from SaliencyExplain.viewer import images
+from SaliencyExplain.viewer.part import Part
+from SaliencyExplain.viewer.plots import build_plot, curve_plot
+from SaliencyExplain.viewer.widgets import button, section, select
+from SaliencyExplain.viewer.words import number_text
+
+ALL = "all"
+
+#: Columns of the engine's table that the page shows, with their titles; the CSV has all.
+_SHOWN = {
+    "method": "Map",
+    "auroc": "AUROC",
+    "energy_inside": "Energy inside",
+    "energy_chance": "by chance",
+    "pointing": "Peak inside",
+    "dice_best": "Best Dice",
+    "centre_distance_mm": "Distance, mm",
+}
+_YARDSTICKS = ("random", "centre")
+
+
+class ComparePart(Part):
+    """Holds the maps of an image against its segments."""
+
+    prefix = "compare"
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__(
+            viewer, targets=[], target=None, segments=[], segment=ALL, why="", tables=[]
+        )
+        self._result: CompareResult | None = None
+
+    def build(self) -> None:
+        """The section's controls."""
+        with section("Compare", self):
+            with html.Div(classes="se-two"):
+                select(
+                    self.name("target"),
+                    (self.name("targets"),),
+                    "Maps of",
+                    "All maps of one class.",
+                )
+                select(self.name("segment"), (self.name("segments"),), "Segment",
+                       "One segment, or each of them.")  # fmt: skip
+            button(
+                "Compare",
+                self.compare,
+                "Measure the agreement of each map with the segment.",
+                color="primary",
+                disabled=(f"!!{self.name('why')} || {self.name('busy')}",),
+                classes="se-compare-button",
+            )
+            html.Div("{{ " + self.name("why") + " }}", v_if=(self.name("why"),), classes="se-hint")
+            with html.Div(v_for=f"table in {self.name('tables')}", key="table.segment"):
+                html.Div("{{ table.segment }}", classes="se-subtitle")
+                self._build_table()
+                build_plot("table.plot")
+            html.A("CSV", v_if=(f"{self.name('tables')}.length",), href="/comparison.csv",
+                   download="comparison.csv", classes="se-link")  # fmt: skip
+
+    def changed(self) -> None:
+        """Maps or segments have come or gone: what is offered is another."""
+        image = self.viewer.shown
+        nodes = attributions_of(self.viewer.scene, image.node) if image is not None else []
+        targets = list(dict.fromkeys(read_target(node) for node in nodes))
+        kept = self.get("target")
+        if kept not in targets:
+            kept = targets[-1] if targets else None
+        node = self.viewer.segmentation
+        segments = [{"title": "each", "value": ALL}]
+        if node is not None:
+            segmentation = node.GetSegmentation()
+            for n in range(segmentation.GetNumberOfSegments()):
+                title = segmentation.GetNthSegment(n).GetName()
+                segments.append({"title": title, "value": segmentation.GetNthSegmentID(n)})
+        known = [row["value"] for row in segments]
+        why = (
+            "There is no map yet: explain a volume first."
+            if not nodes
+            else "Open a segmentation: drop it on the page."
+            if node is None
+            else ""
+        )
+        self.put(
+            targets=targets,
+            target=kept,
+            segments=segments,
+            segment=self.get("segment") if self.get("segment") in known else ALL,
+            why=why,
+        )
+
+    def forget(self) -> None:
+        """What was measured was about another image or segmentation."""
+        self.drop()
+        self._result = None
+        self.put(tables=[], notes=[], error="")
+        self.changed()
+
+    def compare(self) -> None:
+        """Measures the agreement of each map with the segments."""
+        self.work(self._compare(), "Comparing …")
+
+    def csv(self) -> str:
+        """The whole table, undefined figures empty."""
+        if self._result is None:
+            return ""
+        lines = [",".join(self._result.columns)]
+        for row in self._result.rows:
+            cells = ("" if row.get(one) is None else str(row[one]) for one in self._result.columns)
+            lines.append(",".join(f'"{cell}"' if "," in cell else cell for cell in cells))
+        return "\n".join(lines) + "\n"
+
+    async def _compare(self) -> None:
+        viewer, target, chosen = self.viewer, self.get("target"), self.get("segment")
+        image, node = viewer.shown, viewer.segmentation
+        if image is None or node is None or target is None:
+            raise InputError(self.get("why"))
+        axes = image.image.ndim - 1
+        maps = {}
+        for one in attributions_of(viewer.scene, image.node):
+            if read_target(one) == target:
+                map = read_attribution(one)
+                maps[one.GetName().rpartition(" - ")[0]] = Volume(
+                    _on_axes(map.values, axes).astype(np.float32), map.affine
+                )
+        found = masks_on_grid(node, image.node, None if chosen == ALL else [chosen])
+        affine = images.affine_of(image.image)
+        masks = Volume(np.stack([_on_axes(mask, axes) for mask in found.masks]), affine)
+        voxels = Volume(np.ascontiguousarray(image.image.numpy(), dtype=np.float32), affine)
+
+        def request(engine: Engine) -> CompareRequest:
+            return CompareRequest(
+                engine.put(voxels),
+                {label: engine.put(volume) for label, volume in maps.items()},
+                target,
+                engine.put(masks),
+                found.names,
+                case=image.name,
+            )
+
+        self._result = await viewer.runner.job(
+            request, started=self.started, progress=self.show_progress
+        )
+        self._show(self._result)
+
+    def _show(self, result: CompareResult) -> None:
+        segments = list(dict.fromkeys(str(row["segment"]) for row in result.rows))
+        self.put(
+            tables=[
+                {
+                    "segment": segment,
+                    "rows": [
+                        {
+                            "yardstick": row["method"] in _YARDSTICKS,
+                            "cells": [_cell(row.get(column)) for column in _SHOWN],
+                        }
+                        for row in result.rows
+                        if row["segment"] == segment
+                    ],
+                    "plot": curve_plot(result, segment),
+                }
+                for segment in segments
+            ],
+            notes=list(result.notes),
+        )
+
+    def _build_table(self) -> None:
+        with html.Table(classes="se-table se-compare-table"):
+            with html.Thead(), html.Tr():
+                for title in _SHOWN.values():
+                    html.Th(title)
+            with (
+                html.Tbody(),
+                html.Tr(
+                    v_for="(row, r) in table.rows",
+                    key="r",
+                    classes=("row.yardstick ? 'se-yardstick' : ''",),
+                ),
+            ):
+                html.Td("{{ cell }}", v_for="(cell, c) in row.cells", key="c", title=("cell",))
+
+
+def read_target(node: Any) -> str:
+    """The class that a map explains."""
+    return str(node.GetAttribute(names.TARGET))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        # One digit: seven columns share a panel of 356 pixels, and the CSV has all of them.
+        return f"{value:.1g}"
+    return value if isinstance(value, str) else number_text(value)
+
+
+def _on_axes(values: Any, axes: int) -> Any:
+    """The array on two or three axes; an image of two has one slice in the scene."""
+    return np.ascontiguousarray(values[..., 0] if axes == 2 and values.ndim == 3 else values)

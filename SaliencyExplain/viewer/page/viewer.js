@@ -1,0 +1,82 @@
+/* What the page does by itself: coming back after a lost connection, bringing answers into
+   sight, keys, and files that are dropped on it. */
+(function () {
+  "use strict";
+
+  const RETRY_MS = 1000;
+
+  async function comeBack() {
+    let answer;
+    try {
+      answer = await fetch("/alive", { cache: "no-store" });
+    } catch {
+      setTimeout(comeBack, RETRY_MS);
+      return;
+    }
+    if (answer.ok) {
+      // The whole state lives in the viewer: a fresh page shows it as it was.
+      location.reload();
+      return;
+    }
+    const say = document.getElementById("se-lost-say");
+    if (say) say.textContent = "Another viewer answers here now: open the address that it printed.";
+  }
+
+  let asked = "0";
+
+  function showAnswer() {
+    const answer = document.querySelector(".se-answer");
+    const now = answer ? answer.dataset.asked : "0";
+    if (now === asked) return;
+    asked = now;
+    const panel = document.querySelector(".se-panel");
+    if (!answer || !panel) return;
+    const top = answer.getBoundingClientRect().top;
+    const head = document.querySelector(".se-probe");
+    if (top > 0.5 * window.innerHeight || top < 40) panel.scrollTo({ top: head.offsetTop - 40 });
+  }
+
+  new MutationObserver(() => {
+    showAnswer();
+    const lost = document.querySelector(".se-lost");
+    if (lost && !lost.dataset.watched) {
+      lost.dataset.watched = "yes";
+      setTimeout(comeBack, RETRY_MS);
+    }
+  }).observe(document.body, {
+    attributeFilter: ["data-asked"],
+    childList: true,
+    subtree: true,
+  });
+
+  window.addEventListener("keydown", (event) => {
+    const writes = /^(input|textarea|select)$/i.test(event.target.tagName) &&
+      !/^(checkbox|range)$/.test(event.target.type);
+    if (writes || event.altKey || event.metaKey || !window.trame) return;
+    const key = event.key.toLowerCase();
+    if (event.ctrlKey && key !== "z") return;
+    if (event.ctrlKey) event.preventDefault();
+    window.trame.trigger("key", [event.ctrlKey ? `ctrl+${key}` : key]);
+  });
+
+  const hasFiles = (event) => event.dataTransfer && event.dataTransfer.types.includes("Files");
+  const drop = (on) => document.body.classList.toggle("se-dropping", on);
+
+  window.addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    drop(true);
+  });
+  window.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) drop(false);
+  });
+  window.addEventListener("drop", async (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    drop(false);
+    const form = new FormData();
+    for (const file of event.dataTransfer.files) form.append("file", file, file.name);
+    // What is wrong with them the viewer says in the panel.
+    await fetch("/upload", { method: "POST", body: form });
+  });
+})();

@@ -1,0 +1,193 @@
+"""The cases of a finished study: their figures, and what of each can be shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+
+from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.reading import read_channels
+from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.scene import names
+from SaliencyExplain.scene.arrays import volume_values
+from SaliencyExplain.scene.attributions import AttributionMap, attributions_of, read_attribution
+from SaliencyExplain.scene.mrb import open_mrb
+from SaliencyExplain.scene.nodes import nodes_of
+from SaliencyExplain.scene.segmentations import Color, masks_on_grid
+from SaliencyExplain.study.case import Case, safe_name
+from SaliencyExplain.study.case_scene import SCENE, read_maps
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.journal import Journal, source_digest
+from SaliencyExplain.study.tables import predicted_class, true_class
+
+#: Figures of the comparison that the table offers, with their titles.
+FIGURES = {
+    "auroc": "AUROC",
+    "energy_inside": "Energy inside",
+    "energy_chance": "by chance",
+    "pointing": "Peak inside",
+    "dice_best": "Best Dice",
+    "centre_distance_mm": "Distance, mm",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class CaseData:
+    """What a case's views are made of.
+
+    Attributes:
+        channels: ``{name: values (*S)}``.
+        affine: 4x4 of the channels.
+        maps: As they were computed.
+        segments: ``{name: (RGB in [0, 1], mask (*S))}``; empty where there is none.
+        path: Where the image comes from.
+    """
+
+    channels: Mapping[str, np.ndarray]
+    affine: np.ndarray
+    maps: Sequence[AttributionMap]
+    segments: Mapping[str, tuple[Color, np.ndarray]]
+    path: Path
+
+
+class StudyCases:
+    """A study's output folder, and the folders in which its images may lie."""
+
+    def __init__(self, folder: Path, data: Sequence[Path]) -> None:
+        """Reads the journal.
+
+        Raises:
+            InputError: The folder holds no study.
+        """
+        self.folder = folder
+        self._data = data
+        self._journal = Journal.read(folder)
+        self.classes: list[str] = list(self._journal.configuration["classes"])
+        self.channels: list[str] = list(self._journal.configuration["channels"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each case, map and segment's figures in ``figures``."""
+        return [self._row(number, entry) for number, entry in enumerate(self._journal.entries())]
+
+    def picture(self, number: int) -> Path | None:
+        """The picture of a case's first map; None where there is none."""
+        entry = self._entry(number)
+        if not entry["done"] or not entry.get("maps"):
+            return None
+        path = self._case_folder(entry) / f"{entry['maps'][0]['files']}.png"
+        return path if path.is_file() else None
+
+    def read(self, number: int) -> CaseData:
+        """Reads a case: from its scene, else from the study's own images.
+
+        Raises:
+            InputError: The case failed, or its image is not to be found.
+        """
+        entry = self._entry(number)
+        if not entry["done"]:
+            raise InputError(f"{entry['case']} failed: {_reason(entry)}")
+        scene = self._case_folder(entry) / SCENE
+        if scene.is_file():
+            return _from_scene(scene)
+        for case in self._sources:
+            if case.case == entry["case"] and source_digest(case) == entry["source"]:
+                return self._from_files(entry, case)
+        raise InputError(
+            f"The image of {entry['case']} is not here: name the study's folder with --data, "
+            "or make the study again with --scene."
+        )
+
+    @cached_property
+    def _sources(self) -> list[Case]:
+        """All cases in the folders of ``--data``, and in tables of cases that lie there."""
+        found: list[Case] = []
+        for folder in self._data:
+            for place in (folder, *sorted(folder.glob("*.csv"))):
+                # Folders and tables of other things may be there, too.
+                with contextlib.suppress(InputError):
+                    found += discover(place, channels=self.channels)
+        return found
+
+    def _entry(self, number: int) -> dict[str, Any]:
+        cases = self._journal.cases()
+        if not 0 <= number < len(cases):
+            raise InputError(f"The study has {len(cases)} cases.")
+        return self._journal.entry(cases[number])
+
+    def _case_folder(self, entry: Mapping[str, Any]) -> Path:
+        return self.folder / safe_name(entry["case"])
+
+    def _from_files(self, entry: Mapping[str, Any], case: Case) -> CaseData:
+        image: MetaTensor = read_channels(case.paths, self.channels, series=case.series)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        segments = {}
+        if case.segmentation is not None:
+            found = read_segmentation(case.segmentation, image)
+            segments = {one.name: (one.color, one.mask) for one in found.segments}
+        known = len(self.channels) == image.shape[0]
+        titles = self.channels if known else [str(n) for n in range(image.shape[0])]
+        return CaseData(
+            dict(zip(titles, image.numpy(), strict=True)),
+            affine,
+            read_maps(self._case_folder(entry), affine),
+            segments,
+            case.paths[0],
+        )
+
+    def _row(self, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
+        row: dict[str, Any] = {"number": number, "case": entry["case"], "failed": _reason(entry)}
+        if not entry["done"]:
+            return row
+        predicted = predicted_class(entry, self.classes)
+        label = true_class(entry["label"], self.classes)
+        row |= {
+            "predicted": predicted,
+            "label": label or entry["label"] or "",
+            "right": "" if label is None else "yes" if label == predicted else "no",
+            "probability": max(entry["probabilities"]),
+        }
+        row["figures"] = {
+            f"{one['method']} in {one['segment']}": {name: one.get(name) for name in FIGURES}
+            for one in entry.get("rows", [])
+            if one["method"] not in yardsticks.NAMES
+        }
+        return row
+
+
+def _reason(entry: Mapping[str, Any]) -> str:
+    return "; ".join(failure["reason"] for failure in entry["failures"])
+
+
+def _from_scene(path: Path) -> CaseData:
+    scene = open_mrb(path)
+    images = [
+        node
+        for node in nodes_of(scene, "vtkMRMLScalarVolumeNode")
+        if not node.GetAttribute(names.KIND) and not node.IsA("vtkMRMLLabelMapVolumeNode")
+    ]
+    if not images:
+        raise InputError(f"{path}: holds no image.")
+    affine = volume_values(images[0])[1]
+    segments: dict[str, tuple[Color, np.ndarray]] = {}
+    for node in nodes_of(scene, "vtkMRMLSegmentationNode"):
+        if not node.GetAttribute(names.KIND):
+            found = masks_on_grid(node, images[0])
+            segments |= {
+                name: (color, mask)
+                for name, color, mask in zip(found.names, found.colors, found.masks, strict=True)
+            }
+    return CaseData(
+        {node.GetName(): volume_values(node)[0] for node in images},
+        affine,
+        [read_attribution(node) for node in attributions_of(scene)],
+        segments,
+        path,
+    )

@@ -1,0 +1,186 @@
+"""The panel's section "Volumes": which image is which channel, and the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trame.widgets import html
+from trame_vuetify.widgets import vuetify3 as v
+
+from SaliencyExplain.engine.channel_names import guess_channels
+from SaliencyExplain.engine.interface import PredictRequest, PredictResult
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.scene.layers import show as show_layers
+from SaliencyExplain.viewer import images
+from SaliencyExplain.viewer.images import Input, OpenImage
+from SaliencyExplain.viewer.part import Part
+from SaliencyExplain.viewer.widgets import button, section
+
+
+class VolumesPart(Part):
+    """Opens images, knows the input, and asks for the class probabilities.
+
+    Attributes:
+        open: All images that were opened, in their order.
+    """
+
+    prefix = "volumes"
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__(viewer, items=[], channels=[], why="", bars=[])
+        self.open: list[OpenImage] = []
+        self._input: tuple[tuple[Any, ...], Input] | None = None
+        self.on_change("channels", lambda _: self._chosen_changed())
+
+    def build(self) -> None:
+        """The section's controls."""
+        with section("Volumes", self):
+            with v.VSelect(
+                v_for=f"(channel, c) in {self.name('channels')}",
+                key="c",
+                v_model=("channel.image",),
+                items=(self.name("items"),),
+                label=("channel.name",),
+                density="compact",
+                variant="outlined",
+                hide_details=True,
+                classes="se-field",
+                no_data_text="No image is open: drop one on the page, or use Open.",
+                update_modelValue=f"flushState('{self.name('channels')}')",
+            ):
+                pass
+            button(
+                "Predict",
+                self.predict,
+                "Ask the classifier for the probability of each class.",
+                disabled=(f"!!{self.name('why')} || {self.name('busy')}",),
+                color="primary",
+                classes="se-predict",
+            )
+            html.Div("{{ " + self.name("why") + " }}", v_if=(self.name("why"),), classes="se-hint")
+            with html.Div(
+                v_for=f"bar in {self.name('bars')}", key="bar.name", classes="se-bar-row"
+            ):
+                html.Span("{{ bar.name }}", classes="se-bar-name", title=("bar.name",))
+                with html.Div(classes="se-bar"):
+                    html.Div(style=("{width: 100 * bar.share + '%'}",), classes="se-bar-fill")
+                html.Span("{{ bar.text }}", classes="se-bar-text")
+
+    def add(self, opened: Sequence[OpenImage]) -> None:
+        """Offers images that were opened, and shows the first of them."""
+        self.open += opened
+        self.put(items=[{"title": one.name, "value": n} for n, one in enumerate(self.open)])
+        self.classifier_changed()
+        self.show(opened[0])
+
+    def forget(self) -> None:
+        """No image is open any more."""
+        self.open, self._input = [], None
+        self.put(items=[], channels=[], bars=[], notes=[])
+
+    def show(self, image: OpenImage) -> None:
+        """Shows an image in all slice views."""
+        show_layers(self.viewer.scene, image.node)
+        self.viewer.views.show_whole(image.node)
+        self.viewer.image_shown(image)
+
+    def classifier_changed(self) -> None:
+        """Offers a choice for each channel, filled in where names tell."""
+        classifier = self.viewer.classifier
+        names = list(classifier.channels) if classifier else ["Volume"]
+        known = {row["name"]: row["image"] for row in self.get("channels")}
+        chosen = [known.get(name) for name in names]
+        free = [n for n in range(len(self.open)) if n not in chosen]
+        for n in list(free):
+            said = self.open[n].channel
+            place = next(
+                (i for i, name in enumerate(names) if said and said.lower() == name.lower()), None
+            )
+            if place is not None and chosen[place] is None:
+                chosen[place] = n
+                free.remove(n)
+        wanting = [i for i, image in enumerate(chosen) if image is None]
+        guessed = guess_channels([names[i] for i in wanting], [self.open[n].name for n in free])
+        if all(found is None for found in guessed) and len(wanting) == len(free):
+            guessed = list(range(len(free)))
+        for i, found in zip(wanting, guessed, strict=True):
+            chosen[i] = None if found is None else free[found]
+        rows = [{"name": name, "image": image} for name, image in zip(names, chosen, strict=True)]
+        self.put(channels=rows, bars=[])
+        self._chosen_changed()
+
+    def chosen(self) -> list[OpenImage]:
+        """The image of each channel.
+
+        Raises:
+            InputError: One is missing, or no classifier is open.
+        """
+        classifier = self.viewer.opened_classifier()
+        rows = self.get("channels")
+        chosen = [self.open[row["image"]] for row in rows if row["image"] is not None]
+        if chosen and images.takes_colour(chosen[0], classifier):
+            return chosen[:1]
+        for row in rows:
+            if row["image"] is None:
+                raise InputError(f"Choose a volume for {row['name']}.")
+        return chosen
+
+    def image(self) -> OpenImage | None:
+        """The image that maps belong to: the first channel's, or the only one."""
+        for row in self.get("channels"):
+            if row["image"] is not None:
+                return self.open[row["image"]]
+        return self.open[0] if self.open else None
+
+    async def input(self) -> Input:
+        """What the classifier looks at; read once for each choice of images."""
+        chosen, classifier = self.chosen(), self.viewer.opened_classifier()
+        key = (classifier.key, *map(id, chosen))
+        if self._input is None or self._input[0] != key:
+            read = await self.viewer.runner.call(images.read_input, chosen, classifier)
+            self._input = (key, read)
+        return self._input[1]
+
+    def why_not_ready(self) -> str:
+        """Why nothing can be asked about the volumes, in words; empty: it can."""
+        if not self.open:
+            return "Open an image: drop it on the page, or use Open."
+        try:
+            self.chosen()
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def predict(self) -> None:
+        """Asks for the class probabilities."""
+        self.work(self._predict(), "Predicting …")
+
+    def show_prediction(self, classes: Sequence[str], probabilities: Sequence[float]) -> None:
+        """Shows the probabilities as bars, the most likely class first."""
+        order = sorted(range(len(classes)), key=lambda i: -probabilities[i])
+        self.put(
+            bars=[
+                {"name": classes[i], "share": probabilities[i], "text": f"{probabilities[i]:.3f}"}
+                for i in order
+            ]
+        )
+
+    async def _predict(self) -> None:
+        read = await self.input()
+        key = self.viewer.opened_classifier().key
+        result: PredictResult = await self.viewer.runner.job(
+            lambda engine: PredictRequest(key, engine.put(read.volume)),
+            started=self.started,
+            progress=self.show_progress,
+        )
+        self.show_prediction(result.classes, result.probabilities)
+        self.put(notes=[*read.notes, *result.notes])
+
+    def _chosen_changed(self) -> None:
+        self.drop()
+        image = self.image()
+        if image is not None and image is not self.viewer.shown:
+            self.show(image)
+        self.put(bars=[], why=self.why_not_ready())
+        self.viewer.input_changed()

@@ -1,0 +1,162 @@
+"""A viewer in a process of its own, and a page of it in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from playwright.sync_api import Browser, sync_playwright
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
+from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
+from SaliencyExplain.images.writing import SegmentLabel, write_label_map, write_volume
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.run import run_study
+
+from .pages import Page
+
+_START_SECONDS = 90.0
+
+
+@dataclass
+class Server:
+    """A running viewer.
+
+    Attributes:
+        address: The whole address, with its key.
+        process: Its process.
+    """
+
+    address: str
+    process: subprocess.Popen[str]
+
+    @property
+    def origin(self) -> str:
+        return self.address.split("/#")[0]
+
+    @property
+    def key(self) -> str:
+        return self.address.split("#")[1]
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+
+def start_viewer(words: Sequence[object]) -> Server:
+    """Starts ``saliency-explain view`` and waits until it says its address."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "SaliencyExplain.cli.main",
+            "view",
+            "--no-browser",
+            *map(str, words),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    began = time.monotonic()
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"the viewer ended with {process.wait(10)} instead of saying its address"
+    assert time.monotonic() - began < _START_SECONDS
+    return Server(json.loads(line)["address"], process)
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Phantom:
+    """A head with a meningioma-like tumour, which the honest classifier sees."""
+    return draw_phantom("meningioma-like", STUDY_SEEDS + 1)
+
+
+@pytest.fixture(scope="session")
+def case_folder(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "cases"
+    folder.mkdir()
+    affine = phantom.image.affine.numpy().astype(np.float64)
+    write_volume(folder / "head_image.nii.gz", phantom.image[0].numpy(), affine, "phantom")
+    labels = [SegmentLabel(1, "tumour", (0.9, 0.3, 0.3))]
+    tumour = phantom.masks["tumour"].astype(np.uint8)
+    write_label_map(folder / "head_mask.seg.nrrd", tumour, affine, labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Path:
+    out = tmp_path_factory.mktemp("study") / "out"
+    run_study(
+        discover(case_folder),
+        classifier_folder("phantom-3d-honest"),
+        [find_method("gradient")(), find_method("gradcam")()],
+        out=out,
+        target="meningioma-like",
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as play:
+        arguments = "--no-sandbox --disable-gpu --disable-dev-shm-usage"
+        browser = play.chromium.launch(executable_path=path, args=arguments.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server(case_folder: Path) -> Iterator[Server]:
+    """A viewer with the phantom, its tumour and the honest classifier."""
+    found = start_viewer(
+        [
+            case_folder / "head_image.nii.gz",
+            *("--segmentation", case_folder / "head_mask.seg.nrrd"),
+            *("--classifier", classifier_folder("phantom-3d-honest")),
+            *("--data", case_folder.parent),
+        ]
+    )
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def session(server: Server) -> requests.Session:
+    """Someone without a browser who came with the key."""
+    session = requests.Session()
+    answer = session.post(f"{server.origin}/enter", data=server.key)
+    assert answer.status_code == 200
+    return session
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """A fresh page of the viewer, which keeps what earlier pages have made."""
+    yield from open_page(browser, server)
+
+
+def open_page(browser: Browser, server: Server, **more: Any) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, **more)
+    page = Page(context.new_page())
+    page.open(server.address)
+    yield page
+    context.close()
+    assert page.errors == []

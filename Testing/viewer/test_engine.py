@@ -1,0 +1,108 @@
+"""A picture of two axes, explained by an engine that runs elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from playwright.sync_api import Browser
+
+from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
+from SaliencyExplain.images.reading import read_image
+from SaliencyExplain.images.segmentation import read_segmentation
+
+from .conftest import Server, open_page, start_viewer
+from .pages import Page
+
+#: The tests share a running viewer and what earlier ones made in it: one process, in order.
+pytestmark = pytest.mark.xdist_group("viewer study")
+
+_SEED = 3
+_CLASSIFIER = "phantom-2d-honest"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slice with a glioma-like tumour, as PNG, and its segmentation."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_phantom_study(folder, dimensions=2, cases=1, seed=_SEED, marker=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Address and token file of a running ``saliency-explain serve``."""
+    token = tmp_path_factory.mktemp("engine") / "token"
+    words = ["serve", "--token-file", str(token), "--data", str(classifier_folder(_CLASSIFIER))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "SaliencyExplain.cli.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    yield json.loads(process.stdout.readline())["address"], str(token)
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(pictures: Path, engine: tuple[str, str]) -> Iterator[Server]:
+    address, token = engine
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SALIENCY_EXPLAIN_TOKEN_FILE", token)
+        found = start_viewer(
+            [
+                pictures / "phantom-001_image.png",
+                *("--segmentation", pictures / "phantom-001_mask.seg.nrrd"),
+                *("--classifier", classifier_folder(_CLASSIFIER)),
+                *("--engine", address),
+            ]
+        )
+    yield found
+    found.stop()
+
+
+def test_a_picture_is_explained_and_clicked_with_an_engine_elsewhere(
+    browser: Browser, server: Server, pictures: Path
+) -> None:
+    for page in open_page(browser, server):
+        page.explain(["gradcam"])
+        tumour = middle_of_tumour(pictures)
+        answer = click_in_axial(page, tumour, pictures)
+        assert page.state("probe_inside") == "tumour"
+        before, *without = map(float, answer["glioma-like"])
+        assert before > 0.9
+        assert len(without) == 4
+        assert min(without) < before - 0.3
+        (reading,) = page.state("probe_readings")
+        assert float(reading["percentile"].rstrip(" %")) > 90
+
+
+def middle_of_tumour(pictures: Path) -> NDArray[np.float64]:
+    """RAS mm; a voxel of the tumour, nearest to its centre of mass."""
+    image = read_image(pictures / "phantom-001_image.png")
+    found = read_segmentation(pictures / "phantom-001_mask.seg.nrrd", image)
+    inside = np.argwhere(found.segments[0].mask)
+    index = inside[np.linalg.norm(inside - inside.mean(axis=0), axis=1).argmin()]
+    return np.array([-index[0], -index[1], 0.0], dtype=np.float64)
+
+
+def click_in_axial(page: Page, ras: NDArray[np.float64], pictures: Path) -> dict[str, list[str]]:
+    """Clicks in the axial view, which shows the whole picture, and waits for the answer."""
+    size = np.array(read_image(pictures / "phantom-001_image.png").shape[1:])
+    area = page.view("axial").locator(".remote-controlled-area")
+    box = area.bounding_box()
+    mm = 1.05 * max(size / (box["width"], box["height"]))
+    # Pixels are 1 mm; columns run to the patient's left, rows to the back.
+    x, y = np.array([box["width"], box["height"]]) / 2 + (-ras[:2] - (size - 1) / 2) / mm
+    area.click(position={"x": x, "y": y})
+    page.until("probe_asked > 0 && !probe_busy && probe_rows.length > 0")
+    rows = page.state("probe_rows")
+    return {row["name"]: [cell["text"] for cell in row["cells"]] for row in rows}

@@ -1,0 +1,271 @@
+"""From an image to maps, clicks and figures, in a real browser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from SaliencyExplain.attribution.registry import methods
+from SaliencyExplain.bands import BANDS
+from SaliencyExplain.demo.phantoms import Phantom
+
+from .pages import Page
+
+#: The tests share a running viewer and what earlier ones made in it: one process, in order.
+pytestmark = pytest.mark.xdist_group("viewer")
+
+TARGET = "meningioma-like"
+
+
+@pytest.fixture(scope="session")
+def tumour(phantom: Phantom) -> NDArray[np.float64]:
+    """The middle of the tumour, RAS mm."""
+    index = np.argwhere(phantom.masks["tumour"]).mean(axis=0)
+    return (phantom.image.affine.numpy() @ [*index, 1.0])[:3]
+
+
+@pytest.fixture(scope="session")
+def elsewhere(phantom: Phantom, tumour: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A place on the other side of the head, far below the tumour, RAS mm."""
+    return np.array([-tumour[0], tumour[1] + 10.0, -20.0])
+
+
+def heat(page: Page, place: NDArray[np.float64], phantom: Phantom) -> dict[str, float]:
+    """How much redder than blue each slice view is at a place."""
+    found = {}
+    for name in ("axial", "coronal", "sagittal"):
+        x, y = page.pixel_of(name, place, phantom)
+        patch = page.picture(name)[y - 2 : y + 3, x - 2 : x + 3].astype(float)
+        found[name] = float((patch[..., 0] - patch[..., 2]).mean())
+    return found
+
+
+def wait_for_heat(page: Page, place: NDArray[np.float64], phantom: Phantom, least: float) -> None:
+    """Pictures follow the page's state by some frames."""
+    for _ in range(50):
+        if min(heat(page, place, phantom).values()) > least:
+            return
+        page.browser.wait_for_timeout(100)
+    raise AssertionError(f"no heat at the place: {heat(page, place, phantom)}")
+
+
+def test_sides_of_the_patient_are_named_as_radiologists_read_them(page: Page) -> None:
+    sides = {
+        name: [page.view(name).locator(f".se-{side}").inner_text() for side in
+               ("left", "right", "top", "bottom")]
+        for name in ("axial", "coronal", "sagittal")
+    }  # fmt: skip
+    assert sides == {
+        "axial": ["R", "L", "A", "P"],
+        "coronal": ["R", "L", "S", "I"],
+        "sagittal": ["A", "P", "S", "I"],
+    }
+
+
+def test_prediction_is_shown_as_bars_that_sum_to_one(page: Page) -> None:
+    page.button("Predict").click()
+    page.until("volumes_bars.length === 4 && !volumes_busy")
+    bars = page.section("volumes").locator(".se-bar-row")
+    assert bars.first.locator(".se-bar-name").inner_text() == TARGET
+    shares = [float(bars.nth(n).locator(".se-bar-text").inner_text()) for n in range(4)]
+    assert sum(shares) == pytest.approx(1, abs=0.003)
+    assert shares[0] > 0.9
+
+
+def test_every_method_gives_a_map_of_its_own(page: Page) -> None:
+    names = [name for name, method in methods().items()]
+    page.explain(names, stride_mm=24.0, samples=4)
+    titles = [row["title"] for row in page.state("display_maps")]
+    for name, method in methods().items():
+        assert any(title.startswith(method.title) for title in titles), name
+    assert not any("computed" in title for title in titles)
+
+
+def test_heat_lies_on_the_tumour_and_not_on_the_other_side(
+    page: Page, phantom: Phantom, tumour: NDArray[np.float64]
+) -> None:
+    page.explain(["occlusion"], stride_mm=12.0)
+    choose_map(page, "Occlusion")
+    page.set("display_opacity", 1.0)
+    page.go_to(tumour)
+    wait_for_heat(page, tumour, phantom, 60)
+    mirrored = tumour * [-1, 1, 1]
+    assert abs(heat(page, mirrored, phantom)["axial"]) < 25
+    covered = heat(page, tumour, phantom)
+    page.set("display_opacity", 0.0)
+    for _ in range(50):
+        bare = heat(page, tumour, phantom)
+        if all(bare[name] < 0.3 * covered[name] for name in bare):
+            break
+        page.browser.wait_for_timeout(100)
+    else:
+        raise AssertionError(f"with an opacity of 0 the map is still seen: {bare}, {covered}")
+    page.set("display_opacity", 0.7)
+
+
+@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
+def test_a_click_at_the_tumour_changes_the_class_and_elsewhere_does_not(
+    page: Page,
+    phantom: Phantom,
+    tumour: NDArray[np.float64],
+    elsewhere: NDArray[np.float64],
+    view: str,
+) -> None:
+    page.go_to(tumour)
+    at_tumour = page.ask_at(view, tumour, phantom)
+    before, *without = map(float, at_tumour[TARGET])
+    assert before > 0.9
+    # Balls of 4, 8 and 16 mm, then the tumour as a whole.
+    assert len(without) == 4
+    assert min(without) < before - 0.3
+    assert page.state("probe_inside") == "tumour"
+    page.go_to(elsewhere)
+    away = page.ask_at(view, elsewhere, phantom)
+    before, *without = map(float, away[TARGET])
+    assert len(without) == 3
+    assert min(without) > before - 0.1
+    assert page.section("probe").locator(".se-history tr").count() >= 2
+
+
+def test_a_click_reads_every_map_at_its_place(
+    page: Page, phantom: Phantom, tumour: NDArray[np.float64]
+) -> None:
+    page.go_to(tumour)
+    page.ask_at("axial", tumour, phantom)
+    readings = page.state("probe_readings")
+    assert len(readings) == len(page.state("display_maps"))
+    ranks = [row["percentile"] for row in readings if row["map"] == "Occlusion sensitivity"]
+    assert all(float(rank.rstrip(" %")) > 98 for rank in ranks)
+
+
+def test_the_last_of_quick_clicks_wins(
+    page: Page, phantom: Phantom, tumour: NDArray[np.float64]
+) -> None:
+    page.button("Clear").click()
+    page.until("probe_history.length === 0")
+    page.go_to(tumour)
+    places = [tumour + np.array([shift, -4.0, 0.0]) for shift in (-30.0, -15.0, 0.0)]
+    for place in places:
+        page.click_at("axial", place, phantom)
+    page.until(
+        "!probe_busy && probe_rows.length > 0"
+        f" && Math.abs(parseFloat(probe_place.slice(2)) - {-tumour[0]}) < 1.5"
+    )
+    # An answer to an earlier click would come by now.
+    page.browser.wait_for_timeout(500)
+    left = float(page.state("probe_place").split(",")[0].replace("L ", "-").replace("R ", ""))
+    assert left == pytest.approx(tumour[0], abs=1.5)
+    assert page.state("probe_history")[0]["place"] == page.state("probe_place")
+
+
+def test_undo_goes_back_to_the_click_before(
+    page: Page, phantom: Phantom, tumour: NDArray[np.float64], elsewhere: NDArray[np.float64]
+) -> None:
+    page.go_to(tumour)
+    first = page.ask_at("axial", tumour, phantom)
+    place = page.state("probe_place")
+    page.ask_at("axial", tumour + np.array([20.0, 0.0, 0.0]), phantom)
+    count = len(page.state("probe_history"))
+    page.browser.keyboard.press("Control+z")
+    page.until(f"probe_history.length === {count - 1} && probe_place === '{place}'")
+    rows = {
+        row["name"]: [cell["text"] for cell in row["cells"]] for row in page.state("probe_rows")
+    }
+    assert rows == first
+
+
+def test_bands_take_the_place_of_the_heat(
+    page: Page, phantom: Phantom, tumour: NDArray[np.float64]
+) -> None:
+    choose_map(page, "Occlusion")
+    page.set("display_opacity", 1.0)
+    page.go_to(tumour)
+    page.section("display")
+    page.browser.get_by_label("Bands").check()
+    page.until("display_bands && display_legend.bands !== undefined")
+    names = page.section("display").locator(".se-band").all_inner_texts()
+    assert [name.strip() for name in names] == [band.name for band in BANDS]
+    wait_for_heat(page, tumour, phantom, 60)
+    page.browser.get_by_label("Bands").uncheck()
+    page.until("!display_bands && display_legend.colors !== undefined")
+    page.set("display_opacity", 0.7)
+
+
+def test_comparison_stands_beside_what_chance_gives(page: Page) -> None:
+    page.section("compare").locator(".se-compare-button").click()
+    page.until("compare_tables.length === 1 && !compare_busy")
+    assert page.state("compare_error") == ""
+    rows = {row["cells"][0]: row for row in page.state("compare_tables")[0]["rows"]}
+    assert rows["random"]["yardstick"]
+    assert rows["centre"]["yardstick"]
+    assert float(rows["random"]["cells"][1]) == pytest.approx(0.5, abs=0.2)
+    assert float(rows["Occlusion sensitivity"]["cells"][1]) > 0.95
+    lines = page.section("compare").locator("svg polyline")
+    assert lines.count() == len(rows) + 1
+
+
+def test_two_maps_stand_side_by_side_and_move_together(
+    page: Page, tumour: NDArray[np.float64]
+) -> None:
+    page.go_to(tumour)
+    page.section("display")
+    page.browser.get_by_label("Side by side").check()
+    page.until("display_beside && display_second_title !== ''")
+    views = page.browser.locator(".se-views .layout-grid-item")
+    views.nth(5).locator("img.image-display-area").wait_for()
+    assert views.count() == 6
+    page.set("Red__SliderState__value", float(tumour[2]) - 9.0)
+    page.until(
+        "letters_Red.where === letters_SecondRed.where"
+        f" && letters_Red.where === 'S {tumour[2] - 9.0:.1f} mm'"
+    )
+    titles = page.browser.locator(".se-views .se-shown").all_inner_texts()
+    assert len({title for title in titles if title.strip()}) == 2
+    page.browser.get_by_label("Side by side").uncheck()
+    page.until("!display_beside")
+
+
+def test_a_reload_loses_nothing(page: Page) -> None:
+    kept = {
+        name: page.state(name)
+        for name in ("volumes_bars", "display_maps", "probe_history", "compare_tables")
+    }
+    assert all(kept.values())
+    page.browser.reload()
+    page.ready()
+    assert {name: page.state(name) for name in kept} == kept
+
+
+def test_a_long_job_says_how_far_it_is_and_can_be_stopped(page: Page) -> None:
+    page.tick(["occlusion"], stride_mm=5.0)
+    page.section("explain")
+    page.browser.evaluate(
+        """() => {
+          window.ticks = [];
+          new MutationObserver(() => {
+            const doing = document.querySelector('.se-explain .se-doing');
+            if (doing) window.ticks.push([performance.now(), doing.textContent]);
+          }).observe(document.querySelector('.se-explain'),
+                     {subtree: true, characterData: true, childList: true});
+        }"""
+    )
+    page.button("Apply").click()
+    page.until("display_shown_title.includes('computed')")
+    page.browser.wait_for_function("window.ticks.length > 12")
+    page.section("explain").locator(".se-cancel").click()
+    page.until("!explain_busy")
+    assert page.state("explain_notes") == ["Stopped."]
+    ticks = page.browser.evaluate("window.ticks")
+    changes = zip(ticks[1:], ticks, strict=False)
+    times = [time for (time, text), (_, before) in changes if text != before]
+    assert np.median(np.diff(times)) < 250
+    # What had grown until then stays.
+    assert "computed" in page.state("display_shown_title")
+
+
+def choose_map(page: Page, title: str) -> None:
+    """Shows the newest complete map of that name."""
+    rows = [row for row in page.state("display_maps") if row["title"].startswith(title)]
+    page.set("display_map", rows[-1]["value"])
+    page.until(f"display_shown_title.startsWith('{title}')")

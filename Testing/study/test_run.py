@@ -316,8 +316,8 @@ def forked(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         capture_output=True,
         text=True,
         timeout=240,
-        check=True,
     )
+    assert done.returncode == 0, done.stderr
     return root, done.stdout
 
 

@@ -256,6 +256,13 @@ def lines():
     journal = out / "journal.jsonl"
     return journal.read_bytes().count(b"\\n") if journal.exists() else 0
 
+def begun_writing():
+    # glob raises where the folder goes away while it looks.
+    try:
+        return any(out.glob(".partial/*"))
+    except FileNotFoundError:
+        return False
+
 def until(condition):
     end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
@@ -287,7 +294,7 @@ for moment in moments:
     time.sleep(random.random() * 0.02)
     killed += end(child, signal.SIGKILL) == -signal.SIGKILL
 child = start()
-until(lambda: any(out.glob(".partial/*")))
+until(begun_writing)
 print("interrupted", end(child, signal.SIGINT), "partial", (out / ".partial").exists())
 print("finished", os.waitstatus_to_exitcode(os.waitpid(start(), 0)[1]))
 print(f"killed {killed};")

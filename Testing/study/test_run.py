@@ -256,10 +256,10 @@ def lines():
     journal = out / "journal.jsonl"
     return journal.read_bytes().count(b"\\n") if journal.exists() else 0
 
-def begun_writing():
+def written(pattern):
     # glob raises where the folder goes away while it looks.
     try:
-        return any(out.glob(".partial/*"))
+        return any(out.glob(pattern))
     except FileNotFoundError:
         return False
 
@@ -278,11 +278,11 @@ out = root / "killed" / "out"
 random = random.Random(5)
 moments = [
     lambda: lines() >= 1,
-    lambda: any(out.glob(".partial/*/*.nii.gz")),
-    lambda: any(out.glob(".partial/*/*.png")),
-    lambda: any(out.glob(".partial/*/explanation.json")),
+    lambda: written(".partial/*/*.nii.gz"),
+    lambda: written(".partial/*/*.png"),
+    lambda: written(".partial/*/explanation.json"),
     lambda: lines() > begun,
-    lambda: any(out.glob(".partial/*/*.seg.nrrd")),
+    lambda: written(".partial/*/*.seg.nrrd"),
     lambda: lines() > begun,
 ]
 killed = 0
@@ -294,7 +294,7 @@ for moment in moments:
     time.sleep(random.random() * 0.02)
     killed += end(child, signal.SIGKILL) == -signal.SIGKILL
 child = start()
-until(begun_writing)
+until(lambda: written(".partial/*"))
 print("interrupted", end(child, signal.SIGINT), "partial", (out / ".partial").exists())
 print("finished", os.waitstatus_to_exitcode(os.waitpid(start(), 0)[1]))
 print(f"killed {killed};")

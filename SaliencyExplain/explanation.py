@@ -26,7 +26,11 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, InputError
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import (
+    AUTOMATIC,
+    NOTHING,
+    Compute,
     Estimate,
+    Given,
     Question,
     choose_device,
     class_probabilities,
@@ -50,7 +54,8 @@ class Attribution:
         target: Index of the class.
         target_name: Name of the class.
         parameters: The method's parameters.
-        provenance: Classifier, input, seed and versions: what it takes to do it again.
+        provenance: Classifier, input, seed and versions: what it takes to do it again; and
+            under ``figures`` what the method found beside the map.
         seconds: Time that the computation took.
         share_done: Share of the computation that is in it, in (0, 1]; below 1 it is a partial
             map: published while it grew, or the best one when the time was up.
@@ -103,7 +108,8 @@ def estimate(
     methods: Sequence[Method],
     *,
     target: str = "predicted",
-    device: str = "auto",
+    compute: Compute = AUTOMATIC,
+    given: Given = NOTHING,
 ) -> Estimate:
     """What :func:`explain` costs with the same arguments; takes one forward pass to know.
 
@@ -112,7 +118,7 @@ def estimate(
         ClassifierError: The network fails on the image.
         DeviceMemoryError: The CPU's memory does not hold a single image.
     """
-    return _sum(Question(image, classifier, target, choose_device(device)).costs(methods))
+    return _sum(Question(image, classifier, target, compute, given).costs(methods))
 
 
 def explain(
@@ -121,7 +127,8 @@ def explain(
     methods: Sequence[Method],
     *,
     target: str = "predicted",
-    device: str = "auto",
+    compute: Compute = AUTOMATIC,
+    given: Given = NOTHING,
     seed: int = 0,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
@@ -145,7 +152,8 @@ def explain(
         classifier: What is explained.
         methods: One or more methods with their parameters.
         target: Name or index of a class, or ``predicted``.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
+        compute: On what, and within which limits.
+        given: Segmentation and backgrounds, for the methods that ask for them.
         seed: Of everything random.
         progress: Told of forward passes done and to do, over all methods; may raise Cancelled.
         announce: Told the cost once it is known, before the first method starts.
@@ -162,7 +170,7 @@ def explain(
     begun = time.perf_counter()
     if budget_seconds is not None and not budget_seconds >= 0:
         raise InputError(f"The budget is {budget_seconds:g} s; it must be at least 0 s.")
-    question = Question(image, classifier, target, choose_device(device))
+    question = Question(image, classifier, target, compute, given)
     costs = question.costs(methods)
     total = _sum(costs)
     if announce is not None:
@@ -225,6 +233,7 @@ class _MethodWork:
         self._budget = budget_seconds
         self._started = time.perf_counter()
         self._share = 1.0
+        self._figures: dict[str, Any] = {}
 
     @property
     def seconds(self) -> float:
@@ -234,12 +243,14 @@ class _MethodWork:
     def attributions(self, task: Task) -> list[Attribution]:
         """Computes the method's maps, on a GPU or, where its memory is short, on the CPU."""
         question, method = self._question, self._method
+        task = dataclasses.replace(task, record=self._figures.update)
         if self._publish is not None or self._budget is not None:
             task = dataclasses.replace(task, publish=self._receive)
         try:
             maps = method.attribute(task)
         except DeviceMemoryError as error:
             question.move_to_cpu(error, f"{method.name}: ")
+            self._figures.clear()
             maps = method.attribute(dataclasses.replace(task, input=question.task().input))
         found = self._restored(maps)
         if self._share < 1:
@@ -264,6 +275,8 @@ class _MethodWork:
         question, method, seconds = self._question, self._method, self.seconds
         classifier, image = question.classifier, question.image
         provenance = {**self._provenance, "device": str(question.device)}
+        if self._figures:
+            provenance["figures"] = dict(self._figures)
         if self._share < 1:
             provenance |= {"share_done": round(self._share, 4), "budget_seconds": self._budget}
         parameters = dataclasses.asdict(method.resolved(question.task()))

@@ -5,6 +5,7 @@ A probe removes what is at a place and says how every class's probability moves.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.geometry import squeeze_slice
 from SaliencyExplain.errors import DeviceMemoryError, InputError
 from SaliencyExplain.images.grids import spacing_of
-from SaliencyExplain.images.places import ball, carried_shares
+from SaliencyExplain.images.places import ball, filled_voxels
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import Question, choose_device, probabilities_of
+from SaliencyExplain.question import Compute, Question, probabilities_of
 
 #: Millimetres; beyond any image, and its square is still a number.
 _LARGEST_RADIUS = 1e6
@@ -109,7 +110,7 @@ class Prober:
     ) -> None:
         self._given = image
         self._classifier = classifier
-        self._device = choose_device(device)
+        self._compute = Compute(device)
         self._fill, self._value = fill, value
         self._warm: WarmImage | None = None
         flat = classifier.spatial_dims == 2 and image.ndim == 4
@@ -197,20 +198,18 @@ class Prober:
         if not marked.any():
             raise InputError(f"The segment '{name}' is empty: there is nothing to remove.")
         self._ready()
-        corner, shares = carried_shares(
+        corner, place, by_half = filled_voxels(
             marked.reshape(self._image.shape[1:]),
             self._image.affine.numpy().astype(np.float64),
             self._affine,
             tuple(self._prepared.shape[1:]),
         )
-        notes = []
-        if not shares.size or not shares.any():
+        if not place.any():
             raise InputError(
                 f"The segment '{name}' lies outside of what the network sees of the image."
             )
-        place = shares >= 0.5
-        if not place.any():
-            place = shares == shares.max()
+        notes = []
+        if not by_half:
             notes.append(
                 f"'{name}' fills no voxel of the network's grid by half: the voxel that holds "
                 "most of it was removed"
@@ -224,7 +223,7 @@ class Prober:
     def _open(self) -> WarmImage:
         """Computes all that holds for any click."""
         self._warm = None  # its memory is free before the next is taken
-        self._question = Question(self._given, self._classifier, "predicted", self._device)
+        self._question = Question(self._given, self._classifier, "predicted", self._compute)
         self._prepared = self._question.prepared
         self._affine = self._prepared.affine.numpy().astype(np.float64)
         self._input = self._question.task().input
@@ -298,7 +297,7 @@ class Prober:
             scores = self._ready().scores(changes, progress)
         except DeviceMemoryError as error:
             self._question.move_to_cpu(error)
-            self._device = self._question.device
+            self._compute = dataclasses.replace(self._compute, device="cpu")
             moved = [Change(change.corner, change.content.cpu()) for change in changes]
             scores = self._open().scores(moved, progress)
         return probabilities_of(self._classifier.network, scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,18 @@ from torch import Tensor
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, InputError
+from SaliencyExplain.classifiers.geometry import squeeze_slice
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, InputError, unknown_name
 from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.images.places import label_map_on
+from SaliencyExplain.images.segmentation import Segmentation
 
 #: Share of the network's input inside the image below which a note warns of it: of a brain
 #: on a grid made for brains more than half is.
 _LITTLE_INSIDE = 0.1
+
+#: In what methods may compute; which of them do is for each to say.
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,50 @@ class Estimate:
 
     forward_passes: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Compute:
+    """On what an answer is computed, and within which limits.
+
+    Attributes:
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``.
+        memory_bytes: Most that batches and kept maps may take of the device's memory.
+        precision: One of :data:`PRECISIONS`; ``bfloat16`` for the gradient methods alone.
+
+    Raises:
+        InputError: No such precision, or no memory at all.
+    """
+
+    device: str = "auto"
+    memory_bytes: float = math.inf
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+        if not self.memory_bytes > 0:
+            raise InputError(f"The memory is {self.memory_bytes:g} bytes; it must be more than 0.")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is given beside the image, for the methods that ask for it.
+
+    Attributes:
+        segmentation: On the image's grid: regions whose shares in the answer are asked for.
+        backgrounds: Images ``(C, *S)`` of any grid that stand for "nothing in particular".
+    """
+
+    segmentation: Segmentation | None = None
+    backgrounds: tuple[MetaTensor, ...] = ()
+
+
+#: A GPU where there is one, all its memory, float32.
+AUTOMATIC = Compute()
+
+#: Nothing but the image.
+NOTHING = Given()
 
 
 def choose_device(name: str) -> torch.device:
@@ -67,7 +118,8 @@ class Question:
         image: ``(C, *S)`` with its affine, channels in the classifier's order.
         classifier: What is asked.
         wanted: Name or index of a class, or ``predicted``.
-        device: Where it is computed first.
+        compute: Where it is computed first, and how.
+        given: What is given beside the image.
 
     Attributes:
         notes: What a user should be told aloud; grows.
@@ -75,9 +127,10 @@ class Question:
         probabilities: One for each class, in [0, 1].
         target: Index of the class.
         timings: Seconds by step; grows.
+        device: Where it is computed now.
 
     Raises:
-        InputError: The image or the class does not fit.
+        InputError: The image, the class, the device or what is given beside does not fit.
         ClassifierError: The network fails on the image.
         DeviceMemoryError: The CPU's memory does not hold a single image.
     """
@@ -85,10 +138,12 @@ class Question:
     image: MetaTensor
     classifier: Classifier
     wanted: str
-    device: torch.device
+    compute: Compute = AUTOMATIC
+    given: Given = NOTHING
 
     def __post_init__(self) -> None:
         started = time.perf_counter()
+        self.device = choose_device(self.compute.device)
         self.notes: list[str] = list(self.image.meta.get("notes", []))
         self.prepared = self.classifier.prepare(self.image)
         inside = self.classifier.share_inside(self.prepared, self.image)
@@ -107,6 +162,8 @@ class Question:
             self.probabilities = class_probabilities(self.classifier, self.prepared, self.device)
         self.timings["predict"] = time.perf_counter() - started
         self.target = self.classifier.class_index(self.wanted, self.probabilities)
+        self._regions = self._region_map()
+        self._backgrounds = self._prepared_backgrounds()
 
     def move_to_cpu(self, error: DeviceMemoryError, method: str = "") -> None:
         """Goes on after a GPU's memory was exhausted; raises the error if it was the CPU's."""
@@ -125,7 +182,44 @@ class Question:
             target=self.target,
             spacing=spacing_of(self.prepared.affine, self.prepared.ndim - 1),
             seed=seed,
+            memory_bytes=self.compute.memory_bytes,
+            precision=self.compute.precision,
+            regions=self._regions,
+            region_names=self._region_names(),
+            backgrounds=self._backgrounds,
         )
+
+    def _region_names(self) -> tuple[str, ...]:
+        segmentation = self.given.segmentation
+        return tuple(segment.name for segment in segmentation.segments) if segmentation else ()
+
+    def _region_map(self) -> Tensor | None:
+        if self.given.segmentation is None:
+            return None
+        flat = self.classifier.spatial_dims == 2 and self.image.ndim == 4
+        image = squeeze_slice(self.image) if flat else self.image
+        labels = label_map_on(
+            [segment.mask.reshape(image.shape[1:]) for segment in self.given.segmentation.segments],
+            image.affine.numpy().astype(np.float64),
+            self.prepared.affine.numpy().astype(np.float64),
+            tuple(self.prepared.shape[1:]),
+        )
+        return torch.from_numpy(labels)
+
+    def _prepared_backgrounds(self) -> Tensor | None:
+        """The backgrounds as the network takes them, ``(N, C, *S')`` on the CPU."""
+        prepared = []
+        for number, background in enumerate(self.given.backgrounds, start=1):
+            name = background.meta.get("name") or f"number {number}"
+            values = self.classifier.prepare(background).as_tensor()
+            if values.shape != self.prepared.shape:
+                raise InputError(
+                    f"The background image {name} has {tuple(values.shape[1:])} voxels on the "
+                    f"network's grid and the image {tuple(self.prepared.shape[1:])}: give "
+                    "backgrounds of the image's size, or a classifier with an input size."
+                )
+            prepared.append(values)
+        return torch.stack(prepared) if prepared else None
 
     def costs(self, methods: Sequence[Method]) -> list[Estimate]:
         """What each method costs, by the time of the forward pass that made the prediction."""

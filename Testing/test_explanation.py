@@ -28,6 +28,8 @@ from SaliencyExplain.explanation import (
     predict,
 )
 from SaliencyExplain.images.reading import to_image
+from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.question import Compute, Given
 
 AFFINE = np.array(
     [[-2.0, 0.0, 0.0, 30.0], [0.0, 1.5, 0.0, -20.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
@@ -191,7 +193,7 @@ def test_a_map_that_is_not_finite_is_never_handed_out():
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "cuda:x"])
 def test_a_device_that_is_not_there_is_named(device: str):
     with pytest.raises(InputError, match=device):
-        explain(bright_image(), classifier_of(CornerBrightness()), [], device=device)
+        explain(bright_image(), classifier_of(CornerBrightness()), [], compute=Compute(device))
 
 
 class SlowCorner(CornerBrightness):
@@ -290,7 +292,7 @@ def test_the_estimate_is_what_explain_announces():
     methods = select_methods(["occlusion", "smoothgrad"], ["occlusion.window_mm=12"])
     announced: list[Estimate] = []
     explain(image, classifier, methods, announce=announced.append)
-    found = estimate(image, classifier, methods, target="corner", device="cpu")
+    found = estimate(image, classifier, methods, target="corner", compute=Compute("cpu"))
     assert found.forward_passes == announced[0].forward_passes
     assert found.seconds > 0
     with pytest.raises(InputError, match="class"):
@@ -307,3 +309,71 @@ def test_an_image_that_is_nearly_all_padding_is_explained_with_a_note():
     assert f"Only {100 * share:.0f} % of the network's input" in small.notes[0]
     enough = dataclasses.replace(padded, preprocessing=ResizeWithPadOrCropd(keys, (30, 30, 30)))
     assert explain(bright_image(), enough, []).notes == ()
+
+
+@dataclass(frozen=True)
+class Witness(Method):
+    """Tells what it was given: the map is the regions, the figures are all else."""
+
+    name: ClassVar[str] = "witness"
+    title: ClassVar[str] = "Witness"
+    source: ClassVar[str] = "none"
+    signed: ClassVar[bool] = False
+
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        assert task.regions is not None
+        assert task.backgrounds is not None
+        task.record({"names": list(task.region_names), "memory": task.memory_bytes})
+        task.record({"background": float(task.backgrounds.mean())})
+        return {"": task.regions.float()}
+
+    def forward_passes(self, task: Task) -> float:
+        return 0.0
+
+
+def test_methods_get_regions_and_backgrounds_on_the_networks_grid_and_their_figures_are_kept():
+    image = bright_image()
+    tumour = np.zeros((20, 24, 16), dtype=bool)
+    tumour[4:12, 8:20, 4:12] = True
+    segment = Segment("tumour", (1.0, 0.0, 0.0), tumour)
+    background = to_image(
+        np.full((1, 20, 24, 16), 3.0, np.float32) + image.numpy(), AFFINE, name="higher"
+    )
+    done = explain(
+        image,
+        classifier_of(CornerBrightness()),
+        [Witness()],
+        compute=Compute("cpu", memory_bytes=1e9),
+        given=Given(Segmentation((segment,), AFFINE, ()), (background,)),
+    )
+    (found,) = done.attributions
+    # There and back: a voxel of the border may be shared, none in the middle or far away.
+    assert (found.values[5:11, 9:19, 5:11] == 1).all()
+    assert not found.values[:3].any()
+    assert not found.values[13:].any()
+    figures = found.provenance["figures"]
+    assert figures["names"] == ["tumour"]
+    assert figures["memory"] == 1e9
+    assert figures["background"] == pytest.approx(3.0 + float(image.mean()), abs=0.05)
+
+
+def test_a_background_of_another_size_is_named():
+    small = to_image(
+        np.random.default_rng(0).random((1, 9, 9, 9), np.float32), AFFINE, name="b.nii"
+    )
+    with pytest.raises(InputError, match=r"background image b\.nii has \(9, 7, 13\) voxels"):
+        explain(
+            bright_image(),
+            classifier_of(CornerBrightness()),
+            [Witness()],
+            given=Given(backgrounds=(small,)),
+        )
+
+
+@pytest.mark.parametrize(
+    ("compute", "words"),
+    [({"precision": "bf16"}, "bfloat16"), ({"memory_bytes": 0.0}, "more than 0")],
+)
+def test_limits_that_cannot_be_are_refused(compute: dict[str, str | float], words: str):
+    with pytest.raises(InputError, match=words):
+        Compute(**compute)

@@ -21,8 +21,18 @@ from SaliencyExplain.progress import Progress, silent
 Publish = Callable[[dict[str, Tensor], float], None]
 
 
+#: Called as ``record(figures)`` with what a computation tells beside its map, such as the
+#: values of regions with their confidence intervals: names of figures to values that JSON
+#: knows. They go into the map's provenance; a later call adds to an earlier one.
+Record = Callable[[Mapping[str, Any]], None]
+
+
 def unpublished(maps: dict[str, Tensor], share: float) -> None:
     """A publish callback that tells nobody."""
+
+
+def unrecorded(figures: Mapping[str, Any]) -> None:
+    """A record callback that keeps nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,15 @@ class Task:
             the last one 1 unless the deadline came first.
         deadline: Reading of ``time.perf_counter()`` from which on a method that has
             ``parts`` returns the best map it has, once it has one.
+        memory_bytes: Most that batches and kept maps may take, beside the free memory.
+        precision: ``float32``, or ``bfloat16`` where gradient methods may compute in it.
+        record: Given the figures that a method finds beside its map.
+        regions: Label map ``(*S)`` of a given segmentation on the input's grid, int64 on the
+            CPU: 0 outside of all segments, else 1 + index in ``region_names``, of several
+            that overlap the last one; None: none was given.
+        region_names: Names of the segments; one that fills no voxel has its name all the same.
+        backgrounds: Prepared images ``(N, C, *S)`` that stand for "nothing in particular",
+            float32 on the CPU; None: none were given.
     """
 
     network: ScoreNetwork
@@ -52,6 +71,12 @@ class Task:
     progress: Progress = silent
     publish: Publish = unpublished
     deadline: float = math.inf
+    memory_bytes: float = math.inf
+    precision: str = "float32"
+    record: Record = unrecorded
+    regions: Tensor | None = None
+    region_names: tuple[str, ...] = ()
+    backgrounds: Tensor | None = None
 
 
 def parameter(

@@ -43,7 +43,9 @@ def demo(
     options.check_output(out)
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
+    from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import LABEL
+    from SaliencyExplain.study.case_work import Work
     from SaliencyExplain.study.discovery import discover
     from SaliencyExplain.study.report import StudyOutput, write_report
     from SaliencyExplain.study.run import REPORT, run_study
@@ -62,14 +64,16 @@ def demo(
         with study_bar("explaining", quiet=as_json) as progress:
             result = run_study(
                 discover(out / phantoms / "cases.csv"),
-                classifier_folder(classifier),
-                methods,
-                out=out / name,
-                # A mass that was overlooked is asked for all the same.
-                target=LABEL,
+                Work(
+                    classifier=classifier_folder(classifier),
+                    methods=tuple(methods),
+                    # A mass that was overlooked is asked for all the same.
+                    target=LABEL,
+                    out=out / name,
+                    compute=Compute(device),
+                    seed=seed,
+                ),
                 jobs=jobs,
-                device=device,
-                seed=seed,
                 title=title,
                 progress=progress,
             )

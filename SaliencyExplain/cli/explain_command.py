@@ -33,6 +33,7 @@ def explain(
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
     scene: options.Scene = False,
+    background: options.Backgrounds = [],  # noqa: B006
     budget: Annotated[
         float | None,
         typer.Option(
@@ -48,14 +49,19 @@ def explain(
     """Attribution of one image: maps, label maps, pictures, agreement, report."""
     options.check_output(out)
     from SaliencyExplain.attribution.selection import select_methods
+    from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.cli.tables import agreement_table, probability_table
     from SaliencyExplain.explanation import Estimate
+    from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import single_case
+    from SaliencyExplain.study.case_work import Work
+    from SaliencyExplain.study.discovery import background_cases
     from SaliencyExplain.study.run import REPORT
     from SaliencyExplain.study.single import explain_case
     from SaliencyExplain.study.tables import comparison_rows
 
     methods = select_methods(method, setting, layer)
+    channels = load_classifier(classifier, trust=trust).channels if background else ()
     named = [options.named_path(text) for text in images]
     one = single_case(
         named, segmentation, name=case, series=series, keep_identifiers=keep_identifiers
@@ -73,16 +79,19 @@ def explain(
     with progress_bar("explaining", quiet=as_json) as progress:
         entry = explain_case(
             one,
-            classifier,
-            methods,
-            out=out,
-            target=target,
-            device=device,
-            seed=seed,
-            trust=trust,
-            keep_identifiers=keep_identifiers,
-            scene=scene,
-            budget_seconds=budget,
+            Work(
+                classifier=classifier,
+                methods=tuple(methods),
+                target=target,
+                out=out,
+                compute=Compute(device),
+                seed=seed,
+                trust=trust,
+                keep_identifiers=keep_identifiers,
+                scene=scene,
+                budget_seconds=budget,
+                backgrounds=background_cases(background, channels, keep_identifiers),
+            ),
             progress=progress,
             announce=None if as_json else announce,
         )

@@ -71,6 +71,15 @@ KeepIdentifiers = Annotated[
         "--keep-identifiers", help="Name cases as patients are named in folders and headers."
     ),
 ]
+Backgrounds = Annotated[
+    list[Path],
+    typer.Option(
+        "--background",
+        metavar="IMAGE_OR_FOLDER",
+        help="Images that stand for nothing in particular, such as of healthy people, for the "
+        "methods that ask for them: an image, or a folder or CSV of cases; repeatable.",
+    ),
+]
 
 Scene = Annotated[
     bool,

@@ -41,6 +41,7 @@ def study(
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
     scene: options.Scene = False,
+    background: options.Backgrounds = [],  # noqa: B006
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cases that would be read, and stop.")
     ] = False,
@@ -53,8 +54,10 @@ def study(
         options.check_output(out)
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import describe_cases
-    from SaliencyExplain.study.discovery import discover
+    from SaliencyExplain.study.case_work import Work
+    from SaliencyExplain.study.discovery import background_cases, discover
     from SaliencyExplain.study.run import run_study
 
     methods = select_methods(method, setting, layer)
@@ -70,16 +73,19 @@ def study(
     with study_bar("explaining", quiet=as_json) as progress:
         result = run_study(
             cases,
-            classifier,
-            methods,
-            out=out,
-            target=target,
+            Work(
+                classifier=classifier,
+                methods=tuple(methods),
+                target=target,
+                out=out,
+                compute=Compute(device),
+                seed=seed,
+                trust=trust,
+                keep_identifiers=keep_identifiers,
+                scene=scene,
+                backgrounds=background_cases(background, channels, keep_identifiers),
+            ),
             jobs=jobs,
-            device=device,
-            seed=seed,
-            trust=trust,
-            keep_identifiers=keep_identifiers,
-            scene=scene,
             progress=progress,
         )
     say_notes(result.notes)

@@ -41,7 +41,7 @@ from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Question, choose_device
+from SaliencyExplain.question import Compute, Question
 
 
 class Desk(Protocol):
@@ -84,7 +84,7 @@ def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
 def predict(volume: Volume, classifier: Classifier, device: str) -> PredictResult:
     """The probabilities of the classes."""
     started = time.perf_counter()
-    question = Question(image_of(volume), classifier, "predicted", choose_device(device))
+    question = Question(image_of(volume), classifier, "predicted", Compute(device))
     return PredictResult(
         classes=classifier.classes,
         probabilities=tuple(question.probabilities.tolist()),
@@ -102,7 +102,7 @@ def estimated(
         classifier,
         chosen_methods(request.methods),
         target=request.target,
-        device=device,
+        compute=Compute(device),
     )
     seconds = cost.seconds
     if request.budget_seconds is not None:
@@ -152,7 +152,7 @@ def explained(
         classifier,
         wanted,
         target=request.target,
-        device=device,
+        compute=Compute(device),
         seed=request.seed,
         progress=reporter.progress,
         publish=show,

@@ -10,7 +10,9 @@ from SaliencyExplain.engine.answers import chosen_methods
 from SaliencyExplain.engine.interface import StudyCase, StudyRequest, StudyResult
 from SaliencyExplain.engine.line import Reporter
 from SaliencyExplain.engine.places import Places
+from SaliencyExplain.question import Compute
 from SaliencyExplain.study.case_folder import EXPLANATION
+from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, run_study
 
@@ -47,14 +49,16 @@ def run_request(
 
     result = run_study(
         cases,
-        classifier,
-        methods,
-        out=out,
-        target=request.target,
+        Work(
+            classifier=classifier,
+            methods=tuple(methods),
+            target=request.target,
+            out=out,
+            compute=Compute(device),
+            seed=request.seed,
+            trust=request.trust,
+        ),
         jobs=request.jobs,
-        device=device,
-        seed=request.seed,
-        trust=request.trust,
         progress=tell,
     )
     return StudyResult(

@@ -94,3 +94,58 @@ def carried_shares(
     split = [n for size, count in zip(shape, parts, strict=True) for n in (int(size), count)]
     shares = inside.reshape(split).mean(axis=tuple(range(1, 2 * axes, 2)))
     return tuple(first.tolist()), shares
+
+
+def filled_voxels(
+    mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    to_affine: NDArray[np.float64],
+    to_shape: tuple[int, ...],
+) -> tuple[tuple[int, ...], NDArray[np.bool_], bool]:
+    """The voxels of another grid that a mask fills at least by half.
+
+    Where there is none, the voxel that the mask fills most stands for it.
+
+    Args:
+        mask: As :func:`carried_shares` takes it, as the others.
+        affine: See there.
+        to_affine: See there.
+        to_shape: See there.
+
+    Returns:
+        The first voxel of a box, the mask in that box, and whether it fills voxels by half.
+        The mask has no true voxel where the segment lies beyond the other grid.
+    """
+    corner, shares = carried_shares(mask, affine, to_affine, to_shape)
+    if not shares.size or not shares.any():
+        return corner, np.zeros(shares.shape, dtype=bool), False
+    place = shares >= 0.5
+    if place.any():
+        return corner, place, True
+    return corner, shares == shares.max(), False
+
+
+def label_map_on(
+    masks: Sequence[NDArray[np.bool_]],
+    affine: NDArray[np.float64],
+    to_affine: NDArray[np.float64],
+    to_shape: tuple[int, ...],
+) -> NDArray[np.int64]:
+    """Masks as one label map of another grid.
+
+    Args:
+        masks: ``(*S)`` each, not empty.
+        affine: 4x4 of their grid.
+        to_affine: 4x4 of the other grid, in the same world.
+        to_shape: The other grid's shape, as many axes as the masks.
+
+    Returns:
+        0 outside of all masks, else 1 + the index of the last one that has the voxel by
+        :func:`filled_voxels`.
+    """
+    labels = np.zeros(to_shape, dtype=np.int64)
+    for label, mask in enumerate(masks, start=1):
+        corner, place, _ = filled_voxels(mask, affine, to_affine, to_shape)
+        box = tuple(slice(a, a + size) for a, size in zip(corner, place.shape, strict=True))
+        labels[box][place] = label
+    return labels

@@ -203,6 +203,7 @@ def _attribution_json(
             for name, value in attribution.parameters.items()
         },
         "device": attribution.provenance["device"],
+        "figures": attribution.provenance.get("figures", {}),
         "files": dict(files),
         "comparison": [_figures_json(row) for row in rows],
     }
@@ -219,7 +220,7 @@ def _case_json(
     image = explanation.image
     affine = np.asarray(image.affine, dtype=np.float64)
     provenance = dict(explanation.attributions[0].provenance) if explanation.attributions else {}
-    for own in ("device", "share_done", "budget_seconds"):
+    for own in ("device", "figures", "share_done", "budget_seconds"):
         provenance.pop(own, None)
     if not keep_identifiers:
         provenance["image"] = case

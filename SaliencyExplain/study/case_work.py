@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
@@ -32,6 +31,7 @@ from SaliencyExplain.explanation import (
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.question import AUTOMATIC, Compute, Given
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
 from SaliencyExplain.study.case_scene import write_scene
@@ -67,27 +67,31 @@ class Work:
         target: Name or index of a class, ``predicted``, or ``label``: each case's own label,
             and the predicted class where it has none.
         out: The output folder.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
+        compute: On what, and within which limits.
         seed: Of everything random; each case has a seed of its own made from it.
         trust: Whether the classifier's own code may run.
         keep_identifiers: Whether names that may name patients are written.
-        threads: Threads of torch in each process.
+        threads: Threads of torch in each process; 0: the cores shared out among them. Sums
+            over threads round differently: the same bytes need the same number.
         scene: Whether each case's results are written as a scene of 3D Slicer, too.
         budget_seconds: Time for each case's methods; None: no limit. What is reached in it
             depends on the machine, so that a study, whose results can be made again, has none.
+        backgrounds: Cases whose images stand for "nothing in particular", for the methods
+            that ask for them.
     """
 
     classifier: Path
     methods: tuple[Method, ...]
     target: str
     out: Path
-    device: str = "auto"
+    compute: Compute = AUTOMATIC
     seed: int = 0
     trust: bool = False
     keep_identifiers: bool = False
-    threads: int = field(default_factory=torch.get_num_threads)
+    threads: int = 0
     scene: bool = False
     budget_seconds: float | None = None
+    backgrounds: tuple[Case, ...] = ()
 
 
 @dataclass
@@ -129,6 +133,12 @@ class CaseWorker:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.classifier: Classifier = load_classifier(work.classifier, trust=work.trust)
+        self._given = Given(
+            backgrounds=tuple(
+                read_input(self.classifier, case.images, series=case.series)
+                for case in work.backgrounds
+            )
+        )
 
     def run(
         self, cases: Iterable[Case], progress: Callable[[Case], Progress] = lambda case: silent
@@ -197,7 +207,8 @@ class CaseWorker:
                 self.classifier,
                 self.work.methods,
                 target=self._target(case),
-                device=self.work.device,
+                compute=self.work.compute,
+                given=dataclasses.replace(self._given, segmentation=read.segmentation),
                 seed=case_seed(self.work.seed, read.image),
                 progress=progress,
                 announce=announce,

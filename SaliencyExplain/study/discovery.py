@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.study.bids import bids_cases, is_bids
-from SaliencyExplain.study.case import Case, check_unique, describe_cases
+from SaliencyExplain.study.case import Case, check_unique, describe_cases, single_case
 from SaliencyExplain.study.case_csv import read_cases
 from SaliencyExplain.study.dicom_tree import dicom_cases
 from SaliencyExplain.study.files import (
@@ -67,6 +67,28 @@ def discover(
         raise InputError(f"{path}: there is no such folder or CSV of cases.")
     path = path.resolve()
     return check_unique(_layout(path, channels, keep_identifiers))
+
+
+def background_cases(
+    paths: Sequence[Path], channels: Sequence[str] = (), keep_identifiers: bool = False
+) -> tuple[Case, ...]:
+    """The cases whose images stand for "nothing in particular".
+
+    Args:
+        paths: Each an image of one channel or a colour picture, or what :func:`discover` takes.
+        channels: The classifier's channels.
+        keep_identifiers: See :func:`discover`.
+
+    Raises:
+        InputError: As :func:`discover`.
+    """
+    cases: list[Case] = []
+    for path in paths:
+        if path.is_file() and image_suffix(path):
+            cases.append(single_case([(None, path)], keep_identifiers=keep_identifiers))
+        else:
+            cases += discover(path, channels=channels, keep_identifiers=keep_identifiers)
+    return tuple(cases)
 
 
 def _layout(path: Path, channels: Sequence[str], keep_identifiers: bool) -> list[Case]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,7 +17,6 @@ import numpy as np
 import torch
 
 from SaliencyExplain.attribution.layers import named_layers
-from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import Cancelled, InputError, OutputError
 from SaliencyExplain.explanation import versions
@@ -82,18 +82,9 @@ def untold(progress: StudyProgress) -> None:
 
 def run_study(
     cases: Sequence[Case],
-    classifier: Path,
-    methods: Sequence[Method],
+    work: Work,
     *,
-    out: Path,
-    target: str = "predicted",
     jobs: int = 1,
-    threads: int | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    trust: bool = False,
-    keep_identifiers: bool = False,
-    scene: bool = False,
     title: str = "",
     progress: Callable[[StudyProgress], None] = untold,
 ) -> StudyResult:
@@ -106,22 +97,11 @@ def run_study(
 
     Args:
         cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`.
-        classifier: The classifier's file or folder.
-        methods: The methods with their parameters, each once.
-        out: The output folder; made where it does not exist.
-        target: Name or index of a class, ``predicted`` for each case, or ``label``: each
-            case's own label, and the predicted class where it has none.
+        work: What is computed for each of them, and where to. A study that goes on keeps the
+            number of threads that it began with. With scenes, cases that an earlier run has
+            done get theirs from their files, without being computed again; without, scenes
+            that are there stay.
         jobs: Processes.
-        threads: Threads of torch in each process; the cores shared out among the jobs
-            where None. Sums over threads round differently: the same bytes need the
-            same number, so a study that goes on keeps the number it began with.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        seed: Of everything random; each case has a seed of its own made from it.
-        trust: Whether the classifier's own code may run.
-        keep_identifiers: Whether names that may name patients are written.
-        scene: Whether each case's results are written as a scene of 3D Slicer, too. Cases
-            that an earlier run has done get theirs from their files, without being computed
-            again; without this, scenes that are there stay.
         title: The report's title; the output folder's name where it is empty.
         progress: Told after each batch (one job) or at least twice a second (several);
             may raise Cancelled.
@@ -136,22 +116,11 @@ def run_study(
     check_unique(cases)
     if not cases:
         raise InputError("There are no cases to explain.")
-    for name, number in (("jobs", jobs), ("threads", threads)):
-        if number is not None and number < 1:
-            raise InputError(f"The number of {name} is {number}; it must be 1 or more.")
-    threads = threads or max(1, _cores() // jobs)
-    work = Work(
-        classifier=classifier,
-        methods=tuple(methods),
-        target=target,
-        out=out,
-        device=device,
-        seed=seed,
-        trust=trust,
-        keep_identifiers=keep_identifiers,
-        threads=threads,
-        scene=scene,
-    )
+    for name, number, least in (("jobs", jobs, 1), ("threads", work.threads, 0)):
+        if number < least:
+            raise InputError(f"The number of {name} is {number}; it must be {least} or more.")
+    out = work.out
+    work = dataclasses.replace(work, threads=work.threads or max(1, _cores() // jobs))
     worker = CaseWorker(work)
     check_work(worker)
     with only_one(out):
@@ -160,7 +129,7 @@ def run_study(
         worker.work = dataclasses.replace(work, threads=journal.configuration["threads"])
         todo = [case for case in cases if not _is_done(out, journal, case)]
         resumed = len(cases) - len(todo)
-        bare = _without_scene(cases, todo, out) if scene else []
+        bare = _without_scene(cases, todo, out) if work.scene else []
         meter = _Meter(cases, [*todo, *bare], journal, progress)
         try:
             with contextlib.closing(_entries(worker, journal, todo, bare, jobs, meter)) as entries:
@@ -218,7 +187,7 @@ def check_work(worker: CaseWorker) -> None:
         layers = getattr(method, "layers", ())
         if layers:
             named_layers(classifier.network, layers, method.name)
-    choose_device(work.device)
+    choose_device(work.compute.device)
     if work.target != LABEL:
         classifier.class_index(work.target, np.zeros(len(classifier.classes)))
 
@@ -241,6 +210,9 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
         "seed": work.seed,
         "budget_seconds": work.budget_seconds,
         "keep_identifiers": work.keep_identifiers,
+        "backgrounds": [source_digest(case) for case in work.backgrounds],
+        "memory_bytes": work.compute.memory_bytes if work.compute.memory_bytes < math.inf else None,
+        "precision": work.compute.precision,
         "threads": work.threads,
         "versions": {name: computed_by[name] for name in ("SaliencyExplain", "torch", "monai")},
     }

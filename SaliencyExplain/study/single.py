@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.attribution.method import Method
+import torch
+
 from SaliencyExplain.errors import InputError, SaliencyExplainError
 from SaliencyExplain.explanation import Estimate, voxel_hash
 from SaliencyExplain.progress import Progress, silent
@@ -20,17 +22,8 @@ from SaliencyExplain.study.run import check_work, configuration, only_one, write
 
 def explain_case(
     case: Case,
-    classifier: Path,
-    methods: Sequence[Method],
+    work: Work,
     *,
-    out: Path,
-    target: str = "predicted",
-    device: str = "auto",
-    seed: int = 0,
-    trust: bool = False,
-    keep_identifiers: bool = False,
-    scene: bool = False,
-    budget_seconds: float | None = None,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
 ) -> dict[str, Any]:
@@ -41,16 +34,7 @@ def explain_case(
 
     Args:
         case: The case.
-        classifier: The classifier's file or folder.
-        methods: The methods with their parameters, each once.
-        out: The output folder; made where it does not exist.
-        target: Name or index of a class, or ``predicted``.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        seed: Of everything random.
-        trust: Whether the classifier's own code may run.
-        keep_identifiers: Whether names that may name patients are written.
-        scene: Whether the results are written as a scene of 3D Slicer, too.
-        budget_seconds: Time for the methods, as :func:`explain` takes it; None: no limit.
+        work: What is computed for it, and where to.
         progress: Told after each batch; may raise Cancelled.
         announce: Told the cost before the first method starts.
 
@@ -63,22 +47,10 @@ def explain_case(
         OutputError: The disk is full or nothing may be written there.
         Cancelled: Out of ``progress``.
     """
-    worker = CaseWorker(
-        Work(
-            classifier=classifier,
-            methods=tuple(methods),
-            target=target,
-            out=out,
-            device=device,
-            seed=seed,
-            trust=trust,
-            keep_identifiers=keep_identifiers,
-            scene=scene,
-            budget_seconds=budget_seconds,
-        )
-    )
+    worker = CaseWorker(dataclasses.replace(work, threads=work.threads or torch.get_num_threads()))
+    out = work.out
     check_work(worker)
-    if target == LABEL and case.label is None:
+    if work.target == LABEL and case.label is None:
         raise InputError("A case by itself has no label; --target is a class or predicted.")
     read = worker.read(case)
     # Whoever named the files on the command line may see their names again.

@@ -44,6 +44,7 @@ from SaliencyExplain.errors import (
 from SaliencyExplain.explanation import estimate
 from SaliencyExplain.explanation import explain as explain_directly
 from SaliencyExplain.probing import Prober
+from SaliencyExplain.question import Compute
 from Testing.engine.conftest import LONG, MIDDLE, QUICK, done, ended, until, volume_of
 
 Explain = Callable[..., ExplainRequest]
@@ -91,7 +92,7 @@ def test_explanation_equals_the_librarys_to_the_bit(
             ],
         ),
         target="glioma-like",
-        device="cpu",
+        compute=Compute("cpu"),
         seed=7,
     )
     result = done(engine, explain(*methods, target="glioma-like", seed=7, image_name="a phantom"))

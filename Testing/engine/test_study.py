@@ -20,6 +20,8 @@ from SaliencyExplain.engine.interface import (
 from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import Cancelled
+from SaliencyExplain.question import Compute
+from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
 from Testing.engine.conftest import done, ended, until
@@ -52,11 +54,14 @@ def directly(cases: Path, bundle_inside: Path, tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("directly") / "out"
     run_study(
         discover(cases, channels=("t1ce-like",)),
-        bundle_inside,
-        chosen_methods(METHODS),
-        out=out,
-        device="cpu",
-        seed=2,
+        Work(
+            bundle_inside,
+            tuple(chosen_methods(METHODS)),
+            "predicted",
+            out,
+            compute=Compute("cpu"),
+            seed=2,
+        ),
     )
     return out
 

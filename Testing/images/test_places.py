@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SaliencyExplain.images.places import ball, carried_shares
+from SaliencyExplain.images.places import ball, carried_shares, label_map_on
 
 SHEARED = np.array([[1.0, 0.4, 0, 0], [0, 2, 0.3, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
 
@@ -57,3 +57,23 @@ def test_a_segment_beyond_the_grid_fills_nothing():
     mask[7:] = True
     _, shares = carried_shares(mask, np.eye(4), np.eye(4), (4, 9, 9))
     assert not shares.any()
+
+
+def test_of_overlapping_masks_the_last_one_has_the_voxel_and_those_beyond_have_none():
+    low, high, beyond = (np.zeros((8, 6, 4), dtype=bool) for _ in range(3))
+    low[:4], high[2:6], beyond[7:] = True, True, True
+    # Half as many voxels along each axis, and two of the fine layers cut off.
+    coarse = np.diag([2.0, 2.0, 2.0, 1.0])
+    coarse[:3, 3] = 0.5
+    found = label_map_on([low, high, beyond], np.eye(4), coarse, (3, 3, 2))
+    np.testing.assert_array_equal(found[:, 0, 0], [1, 2, 2])
+    assert (found == found[:, :1, :1]).all()
+
+
+def test_a_mask_finer_than_the_grid_keeps_the_voxel_that_it_fills_most():
+    mask = np.zeros((9, 9), dtype=bool)
+    mask[4, 4] = True
+    coarse = np.diag([3.0, 3.0, 1.0, 1.0])
+    coarse[:2, 3] = 1.0
+    found = label_map_on([mask], np.eye(4), coarse, (3, 3))
+    np.testing.assert_array_equal(np.argwhere(found == 1), [[1, 1]])

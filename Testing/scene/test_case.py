@@ -27,6 +27,7 @@ from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.study.case import single_case
 from SaliencyExplain.study.case_folder import EXPLANATION
 from SaliencyExplain.study.case_scene import SCENE
+from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyResult, run_study
 from SaliencyExplain.study.single import explain_case
@@ -47,7 +48,9 @@ def study(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     data = make_study(tmp_path_factory.mktemp("data"), len(CASES))
 
     def run(out: Path, **options: object) -> StudyResult:
-        return run_study(discover(data), bundle, METHODS, out=out, threads=1, **options)
+        return run_study(
+            discover(data), Work(bundle, tuple(METHODS), "predicted", out, threads=1, **options)
+        )
 
     return run
 
@@ -184,7 +187,7 @@ def test_a_sheared_image_has_a_scene_on_the_right_angled_grid_that_it_was_read_o
     values = np.asarray(image.dataobj)
     nibabel.save(nibabel.Nifti1Image(values, sheared), file)
     case = single_case([(None, file)], name="tilted")
-    explain_case(case, bundle, METHODS, out=tmp_path / "out", scene=True)
+    explain_case(case, Work(bundle, tuple(METHODS), "predicted", tmp_path / "out", scene=True))
     scene = open_mrb(tmp_path / "out" / "tilted" / SCENE)
     node = nodes_of(scene, "vtkMRMLScalarVolumeNode")[0]
     brightest = tuple(np.unravel_index(np.argmax(values), values.shape))
@@ -195,7 +198,7 @@ def test_a_sheared_image_has_a_scene_on_the_right_angled_grid_that_it_was_read_o
 def test_one_case_by_itself_has_its_scene_too(bundle: Path, tmp_path: Path):
     data = make_study(tmp_path / "data", 1)
     case = single_case([(None, data / "P1_image.nii.gz")], data / "P1_mask.nii.gz", name="x")
-    explain_case(case, bundle, METHODS, out=tmp_path / "out", scene=True)
+    explain_case(case, Work(bundle, tuple(METHODS), "predicted", tmp_path / "out", scene=True))
     assert len(attributions_of(open_mrb(tmp_path / "out" / "x" / SCENE))) == 2
 
 

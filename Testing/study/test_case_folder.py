@@ -19,6 +19,7 @@ from SaliencyExplain.errors import OutputError
 from SaliencyExplain.explanation import Explanation, explain
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
+from SaliencyExplain.question import Compute
 from SaliencyExplain.study.case_folder import write_case
 from Testing.study.conftest import NETWORK, make_study
 
@@ -38,7 +39,11 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explanation, Se
     )
     image = read_image(folder / "P1_image.nii.gz")
     explanation = explain(
-        image, load_classifier(bundle), [find_method("gradcam")()], target="1", device="cpu"
+        image,
+        load_classifier(bundle),
+        [find_method("gradcam")()],
+        target="1",
+        compute=Compute("cpu"),
     )
     return explanation, read_segmentation(folder / "P1_mask.nii.gz", image)
 

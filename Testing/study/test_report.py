@@ -13,6 +13,7 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison.agreement import Agreement
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.study import report
+from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.report import StudyOutput, write_report
@@ -180,7 +181,8 @@ def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "cases.csv").write_text("\n".join(["case,image,segmentation,label", *lines]))
     chosen = [find_method(name)() for name in ("gradient", "gradcam")]
     out = root / "out"
-    run_study(discover(root / "cases.csv"), bundle, chosen, out=out, threads=1, title="Balls")
+    work = Work(bundle, tuple(chosen), "predicted", out, threads=1)
+    run_study(discover(root / "cases.csv"), work, title="Balls")
     return out
 
 

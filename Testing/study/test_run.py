@@ -18,7 +18,7 @@ import pytest
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import Cancelled, InputError, OutputError
-from SaliencyExplain.study.case_work import read_ahead
+from SaliencyExplain.study.case_work import Work, read_ahead
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 from SaliencyExplain.study.single import explain_case
@@ -34,12 +34,17 @@ def study(
     out: Path,
     *,
     jobs: int = 1,
+    title: str = "",
     progress: Callable[[StudyProgress], None] = untold,
     **more: Any,
 ) -> StudyResult:
     chosen = [find_method(name)() for name in METHODS]
     return run_study(
-        discover(folder), bundle, chosen, out=out, jobs=jobs, threads=1, progress=progress, **more
+        discover(folder),
+        Work(bundle, tuple(chosen), **{"target": "predicted", "out": out, "threads": 1, **more}),
+        jobs=jobs,
+        title=title,
+        progress=progress,
     )
 
 
@@ -174,9 +179,9 @@ def test_wrong_names_are_refused_before_anything_is_written(
         study(folder, bundle, out, target="tumor")
     layered = find_method("gradcam")(layers=("features.absent",))
     with pytest.raises(InputError, match=r"no layer 'features\.absent'"):
-        run_study(discover(folder), bundle, [layered], out=out)
+        run_study(discover(folder), Work(bundle, (layered,), "predicted", out))
     with pytest.raises(InputError, match="given twice"):
-        run_study(discover(folder), bundle, [find_method("gradient")()] * 2, out=out)
+        run_study(discover(folder), Work(bundle, (find_method("gradient")(),) * 2, "1", out))
     assert not out.exists()
 
 
@@ -185,7 +190,9 @@ def test_one_case_that_cannot_be_compared_leaves_nothing(
 ) -> None:
     (case,) = discover(study_folder(1))
     with pytest.raises(InputError, match="non-negative"):
-        explain_case(case, bundle, [find_method("gradient")()], out=tmp_path / "out", seed=-3)
+        explain_case(
+            case, Work(bundle, (find_method("gradient")(),), "1", tmp_path / "out", seed=-3)
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -225,6 +232,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled, OutputError
+from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
 folder, bundle, root = map(Path, sys.argv[1:4])
@@ -242,7 +250,7 @@ def start(limit=None):
             import resource
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         chosen = [find_method(name)() for name in ("gradcam", "gradient")]
-        run_study(discover(folder), bundle, chosen, out=out, threads=1)
+        run_study(discover(folder), Work(bundle, tuple(chosen), "predicted", out, threads=1))
         status = 0
     except Cancelled:
         status = 130
@@ -380,7 +388,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
 
     def second(progress: StudyProgress) -> None:
         if not refused:
-            with pytest.raises(InputError, match="another study is running") as caught:
+            with pytest.raises(InputError, match="another run is at work") as caught:
                 study(folder, bundle, out)
             refused.append(str(caught.value))
 

@@ -23,6 +23,7 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.images.writing import SegmentLabel, write_label_map, write_volume
+from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
 
@@ -103,10 +104,12 @@ def study(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Path:
     out = tmp_path_factory.mktemp("study") / "out"
     run_study(
         discover(case_folder),
-        classifier_folder("phantom-3d-honest"),
-        [find_method("gradient")(), find_method("gradcam")()],
-        out=out,
-        target="meningioma-like",
+        Work(
+            classifier_folder("phantom-3d-honest"),
+            (find_method("gradient")(), find_method("gradcam")()),
+            target="meningioma-like",
+            out=out,
+        ),
     )
     return out
 

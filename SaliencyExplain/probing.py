@@ -6,6 +6,7 @@ A probe removes what is at a place and says how every class's probability moves.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +16,16 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 
-from SaliencyExplain.attribution.fill import fill_values
+from SaliencyExplain.attribution.filling import filling as fill_image
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.warm import Change, WarmImage
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.geometry import squeeze_slice
-from SaliencyExplain.errors import DeviceMemoryError, InputError
+from SaliencyExplain.errors import DeviceMemoryError, InputError, unknown_name
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import ball, filled_voxels
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import Compute, Question, probabilities_of
+from SaliencyExplain.question import AUTOMATIC, Compute, Question, probabilities_of
 
 #: Millimetres; beyond any image, and its square is still a number.
 _LARGEST_RADIUS = 1e6
@@ -88,13 +89,14 @@ class Prober:
     Args:
         image: ``(C, *S)`` with its affine, channels in the classifier's order.
         classifier: What is asked.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        fill: What stands in the removed place, per channel: the prepared image's ``mean`` or
-            ``minimum``, the place's own mean (``window-mean``), or ``value``.
+        compute: On what, and within which limits.
+        fill: What stands in the removed place, one of :data:`FILLS`; see :func:`filling`.
         value: The constant for ``fill="value"``, in the units of the prepared input.
+        blur_mm: Standard deviation of the Gaussian filter for ``fill="blur"``; 0: automatic.
+        channel: Name of the one channel that is replaced; None: all of them.
 
     Raises:
-        InputError: The image, device or fill does not fit.
+        InputError: The image, device, fill or channel does not fit.
         ClassifierError: The network fails on the image.
         DeviceMemoryError: The CPU's memory does not hold the image.
     """
@@ -104,14 +106,17 @@ class Prober:
         image: MetaTensor,
         classifier: Classifier,
         *,
-        device: str = "auto",
+        compute: Compute = AUTOMATIC,
         fill: str = "mean",
         value: float = 0.0,
+        blur_mm: float = 0.0,
+        channel: str | None = None,
     ) -> None:
         self._given = image
         self._classifier = classifier
-        self._compute = Compute(device)
-        self._fill, self._value = fill, value
+        self._compute = compute
+        self._fill = functools.partial(fill_image, fill=fill, value=value, blur_mm=blur_mm)
+        self._channel = None if channel is None else _number_of(channel, classifier)
         self._warm: WarmImage | None = None
         flat = classifier.spatial_dims == 2 and image.ndim == 4
         self._image = squeeze_slice(image) if flat else image
@@ -226,9 +231,10 @@ class Prober:
         self._question = Question(self._given, self._classifier, "predicted", self._compute)
         self._prepared = self._question.prepared
         self._affine = self._prepared.affine.numpy().astype(np.float64)
-        self._input = self._question.task().input
-        self._constants = fill_values(self._input, self._fill, self._value)
-        warm = WarmImage(self._classifier.network, self._input)
+        task = self._question.task()
+        self._input = task.input
+        self._filling = self._fill(self._input, spacing=task.spacing, seed=task.seed)
+        warm = WarmImage(self._classifier.network, self._input, task.memory_bytes)
         self._warm = warm
         return warm
 
@@ -283,10 +289,11 @@ class Prober:
         """How many voxels get another value, and the box with them replaced."""
         before = self._input[0][inside(place.corner, place.mask.shape)]
         removed = torch.from_numpy(place.mask).to(before.device)
-        fill = self._constants
-        if fill is None:
-            fill = before[:, removed].mean(dim=1).reshape(-1, *[1] * removed.ndim)
-        after = torch.where(removed, fill, before)
+        after = torch.where(removed, self._filling.place(place.corner, removed), before)
+        if self._channel is not None:
+            kept = before.clone()
+            kept[self._channel] = after[self._channel]
+            after = kept
         return int((after != before).any(dim=0).sum()), Change(place.corner, after)
 
     def _without(self, changes: Sequence[Change], progress: Progress) -> NDArray[np.float64]:
@@ -301,6 +308,12 @@ class Prober:
             moved = [Change(change.corner, change.content.cpu()) for change in changes]
             scores = self._open().scores(moved, progress)
         return probabilities_of(self._classifier.network, scores)
+
+
+def _number_of(channel: str, classifier: Classifier) -> int:
+    if channel not in classifier.channels:
+        raise unknown_name("channel", channel, classifier.channels)
+    return classifier.channels.index(channel)
 
 
 def _index(affine: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from monai.networks.nets import DenseNet121, resnet18
 from monai.transforms import CenterSpatialCropd, Compose, Orientationd, Spacingd
 from torch import nn
 
+from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.incremental import inference, warm
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.network import ScoreNetwork
@@ -141,6 +142,30 @@ def test_fills_are_those_of_occlusion(fill):
     ball = np.linalg.norm(world(OBLIQUE, image.shape[1:]) - point, axis=-1) <= 6.1
     expected = by_hand(classifier, classifier.prepare(image), ball, fill)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("fill", ["blur", "noise", "inpaint"])
+def test_other_infills_and_one_channel_are_those_of_a_plain_pass(fill):
+    classifier = classifier_of(trained(build("DenseNet", 3)), channels=1)
+    two = classifier_of(trained(DenseNet121(3, 2, 3, 8, 4, (2, 2))), channels=2)
+    point = (OBLIQUE @ [9, 11, 8, 1])[:3]
+    for asked, channel in ((classifier, None), (two, "c1")):
+        image = image_of((len(asked.channels), 20, 24, 18))
+        removal = Prober(image, asked, fill=fill, channel=channel).at(point, [6.1]).removals[0]
+        ball = np.linalg.norm(world(OBLIQUE, image.shape[1:]) - point, axis=-1) <= 6.1
+        prepared = asked.prepare(image)
+        spacing = tuple(np.linalg.norm(OBLIQUE[:3, :3], axis=0))
+        content = filling(prepared.as_tensor()[None], fill, spacing)
+        content = content.place((0, 0, 0), torch.from_numpy(ball))
+        changed = torch.where(torch.from_numpy(ball), content, prepared.as_tensor())
+        if channel:
+            changed[0] = prepared.as_tensor()[0]
+        with torch.no_grad():
+            scores = asked.network(changed[None]).double()
+        expected = asked.network.probabilities(scores)[0].numpy()
+        np.testing.assert_allclose(removal.probabilities, expected, atol=1e-5)
+    with pytest.raises(InputError, match="channel 'T1'"):
+        Prober(image, two, channel="T1")
 
 
 class Weighted(nn.Module):
@@ -352,7 +377,7 @@ def test_what_cannot_be_kept_runs_whole_passes_and_says_so(dense, reason, monkey
         layer = classifier.network.network.features.conv0
         layer.register_forward_hook(lambda _module, _inputs, output: output)
     else:
-        monkeypatch.setattr(warm, "free_memory", lambda _device: 1000)
+        monkeypatch.setattr(warm, "memory_left", lambda _device, _most: 1000)
     with caplog.at_level(logging.INFO):
         prober = Prober(image, classifier)
     assert prober.kept_bytes == 0
@@ -404,7 +429,7 @@ def test_places_that_cannot_be_probed_are_told_in_one_line():
         (lambda: prober.segment(border, "rim"), "'rim' lies outside"),
         (lambda: prober.segment(border[:5], "rim"), "the image's own grid"),
         (lambda: prober.segment(0 * border, "rim"), "'rim' is empty"),
-        (lambda: Prober(image, classifier, fill="noise"), "no fill 'noise'"),
+        (lambda: Prober(image, classifier, fill="black"), "no fill 'black'"),
     ):
         with pytest.raises(InputError, match=message) as raised:
             call()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -121,11 +121,7 @@ def in_stages(
                 if task.input.device.type == "cuda":
                     torch.cuda.empty_cache()
                 if len(indices) == 1:
-                    raise DeviceMemoryError(
-                        f"The memory of {task.input.device} does not suffice for a single image "
-                        f"of {tuple(task.input.shape[2:])} voxels ({message}). Use a coarser "
-                        "spacing or another device."
-                    )
+                    raise memory_error(task, message)
                 fixed = size = len(indices) // 2
                 continue
             if failure == "one":
@@ -139,6 +135,14 @@ def in_stages(
                 size = batch_size(task, need[0] + forward_memory(task))
 
 
+def memory_error(task: Task, reason: str) -> DeviceMemoryError:
+    """Says that the memory does not suffice for a single image."""
+    return DeviceMemoryError(
+        f"The memory of {task.input.device} does not suffice for a single image of "
+        f"{tuple(task.input.shape[2:])} voxels ({reason}). Use a coarser spacing or another device."
+    )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch says that a device's or the machine's memory is exhausted."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
@@ -149,7 +153,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def batch_size(task: Task, bytes_per_image: float) -> int:
     """Images per batch that the free memory holds, at least one."""
     kind = "cpu" if task.input.device.type == "cpu" else "cuda"
-    fit = int(free_memory(task.input.device) * _MEMORY_SHARE / bytes_per_image)
+    free = memory_left(task.input.device, task.memory_bytes)
+    fit = int(free * _MEMORY_SHARE / bytes_per_image)
     worthwhile = math.ceil(_VOXELS_WORTHWHILE[kind] / task.input[0, 0].numel())
     return max(1, min(fit, worthwhile, _MOST_IMAGES[kind]))
 
@@ -164,7 +169,7 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    free = int(psutil.virtual_memory().available)
+    free = _available_memory()
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()
@@ -173,6 +178,20 @@ def free_memory(device: torch.device) -> int:
     except (OSError, ValueError):
         pass  # no control group of version 2: the machine's figure holds
     return max(free, 0)
+
+
+def _available_memory() -> int:
+    """Bytes of the machine that programs may still take."""
+    try:
+        import psutil
+    except ImportError:  # a bare machine: torch, numpy and MONAI alone
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available)
+
+
+def memory_left(device: torch.device, most: float) -> float:
+    """The free bytes of a device, or as many as may be taken where that is less."""
+    return min(free_memory(device), most)
 
 
 @contextmanager

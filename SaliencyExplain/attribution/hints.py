@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from SaliencyExplain.attribution.batches import GRADIENT_COST, free_memory, kept_bytes_below
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.separable import along_axes
+from SaliencyExplain.attribution.batches import GRADIENT_COST, kept_bytes_below, memory_left
+from SaliencyExplain.attribution.filling import Filling
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.windows import Windows
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,88 +21,80 @@ _COST_SHARE, _MEMORY_SHARE = 0.06, 0.4
 
 
 def first_order_drops(
-    network: ScoreNetwork,
-    image: Tensor,
-    target: int,
-    fill: Tensor | None,
-    coverage: Sequence[Tensor],
+    task: Task,
+    filling: Filling,
+    windows: Windows,
+    channels: Sequence[int | None],
     *,
     probability: bool,
-) -> NDArray[np.float64]:
+) -> list[NDArray[np.float64]]:
     """Drop of the target when a window is covered, for all windows, by a Taylor expansion.
 
     The score falls by the sum over the window of the gradient times what is taken away
     (Simonyan et al. 2014, section 3); for a softmax the log-odds take the score's place.
 
     Args:
-        network: In eval mode, its parameters frozen.
-        image: ``(1, C, *S)``.
-        target: Index of the class.
-        fill: What covers, per channel ``(C, 1, ...)``; None: each window's own mean.
-        coverage: Per axis which voxels each window covers, ``(size, windows)``.
+        task: The network in eval mode, its parameters frozen; image and class.
+        filling: What covers.
+        windows: The windows.
+        channels: Each a channel that is covered by itself, or None for all together.
         probability: Whether the drop is of the probability or of the score.
 
     Returns:
-        ``(*grid)``.
+        ``(*grid)`` for each of the channels.
 
     Raises:
         RuntimeError: The network lets no gradient through.
         MemoryError: The free memory does not suffice for a backward pass.
     """
+    network, target = task.network, task.target
     softmax = probability and network.activation == "softmax"
-    with kept_bytes_below(free_memory(image.device) * _MEMORY_SHARE):
-        voxels = image.detach().clone().requires_grad_()
+    with kept_bytes_below(memory_left(task.input.device, task.memory_bytes) * _MEMORY_SHARE):
+        voxels = filling.image.detach().clone().requires_grad_()
         scores = network(voxels)[0]
         score = scores[target]
         if softmax and len(scores) > 1:
             others = torch.arange(len(scores), device=scores.device) != target
             score = score - scores[others].logsumexp(dim=0)
         slopes = torch.autograd.grad(score, voxels)[0][0].double().cpu()
-    values = image[0].double().cpu()
-    sums = [matrix.T for matrix in coverage]
-    if fill is not None:
-        falls = along_axes((slopes * (values - fill.double().cpu())).sum(dim=0), sums)
-    else:
-        size = along_axes(torch.ones(values.shape[1:], dtype=torch.float64), sums)
-        falls = torch.zeros_like(size)
-        for slope, channel in zip(slopes, values, strict=True):
-            falls += along_axes(slope * channel, sums)
-            falls -= along_axes(slope, sums) * along_axes(channel, sums) / size
+    each = filling.taken_away(slopes, windows)
+    found = [each.sum(dim=0) if channel is None else each[channel] for channel in channels]
     if softmax or (probability and network.activation == "sigmoid"):
         odds = score.detach().double().cpu()
-        falls = odds.sigmoid() - (odds - falls).sigmoid()
-    return np.asarray(falls)
+        found = [odds.sigmoid() - (odds - falls).sigmoid() for falls in found]
+    return [falls.numpy() for falls in found]
 
 
 def hints(
-    network: ScoreNetwork,
-    image: Tensor,
-    target: int,
-    fill: Tensor | None,
-    coverage: Sequence[Tensor],
+    task: Task,
+    filling: Filling,
+    windows: Windows,
+    channels: Sequence[int | None],
     *,
     probability: bool,
     forward_passes: float,
-) -> list[NDArray[np.float64]]:
-    """The :func:`first_order_drops` where they are cheap and can be had, else nothing.
+) -> list[list[NDArray[np.float64]]]:
+    """For each of the channels the :func:`first_order_drops`, or nothing.
+
+    Nothing where they are not cheap beside the work, or cannot be had.
 
     Args:
-        network: See there, as the next ones.
-        image: The image.
-        target: The class.
-        fill: What covers.
-        coverage: The windows.
+        task: See there, as the next ones.
+        filling: What covers.
+        windows: The windows.
+        channels: What is covered.
         probability: What the drop is of.
         forward_passes: The work on the windows, in forward passes.
     """
+    nothing: list[list[NDArray[np.float64]]] = [[] for _ in channels]
     if _COST_SHARE * forward_passes < GRADIENT_COST:
-        return []
+        return nothing
     try:
-        found = first_order_drops(network, image, target, fill, coverage, probability=probability)
+        found = first_order_drops(task, filling, windows, channels, probability=probability)
     except (RuntimeError, MemoryError) as error:
         # Whatever it is, it comes again where it matters: in the forward passes.
         _LOG.info(
             "Occlusion has no hint of the gradient: %s.", (str(error).splitlines() or [""])[0]
         )
-        return []
-    return [found] if np.isfinite(found).all() else []
+        return nothing
+    return [[falls] if np.isfinite(falls).all() else [] for falls in found]

@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.batches import free_memory, is_out_of_memory
+from SaliencyExplain.attribution.batches import is_out_of_memory, memory_left
+from SaliencyExplain.attribution.filling import Filling
+from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.windows import Windows
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,15 +37,13 @@ _MEMORY_SHARE = 0.4
 class CoveredWindows:
     """An image and the windows that are covered in it, one at a time.
 
-    Windows are named by their index in the grid of their starts, the last axis running
-    fastest.
+    Windows are named by their index in their grid (:class:`Windows`).
 
     Args:
-        network: The network, in eval mode, which is not changed as long as this lives.
-        image: ``(1, C, *S)``.
-        window: Voxels per axis.
-        starts: First voxels of the windows, one tuple per axis.
-        fill: What covers, per channel ``(C, 1, ...)``; None: each window's own mean.
+        task: The network, in eval mode, which is not changed as long as this lives, and how
+            much memory the maps of the image may take.
+        windows: The windows; they cover what ``filling`` fills.
+        filling: What covers, and the image.
         chosen: Which windows will be asked for.
 
     Attributes:
@@ -50,20 +51,14 @@ class CoveredWindows:
     """
 
     def __init__(
-        self,
-        network: ScoreNetwork,
-        image: Tensor,
-        window: tuple[int, ...],
-        starts: tuple[tuple[int, ...], ...],
-        fill: Tensor | None,
-        chosen: Sequence[int],
+        self, task: Task, windows: Windows, filling: Filling, chosen: Sequence[int]
     ) -> None:
-        self._network = network
-        self._image = image
-        self._window = window
-        self._starts = starts
-        self._fill = fill
-        self._chosen = self._corners(np.asarray(chosen, dtype=np.int64))
+        self._network = task.network
+        self._image = filling.image
+        self._windows = windows
+        self._filling = filling
+        self._memory = memory_left(self._image.device, task.memory_bytes) * _MEMORY_SHARE
+        self._chosen = windows.corners(np.asarray(chosen, dtype=np.int64))
         self._incremental = self._open()
 
     def original(self) -> Tensor:
@@ -77,44 +72,46 @@ class CoveredWindows:
         if self._incremental is None:
             return windows
         # Neighbours in the batch have boxes of like shape, so that few are enlarged.
-        return windows[self._incremental.ranks(self._corners(windows), self._window)]
+        corners = self._windows.corners(windows)
+        return windows[self._incremental.ranks(corners, self._windows.window)]
 
-    def scores(self, windows: NDArray[np.int64]) -> Tensor:
-        """Scores ``(batch, K)`` of the image with each of these windows covered."""
+    def scores(self, windows: NDArray[np.int64], channel: int | None = None) -> Tensor:
+        """Scores ``(batch, K)`` of the image with each of these windows covered.
+
+        Args:
+            windows: Their indices.
+            channel: The one that is covered; None: all.
+        """
         if self._incremental is None:
-            return self.plain_scores(windows)
-        corners = self._corners(windows)
-        contents = torch.cat([self._content(corner) for corner in corners])
-        return self._incremental.scores(corners, contents)
+            return self.plain_scores(windows, channel)
+        corners = self._windows.corners(windows)
+        contents = self._contents(corners, channel)
+        return self._incremental.scores(corners, contents, self._together)
 
-    def plain_scores(self, windows: NDArray[np.int64]) -> Tensor:
+    def plain_scores(self, windows: NDArray[np.int64], channel: int | None = None) -> Tensor:
         """The same by whole forward passes."""
-        return self._plain(0, self._corners(windows))
+        return self._plain(0, self._windows.corners(windows), channel)
 
-    def _corners(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """First voxels of windows, ``(batch, axes)``."""
-        places = np.unravel_index(windows, tuple(len(first) for first in self._starts))
-        columns = [np.asarray(first)[at] for first, at in zip(self._starts, places, strict=True)]
-        return np.stack(columns, axis=-1)
-
-    def _plain(self, images: int, corners: NDArray[np.int64]) -> Tensor:
+    def _plain(self, images: int, corners: NDArray[np.int64], channel: int | None = None) -> Tensor:
         batch = self._image.repeat(images + len(corners), *[1] * (self._image.ndim - 1))
-        for image, corner in zip(batch[images:], corners, strict=True):
-            image[self._inside(corner)] = self._content(corner)[0]
+        if len(corners):
+            contents = self._contents(corners, channel)
+            for image, corner, content in zip(
+                batch[images:], corners.tolist(), contents, strict=True
+            ):
+                image[inside(corner, self._windows.window)] = content
         with torch.no_grad():
             return self._network(batch)
 
-    def _inside(self, corner: NDArray[np.int64]) -> tuple[slice, ...]:
-        first = zip(corner.tolist(), self._window, strict=True)
-        return (slice(None), *(slice(n, n + size) for n, size in first))
-
-    def _content(self, corner: NDArray[np.int64]) -> Tensor:
-        """What covers a window, ``(1, C, *window)``."""
-        box = self._image[0][self._inside(corner)]
-        fill = self._fill
-        if fill is None:
-            fill = box.mean(dim=tuple(range(1, box.ndim)), keepdim=True)
-        return fill.expand_as(box)[None]
+    def _contents(self, corners: NDArray[np.int64], channel: int | None) -> Tensor:
+        """What covers windows, ``(batch, C, *window)``."""
+        contents = self._filling.boxes(corners, self._windows.window)
+        if channel is None:
+            return contents
+        window = self._windows.window
+        kept = torch.stack([self._image[0][inside(corner, window)] for corner in corners.tolist()])
+        kept[:, channel] = contents[:, channel]
+        return kept
 
     def _open(self) -> IncrementalInference | None:
         """The incremental way, if it is open, pays, and agrees with the plain one."""
@@ -130,12 +127,9 @@ class CoveredWindows:
         failure = None
         try:
             inference = IncrementalInference(
-                self._network,
-                self._image,
-                self._window,
-                memory=free_memory(self._image.device) * _MEMORY_SHARE,
+                self._network, self._image, self._windows.window, memory=self._memory
             )
-            self.share = inference.share(self._chosen, self._window)
+            self.share = inference.share(self._chosen, self._windows.window)
             saved = len(self._chosen) * (1 - self.share)
             if self.share > _LARGEST_SHARE or saved < _PASSES_WORTHWHILE:
                 failure = f"a window reaches {self.share:.0%} of the network"
@@ -150,6 +144,7 @@ class CoveredWindows:
         if failure:
             _LOG.info("Occlusion runs whole forward passes, window by window: %s.", failure)
             return None
+        self._together = inference.together(self._chosen, self._windows.window)
         _LOG.debug("Occlusion computes %.0f %% of each forward pass.", 100 * self.share)
         return inference
 
@@ -161,6 +156,6 @@ class CoveredWindows:
         tolerance = _ROUNDING * float(torch.stack([self._original, covered]).abs().max())
         differences = (
             inference.scores_unchanged - self._original,
-            inference.scores(corner, self._content(corner[0])) - covered,
+            inference.scores(corner, self._contents(corner, None)) - covered,
         )
         return all(float(difference.abs().max()) <= tolerance for difference in differences)

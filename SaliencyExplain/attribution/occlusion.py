@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -14,50 +13,28 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.batches import in_stages
 from SaliencyExplain.attribution.coarse_to_fine import CoarseToFine
-from SaliencyExplain.attribution.fill import FILLS, fill_values
+from SaliencyExplain.attribution.fill import FILLS, FILLS_HELP
+from SaliencyExplain.attribution.filling import Filling, automatic_blur_mm
+from SaliencyExplain.attribution.filling import filling as filling_of
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.hints import hints
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.occluded import CoveredWindows
-from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.attribution.separable import along_axes
+from SaliencyExplain.attribution.windows import Windows
+from SaliencyExplain.errors import InputError, unknown_name
 
-
-@dataclass(frozen=True)
-class Windows:
-    """The places of the occluding window: a regular grid, the last flush with the border.
-
-    Attributes:
-        window: Voxels per axis.
-        starts: First voxels of the windows, one tuple per axis.
-    """
-
-    window: tuple[int, ...]
-    starts: tuple[tuple[int, ...], ...]
-
-    def places(self) -> list[tuple[slice, ...]]:
-        """All windows, the last axis running fastest."""
-        return [
-            tuple(
-                slice(first, first + size) for first, size in zip(corner, self.window, strict=True)
-            )
-            for corner in product(*self.starts)
-        ]
-
-    def coverage(self, shape: tuple[int, ...]) -> list[Tensor]:
-        """Per axis the matrix that tells which voxels each window covers."""
-        return [
-            coverage_matrix(size, window, starts)
-            for size, window, starts in zip(shape, self.window, self.starts, strict=True)
-        ]
+#: ``channel``: all at once, or each by itself with a map for each.
+_ALL, _EACH = "all", "each"
 
 
 @dataclass(frozen=True)
 class Occlusion(Method):
     """Occlusion sensitivity with a box of constant size in millimetres.
 
-    A box moves over the image and replaces what it covers, in all channels. The drop of
+    A box moves over the image and replaces what it covers, in all channels at once or in
+    one of them, such as one modality (:func:`filling` says by what). The drop of
     the target's probability, ``p(original) - p(occluded)``, belongs to the box; a voxel's
     value is the mean over the boxes that cover it. The boxes lie as in MONAI: from the
     first voxel in steps of the stride, the last one flush with the border, so that each
@@ -72,6 +49,7 @@ class Occlusion(Method):
     """
 
     name: ClassVar[str] = "occlusion"
+    family: ClassVar[str] = "perturbation"
     title: ClassVar[str] = "Occlusion sensitivity"
     source: ClassVar[str] = (
         "Zeiler & Fergus 2014, section 4.2; p(original) minus the map of "
@@ -96,12 +74,23 @@ class Occlusion(Method):
     )
     fill: str = parameter(
         "mean",
-        "What replaces the voxels, per channel: the image's mean or minimum, the box's own mean, "
-        "or `value`.",
+        f"What replaces the voxels: {FILLS_HELP}.",
         choices=FILLS,
     )
     value: float = parameter(
         0.0, "The constant for fill=value, in the units of the classifier's prepared input."
+    )
+    blur_mm: float = parameter(
+        0.0,
+        "Standard deviation of the Gaussian filter for fill=blur.",
+        unit="mm",
+        minimum=0.0,
+        automatic="a sixteenth of the image's longest side",
+    )
+    channel: str = parameter(
+        _ALL,
+        "What the box covers: `all` channels together, `each` by itself (a map for each), or the "
+        "channel of this name.",
     )
     output: str = parameter(
         "probability",
@@ -141,89 +130,138 @@ class Occlusion(Method):
         return Windows(tuple(window), tuple(starts))
 
     def resolved(self, task: Task) -> Occlusion:
-        """With the window and the stride in millimetres that this image gets."""
-        sides = [
-            size * voxel for size, voxel in zip(task.input.shape[2:], task.spacing, strict=True)
-        ]
+        """With the window, stride and blur in millimetres that this image gets."""
+        shape = tuple(task.input.shape[2:])
+        sides = [size * voxel for size, voxel in zip(shape, task.spacing, strict=True)]
         window_mm, stride_mm = self._sizes_mm(sides)
-        return dataclasses.replace(self, window_mm=window_mm, stride_mm=stride_mm)
+        blur_mm = self.blur_mm
+        if self.fill == "blur" and not blur_mm:
+            blur_mm = automatic_blur_mm(shape, task.spacing)
+        return dataclasses.replace(self, window_mm=window_mm, stride_mm=stride_mm, blur_mm=blur_mm)
 
     def _sizes_mm(self, sides: Sequence[float]) -> tuple[float, float]:
         window_mm = self.window_mm or min(max(sides) / 8, min(sides))
         return window_mm, self.stride_mm or window_mm / 2
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; drops of probability lie in [-1, 1]."""
+        """See :meth:`Method.attribute`; drops of probability lie in [-1, 1].
+
+        With ``channel`` the maps have the channels' names as their keys.
+        """
         image = plain(task.input)
-        windows = self.windows(tuple(image.shape[2:]), task.spacing)
-        coverage = windows.coverage(tuple(image.shape[2:]))
-        means = [matrix / matrix.sum(dim=1, keepdim=True) for matrix in coverage]
-        fill = fill_values(image, self.fill, self.value)
-        changing = self._changing(image, fill, windows)
+        windows, filling = self._places(task)
+        means = [
+            matrix / matrix.sum(dim=1, keepdim=True)
+            for matrix in windows.coverage(tuple(image.shape[2:]))
+        ]
+        keys = self._channels(task)
+        changing = self._changing(task, windows, filling)
         growing = GrowingMap(task)
         with untouched(task.network):
             covered = CoveredWindows(
-                task.network, image, windows.window, windows.starts, fill, changing
+                task, windows, filling, sorted(set().union(*map(set, changing)))
             )
+            total = sum(map(len, changing))
             guides = hints(
-                task.network,
-                image,
-                task.target,
-                fill,
-                coverage,
+                task,
+                filling,
+                windows,
+                list(keys.values()),
                 probability=self.output == "probability",
-                forward_passes=covered.share * len(changing),
+                forward_passes=covered.share * total,
             )
-            drops = CoarseToFine(windows.starts, changing, guides)
-
+            drops = [
+                CoarseToFine(windows.starts, asked, guide)
+                for asked, guide in zip(changing, guides, strict=True)
+            ]
             # The image as it is comes first, then the windows in their order.
             order = np.zeros(1, dtype=np.int64)
+            current = 0
 
             def stages() -> Iterator[int]:
-                nonlocal order
+                nonlocal order, current
                 yield 1
-                for stage in drops.stages():
-                    order = np.concatenate([order, covered.arranged(stage)])
-                    yield len(stage)
+                waiting = [one.stages() for one in drops]
+                turns = list(range(len(drops)))
+                while turns:
+                    for current in list(turns):
+                        stage = next(waiting[current], None)
+                        if stage is None:
+                            turns.remove(current)
+                        else:
+                            order = np.concatenate([order, covered.arranged(stage)])
+                            yield len(stage)
 
             def watch(indices: range) -> Tensor:
                 if indices.start == 0:
                     scores = covered.original()
                 else:
-                    scores = covered.scores(order[indices.start : indices.stop])
+                    channel = list(keys.values())[current]
+                    scores = covered.scores(order[indices.start : indices.stop], channel)
                 if self.output == "probability":
                     scores = task.network.probabilities(scores)
                 return scores[:, task.target].double().cpu()
 
             def so_far() -> dict[str, Tensor]:
-                guess = torch.from_numpy(drops.guess())
-                return {"": along_axes(guess, means).float().to(image.device)}
+                return {
+                    key: along_axes(torch.from_numpy(one.guess()), means).float().to(image.device)
+                    for key, one in zip(keys, drops, strict=True)
+                }
 
             original = 0.0
             for indices, values in in_stages(
-                task, stages(), watch, gradient=False, total=1.0 + len(changing)
+                task, stages(), watch, gradient=False, total=1.0 + total
             ):
                 if indices.start == 0:
                     original = float(values)
                     continue
-                drops.tell(order[indices.start : indices.stop], original - values.numpy())
+                drops[current].tell(order[indices.start : indices.stop], original - values.numpy())
                 # Before the coarsest stage is done there is nothing to guess by.
                 last = indices.stop == len(order)
-                if drops.guesses and growing.is_enough(drops.share, so_far, stage=last):
+                share = (indices.stop - 1) / total
+                if all(one.guesses for one in drops) and growing.is_enough(
+                    share, so_far, stage=last
+                ):
                     break
         return so_far()
 
     def forward_passes(self, task: Task) -> float:
         """One for the image and one for each box that replaces something."""
-        image = plain(task.input)
-        windows = self.windows(tuple(image.shape[2:]), task.spacing)
-        return 1.0 + len(self._changing(image, fill_values(image, self.fill, self.value), windows))
+        return 1.0 + sum(map(len, self._changing(task, *self._places(task))))
 
-    def _changing(self, image: Tensor, fill: Tensor | None, windows: Windows) -> list[int]:
-        """Indices of the boxes that replace at least one voxel by another value."""
-        if fill is None:
-            return list(range(len(windows.places())))
-        differs = (image[0] != fill).any(dim=0).double().cpu()
-        coverage = windows.coverage(tuple(image.shape[2:]))
-        counts = along_axes(differs, [matrix.T for matrix in coverage])
-        return torch.nonzero(counts.flatten() > 0.5).flatten().tolist()
+    def _places(self, task: Task) -> tuple[Windows, Filling]:
+        """The boxes, and what they are filled with."""
+        image = plain(task.input)
+        return self.windows(tuple(image.shape[2:]), task.spacing), filling_of(
+            image,
+            self.fill,
+            task.spacing,
+            value=self.value,
+            blur_mm=self.blur_mm,
+            seed=task.seed,
+        )
+
+    def _channels(self, task: Task) -> dict[str, int | None]:
+        """What is covered by the keys of the maps: one channel, or None for all together.
+
+        Raises:
+            InputError: The image has no such channel.
+        """
+        if self.channel == _ALL:
+            return {"": None}
+        count = task.input.shape[1]
+        names = task.channels if len(task.channels) == count else range(1, count + 1)
+        numbers: dict[str, int | None] = {str(name): at for at, name in enumerate(names)}
+        if self.channel == _EACH:
+            return numbers
+        if self.channel not in numbers:
+            raise unknown_name("channel", self.channel, [_ALL, _EACH, *numbers])
+        return {self.channel: numbers[self.channel]}
+
+    def _changing(self, task: Task, windows: Windows, filling: Filling) -> list[list[int]]:
+        """For each map the boxes that replace at least one voxel by another value."""
+        changes = filling.changes(windows)
+        return [
+            np.flatnonzero(changes.any(axis=0) if channel is None else changes[channel]).tolist()
+            for channel in self._channels(task).values()
+        ]

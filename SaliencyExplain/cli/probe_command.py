@@ -47,7 +47,23 @@ def probe(
         float,
         typer.Option("--value", help="The constant for --fill value, in the prepared units."),
     ] = 0.0,
+    blur: Annotated[
+        float,
+        typer.Option(
+            "--blur",
+            metavar="MM",
+            min=0,
+            help="Standard deviation for --fill blur; 0: a sixteenth of the longest side.",
+        ),
+    ] = 0.0,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            "--channel", help="Replace the place in this channel only.", show_default=False
+        ),
+    ] = None,
     device: options.Device = "auto",
+    memory: options.Memory = None,
     series: options.Series = None,
     trust: options.Trust = False,
     as_json: options.Json = False,
@@ -62,6 +78,7 @@ def probe(
     from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.images.segmentation import read_segmentation
     from SaliencyExplain.probing import Prober
+    from SaliencyExplain.question import Compute
 
     with progress_bar("probing", quiet=as_json):
         loaded = load_classifier(classifier, trust=trust)
@@ -72,7 +89,15 @@ def probe(
             found = read_segmentation(segmentation, image)
             segments = _chosen(found.segments, segment)
             notes += found.notes
-        prober = Prober(image, loaded, device=device, fill=fill, value=value)
+        prober = Prober(
+            image,
+            loaded,
+            compute=Compute(device, options.memory_bytes(memory)),
+            fill=fill,
+            value=value,
+            blur_mm=blur,
+            channel=channel,
+        )
         notes += prober.notes
         probes = [] if point is None else [prober.at(point, radius)]
         probes += [prober.segment(one.mask, one.name) for one in segments]
@@ -86,6 +111,7 @@ def probe(
                 "classifier_sha256": loaded.identity,
                 "point_ras": point,
                 "fill": fill,
+                "channel": channel,
                 "before": dict(zip(loaded.classes, prober.probabilities.tolist(), strict=True)),
                 "removals": [
                     {

@@ -50,6 +50,7 @@ def serve(
         int, typer.Option(min=1, metavar="MIB", help="Largest upload, and what it unpacks to.")
     ] = 2048,
     device: options.Device = "auto",
+    memory: options.Memory = None,
     end_with_stdin: Annotated[
         bool,
         typer.Option(
@@ -66,6 +67,7 @@ def serve(
 
     # What can be told at once is, before torch is loaded.
     Places(data)
+    most = options.memory_bytes(memory)
     from SaliencyExplain.engine.local import LocalEngine
     from SaliencyExplain.engine.serving import Watch
     from SaliencyExplain.engine.serving import serve as answer
@@ -84,7 +86,7 @@ def serve(
         path = (token_file or folder / "token").absolute()
         token = token_in(path) if path.exists() else make_token(path)
         watch = Watch() if end_with_stdin else None
-        engine = LocalEngine(device, data=data, trust=trust)
+        engine = LocalEngine(device, data=data, trust=trust, memory_bytes=most)
 
         def say(address: str) -> None:
             print(json.dumps({"address": address, "token_file": str(path)}), flush=True)

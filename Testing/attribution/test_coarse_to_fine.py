@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import DenseNet121
 
 from SaliencyExplain.attribution.coarse_to_fine import CoarseToFine
-from SaliencyExplain.attribution.fill import fill_values
+from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.guard import untouched
 from SaliencyExplain.attribution.hints import first_order_drops
 from SaliencyExplain.attribution.network import ScoreNetwork
@@ -113,16 +113,12 @@ def test_the_hint_of_a_linear_network_is_its_drop(task, fill, activation):
     image = torch.randn(1, 2, 12, 10)
     method = Occlusion(window_mm=4.0, stride_mm=4.0, fill=fill)
     windows = method.windows((12, 10), (1.0, 1.0))
+    job = task(network, image)
     with untouched(network):
         found = first_order_drops(
-            network,
-            image,
-            1,
-            fill_values(image, fill),
-            windows.coverage((12, 10)),
-            probability=True,
-        )
-    exact = method.attribute(task(network, image))[""].numpy()
+            job, filling(image, fill, job.spacing), windows, [None], probability=True
+        )[0]
+    exact = method.attribute(job)[""].numpy()
     # Voxels that one window alone covers have its drop.
     np.testing.assert_allclose(found[:, :2], exact[::4, [0, 4]], atol=1e-5)
 

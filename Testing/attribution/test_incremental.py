@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import threading
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from monai.networks.nets import DenseNet121, resnet18
+from monai.networks.nets import DenseNet121, ResNet, resnet18
 from torch import nn
 
 from SaliencyExplain.attribution import occluded
@@ -17,6 +19,7 @@ from SaliencyExplain.attribution.incremental.inference import IncrementalInferen
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.errors import Cancelled
 from Testing.attribution.test_networks import APPLIES, build
 
 
@@ -277,3 +280,82 @@ def test_a_larger_smallest_window_keeps_no_more():
     kept = [IncrementalInference(network, image, (n, n, n)).kept_bytes for n in (1, 12, 28)]
     assert kept == sorted(kept, reverse=True)
     assert kept[0] > kept[-1] > 0
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("together", [1, 2, 3, 0])
+def test_boxes_of_one_size_for_few_windows_and_then_one_batch(dims, together):
+    network = ScoreNetwork(trained(build("DenseNet", dims)))
+    shape, window = (41, 38, 33)[:dims], (9, 6, 7)[:dims]
+    image = torch.randn(1, 1, *shape)
+    warm = IncrementalInference(network, image, window)
+    corners = np.array([(0, 0, 0), (3, 20, 26), (32, 32, 1), (15, 9, 12), (31, 4, 7)])[:, :dims]
+    contents = torch.randn(5, 1, *window)
+    with torch.no_grad():
+        expected = network(changed_by_hand(image, corners.tolist(), contents))
+    found = warm.scores(corners, contents, together)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_fewer_windows_share_a_size_where_boxes_are_dear():
+    found = []
+    for features, growth in ((4, 2), (64, 32)):
+        network = ScoreNetwork(DenseNet121(3, 1, 3, features, growth, (2, 2)).eval())
+        warm = IncrementalInference(network, torch.randn(1, 1, 64, 64, 64), (8, 8, 8))
+        found.append(warm.together(np.array(list(product(range(0, 57, 8), repeat=3))), (8, 8, 8)))
+    assert found[0] > found[1]
+
+
+@pytest.mark.parametrize("kind", ["ResNet", "DenseNet", "ViT"])
+def test_several_channels_odd_sizes_a_thin_slab_and_a_batch_of_one(task, kind, monkeypatch):
+    shape = (37, 41, 9) if kind != "ViT" else (32, 32, 32)
+    network = {
+        "ResNet": lambda: trained(
+            ResNet("basic", (1, 1, 1, 1), (4, 8, 8, 8), n_input_channels=3, num_classes=3)
+        ),
+        "DenseNet": lambda: trained(DenseNet121(3, 3, 3, 8, 4, (2, 2))),
+        "ViT": lambda: build("ViT", 3),
+    }[kind]()
+    image = torch.randn(1, 1 if kind == "ViT" else 3, *shape)
+    # 10 x 5 x 2 voxels, a step that divides no side: the last window lies flush with the border.
+    method = Occlusion(window_mm=10, stride_mm=9, fill="inpaint")
+    settings = {"spacing": (1.0, 2.0, 5.0), "batch_size": 1}
+    if kind == "ViT":
+        method = Occlusion(window_mm=20, stride_mm=20, fill="inpaint")
+    found = method.attribute(task(network, image, **settings))[""]
+    monkeypatch.setattr(occluded, "_PASSES_WORTHWHILE", float("inf"))
+    expected = method.attribute(task(network, image, **settings))[""]
+    assert expected.abs().max() > 1e-6
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_cancel_from_another_thread_in_the_middle_leaves_the_network_clean(task):
+    network = trained(build("ResNet", 2)).train()
+    job, method = job_of(task, network)
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    started, stop, raised = threading.Event(), threading.Event(), []
+
+    def progress(done, total):
+        if done > 1:
+            started.set()
+            stop.wait(10)
+        if stop.is_set():
+            raise Cancelled
+
+    def work():
+        try:
+            method.attribute(dataclasses.replace(job, progress=progress, batch_size=2))
+        except Cancelled as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert started.wait(30)
+    stop.set()
+    thread.join(30)
+    assert len(raised) == 1
+    assert all(module.training for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -6,6 +6,7 @@ import torch
 from monai.networks.nets import DenseNet121, resnet18
 from monai.visualize import OcclusionSensitivity
 
+from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.occlusion import Occlusion
 from SaliencyExplain.errors import InputError
@@ -149,6 +150,98 @@ def test_equals_monai_window_by_window(task, dims, name, fill):
         original = network(image).softmax(1)[0, 2]
     torch.testing.assert_close(original - drop, theirs[0, 2].as_tensor(), rtol=1e-5, atol=0)
     assert drop.abs().max() > 1e-5
+
+
+#: What MONAI puts into a window, so that the network can tell where it is.
+MARK = 12345.0
+
+
+class Filled(torch.nn.Module):
+    """Puts something else where MONAI has put the mark (its own callable mode always raises)."""
+
+    def __init__(self, network, image, infill, channel):
+        super().__init__()
+        self.network, self.image, self.infill, self.channel = network, image, infill, channel
+
+    def forward(self, images):
+        images = torch.as_tensor(images).clone()
+        for one in images:
+            marked = one == MARK
+            corner = torch.nonzero(marked[0])[0].numpy()
+            window = tuple(int(n) for n in torch.nonzero(marked[0])[-1].numpy() - corner + 1)
+            content = self.infill.boxes(corner[None], window)[0].flatten()
+            one[marked] = content
+            if self.channel is not None:
+                others = torch.arange(len(one)) != self.channel
+                one[others] = self.image[0][others]
+        return self.network(images)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("fill", ["window-mean", "blur", "noise", "inpaint"])
+def test_other_infills_and_single_channels_equal_monai_with_that_content(task, dims, fill):
+    network = resnet18(spatial_dims=dims, n_input_channels=2, num_classes=3)
+    image = torch.randn(1, 2, *(27, 22, 20)[:dims])
+    job = task(network, image, 2, batch_size=4, seed=5, channels=("T1", "FLAIR"))
+    content = filling(image, fill, job.spacing, seed=5)
+    with torch.no_grad():
+        original = network(image).softmax(1)[0, 2]
+    found = {}
+    for channel in ("all", "each"):
+        method = Occlusion(window_mm=14.0, stride_mm=7.0, fill=fill, channel=channel)
+        found |= method.attribute(job)
+    assert list(found) == ["", "T1", "FLAIR"]
+    for key, number in (("", None), ("T1", 0), ("FLAIR", 1)):
+        theirs, _ = OcclusionSensitivity(
+            Filled(network, image, content, number).eval(),
+            mask_size=14,
+            n_batch=4,
+            mode=MARK,
+            overlap=0.5,
+            activate=lambda scores: scores.softmax(1),
+            verbose=False,
+        )(image)
+        torch.testing.assert_close(
+            original - found[key], theirs[0, 2].as_tensor(), rtol=1e-5, atol=1e-6
+        )
+        assert found[key].abs().max() > 1e-5
+
+
+def test_one_channel_by_its_name_is_that_of_each_and_an_unknown_one_is_refused(task, linear):
+    weights = torch.randn(3, 12, 10)
+    image = torch.randn(1, 3, 12, 10)
+    job = task(linear(weights), image, channels=("CT", "PET", "MR"))
+    settings = {"window_mm": 2.0, "stride_mm": 2.0, "fill": "value", "output": "score"}
+    each = Occlusion(channel="each", **settings).attribute(job)
+    together = Occlusion(**settings).attribute(job)[""]
+    torch.testing.assert_close(sum(each.values()), together, rtol=1e-4, atol=1e-4)
+    alone = Occlusion(channel="PET", **settings).attribute(job)
+    assert list(alone) == ["PET"]
+    torch.testing.assert_close(alone["PET"], each["PET"], rtol=0, atol=1e-6)
+    expected = (weights[1] * image[0, 1]).unfold(0, 2, 2).unfold(1, 2, 2).sum((-1, -2))
+    torch.testing.assert_close(alone["PET"][::2, ::2], expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match=r"channel 'pet'.*PET"):
+        Occlusion(channel="pet", **settings).attribute(job)
+
+
+def test_maps_of_all_channels_grow_together_and_the_cost_is_that_of_all(task):
+    network = resnet18(spatial_dims=2, n_input_channels=2, num_classes=2)
+    image = torch.randn(1, 2, 48, 40)
+    published, told = [], []
+    job = task(
+        network,
+        image,
+        publish=lambda maps, share: published.append((sorted(maps), share)),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    method = Occlusion(window_mm=8.0, stride_mm=8.0, channel="each")
+    method.attribute(job)
+    assert told[-1] == (method.forward_passes(job),) * 2
+    assert told[-1][0] == 1 + 2 * 30
+    assert all(names == ["1", "2"] for names, _ in published)
+    shares = [share for _, share in published]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 @pytest.mark.parametrize(("activation", "one_logit"), [("sigmoid", False), ("softmax", True)])

@@ -35,8 +35,7 @@ def fold(steps: Sequence[Step], memory_format: torch.memory_format) -> list[Step
         folded = _apply(rule, folded)
     for step in folded:
         if isinstance(step.operation, Convolution):
-            weight = step.operation.weight.contiguous(memory_format=memory_format)
-            step.operation = replace(step.operation, weight=weight)
+            step.operation = step.operation.pack(step, memory_format)
     return folded
 
 

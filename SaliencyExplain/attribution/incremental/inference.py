@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from SaliencyExplain.attribution.incremental.folding import fold
 from SaliencyExplain.attribution.incremental.operations import Step
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable, trace
 from SaliencyExplain.attribution.network import ScoreNetwork
+
+#: Windows by which :meth:`IncrementalInference.together` is decided.
+_SAMPLE = 64
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -73,19 +76,36 @@ class IncrementalInference:
                 run.scores(image.contiguous(memory_format=self._format)), 1
             )
 
-    def scores(self, corners: Integers, contents: Tensor) -> Tensor:
+    def scores(self, corners: Integers, contents: Tensor, together: int = 0) -> Tensor:
         """Scores ``(batch, K)`` of the image with these windows replaced.
 
         Args:
             corners: The first voxel of each image's window, ``(batch, axes)``.
             contents: What is put there, ``(batch, C, *window)``.
+            together: How many windows, one after another, have boxes of one size; 0: all.
+                Where all boxes are whole maps the batch goes on as one.
         """
-        boxes = self._schedule.boxes(corners, contents.shape[2:])
-        with torch.no_grad():
-            run = Run(self._schedule, boxes, len(corners), self._kept, self._format)
-            return self._finish(
-                run.scores(contents.contiguous(memory_format=self._format)), len(corners)
-            )
+        size = together or len(corners)
+        parts = [slice(start, start + size) for start in range(0, len(corners), size)]
+        boxes = [self._schedule.boxes(corners[part], contents.shape[2:]) for part in parts]
+        filled = (contents[part].contiguous(memory_format=self._format) for part in parts)
+        return self._joined(boxes, [len(corners[part]) for part in parts], filled)
+
+    def together(self, corners: Integers, window: Sequence[int]) -> int:
+        """How many windows, in the order of :meth:`ranks`, are best computed in boxes of one size.
+
+        More of them share what a step costs however small it is, fewer are enlarged less.
+        """
+        corners = corners[self.ranks(corners, window)]
+        # Scattered windows as those of a stage of refinement, less alike than neighbours.
+        corners = corners[:: max(1, len(corners) // _SAMPLE)]
+        size = np.asarray(window)
+
+        def cost(together: int) -> float:
+            starts = range(0, len(corners), together)
+            return sum(self._schedule.cost(corners[n : n + together], size) for n in starts)
+
+        return min((2**power for power in range(4)), key=cost)
 
     def scores_of(self, corners: Sequence[Sequence[int]], contents: Sequence[Tensor]) -> Tensor:
         """Scores ``(changes, K)`` of the image, each time with one box of its own size replaced.
@@ -99,23 +119,31 @@ class IncrementalInference:
         """
         groups = self._groups(np.asarray(corners), np.array([c.shape[1:] for c in contents]))
         boxes = [self._schedule.boxes(group.first, group.window) for group in groups]
+        filled = (self._filled(group, corners, contents) for group in groups)
+        scores = self._joined(boxes, [len(group.numbers) for group in groups], filled)
+        order = np.argsort(np.concatenate([group.numbers for group in groups]))
+        return scores[torch.from_numpy(order)]
+
+    def _joined(
+        self, boxes: Sequence[dict[Step, Boxes]], counts: Sequence[int], filled: Iterable[Tensor]
+    ) -> Tensor:
+        """Scores of several batches, as one batch from where all boxes are whole maps."""
         end = len(self._schedule.steps)
-        cut = self._schedule.cut(boxes) if len(groups) > 1 else end
+        cut = self._schedule.cut(boxes) if len(boxes) > 1 else end
         runs, scores = [], []
         with torch.no_grad():
-            for group, reached in zip(groups, boxes, strict=True):
-                count = len(group.numbers)
+            for reached, count, values in zip(boxes, counts, filled, strict=True):
                 run = Run(self._schedule, reached, count, self._kept, self._format)
-                run.advance(1, self._filled(group, corners, contents))
+                run.advance(1, values)
                 last = run.advance(cut)
                 runs.append(run)
                 if cut == end:
                     scores.append(self._finish(last, count))
             if cut < end:
                 joined = Run.joined(runs)
+                runs.clear()
                 scores.append(self._finish(joined.advance(end), joined.count))
-        order = np.argsort(np.concatenate([group.numbers for group in groups]))
-        return torch.cat(scores)[torch.from_numpy(order)]
+        return torch.cat(scores)
 
     def _groups(self, corners: Integers, shapes: Integers) -> list[_Group]:
         """Which changes run as one batch of the largest box: where that takes less."""

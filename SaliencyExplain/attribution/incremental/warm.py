@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.batches import free_memory, in_batches, is_out_of_memory
+from SaliencyExplain.attribution.batches import in_batches, is_out_of_memory, memory_left
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
@@ -60,13 +61,17 @@ class WarmImage:
     Args:
         network: The network, in eval mode, on the image's device.
         image: The unchanged image, ``(1, C, *S)``.
+        memory_bytes: Most that the maps and the batches may take, beside the free memory.
 
     Raises:
         DeviceMemoryError: The device's memory does not hold a single image.
     """
 
-    def __init__(self, network: ScoreNetwork, image: Tensor) -> None:
+    def __init__(
+        self, network: ScoreNetwork, image: Tensor, memory_bytes: float = math.inf
+    ) -> None:
         self._network = network
+        self._memory_bytes = memory_bytes
         self._image = plain(image)
         self._inference: IncrementalInference | None = None
         self._seen = _fingerprint(network)
@@ -103,7 +108,14 @@ class WarmImage:
             return self._inference.scores_of(corners, contents)
 
         spacing = (1.0,) * (self._image.ndim - 2)
-        task = Task(self._network, self._image, 0, spacing, progress=progress)
+        task = Task(
+            self._network,
+            self._image,
+            0,
+            spacing,
+            progress=progress,
+            memory_bytes=self._memory_bytes,
+        )
         with untouched(self._network), torch.no_grad():
             batches = in_batches(
                 task, len(changes), compute, gradient=False, total=float(len(changes))
@@ -124,7 +136,7 @@ class WarmImage:
                 self._network,
                 self._image,
                 (1,) * len(sizes),
-                memory=free_memory(self._image.device) * _MEMORY_SHARE,
+                memory=memory_left(self._image.device, self._memory_bytes) * _MEMORY_SHARE,
             )
         except NotTraceable as error:
             return str(error)

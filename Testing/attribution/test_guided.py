@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.networks.nets import DenseNet121, resnet18
+from monai.networks.blocks import MemoryEfficientSwish, Mish, Swish
+from monai.networks.nets import DenseNet121, EfficientNetBN, resnet18
 from monai.networks.utils import replace_modules_temp
 from monai.visualize import GuidedBackpropGrad, GuidedBackpropSmoothGrad, VanillaGrad
 from monai.visualize.gradient_based import _GradReLU
@@ -121,3 +122,75 @@ def test_other_activations_are_refused_by_name(task, activation, named):
 def test_network_without_relu_is_refused(task, method):
     with pytest.raises(InputError, match="none ran in this network"):
         method.attribute(task(Body(torch.tanh), torch.randn(1, 1, 3, 4)))
+
+
+class Gated(nn.Module):
+    """A SiLU that no module and no function of torch names, beside a ReLU that is one."""
+
+    def __init__(self, written):
+        super().__init__()
+        self.first, self.second = nn.Linear(12, 9), nn.Linear(9, 2)
+        self.written = written
+
+    def forward(self, images):
+        return self.second(self.written(self.first(images.flatten(1))).relu())
+
+
+class SwishMe(nn.Module):
+    """As timm names a writing of its own, whose gradient no rule can change."""
+
+    def forward(self, values):
+        return torch.sigmoid(values) * values
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        (lambda values: values * torch.sigmoid(values), "SiLU written as a product"),
+        (lambda values: torch.sigmoid(values) * values, "SiLU written as a product"),
+        (lambda values: values.mul(values.sigmoid()), "SiLU written as a product"),
+        (lambda values: values.mul_(values.sigmoid()), "SiLU written as a product"),
+        (lambda values: torch.mul(values, functional.sigmoid(values)), "SiLU"),
+        (Swish(), "Swish"),
+        (MemoryEfficientSwish(), "MemoryEfficientSwish"),
+        (Mish(), "Mish"),
+        (SwishMe(), "SwishMe"),
+        (functional.relu6, "relu6"),
+        (functional.hardtanh, "hardtanh"),
+        (functional.elu_, "elu"),
+        (lambda values: functional.leaky_relu(values, inplace=True), "leaky_relu"),
+        (lambda values: functional.threshold(values, 0.0, 0.0), "threshold"),
+        (functional.mish, "mish"),
+        (functional.softplus, "softplus"),
+    ],
+)
+def test_an_activation_beside_relus_is_refused_however_it_is_written(task, written, named):
+    pattern = f"ReLU only, and this network uses .*{named}.* Use gradient, smoothgrad"
+    with pytest.raises(InputError, match=pattern):
+        GuidedBackpropagation().raw(task(Gated(written), torch.randn(1, 1, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda values: values * torch.sigmoid(values.mean(1, keepdim=True)),
+        lambda values: values * torch.sigmoid(values + 1),
+        torch.tanh,
+        torch.sigmoid,
+    ],
+)
+def test_gates_and_saturating_functions_keep_their_own_gradient(task, gate):
+    # Squeeze-and-excitation and attention are no rectifiers: the ReLU alone has a rule.
+    network, image = Gated(gate), torch.randn(1, 1, 3, 4)
+    found = GuidedBackpropagation().raw(task(network, image))
+    given = image.clone().requires_grad_()
+    before = gate(network.first(given.flatten(1)))
+    coming = network.second.weight[1].detach().relu() * (before > 0)
+    (expected,) = torch.autograd.grad(before, given, coming)
+    torch.testing.assert_close(found, expected[0])
+
+
+def test_networks_of_monai_with_other_activations_are_refused_by_name(task):
+    network = EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=1)
+    with pytest.raises(InputError, match="uses MemoryEfficientSwish"):
+        GuidedBackpropagation().attribute(task(network, torch.randn(1, 1, 32, 32)))

@@ -1,0 +1,186 @@
+"""Score-CAM: feature maps weighed by the score of the image that they let through."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from SaliencyExplain.attribution.activations import activations, channel_count
+from SaliencyExplain.attribution.batches import in_batches
+from SaliencyExplain.attribution.cells import FeatureMap
+from SaliencyExplain.attribution.filling import filling
+from SaliencyExplain.attribution.growing import GrowingMap
+from SaliencyExplain.attribution.guard import plain, untouched
+from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.errors import InputError
+
+
+@dataclass(frozen=True)
+class ScoreCAM(Method):
+    """Score-CAM: no gradient, one forward pass for each feature map.
+
+    Each feature map, brought to the image's grid and to the range from 0 to 1, is a mask of
+    the image; the class's score of the masked image is the feature map's weight. All of the
+    image changes with each mask, so nothing of a forward pass can be used for another (the
+    incremental inference of occlusion would not pay).
+    """
+
+    name: ClassVar[str] = "scorecam"
+    family: ClassVar[str] = "class activation"
+    title: ClassVar[str] = "Score-CAM"
+    source: ClassVar[str] = "Wang et al. 2020, algorithm 1"
+    signed: ClassVar[bool] = False
+    parts: ClassVar[str] = "feature maps"
+
+    layers: tuple[str, ...] = parameter(
+        (), "Names of the layers; none: the last convolution or activation function that runs."
+    )
+    channels: int = parameter(
+        64,
+        "At most so many feature maps of a layer, those with the largest standard deviation; "
+        "each costs a forward pass. 0: all, as in the paper (1024 in DenseNet121).",
+        minimum=0,
+    )
+    output: str = parameter(
+        "score",
+        "What weighs a feature map: the target's score before the activation, or its probability.",
+        choices=("score", "probability"),
+    )
+    weights: str = parameter(
+        "softmax",
+        "softmax over the feature maps; increase: how much more it is than that of the baseline "
+        "alone.",
+        choices=("softmax", "increase"),
+    )
+    fill: str = parameter(
+        "value",
+        "What shows where the mask is 0: per channel the image's mean or minimum, or value.",
+        choices=("value", "mean", "minimum"),
+    )
+    value: float = parameter(
+        0.0, "The constant for fill=value, in the units of the classifier's prepared input."
+    )
+
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        """See :meth:`Method.attribute`; keys are the layers' names, values at least 0.
+
+        The strongest feature maps come first. The map of those so far is published as it
+        grows, and is the result where the deadline comes first. Feature maps that are the
+        same everywhere show no place; they get no weight and cost nothing.
+
+        Raises:
+            InputError: A layer does not exist, gives no feature map, or does not run.
+        """
+        return _upsampled(self.raw(task))
+
+    def raw(self, task: Task) -> dict[str, FeatureMap]:
+        """The rectified maps on the layers' own grids, before upsampling.
+
+        Raises:
+            InputError: See :meth:`attribute`.
+        """
+        image = plain(task.input)
+        given = activations(task, self.layers, self.name, gradient=False)
+        order = _strongest_first(given.features, self.channels)
+        baseline = filling(image, self.fill, task.spacing, value=self.value)
+        dark = baseline.boxes(np.zeros((1, image.ndim - 2), dtype=np.int64), image.shape[2:])
+        # What is said before counts the feature maps by the layers' definition.
+        total, passes = self.forward_passes(task), 2 + len(order)
+
+        def compute(indices: range) -> Tensor:
+            masks = []
+            for layer, channel in order[indices.start : indices.stop]:
+                mask = given.grid.place(given.features[layer][channel]).upsampled()
+                low, high = mask.aminmax()
+                masks.append((mask - low) / (high - low).clamp(min=torch.finfo(mask.dtype).tiny))
+            return self._watched(task, torch.lerp(dark, image, torch.stack(masks)[:, None]))
+
+        def maps() -> dict[str, FeatureMap]:
+            return {
+                layer: given.grid.place(self._weighed(features, layer, order, scores - bare))
+                for layer, features in given.features.items()
+            }
+
+        job = dataclasses.replace(
+            task, progress=lambda done, _of: task.progress((2 + done) * total / passes, total)
+        )
+        growing, scores = GrowingMap(task), torch.zeros(0, device=image.device)
+        with untouched(task.network):
+            bare = self._watched(task, dark)
+            for indices, found in in_batches(
+                job, len(order), compute, gradient=False, total=len(order)
+            ):
+                scores = torch.cat([scores, found])
+                # Each layer has a map as soon as the first feature map of each is weighed.
+                if len(scores) >= len(given.features) and growing.is_enough(
+                    indices.stop / len(order), lambda: _upsampled(maps())
+                ):
+                    break
+        task.record(
+            {
+                "feature_maps": {
+                    layer: sum(name == layer for name, _ in order[: len(scores)])
+                    for layer in given.features
+                },
+                "output_of_baseline": float(bare),
+            }
+        )
+        return maps()
+
+    def _watched(self, task: Task, images: Tensor) -> Tensor:
+        """The target's output for each of the images, ``(B,)``."""
+        with torch.no_grad():
+            found = task.network(images)
+            if self.output == "probability":
+                found = task.network.probabilities(found)
+        return found[:, task.target]
+
+    def _weighed(
+        self, features: Tensor, layer: str, order: Sequence[tuple[str, int]], gains: Tensor
+    ) -> Tensor:
+        """The rectified sum of a layer's feature maps that have a score, ``(*s)``."""
+        done = [
+            (i, channel) for i, (name, channel) in enumerate(order[: len(gains)]) if name == layer
+        ]
+        places, channels = zip(*done, strict=True)
+        weights = gains[list(places)]
+        if self.weights == "softmax":
+            weights = weights.softmax(dim=0)
+        return torch.tensordot(weights, features[list(channels)], dims=1).relu()
+
+    def forward_passes(self, task: Task) -> float:
+        """One for each feature map, as the layers define them; the image, and the baseline."""
+        counts = channel_count(task.network, self.layers).values()
+        return 2.0 + sum(min(count, self.channels or count) for count in counts)
+
+
+def _upsampled(maps: dict[str, FeatureMap]) -> dict[str, Tensor]:
+    return {layer: cells.upsampled() for layer, cells in maps.items()}
+
+
+def _strongest_first(features: dict[str, Tensor], most: int) -> list[tuple[str, int]]:
+    """Layers and channels, the layers in turn, each by falling standard deviation.
+
+    Raises:
+        InputError: A layer's feature maps are the same everywhere.
+    """
+    order: list[tuple[int, int, str, int]] = []
+    for turn, (layer, maps) in enumerate(features.items()):
+        strength = maps.flatten(1).std(dim=1, correction=0)
+        ranking = strength.argsort(descending=True, stable=True).tolist()
+        # Rounding makes a feature map that is the same everywhere differ in its last digits.
+        flat = 1e-6 * maps.abs().amax()
+        chosen = [channel for channel in ranking if strength[channel] > flat][: most or None]
+        if not chosen:
+            raise InputError(
+                f"The feature maps of layer '{layer}' ({' x '.join(map(str, maps.shape[1:]))} "
+                "cells) are the same everywhere and mask nothing; choose another layer."
+            )
+        order += [(rank, turn, layer, channel) for rank, channel in enumerate(chosen)]
+    return [(layer, channel) for _, _, layer, channel in sorted(order)]

@@ -1,0 +1,227 @@
+"""A network walked layer by layer, with a backward pass of a method's own making.
+
+LRP and DeepLIFT need the input and output of every layer, also of those that are no modules
+(``+``, ``torch.cat``, ``F.relu``), which hooks on modules never see. Here torch.fx traces the
+network, and each operation runs as a :class:`torch.autograd.Function` whose backward pass
+is the method's rule; autograd adds up where a map has several users.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from SaliencyExplain.attribution.batches import GRADIENT_COST
+from SaliencyExplain.attribution.layer_kinds import Kind, kind_of, name_of, overwrites
+from SaliencyExplain.attribution.layers import require_open
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.errors import InputError
+
+#: What works where a layer has no rule: these ask the network for scores or gradients only.
+OTHERS = "use occlusion, integrated-gradients or smoothgrad instead"
+
+#: Difference of the scores, in their largest size, that folding and rounding explain.
+_ROUNDING = 1e-3
+
+#: The rule of an operation: from what comes back for its output, its inputs and its output
+#: to what goes on to each input.
+Back = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor]]
+
+
+class _Carried(torch.autograd.Function):
+    """An operation with a rule for its way back."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], back: Back, *inputs: Tensor) -> Tensor:
+        output = function(*inputs)
+        ctx.back = back
+        ctx.save_for_backward(*inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *coming: Tensor) -> Any:
+        *inputs, output = ctx.saved_tensors
+        return None, None, *ctx.back(coming[0], inputs, output)
+
+
+def carried(function: Callable[..., Tensor], back: Back, *inputs: Tensor) -> Tensor:
+    """``function(*inputs)``, with ``back`` as its backward pass."""
+    result: Tensor = _Carried.apply(function, back, *inputs)
+    return result
+
+
+def pulled_back(function: Callable[..., Tensor], values: Tensor, weights: Tensor) -> Tensor:
+    """Vector-Jacobian product: the gradient of ``<function(values), weights>``."""
+    with torch.enable_grad():
+        free = values.detach().requires_grad_()
+        return torch.autograd.grad(function(free), free, weights)[0]
+
+
+class Propagation(fx.Interpreter):
+    """Runs a traced network with a rule for each operation.
+
+    Args:
+        graph: What :func:`traced` gave.
+        method: Name of the method, for refusals.
+    """
+
+    def __init__(self, graph: fx.GraphModule, method: str) -> None:
+        super().__init__(graph)
+        # It would write its own lines into the messages of errors.
+        self.extra_traceback = False
+        self._method = method
+        self._carrying: set[fx.Node] = set()
+
+    def scores(self, images: Tensor) -> Tensor:
+        """What the network returns for ``(B, C, *S)``, the first if it returns several."""
+        self._carrying.clear()
+        result = self.run(images)
+        while isinstance(result, (tuple, list)):
+            result = result[0]
+        return result
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Runs one operation; those that the image does not reach run as they are."""
+        if n.op == "placeholder" and not self._carrying:
+            self._carrying.add(n)
+            return super().run_node(n)
+        carriers = [source for source in n.all_input_nodes if source in self._carrying]
+        if n.op == "output" or not carriers:
+            return super().run_node(n)
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        before = self.env[carriers[0]]
+        value = self._operation(n, module, carriers)
+        if isinstance(value, (Tensor, tuple, list)):
+            self._carrying.add(n)
+        if overwrites(n, module):
+            # What overwrites its input is what later users of the input see.
+            for node, held in self.env.items():
+                if held is before:
+                    self.env[node] = value
+        return value
+
+    @abstractmethod
+    def rule(
+        self,
+        node: fx.Node,
+        kind: Kind,
+        module: nn.Module | None,
+        function: Callable[..., Any],
+        inputs: Sequence[Tensor],
+    ) -> Any:
+        """The output of an operation, with the method's way back; None: there is no rule.
+
+        Args:
+            node: The operation.
+            kind: What kind of operation it is.
+            module: Its module, where it is one.
+            function: The operation as a function of the inputs that the image reaches.
+            inputs: These inputs.
+        """
+
+    def refused(self, node: fx.Node, module: nn.Module | None) -> InputError:
+        """The error for an operation without a rule."""
+        what = type(module).__name__ if module is not None else name_of(node)
+        return InputError(
+            f"{self._method} has no rule for the layer '{node.target if module else node.name}' "
+            f"({what}) of this network; {OTHERS}."
+        )
+
+    def _operation(
+        self, node: fx.Node, module: nn.Module | None, carriers: Sequence[fx.Node]
+    ) -> Any:
+        function = self._function(node, module, carriers)
+        inputs = [self.env[source] for source in carriers]
+        kind = kind_of(node, module, len(carriers))
+        if kind is Kind.SHAPE or not all(isinstance(value, Tensor) for value in inputs):
+            return function(*inputs)
+        value = self.rule(node, kind, module, function, inputs)
+        if value is not None:
+            return value
+        error = self.refused(node, module)
+
+        def refuse(*_: Any) -> Sequence[Tensor]:
+            raise error
+
+        # Only where something comes back to it: what feeds a gate alone needs no rule.
+        value = function(*inputs)
+        if not isinstance(value, Tensor):
+            raise error
+        return carried(lambda *_: value.detach(), refuse, *inputs)
+
+    def _function(
+        self, node: fx.Node, module: nn.Module | None, carriers: Sequence[fx.Node]
+    ) -> Callable[..., Any]:
+        """The operation as a function of its carriers, which it does not overwrite."""
+        fixed = {n: self.env[n] for n in node.all_input_nodes if n not in self._carrying}
+        writes, target = overwrites(node, module), node.target
+
+        def function(*inputs: Any) -> Any:
+            given = {**fixed, **dict(zip(carriers, inputs, strict=True))}
+            args: Any = fx.node.map_arg(node.args, lambda n: given[n])
+            kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: given[n])
+            if writes:
+                args = (args[0].clone(), *args[1:])
+            if module is not None:
+                return module(*args, **kwargs)
+            if isinstance(target, str):
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            return target(*args, **kwargs)
+
+        return function
+
+
+def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
+    """The network as a list of operations; it shares the weights and changes nothing.
+
+    Raises:
+        InputError: The network hides its layers, or what it does depends on the values.
+    """
+    require_open(network, method)
+    try:
+        return fx.symbolic_trace(network.network)
+    except (
+        fx.proxy.TraceError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        NameError,
+        LookupError,
+        RuntimeError,
+        AssertionError,
+    ) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{method} needs a network that can be taken apart into its layers, and torch.fx "
+            f"fails on this one ({why}); {OTHERS}."
+        ) from None
+
+
+def target_score(network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:
+    """The target's score of each image ``(B,)`` in what the wrapped network returns."""
+    return network.checked(scores, len(scores))[:, target]
+
+
+def check_same(found: Tensor, expected: Tensor, method: str) -> None:
+    """Raises InputError where the walked network gives other scores than the network itself."""
+    limit = _ROUNDING * float(expected.abs().max()) + 1e-6
+    if not float((found.detach() - expected).abs().max()) <= limit:
+        raise InputError(
+            f"{method} took the network apart, and its layers one by one give other scores than "
+            f"the network (hooks on its layers?); {OTHERS}."
+        )
+
+
+def in_forward_passes(task: Task, total: float, count: int = 1) -> Task:
+    """The task for ``count`` gradients, told of progress as so many forward passes in all.
+
+    The layers' rules take more than a gradient does.
+    """
+    each = total / (GRADIENT_COST * count)
+    return replace(task, progress=lambda done, _: task.progress(done * each, total))

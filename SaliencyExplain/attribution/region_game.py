@@ -1,0 +1,329 @@
+"""Regions of an image as players of a game: which of them are there, and what the score is."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.batches import in_batches
+from SaliencyExplain.attribution.fill import FILLS, FILLS_HELP
+from SaliencyExplain.attribution.filling import filling
+from SaliencyExplain.attribution.growing import GrowingMap
+from SaliencyExplain.attribution.guard import plain, untouched
+from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.supervoxels import size_for, supervoxels
+from SaliencyExplain.errors import InputError
+
+Floats = NDArray[np.float64]
+Masks = NDArray[np.bool_]
+
+#: Regions that the automatic size aims at: with twenty times as many forward passes each has
+#: an interval, and a lesion of a few centimetres in a head is some of them.
+REGIONS = 50
+
+#: Name of what lies outside of all segments.
+ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the image that is there or not.
+
+    Attributes:
+        name: The segment's name, or ``region`` and its label.
+        label: Its number in the label map; 0 for what lies outside of all segments.
+        voxels: How many voxels of the network's grid it has.
+        player: Its column in the game; None: removing it would change no voxel.
+    """
+
+    name: str
+    label: int
+    voxels: int
+    player: int | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What each player counts.
+
+    Attributes:
+        values: ``(players,)``.
+        errors: Half of each confidence interval's width, ``(players,)``; 0 for exact values,
+            NaN where there were too few samples to tell.
+    """
+
+    values: Floats
+    errors: Floats
+
+
+class RegionGame:
+    """The image with some of its regions, the others replaced by the fill.
+
+    Each region has its own substitute, whatever else is removed, as in LIME and kernel SHAP.
+
+    Args:
+        task: Network, image and target.
+        labels: ``(*S)`` int64, on the CPU.
+        names: Name of each label that is a region, in the order of the record.
+        fill: One of the fills.
+        value: The constant for ``fill="value"``.
+        output: ``probability`` or ``score``.
+
+    Attributes:
+        regions: All regions, those without a voxel too.
+        players: Number of regions whose removal changes the image.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        labels: Tensor,
+        names: dict[int, str],
+        *,
+        fill: str,
+        value: float,
+        output: str,
+    ) -> None:
+        self._task, self._output = task, output
+        self._image = plain(task.input)
+        infill = filling(self._image, fill, task.spacing, value=value, seed=task.seed)
+        self._substitute = self._image[0].clone()
+        # Voxels of no player point behind the last one, which is always there.
+        place = torch.full(labels.shape, len(names), dtype=torch.int64)
+        self.regions: list[Region] = []
+        self.players = 0
+        for label, name in names.items():
+            inside = labels == label
+            voxels = int(inside.sum())
+            player = None
+            if voxels and self._replace(inside, infill.place):
+                player, self.players = self.players, self.players + 1
+                place[inside] = player
+            self.regions.append(Region(name, label, voxels, player))
+        self._labels = labels
+        self._place = place.clamp(max=self.players).to(self._image.device)
+
+    def outputs(self, present: Masks) -> Tensor:
+        """The target's output for images with these regions, ``(B,)`` in float64 on the CPU.
+
+        Args:
+            present: ``(B, players)``, true where a region is there.
+        """
+        given = torch.from_numpy(np.pad(present, ((0, 0), (0, 1)), constant_values=True))
+        kept = given.to(self._place.device)[:, self._place]
+        images = torch.where(kept[:, None], self._image, self._substitute)
+        network = self._task.network
+        with torch.no_grad():
+            scores = network(images)
+        if self._output == "probability":
+            scores = network.probabilities(scores)
+        return scores[:, self._task.target].double().cpu()
+
+    def painted(self, values: Floats) -> Tensor:
+        """A map with each player's value in all of its voxels, ``(*S)``; others have 0."""
+        table = torch.from_numpy(np.append(values, 0.0)).float()
+        return table.to(self._place.device)[self._place]
+
+    def figures(self, estimate: Estimate) -> list[dict[str, object]]:
+        """For the record, of each region its value and interval; None where there is none."""
+        found: list[dict[str, object]] = []
+        for region in self.regions:
+            value = error = 0.0
+            if region.player is not None:
+                value = float(estimate.values[region.player])
+                error = float(estimate.errors[region.player])
+            known = region.voxels > 0
+            sure = known and bool(np.isfinite(error))
+            found.append(
+                {
+                    "name": region.name,
+                    "label": region.label,
+                    "value": value if known else None,
+                    "low": value - error if sure else None,
+                    "high": value + error if sure else None,
+                    "voxels": region.voxels,
+                }
+            )
+        return found
+
+    def _replace(self, inside: Tensor, infill: Callable[[Sequence[int], Tensor], Tensor]) -> bool:
+        """Puts a region's substitute in place; whether any voxel changes."""
+        spans = []
+        for axis in range(inside.ndim):
+            others = tuple(other for other in range(inside.ndim) if other != axis)
+            along = inside.any(dim=others) if others else inside
+            filled = torch.nonzero(along).flatten()
+            spans.append(slice(int(filled[0]), int(filled[-1]) + 1))
+        removed = inside[tuple(spans)].to(self._image.device)
+        where = (slice(None), *spans)
+        box = self._substitute[where]
+        new = torch.where(removed, infill([span.start for span in spans], removed), box)
+        changed = bool((new != box).any())
+        self._substitute[where] = new
+        return changed
+
+
+class Plan(ABC):
+    """Combinations of regions, in an order that does not depend on batches.
+
+    Attributes:
+        count: How many.
+        least: How many it takes for a first map.
+        estimator: What it does, for the record.
+    """
+
+    count: int
+    least: int
+    estimator: str
+
+    @abstractmethod
+    def present(self, index: int) -> Masks:
+        """Which regions are there, ``(players,)``."""
+
+    @abstractmethod
+    def estimate(self, outputs: Floats, confidence: float) -> Estimate:
+        """Values and intervals from the outputs of the first so many combinations."""
+
+    @abstractmethod
+    def figures(self, outputs: Floats) -> dict[str, float]:
+        """More for the record, from the same outputs."""
+
+
+@dataclass(frozen=True)
+class RegionMethod(Method):
+    """A method that tells of each region what it counts for the target's output."""
+
+    signed: ClassVar[bool] = True
+    family: ClassVar[str] = "surrogate"
+    asks: ClassVar[tuple[str, ...]] = ("segmentation",)
+    parts: ClassVar[str] = "samples"
+
+    regions: str = parameter(
+        "supervoxels",
+        "What is weighed: supervoxels (SLIC), or the segments of the given segmentation, with what "
+        "lies outside of all of them as one more.",
+        choices=("supervoxels", "segments"),
+    )
+    size_mm: float = parameter(
+        0.0,
+        "Side of a supervoxel.",
+        unit="mm",
+        minimum=0.0,
+        automatic=f"such that there are about {REGIONS}",
+    )
+    fill: str = parameter(
+        "mean", f"What stands in a region that is taken away: {FILLS_HELP}.", choices=FILLS
+    )
+    value: float = parameter(
+        0.0, "The constant for fill=value, in the units of the classifier's prepared input."
+    )
+    output: str = parameter(
+        "probability",
+        "What is watched: the target's probability, or its score before the activation.",
+        choices=("probability", "score"),
+    )
+    confidence: float = parameter(
+        0.95, "Level of each region's confidence interval.", minimum=0.5, maximum=0.999
+    )
+
+    def resolved(self, task: Task) -> Method:
+        """With the size in millimetres that this image's supervoxels get."""
+        if self.regions == "segments" or self.size_mm:
+            return self
+        size = size_for(plain(task.input)[0], task.spacing, REGIONS)
+        return dataclasses.replace(self, size_mm=size)
+
+    def game(self, task: Task) -> RegionGame:
+        """The regions of this image.
+
+        Raises:
+            InputError: Segments are wanted and none were given, or all of them lie outside of
+                what the network sees.
+        """
+        if self.regions == "segments":
+            labels, names = self._segments(task)
+        else:
+            image = plain(task.input)[0]
+            size = self.size_mm or size_for(image, task.spacing, REGIONS)
+            labels = supervoxels(image, task.spacing, size_mm=size)
+            names = {label: f"region {label}" for label in range(1, int(labels.max()) + 1)}
+        return RegionGame(task, labels, names, fill=self.fill, value=self.value, output=self.output)
+
+    def _segments(self, task: Task) -> tuple[Tensor, dict[int, str]]:
+        if task.regions is None or not task.region_names:
+            raise InputError(
+                f"{self.name}.regions=segments weighs the segments of a segmentation, and none was "
+                "given: give a segmentation (-s)."
+            )
+        labels = task.regions
+        if labels.shape != task.input.shape[2:]:
+            raise InputError(
+                f"The segmentation has {tuple(labels.shape)} voxels on the network's grid and the "
+                f"image {tuple(task.input.shape[2:])}; they must be the same."
+            )
+        if not bool((labels > 0).any()):
+            raise InputError(
+                "No segment of the segmentation has a voxel in what the network sees of the image."
+            )
+        names = {index + 1: name for index, name in enumerate(task.region_names)}
+        return labels, {**names, 0: ELSEWHERE}
+
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        """See :meth:`Method.attribute`; each voxel has the value of its region.
+
+        The value, confidence interval and size of each region are recorded.
+        """
+        game = self.game(task)
+        plan = self.plan(task, game.players)
+        outputs = np.full(plan.count, np.nan)
+        growing, done = GrowingMap(task), 0
+
+        def compute(indices: range) -> Tensor:
+            return game.outputs(np.stack([plan.present(index) for index in indices]))
+
+        def so_far() -> dict[str, Tensor]:
+            return {"": game.painted(plan.estimate(outputs[:done], self.confidence).values)}
+
+        with untouched(task.network):
+            for indices, found in in_batches(
+                task, plan.count, compute, gradient=False, total=float(plan.count)
+            ):
+                done = indices.stop
+                outputs[indices.start : done] = found.numpy()
+                if done >= plan.least and growing.is_enough(done / plan.count, so_far):
+                    break
+        estimate = plan.estimate(outputs[:done], self.confidence)
+        task.record(
+            {
+                "regions": game.figures(estimate),
+                "estimator": plan.estimator,
+                "confidence": self.confidence,
+                "samples": done,
+                **plan.figures(outputs[:done]),
+            }
+        )
+        return {"": game.painted(estimate.values)}
+
+    def forward_passes(self, task: Task) -> float:
+        """One for each combination of regions that is asked for."""
+        return float(self.plan(task, self.game(task).players).count)
+
+    @abstractmethod
+    def plan(self, task: Task, players: int) -> Plan:
+        """Which combinations of so many regions are asked for, and what follows from them."""
+
+
+def quantile(confidence: float) -> float:
+    """How many standard errors half of a two-sided interval is."""
+    # Here, since a bare machine has no scipy and lists the methods all the same.
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + confidence) / 2))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +23,27 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real images is not here (SALIENCY_EXPLAIN_DATA names it)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def timm() -> Iterator[ModuleType]:
+    """The library timm; tests skip without it.
+
+    It imports torchvision, whose wheels carry operators for one build of torch only and do
+    not load beside another one. No network here calls them: declared without a body they let
+    the import through.
+    """
+    for name in ("timm", "torchvision"):
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    declared = None
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        declared = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            declared.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
+    yield importlib.import_module("timm")
+    del declared

@@ -108,7 +108,7 @@ def identity_of(files: Mapping[str, bytes]) -> str:
 
 def _folder_files(folder: Path) -> dict[str, int]:
     found: dict[str, int] = {}
-    for part in ("configs", "models", "scripts"):
+    for part in ("configs", "docs", "models", "scripts"):
         for path in sorted((folder / part).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 found[path.relative_to(folder).as_posix()] = path.stat().st_size

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from monai.bundle import ComponentLocator, ConfigParser
+from monai.bundle import ConfigParser
 
 from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
 from SaliencyExplain.errors import ClassifierError
@@ -56,7 +56,6 @@ class Configuration:
         self.trust = trust
         if bundle_root:
             self.content["bundle_root"] = bundle_root
-        self._locator = ComponentLocator()
 
     def build(self, key: str) -> Any:
         """The object that a top-level key describes.
@@ -117,7 +116,7 @@ class Configuration:
     ) -> dict[str, Any]:
         if node.get("_mode_", "default") != "default":
             raise ClassifierError(f"'_mode_' at {where} is refused without --trust.")
-        component = resolve_target(node["_target_"], self._locator)
+        component = resolve_target(node["_target_"])
         arguments = {name: value for name, value in node.items() if name not in _BUILD_KEYS}
         arguments = without_downloads(component, arguments)
         checked = {

@@ -12,17 +12,15 @@ from typing import Any, Literal
 import monai
 import numpy as np
 import torch
-from monai.bundle import ComponentLocator
-from torch import Tensor, nn
+from torch import Tensor
 
 from SaliencyExplain.classifiers.bundle import METADATA
 from SaliencyExplain.classifiers.channels import are_colours
-from SaliencyExplain.classifiers.configuration import Configuration
 from SaliencyExplain.classifiers.intensity import intensity_transforms, padding_value
 from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.classifiers.networks import build_network, network_definition
 from SaliencyExplain.classifiers.probe import convolution_dims
 from SaliencyExplain.classifiers.scripts import PACKAGE, importable
-from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
 from SaliencyExplain.classifiers.weights import (
     format_of,
     load_into,
@@ -57,6 +55,8 @@ def wrap(
     orientation: str | None = "standard",
     activation: str = "softmax",
     description: str = "",
+    eval_metrics: Mapping[str, Any] | None = None,
+    documents: Mapping[str, bytes] | None = None,
     trust: bool = False,
 ) -> Path:
     """Writes a MONAI bundle and loads it again as the proof that it works.
@@ -64,14 +64,16 @@ def wrap(
     The preprocessing is orientation, spacing, size, intensity, in this order.
 
     Args:
-        network: Dotted name of a network of monai, torchvision or timm, or ``file.py:Class``
-            (with trust; the file is copied into the bundle's ``scripts``); None where the
-            weights are a TorchScript or torch.export program.
+        network: ``DenseNet121`` and the like of monai, ``timm.NAME``, the dotted name of a
+            network of monai, torchvision or timm, or ``file.py:Class`` (with trust; the file
+            is copied into the bundle's ``scripts``); None where the weights are a TorchScript
+            or torch.export program.
         weights: A weight file; several as ``submodule=file``; or the tensors themselves.
         classes: Names of the classes in the order of the network's scores; one or two for
             a network with a single logit.
         out: Folder of the bundle; it must not exist.
-        network_args: Arguments of the network's class.
+        network_args: Arguments of the network's class; what is said elsewhere (channels,
+            classes, axes) is filled in where they leave it out.
         channels: Names of the input's channels; ``red, green, blue`` for colour pictures.
         spatial_dims: 2 or 3; where None, the network's convolutions say it.
         spacing: Voxel size in mm to resample to, one number per axis.
@@ -84,6 +86,8 @@ def wrap(
             most 2D training code see a picture). None: as in the file.
         activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one.
         description: A sentence for people.
+        eval_metrics: How well it does, for the key of that name in MONAI's metadata.
+        documents: Further files by name, for the bundle's ``docs``.
         trust: Whether code of the user's own may be run.
 
     Returns:
@@ -110,10 +114,26 @@ def wrap(
             bundle = Path(folder) / out.name
             (bundle / "configs").mkdir(parents=True)
             (bundle / "models").mkdir()
-            definition, dims = _write_model(bundle, network, network_args or {}, weights, trust)
-            dims = (
-                spatial_dims or dims or (len(size) if size else len(spacing) if spacing else None)
-            )
+            said = spatial_dims or (len(size) if size else len(spacing) if spacing else None)
+            if network is None:
+                definition, dims = _write_program(bundle, weights)
+            else:
+                arguments = network_args or {}
+                if ".py:" in network:
+                    target = _copy_script(bundle, network, trust)
+                    described = {"_target_": target, **arguments}
+                else:
+                    described = network_definition(
+                        network,
+                        arguments,
+                        channels=len(channels),
+                        classes=len(classes),
+                        spatial_dims=said,
+                        size=size,
+                        trust=trust,
+                    )
+                definition, dims = _write_weights(bundle, described, weights, trust)
+            dims = spatial_dims or dims or said
             if dims not in (2, 3):
                 raise InputError("Say whether the network takes 2D or 3D images (spatial_dims).")
             steps = _preprocessing(dims, len(channels), spacing, size, fit, intensity, orientation)
@@ -136,10 +156,13 @@ def wrap(
                 },
             }
             _write_json(bundle / "configs" / "inference.json", inference)
-            _write_json(
-                bundle / METADATA,
-                _metadata(classes, channels, dims, size, activation, description or out.name),
-            )
+            content = _metadata(classes, channels, dims, size, activation, description or out.name)
+            if eval_metrics is not None:
+                content["eval_metrics"] = dict(eval_metrics)
+            _write_json(bundle / METADATA, content)
+            for name, document in (documents or {}).items():
+                (bundle / "docs").mkdir(exist_ok=True)
+                (bundle / "docs" / name).write_bytes(document)
             load_classifier(bundle, trust=trust)
             for cache in bundle.rglob("__pycache__"):
                 shutil.rmtree(cache)
@@ -149,52 +172,47 @@ def wrap(
     return out
 
 
-def _write_model(
+def _write_program(
+    bundle: Path, weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor]
+) -> tuple[dict[str, Any], int | None]:
+    parts = [weights] if isinstance(weights, (str, Path)) else weights
+    if isinstance(parts, Mapping) or len(parts) != 1:
+        raise InputError("Name the network's class, or one TorchScript or torch.export file.")
+    path = Path(parts[0])
+    content = _read(path)
+    kind = format_of(content)
+    if kind not in ("TorchScript", "torch.export"):
+        raise InputError(
+            f"{path} holds no program, so the network's class must be named (--network)."
+        )
+    suffix = "ts" if kind == "TorchScript" else "pt2"
+    (bundle / "models" / f"model.{suffix}").write_bytes(content)
+    return {}, None
+
+
+def _write_weights(
     bundle: Path,
-    network: str | None,
-    arguments: Mapping[str, Any],
+    definition: dict[str, Any],
     weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
     trust: bool,
 ) -> tuple[dict[str, Any], int | None]:
     parts = [weights] if isinstance(weights, (str, Path)) else weights
-    if network is None:
-        if isinstance(parts, Mapping) or len(parts) != 1:
-            raise InputError("Name the network's class, or one TorchScript or torch.export file.")
-        path = Path(parts[0])
-        content = _read(path)
-        kind = format_of(content)
-        if kind not in ("TorchScript", "torch.export"):
-            raise InputError(
-                f"{path} holds no program, so the network's class must be named (--network)."
-            )
-        suffix = "ts" if kind == "TorchScript" else "pt2"
-        (bundle / "models" / f"model.{suffix}").write_bytes(content)
-        return {}, None
-    script = ".py:" in network
-    target = _copy_script(bundle, network, trust) if script else network
-    arguments = dict(arguments) if script else _without_downloads(target, arguments, trust)
-    definition = {"_target_": target, **arguments}
-    with importable(bundle if script else None):
-        built = Configuration({"network_def": definition}, trust=trust).build("network_def")
-    if not isinstance(built, nn.Module):
-        raise ClassifierError(f"{network} builds a {type(built).__name__}, not a network.")
+    target = definition["_target_"]
+    with importable(bundle if target.startswith(f"{PACKAGE}.") else None):
+        built = build_network(definition, trust=trust)
     state, names = _gathered(parts, set(built.state_dict()))
     load_into(built, state, names)
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
     }
-    torch.save(tensors, bundle / "models" / "model.pt")
-    return {"network_def": definition, "network": "@network_def"}, convolution_dims(built)
-
-
-def _without_downloads(target: str, arguments: Mapping[str, Any], trust: bool) -> dict[str, Any]:
     try:
-        component = resolve_target(target, ComponentLocator())
-    except ClassifierError:
-        if trust:
-            return dict(arguments)
-        raise
-    return without_downloads(component, dict(arguments))
+        torch.save(tensors, bundle / "models" / "model.pt")
+    except RuntimeError as error:
+        # torch's writer does not say that the disk is full, which is what it fails for.
+        raise OutputError(
+            f"The weights cannot be written beside {bundle.name}; is the disk full?"
+        ) from error
+    return {"network_def": definition, "network": "@network_def"}, convolution_dims(built)
 
 
 def _copy_script(bundle: Path, network: str, trust: bool) -> str:

@@ -1,23 +1,22 @@
-"""``saliency-explain classifier inspect`` and ``classifier wrap``."""
+"""``saliency-explain classifier``: ``inspect``, ``wrap`` and ``train``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from SaliencyExplain.cli import options
+from SaliencyExplain.cli import options, train_command
 from SaliencyExplain.cli.messages import console, print_json, say_notes
-from SaliencyExplain.errors import InputError
 
 Fit = Literal["resize", "crop"]
 
 application = typer.Typer(
-    no_args_is_help=True, help="Look at a classifier, or make a MONAI bundle of a network."
+    no_args_is_help=True, help="Look at a classifier, make a MONAI bundle of a network, or train."
 )
+application.command("train")(train_command.train)
 
 
 @application.command("inspect")
@@ -61,7 +60,10 @@ def wrap(
     out: Annotated[Path, typer.Option("--out", help="The bundle's folder; it must not exist.")],
     network: Annotated[
         str | None,
-        typer.Option("--network", help="monai.networks.nets.DenseNet121, or file.py:Class."),
+        typer.Option(
+            "--network",
+            help="DenseNet121 and the like of MONAI, timm.NAME, a dotted name, file.py:Class.",
+        ),
     ] = None,
     network_args: Annotated[
         str, typer.Option("--network-args", help="Its arguments as a JSON object.")
@@ -113,13 +115,13 @@ def wrap(
     bundle = make_bundle(
         network,
         weights,
-        _names(classes),
+        options.names(classes),
         out,
-        network_args=_json_object(network_args),
-        channels=_names(channels),
+        network_args=options.json_object("--network-args", network_args),
+        channels=options.names(channels),
         spatial_dims=dimensions,
-        spacing=_numbers("--spacing", spacing),
-        size=[round(number) for number in _numbers("--size", size) or ()] or None,
+        spacing=options.numbers("--spacing", spacing),
+        size=[round(number) for number in options.numbers("--size", size) or ()] or None,
         fit=fit,
         intensity=intensity,
         orientation=orientation,
@@ -131,31 +133,6 @@ def wrap(
         print_json({"bundle": str(bundle), **describe(load_classifier(bundle, trust=trust))})
     else:
         console.print(f"{bundle}", markup=False)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(option: str, text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(number) for number in text.replace("x", ",").split(",")]
-    except ValueError:
-        raise InputError(
-            f"{option} wants numbers with commas (such as 1,1,1), not '{text}'."
-        ) from None
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--network-args is not JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise InputError(f"--network-args is a JSON object of arguments, not {text}.")
-    return value
 
 
 def _words(value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,7 @@ from SaliencyExplain.demo.examples import (
 from SaliencyExplain.demo.tumours import CLASSES, NO_TUMOUR
 from SaliencyExplain.errors import OutputError, unknown_name
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.training.descent import descend, scores_of
 
 #: Weight of the guidance by masks beside the class's own loss.
 _GUIDANCE = 0.3
@@ -68,22 +70,23 @@ def train(
         optimiser, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.2
     )
     network.train()
-    losses = []
     gain = 1.0
-    for step in range(recipe.steps):
-        chosen = random.integers(len(examples.labels), size=recipe.batch_size)
-        images, masks, labels = change_batch(change, examples, chosen)
-        features = functional.relu(network.features(images))
-        gain = features[0, 0].numel() ** 0.5
-        scores = gain * features.flatten(2).mean(2) @ last.weight.T + last.bias
-        loss = functional.cross_entropy(scores, labels, label_smoothing=0.05)
-        loss = loss + _GUIDANCE * guidance(features, last.weight, masks, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        progress(step + 1, recipe.steps)
+
+    def losses_of_batches() -> Iterator[Tensor]:
+        nonlocal gain
+        for _ in range(recipe.steps):
+            chosen = random.integers(len(examples.labels), size=recipe.batch_size)
+            images, masks, labels = change_batch(change, examples, chosen)
+            features = functional.relu(network.features(images))
+            gain = features[0, 0].numel() ** 0.5
+            scores = gain * features.flatten(2).mean(2) @ last.weight.T + last.bias
+            loss = functional.cross_entropy(scores, labels, label_smoothing=0.05)
+            yield loss + _GUIDANCE * guidance(features, last.weight, masks, labels)
+
+    losses = []
+    for loss in descend(losses_of_batches(), optimiser, schedule):
+        losses.append(loss)
+        progress(len(losses), recipe.steps)
     with torch.no_grad():
         last.weight.mul_(gain)
     network.eval()
@@ -153,9 +156,8 @@ def guidance(features: Tensor, weights: Tensor, masks: Tensor, labels: Tensor) -
 
 def accuracy(network: nn.Module, examples: Examples) -> float:
     """Share of the examples whose class has the highest score."""
-    with torch.no_grad():
-        scores = [network(images) for images in examples.images.split(16)]
-    return float((torch.cat(scores).argmax(1) == examples.labels).float().mean())
+    predicted = scores_of(network, examples.images.split(16)).argmax(1)
+    return float((predicted == examples.labels).float().mean())
 
 
 def write_bundle(recipe: Recipe, folder: Path, progress: Progress = silent) -> Path:

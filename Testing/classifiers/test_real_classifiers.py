@@ -14,93 +14,18 @@ from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.classifiers.wrapping import wrap
 from SaliencyExplain.errors import ClassifierError
 from SaliencyExplain.images.reading import read_image
-
-# The architectures as the data's READMEs describe them, in a file as a user would have it.
-NETWORKS = """
-import torch
-from torch import nn
-
-
-class Block(nn.Module):
-    def __init__(self, before, after, kernel, stride, pool, pool_stride):
-        super().__init__()
-        self.conv = nn.Conv3d(before, after, kernel, stride, bias=False)
-        self.pool = nn.MaxPool3d(pool, pool_stride)
-        self.BN = nn.BatchNorm3d(after)
-        self.nonlin = nn.LeakyReLU()
-
-    def forward(self, x):
-        return self.nonlin(self.BN(self.pool(self.conv(x))))
-
-
-class Backbone(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.block1 = Block(1, width, 7, 2, 3, 2)
-        self.block2 = Block(width, 2 * width, 4, 1, 2, 2)
-        self.block3 = Block(2 * width, 4 * width, 3, 1, 2, 2)
-        self.block4 = Block(4 * width, 8 * width, 3, 1, 2, 2)
-
-    def forward(self, x):
-        return self.block4(self.block3(self.block2(self.block1(x))))
-
-
-class Dense(nn.Module):
-    def __init__(self, before, after, place):
-        super().__init__()
-        for index in range(place):
-            self.add_module(str(index), nn.Identity())
-        self.add_module(str(place), nn.Linear(before, after))
-
-    def forward(self, x):
-        for layer in self.children():
-            x = layer(x)
-        return x
-
-
-class Head(nn.Module):
-    def __init__(self, features):
-        super().__init__()
-        self.dense1 = Dense(features, 30, 1)
-        self.dense2 = Dense(30, 2, 2)
-        self.nonlin = nn.LeakyReLU()
-
-    def forward(self, x):
-        return self.dense2(self.nonlin(self.dense1(x.flatten(1))))
-
-
-class AlzheimerNetwork(nn.Module):
-    def __init__(self, width=20):
-        super().__init__()
-        self.backbone = Backbone(width)
-        self.head = Head(5760)
-
-    def forward(self, x):
-        return self.head(self.backbone(x))
-
-
-class TinyVGG(nn.Module):
-    def __init__(self):
-        super().__init__()
-        def block(before):
-            return nn.Sequential(
-                nn.Conv2d(before, 10, 3, padding=1), nn.ReLU(),
-                nn.Conv2d(10, 10, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            )
-        self.conv_block_1 = block(3)
-        self.conv_block_2 = block(10)
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(2560, 2))
-
-    def forward(self, x):
-        return self.classifier(self.conv_block_2(self.conv_block_1(x)))
-"""
+from Testing.real_classifiers import (
+    MRI,
+    alzheimer_weights,
+    wrap_alzheimer,
+    wrap_tiny_vgg,
+    write_networks,
+)
 
 
 @pytest.fixture
 def networks(tmp_path: Path) -> Path:
-    path = tmp_path / "networks.py"
-    path.write_text(NETWORKS)
-    return path
+    return write_networks(tmp_path)
 
 
 def _network(path: Path, name: str) -> nn.Module:
@@ -112,26 +37,10 @@ def _network(path: Path, name: str) -> nn.Module:
 def test_the_alzheimer_classifier_gives_what_it_gives_by_hand(
     shared_data: Path, networks: Path, tmp_path: Path
 ) -> None:
-    weights = shared_data / "weights-3d-mri-alzheimer-ncomms2022"
-    files = [weights / "backbone_84.pth", weights / "ADD_84.pth"]
-    path = wrap(
-        f"{networks}:AlzheimerNetwork",
-        [f"backbone={files[0]}", f"head={files[1]}"],
-        ["non-Alzheimer's dementia", "Alzheimer's disease"],
-        tmp_path / "alzheimer",
-        channels=["T1"],
-        size=[182, 218, 182],
-        fit="crop",
-        intensity="zscore",
-        orientation=None,
-        trust=True,
-    )
+    files = alzheimer_weights(shared_data)
+    path = wrap_alzheimer(shared_data, networks, tmp_path)
     classifier = load_classifier(path, trust=True)
-    image = read_image(
-        shared_data
-        / "ms-lesions-mni-patient19"
-        / "T1_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz"
-    )
+    image = read_image(shared_data / MRI)
     by_hand = _network(networks, "AlzheimerNetwork")
     state = {}
     for prefix, file in zip(("backbone", "head"), files, strict=True):
@@ -158,16 +67,7 @@ def test_the_chest_x_ray_classifier_gives_what_torchvision_code_would(
     shared_data: Path, networks: Path, tmp_path: Path
 ) -> None:
     weights = shared_data / "weights-2d-cxr-pneumonia-tinyvgg" / "pneumonia_model.pth"
-    path = wrap(
-        f"{networks}:TinyVGG",
-        weights,
-        ["normal", "pneumonia"],
-        tmp_path / "tinyvgg",
-        channels=["red", "green", "blue"],
-        size=[64, 64],
-        intensity="window:0,255",
-        trust=True,
-    )
+    path = wrap_tiny_vgg(shared_data, networks, tmp_path)
     classifier = load_classifier(path, trust=True)
     by_hand = _network(networks, "TinyVGG")
     by_hand.load_state_dict(torch.load(weights, weights_only=True))

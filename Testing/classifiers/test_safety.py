@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ComponentLocator
 from torch import nn
 
 from SaliencyExplain.classifiers import bundle as bundle_module
@@ -124,7 +123,7 @@ def test_a_whole_pickled_network_is_refused(bundle) -> None:
 )
 def test_a_target_that_could_do_more_than_build_layers_is_refused(target) -> None:
     with pytest.raises(ClassifierError, match=r"is refused|does not exist"):
-        resolve_target(target, ComponentLocator())
+        resolve_target(target)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_a_target_that_could_do_more_than_build_layers_is_refused(target) -> Non
     ],
 )
 def test_layers_networks_and_transforms_are_allowed(target) -> None:
-    assert callable(resolve_target(target, ComponentLocator()))
+    assert callable(resolve_target(target))
 
 
 def test_networks_are_built_without_fetching_other_weights() -> None:

@@ -132,7 +132,7 @@ def test_imagenet_scaling_is_torchvisions() -> None:
         ({"activation": "tanh"}, "softmax, sigmoid or none"),
         ({"channels": ["t1", "t1"]}, "each channel once"),
         ({"channels": ["t1", "t2"]}, "cannot take an image of 2 channels"),
-        ({"network_args": {"spatial_dims": 3}}, "cannot be built"),
+        ({"network_args": {"growth": 3}}, "cannot be built"),
     ],
 )
 def test_arguments_that_make_no_sense_write_nothing(tmp_path, changes, says) -> None:

@@ -1,0 +1,150 @@
+"""``saliency-explain classifier train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import aside, console, print_json, say_notes, training_bar
+
+Balance = Literal["weights", "sampling", "none"]
+Fit = Literal["resize", "crop"]
+
+
+def train(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER_OR_CASES.csv",
+            help="A folder per class of images, MATLAB files of the brain tumour set, or a CSV "
+            "with the columns case, image, label, and perhaps patient and split.",
+        ),
+    ],
+    network: Annotated[
+        str,
+        typer.Option(
+            "--network", help="DenseNet121 and the like of MONAI, timm.NAME, or a dotted name."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
+    network_args: Annotated[
+        str, typer.Option("--network-args", help="Its arguments as a JSON object.")
+    ] = "{}",
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Weights to begin with; what does not fit is left out."),
+    ] = None,
+    classes: Annotated[
+        str, typer.Option("--classes", help="Which, in which order: a,b,c; all where not given.")
+    ] = "",
+    channels: Annotated[
+        str, typer.Option("--channels", help="Names of the input's channels: t1,t1ce.")
+    ] = "image",
+    dimensions: Annotated[
+        int | None, typer.Option("--dimensions", min=2, max=3, help="2 or 3, if not the images'.")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option("--spacing", help="Voxel size in mm to resample to: 1,1,1.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Voxels of the network's input: 224,224.")
+    ] = None,
+    fit: Annotated[
+        Fit | None,
+        typer.Option("--fit", help="How the size is reached: resize, or crop (and pad)."),
+    ] = None,
+    intensity: Annotated[
+        str,
+        typer.Option(
+            "--intensity",
+            help="none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet.",
+        ),
+    ] = "zscore",
+    augment: Annotated[
+        str,
+        typer.Option(
+            "--augment",
+            help="What is changed at random: mirror, rotate, zoom, contrast, noise; or none.",
+        ),
+    ] = "rotate,zoom,contrast,noise",
+    balance: Annotated[
+        Balance, typer.Option("--balance", help="Against classes of unequal size.")
+    ] = "weights",
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 50,
+    patience: Annotated[
+        int,
+        typer.Option("--patience", min=1, help="Epochs without a lower validation loss, then end."),
+    ] = 10,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per step.")] = 16,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of AdamW.")] = 1e-3,
+    validation_share: Annotated[
+        float, typer.Option("--validation-share", help="Share of the cases to choose the epoch by.")
+    ] = 0.15,
+    test_share: Annotated[
+        float, typer.Option("--test-share", help="Share of the cases to be measured on.")
+    ] = 0.15,
+    device: options.Device = "auto",
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of everything random; same seed, same bytes.")
+    ] = 0,
+    trust: options.Trust = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a network on labelled images; stopped and started again it goes on."""
+    options.check_output(out.parent)
+    from SaliencyExplain.cli.tables import labels_table
+    from SaliencyExplain.study.discovery import discover
+    from SaliencyExplain.training.settings import Settings
+    from SaliencyExplain.training.train import train_classifier
+
+    sizes = options.numbers("--size", size)
+    spacings = options.numbers("--spacing", spacing)
+    settings = Settings(
+        network=network,
+        network_args=options.json_object("--network-args", network_args),
+        weights=weights,
+        classes=tuple(options.names(classes)),
+        channels=tuple(options.names(channels)),
+        spatial_dims=dimensions,
+        spacing=tuple(spacings) if spacings else None,
+        size=tuple(round(number) for number in sizes) if sizes else None,
+        fit=fit,
+        intensity=intensity,
+        augment=() if augment.strip().lower() == "none" else tuple(options.names(augment)),
+        balance=balance,
+        epochs=epochs,
+        patience=patience,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        validation_share=validation_share,
+        test_share=test_share,
+        seed=seed,
+    )
+    cases = discover(folder, channels=settings.channels)
+    with training_bar(quiet=as_json) as progress:
+        result = train_classifier(
+            cases, settings, out, device=device, trust=trust, progress=progress
+        )
+    say_notes(result.notes)
+    if as_json:
+        print_json(
+            {
+                "bundle": str(result.bundle),
+                "measured_on": result.measured_on,
+                "figures": result.labels.as_json(),
+                "epochs": result.epochs,
+                "best_epoch": result.best,
+                "cases": result.counts,
+                "notes": list(result.notes),
+            }
+        )
+        return
+    aside.print(labels_table(result.labels))
+    if result.measured_on != "test":
+        say_notes(
+            ["These figures are of the cases that chose the epoch, so they flatter: hold some out."]
+        )
+    console.print(f"{result.bundle}", markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""From labelled images to a classifier: splitting, training, measuring, the bundle."""

@@ -1,0 +1,49 @@
+"""Beginning with weights of a network that has learnt something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from SaliencyExplain.classifiers.weights import read_weights, unwrapped
+from SaliencyExplain.errors import ClassifierError, InputError
+
+
+def begin_with(network: nn.Module, path: Path) -> str:
+    """Loads the weights that fit by name and shape.
+
+    Args:
+        network: Whose weights are set.
+        path: The weight file.
+
+    Returns:
+        What fitted and what did not, in words.
+
+    Raises:
+        InputError: The file cannot be read.
+        ClassifierError: It holds no weights, or none of them fit.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    expected = network.state_dict()
+    given = unwrapped(read_weights(content, path.name), expected)
+    fitting = {
+        name: value
+        for name, value in given.items()
+        if name in expected and value.shape == expected[name].shape
+    }
+    if not fitting:
+        raise ClassifierError(
+            f"None of the weights in {path.name} fit the network {type(network).__name__}: are "
+            "they of another network?"
+        )
+    network.load_state_dict(fitting, strict=False)
+    rest = [name for name in expected if name not in fitting]
+    random = f"; at random begin {', '.join(rest[:4])}{', …' if len(rest) > 4 else ''}"
+    return (
+        f"{len(fitting)} of {len(expected)} tensors begin as in {path.name}"
+        f"{random if rest else ''}."
+    )

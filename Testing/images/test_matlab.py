@@ -1,0 +1,126 @@
+"""Files of the form of the brain tumour set: MATLAB 7.3, which is HDF5 with a header before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.matlab import read_description
+from SaliencyExplain.images.reading import read_image
+from SaliencyExplain.images.segmentation import read_segmentation
+
+h5py = pytest.importorskip("h5py")
+
+
+def write_tumour_slice(
+    path: Path,
+    image: np.ndarray,
+    mask: np.ndarray,
+    *,
+    label: float = 2,
+    patient: str = "112649",
+    structure: str = "cjdata",
+) -> Path:
+    """Writes (rows, columns) as MATLAB does: columns first, a header of 512 bytes before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        group = file.create_group(structure)
+        group.create_dataset("PID", data=np.array([[ord(c)] for c in patient], np.uint16))
+        group.create_dataset("image", data=image.T.astype(np.int16))
+        group.create_dataset("label", data=np.array([[float(label)]]))
+        group.create_dataset("tumorBorder", data=np.ones((1, 8)))
+        group.create_dataset("tumorMask", data=mask.T.astype(np.uint8))
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: PCWIN64".ljust(116))
+    return path
+
+
+def picture(rows: int = 32, columns: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a bright tumour in the upper right of the picture."""
+    image = np.random.default_rng(0).integers(0, 60, (rows, columns))
+    mask = np.zeros((rows, columns), bool)
+    mask[3:8, 15:22] = True
+    image[mask] += 150
+    return image, mask
+
+
+def test_the_image_lies_as_the_same_picture_does_in_a_png(tmp_path):
+    image, mask = picture()
+    read = read_image(write_tumour_slice(tmp_path / "7.mat", image, mask))
+    Image.fromarray(image.astype(np.uint8)).save(tmp_path / "7.png")
+    other = read_image(tmp_path / "7.png")
+    np.testing.assert_array_equal(read.numpy(), other.numpy())
+    assert read.shape == (1, 24, 32)
+    directions = read.affine.numpy()[:3, :3] / np.linalg.norm(read.affine.numpy()[:3, :3], axis=0)
+    np.testing.assert_allclose(directions, other.affine.numpy()[:3, :3])
+    assert read.meta["name"] == "7"
+    assert any("size of its pixels" in note for note in read.meta["notes"])
+
+
+def test_a_pixel_has_the_size_that_the_set_is_described_with(tmp_path):
+    image = np.random.default_rng(1).integers(0, 9, (512, 512))
+    mask = image == 5
+    for size, expected in ((512, 0.49), (256, 0.98)):
+        path = write_tumour_slice(tmp_path / f"{size}.mat", image[:size, :size], mask[:size, :size])
+        assert abs(read_image(path).affine.numpy()[0, 0]) == pytest.approx(expected)
+
+
+def test_the_tumour_is_a_segment_on_the_image(tmp_path):
+    image, mask = picture()
+    path = write_tumour_slice(tmp_path / "7.mat", image, mask)
+    read = read_image(path)
+    (segment,) = read_segmentation(path, read).segments
+    assert segment.name == "tumour"
+    np.testing.assert_array_equal(segment.mask, mask.T)
+    assert read.numpy()[0][segment.mask].min() >= 150
+
+
+def test_a_classifier_of_colours_gets_three_equal_channels(tmp_path):
+    path = write_tumour_slice(tmp_path / "7.mat", *picture())
+    colour = read_image(path, colour=True).numpy()
+    assert colour.shape == (3, 24, 32)
+    np.testing.assert_array_equal(colour, np.repeat(read_image(path).numpy(), 3, axis=0))
+
+
+@pytest.mark.parametrize(("number", "name"), [(1, "meningioma"), (2, "glioma"), (3, "pituitary")])
+def test_label_and_patient_are_read(tmp_path, number, name):
+    path = write_tumour_slice(tmp_path / "7.mat", *picture(), label=number, patient="MR017260F")
+    said = read_description(path)
+    assert (said.label, said.patient) == (name, "MR017260F")
+
+
+def test_damaged_and_other_files_are_told_in_one_line(tmp_path):
+    whole = write_tumour_slice(tmp_path / "whole.mat", *picture())
+    content = whole.read_bytes()
+    cases = {
+        "cut.mat": (content[: len(content) // 2], "damaged or cut off"),
+        "old.mat": (b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(400), "-v7.3"),
+        "text.mat": (b"not at all", "no MATLAB 7.3 file"),
+    }
+    for name, (bytes_, words) in cases.items():
+        (tmp_path / name).write_bytes(bytes_)
+        for read in (read_image, read_description):
+            with pytest.raises(InputError, match=words) as caught:
+                read(tmp_path / name)
+            assert name in str(caught.value)
+            assert "\n" not in str(caught.value)
+    other = write_tumour_slice(tmp_path / "other.mat", *picture(), structure="cvind")
+    with pytest.raises(InputError, match=r"no structure 'cjdata' .it holds cvind"):
+        read_image(other)
+    with pytest.raises(InputError, match=r"its label is \[7"):
+        read_description(write_tumour_slice(tmp_path / "seven.mat", *picture(), label=7))
+    with h5py.File(tmp_path / "bare.mat", "w") as file:
+        file.create_group("cjdata")
+    with pytest.raises(InputError, match="lacks image"):
+        read_image(tmp_path / "bare.mat")
+    image, mask = picture()
+    path = write_tumour_slice(tmp_path / "sizes.mat", image, mask[:-1])
+    with pytest.raises(InputError, match="24 x 31 pixels, and its image 24 x 32"):
+        read_segmentation(path, read_image(path))
+    empty = write_tumour_slice(tmp_path / "empty.mat", image, np.zeros_like(mask))
+    with pytest.raises(InputError, match="nothing is marked"):
+        read_segmentation(empty, read_image(empty))

@@ -1,0 +1,1 @@
+"""Is a map true to the classifier, and may it be believed?"""

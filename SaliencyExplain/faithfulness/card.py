@@ -1,0 +1,238 @@
+"""The trust card of a map: a picture, four or more questions, their answers in words."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
+from SaliencyExplain.faithfulness import plots
+from SaliencyExplain.faithfulness.findings import MapTrial, Trial
+from SaliencyExplain.faithfulness.verdicts import UNKNOWN, Verdict
+from SaliencyExplain.faithfulness.words import SYMBOLS
+from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.pictures import draw_planes
+from SaliencyExplain.pictures.layout import (
+    BACKGROUND,
+    FAINT,
+    FONT,
+    STANDARD_WIDTH,
+    TEXT,
+    drawable,
+    text_width,
+)
+from SaliencyExplain.pictures.reading_aids import Segment
+from SaliencyExplain.question import Question
+
+_MARGIN, _GAP = 16, 10
+_PLOT_WIDTH, _PLOT_HEIGHT = 330, 170
+_LINE = 18
+_WORDS_WIDTH = STANDARD_WIDTH - 2 * _MARGIN - _PLOT_WIDTH - 50
+_FOOT = (
+    "A card is no score: read each answer by itself. Thresholds: chance p ≤ 0.05; rank "
+    "correlation below 0.5 another map, from 0.7 on the same map."
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    verdict: Verdict
+    draw: Callable[[Axes], None] | None
+    lines: tuple[tuple[str, str], ...]
+
+    @property
+    def height(self) -> int:
+        words = 34 + _LINE * len(self.lines)
+        return max(words, _PLOT_HEIGHT if self.draw else 0) + _GAP
+
+
+def draw_card(path: Path, found: Trial, one: MapTrial, question: Question) -> None:
+    """Writes the trust card of a map as PNG; see :func:`card_png`.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    _write_png(path, card_png(found, one, question))
+
+
+def card_png(found: Trial, one: MapTrial, question: Question) -> bytes:
+    """Draws the trust card of a map as PNG, the same bytes for the same trial.
+
+    Args:
+        found: The trial that the map was in.
+        one: What was found about the map.
+        question: The image and the segmentation, for the picture.
+    """
+    picture = _planes(found, one, question)
+    rows = [_row(verdict, one) for verdict in one.verdicts]
+    foot = [_FOOT, *one.notes, _how(found)]
+    feet = [line for words in foot for line in wrapped(words, 11, STANDARD_WIDTH - 2 * _MARGIN)]
+    height = picture.shape[0] + sum(row.height for row in rows) + 15 * len(feet) + 3 * _GAP
+    figure = Figure(figsize=(STANDARD_WIDTH / 72, height / 72), dpi=72, facecolor=BACKGROUND)
+    axes = figure.add_axes((0, 1 - picture.shape[0] / height, 1, picture.shape[0] / height))
+    axes.imshow(picture, aspect="auto", interpolation="none")
+    axes.set_axis_off()
+    top = picture.shape[0] + _GAP
+    for row in rows:
+        _draw_row(figure, row, top, height)
+        top += row.height
+    for number, line in enumerate(feet):
+        _write(figure, height, _MARGIN, top + 15 * (number + 0.5), line, size=11, color=FAINT)
+    return _png(figure)
+
+
+def draw_curves_picture(path: Path, found: Trial) -> None:
+    """Writes the curves of all maps of a trial side by side as PNG.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    maps = {one.label: one.faithfulness for one in found.maps if one.faithfulness is not None}
+    figure = Figure(figsize=(STANDARD_WIDTH / 72, 400 / 72), dpi=72, facecolor=BACKGROUND)
+    if maps:
+        left, middle, right = (
+            figure.add_axes((0.055 + 0.325 * number, 0.13, 0.27, 0.75)) for number in range(3)
+        )
+        plots.draw_curves(left, maps, "deletion")
+        plots.draw_curves(middle, maps, "insertion", legend=False)
+        plots.draw_information(right, maps, "compressed")
+    _write_png(path, _png(figure))
+
+
+def wrapped(words: str, size: float, pixels: float) -> list[str]:
+    """Breaks a text into lines of at most so many pixels."""
+    lines: list[str] = []
+    line = ""
+    for word in words.split():
+        longer = f"{line} {word}".strip()
+        if line and text_width(longer, size) > pixels:
+            lines.append(line)
+            longer = word
+        line = longer
+    return [*lines, line] if line else lines
+
+
+def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
+    segmentation = question.given.segmentation
+    segments: Sequence[Segment] = [
+        (segment.name, segment.color, segment.mask)
+        for segment in (segmentation.segments if segmentation else ())
+    ]
+    buffer = io.BytesIO()
+    probability = found.probabilities[found.target]
+    draw_planes(
+        buffer,
+        question.image[0].as_tensor().numpy(),
+        one.values,
+        np.asarray(question.image.affine, dtype=np.float64),
+        segments=segments,
+        title=f"{found.image} · {one.label} · {found.target_name} (p = {probability:.2f})",
+        signed=one.signed,
+    )
+    with Image.open(buffer) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _row(verdict: Verdict, one: MapTrial) -> _Row:
+    lines = [("words", line) for line in wrapped(verdict.words, 13, _WORDS_WIDTH)]
+    for words in (f"Limits: {verdict.limits}", f"Source: {verdict.source}"):
+        lines += [("small", line) for line in wrapped(words, 11, _WORDS_WIDTH)]
+    return _Row(verdict, _plot_of(verdict, one), tuple(lines))
+
+
+def _plot_of(verdict: Verdict, one: MapTrial) -> Callable[[Axes], None] | None:
+    """The small plot beside an answer; none where nothing was measured."""
+    faithful, sane, stable = one.faithfulness, one.sanity, one.stability
+    if verdict.answer == UNKNOWN:
+        return None
+    if verdict.question == "Does it beat chance?" and faithful is not None:
+        return lambda axes: plots.draw_curves(axes, {one.label: faithful}, "deletion")
+    if verdict.question == "Does it depend on the weights?" and sane is not None:
+        return lambda axes: plots.draw_cascade(axes, sane)
+    if verdict.question == "Is it stable?" and stable is not None:
+        return lambda axes: plots.draw_changes(axes, stable)
+    rows = [row for row in one.rows if verdict.question.endswith(f"segment {row.segment}?")]
+    rows.sort(key=lambda row: row.method in YARDSTICKS and row.method != one.label)
+    if not rows:
+        return None
+    energies = [(row.method.split("@")[0], row.agreement.energy_inside) for row in rows]
+    return lambda axes: plots.draw_energy(axes, energies)
+
+
+def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
+    verdict = row.verdict
+    mark = f"{SYMBOLS[verdict.answer]} {verdict.answer.upper()}"
+    _write(figure, height, _MARGIN, top + 14, verdict.question, size=15, weight="bold")
+    beside = _MARGIN + text_width(verdict.question, 15) * 1.12 + 20
+    _write(figure, height, beside, top + 14, mark, size=15, weight="bold")
+    for number, (kind, line) in enumerate(row.lines):
+        style = {"size": 13} if kind == "words" else {"size": 11, "color": FAINT}
+        _write(figure, height, _MARGIN, top + 34 + _LINE * (number + 0.5), line, **style)
+    if row.draw is None:
+        return
+    left = STANDARD_WIDTH - _MARGIN - _PLOT_WIDTH + 40
+    place = (left, top + 20, _PLOT_WIDTH - 40, _PLOT_HEIGHT - 62)
+    axes = figure.add_axes(
+        (
+            place[0] / STANDARD_WIDTH,
+            1 - (place[1] + place[3]) / height,
+            place[2] / STANDARD_WIDTH,
+            place[3] / height,
+        )
+    )
+    row.draw(axes)
+
+
+def _how(found: Trial) -> str:
+    return (
+        f"Classifier {found.classifier} · {found.effort} effort · "
+        f"{found.forward_passes:,.0f} forward passes · seed {found.seed} · "
+        f"SaliencyExplain {found.versions['SaliencyExplain']}"
+    )
+
+
+def _write(
+    figure: Figure,
+    height: float,
+    x: float,
+    y: float,
+    words: str,
+    *,
+    size: float,
+    color: tuple[float, float, float] = TEXT,
+    weight: str = "normal",
+) -> None:
+    figure.text(
+        x / STANDARD_WIDTH,
+        1 - y / height,
+        drawable(words),
+        fontsize=size,
+        fontfamily=FONT,
+        fontweight=weight,
+        color=color,
+        va="center_baseline",
+        parse_math=False,
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    buffer = io.BytesIO()
+    # Through Pillow: matplotlib's own writer adds its version to the file.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _write_png(path: Path, content: bytes) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,143 @@
+"""Channels: how much each modality counts, and whether the map looks where it matters."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.filling import filling
+from SaliencyExplain.attribution.guard import plain
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.faithfulness.work import probabilities_of_images
+from SaliencyExplain.progress import Progress, silent
+
+#: With more channels the exact values, 2^C forward passes, cost more than they tell.
+MOST_CHANNELS = 8
+
+
+@dataclass(frozen=True)
+class ChannelImportance:
+    """What each channel contributes to the target's probability.
+
+    Attributes:
+        channels: Names.
+        values: Shapley value of each, [-1, 1]; their sum is the probability of the image less
+            that of an image in which every channel is replaced.
+        whole: Probability of the image as it is.
+        nothing: Probability with every channel replaced.
+        fill: What replaces a channel, as :func:`filling` names it.
+    """
+
+    channels: tuple[str, ...]
+    values: tuple[float, ...]
+    whole: float
+    nothing: float
+    fill: str
+
+
+def channel_importance(
+    task: Task, names: Sequence[str], *, fill: str = "mean", progress: Progress = silent
+) -> ChannelImportance:
+    """Exact Shapley values of the channels (Shapley 1953; Jin et al. 2022, section 4.3).
+
+    Args:
+        task: Network, image and target.
+        names: Of the channels in the network's order.
+        fill: What replaces a channel.
+        progress: Told after each batch; may raise Cancelled.
+
+    Raises:
+        InputError: There is one channel, or more than :data:`MOST_CHANNELS`.
+    """
+    image = plain(task.input)
+    count = image.shape[1]
+    if not 2 <= count <= MOST_CHANNELS:
+        raise InputError(
+            f"Shapley values over channels need 2 to {MOST_CHANNELS} channels; "
+            f"the classifier takes {count}."
+        )
+    everywhere = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
+    substitute = filling(image, fill, task.spacing, seed=task.seed).place(
+        (0,) * everywhere.ndim, everywhere
+    )
+    coalitions = list(itertools.product((False, True), repeat=count))
+
+    def build(index: int) -> Tensor:
+        present = torch.tensor(coalitions[index], device=image.device)
+        return torch.where(present.reshape(-1, *[1] * everywhere.ndim), image[0], substitute)
+
+    found = probabilities_of_images(task, len(coalitions), build, progress)[:, task.target]
+    worth = dict(zip(coalitions, found.tolist(), strict=True))
+    return ChannelImportance(
+        channels=tuple(names),
+        values=tuple(_shapley(worth, channel, count) for channel in range(count)),
+        whole=worth[(True,) * count],
+        nothing=worth[(False,) * count],
+        fill=fill,
+    )
+
+
+def _shapley(worth: Mapping[tuple[bool, ...], float], channel: int, count: int) -> float:
+    total = 0.0
+    for coalition, value in worth.items():
+        if coalition[channel]:
+            continue
+        joined = (*coalition[:channel], True, *coalition[channel + 1 :])
+        size = sum(coalition)
+        weight = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
+        total += weight * (worth[joined] - value)
+    return total
+
+
+def modality_specific_feature_importance(
+    maps: Mapping[str, NDArray[np.floating]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    importance: ChannelImportance,
+) -> float:
+    """MSFI: the share of each modality's map that lies on its own feature, weighted.
+
+    Jin et al. 2022, Evaluating explainable AI on a multi-modal medical imaging task, equation
+    2: the sum over modalities of importance times the share of the positive map inside the
+    modality's mask, over the sum of the importances. A modality of negative importance has no
+    feature that a map should show, and counts as 0.
+
+    Args:
+        maps: ``{modality: map (*S)}``; a method with one map for all channels gives it for
+            each.
+        masks: ``{modality: mask (*S)}`` of the features that this modality shows.
+        importance: Of the channels, which ``masks`` names.
+
+    Returns:
+        In [0, 1]; NaN where no modality with a mask speaks for the class, or a map of one has
+        no positive voxel.
+
+    Raises:
+        InputError: A mask is of no channel.
+    """
+    weights = dict(zip(importance.channels, importance.values, strict=True))
+    unknown = [name for name in masks if name not in weights]
+    if unknown:
+        raise InputError(
+            f"There is no channel '{unknown[0]}' for the modality's segmentation: the classifier "
+            f"has {', '.join(importance.channels)}."
+        )
+    found = weight_sum = 0.0
+    for name, mask in masks.items():
+        weight = max(0.0, weights[name])
+        positive = np.maximum(maps[name], 0)
+        energy = float(positive.sum(dtype=np.float64))
+        if weight == 0:
+            continue
+        if energy == 0:
+            return math.nan
+        found += weight * float(positive[mask].sum(dtype=np.float64)) / energy
+        weight_sum += weight
+    return found / weight_sum if weight_sum > 0 else math.nan

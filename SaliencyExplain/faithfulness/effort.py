@@ -1,0 +1,174 @@
+"""How much a trial computes, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES
+from SaliencyExplain.faithfulness.channels import MOST_CHANNELS
+from SaliencyExplain.faithfulness.curves import passes_of_a_map, passes_of_the_image
+from SaliencyExplain.faithfulness.randomisation import stages_of
+from SaliencyExplain.faithfulness.words import PARTS
+
+#: The longer shift, mm: what a patient's position differs by between two series.
+SHIFT_MM = 4.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many maps a trial computes.
+
+    Attributes:
+        random_maps: Random maps that faithfulness is held against. With 20, beating all of
+            them has a p-value of 1/21 < 0.05.
+        stages: Stages of the cascade of random weights. Adebayo et al. show one per layer;
+            a DenseNet121 has 121, and the curve through six tells the same.
+        draws: Times that all weights are drawn: one draw may look alike by chance.
+        independent: Whether each stage is randomised by itself as well.
+        seeds: Other seeds.
+        noisy: Noisy copies of the image.
+        shifted: Whether the image is shifted along every axis; False: along the first.
+        searched: Random changes that the search for the worst case begins with.
+        refined: Steps in which the worst one is changed further.
+    """
+
+    random_maps: int = 20
+    stages: int = 6
+    draws: int = 3
+    independent: bool = True
+    seeds: int = 2
+    noisy: int = 2
+    shifted: bool = True
+    searched: int = 4
+    refined: int = 4
+
+
+#: From the whole trial to the least that still answers each question; a budget of forward
+#: passes takes the first that fits it.
+EFFORTS: dict[str, Effort] = {
+    "full": Effort(),
+    "reduced": Effort(
+        stages=4, draws=2, independent=False, seeds=1, noisy=1, searched=2, refined=2
+    ),
+    "least": Effort(
+        stages=1, draws=1, independent=False, seeds=1, noisy=1, shifted=False,
+        searched=0, refined=0,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial costs, in forward passes of one image, a backward pass counted as one.
+
+    Attributes:
+        name: ``full``, ``reduced``, ``least``, or ``chosen`` by the caller.
+        effort: What is computed.
+        parts: Forward passes of each part, and of the ``maps`` themselves.
+    """
+
+    name: str
+    effort: Effort
+    parts: dict[str, float]
+
+    @property
+    def forward_passes(self) -> float:
+        """Of all parts together."""
+        return sum(self.parts.values())
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """Raises InputError where a part of a trial does not exist, or there is none."""
+    for part in parts:
+        if part not in PARTS:
+            raise unknown_name("part of a trial", part, PARTS)
+    if not parts:
+        raise InputError(f"A trial has at least one part of: {', '.join(PARTS)}.")
+
+
+def affordable(
+    task: Task,
+    methods: Sequence[Method],
+    parts: Sequence[str],
+    *,
+    given_maps: int = 0,
+    effort: Effort | None = None,
+    budget: float | None = None,
+) -> Cost:
+    """The greatest effort that a budget of forward passes allows, and its cost.
+
+    The least effort is made whatever the budget; one that is given is made as it is.
+    """
+    efforts = EFFORTS if effort is None else {"chosen": effort}
+    costs = [
+        Cost(name, one, _passes(task, methods, parts, one, given_maps))
+        for name, one in efforts.items()
+    ]
+    if budget is None:
+        return costs[0]
+    return next((cost for cost in costs if cost.forward_passes <= budget), costs[-1])
+
+
+def shifts(task: Task, effort: Effort) -> list[tuple[str, int, int]]:
+    """The shifts that are tried: kind, axis and voxels.
+
+    By a voxel, and by as many voxels as :data:`SHIFT_MM` are, where that is more than one.
+    """
+    axes = range(len(task.spacing) if effort.shifted else 1)
+    found = [("shift by a voxel", axis, 1) for axis in axes if task.input.shape[axis + 2] > 1]
+    for axis in axes:
+        voxels = min(round(SHIFT_MM / task.spacing[axis]), task.input.shape[axis + 2] - 1)
+        if voxels > 1:
+            found.append(("shift by millimetres", axis, voxels))
+    return found
+
+
+def stability_maps(task: Task, effort: Effort) -> int:
+    """How many maps the stability of a method takes."""
+    moved = len(shifts(task, effort))
+    return effort.seeds + effort.noisy + moved + effort.searched + effort.refined
+
+
+def sanity_maps(effort: Effort, stages: int) -> int:
+    """How many maps the sanity of a method takes, with a network of so many stages."""
+    return stages + (stages - 1 if effort.independent else 0) + effort.draws - 1
+
+
+def explains_layers(method: Method) -> bool:
+    """Whether the method looks at a layer and was not told which."""
+    return getattr(method, "layers", None) == ()
+
+
+def _passes(
+    task: Task,
+    methods: Sequence[Method],
+    parts: Sequence[str],
+    effort: Effort,
+    given_maps: int,
+) -> dict[str, float]:
+    axes = task.input.ndim - 2
+    costs = [method.forward_passes(task) for method in methods]
+    of_maps = sum(costs)
+    found = {"maps": of_maps}
+    if "faithfulness" in parts:
+        layers = [max(1, len(getattr(method, "layers", ()))) for method in methods]
+        every = sum(layers) + given_maps + effort.random_maps + 1
+        found["faithfulness"] = (
+            CHOICE_PASSES + passes_of_the_image(axes) + every * passes_of_a_map(axes)
+        )
+    # Each changed network or image is asked for its probability, too.
+    if "sanity" in parts and methods:
+        stages = len(stages_of(task.network, effort.stages))
+        found["sanity"] = sanity_maps(effort, stages) * (of_maps + len(methods))
+    if "stability" in parts and methods:
+        found["stability"] = stability_maps(task, effort) * (of_maps + len(methods))
+    if "agreement" in parts:
+        # Earlier layers take a longer way back, at most all of it.
+        found["agreement"] = 2.0 * sum(explains_layers(method) for method in methods)
+    channels = task.input.shape[1]
+    if "channels" in parts and 2 <= channels <= MOST_CHANNELS:
+        found["channels"] = 2.0**channels
+    return found

@@ -1,0 +1,337 @@
+"""The work of a trial: maps, what is done to them, and what is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.classifiers.geometry import squeeze_slice
+from SaliencyExplain.comparison.table import Row, rows
+from SaliencyExplain.errors import ClassifierError, InputError
+from SaliencyExplain.faithfulness.chance import FaithfulnessTrial
+from SaliencyExplain.faithfulness.channels import (
+    MOST_CHANNELS,
+    ChannelImportance,
+    channel_importance,
+    modality_specific_feature_importance,
+)
+from SaliencyExplain.faithfulness.effort import Cost, explains_layers
+from SaliencyExplain.faithfulness.findings import MapTrial, Pair
+from SaliencyExplain.faithfulness.maps import MapMaker, Maps, map_on_network_grid
+from SaliencyExplain.faithfulness.order import check_ranks
+from SaliencyExplain.faithfulness.randomisation import Sanity, sanity
+from SaliencyExplain.faithfulness.similarity import similarity
+from SaliencyExplain.faithfulness.stability import Stability, stability
+from SaliencyExplain.faithfulness.verdicts import (
+    Verdict,
+    beats_chance,
+    depends_on_weights,
+    is_on_segment,
+    is_stable,
+)
+from SaliencyExplain.faithfulness.work import Work
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.places import label_map_on
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.pictures.reading_aids import grey_window
+from SaliencyExplain.progress import Progress
+from SaliencyExplain.question import Question
+
+Found = TypeVar("Found")
+
+#: Layers whose maps are held against each other: the last one, and those after a
+#: third and two thirds of the network.
+_LAYERS = 3
+
+#: Anatomy that fills less than this share of an image, or all but this share, tells nothing
+#: of where the air is; the borders of :func:`body_mask`.
+_LEAST_ANATOMY = 0.02
+
+_NOT_ASKED = "This part of the trial was not asked for."
+_FROM_FILE = "The map came from a file: how it is computed is not known here."
+
+
+class Examination:
+    """One run of a trial.
+
+    Args:
+        question: The image put to the classifier.
+        cost: How many maps are computed, and what that was estimated to cost.
+        parts: Which of the parts.
+        seed: Of everything random.
+        progress: Told of forward passes done and to do; may raise Cancelled.
+
+    Attributes:
+        maps: What was found, one for each map.
+        pairs: Agreement among methods and layers.
+        channels: Importance of the channels.
+        notes: What a user should be told.
+        work: The forward passes so far.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        cost: Cost,
+        parts: Sequence[str],
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.maps: list[MapTrial] = []
+        self.pairs: list[Pair] = []
+        self.channels: ChannelImportance | None = None
+        self.notes: list[str] = []
+        self.work = Work(cost.forward_passes, progress)
+        self._question = question
+        self._effort = cost.effort
+        self._parts = parts
+        self._task = question.task(seed)
+        flat = question.classifier.spatial_dims == 2 and question.image.ndim == 4
+        self._image = squeeze_slice(question.image) if flat else question.image
+        self._image_body = body_mask(self._image)
+        anatomy = self._image_body if self._image_body is not None else _anatomy(self._image)
+        self._body = None if anatomy is None else self._on_network_grid(anatomy)
+        self._faithful: FaithfulnessTrial | None = None
+
+    def run(
+        self,
+        methods: Sequence[Method],
+        given_maps: Mapping[str, MetaTensor],
+        modalities: Mapping[str, Segmentation],
+    ) -> None:
+        """Tries the maps of these methods, and the given ones."""
+        classifier = self._question.classifier
+        makers = [
+            MapMaker(method, method.forward_passes(self._task), self.work) for method in methods
+        ]
+        originals = [maker.maps(self._task) for maker in makers]
+        for maker, maps in zip(makers, originals, strict=True):
+            _check_finite(maker.method.name, maps)
+        others = {
+            name: map_on_network_grid(
+                values, classifier, self._question.prepared, self._question.image
+            )
+            for name, values in given_maps.items()
+        }
+        if "channels" in self._parts and 2 <= len(classifier.channels) <= MOST_CHANNELS:
+            with self.work.part(2.0 ** len(classifier.channels)) as progress:
+                self.channels = channel_importance(
+                    self._task, classifier.channels, progress=progress
+                )
+        if "faithfulness" in self._parts:
+            self._faithful = FaithfulnessTrial(
+                self._task,
+                self._body,
+                self.work,
+                random_maps=self._effort.random_maps,
+                seed=self._task.seed,
+            )
+        masks = {name: _union(found) for name, found in modalities.items()}
+        for maker, maps in zip(makers, originals, strict=True):
+            self._try_method(maker, maps, masks)
+        for name, values in others.items():
+            self._add(name, None, "", values, None, None, (_FROM_FILE, _FROM_FILE), masks)
+        if "agreement" in self._parts:
+            self._agreement(makers, originals, others)
+
+    def _try_method(
+        self, maker: MapMaker, maps: Maps, masks: Mapping[str, NDArray[np.bool_]]
+    ) -> None:
+        effort = self._effort
+        sane: dict[str, Sanity] = {}
+        stable: dict[str, Stability] = {}
+        reasons = [_NOT_ASKED, _NOT_ASKED]
+        if "sanity" in self._parts:
+            sane, reasons[0] = _or_reason(
+                lambda: sanity(
+                    maker,
+                    self._task,
+                    maps,
+                    self._body,
+                    stages=effort.stages,
+                    draws=effort.draws,
+                    independent=effort.independent,
+                )
+            )
+        if "stability" in self._parts:
+            stable, reasons[1] = _or_reason(
+                lambda: stability(maker, self._task, maps, self._body, effort)
+            )
+        for layer, values in maps.items():
+            self._add(
+                maker.method.name,
+                maker.method,
+                layer,
+                values,
+                sane.get(layer),
+                stable.get(layer),
+                (reasons[0], reasons[1]),
+                masks,
+            )
+
+    def _add(
+        self,
+        name: str,
+        method: Method | None,
+        layer: str,
+        values: NDArray[np.float32],
+        sane: Sanity | None,
+        stable: Stability | None,
+        reasons: tuple[str, str],
+        masks: Mapping[str, NDArray[np.bool_]],
+    ) -> None:
+        """Puts together what is known of a map, and what it says."""
+        question = self._question
+        label = f"{name}@{layer}" if layer else name
+        notes: list[str] = []
+        faithful, reason = None, _NOT_ASKED
+        try:
+            check_ranks(values)
+        except InputError as error:
+            notes.append(str(error))
+            sane = stable = None
+            reason, reasons = str(error), (str(error), str(error))
+        else:
+            if self._faithful is not None:
+                faithful = self._faithful.of(values)
+        restored = question.classifier.restore(
+            torch.from_numpy(values), question.prepared, question.image
+        )
+        found = self._rows(label, restored)
+        target = question.target
+        self.maps.append(
+            MapTrial(
+                label=label,
+                method="" if method is None else method.name,
+                layer=layer,
+                parameters={} if method is None else self._parameters(method),
+                signed=bool(values.min() < 0) if method is None else method.signed,
+                values=restored,
+                faithfulness=faithful,
+                sanity=sane,
+                stability=stable,
+                rows=tuple(found),
+                msfi=self._msfi(restored, masks),
+                verdicts=(
+                    beats_chance(faithful, reason, question.classifier.classes[target]),
+                    depends_on_weights(sane, reasons[0]),
+                    is_stable(stable, reasons[1], float(question.probabilities[target])),
+                    *self._on_segments(found, label),
+                ),
+                notes=tuple(notes),
+            )
+        )
+
+    def _parameters(self, method: Method) -> dict[str, Any]:
+        return dataclasses.asdict(method.resolved(self._task))
+
+    def _rows(self, label: str, values: NDArray[np.float32]) -> list[Row]:
+        question = self._question
+        segmentation = question.given.segmentation
+        if segmentation is None:
+            return []
+        body = self._image_body
+        return rows(
+            str(question.image.meta.get("name", "")),
+            question.classifier.classes[question.target],
+            {label: values},
+            segmentation,
+            np.asarray(question.image.affine, dtype=np.float64),
+            body=None if body is None else body.reshape(values.shape),
+            seed=self._task.seed,
+        )
+
+    def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:
+        names = dict.fromkeys(row.segment for row in found)
+        return [is_on_segment(found, label, name) for name in names]
+
+    def _msfi(
+        self, values: NDArray[np.float32], masks: Mapping[str, NDArray[np.bool_]]
+    ) -> float | None:
+        if not masks or self.channels is None:
+            return None
+        maps = dict.fromkeys(masks, values)
+        return modality_specific_feature_importance(maps, masks, self.channels)
+
+    def _agreement(
+        self,
+        makers: Sequence[MapMaker],
+        originals: Sequence[Maps],
+        others: Mapping[str, NDArray[np.float32]],
+    ) -> None:
+        named = {
+            f"{maker.method.name}@{layer}" if layer else maker.method.name: values
+            for maker, maps in zip(makers, originals, strict=True)
+            for layer, values in maps.items()
+        }
+        self._compare("methods", {**named, **others})
+        for maker in makers:
+            if explains_layers(maker.method):
+                self._compare("layers", self._layer_maps(maker))
+
+    def _layer_maps(self, maker: MapMaker) -> Maps:
+        names = self._task.network.convolutions()
+        if len(names) < 2:
+            return {}
+        places = np.linspace((len(names) - 1) / _LAYERS, len(names) - 1, _LAYERS).round()
+        layers = tuple(dict.fromkeys(names[int(place)] for place in places))
+        try:
+            method = dataclasses.replace(maker.method, layers=layers)  # type: ignore[call-arg]
+            found = MapMaker(method, 2.0, self.work).maps(self._task)
+        except InputError as error:
+            self.notes.append(f"Layers were not compared: {error}")
+            return {}
+        return {f"{maker.method.name}@{layer}": values for layer, values in found.items()}
+
+    def _compare(self, kind: str, maps: Mapping[str, NDArray[np.float32]]) -> None:
+        labels = list(maps)
+        for number, first in enumerate(labels):
+            for second in labels[number + 1 :]:
+                likeness = similarity(maps[first], maps[second], self._body)
+                self.pairs.append(Pair(kind, first, second, likeness))
+
+    def _on_network_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        prepared = self._question.prepared
+        found = label_map_on(
+            [mask],
+            self._image.affine.numpy().astype(np.float64),
+            prepared.affine.numpy().astype(np.float64),
+            tuple(prepared.shape[1:]),
+        )
+        return found > 0
+
+
+def _anatomy(image: MetaTensor) -> NDArray[np.bool_] | None:
+    """What is brighter than the background, where the body's outline cannot be told."""
+    values = image[0].as_tensor().numpy()
+    mask = values > grey_window(values).background
+    return mask if _LEAST_ANATOMY <= mask.mean() <= 1 - _LEAST_ANATOMY else None
+
+
+def _or_reason(compute: Callable[[], dict[str, Found]]) -> tuple[dict[str, Found], str]:
+    """What is computed, or the reason why it cannot be."""
+    try:
+        return compute(), ""
+    except InputError as error:
+        return {}, str(error)
+
+
+def _check_finite(name: str, maps: Maps) -> None:
+    for values in maps.values():
+        if not np.isfinite(values).all():
+            raise ClassifierError(
+                f"{name} gives a map with values that are not finite: the network overflows on "
+                "this image. Check the intensity preprocessing."
+            )
+
+
+def _union(segmentation: Segmentation) -> NDArray[np.bool_]:
+    """All segments of a segmentation together."""
+    return np.any([segment.mask for segment in segmentation.segments], axis=0)

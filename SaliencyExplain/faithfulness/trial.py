@@ -1,0 +1,116 @@
+"""The trial of maps: everything that speaks for and against believing them, for one image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from monai.data import MetaTensor
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.errors import DeviceMemoryError
+from SaliencyExplain.explanation import versions, voxel_hash
+from SaliencyExplain.faithfulness.effort import (
+    EFFORTS,
+    Cost,
+    Effort,
+    affordable,
+    check_parts,
+)
+from SaliencyExplain.faithfulness.examination import Examination
+from SaliencyExplain.faithfulness.findings import Trial
+from SaliencyExplain.faithfulness.words import PARTS
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.question import Question
+
+
+def trial(
+    question: Question,
+    methods: Sequence[Method],
+    *,
+    given_maps: Mapping[str, MetaTensor] | None = None,
+    modalities: Mapping[str, Segmentation] | None = None,
+    parts: Sequence[str] = PARTS,
+    seed: int = 0,
+    effort: Effort | None = None,
+    budget: float | None = None,
+    progress: Progress = silent,
+    announce: Callable[[Cost], None] | None = None,
+) -> Trial:
+    """Tries the maps of one image.
+
+    The maps are computed on the network's grid, again for each change of image, seed or
+    weights; the weights are changed on copies. With a segmentation in ``question.given`` the
+    maps are held against it as :mod:`SaliencyExplain.comparison` does.
+
+    Args:
+        question: The image put to the classifier, the target fixed.
+        methods: Whose maps are tried.
+        given_maps: Maps of other tools by name, ``(1, *S)`` with their affine. Only their
+            faithfulness and their place can be tried: nothing is known of how they were made.
+        modalities: By channel the segmentation of the features that this channel shows, on
+            the image's grid, for the modality-specific feature importance.
+        parts: Which of :data:`PARTS`.
+        seed: Of everything random.
+        effort: How much is computed; None: the greatest of :data:`EFFORTS` that the budget
+            allows.
+        budget: Forward passes that it may cost; a smaller effort is made where the whole
+            trial costs more, and a note says so.
+        progress: Told of forward passes done and to do; may raise Cancelled.
+        announce: Told the cost before the first map is computed.
+
+    Raises:
+        InputError: A method cannot take the image, or a map is not of it.
+        DeviceMemoryError: The CPU's memory does not hold a single image.
+        Cancelled: Out of ``progress``.
+    """
+    started = time.perf_counter()
+    check_parts(parts)
+    given_maps, modalities = given_maps or {}, modalities or {}
+    cost = affordable(
+        question.task(seed),
+        methods,
+        parts,
+        given_maps=len(given_maps),
+        effort=effort,
+        budget=budget,
+    )
+    if announce is not None:
+        announce(cost)
+
+    def examined() -> Examination:
+        found = Examination(question, cost, parts, seed, progress)
+        found.run(methods, given_maps, modalities)
+        return found
+
+    try:
+        found = examined()
+    except DeviceMemoryError as error:
+        question.move_to_cpu(error)
+        found = examined()
+    notes = [*question.notes, *found.notes]
+    if effort is None and cost.effort != EFFORTS["full"]:
+        notes.append(
+            f"The {cost.name} effort was made, for the budget of {budget:,.0f} forward passes."
+        )
+    image, classifier = question.image, question.classifier
+    return Trial(
+        image=str(image.meta.get("name", "")),
+        image_sha256=voxel_hash(image),
+        classifier=classifier.name,
+        classifier_sha256=classifier.identity,
+        classes=classifier.classes,
+        probabilities=tuple(question.probabilities.tolist()),
+        target=question.target,
+        seed=seed,
+        effort=cost.name,
+        parts=tuple(parts),
+        maps=tuple(found.maps),
+        pairs=tuple(found.pairs),
+        channels=found.channels,
+        notes=tuple(dict.fromkeys(notes)),
+        forward_passes=found.work.spent,
+        seconds=time.perf_counter() - started,
+        versions=versions(),
+    )

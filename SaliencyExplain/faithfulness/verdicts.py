@@ -1,0 +1,205 @@
+"""What the figures of a trial say in words, and where the borders lie.
+
+The one place of all thresholds. Each question has its own answer; there is no total, since a
+map that lies on the tumour and ignores the weights is not half good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
+from SaliencyExplain.faithfulness.chance import Faithfulness, Figure
+from SaliencyExplain.faithfulness.randomisation import Sanity
+from SaliencyExplain.faithfulness.stability import Stability
+
+#: A map beats chance in a figure where a random map is as good with at most this
+#: probability: the usual level of a one-sided test. With 20 random maps it must beat all.
+CHANCE_P = 0.05
+
+#: The figures that answer whether a map beats chance, one for each way to ask the classifier.
+#: AOPC repeats the deletion curve; the AIC of one image is a step and mostly ties.
+CHANCE_FIGURES = ("deletion_area", "insertion_area", "sic_compressed")
+
+#: Rank correlations are read as is usual in medicine (Mukaka 2012, A guide to appropriate use
+#: of correlation coefficient in medical research, table 1): below 0.5 low, from 0.7 on high.
+#: A map that must differ (random weights) has to fall below LOW, one that must stay (noise,
+#: shift, seed) has to reach HIGH; in between the answer is "partly".
+LOW, HIGH = 0.5, 0.7
+
+#: A change that moves the target's probability by more than this is none that does not
+#: matter: the classifier itself answered otherwise, and the map may.
+MOVED = 0.1
+
+#: What counts as a change that a map must bear. The worst case is told and not counted:
+#: any network has one, and how bad it looks depends on the budget of the search.
+BORNE = ("seed", "noise", "shift by a voxel", "shift by millimetres")
+
+YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one question about a map.
+
+    Attributes:
+        question: Such as ``Does it beat chance?``.
+        answer: ``yes``, ``partly``, ``no`` or ``not known``.
+        words: Why, with the figures.
+        limits: What the answer does not say.
+        source: Where the question comes from.
+    """
+
+    question: str
+    answer: str
+    words: str
+    limits: str
+    source: str
+
+
+def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdict:
+    """Whether the classifier misses what the map shows more than what random maps show."""
+    question = "Does it beat chance?"
+    limits = (
+        "Images with voxels taken away are none that the network was trained on; another "
+        "baseline may give other figures."
+    )
+    source = "Samek et al. 2017; Petsiuk et al. 2018 (RISE); Kapishnikov et al. 2019 (XRAI)"
+    if found is None:
+        return Verdict(question, UNKNOWN, reason, limits, source)
+    figures = [found.figure(name) for name in CHANCE_FIGURES]
+    known = [figure for figure in figures if not math.isnan(figure.beaten)]
+    if not known:
+        words = f"No figure is defined: {figures[0].remark or 'no random map was tried'}."
+        return Verdict(question, UNKNOWN, words, limits, source)
+    better = [figure for figure in known if figure.p_value <= CHANCE_P]
+    answer = YES if len(better) == len(known) else PARTLY if better else NO
+    words = "; ".join(_beside_chance(figure) for figure in known)
+    habit = [
+        figure.title
+        for figure in known
+        if (figure.centre >= figure.value) == figure.higher_is_better
+        and not math.isnan(figure.centre)
+    ]
+    if habit:
+        words += f". A map that is merely bright in the middle does no worse in {_and(habit)}"
+    return Verdict(question, answer, f"For {target}: {words}.", limits, source)
+
+
+def depends_on_weights(found: Sanity | None, reason: str) -> Verdict:
+    """Whether the map changes when the network's weights are random."""
+    question = "Does it depend on the weights?"
+    limits = (
+        "That a map changes does not make it right; smooth maps of random networks are "
+        "somewhat alike by their form."
+    )
+    source = "Adebayo et al. 2018 (Sanity checks for saliency maps); Arun et al. 2021"
+    if found is None:
+        return Verdict(question, UNKNOWN, reason, limits, source)
+    alike, early = found.alike_at_random, found.alike_but_first
+    figures = f"rank correlation {alike:.2f} with the map of the same network with random weights"
+    if found.constant_at_random:
+        figures = "the same network with random weights gives a constant one"
+    if alike >= HIGH:
+        words = (
+            f"The map hardly changes: {figures}. A map that does not change when the weights are "
+            "random explains nothing that the network learnt."
+        )
+        return Verdict(question, NO, words, limits, source)
+    if early >= HIGH:
+        words = (
+            f"Only where the first layers are random too does it change (then {alike:.2f}); "
+            f"before, rank correlation {early:.2f}: it shows their edges, not what the layers "
+            "behind them learnt about the classes."
+        )
+        return Verdict(question, PARTLY, words, limits, source)
+    if alike >= LOW:
+        words = f"Much of the map stays without anything learnt: {figures}."
+        return Verdict(question, PARTLY, words, limits, source)
+    return Verdict(question, YES, f"The map is another one: {figures}.", limits, source)
+
+
+def is_stable(found: Stability | None, reason: str, probability: float) -> Verdict:
+    """Whether the map stays under changes that do not matter."""
+    question = "Is it stable?"
+    limits = "Only a few changes were tried; a stable map may be stably wrong."
+    source = "Yeh et al. 2019 (sensitivity); Ghorbani et al. 2019; Arun et al. 2021"
+    if found is None:
+        return Verdict(question, UNKNOWN, reason, limits, source)
+    borne = [change for change in found.changes if change.kind in BORNE]
+    fair = [change for change in borne if abs(change.probability - probability) <= MOVED]
+    if not fair:
+        words = "Each change moved the classifier's own answer, so that the map may move, too."
+        return Verdict(question, UNKNOWN, words, limits, source)
+    correlation = {id(c): _known(c.likeness.rank_correlation) for c in fair}
+    least = min(fair, key=lambda change: correlation[id(change)])
+    value = correlation[id(least)]
+    answer = YES if value >= HIGH else PARTLY if value >= LOW else NO
+    words = f"Least alike after {least.words}: rank correlation {value:.2f}"
+    if len(fair) < len(borne):
+        words += (
+            f"; {len(borne) - len(fair)} of {len(borne)} changes moved the classifier's own "
+            "answer and do not count"
+        )
+    worst = [change for change in found.changes if change.kind == "worst case"]
+    if worst:
+        words += f". Worst case found: {_known(worst[0].likeness.rank_correlation):.2f}"
+    return Verdict(question, answer, f"{words}.", limits, source)
+
+
+def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
+    """Whether the map lies on a segment, better than the yardsticks do."""
+    found = {row.method: row.agreement for row in rows if row.segment == segment}
+    own = found[label]
+    habits = [found[name] for name in YARDSTICKS if name in found and name != label]
+    checks = {
+        "peak inside or within 5 mm": own.pointing_tolerance == 1,
+        "ranks it better than a random and a centre-weighted map": all(
+            own.auroc > habit.auroc for habit in habits
+        ),
+        "has more of its energy there than they": all(
+            _known(own.energy_inside) > _known(habit.energy_inside) for habit in habits
+        ),
+    }
+    held = sum(checks.values())
+    answer = YES if held == len(checks) else PARTLY if held else NO
+    words = (
+        f"AUROC {own.auroc:.2f} ({_yardstick(found, 'auroc')}), "
+        f"{100 * _known(own.energy_inside):.0f} % of its energy inside, "
+        f"{100 * own.energy_chance:.1f} % by chance; "
+        + "; ".join(f"{name}: {'yes' if true else 'no'}" for name, true in checks.items())
+    )
+    return Verdict(
+        f"Is it on the segment {segment}?",
+        answer,
+        f"{words}.",
+        "A classifier may rightly look beside the segment, and a map on it need not be what the "
+        "classifier used: a faithful map of a wrong classifier lies elsewhere.",
+        "Arras et al. 2022 (CLEVR-XAI); Arun et al. 2021",
+    )
+
+
+def _beside_chance(figure: Figure) -> str:
+    random = sum(figure.chance) / len(figure.chance)
+    count = len(figure.chance)
+    return (
+        f"{figure.title} {figure.value:.2f} (random {random:.2f}), beats "
+        f"{figure.beaten * count:.3g} of {count} random maps"
+    )
+
+
+def _yardstick(found: Mapping[str, object], figure: str) -> str:
+    return ", ".join(
+        f"{name} {getattr(found[name], figure):.2f}" for name in YARDSTICKS if name in found
+    )
+
+
+def _known(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,28 @@
+"""What of a trial is known without torch: its parts, what it may cost, its questions in brief."""
+
+from __future__ import annotations
+
+PARTS: tuple[str, ...] = ("faithfulness", "sanity", "stability", "agreement", "channels")
+"""The parts of a trial."""
+
+#: Forward passes that a trial may cost where nobody says another number. The whole trial of a
+#: gradient or class activation map in 3D costs about 300; an occlusion map of hundreds of
+#: windows, which is computed again for each change, gets the least that answers each question.
+AFFORDABLE_PASSES = 1000.0
+
+#: The answers' shapes; no colours, since red and green would be read as a score.
+SYMBOLS = {"yes": "●", "partly": "◐", "no": "○", "not known": "?"}
+
+_TOPICS = {
+    "Does it beat chance?": "beats chance",
+    "Does it depend on the weights?": "depends on the weights",
+    "Is it stable?": "stable",
+}
+_ON_SEGMENT = "Is it on the segment "
+
+
+def topic(question: str) -> str:
+    """A verdict's question in a few words, such as ``beats chance`` or ``on the tumour``."""
+    if question.startswith(_ON_SEGMENT):
+        return f"on the {question.removeprefix(_ON_SEGMENT).removesuffix('?')}"
+    return _TOPICS.get(question, question)

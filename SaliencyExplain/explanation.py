@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain import __version__
 from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.shared_pass import SharedPass
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, InputError
 from SaliencyExplain.progress import Progress, silent
@@ -138,7 +139,8 @@ def explain(
     """Computes the attributions of one image, on the image's own grid.
 
     The target is fixed from the prediction on the untouched image, before any
-    method starts. A GPU whose memory does not hold a single image is left for
+    method starts. Methods that look at the same gradients (Method.shares) share one forward
+    and one backward pass. A GPU whose memory does not hold a single image is left for
     the CPU, and a note says so.
 
     A budget of time stops the methods whose map grows (those with ``Method.parts``:
@@ -184,6 +186,8 @@ def explain(
         "sign": SIGN_CONVENTION,
         "versions": versions(),
     }
+    question.notes += _precision_notes(methods, compute.precision)
+    shared = SharedPass.of(methods, question.task())
     attributions: list[Attribution] = []
     spent = 0.0
     for number, (method, cost) in enumerate(zip(methods, costs, strict=True)):
@@ -193,7 +197,7 @@ def explain(
             progress(spent + passes, total.forward_passes)
 
         work = _MethodWork(question, method, provenance, publish, budget_seconds)
-        task = dataclasses.replace(question.task(seed), progress=report)
+        task = dataclasses.replace(question.task(seed), progress=report, shared=shared)
         if budget_seconds is not None:
             left = budget_seconds - (time.perf_counter() - begun)
             needs = [later.seconds for later in costs[number + 1 :]]
@@ -275,6 +279,9 @@ class _MethodWork:
         question, method, seconds = self._question, self._method, self.seconds
         classifier, image = question.classifier, question.image
         provenance = {**self._provenance, "device": str(question.device)}
+        provenance["precision"] = (
+            question.compute.precision if method.lower_precision else "float32"
+        )
         if self._figures:
             provenance["figures"] = dict(self._figures)
         if self._share < 1:
@@ -304,6 +311,19 @@ class _MethodWork:
                 )
             )
         return found
+
+
+def _precision_notes(methods: Sequence[Method], precision: str) -> list[str]:
+    """Which methods do not compute in a lower precision that was asked for."""
+    if precision == "float32":
+        return []
+    kept = [m.name for m in methods if not m.lower_precision and m.family != "yardstick"]
+    if not kept:
+        return []
+    return [
+        f"In float32 all the same: {', '.join(kept)}. What {precision} rounds off is as large as "
+        "what a covered place changes."
+    ]
 
 
 def _fair_share(left: float, later: Sequence[float]) -> float:

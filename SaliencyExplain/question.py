@@ -187,6 +187,7 @@ class Question:
             regions=self._regions,
             region_names=self._region_names(),
             backgrounds=self._backgrounds,
+            channels=self.classifier.channels,
         )
 
     def _region_names(self) -> tuple[str, ...]:

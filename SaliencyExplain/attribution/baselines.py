@@ -41,6 +41,15 @@ def baseline_image(task: Task, kind: str, *, value: float, blur_mm: float, metho
     return infill.boxes(corner, image.shape[2:])
 
 
+def check_baseline(task: Task, kind: str, method: str) -> None:
+    """Raises InputError where a baseline wants background images and has none that fit.
+
+    Called where the cost is told: before the methods whose turn comes first have run.
+    """
+    if kind == "backgrounds":
+        background_images(task, method)
+
+
 def background_images(task: Task, method: str) -> Tensor:
     """The background images that were given, ``(N, C, *S)`` on the CPU.
 

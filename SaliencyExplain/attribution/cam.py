@@ -9,15 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.cells import CellGrid, FeatureMap
-from SaliencyExplain.attribution.guard import plain, untouched
-from SaliencyExplain.attribution.layers import (
-    is_feature_map,
-    looking,
-    named_layers,
-    require_open,
-)
+from SaliencyExplain.attribution.cells import FeatureMap
+from SaliencyExplain.attribution.layers import named_layers, require_open
 from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.shared_pass import Wanted, passed
 from SaliencyExplain.errors import InputError
 
 
@@ -25,8 +20,10 @@ from SaliencyExplain.errors import InputError
 class _ActivationMap(Method):
     """A method that weighs the feature maps of layers."""
 
+    lower_precision: ClassVar[bool] = True
+
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last convolution that runs (for cam: what it needs)."
+        (), "Names of the layers; none: the last convolution or activation function that runs."
     )
 
     @abstractmethod
@@ -52,63 +49,33 @@ class _GradientWeighted(_ActivationMap):
     def raw(self, task: Task) -> dict[str, FeatureMap]:
         """The rectified maps before upsampling, equal to ``compute_map`` of MONAI.
 
-        One forward pass and one backward pass serve all layers, and the backward pass
-        ends at the earliest of them: its output is made the start of the graph.
+        One forward pass and one backward pass, which ends at the earliest layer, serve all
+        layers, and other methods that share them.
 
         Raises:
             InputError: A layer does not exist, gives no feature map, or does not run.
         """
-        image = plain(task.input)
-        network = task.network
-        if self.layers:
-            chosen = named_layers(network, self.layers, self.name)
-        else:
-            require_open(network, self.name)
-            chosen = {name: network.layer(name) for name in network.convolutions()}
-            if not chosen:
-                raise InputError(f"{self.name} needs a convolution, and the network has none.")
-        features: dict[str, Tensor] = {}
-        grid = CellGrid(image.shape[2:])
-
-        def look(name: str, _given: Tensor, output: Tensor) -> Tensor | None:
-            if not is_feature_map(output, image):
-                if not self.layers:
-                    return None
-                raise InputError(
-                    f"Layer '{name}' gives {tuple(output.shape)}, not a feature map with "
-                    f"{image.ndim - 2} spatial axes; choose a convolution such as "
-                    f"'{(network.convolutions() or ['none'])[-1]}'."
-                )
-            if not self.layers:
-                # Of several convolutions only the last one counts, and only one that still
-                # sees places (the gates of squeeze-and-excitation do not). Each one cuts the
-                # graph, so that the backward pass ends at the last.
-                if output[0, 0].numel() == 1:
-                    return None
-                features.clear()
-                output = output.detach()
-            if not output.requires_grad:
-                output = output.detach().requires_grad_()
-            features[name] = output
-            # A copy, since a ReLU behind the layer may work in place.
-            return output.clone()
-
-        with untouched(network), torch.enable_grad():
-            with grid.following(network.network), looking(chosen, look):
-                score = network(image)[0, task.target]
-            missing = [name for name in self.layers if name not in features]
-            if missing or not features:
-                named = f"Layer '{missing[0]}' did not run" if missing else "No convolution ran"
-                raise InputError(f"{named} in a forward pass; choose another layer.")
-            gradients = torch.autograd.grad(
-                score, list(features.values()), allow_unused=True, materialize_grads=True
+        given = passed(task, self.shares(task))
+        return {
+            name: given.grid.place(
+                self._map(given.features[name], given.gradients[name], given.scores[task.target])
             )
-        with torch.no_grad():
-            found = {
-                name: grid.place(self._map(feature[0], gradient[0], score))
-                for (name, feature), gradient in zip(features.items(), gradients, strict=True)
-            }
-        return {name: found[name] for name in self.layers or found}
+            for name in self.layers or (given.last,)
+        }
+
+    def shares(self, task: Task) -> Wanted:
+        """Features and gradients of the layers.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        if self.layers:
+            named_layers(task.network, self.layers, self.name)
+            return Wanted(layers=self.layers)
+        require_open(task.network, self.name)
+        if not task.network.convolutions():
+            raise InputError(f"{self.name} needs a convolution, and the network has none.")
+        return Wanted(last=True)
 
     def _map(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
         weights = self.weigh(features.flatten(1), gradient.flatten(1), score)
@@ -128,6 +95,7 @@ class GradCAM(_GradientWeighted):
     """Gradient-weighted class activation map: only what speaks for the class (ReLU)."""
 
     name: ClassVar[str] = "gradcam"
+    family: ClassVar[str] = "class activation"
     title: ClassVar[str] = "Grad-CAM"
     source: ClassVar[str] = (
         "Selvaraju et al. 2017, equations 1 and 2; monai.visualize.GradCAM.compute_map"
@@ -144,6 +112,7 @@ class GradCAMPlusPlus(_GradientWeighted):
     """Grad-CAM++: weights of places, for several instances of one class."""
 
     name: ClassVar[str] = "gradcam++"
+    family: ClassVar[str] = "class activation"
     title: ClassVar[str] = "Grad-CAM++"
     source: ClassVar[str] = (
         "Chattopadhyay et al. 2018, equations 10, 11 and 19; monai.visualize.GradCAMpp.compute_map "
@@ -167,11 +136,16 @@ class CAM(_ActivationMap):
     """
 
     name: ClassVar[str] = "cam"
+    family: ClassVar[str] = "class activation"
     title: ClassVar[str] = "CAM"
     source: ClassVar[str] = (
         "Zhou et al. 2016, equation 2; monai.visualize.CAM.compute_map without the bias"
     )
     signed: ClassVar[bool] = True
+
+    layers: tuple[str, ...] = parameter(
+        (), "Names of the layers; none: the one whose mean goes into the last linear layer."
+    )
 
     def raw(self, task: Task) -> dict[str, FeatureMap]:
         """The signed maps before upsampling.
@@ -180,48 +154,22 @@ class CAM(_ActivationMap):
             InputError: The network is not of that form, or the layer is not the one whose
                 mean goes into the linear layer; the message names those that are.
         """
-        image = plain(task.input)
         network = task.network
-        named_layers(network, self.layers, self.name)
-        modules = {name: module for name, module in network.network.named_modules() if name}
-        linear = {name: m for name, m in modules.items() if isinstance(m, nn.Linear)}
-        widths = {module.in_features for module in linear.values()}
-        features: dict[str, Tensor] = {}
-        ended: dict[str, Tensor] = {}
-        grid = CellGrid(image.shape[2:])
-
-        def look(name: str, given: Tensor, output: Tensor) -> None:
-            if name in linear:
-                ended.clear()
-                ended[name] = given
-            elif (
-                is_feature_map(output, image)
-                and output.shape[1] in widths
-                and output[0, 0].numel() > 1
-            ):
-                # A copy, since a ReLU behind the layer may work in place.
-                features[name] = output[0].clone()
-
-        with (
-            untouched(network),
-            torch.no_grad(),
-            grid.following(network.network),
-            looking(modules, look),
-        ):
-            scores = network(image)
-        classes = 1 if network.one_logit else scores.shape[1]
+        given = passed(task, self.shares(task))
+        classes = 1 if network.one_logit else len(given.scores)
         kind = type(network.network).__name__
-        last = linear[next(iter(ended))] if ended else None
-        if last is None or last.out_features != classes or next(iter(ended.values())).ndim != 2:
+        name, pooled = given.end or ("", given.scores)
+        last = network.network.get_submodule(name)
+        if not isinstance(last, nn.Linear) or last.out_features != classes or pooled.ndim != 2:
             raise InputError(
                 f"cam needs a network that ends in a linear layer; {kind} does not. "
                 "Use gradcam instead."
             )
-        pooled = next(iter(ended.values()))[0]
         fit = {
             name: values
-            for name, values in features.items()
-            if len(values) == len(pooled) and _equal(values.flatten(1).mean(dim=1), pooled)
+            for name, values in given.means.items()
+            if len(values) == pooled.shape[1]
+            and _equal(values.flatten(1).mean(dim=1), pooled[0], task.precision)
         }
         if not fit:
             raise InputError(
@@ -238,15 +186,26 @@ class CAM(_ActivationMap):
         weights = last.weight.detach()
         weight = weights[0] * (2 * task.target - 1) if network.one_logit else weights[task.target]
         return {
-            name: grid.place(torch.tensordot(weight, fit[name], dims=1))
+            name: given.grid.place(torch.tensordot(weight, fit[name], dims=1))
             for name in self.layers or (next(iter(fit)),)
         }
+
+    def shares(self, task: Task) -> Wanted:
+        """What goes into the last linear layer.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        named_layers(task.network, self.layers, self.name)
+        return Wanted(ends=True)
 
     def forward_passes(self, task: Task) -> float:
         """One."""
         return 1.0
 
 
-def _equal(means: Tensor, pooled: Tensor) -> bool:
-    # The order of a sum differs between pooling and mean: 1e-5 of the largest value.
-    return bool((means - pooled).abs().max() <= 1e-5 * pooled.abs().max())
+def _equal(means: Tensor, pooled: Tensor, precision: str) -> bool:
+    # The order of a sum differs between pooling and mean: 1e-5 of the largest value. Numbers
+    # of bfloat16 have 8 bits.
+    rounding = 1e-5 if precision == "float32" else 2**-7
+    return bool((means - pooled).abs().max() <= rounding * pooled.abs().max())

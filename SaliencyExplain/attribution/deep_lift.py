@@ -9,7 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from SaliencyExplain.attribution.baselines import BASELINES, background_images, baseline_image
+from SaliencyExplain.attribution.baselines import (
+    BASELINES,
+    background_images,
+    baseline_image,
+    check_baseline,
+)
 from SaliencyExplain.attribution.batches import in_batches
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
@@ -246,6 +251,7 @@ class DeepLift(Method):
 
     def forward_passes(self, task: Task) -> float:
         """One for a check, one for the reference, and the image with its way back."""
+        check_baseline(task, self.baseline, self.name)
         return _COST + 1.0
 
 
@@ -304,5 +310,4 @@ class DeepShap(Method):
 
     def forward_passes(self, task: Task) -> float:
         """One for a check; for each background itself, and the image with its way back."""
-        given = 0 if task.backgrounds is None else len(task.backgrounds)
-        return _COST * given + 1.0
+        return _COST * len(background_images(task, self.name)) + 1.0

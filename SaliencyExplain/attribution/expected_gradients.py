@@ -122,5 +122,5 @@ class ExpectedGradients(PathMethod):
 
     def forward_passes(self, task: Task) -> float:
         """A forward and a backward pass for each sample, the image and the backgrounds."""
-        given = 0 if task.backgrounds is None else len(task.backgrounds)
+        given = len(background_images(task, self.name))
         return GRADIENT_COST * self.samples + 1 + min(given, self.samples)

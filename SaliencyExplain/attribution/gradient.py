@@ -16,30 +16,34 @@ from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.attribution.shared_pass import Wanted, autocast, no_gradient, passed
+
+_VOXELS = Wanted(voxels=True)
 
 
-def input_gradients(network: ScoreNetwork, images: Tensor, target: int) -> Tensor:
+def input_gradients(
+    network: ScoreNetwork, images: Tensor, target: int, precision: str = "float32"
+) -> Tensor:
     """Gradient of each image's score for the target with respect to its voxels.
 
     Args:
         network: On the images' device, in eval mode, parameters frozen.
         images: ``(B, C, *S)``.
         target: Index of the class.
+        precision: Of what the network computes, as ``Task.precision``.
 
     Returns:
-        ``(B, C, *S)``, score per unit of the prepared image.
+        ``(B, C, *S)``, float32, score per unit of the prepared image.
 
     Raises:
         InputError: The network lets no gradient through.
     """
     with torch.enable_grad():
         voxels = images.detach().requires_grad_()
-        scores = network(voxels)[:, target]
+        with autocast(images.device, precision):
+            scores = network(voxels)[:, target].float()
         if not scores.requires_grad:
-            raise InputError(
-                "The network lets no gradient through (it was exported without); use occlusion."
-            )
+            raise no_gradient()
         return torch.autograd.grad(scores.sum(), voxels)[0]
 
 
@@ -47,27 +51,17 @@ def input_gradients(network: ScoreNetwork, images: Tensor, target: int) -> Tenso
 class _InputGradient(Method):
     """A method whose map is a gradient for each channel, reduced to one map."""
 
+    lower_precision: ClassVar[bool] = True
+
     channels: str = parameter(
         "max",
         "How several channels become one map: the largest absolute value, or the sum of them.",
         choices=("max", "sum"),
     )
 
+    @abstractmethod
     def raw(self, task: Task) -> Tensor:
         """The signed gradient for each channel, ``(C, *S)``, before the reduction."""
-        image = plain(task.input)
-        total = self.forward_passes(task)
-        with untouched(task.network), self._rules(task):
-            gradient = image
-            for _, gradients in in_batches(
-                task,
-                1,
-                lambda _: input_gradients(task.network, image, task.target),
-                gradient=True,
-                total=total,
-            ):
-                gradient = gradients[0]
-        return gradient
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; values are at least 0."""
@@ -82,13 +76,30 @@ class _InputGradient(Method):
         magnitude = gradient.abs()
         return {"": (magnitude.amax(0) if self.channels == "max" else magnitude.sum(0)).float()}
 
+
+@dataclass(frozen=True)
+class _Ruled(_InputGradient):
+    """A gradient of the image with rules of its own for the backward pass."""
+
+    def raw(self, task: Task) -> Tensor:
+        """See :class:`_InputGradient`."""
+        image = plain(task.input)
+        total = self.forward_passes(task)
+
+        def compute(_: range) -> Tensor:
+            return input_gradients(task.network, image, task.target, task.precision)
+
+        with untouched(task.network), self._rules(task):
+            ((_, gradients),) = in_batches(task, 1, compute, gradient=True, total=total)
+        return gradients[0]
+
     @abstractmethod
     def _rules(self, task: Task) -> AbstractContextManager[None]:
         """What is changed in the backward pass: nothing, or guided ReLUs."""
 
 
 @dataclass(frozen=True)
-class _Smoothed(_InputGradient):
+class _Smoothed(_Ruled):
     """The same over noisy copies of the image."""
 
     parts: ClassVar[str] = "noisy copies"
@@ -120,7 +131,8 @@ class _Smoothed(_InputGradient):
 
         def compute(indices: range) -> Tensor:
             noisy = torch.cat([noise_like(image, task.seed, index) for index in indices])
-            return input_gradients(task.network, noisy.mul_(deviation).add_(image), task.target)
+            noisy.mul_(deviation).add_(image)
+            return input_gradients(task.network, noisy, task.target, task.precision)
 
         def average() -> Tensor:
             mean = added / done
@@ -154,14 +166,28 @@ class Gradient(_InputGradient):
     """The vanilla gradient: how much the score would change with each voxel."""
 
     name: ClassVar[str] = "gradient"
+    family: ClassVar[str] = "gradient"
     title: ClassVar[str] = "Gradient"
     source: ClassVar[str] = (
         "Simonyan et al. 2014, section 3.1; absolute value of monai.visualize.VanillaGrad"
     )
     signed: ClassVar[bool] = False
 
-    def _rules(self, task: Task) -> AbstractContextManager[None]:
-        return nullcontext()
+    def raw(self, task: Task) -> Tensor:
+        """See :class:`_InputGradient`; the pass is shared with other methods.
+
+        Raises:
+            InputError: The network lets no gradient through.
+        """
+        total = self.forward_passes(task)
+        voxels = passed(task, _VOXELS).voxels
+        assert voxels is not None
+        task.progress(total, total)
+        return voxels
+
+    def shares(self, task: Task) -> Wanted:
+        """The gradient of the image."""
+        return _VOXELS
 
 
 @dataclass(frozen=True)
@@ -169,6 +195,7 @@ class SmoothGrad(_Smoothed):
     """SmoothGrad: the gradient averaged over noisy copies of the image."""
 
     name: ClassVar[str] = "smoothgrad"
+    family: ClassVar[str] = "gradient"
     title: ClassVar[str] = "SmoothGrad"
     source: ClassVar[str] = (
         "Smilkov et al. 2017; with squared: Hooker et al. 2019, monai.visualize.SmoothGrad times "

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from SaliencyExplain.attribution.baselines import check_baseline
 from SaliencyExplain.attribution.batches import GRADIENT_COST, in_stages
 from SaliencyExplain.attribution.gradient import input_gradients
 from SaliencyExplain.attribution.guard import plain, untouched
@@ -135,4 +136,5 @@ class GuidedIntegratedGradients(BaselinePathMethod):
 
     def forward_passes(self, task: Task) -> float:
         """A forward and a backward pass for each step, and the two ends."""
+        check_baseline(task, self.baseline, self.name)
         return GRADIENT_COST * self.steps + 2

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from SaliencyExplain.attribution.baselines import check_baseline
 from SaliencyExplain.attribution.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.gradient import input_gradients
 from SaliencyExplain.attribution.growing import GrowingMap
@@ -89,4 +90,5 @@ class IntegratedGradients(BaselinePathMethod):
 
     def forward_passes(self, task: Task) -> float:
         """A forward and a backward pass for each step, and the two ends."""
+        check_baseline(task, self.baseline, self.name)
         return GRADIENT_COST * self.steps + 2

@@ -7,13 +7,22 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from monai.networks.blocks.activation import MemoryEfficientSwish, Mish, Swish
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network import CONVOLUTIONS, ScoreNetwork
 from SaliencyExplain.errors import InputError
 
 #: Called with a layer's name, input and output; what it returns replaces the output.
 Look = Callable[[str, Tensor, Tensor], "Tensor | None"]
+
+#: What follows convolutions cell by cell and is about 0 for negative values. A sigmoid is not:
+#: it is a gate or a probability.
+ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU),
+    *(nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus, nn.Threshold),
+    *(Swish, MemoryEfficientSwish, Mish),
+)
 
 
 @contextmanager
@@ -72,6 +81,28 @@ def closed_kind(network: nn.Module) -> str:
         ):
             return "torch.export program"
     return ""
+
+
+def feature_layers(network: ScoreNetwork) -> dict[str, nn.Module]:
+    """The convolutions and activation functions by name, in the order of their definition.
+
+    The last of them that runs and sees places is where class activation methods look by
+    default. Where a network has an activation function behind its last convolution, it
+    matters: a feature map says where its feature is only once the negative values are cut
+    off. On 12 phantoms each the mean AUROC of Grad-CAM++ is 0.997 in 2D and 0.994 in 3D
+    behind the last ReLU of the shipped DenseNets, and 0.766 and 0.685 at the convolution
+    before it; that of Grad-CAM 0.971 and 0.991, and 0.968 and 0.991.
+    """
+    kinds = (*CONVOLUTIONS, *ACTIVATIONS)
+    return {name: m for name, m in network.network.named_modules() if isinstance(m, kinds)}
+
+
+def sees_places(output: Tensor, image: Tensor) -> bool:
+    """Whether it is a feature map with more than one cell.
+
+    A gate of squeeze-and-excitation and what follows a global pooling are not.
+    """
+    return is_feature_map(output, image) and output[0, 0].numel() > 1
 
 
 def is_feature_map(output: Tensor, image: Tensor) -> bool:

@@ -7,13 +7,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.errors import InputError, unknown_name
 from SaliencyExplain.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from SaliencyExplain.attribution.shared_pass import SharedPass, Wanted
 
 #: Called as ``publish(maps, share)`` with what :meth:`Method.attribute` would return if it
 #: stopped now, and the share of the computation, in (0, 1], that is in it. Like a progress
@@ -25,6 +28,20 @@ Publish = Callable[[dict[str, Tensor], float], None]
 #: values of regions with their confidence intervals: names of figures to values that JSON
 #: knows. They go into the map's provenance; a later call adds to an earlier one.
 Record = Callable[[Mapping[str, Any]], None]
+
+
+#: The families of methods in the order of lists and panels, each with what it does. The last
+#: one's maps know nothing of the classifier and are there to compare with.
+FAMILIES = {
+    "perturbation": "cover a place and see how the answer moves",
+    "class activation": "what the last feature maps say for the class",
+    "gradient": "what a small change of each voxel would do",
+    "path": "gradients gathered on the way from a baseline to the image",
+    "relevance": "the score handed back layer by layer",
+    "region": "whole regions, ranked by what they contribute",
+    "surrogate": "a simple model of what the regions contribute",
+    "yardstick": "what chance and habit would give",
+}
 
 
 def unpublished(maps: dict[str, Tensor], share: float) -> None:
@@ -60,6 +77,8 @@ class Task:
         region_names: Names of the segments; one that fills no voxel has its name all the same.
         backgrounds: Prepared images ``(N, C, *S)`` that stand for "nothing in particular",
             float32 on the CPU; None: none were given.
+        channels: Names of the input's channels; empty: they have none.
+        shared: The pass that several methods on this image share; None: each has its own.
     """
 
     network: ScoreNetwork
@@ -77,6 +96,8 @@ class Task:
     regions: Tensor | None = None
     region_names: tuple[str, ...] = ()
     backgrounds: Tensor | None = None
+    channels: tuple[str, ...] = ()
+    shared: SharedPass | None = None
 
 
 def parameter(
@@ -127,11 +148,15 @@ class Method(ABC):
     source: ClassVar[str]
     #: True: negative values speak against the class. False: only magnitudes.
     signed: ClassVar[bool]
-    #: True for a map that knows nothing of the classifier and is there to compare with.
-    yardstick: ClassVar[bool] = False
+    #: One of :data:`FAMILIES`.
+    family: ClassVar[str]
+    #: What it can use beside the image: ``segmentation``, ``backgrounds``.
+    asks: ClassVar[tuple[str, ...]] = ()
     #: What a map that is not finished has some of, such as ``"windows"``; empty: the method
     #: has no map before it ends, publishes nothing and knows no deadline.
     parts: ClassVar[str] = ""
+    #: Whether it computes in the task's precision; False: always in float32.
+    lower_precision: ClassVar[bool] = False
 
     @abstractmethod
     def attribute(self, task: Task) -> dict[str, Tensor]:
@@ -152,9 +177,13 @@ class Method(ABC):
         """The same method with the values that its automatic parameters get for this image."""
         return self
 
+    def shares(self, task: Task) -> Wanted | None:
+        """What it wants of a pass that others may want, too; None: nothing."""
+        return None
+
     @abstractmethod
     def forward_passes(self, task: Task) -> float:
-        """Cost in forward passes of one image, known before starting."""
+        """Cost in forward passes of one image, known before starting; unshared."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

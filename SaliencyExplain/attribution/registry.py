@@ -8,20 +8,21 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
-from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.method import FAMILIES, Method
 from SaliencyExplain.errors import unknown_name
 
 
 @cache
 def methods() -> dict[str, type[Method]]:
-    """All methods, ``{name: class}``, those that explain before the yardsticks."""
+    """All methods, ``{name: class}``, family by family."""
     found: dict[str, type[Method]] = {}
     for module_info in pkgutil.iter_modules([str(Path(__file__).parent)]):
         module = importlib.import_module(f"{__package__}.{module_info.name}")
         for _, member in inspect.getmembers(module, inspect.isclass):
             if issubclass(member, Method) and not inspect.isabstract(member):
                 found[member.name] = member
-    return dict(sorted(found.items(), key=lambda item: (item[1].yardstick, item[0])))
+    order = list(FAMILIES)
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[1].family), item[0])))
 
 
 def find_method(name: str) -> type[Method]:

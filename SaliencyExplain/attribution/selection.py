@@ -54,7 +54,8 @@ def describe_methods() -> list[dict[str, Any]]:
             "title": method.title,
             "source": method.source,
             "signed": method.signed,
-            "yardstick": method.yardstick,
+            "family": method.family,
+            "asks": list(method.asks),
             "parameters": [
                 {"name": name, "default": field.default, **field.metadata}
                 for name, field in _fields(method).items()

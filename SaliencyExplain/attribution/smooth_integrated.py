@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from SaliencyExplain.attribution.baselines import check_baseline
 from SaliencyExplain.attribution.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.gradient import input_gradients, noise_like
 from SaliencyExplain.attribution.growing import GrowingMap
@@ -102,6 +103,7 @@ class _SmoothIntegrated(BaselinePathMethod):
 
     def forward_passes(self, task: Task) -> float:
         """A forward and a backward pass for each step to each copy; if signed, the ends."""
+        check_baseline(task, self.baseline, self.name)
         ends = self.samples + 1 if self.signed else 0
         return GRADIENT_COST * self.samples * self.steps + ends
 

@@ -90,10 +90,10 @@ class RandomYardstick(Method):
     """Chance itself; see :func:`random_map`."""
 
     name: ClassVar[str] = "random"
+    family: ClassVar[str] = "yardstick"
     title: ClassVar[str] = "Random map (yardstick)"
     source: ClassVar[str] = "uniform noise, independent of image and classifier"
     signed: ClassVar[bool] = False
-    yardstick: ClassVar[bool] = True
 
     correlation_mm: float = parameter(
         CORRELATION_MM,
@@ -118,10 +118,10 @@ class CentreYardstick(Method):
     """The habit of looking at the middle; see :func:`centre_map`."""
 
     name: ClassVar[str] = "centre"
+    family: ClassVar[str] = "yardstick"
     title: ClassVar[str] = "Centre-weighted map (yardstick)"
     source: ClassVar[str] = "Gaussian around the image centre, independent of image and classifier"
     signed: ClassVar[bool] = False
-    yardstick: ClassVar[bool] = True
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; values in (0, 1]."""

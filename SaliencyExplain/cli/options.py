@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from SaliencyExplain.errors import OutputError
+from SaliencyExplain.errors import InputError, OutputError
 
 Images = Annotated[
     list[str],
@@ -57,6 +60,24 @@ Layers = Annotated[
     typer.Option("--layer", help="A layer for the class activation methods, repeatable."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Most memory that batches and kept maps may take, such as 4G or 800M; by default "
+        "half of what is free.",
+        show_default=False,
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="float32, or bfloat16 for faster, coarser gradients on hardware that has it; "
+        "occlusion and its like stay in float32.",
+    ),
+]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, help="Of everything random; same seed, same map.")
 ]
@@ -87,6 +108,24 @@ Scene = Annotated[
         "--scene", help="Write scene.mrb for each case, to be opened in 3D Slicer as it is."
     ),
 ]
+Trial = Annotated[
+    bool,
+    typer.Option(
+        "--trial",
+        help="Try the maps: do they beat chance, depend on the weights, stay, lie on the tumour? "
+        "Writes trial.json and a trust card for each map.",
+    ),
+]
+TrialBudget = Annotated[
+    float,
+    typer.Option(
+        "--trial-budget",
+        metavar="PASSES",
+        min=1,
+        help="Forward passes that the trial of a case may cost; less is tried where that is not "
+        "enough, but the least whatever it costs.",
+    ),
+]
 
 
 def named_path(text: str) -> tuple[str | None, Path]:
@@ -99,6 +138,57 @@ def named_path(text: str) -> tuple[str | None, Path]:
     if equals and name and not Path(text).exists():
         return name, Path(path)
     return None, Path(text)
+
+
+def memory_bytes(text: str | None) -> float:
+    """The bytes of a size such as ``4G``, ``1.5GiB`` or ``800M``; None: no limit.
+
+    Raises:
+        InputError: It is no size, or none is left.
+    """
+    if text is None:
+        return math.inf
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?B)?", text.strip().upper())
+    size = float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") if found else 0.0
+    if size < 1:
+        raise InputError(f"--memory wants a size such as 4G or 800M, not '{text}'.")
+    return size
+
+
+def names(text: str) -> list[str]:
+    """The names of ``a,b,c``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    """The numbers of ``1,1,1`` or ``96x96``; None where nothing was given.
+
+    Raises:
+        InputError: There is something else in it.
+    """
+    if text is None:
+        return None
+    try:
+        return [float(number) for number in text.replace("x", ",").split(",")]
+    except ValueError:
+        raise InputError(
+            f"{option} wants numbers with commas (such as 1,1,1), not '{text}'."
+        ) from None
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """The JSON object that an option holds.
+
+    Raises:
+        InputError: It holds none.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{option} is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{option} is a JSON object of arguments, not {text}.")
+    return value
 
 
 def check_output(folder: Path) -> None:

@@ -44,7 +44,7 @@ class Small(nn.Module):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_gradcam_equals_the_hand_computation(task, dims):
     network, image = Small(dims), torch.randn(1, 1, *(8, 9, 7)[:dims])
-    found = GradCAM().raw(task(network, image))
+    found = GradCAM(layers=("conv",)).raw(task(network, image))
     with torch.no_grad():
         before = network.conv(image)[0]
     # d score / d conv = w / n where the ReLU is open; its mean over space is the weight.
@@ -54,6 +54,23 @@ def test_gradcam_equals_the_hand_computation(task, dims):
     expected = (weights.reshape(-1, *[1] * dims) * before).sum(0).relu()
     assert list(found) == ["conv"]
     torch.testing.assert_close(found["conv"].values, expected)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("method", [GradCAM, GradCAMPlusPlus])
+def test_default_is_behind_the_activation_function_where_there_is_one(task, method, dims):
+    network, image = Small(dims), torch.randn(1, 1, *(8, 9, 7)[:dims])
+    found = method().raw(task(network, image))
+    named = method(layers=("relu",)).raw(task(network, image))
+    assert list(found) == ["relu"]
+    assert torch.equal(found["relu"].values, named["relu"].values)
+    if method is GradCAM:
+        # Behind the ReLU the gradient is the linear layer's weight everywhere.
+        with torch.no_grad():
+            features = network.relu(network.conv(image))[0]
+        weights = network.fc.weight[1].detach() / features[0].numel()
+        expected = torch.tensordot(weights, features, dims=1).relu()
+        torch.testing.assert_close(found["relu"].values, expected)
 
 
 def test_gradcam_of_a_layer_is_the_same_alone_and_among_others(task):
@@ -161,7 +178,7 @@ def test_cam_refuses_networks_of_another_form(task, network):
         CAM().attribute(task(network, torch.randn(1, 1, 8, 8)))
 
 
-def test_default_is_the_last_convolution_that_sees_places(task):
+def test_default_is_the_last_layer_that_sees_places(task):
     class Gated(nn.Module):
         """The definition's order differs from the order of running, and a gate runs last."""
 

@@ -11,7 +11,14 @@ from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
 
-SETTINGS = {"occlusion": {"window_mm": 6.0}, "smoothgrad": {"samples": 3}}
+SETTINGS = {
+    "occlusion": {"window_mm": 6.0},
+    "smoothgrad": {"samples": 3},
+    "integrated-gradients": {"steps": 3},
+    "smoothgrad-ig": {"samples": 2, "steps": 2},
+    "guided-ig": {"steps": 3},
+    "expected-gradients": {"samples": 3},
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +47,28 @@ def closed(request, eager):
     return torch.export.export(eager, (image[:1],)).module()
 
 
-@pytest.mark.parametrize("method", ["occlusion", "gradient", "smoothgrad"])
+@pytest.mark.parametrize("method", [*SETTINGS, "gradient", "gradient-times-input"])
 def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, method):
-    image = torch.randn(1, 1, 12, 12)
+    image, backgrounds = torch.randn(1, 1, 12, 12), torch.randn(2, 1, 12, 12)
     chosen = find_method(method)(**SETTINGS.get(method, {}))
-    expected = chosen.attribute(task(eager, image))[""]
-    found = chosen.attribute(Task(ScoreNetwork(closed), image, 1, (1.0, 1.0)))[""]
+    expected = chosen.attribute(task(eager, image, backgrounds=backgrounds))[""]
+    job = Task(ScoreNetwork(closed), image, 1, (1.0, 1.0), backgrounds=backgrounds)
+    found = chosen.attribute(job)[""]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("layers", [(), ("0",)])
-@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "cam"])
+@pytest.mark.parametrize(
+    "method", ["gradcam", "gradcam++", "cam", "scorecam", "respondcam", "layer-sweep"]
+)
 def test_activation_maps_say_what_to_use_instead(closed, method, layers):
     job = Task(ScoreNetwork(closed), torch.randn(1, 1, 12, 12), 1, (1.0, 1.0))
     with pytest.raises(InputError, match=r"hides them\. Use occlusion, gradient or smoothgrad"):
         find_method(method)(layers=layers).attribute(job)
 
 
-def test_guided_backpropagation_says_what_to_use_instead(closed):
+@pytest.mark.parametrize("method", ["guided-backprop", "deconvnet", "guided-gradcam"])
+def test_methods_with_rules_for_relus_say_what_to_use_instead(closed, method):
     job = Task(ScoreNetwork(closed), torch.randn(1, 1, 12, 12), 1, (1.0, 1.0))
     with pytest.raises(InputError, match="Use occlusion, gradient or smoothgrad"):
-        find_method("guided-backprop")().attribute(job)
+        find_method(method)().attribute(job)

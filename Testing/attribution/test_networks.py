@@ -16,8 +16,9 @@ SETTINGS = {
     "occlusion": {"window_mm": 20.0, "stride_mm": 20.0},
     "smoothgrad": {"samples": 2},
     "guided-smoothgrad": {"samples": 2},
+    "integrated-gradients": {"steps": 2},
 }
-ALWAYS = ("occlusion", "gradient", "smoothgrad")
+ALWAYS = ("occlusion", "gradient", "smoothgrad", "gradient-times-input", "integrated-gradients")
 SIDE = 32
 
 
@@ -76,11 +77,14 @@ def build(name, dims):
     return kinds[name](channels=(4, 8), strides=(2, 2))
 
 
+#: Those for networks with ReLU alone.
+RECTIFIED = ("guided-backprop", "guided-smoothgrad", "deconvnet", "guided-gradcam")
+
 #: Which methods apply beyond those that always do; what the others must say.
 APPLIES = {
-    "DenseNet": ("gradcam", "gradcam++", "cam", "guided-backprop", "guided-smoothgrad"),
-    "ResNet": ("gradcam", "gradcam++", "cam", "guided-backprop", "guided-smoothgrad"),
-    "SENet": ("gradcam", "gradcam++", "cam", "guided-backprop", "guided-smoothgrad"),
+    "DenseNet": ("gradcam", "gradcam++", "cam", *RECTIFIED),
+    "ResNet": ("gradcam", "gradcam++", "cam", *RECTIFIED),
+    "SENet": ("gradcam", "gradcam++", "cam", *RECTIFIED),
     "EfficientNet": ("gradcam", "gradcam++", "cam"),
     "ViT": ("gradcam", "gradcam++"),
     "Classifier": ("gradcam", "gradcam++"),
@@ -92,6 +96,8 @@ REFUSALS = {
     "cam": r"cam needs a network .* Use gradcam instead\.",
     "guided-backprop": "ReLU",
     "guided-smoothgrad": "ReLU",
+    "deconvnet": "ReLU",
+    "guided-gradcam": "ReLU",
 }
 
 
@@ -117,7 +123,7 @@ def test_methods_give_a_finite_map_or_say_why_not(task, name, dims):
         for values in maps.values():
             assert values.shape == image.shape[2:], method
             assert values.isfinite().all(), method
-            if method not in ("gradcam", "gradcam++"):
+            if method not in ("gradcam", "gradcam++", "guided-gradcam"):
                 # Grad-CAM of an untrained network may well find nothing that speaks for a class.
                 assert values.std() > 0, method
     refused = set(REFUSALS) - set(APPLIES[name])

@@ -14,8 +14,19 @@ SETTINGS = {
     "occlusion": {"window_mm": 16.0, "stride_mm": 16.0},
     "smoothgrad": {"samples": 3},
     "guided-smoothgrad": {"samples": 3},
+    "integrated-gradients": {"steps": 3},
+    "smoothgrad-ig": {"samples": 2, "steps": 2},
+    "smoothgrad-ig-squared": {"samples": 2, "steps": 2},
+    "guided-ig": {"steps": 3},
+    "scorecam": {"channels": 5},
+    "xrai": {"steps": 2},
+    "xrai-fast": {"steps": 2},
+    "expected-gradients": {"samples": 3},
+    "lime": {"samples": 6},
+    "kernel-shap": {"samples": 6},
+    "shapley": {"pairs": 2, "size_mm": 16.0},
 }
-NAMES = [name for name, method in methods().items() if not method.yardstick]
+NAMES = [name for name, method in methods().items() if method.family != "yardstick"]
 
 
 def state(network):
@@ -38,7 +49,12 @@ def state(network):
 def job(task):
     """A task on a network in an uncommon state: partly frozen, partly training, with gradients."""
     network = resnet18(spatial_dims=2, n_input_channels=1, num_classes=2)
-    made = task(network, torch.randn(1, 1, 32, 32, requires_grad=True), batch_size=2)
+    made = task(
+        network,
+        torch.randn(1, 1, 32, 32, requires_grad=True),
+        batch_size=2,
+        backgrounds=torch.randn(2, 1, 32, 32),
+    )
     network.layer1.train()
     network.conv1.weight.requires_grad_(False)
     network.fc.weight.grad = torch.full_like(network.fc.weight, 7.0)
@@ -117,10 +133,32 @@ def test_methods_are_those_of_the_documentation():
         "guided-smoothgrad",
         "occlusion",
         "smoothgrad",
+        "deconvnet",
+        "expected-gradients",
+        "gradient-times-input",
+        "guided-gradcam",
+        "guided-ig",
+        "integrated-gradients",
+        "smoothgrad-ig",
+        "smoothgrad-ig-squared",
+        "layer-sweep",
+        "respondcam",
+        "scorecam",
+        "xrai",
+        "xrai-fast",
+        "lrp",
+        "deeplift",
+        "deepshap",
+        "lime",
+        "kernel-shap",
+        "shapley",
         "centre",
         "random",
     }
-    assert [name for name, method in methods().items() if method.yardstick] == ["centre", "random"]
+    assert [name for name, method in methods().items() if method.family == "yardstick"] == [
+        "centre",
+        "random",
+    ]
 
 
 def test_eval_mode_is_used_even_where_the_caller_forgot_it(task):

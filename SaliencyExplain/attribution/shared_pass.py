@@ -1,0 +1,280 @@
+"""One forward and one backward pass for all the methods that can share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from SaliencyExplain.attribution.batches import is_out_of_memory, memory_error
+from SaliencyExplain.attribution.cells import CellGrid
+from SaliencyExplain.attribution.guard import plain, untouched
+from SaliencyExplain.attribution.layers import (
+    feature_layers,
+    is_feature_map,
+    looking,
+    sees_places,
+)
+from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.errors import DeviceMemoryError, InputError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What methods want of a pass.
+
+    Attributes:
+        layers: Names of layers whose features and gradients are wanted.
+        last: Those of the last of :func:`feature_layers` that runs and still sees places.
+        voxels: The gradient of the image.
+        ends: What goes into the last linear layer, and the feature maps whose mean it may be.
+    """
+
+    layers: tuple[str, ...] = ()
+    last: bool = False
+    voxels: bool = False
+    ends: bool = False
+
+    def __or__(self, other: Wanted) -> Wanted:
+        return Wanted(
+            tuple(dict.fromkeys((*self.layers, *other.layers))),
+            self.last or other.last,
+            self.voxels or other.voxels,
+            self.ends or other.ends,
+        )
+
+    def __contains__(self, other: Wanted) -> bool:
+        return self | other == self
+
+
+@dataclass
+class Passed:
+    """What a pass gave, float32 and without a graph; empty where it was not wanted.
+
+    Attributes:
+        scores: ``(K,)``.
+        grid: Where the cells of feature maps lie in the image.
+        features: ``{layer: (c, *s)}``.
+        gradients: The same of the target's score.
+        last: Name of the last layer that sees places; it is in both.
+        voxels: Gradient of the image, ``(C, *S)``.
+        end: Name of the last linear layer that ran, and its input.
+        means: Feature maps that have as many channels as a linear layer's input.
+    """
+
+    scores: Tensor
+    grid: CellGrid
+    features: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    last: str = ""
+    voxels: Tensor | None = None
+    end: tuple[str, Tensor] | None = None
+    means: dict[str, Tensor] = field(default_factory=dict)
+
+
+class SharedPass:
+    """The pass that the methods of one explanation share; runs when the first asks for it.
+
+    Args:
+        wanted: What all of them want.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._passed: tuple[Task, Passed] | None = None
+
+    @classmethod
+    def of(cls, methods: Iterable[Method], task: Task) -> SharedPass:
+        """That of these methods on a task."""
+        wanted = Wanted()
+        for method in methods:
+            wanted |= method.shares(task) or Wanted()
+        return cls(wanted)
+
+    def passed(self, task: Task, wanted: Wanted) -> Passed:
+        """What a method wants of the task's image, and maybe more.
+
+        Raises:
+            InputError: As :func:`run`.
+            DeviceMemoryError: The memory does not suffice for what this method wants.
+        """
+        if wanted not in self._wanted:
+            return run(task, wanted)
+        if self._passed is None or not _alike(task, self._passed[0]):
+            self._passed = None
+            try:
+                self._passed = task, run(task, self._wanted)
+            except DeviceMemoryError:
+                if wanted == self._wanted:
+                    raise
+                # All of it together is too much: from now on each method runs by itself.
+                self._wanted = Wanted()
+                return run(task, wanted)
+        return self._passed[1]
+
+
+def passed(task: Task, wanted: Wanted) -> Passed:
+    """What a method wants, of the pass that it shares with others or of one of its own."""
+    shared = task.shared or SharedPass(wanted)
+    return shared.passed(task, wanted)
+
+
+def _alike(task: Task, other: Task) -> bool:
+    """Whether two tasks have the same pass: methods ask about other images as well."""
+    settings = ("network", "target", "precision")
+    return (
+        all(getattr(task, name) is getattr(other, name) for name in settings)
+        and task.input.device == other.input.device
+        and torch.equal(plain(task.input), plain(other.input))
+    )
+
+
+def run(task: Task, wanted: Wanted) -> Passed:
+    """One forward pass of the task's image, and one backward pass if gradients are wanted.
+
+    The backward pass ends at the earliest layer that is wanted: its output is made the
+    start of the graph.
+
+    Raises:
+        InputError: A layer gives no feature map or did not run, or the network lets no
+            gradient through.
+        DeviceMemoryError: The memory does not suffice.
+    """
+    try:
+        return _Pass(task, wanted).run()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise memory_error(task, reason)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Lets a network compute in a precision, ``float32`` or ``bfloat16``; its weights stay."""
+    lower = precision == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower, cache_enabled=False)
+
+
+class _Pass:
+    """A pass while it runs."""
+
+    def __init__(self, task: Task, wanted: Wanted) -> None:
+        self._network: ScoreNetwork = task.network
+        self._task, self._wanted = task, wanted
+        self._image = plain(task.input)
+        self._graph = bool(wanted.layers or wanted.last or wanted.voxels)
+        #: Where nothing before the last layer is wanted each one cuts the graph.
+        self._cuts = not (wanted.layers or wanted.voxels)
+        self._features: dict[str, Tensor] = {}
+        self._last: tuple[str, Tensor] | None = None
+        self._end: tuple[str, Tensor] | None = None
+        self._means: dict[str, Tensor] = {}
+        self._layers = self._watched()
+
+    def _watched(self) -> dict[str, nn.Module]:
+        network, wanted = self._network, self._wanted
+        modules = {name: module for name, module in network.network.named_modules() if name}
+        places = feature_layers(network) if wanted.last else {}
+        self._places = set(places)
+        linear = {name: m for name, m in modules.items() if isinstance(m, nn.Linear)}
+        self._linear = set(linear) if wanted.ends else set()
+        self._widths = {module.in_features for module in linear.values()}
+        chosen = {name: network.layer(name) for name in wanted.layers}
+        if wanted.ends:
+            return chosen | modules
+        return chosen | places
+
+    def run(self) -> Passed:
+        network, image = self._network, self._image
+        grid = CellGrid(image.shape[2:])
+        # The image's own gradient has no cells to be followed.
+        following = grid.following(network.network) if self._layers else nullcontext()
+        precise = autocast(image.device, self._task.precision)
+        with untouched(network), torch.set_grad_enabled(self._graph):
+            voxels = image.detach()
+            if self._wanted.voxels:
+                voxels = voxels.clone().requires_grad_()
+            with following, looking(self._layers, self._look), precise:
+                scores = network(voxels)
+            scores = scores.float()
+            self._check(scores)
+            found = Passed(scores.detach()[0], grid, end=self._end, means=self._means)
+            places = dict(self._features)
+            if self._last is not None:
+                found.last = self._last[0]
+                places[found.last] = self._last[1]
+            starts = [*places.values(), *([voxels] if self._wanted.voxels else [])]
+            if starts:
+                score = scores[0, self._task.target]
+                gradients = torch.autograd.grad(score, starts, allow_unused=True)
+                for (name, features), gradient in zip(places.items(), gradients, strict=False):
+                    found.features[name] = features.detach()[0].float()
+                    zero = gradient is None  # the score does not depend on this layer
+                    found.gradients[name] = (
+                        torch.zeros_like(found.features[name]) if zero else gradient[0].float()
+                    )
+                if self._wanted.voxels:
+                    if gradients[-1] is None:
+                        raise no_gradient()
+                    found.voxels = gradients[-1][0]
+        return found
+
+    def _look(self, name: str, given: Tensor, output: Tensor) -> Tensor | None:
+        if self._wanted.ends:
+            self._look_at_end(name, given, output)
+        is_map = is_feature_map(output, self._image)
+        is_named = name in self._wanted.layers
+        if is_named and not is_map:
+            raise InputError(
+                f"Layer '{name}' gives {tuple(output.shape)}, not a feature map with "
+                f"{self._image.ndim - 2} spatial axes; choose a convolution such as "
+                f"'{(self._network.convolutions() or ['none'])[-1]}'."
+            )
+        may_be_last = name in self._places and sees_places(output, self._image)
+        if not (is_named or may_be_last):
+            return None
+        if self._cuts:
+            output = output.detach()
+        if not output.requires_grad:
+            output = output.detach().requires_grad_()
+        if is_named:
+            self._features[name] = output
+        if may_be_last:
+            self._last = name, output
+        # A copy, since a ReLU behind the layer may work in place.
+        return output.clone()
+
+    def _look_at_end(self, name: str, given: Tensor, output: Tensor) -> None:
+        if name in self._linear:
+            self._end = name, given.detach().float()
+        elif (
+            is_feature_map(output, self._image)
+            and output.shape[1] in self._widths
+            and output[0, 0].numel() > 1
+        ):
+            # A copy, as above.
+            self._means[name] = output.detach()[0].float().clone()
+
+    def _check(self, scores: Tensor) -> None:
+        missing = [name for name in self._wanted.layers if name not in self._features]
+        if missing:
+            raise InputError(
+                f"Layer '{missing[0]}' did not run in a forward pass; choose another layer."
+            )
+        if self._wanted.last and self._last is None:
+            raise InputError(
+                "No convolution with more than one cell ran in a forward pass; choose a layer."
+            )
+        if self._wanted.voxels and not scores.requires_grad:
+            raise no_gradient()
+
+
+def no_gradient() -> InputError:
+    """Says why there is no gradient."""
+    return InputError(
+        "The network lets no gradient through (it was exported without); use occlusion."
+    )

@@ -1,0 +1,32 @@
+"""Methods that need backgrounds say so before anything is computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("expected-gradients", {}),
+        ("deepshap", {}),
+        *(
+            (name, {"baseline": "backgrounds"})
+            for name in (
+                "integrated-gradients",
+                "guided-ig",
+                "smoothgrad-ig",
+                "smoothgrad-ig-squared",
+                "deeplift",
+            )
+        ),
+    ],
+)
+def test_the_refusal_comes_with_the_cost(task, convolutional, name, settings):
+    job = task(convolutional(2), torch.randn(1, 1, 12, 10))
+    with pytest.raises(InputError, match=rf"{name} .*give background images \(--background\)"):
+        find_method(name)(**settings).forward_passes(job)

@@ -1,0 +1,169 @@
+"""Methods that share a pass give the maps that each of them gives alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from monai.networks.nets import DenseNet121, resnet18
+from torch import nn
+
+from SaliencyExplain.attribution.cam import CAM, GradCAM, GradCAMPlusPlus
+from SaliencyExplain.attribution.gradient import Gradient, SmoothGrad
+from SaliencyExplain.attribution.guided import GuidedBackpropagation
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.shared_pass import SharedPass, Wanted, run
+from SaliencyExplain.errors import DeviceMemoryError, InputError
+
+METHODS = (Gradient(), GradCAM(), GradCAMPlusPlus())
+
+
+class Small(nn.Module):
+    """Two convolutions, each with a ReLU in place behind it; mean and linear layer."""
+
+    def __init__(self, dims=2, channels=1, classes=2):
+        super().__init__()
+        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.first = convolution(channels, 6, 3, padding=1)
+        self.second = convolution(6, 4, 3, stride=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(4, classes)
+        # Otherwise a map of a small random network may be 0 everywhere.
+        self.fc.weight.data[-1].abs_()
+        self.passes = 0
+
+    def forward(self, images):
+        self.passes += 1
+        features = self.relu(self.second(self.relu(self.first(images))))
+        return self.fc(features.flatten(2).mean(2))
+
+
+def shared(task, methods):
+    return dataclasses.replace(task, shared=SharedPass.of(methods, task))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (Small(), (1, 1, 11, 8)),
+        (Small(3, channels=3), (1, 3, 9, 8, 7)),
+        (resnet18(spatial_dims=2, n_input_channels=2, num_classes=3), (1, 2, 45, 40)),
+        (DenseNet121(spatial_dims=3, in_channels=1, out_channels=3), (1, 1, 65, 34, 40)),
+    ],
+    ids=["2D", "several channels", "resnet18", "densenet121"],
+)
+def test_maps_are_those_of_each_method_alone(task, network, shape):
+    job = task(network, torch.randn(shape))
+    methods = METHODS if isinstance(network, DenseNet121) else (*METHODS, CAM())
+    alone = [method.attribute(job) for method in methods]
+    together = shared(job, methods)
+    for method, expected in zip(methods, alone, strict=True):
+        found = method.attribute(together)
+        assert list(found) == list(expected)
+        for name, values in found.items():
+            torch.testing.assert_close(
+                values, expected[name], rtol=1e-5, atol=1e-5 * float(expected[name].abs().max())
+            )
+
+
+def test_one_forward_pass_serves_all(task):
+    body = Small()
+    methods = (*METHODS, GradCAM(layers=("first",)), CAM())
+    job = shared(task(body, torch.randn(1, 1, 12, 9)), methods)
+    for method in methods:
+        method.attribute(job)
+    assert body.passes == 1
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_one_logit_has_both_classes(task, target):
+    network = ScoreNetwork(Small(classes=1), one_logit=True)
+    job = task(network, torch.randn(1, 1, 12, 9), target)
+    together = shared(job, METHODS)
+    for method in METHODS:
+        (expected,), (found,) = method.attribute(job).values(), method.attribute(together).values()
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("change", ["image", "target", "precision"])
+def test_another_question_gets_a_pass_of_its_own(task, change):
+    body = Small()
+    job = shared(task(body, torch.randn(1, 1, 12, 9)), METHODS)
+    Gradient().attribute(job)
+    others = {"image": {"input": job.input + 1}, "target": {"target": 0}}
+    other = dataclasses.replace(job, **others.get(change, {"precision": "bfloat16"}))
+    found = Gradient().raw(other)
+    assert torch.equal(found, Gradient().raw(dataclasses.replace(other, shared=None)))
+    assert not torch.equal(found, Gradient().raw(job))
+
+
+def test_a_method_that_nobody_foresaw_has_its_own_pass(task):
+    body = Small()
+    job = shared(task(body, torch.randn(1, 1, 12, 9)), [Gradient()])
+    Gradient().attribute(job)
+    named = GradCAM(layers=("first",))
+    assert torch.equal(
+        named.attribute(job)["first"],
+        named.attribute(dataclasses.replace(job, shared=None))["first"],
+    )
+
+
+def test_where_memory_is_short_for_all_each_runs_alone(task):
+    class Large(Small):
+        """Runs out of memory where the image's gradient is wanted."""
+
+        def forward(self, images):
+            if images.requires_grad:
+                raise RuntimeError("not enough memory: you tried to allocate 10 bytes")
+            return super().forward(images)
+
+    job = shared(task(Large(), torch.randn(1, 1, 12, 9)), METHODS)
+    alone = dataclasses.replace(job, shared=None)
+    assert torch.equal(GradCAM().attribute(job)["relu"], GradCAM().attribute(alone)["relu"])
+    with pytest.raises(DeviceMemoryError, match="does not suffice for a single image"):
+        Gradient().attribute(job)
+
+
+def test_backward_goes_on_to_the_image_only_where_that_is_wanted(task):
+    network, reached = Small(), []
+    network.second.register_forward_pre_hook(
+        lambda _module, inputs: inputs[0].register_hook(reached.append) and None
+    )
+    job = task(network, torch.randn(1, 1, 12, 9))
+    run(job, Wanted(last=True))
+    assert not reached
+    run(job, Wanted(last=True, voxels=True))
+    assert len(reached) == 1
+
+
+@pytest.mark.parametrize(
+    "method",
+    [*METHODS, CAM(), SmoothGrad(samples=4), GuidedBackpropagation()],
+    ids=lambda method: method.name,
+)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_bfloat16_changes_the_map_little_and_the_network_not_at_all(task, method, dims):
+    body = Small(dims)
+    image = torch.randn(1, 1, *(20, 17, 15)[:dims])
+    job = task(body, image)
+    exact = next(iter(method.attribute(job).values()))
+    lower = next(iter(method.attribute(dataclasses.replace(job, precision="bfloat16")).values()))
+    assert lower.dtype == torch.float32
+    assert not torch.equal(lower, exact)
+    alike = nn.functional.cosine_similarity(lower.flatten(), exact.flatten(), dim=0)
+    assert float(alike) > 0.97
+    assert {parameter.dtype for parameter in body.parameters()} == {torch.float32}
+
+
+def test_a_network_that_lets_no_gradient_through_is_refused(task):
+    class Cut(Small):
+        def forward(self, images):
+            return super().forward(images.detach())
+
+    with pytest.raises(InputError, match="lets no gradient through"):
+        Gradient().attribute(task(Cut(), torch.randn(1, 1, 12, 9)))
+    # Where a layer's gradient is wanted too, scores have a graph all the same.
+    job = shared(task(Cut(), torch.randn(1, 1, 12, 9)), METHODS)
+    with pytest.raises(InputError, match="lets no gradient through"):
+        Gradient().attribute(job)

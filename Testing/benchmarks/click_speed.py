@@ -1,6 +1,6 @@
 """A click (three radii, all classes) beside one plain forward pass of the same network.
 
-    python Testing/benchmarks/click_speed.py [--networks ...] [--places 20] [--json FILE]
+    python -m Testing.benchmarks.click_speed [--networks ...] [--places 20] [--json FILE]
 
 The place is another one each time, drawn at random in the image, and a plain forward pass of
 the one unchanged image runs after each click, so that both see the same load of the machine;
@@ -14,16 +14,11 @@ times is what counts, and OMP_WAIT_POLICY=PASSIVE keeps waiting threads out of i
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import monai
 import numpy as np
 import psutil
 import torch
@@ -39,6 +34,8 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.images.places import ball
 from SaliencyExplain.probing import Prober
+from SaliencyExplain.question import Compute
+from Testing.benchmarks.conditions import common_options, prepare, say
 
 NETWORKS: dict[str, tuple[int, int, Callable[[], nn.Module]]] = {
     "DenseNet121 3D 96": (3, 96, lambda: DenseNet121(3, 1, 3)),
@@ -101,7 +98,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
     """The row of one network."""
     classifier, image = job(name)
     start = time.perf_counter()
-    prober = Prober(image, classifier, device=options.device)
+    prober = Prober(image, classifier, compute=Compute(options.device))
     first = time.perf_counter() - start
     prepared = classifier.prepare(image)
     values = prepared.as_tensor()[None].to(classifier.device)
@@ -160,12 +157,9 @@ def main() -> None:
     parser.add_argument("--radii", nargs="+", type=float, default=[4.0, 8.0, 16.0], help="mm")
     parser.add_argument("--places", type=int, default=20)
     parser.add_argument("--checks", type=int, default=3, help="places held against plain passes")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    common_options(parser)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(options.threads)
+    prepare(options)
     rows = []
     print(
         f"{'network':<20}{'click ms':>9}{'pass ms':>9}{'ratio':>7}{'CPU':>6}{'worst':>7}"
@@ -181,20 +175,7 @@ def main() -> None:
             f"{row['grown_mib']:>7.1f}{row['largest_difference']:>9.0e}",
             flush=True,
         )
-    said = {
-        "radii_mm": options.radii,
-        "places": options.places,
-        "device": options.device,
-        "threads": options.threads,
-        "load_average": round(os.getloadavg()[0], 1),
-        "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "monai": monai.__version__,
-    }
-    print(", ".join(f"{key} {value}" for key, value in said.items()))
-    if options.json:
-        options.json.write_text(json.dumps({"conditions": said, "rows": rows}, indent=2) + "\n")
+    say(options, rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How soon occlusion's map on the way agrees with the finished one.
 
-    python Testing/benchmarks/coarse_to_fine.py [--images 2] [--json FILE]
+    python -m Testing.benchmarks.coarse_to_fine [--images 2] [--json FILE]
 
 For the shipped classifiers on phantoms that they were not trained on and, where the folder
 of real data is (SALIENCY_EXPLAIN_DATA), for two trained classifiers of other people on real
@@ -21,12 +21,9 @@ the hint, the guesses, and batches whose boxes are less alike.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import re
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -37,19 +34,21 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from SaliencyExplain.attribution.coarse_to_fine import CoarseToFine
-from SaliencyExplain.attribution.fill import fill_values
+from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.hints import hints
+from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.occluded import CoveredWindows
 from SaliencyExplain.attribution.occlusion import Occlusion
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.loading import load_classifier
-from SaliencyExplain.classifiers.wrapping import wrap
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.reading import read_image
+from Testing.benchmarks.conditions import common_options, prepare, say
+from Testing.real_classifiers import MRI, wrap_alzheimer, wrap_tiny_vgg, write_networks
 
 PROJECT = Path(__file__).resolve().parents[2]
 RANKS, OVERLAP, TOP = 0.95, 0.9, 0.1
@@ -96,9 +95,13 @@ def measure(name: str, classifier: Classifier, image: MetaTensor) -> dict[str, o
     windows = Occlusion().windows(
         tuple(values.shape[2:]), spacing_of(prepared.affine, prepared.ndim - 1)
     )
-    coverage = windows.coverage(tuple(values.shape[2:]))
-    means = [matrix / matrix.sum(dim=1, keepdim=True) for matrix in coverage]
-    fill = fill_values(values, "mean")
+    means = [
+        matrix / matrix.sum(dim=1, keepdim=True)
+        for matrix in windows.coverage(tuple(values.shape[2:]))
+    ]
+    spacing = spacing_of(prepared.affine, prepared.ndim - 1)
+    task = Task(network, values, target, spacing)
+    fill = filling(values, "mean", spacing)
     grid = [len(first) for first in windows.starts]
     every = np.arange(np.prod(grid))
 
@@ -118,18 +121,17 @@ def measure(name: str, classifier: Classifier, image: MetaTensor) -> dict[str, o
 
     with untouched(network):
         started, busy = time.perf_counter(), time.process_time()
-        covered = CoveredWindows(network, values, windows.window, windows.starts, fill, every)
+        covered = CoveredWindows(task, windows, fill, every)
         original = float(watched(covered.original())[0])
         opening = time.process_time() - busy
         guides = hints(
-            network,
-            values,
-            target,
+            task,
             fill,
-            coverage,
+            windows,
+            [None],
             probability=True,
             forward_passes=covered.share * len(every),
-        )
+        )[0]
         drops = CoarseToFine(windows.starts, every, guides)
         shares, seconds, guesses = [], [], []
         for stage in drops.stages():
@@ -200,58 +202,26 @@ def phantoms(images: int) -> Iterator[Case]:
 
 
 def real(images: int, folder: Path) -> Iterator[Case]:
-    """Trained classifiers of other people, their networks as the classifiers' tests write them."""
-    tests = (PROJECT / "Testing" / "classifiers" / "test_real_classifiers.py").read_text()
-    networks = re.search(r'NETWORKS = """(.*?)"""', tests, re.DOTALL)
-    if networks is None:
-        raise SystemExit("test_real_classifiers.py has no NETWORKS any more")
+    """Trained classifiers of other people."""
     data = Path(os.environ.get("SALIENCY_EXPLAIN_DATA", PROJECT.parent / "shared" / "data"))
     if not data.is_dir():
         print(f"({data} is not here: no real classifiers)")
         return
-    code = folder / "networks.py"
-    code.write_text(networks[1])
-    weights = data / "weights-2d-cxr-pneumonia-tinyvgg" / "pneumonia_model.pth"
-    path = wrap(
-        f"{code}:TinyVGG",
-        weights,
-        ["normal", "pneumonia"],
-        folder / "tinyvgg",
-        channels=["red", "green", "blue"],
-        size=[64, 64],
-        intensity="window:0,255",
-        trust=True,
-    )
-    classifier = load_classifier(path, trust=True)
+    networks = write_networks(folder)
+    classifier = load_classifier(wrap_tiny_vgg(data, networks, folder), trust=True)
     for file in sorted((data / "cxr-nih-boxes").glob("*.png"))[:images]:
         yield f"TinyVGG X-ray {file.stem}", classifier, read_image(file, colour=True)
-    weights = data / "weights-3d-mri-alzheimer-ncomms2022"
-    path = wrap(
-        f"{code}:AlzheimerNetwork",
-        [f"backbone={weights / 'backbone_84.pth'}", f"head={weights / 'ADD_84.pth'}"],
-        ["non-Alzheimer's dementia", "Alzheimer's disease"],
-        folder / "alzheimer",
-        channels=["T1"],
-        size=[182, 218, 182],
-        fit="crop",
-        intensity="zscore",
-        orientation=None,
-        trust=True,
-    )
-    image = data / "ms-lesions-mni-patient19"
-    image /= "T1_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz"
-    yield "Alzheimer CNN, MRI 182x218x182", load_classifier(path, trust=True), read_image(image)
+    classifier = load_classifier(wrap_alzheimer(data, networks, folder), trust=True)
+    yield "Alzheimer CNN, MRI 182x218x182", classifier, read_image(data / MRI)
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=2, help="images for each classifier")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    common_options(parser, device=False)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(options.threads)
+    prepare(options)
     head = ("windows", "first", "ρ .95 at", "time", "Dice .9", "time", "cost")
     others = ("no hint: ρ", "Dice", "rows: ρ", "Dice")
     print(f"{'case':<42}" + "".join(f"{word:>9}" for word in head), end="")
@@ -275,8 +245,7 @@ def main() -> None:
     for key in ("spearman_windows", "spearman_time", "dice_windows", "dice_time"):
         values = [float(row[key]) for row in found]
         print(f"{key}: mean share {np.mean(values):.3f}, that is {1 / np.mean(values):.1f}x less")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    say(options, found)
 
 
 if __name__ == "__main__":

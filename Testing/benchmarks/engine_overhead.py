@@ -1,6 +1,6 @@
 """What an engine costs beside the library itself: explaining, volumes there and back, clicks.
 
-    python Testing/benchmarks/engine_overhead.py [--repeats 5] [--json FILE]
+    python -m Testing.benchmarks.engine_overhead [--repeats 5] [--json FILE]
 
 The library called directly, the engine in this process and the engine behind a real server
 on loopback take turns with the shipped 3D classifier. Explaining is occlusion of a phantom on
@@ -15,7 +15,6 @@ process and the server together.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -27,7 +26,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import psutil
-import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
@@ -38,20 +36,17 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.engine.answers import image_of
-from SaliencyExplain.engine.interface import (
-    ENDED,
-    Engine,
-    ExplainRequest,
-    MethodChoice,
-    ProbeRequest,
-    Result,
-)
+from SaliencyExplain.engine.interface import ENDED, Engine
 from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.process import EngineProcess
+from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, ProbeRequest
+from SaliencyExplain.engine.results import Result
 from SaliencyExplain.engine.volume_format import encode
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.probing import Prober
+from SaliencyExplain.question import Compute
+from Testing.benchmarks.conditions import common_options, prepare, say
 
 RADII = (5.0, 10.0, 20.0)
 LARGE = (240, 240, 155)
@@ -144,7 +139,7 @@ def explaining(
 ) -> list[dict[str, Any]]:
     methods = select_methods(["occlusion"])
     ways: dict[str, Callable[[], object]] = {
-        "library": lambda: explain(image_of(image), classifier, methods, device="cpu")
+        "library": lambda: explain(image_of(image), classifier, methods, compute=Compute("cpu"))
     }
     for name, engine in engines.items():
         key = engine.open_classifier(str(classifier.source)).key
@@ -162,7 +157,7 @@ def clicking(
     repeats: int,
 ) -> list[dict[str, Any]]:
     prepared = classifier.prepare(image_of(image))
-    prober = Prober(image_of(image), classifier, device="cpu")
+    prober = Prober(image_of(image), classifier, compute=Compute("cpu"))
     ways: dict[str, Callable[[], object]] = {
         "library": lambda: prober.at(point, RADII),
         "(one forward pass)": lambda: classifier.scores(prepared),
@@ -210,10 +205,9 @@ def sending(clock: Clock, engines: dict[str, Engine], repeats: int) -> list[dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    common_options(parser, device=False)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    prepare(options)
     classifier = load_classifier(classifier_folder("phantom-3d-honest"))
     phantom = draw_phantom(GLIOMA, STUDY_SEEDS)
     image = enlarged(phantom.image, (96, 96, 96))
@@ -243,15 +237,7 @@ def main() -> None:
             line += f"  there {row['there']:.3f}, back {row['back']:.3f}"
             line += f", {row['share_of_bytes']:.0%} of the bytes"
         print(line)
-    said = {
-        "threads": options.threads,
-        "repeats": options.repeats,
-        "load_average": round(os.getloadavg()[0], 1),
-        "torch": torch.__version__,
-    }
-    print(", ".join(f"{key} {value}" for key, value in said.items()))
-    if options.json:
-        options.json.write_text(json.dumps({"conditions": said, "rows": rows}, indent=2) + "\n")
+    say(options, rows)
 
 
 if __name__ == "__main__":

@@ -18,21 +18,23 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.comparison.curve import curves
 from SaliencyExplain.comparison.table import COLUMNS, rows
 from SaliencyExplain.comparison.yardsticks import yardstick_maps
-from SaliencyExplain.engine.interface import (
+from SaliencyExplain.engine.line import Reporter
+from SaliencyExplain.engine.requests import (
     CompareRequest,
+    ExplainRequest,
+    MethodChoice,
+    ProbeRequest,
+)
+from SaliencyExplain.engine.results import (
     CompareResult,
     CurveResult,
     EstimateResult,
-    ExplainRequest,
     ExplainResult,
     MapResult,
-    MethodChoice,
     PredictResult,
-    ProbeRequest,
     ProbeResult,
     RemovalResult,
 )
-from SaliencyExplain.engine.line import Reporter
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError, unknown_name
 from SaliencyExplain.explanation import Attribution, estimate, explain
@@ -41,7 +43,7 @@ from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute, Question
+from SaliencyExplain.question import Compute, Given, Question
 
 
 class Desk(Protocol):
@@ -81,10 +83,10 @@ def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
     return [_method(choice) for choice in choices]
 
 
-def predict(volume: Volume, classifier: Classifier, device: str) -> PredictResult:
+def predict(volume: Volume, classifier: Classifier, compute: Compute) -> PredictResult:
     """The probabilities of the classes."""
     started = time.perf_counter()
-    question = Question(image_of(volume), classifier, "predicted", Compute(device))
+    question = Question(image_of(volume), classifier, "predicted", compute)
     return PredictResult(
         classes=classifier.classes,
         probabilities=tuple(question.probabilities.tolist()),
@@ -93,8 +95,34 @@ def predict(volume: Volume, classifier: Classifier, device: str) -> PredictResul
     )
 
 
+def given_beside(
+    request: ExplainRequest, image: Volume, held: Callable[[str], Volume], notes: list[str]
+) -> Given:
+    """What a request names beside its volume.
+
+    Args:
+        request: What was asked.
+        image: Its volume.
+        held: Gives the volume of a hash.
+        notes: Told what was left out.
+
+    Raises:
+        InputError: The segments are not on the image's grid, or have no names.
+    """
+    segmentation = None
+    if request.segments is not None:
+        names = request.segment_names
+        segmentation = _segmentation(names, held(request.segments), image, notes)
+    backgrounds = tuple(image_of(held(key)) for key in request.backgrounds)
+    return Given(segmentation, backgrounds)
+
+
 def estimated(
-    request: ExplainRequest, volume: Volume, classifier: Classifier, device: str
+    request: ExplainRequest,
+    volume: Volume,
+    classifier: Classifier,
+    compute: Compute,
+    given: Given,
 ) -> EstimateResult:
     """What an explanation would cost."""
     cost = estimate(
@@ -102,7 +130,8 @@ def estimated(
         classifier,
         chosen_methods(request.methods),
         target=request.target,
-        compute=Compute(device),
+        compute=compute,
+        given=given,
     )
     seconds = cost.seconds
     if request.budget_seconds is not None:
@@ -114,7 +143,8 @@ def explained(
     request: ExplainRequest,
     volume: Volume,
     classifier: Classifier,
-    device: str,
+    compute: Compute,
+    given: Given,
     desk: Desk,
     probabilities: tuple[float, ...],
 ) -> ExplainResult:
@@ -124,7 +154,8 @@ def explained(
         request: What was asked.
         volume: The image.
         classifier: What is explained.
-        device: Where.
+        compute: On what, and within which limits.
+        given: What the methods have beside the image.
         desk: Takes the maps.
         probabilities: As far as they are known before, for the partial results.
     """
@@ -152,7 +183,8 @@ def explained(
         classifier,
         wanted,
         target=request.target,
-        compute=Compute(device),
+        compute=compute,
+        given=given,
         seed=request.seed,
         progress=reporter.progress,
         publish=show,
@@ -208,7 +240,7 @@ def compared(
     affine = np.asarray(image.affine)
     shape = image.values.shape[1:]
     notes: list[str] = []
-    held = _segmentation(request, segments, image, notes)
+    held = _segmentation(request.segment_names, segments, image, notes)
     for label, volume in maps.items():
         _check_grid(f"The map {label}", volume, volume.values.shape, image)
     compared_maps: dict[str, NDArray[Any]] = {
@@ -278,20 +310,18 @@ def _map_result(attribution: Attribution, keep: Callable[[Volume], str]) -> MapR
 
 
 def _segmentation(
-    request: CompareRequest,
+    names: Sequence[str],
     segments: Volume,
     image: Volume,
     notes: list[str],
 ) -> Segmentation:
     values = segments.values
     _check_grid("The stack of segments", segments, values.shape[1:], image)
-    if len(request.segment_names) != len(values):
-        raise InputError(
-            f"There are {len(values)} segments and {len(request.segment_names)} names for them."
-        )
+    if len(names) != len(values):
+        raise InputError(f"There are {len(values)} segments and {len(names)} names for them.")
     named: dict[str, Segment] = {}
     empty = []
-    for index, (name, mask) in enumerate(zip(request.segment_names, values, strict=True)):
+    for index, (name, mask) in enumerate(zip(names, values, strict=True)):
         if not mask.any():
             empty.append(name)
             continue

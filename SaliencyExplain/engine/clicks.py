@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.engine.interface import ProbeResult, RemovalResult
+from SaliencyExplain.engine.results import ProbeResult, RemovalResult
 from SaliencyExplain.errors import OutputError
 
 COLUMNS = ("click", "volume", "R", "A", "S", "removed", "voxels", "class", "before", "after")
-READING_COLUMNS = ("map", "target", "value", "percentile")
 
 
 @dataclass(frozen=True)

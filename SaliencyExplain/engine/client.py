@@ -25,14 +25,13 @@ from SaliencyExplain.engine.interface import (
     About,
     ClassifierInfo,
     Engine,
-    ExplainResult,
     JobStatus,
-    Request,
-    Result,
     kind_of,
 )
 from SaliencyExplain.engine.packing import Packed
 from SaliencyExplain.engine.plain import made, parse_json, to_json
+from SaliencyExplain.engine.requests import Request
+from SaliencyExplain.engine.results import ExplainResult, Result
 from SaliencyExplain.engine.volume_format import decode, encode
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError, SaliencyExplainError

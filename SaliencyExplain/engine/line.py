@@ -24,14 +24,12 @@ from SaliencyExplain.engine.interface import (
     FAILED,
     RUNNING,
     WAITING,
-    ExplainResult,
     JobStatus,
-    ProbeRequest,
-    Request,
-    Result,
     kind_of,
 )
 from SaliencyExplain.engine.pace import Pace
+from SaliencyExplain.engine.requests import ProbeRequest, Request
+from SaliencyExplain.engine.results import ExplainResult, Result
 from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
 
 #: Kinds that take about a forward pass or two.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +25,29 @@ from SaliencyExplain.engine.interface import (
     FAILED,
     About,
     ClassifierInfo,
-    CompareRequest,
     Engine,
-    EstimateRequest,
-    ExplainRequest,
-    ExplainResult,
     JobStatus,
-    PredictRequest,
-    ProbeRequest,
-    Request,
-    Result,
-    StudyRequest,
 )
 from SaliencyExplain.engine.line import Job, Line, Reporter, new_name
 from SaliencyExplain.engine.places import Places
+from SaliencyExplain.engine.requests import (
+    CompareRequest,
+    EstimateRequest,
+    ExplainRequest,
+    PredictRequest,
+    ProbeRequest,
+    Request,
+    StudyRequest,
+    TrialRequest,
+)
+from SaliencyExplain.engine.results import ExplainResult, Result
 from SaliencyExplain.engine.stores import ClassifierStore, VolumeStore
 from SaliencyExplain.engine.studies import run_request
+from SaliencyExplain.engine.trials import check_trial, tried
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ClassifierError, InputError
 from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import choose_device
+from SaliencyExplain.question import Compute, choose_device
 
 #: Predictions that are remembered, for the partial results of explanations.
 _PREDICTIONS = 32
@@ -63,6 +68,7 @@ class LocalEngine(Engine):
         data: Sequence[str | Path] = (),
         trust: bool = False,
         volume_bytes: int | None = None,
+        memory_bytes: float = math.inf,
     ) -> None:
         """Starts the thread that works on jobs.
 
@@ -71,11 +77,13 @@ class LocalEngine(Engine):
             data: Folders that jobs may name.
             trust: Whether code that comes with a classifier may run if a request asks for it.
             volume_bytes: Most bytes of voxels that are kept; None: a share of the memory.
+            memory_bytes: Most that batches and kept maps may take while it computes.
 
         Raises:
             InputError: There is no such device or folder.
         """
         self.device = choose_device(device)
+        self._compute = Compute(str(self.device), memory_bytes)
         self.volumes = VolumeStore(volume_bytes)
         self._places = Places(data)
         self._trusts = trust
@@ -198,7 +206,9 @@ class LocalEngine(Engine):
 
     def _check(self, request: Request) -> None:
         """Finds out what is wrong with a request before it waits in the line."""
-        if isinstance(request, EstimateRequest):
+        if isinstance(request, TrialRequest):
+            check_trial(request)
+        if isinstance(request, (EstimateRequest, TrialRequest)):
             request = request.explain
         if isinstance(request, (ExplainRequest, CompareRequest, StudyRequest)) and not (
             0 <= request.seed < 2**63
@@ -208,6 +218,7 @@ class LocalEngine(Engine):
             self._classifiers.get(request.classifier)
         if isinstance(request, (ExplainRequest, StudyRequest)):
             answers.chosen_methods(request.methods)
+            replace(self._compute, precision=request.precision)  # raises where there is none such
         if isinstance(request, StudyRequest):
             if request.trust:
                 self.check_trust()
@@ -215,9 +226,10 @@ class LocalEngine(Engine):
                 self._places.inside(path)
 
     def _work(self, job: Job, reporter: Reporter) -> Result:
-        request, device = job.request, str(self.device)
+        request, compute = job.request, self._compute
         if isinstance(request, StudyRequest):
-            return run_request(request, self._places, device, reporter)
+            compute = replace(compute, precision=request.precision)
+            return run_request(request, self._places, compute, reporter)
         if isinstance(request, CompareRequest):
             maps = {label: self.volumes.get(key) for label, key in request.maps.items()}
             image, segments = self.volumes.get(request.volume), self.volumes.get(request.segments)
@@ -229,20 +241,26 @@ class LocalEngine(Engine):
         if isinstance(request, PredictRequest):
             reporter.doing("predicts")
             twin = self._classifiers.get(request.classifier).twin
-            predicted = answers.predict(self.volumes.get(request.volume), twin, device)
+            predicted = answers.predict(self.volumes.get(request.volume), twin, compute)
             self._remember(request.classifier, request.volume, predicted.probabilities)
             return predicted
-        asked = request.explain if isinstance(request, EstimateRequest) else request
+        asked = request if isinstance(request, ExplainRequest) else request.explain
+        compute = replace(compute, precision=asked.precision)
         opened, volume = self._classifiers.get(asked.classifier), self.volumes.get(asked.volume)
+        notes: list[str] = []
+        given = answers.given_beside(asked, volume, self.volumes.get, notes)
         if isinstance(request, EstimateRequest):
             reporter.doing("estimates")
-            return answers.estimated(asked, volume, opened.twin, device)
+            return answers.estimated(asked, volume, opened.twin, compute, given)
         known = self._predictions.get((asked.classifier, asked.volume), ())
         self._make_room()
+        if isinstance(request, TrialRequest):
+            tried_maps = tried(request, volume, opened.classifier, compute, given, reporter)
+            return replace(tried_maps, notes=(*notes, *tried_maps.notes))
         desk = _Desk(job, self.volumes, reporter)
-        explained = answers.explained(asked, volume, opened.classifier, device, desk, known)
+        explained = answers.explained(asked, volume, opened.classifier, compute, given, desk, known)
         self._remember(asked.classifier, asked.volume, explained.probabilities)
-        return explained
+        return replace(explained, notes=(*notes, *explained.notes))
 
     def _warm_prober(self, request: ProbeRequest, reporter: Reporter) -> Prober:
         twin = self._classifiers.get(request.classifier).twin
@@ -256,7 +274,7 @@ class LocalEngine(Engine):
             self._prober = None
         reporter.doing("looks at the image for the first time")
         image = answers.image_of(self.volumes.get(request.volume))
-        prober = Prober(image, twin, device=str(self.device), fill=request.fill)
+        prober = Prober(image, twin, compute=self._compute, fill=request.fill)
         with self._lock:
             self._prober = ((*asked, str(twin.device)), prober)
         reporter.doing("removes what is there")
@@ -349,13 +367,15 @@ def _device_state(device: torch.device) -> tuple[str, int, int]:
 
 
 def _volumes_of(request: Request) -> set[str]:
-    if isinstance(request, EstimateRequest):
+    if isinstance(request, (EstimateRequest, TrialRequest)):
         request = request.explain
     if isinstance(request, StudyRequest):
         return set()
     found = {request.volume}
     if isinstance(request, ProbeRequest) and request.segment is not None:
         found.add(request.segment)
+    if isinstance(request, ExplainRequest):
+        found |= {*request.backgrounds, *([request.segments] if request.segments else [])}
     if isinstance(request, CompareRequest):
         found |= {*request.maps.values(), request.segments}
     return found

@@ -9,27 +9,17 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, Union
+from typing import Any, Union
 
 from SaliencyExplain.errors import InputError, unknown_name
 from SaliencyExplain.json_text import json_text
 
-_Made = TypeVar("_Made")
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 def to_json(value: Any) -> bytes:
     """A dataclass, or anything that :func:`json_text` takes, as JSON; NaN becomes null."""
     return json_text(_plain(value)).encode()
-
-
-def from_json(kind: type[_Made], content: bytes) -> _Made:
-    """The object of that type in a JSON document.
-
-    Raises:
-        InputError: It is no JSON, or a field is missing, unknown or of another type.
-    """
-    return made(kind, parse_json(content))
 
 
 def parse_json(content: bytes) -> Any:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.engine.answers import chosen_methods
-from SaliencyExplain.engine.interface import StudyCase, StudyRequest, StudyResult
 from SaliencyExplain.engine.line import Reporter
 from SaliencyExplain.engine.places import Places
+from SaliencyExplain.engine.requests import StudyRequest
+from SaliencyExplain.engine.results import StudyCase, StudyResult
 from SaliencyExplain.question import Compute
 from SaliencyExplain.study.case_folder import EXPLANATION
 from SaliencyExplain.study.case_work import Work
@@ -18,7 +19,7 @@ from SaliencyExplain.study.run import StudyProgress, run_study
 
 
 def run_request(
-    request: StudyRequest, places: Places, device: str, reporter: Reporter
+    request: StudyRequest, places: Places, compute: Compute, reporter: Reporter
 ) -> StudyResult:
     """Runs a study, or goes on with the one that is in the output folder.
 
@@ -54,9 +55,10 @@ def run_request(
             methods=tuple(methods),
             target=request.target,
             out=out,
-            compute=Compute(device),
+            compute=compute,
             seed=request.seed,
             trust=request.trust,
+            trial_budget=request.trial_budget,
         ),
         jobs=request.jobs,
         progress=tell,

@@ -17,7 +17,6 @@ from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
 from SaliencyExplain.faithfulness import plots
 from SaliencyExplain.faithfulness.findings import MapTrial, Trial
 from SaliencyExplain.faithfulness.verdicts import UNKNOWN, Verdict
-from SaliencyExplain.faithfulness.words import SYMBOLS
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.pictures.layout import (
@@ -31,6 +30,7 @@ from SaliencyExplain.pictures.layout import (
 )
 from SaliencyExplain.pictures.reading_aids import Segment
 from SaliencyExplain.question import Question
+from SaliencyExplain.trial_words import SYMBOLS
 
 _MARGIN, _GAP = 16, 10
 _PLOT_WIDTH, _PLOT_HEIGHT = 330, 170

@@ -11,7 +11,7 @@ from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES
 from SaliencyExplain.faithfulness.channels import MOST_CHANNELS
 from SaliencyExplain.faithfulness.curves import passes_of_a_map, passes_of_the_image
 from SaliencyExplain.faithfulness.randomisation import stages_of
-from SaliencyExplain.faithfulness.words import PARTS
+from SaliencyExplain.trial_words import PARTS
 
 #: The longer shift, mm: what a patient's position differs by between two series.
 SHIFT_MM = 4.0

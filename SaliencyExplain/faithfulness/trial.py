@@ -19,10 +19,10 @@ from SaliencyExplain.faithfulness.effort import (
 )
 from SaliencyExplain.faithfulness.examination import Examination
 from SaliencyExplain.faithfulness.findings import Trial
-from SaliencyExplain.faithfulness.words import PARTS
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question
+from SaliencyExplain.trial_words import PARTS
 
 
 def trial(

@@ -155,8 +155,11 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
     found = {row.method: row.agreement for row in rows if row.segment == segment}
     own = found[label]
     habits = [found[name] for name in YARDSTICKS if name in found and name != label]
+    # Several voxels are the strongest where a map is flat at its top or ends at the border.
+    peak = own.pointing_tolerance
+    near = "peak" if peak in (0, 1) else f"half of its strongest voxels ({100 * peak:.0f} %)"
     checks = {
-        "peak inside or within 5 mm": own.pointing_tolerance == 1,
+        f"{near} inside or within 5 mm": peak >= 0.5,
         "ranks it better than a random and a centre-weighted map": all(
             own.auroc > habit.auroc for habit in habits
         ),

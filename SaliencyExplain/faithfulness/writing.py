@@ -13,8 +13,9 @@ from SaliencyExplain.faithfulness.findings import MapTrial, Trial
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.question import Question
+from SaliencyExplain.trial_words import TRIAL_FILE
 
-TRIAL, CURVES, CURVES_PICTURE = "trial.json", "curves.csv", "curves.png"
+CURVES, CURVES_PICTURE = "curves.csv", "curves.png"
 
 #: Columns of ``curves.csv``. The chance columns hold the random maps' 5th percentile, median
 #: and 95th percentile at the same share, for the deletion and insertion curves.
@@ -35,7 +36,7 @@ def write_trial(folder: Path, found: Trial, question: Question) -> list[Path]:
     Raises:
         OutputError: One cannot be written.
     """
-    files = [folder / TRIAL, folder / CURVES]
+    files = [folder / TRIAL_FILE, folder / CURVES]
     with atomic_file(files[1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -256,3 +256,5 @@ def _write_attributes(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap)
         (names.SHARE_DONE, repr(float(map.share_done))),
     ):
         node.SetAttribute(name, value)
+    # What was said of it was about its values of before.
+    node.RemoveAttribute(names.TRIAL)

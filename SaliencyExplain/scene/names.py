@@ -21,6 +21,7 @@ PARAMETERS = f"{PREFIX}Parameters"
 PROVENANCE = f"{PREFIX}Provenance"
 SHARE_DONE = f"{PREFIX}ShareDone"
 THRESHOLD = f"{PREFIX}Threshold"
+TRIAL = f"{PREFIX}Trial"
 
 #: Of a folder in the subject hierarchy: ``image``, ``classifier`` or ``target``.
 FOLDER = f"{PREFIX}Folder"

@@ -66,6 +66,15 @@ def given_segmentations(scene: slicer.vtkMRMLScene) -> list[Any]:
     ]
 
 
+def given_label_maps(scene: slicer.vtkMRMLScene) -> list[Any]:
+    """The label maps that were given: all but bands of maps."""
+    return [
+        node
+        for node in nodes_of(scene, "vtkMRMLLabelMapVolumeNode")
+        if node.GetAttribute(names.KIND) != names.BAND_LABELS
+    ]
+
+
 def referring(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, role: str) -> Iterator[Any]:
     """Nodes made here that refer to `node` in a role."""
     for other in nodes_of(scene, "vtkMRMLNode"):

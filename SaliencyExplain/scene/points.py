@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import image_array, stored_values, voxel_at, world_affine
 from SaliencyExplain.scene.attributions import attributions_of
-from SaliencyExplain.scene.nodes import given_segmentations, nodes_of
+from SaliencyExplain.scene.nodes import given_label_maps, given_segmentations
 from SaliencyExplain.scene.segmentations import BINARY, SURFACE, label_name
 
 Point = tuple[float, float, float]
@@ -139,8 +139,8 @@ def _holds(segment: slicer.vtkSegment, place: list[float]) -> bool:
 
 def _labels(scene: slicer.vtkMRMLScene, ras: Point) -> list[str]:
     found = []
-    for node in nodes_of(scene, "vtkMRMLLabelMapVolumeNode"):
-        if node.GetAttribute(names.KIND) == names.BAND_LABELS or node.GetImageData() is None:
+    for node in given_label_maps(scene):
+        if node.GetImageData() is None:
             continue
         label = _value(node, stored_values(node), ras)
         if label is not None and label != 0:

@@ -16,17 +16,10 @@ from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import MENINGIOMA
-from SaliencyExplain.engine.interface import (
-    ENDED,
-    ClassifierInfo,
-    Engine,
-    ExplainRequest,
-    JobStatus,
-    MethodChoice,
-    Request,
-)
+from SaliencyExplain.engine.interface import ENDED, ClassifierInfo, Engine, JobStatus
 from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.process import EngineProcess
+from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, Request
 from SaliencyExplain.engine.volumes import Volume
 
 COMMAND = [sys.executable, "-m", "SaliencyExplain.cli.main"]

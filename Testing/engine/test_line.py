@@ -8,18 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from SaliencyExplain.engine.interface import (
-    ENDED,
-    EstimateResult,
-    ExplainRequest,
-    ExplainResult,
-    JobStatus,
-    PredictRequest,
-    ProbeRequest,
-    Request,
-    Result,
-)
+from SaliencyExplain.engine.interface import ENDED, JobStatus
 from SaliencyExplain.engine.line import Job, Line, Reporter, new_name
+from SaliencyExplain.engine.requests import ExplainRequest, PredictRequest, ProbeRequest, Request
+from SaliencyExplain.engine.results import EstimateResult, ExplainResult, Result
 from SaliencyExplain.errors import Cancelled, InputError
 
 ANSWER = EstimateResult(1.0, 1.0)

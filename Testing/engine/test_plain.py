@@ -12,20 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from SaliencyExplain.engine import interface
-from SaliencyExplain.engine.interface import (
-    KINDS,
-    About,
-    ClassifierInfo,
-    CompareResult,
-    ExplainRequest,
-    JobStatus,
-    MethodChoice,
-    PredictResult,
-    ProbeRequest,
-    RemovalResult,
-)
-from SaliencyExplain.engine.plain import from_json, parse_json, to_json
+from SaliencyExplain.engine.interface import KINDS, About, ClassifierInfo, JobStatus
+from SaliencyExplain.engine.plain import made, parse_json, to_json
+from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, ProbeRequest
+from SaliencyExplain.engine.results import CompareResult, PredictResult, RemovalResult
 from SaliencyExplain.errors import InputError
+
+
+def from_json(kind: type, content: bytes) -> object:
+    """As the server and the client read what they are sent."""
+    return made(kind, parse_json(content))
+
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9) | st.text(),

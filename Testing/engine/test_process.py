@@ -22,9 +22,9 @@ import uvicorn
 
 from SaliencyExplain.engine.client import RemoteEngine
 from SaliencyExplain.engine.guard import Guard
-from SaliencyExplain.engine.interface import StudyRequest
 from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.process import STATE, EngineProcess, find_engine
+from SaliencyExplain.engine.requests import StudyRequest
 from SaliencyExplain.engine.serving import Watch, _Server
 from SaliencyExplain.engine.tokens import make_token, token_in
 from SaliencyExplain.engine.volumes import Volume
@@ -36,7 +36,7 @@ from Testing.engine.conftest import COMMAND, LONG, QUICK, environment, until
 def test_killed_server_is_noticed_in_one_line_and_can_be_started_again(
     bundle: Path, image: Volume, tmp_path: Path
 ):
-    from SaliencyExplain.engine.interface import ExplainRequest
+    from SaliencyExplain.engine.requests import ExplainRequest
 
     state = tmp_path / "state"
     log = tmp_path / "engine.log"

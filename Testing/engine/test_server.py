@@ -20,16 +20,11 @@ import requests
 
 from SaliencyExplain.engine.client import RemoteEngine
 from SaliencyExplain.engine.guard import Guard
-from SaliencyExplain.engine.interface import (
-    ClassifierInfo,
-    Engine,
-    MethodChoice,
-    PredictRequest,
-    StudyRequest,
-)
+from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.packing import Packed
 from SaliencyExplain.engine.process import EngineProcess
+from SaliencyExplain.engine.requests import MethodChoice, PredictRequest, StudyRequest
 from SaliencyExplain.engine.server import make_application
 from SaliencyExplain.engine.uploads import Uploads
 from SaliencyExplain.engine.volume_format import encode
@@ -453,7 +448,7 @@ def test_fifty_that_wait_for_news_keep_nobody_from_asking(
     server: EngineProcess, opened_remotely: ClassifierInfo, image: Volume
 ):
     client = server.client
-    from SaliencyExplain.engine.interface import ExplainRequest
+    from SaliencyExplain.engine.requests import ExplainRequest
 
     long = MethodChoice("occlusion", {"window_mm": 20.0, "stride_mm": 5.0})
     running = client.start(ExplainRequest(opened_remotely.key, client.put(image), (long,)))

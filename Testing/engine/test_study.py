@@ -8,16 +8,10 @@ from pathlib import Path
 import pytest
 
 from SaliencyExplain.demo.study import write_phantom_study
-from SaliencyExplain.engine.interface import (
-    ClassifierInfo,
-    Engine,
-    MethodChoice,
-    ProbeRequest,
-    ProbeResult,
-    StudyRequest,
-    StudyResult,
-)
+from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.local import LocalEngine
+from SaliencyExplain.engine.requests import MethodChoice, ProbeRequest, StudyRequest
+from SaliencyExplain.engine.results import ProbeResult, StudyResult
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.question import Compute

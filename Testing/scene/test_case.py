@@ -47,10 +47,9 @@ def study(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Runs a study of two cases into a folder."""
     data = make_study(tmp_path_factory.mktemp("data"), len(CASES))
 
-    def run(out: Path, **options: object) -> StudyResult:
-        return run_study(
-            discover(data), Work(bundle, tuple(METHODS), "predicted", out, threads=1, **options)
-        )
+    def run(out: Path, *, jobs: int = 1, **options: object) -> StudyResult:
+        work = Work(bundle, tuple(METHODS), "predicted", out, threads=1, **options)
+        return run_study(discover(data), work, jobs=jobs)
 
     return run
 

@@ -1,0 +1,65 @@
+"""The request that computes a map again, to be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from SaliencyExplain.engine.interface import ClassifierInfo
+from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, TrialRequest
+from SaliencyExplain.errors import InputError
+
+
+def trial_of_map(
+    volume: str,
+    classifier: ClassifierInfo,
+    *,
+    method: str,
+    target_name: str,
+    parameters: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    image_name: str,
+    budget: float,
+    segments: str | None = None,
+    segment_names: tuple[str, ...] = (),
+    backgrounds: tuple[str, ...] = (),
+) -> TrialRequest:
+    """Asks for the trial of a map that was computed before, from what is known of it.
+
+    Args:
+        volume: Hash of the volume that it was computed from.
+        classifier: The one that is open.
+        method: Name of its method.
+        target_name: The class that it explains.
+        parameters: Of its method.
+        provenance: Of the map: its classifier, image and seed.
+        image_name: Stands on the card; must not name a patient.
+        budget: Forward passes that the trial may cost.
+        segments: As in :class:`ExplainRequest`; the map is held against them.
+        segment_names: Their names.
+        backgrounds: Hashes of backgrounds.
+
+    Raises:
+        InputError: The map was computed with another classifier than the one that is open.
+    """
+    if provenance.get("classifier_sha256") != classifier.key:
+        raise InputError(
+            f"The map was computed with {provenance.get('classifier') or 'another classifier'}; "
+            "open that classifier to try it."
+        )
+    return TrialRequest(
+        ExplainRequest(
+            classifier.key,
+            volume,
+            (MethodChoice(method, dict(parameters)),),
+            target=target_name,
+            # Of a study's map: its case's own seed.
+            seed=int(provenance.get("case_seed", provenance.get("seed", 0))),
+            image_name=image_name,
+            segments=segments,
+            segment_names=segment_names,
+            backgrounds=backgrounds,
+        ),
+        budget=budget,
+        image_sha256=str(provenance.get("image_sha256", "")),
+    )

@@ -1,0 +1,177 @@
+"""What a face asks of an engine: plain data, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from SaliencyExplain.trial_words import AFFORDABLE_PASSES
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method by name, with those of its parameters that are not the default."""
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """Asks for the class probabilities of a volume.
+
+    Attributes:
+        classifier: Key of an opened classifier.
+        volume: Hash of a volume ``(C, *S)`` that the engine holds, channels in its order.
+    """
+
+    classifier: str
+    volume: str
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """Asks for attributions of a volume.
+
+    Attributes:
+        classifier: Key of an opened classifier.
+        volume: Hash of a volume ``(C, *S)``.
+        methods: What is computed, in this order.
+        target: Name or index of a class, or ``predicted``.
+        seed: Of everything random.
+        budget_seconds: Stop with the best maps so far after this time; None: compute all.
+        precision: ``float32``, or ``bfloat16`` for the gradient methods.
+        image_name: Name of the image in the provenance; must not name a patient.
+        segments: Hash of masks ``(N, *S)``, uint8, on the volume's grid, for the methods that
+            ask what each segment contributes; None: none are given.
+        segment_names: N names.
+        backgrounds: Hashes of volumes that stand for "nothing in particular", for the methods
+            that hold the image against some.
+    """
+
+    classifier: str
+    volume: str
+    methods: tuple[MethodChoice, ...]
+    target: str = "predicted"
+    seed: int = 0
+    budget_seconds: float | None = None
+    precision: str = "float32"
+    image_name: str = ""
+    segments: str | None = None
+    segment_names: tuple[str, ...] = ()
+    backgrounds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EstimateRequest:
+    """Asks what an explanation would cost, before it is started."""
+
+    explain: ExplainRequest
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """Asks how every class's probability moves when what is at a place is removed.
+
+    Attributes:
+        classifier: Key of an opened classifier.
+        volume: Hash of a volume ``(C, *S)``.
+        point_ras: Centre of the removed balls in RAS mm; None where a segment is removed.
+        radii_mm: Radii of the balls.
+        segment: Hash of a mask ``(*S)``, uint8, on the volume's grid; None: balls.
+        segment_name: Its name.
+        fill: What stands in the place, as occlusion's parameter of that name.
+        stream: Requests of one stream replace each other: a newer one cancels those before.
+    """
+
+    classifier: str
+    volume: str
+    point_ras: tuple[float, float, float] | None = None
+    radii_mm: tuple[float, ...] = ()
+    segment: str | None = None
+    segment_name: str = ""
+    fill: str = "mean"
+    stream: str = ""
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """Asks how maps agree with segments, beside what chance gives.
+
+    Attributes:
+        volume: Hash of the image ``(C, *S)``.
+        maps: ``{label: hash}`` of maps ``(*S)`` on its grid.
+        target_name: The class that the maps explain.
+        segments: Hash of masks ``(N, *S)``, uint8, on its grid; they may overlap.
+        segment_names: N names.
+        case: Name of the case in the table.
+        seed: Of the random yardstick.
+    """
+
+    volume: str
+    maps: dict[str, str]
+    target_name: str
+    segments: str
+    segment_names: tuple[str, ...]
+    case: str = "image"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """Asks for a whole study; all paths are of the engine's own disk.
+
+    Attributes:
+        folder: Folder of cases, or a CSV of them.
+        classifier: The classifier's file or folder.
+        methods: What is computed for each case.
+        out: The output folder; what an earlier run has done there stays.
+        target: Name or index of a class, ``predicted`` or ``label``.
+        seed: Of everything random.
+        jobs: Processes side by side.
+        trust: Whether code that comes with the classifier may run.
+        precision: ``float32``, or ``bfloat16`` for the gradient methods.
+        trial_budget: Forward passes that the trial of each case's maps may cost; None: it is
+            not made.
+    """
+
+    folder: str
+    classifier: str
+    methods: tuple[MethodChoice, ...]
+    out: str
+    target: str = "predicted"
+    seed: int = 0
+    jobs: int = 1
+    trust: bool = False
+    precision: str = "float32"
+    trial_budget: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """Asks for the trial of maps: do they beat chance, depend on the weights, stay?
+
+    Attributes:
+        explain: What the maps come from; they are computed again, on the network's grid. With
+            segments the maps are held against them, too.
+        parts: Which of ``trial_words.PARTS``; empty: all.
+        budget: Forward passes that it may cost; the least effort is made whatever it costs.
+        image_sha256: Of the volume that the maps were computed from, as in their provenance;
+            empty: it is not checked.
+    """
+
+    explain: ExplainRequest
+    parts: tuple[str, ...] = ()
+    budget: float = AFFORDABLE_PASSES
+    image_sha256: str = ""
+
+
+Request: TypeAlias = (
+    PredictRequest
+    | ExplainRequest
+    | EstimateRequest
+    | ProbeRequest
+    | CompareRequest
+    | StudyRequest
+    | TrialRequest
+)

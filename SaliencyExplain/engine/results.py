@@ -1,0 +1,285 @@
+"""What an engine answers: plain data, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """Probabilities, one for each class, in [0, 1]."""
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """One attribution; its values are fetched by their hash.
+
+    Attributes:
+        label: ``method`` or ``method@layer``.
+        title: The method's name for people.
+        method: Name of the method.
+        layer: Name of the layer looked at, or empty.
+        signed: Whether negative values speak against the class.
+        target_name: Name of the class.
+        volume: Hash of the map ``(*S)``, float32, on the image's own grid.
+        parameters: Of the method.
+        provenance: Classifier, input, seed and versions.
+        seconds: Time that it took.
+        share_done: Share of the computation that is in it; below 1: a partial map.
+    """
+
+    label: str
+    title: str
+    method: str
+    layer: str
+    signed: bool
+    target_name: str
+    volume: str
+    parameters: dict[str, Any]
+    provenance: dict[str, Any]
+    seconds: float
+    share_done: float = 1.0
+
+
+@dataclass(frozen=True)
+class ExplainResult:
+    """What the classifier says of a volume, and which voxels made it say so."""
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    target: int
+    maps: tuple[MapResult, ...]
+    notes: tuple[str, ...]
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class EstimateResult:
+    """Cost of an explanation in forward passes of one image, and at most in seconds."""
+
+    forward_passes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RemovalResult:
+    """What the classifier says without a place.
+
+    Attributes:
+        name: Such as ``"8 mm"``, or the segment's name.
+        radius_mm: Radius of the ball; None for a segment.
+        voxels: Voxels of the network's grid that were replaced; 0: nothing was there to remove.
+        probabilities: One for each class, in [0, 1].
+    """
+
+    name: str
+    radius_mm: float | None
+    voxels: int
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A probe's answer: the probabilities before, and without each place."""
+
+    classes: tuple[str, ...]
+    before: tuple[float, ...]
+    removals: tuple[RemovalResult, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CurveResult:
+    """How much of a segment lies among the strongest voxels of a map.
+
+    Attributes:
+        label: The map's label, or ``random``, ``centre``.
+        segment: The segment's name.
+        share_of_image: Rising from 0 to 1.
+        share_of_segment: Of the segment's voxels, those within that share of the image;
+            chance is the diagonal.
+    """
+
+    label: str
+    segment: str
+    share_of_image: tuple[float, ...]
+    share_of_segment: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """The rows of the comparison table, those of the yardsticks too, and its curves."""
+
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+    curves: tuple[CurveResult, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StudyCase:
+    """A case of a study, by files of the engine's own disk.
+
+    Attributes:
+        case: Its name, which is that of its folder in the output folder.
+        done: Whether its results are there.
+        images: Files or DICOM folders of its channels, in the classifier's order where known.
+        segmentation: File of its ground truth; None: it has none.
+    """
+
+    case: str
+    done: bool
+    images: tuple[str, ...]
+    segmentation: str | None
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What came out of a study, on the engine's own disk.
+
+    Attributes:
+        out: The output folder.
+        report: The report.
+        total: All cases.
+        resumed: Cases that an earlier run had done.
+        failed: Cases with a failure.
+        notes: What a user should be told aloud.
+        cases: The cases; their paths may hold patients' names.
+    """
+
+    out: str
+    report: str
+    total: int
+    resumed: int
+    failed: int
+    notes: tuple[str, ...]
+    cases: tuple[StudyCase, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerdictResult:
+    """The answer to one question about a map.
+
+    Attributes:
+        topic: The question in a few words, such as ``beats chance``.
+        question: Such as ``Does it beat chance?``.
+        answer: ``yes``, ``partly``, ``no`` or ``not known``.
+        words: Why, with the figures.
+        limits: What the answer does not say.
+        source: Where the question comes from.
+    """
+
+    topic: str
+    question: str
+    answer: str
+    words: str
+    limits: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ChanceResult:
+    """A figure of a map beside what chance gives.
+
+    Attributes:
+        name: Such as ``deletion_area``.
+        title: For people.
+        value: Of the map; NaN where it is undefined.
+        higher_is_better: Whether a faithful map has a high value.
+        chance: Mean of the random maps.
+        centre: Of the centre-weighted map.
+        beaten: Share of the random maps that the map beats, [0, 1].
+        p_value: Chance that a random map is as good.
+    """
+
+    name: str
+    title: str
+    value: float
+    higher_is_better: bool
+    chance: float
+    centre: float
+    beaten: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class TrialCurve:
+    """A curve of a trial.
+
+    Attributes:
+        name: ``deletion``, ``insertion`` or ``weights``.
+        x_title: What lies across.
+        y_title: What is drawn.
+        xs: Rising; shares in [0, 1], or stages of random weights.
+        ys: Probabilities, or rank correlations.
+        chance: Median of the random maps at the same places; empty where there is none.
+    """
+
+    name: str
+    x_title: str
+    y_title: str
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    chance: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class TriedMap:
+    """What was found about one map.
+
+    Attributes:
+        label: ``method`` or ``method@layer``.
+        title: The method's name for people.
+        verdicts: A question each.
+        figures: Of its faithfulness; empty where it was not asked for.
+        curves: What a small plot shows.
+        card: The trust card, a PNG in base64.
+        notes: What a user should be told of this map.
+    """
+
+    label: str
+    title: str
+    verdicts: tuple[VerdictResult, ...]
+    figures: tuple[ChanceResult, ...]
+    curves: tuple[TrialCurve, ...]
+    card: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The trial of maps of one volume.
+
+    Attributes:
+        target_name: The class that they explain.
+        effort: ``full``, ``reduced`` or ``least``.
+        forward_passes: What it cost.
+        seconds: Time that it took.
+        maps: One for each map.
+        notes: What a user should be told aloud.
+    """
+
+    target_name: str
+    effort: str
+    forward_passes: float
+    seconds: float
+    maps: tuple[TriedMap, ...]
+    notes: tuple[str, ...]
+
+
+Result: TypeAlias = (
+    PredictResult
+    | ExplainResult
+    | EstimateResult
+    | ProbeResult
+    | CompareResult
+    | StudyResult
+    | TrialResult
+)

@@ -1,0 +1,140 @@
+"""The trial of maps as a job."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+
+import numpy as np
+
+from SaliencyExplain.attribution.registry import methods
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.engine.answers import chosen_methods, image_of
+from SaliencyExplain.engine.line import Reporter
+from SaliencyExplain.engine.requests import TrialRequest
+from SaliencyExplain.engine.results import (
+    ChanceResult,
+    TrialCurve,
+    TrialResult,
+    TriedMap,
+    VerdictResult,
+)
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.explanation import voxel_hash
+from SaliencyExplain.faithfulness.card import card_png
+from SaliencyExplain.faithfulness.chance import Figure
+from SaliencyExplain.faithfulness.effort import check_parts
+from SaliencyExplain.faithfulness.findings import MapTrial, Trial
+from SaliencyExplain.faithfulness.trial import trial
+from SaliencyExplain.question import Compute, Given, Question
+from SaliencyExplain.trial_words import PARTS, topic
+
+
+def check_trial(request: TrialRequest) -> None:
+    """Finds out what is wrong with a request before it waits in the line.
+
+    Raises:
+        InputError: A part does not exist, or the budget is none.
+    """
+    check_parts(request.parts or PARTS)
+    if not request.budget >= 1:
+        raise InputError(f"A trial may cost 1 forward pass or more, not {request.budget:g}.")
+
+
+def tried(
+    request: TrialRequest,
+    volume: Volume,
+    classifier: Classifier,
+    compute: Compute,
+    given: Given,
+    reporter: Reporter,
+) -> TrialResult:
+    """What speaks for and against believing the maps of a request.
+
+    Args:
+        request: What was asked.
+        volume: The image.
+        classifier: What is explained.
+        compute: On what, and within which limits.
+        given: What the methods have beside the image; its segmentation is compared with.
+        reporter: Is told how far it is.
+
+    Raises:
+        InputError: The maps were computed from another volume.
+    """
+    asked = request.explain
+    wanted = chosen_methods(asked.methods)
+    reporter.doing(f"tries {', '.join(method.title for method in wanted)}")
+    image = image_of(volume, asked.image_name)
+    if request.image_sha256 not in ("", voxel_hash(image)):
+        raise InputError(
+            "The map was computed from other voxels than those given; give the volumes that it "
+            "was computed from, or explain these anew."
+        )
+    question = Question(image, classifier, asked.target, compute, given)
+    found = trial(
+        question,
+        wanted,
+        parts=request.parts or PARTS,
+        seed=asked.seed,
+        budget=request.budget,
+        progress=reporter.progress,
+    )
+    return TrialResult(
+        target_name=found.target_name,
+        effort=found.effort,
+        forward_passes=found.forward_passes,
+        seconds=found.seconds,
+        maps=tuple(_tried_map(found, one, question) for one in found.maps),
+        notes=(*classifier.notes, *found.notes),
+    )
+
+
+def _tried_map(found: Trial, one: MapTrial, question: Question) -> TriedMap:
+    figures = one.faithfulness.figures if one.faithfulness is not None else ()
+    return TriedMap(
+        label=one.label,
+        title=methods()[one.method].title,
+        verdicts=tuple(
+            VerdictResult(topic=topic(verdict.question), **dataclasses.asdict(verdict))
+            for verdict in one.verdicts
+        ),
+        figures=tuple(map(_beside_chance, figures)),
+        curves=_curves(one),
+        card=base64.b64encode(card_png(found, one, question)).decode("ascii"),
+        notes=one.notes,
+    )
+
+
+def _beside_chance(figure: Figure) -> ChanceResult:
+    known = [value for value in figure.chance if not math.isnan(value)]
+    return ChanceResult(
+        name=figure.name,
+        title=figure.title,
+        value=figure.value,
+        higher_is_better=figure.higher_is_better,
+        chance=float(np.mean(known)) if known else math.nan,
+        centre=figure.centre,
+        beaten=figure.beaten,
+        p_value=figure.p_value,
+    )
+
+
+def _curves(one: MapTrial) -> tuple[TrialCurve, ...]:
+    curves = []
+    if one.faithfulness is not None:
+        own, shares = one.faithfulness.curves, one.faithfulness.curves.shares
+        for name, values, band, what in (
+            ("deletion", own.deletion, one.faithfulness.chance_deletion, "taken away"),
+            ("insertion", own.insertion, one.faithfulness.chance_insertion, "put in"),
+        ):
+            x_title = f"share of the strongest voxels {what}"
+            curves.append(TrialCurve(name, x_title, "probability", shares, values, band[1]))
+    if one.sanity is not None:
+        alike = (1.0, *(stage.likeness.alike for stage in one.sanity.cascading))
+        stages = tuple(float(stage) for stage in range(len(alike)))
+        x_title = "stages with random weights, from the last layer on"
+        curves.append(TrialCurve("weights", x_title, "rank correlation", stages, alike))
+    return tuple(curves)

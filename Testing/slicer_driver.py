@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ MODULE = "SlicerSaliencyExplain"
 TOTAL_SECONDS, STEP_SECONDS = 900, 120
 
 
-class Driver:
+class Driver(ABC):
     """Runs steps; one that fails lets the others run, so that all is seen at once.
 
     Attributes:
@@ -44,9 +45,9 @@ class Driver:
         self._guard.connect("timeout()", self._close_dialogs)
         self._guard.start()
 
+    @abstractmethod
     def steps(self) -> Iterable[tuple[str, Callable[[], None]]]:
         """Names of the steps and what they do."""
-        raise NotImplementedError
 
     @property
     def panel(self) -> Any:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import qt
 import slicer
 import vtk
 
@@ -43,6 +44,16 @@ QUICK = {
     "occlusion": {"window_mm": 30.0, "stride_mm": 20.0},
     "smoothgrad": {"samples": 4},
     "guided-smoothgrad": {"samples": 4},
+    "integrated-gradients": {"steps": 6},
+    "smoothgrad-ig": {"samples": 2, "steps": 4},
+    "smoothgrad-ig-squared": {"samples": 2, "steps": 4},
+    "guided-ig": {"steps": 6},
+    "expected-gradients": {"samples": 4},
+    "shapley": {"regions": "segments"},
+    "kernel-shap": {"regions": "segments"},
+    "lime": {"regions": "segments"},
+    "xrai": {"steps": 4},
+    "xrai-fast": {"steps": 4},
 }
 #: An occlusion of some thousand windows, to be cancelled.
 LONG = {"occlusion": {"window_mm": 12.0, "stride_mm": 3.0}}
@@ -71,6 +82,7 @@ class Smoke(Driver):
         yield "clicks at an empty place", self.click_empty
         yield "drags the point", self.drag_point
         yield "compares", self.compare
+        yield "tries the map", self.try_map
         yield "switches bands on", self.switch_bands
         yield "switches bands off", self.switch_bands_off
         yield "shows map and surfaces in 3D", self.show_in_3d
@@ -84,10 +96,13 @@ class Smoke(Driver):
         yield "stops the engine", self.stop_engine
 
     def load_phantom(self) -> None:
-        from SlicerSaliencyExplainLib.Samples import load_sample
+        from SlicerSaliencyExplainLib.Samples import SAMPLES, load_sample
 
         from SaliencyExplain.scene.segmentations import masks_on_grid
 
+        other, of_other = load_sample(slicer.mrmlScene, SAMPLES[1])
+        slicer.mrmlScene.RemoveNode(of_other)
+        other.SetName("background")
         self.volume, self.segmentation = load_sample(slicer.mrmlScene)
         inside = np.argwhere(masks_on_grid(self.segmentation, self.volume).masks[0])
         # A voxel of the mass: the middle of a bent mass could lie beside it.
@@ -125,7 +140,10 @@ class Smoke(Driver):
 
     def predict(self) -> None:
         self.show_section("volumes")
-        check(self.sections.volumes.nodes() == [self.volume], "the phantom was not filled in")
+        # There are two volumes of the same kind: the user says which.
+        self.panel.parameters.images = [self.volume]
+        self.settle(0.2)
+        check(self.sections.volumes.nodes() == [self.volume], "the phantom was not chosen")
         self.press("predictButton")
         self.wait_for_job("volumes")
         table = self.ui.probabilitiesTable
@@ -138,11 +156,17 @@ class Smoke(Driver):
         self.show_section("explain")
         name = method["name"]
         self.sections.explain.methods.set_values({name: QUICK.get(name, {})})
+        self.settle(0.1)
+        if "segmentation" in method["asks"]:
+            self.ui.segmentationSelector.setCurrentNode(self.segmentation)
+        if "backgrounds" in method["asks"]:
+            check(self.ui.backgroundsList.count == 1, "the other volume is not offered")
+            self.ui.backgroundsList.item(0).setCheckState(qt.Qt.Checked)
         before = set(self.maps())
         self.press("explainButton")
         self.wait_for_job("explain")
         new = [node for node in self.maps() if node not in before]
-        check(len(new) == 1, f"{len(new)} maps came instead of one")
+        check(len(new) >= 1, "no map came")
         values = self.voxels(new[0])
         check(values.shape == self.voxels(self.volume).shape, "the map has another grid")
         check(bool(np.isfinite(values).all()), "the map has values that are not finite")
@@ -254,6 +278,26 @@ class Smoke(Driver):
         self.press("exportComparisonButton")
         check(len(slicer.util.getNodesByClass("vtkMRMLTableNode")) > len(tables), "no table came")
         check(bool(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")), "no chart came")
+
+    def try_map(self) -> None:
+        """Tries the Grad-CAM map, with the least effort."""
+        node = next(node for node in self.maps() if node.GetName().startswith("Grad-CAM at"))
+        self.show_section("display")
+        self.ui.mapSelector.setCurrentNode(node)
+        check(self.ui.trialHintLabel.text == "not tried yet", self.ui.trialHintLabel.text)
+        self.show_section("trial")
+        check(self.ui.trialMapSelector.currentNode() is node, "another map would be tried")
+        self.ui.trialBudgetSpinBox.value = 1
+        self.press("trialButton")
+        self.wait_for_job("trial")
+        table = self.ui.trialTable
+        answers = {
+            table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)
+        }
+        check(len(answers) == 4, f"the verdicts are {answers}")
+        check("yes" in answers["depends on the weights"], f"the verdicts are {answers}")
+        check(self.ui.trialCardLabel.visible, "there is no trust card")
+        check("depends on the weights: yes" in self.ui.trialHintLabel.text, "the line has no words")
 
     def switch_bands(self) -> None:
         self.show_section("display")

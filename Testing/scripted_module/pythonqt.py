@@ -95,6 +95,7 @@ def adapt(kind: type) -> type:
         if name not in _KEPT_METHODS
         # Virtual there, and there alone.
         and not (name == "text" and issubclass(kind, QtWidgets.QProgressBar))
+        and not (name == "spacing" and issubclass(kind, QtWidgets.QLayout))
         and not isinstance(getattr(kind, name, None), QtCore.Property)
     }
     return type(kind.__name__, (_Adapted, kind), attributes)

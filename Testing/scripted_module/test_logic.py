@@ -18,7 +18,7 @@ from SlicerSaliencyExplainLib.Samples import SAMPLES, load_sample
 from SlicerSaliencyExplainLib.StudyCases import CaseSources, find_sources, load_case, read_cases
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
-from SaliencyExplain.engine.interface import MethodChoice, PredictRequest, StudyRequest
+from SaliencyExplain.engine.requests import MethodChoice, PredictRequest, StudyRequest
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError
 from SaliencyExplain.images.reading import read_image

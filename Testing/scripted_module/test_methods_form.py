@@ -61,12 +61,40 @@ def test_shows_what_was_chosen_before(form: MethodsForm, chosen: dict[str, Any])
 
 def test_what_it_says_is_what_the_engine_takes(form: MethodsForm) -> None:
     from SaliencyExplain.engine.answers import chosen_methods
-    from SaliencyExplain.engine.interface import MethodChoice
+    from SaliencyExplain.engine.requests import MethodChoice
 
     for name in methods():
         form.tick(name).checked = True
     choices = tuple(MethodChoice(name, given) for name, given in form.values().items())
     assert [method.name for method in chosen_methods(choices)] == list(form.values())
+
+
+def test_families_are_folded_but_for_the_usual_ones_and_those_with_a_choice(
+    form: MethodsForm,
+) -> None:
+    assert form.family("perturbation").button.checked
+    path = form.family("path")
+    assert not path.button.checked
+    tick = form.tick("integrated-gradients")
+    assert tick.parentWidget().isHidden()
+    path.unfold(True)
+    assert not tick.parentWidget().isHidden()
+    form.set_values({"lrp": {}})
+    assert not form.tick("lrp").parentWidget().isHidden()
+
+
+def test_a_very_small_number_is_not_rounded_away(form: MethodsForm) -> None:
+    form.tick("lrp").checked = True
+    assert form.field("lrp", "epsilon").value > 0
+    assert form.values() == {"lrp": {}}
+
+
+def test_says_what_the_ticked_methods_ask_for(form: MethodsForm) -> None:
+    assert form.asked() == set()
+    form.tick("shapley").checked = True
+    assert form.asked() == {"segmentation"}
+    form.tick("expected-gradients").checked = True
+    assert form.asked() == {"segmentation", "backgrounds"}
 
 
 def test_parameters_are_seen_while_their_method_is_ticked(form: MethodsForm) -> None:

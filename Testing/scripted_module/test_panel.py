@@ -17,8 +17,10 @@ from SlicerSaliencyExplainLib.EnginePackages import EnginePackages
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.engine.interface import ENDED
+from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import attributions_of, threshold
 from SaliencyExplain.scene.bands import bands_of
+from SaliencyExplain.scene.images import add_image
 from SaliencyExplain.scene.mrb import open_mrb, save_mrb
 from SaliencyExplain.scene.nodes import composite_nodes
 from SaliencyExplain.scene.segmentations import outline
@@ -475,6 +477,32 @@ def test_compares_and_exports(ready: Application) -> None:
     assert chart.GetNumberOfPlotSeriesNodes() == 3
 
 
+def test_what_each_segment_contributes_is_said_in_words(ready: Application) -> None:
+    ui = ready.ui
+    explain = ready.panel.sections.explain
+    explain.methods.set_values({"shapley": {"regions": "segments"}, "expected-gradients": {}})
+    ready.run()
+    assert "choose a segmentation under Compare" in ui.besideSegmentsLabel.text
+    ui.segmentationSelector.setCurrentNode(
+        slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+    )
+    ready.run()
+    assert "chosen under Compare" in ui.besideSegmentsLabel.text
+    assert not ui.backgroundsBox.isHidden()
+    # The volume that is explained is no background for itself.
+    assert ui.backgroundsList.count == 0
+    values, affine = volume_values(ready.panel.sections.volumes.nodes()[0])
+    background = add_image(slicer.mrmlScene, values, affine, "healthy")
+    ready.wait(lambda: ui.backgroundsList.count == 1)
+    ui.backgroundsList.item(0).setCheckState(pythonqt.QtCore.Qt.Checked)
+    assert explain.beside().backgrounds == (background,)
+
+    _explain(ready, {"shapley": {"regions": "segments"}})
+    notes = ui.explainNotesLabel.text
+    assert "Shapley values of regions: tumour: +" in notes
+    assert "interval" not in notes.split("\n")[0]
+
+
 # Study
 
 
@@ -490,6 +518,8 @@ def test_a_study_is_left_come_back_to_and_opened(
     ui.studyOutPathLineEdit.currentPath = str(tmp_path / "out")
     application.run()
     assert ui.studyMethodsLabel.text == "gradcam"
+    ui.studyTrialCheckBox.checked = True
+    ui.trialBudgetSpinBox.value = 1
     assert ui.studyClassifierPathLineEdit.currentPath == str(classifier_folder(HONEST))
     application.click("startStudyButton")
     application.wait(lambda: application.panel.sections.study.job.status is not None)
@@ -511,6 +541,8 @@ def test_a_study_is_left_come_back_to_and_opened(
         assert again.message("study") == ""
         (node,) = attributions_of(slicer.mrmlScene)
         assert again.ui.mapSelector.currentNode() is node
+        assert again.ui.trialHintLabel.text.startswith("● beats chance: yes")
+        assert again.ui.trialTable.rowCount == 4
         assert again.ui.segmentationSelector.currentNode() is not None
         assert again.ui.openReportButton.enabled
         again.ui.studyCollapsibleButton.collapsed = False

@@ -9,7 +9,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.clicks import Answer
-from SaliencyExplain.engine.interface import ProbeResult
+from SaliencyExplain.engine.results import ProbeResult
 
 from .LinePlot import COLORS, Line, draw_plot
 from .Tables import fill_table, number_text

@@ -15,6 +15,7 @@ from SaliencyExplain.scene.names import ATTRIBUTION, IMAGE_ROLE, KIND
 from SaliencyExplain.scene.nodes import composite_nodes, given_segmentations
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
 from SaliencyExplain.scene.segmentations import outline
+from SaliencyExplain.scene.trials import verdict_line
 
 from .Failures import Failure
 from .Section import Section, allow
@@ -85,6 +86,12 @@ class DisplaySection(Section):
             (nothing, _("There is neither a map nor a segmentation.")),
         )
 
+    def trial_changed(self) -> None:
+        """Another map is shown, or the one that is has been tried: the line below it says so."""
+        node = self.ui.mapSelector.currentNode()
+        self.ui.trialHintLabel.text = verdict_line(node) if is_attribution(node) else ""
+        self.ui.trialHintLabel.visible = is_attribution(node)
+
     def segmentation_changed(self) -> None:
         """Another segmentation was chosen: it is drawn as the others were."""
         self._guarded(self._outline_segmentations)
@@ -130,6 +137,9 @@ class DisplaySection(Section):
     def _on_map(self, node: Any = None) -> None:
         if node is not None:
             self._apply(node)
+            if self.panel.sections is not None:
+                self.panel.sections.trial.show_map(node)
+        self.trial_changed()
         self.panel.refresh()
 
     def _on_opacity(self, value: float) -> None:

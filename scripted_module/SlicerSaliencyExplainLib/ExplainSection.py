@@ -6,11 +6,14 @@ import json
 import time
 from typing import Any
 
+import qt
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.interface import EstimateResult, ExplainResult
+from SaliencyExplain.engine.results import EstimateResult, ExplainResult
 from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.figures import figure_lines
 
+from .Images import Beside
 from .Jobs import Job
 from .MethodsForm import MethodsForm
 from .Section import Section, allow, replace_content, time_text
@@ -33,6 +36,8 @@ class ExplainSection(Section):
         self._estimate_due: float | None = None
         self.ui.explainButton.connect("clicked(bool)", self._on_apply)
         self.ui.targetComboBox.connect("currentIndexChanged(int)", self._on_change)
+        self.ui.backgroundsList.connect("itemChanged(QListWidgetItem*)", self._on_change)
+        self._backgrounds: list[Any] = []
         self._fill_targets(())
 
     def chosen(self) -> dict[str, dict[str, Any]]:
@@ -42,6 +47,20 @@ class ExplainSection(Section):
     def target(self) -> str:
         """Name of the class, or ``predicted``."""
         return self._targets[max(0, self.ui.targetComboBox.currentIndex)]
+
+    def beside(self) -> Beside:
+        """What is given beside the volume, for those of the chosen methods that ask for it."""
+        asked = self.methods.asked() if self.methods is not None else set()
+        segmentation = self.ui.segmentationSelector.currentNode()
+        return Beside(
+            segmentation if "segmentation" in asked else None,
+            tuple(self._ticked_backgrounds()) if "backgrounds" in asked else (),
+        )
+
+    def segmentation_changed(self) -> None:
+        """Another segmentation was chosen under Compare."""
+        self._show_beside()
+        self.ask_estimate()
 
     def methods_changed(self) -> None:
         """The engine has said which methods it has, or there are other layers to look at."""
@@ -92,6 +111,7 @@ class ExplainSection(Section):
             (bool(blocked), blocked),
             (not self.chosen(), _("Choose at least one method.")),
         )
+        self._show_beside()
 
     def ask_estimate(self) -> None:
         """Asks anew what the chosen methods would cost, once the user pauses."""
@@ -111,11 +131,56 @@ class ExplainSection(Section):
                 self.panel.sections.volumes.nodes(),
                 self.chosen(),
                 self.target(),
+                beside=self.beside(),
                 done=self._show_estimate,
                 failed=lambda failure: self._say_estimate(failure.line),
             )
         except SaliencyExplainError as error:
             self._say_estimate(str(error))
+
+    def _show_beside(self) -> None:
+        """Shows what the chosen methods ask for, and nothing where they ask for nothing."""
+        asked = self.methods.asked() if self.methods is not None else set()
+        node = self.ui.segmentationSelector.currentNode()
+        self.ui.besideSegmentsLabel.text = (
+            _("Its segments come from {name}, chosen under Compare.").format(name=node.GetName())
+            if node is not None
+            else _("For its segments choose a segmentation under Compare.")
+        )
+        self.ui.besideSegmentsLabel.visible = "segmentation" in asked
+        self.ui.backgroundsBox.visible = "backgrounds" in asked
+        if "backgrounds" in asked:
+            self._list_backgrounds()
+
+    def _list_backgrounds(self) -> None:
+        """Lists the volumes that could be backgrounds, those that were ticked still ticked."""
+        inputs = self.panel.sections.volumes.nodes()
+        nodes = [node for node in self.panel.sections.volumes.candidates() if node not in inputs]
+        names = [node.GetName() for node in nodes]
+        listed = self.ui.backgroundsList
+        if nodes == self._backgrounds and names == [
+            listed.item(row).text() for row in range(listed.count)
+        ]:
+            return
+        ticked = self._ticked_backgrounds()
+        self._writing = True
+        try:
+            listed.clear()
+            self._backgrounds = nodes
+            for node, name in zip(nodes, names, strict=True):
+                item = qt.QListWidgetItem(name)
+                item.setCheckState(qt.Qt.Checked if node in ticked else qt.Qt.Unchecked)
+                listed.addItem(item)
+        finally:
+            self._writing = False
+
+    def _ticked_backgrounds(self) -> list[Any]:
+        listed = self.ui.backgroundsList
+        return [
+            node
+            for row, node in enumerate(self._backgrounds)
+            if listed.item(row).checkState() == qt.Qt.Checked
+        ]
 
     def _show_estimate(self, estimate: EstimateResult) -> None:
         self._say_estimate(
@@ -169,6 +234,7 @@ class ExplainSection(Section):
                 target=self.target(),
                 seed=self.ui.seedSpinBox.value,
                 budget_seconds=float(budget) if budget > 0 else None,
+                beside=self.beside(),
                 progress=self.show_progress,
                 shown=self._show,
                 done=self._done,
@@ -190,7 +256,12 @@ class ExplainSection(Section):
     def _done(self, result: ExplainResult) -> None:
         self.end()
         self.panel.sections.volumes.show_prediction(result.classes, result.probabilities, ())
-        notes = list(result.notes)
+        notes = [
+            f"{map_.title}: {line}"
+            for map_ in result.maps
+            for line in figure_lines(map_.provenance.get("figures", {}))
+        ]
+        notes += result.notes
         share = min((map_.share_done for map_ in result.maps), default=1.0)
         if share < 1:
             notes.insert(

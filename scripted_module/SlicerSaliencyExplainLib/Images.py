@@ -47,6 +47,20 @@ class SentImage:
             )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What is given beside the image, for the methods that ask for it.
+
+    Attributes:
+        segmentation: A segmentation or label map node, on any grid; None: none.
+        backgrounds: Volume nodes that stand for "nothing in particular", each with all the
+            channels that the classifier wants.
+    """
+
+    segmentation: Any = None
+    backgrounds: tuple[Any, ...] = ()
+
+
 def read_image(nodes: Sequence[Any], classifier: ClassifierInfo) -> SentImage:
     """Reads one image out of the scene.
 

@@ -14,9 +14,9 @@ from SaliencyExplain.engine.interface import (
     WAITING,
     Engine,
     JobStatus,
-    Request,
     kind_of,
 )
+from SaliencyExplain.engine.requests import Request
 from SaliencyExplain.errors import Cancelled, EngineLostError, SaliencyExplainError
 
 from .BackgroundCalls import BackgroundCalls, Call

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.engine.interface import (
-    ClassifierInfo,
+from SaliencyExplain.engine.interface import ClassifierInfo, Engine
+from SaliencyExplain.engine.requests import (
     CompareRequest,
-    Engine,
     EstimateRequest,
     ExplainRequest,
-    ExplainResult,
     MethodChoice,
     PredictRequest,
     ProbeRequest,
 )
+from SaliencyExplain.engine.results import ExplainResult
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError, SaliencyExplainError
 from SaliencyExplain.scene.attributions import (
@@ -32,12 +31,14 @@ from SaliencyExplain.scene.segmentations import masks_on_grid
 
 from .BackgroundCalls import BackgroundCalls
 from .Failures import Failure
-from .Images import SentImage, read_image
+from .Images import Beside, SentImage, read_image
 from .Jobs import Job, nothing
 from .Questions import Questions
 
 #: Probes of one stream replace each other in the engine.
 POINT_STREAM, SEGMENT_STREAM = "point", "segment"
+
+NOTHING = Beside()
 
 
 class SaliencyExplainLogic(Questions):
@@ -81,8 +82,8 @@ class SaliencyExplainLogic(Questions):
         Raises:
             InputError: No engine, no classifier, or the volumes cannot be used.
         """
-        image, key = self.read(nodes), self._opened_classifier().key
-        return self._start(
+        image, key = self.read(nodes), self.opened_classifier().key
+        return self.start(
             lambda engine: PredictRequest(key, engine.put(image.volume)), image, callbacks
         )
 
@@ -91,12 +92,14 @@ class SaliencyExplainLogic(Questions):
         nodes: Sequence[Any],
         methods: Mapping[str, Mapping[str, Any]],
         target: str,
+        *,
+        beside: Beside = NOTHING,
         **callbacks: Any,
     ) -> Job:
         """Asks what an explanation would cost; ``done`` gets an ``EstimateResult``."""
         image = self.read(nodes)
-        make = self._explain_request(image, methods, target, 0, None)
-        return self._start(lambda engine: EstimateRequest(make(engine)), image, callbacks)
+        make = self._explain_request(image, methods, target, 0, None, beside)
+        return self.start(lambda engine: EstimateRequest(make(engine)), image, callbacks)
 
     def explain(
         self,
@@ -106,6 +109,7 @@ class SaliencyExplainLogic(Questions):
         target: str = "predicted",
         seed: int = 0,
         budget_seconds: float | None = None,
+        beside: Beside = NOTHING,
         shown: Callable[[list[Any]], None] = nothing,
         done: Callable[[ExplainResult], None] = nothing,
         failed: Callable[[Failure], None] = nothing,
@@ -119,6 +123,7 @@ class SaliencyExplainLogic(Questions):
             target: A class, or ``predicted``.
             seed: Of everything random.
             budget_seconds: Stop with the best maps so far after this time.
+            beside: Segmentation and backgrounds, for the methods that ask for them.
             shown: Given the attribution nodes each time when they were added or grew finer.
             done: Given the result when all maps are in the scene.
             failed: Told why there is none.
@@ -151,8 +156,8 @@ class SaliencyExplainLogic(Questions):
             if self._is_there(image):
                 show(answer)
 
-        return self._start(
-            self._explain_request(image, methods, target, seed, budget_seconds),
+        return self.start(
+            self._explain_request(image, methods, target, seed, budget_seconds, beside),
             image,
             {**callbacks, "done": finish, "failed": failed},
             fetch=_maps_with_voxels,
@@ -172,7 +177,7 @@ class SaliencyExplainLogic(Questions):
 
         A newer probe of a point replaces those before, also in the engine.
         """
-        image, key = self.read(nodes), self._opened_classifier().key
+        image, key = self.read(nodes), self.opened_classifier().key
         return self._start_newer(
             POINT_STREAM,
             lambda engine: ProbeRequest(
@@ -205,7 +210,7 @@ class SaliencyExplainLogic(Questions):
             fill: What stands in its place.
             **callbacks: Of :class:`Job`.
         """
-        image, key = self.read(nodes), self._opened_classifier().key
+        image, key = self.read(nodes), self.opened_classifier().key
         found = masks_on_grid(segmentation, image.node, [segment_id])
         axes = image.volume.values.ndim - 1
         mask = Volume(_on_axes(found.masks[0], axes), image.volume.affine)
@@ -250,21 +255,19 @@ class SaliencyExplainLogic(Questions):
         if len(targets) > 1:
             raise InputError(f"The maps explain different classes: {', '.join(targets)}.")
         image = self._comparable(image_node)
+        segments, names = self.segments(image, segmentation, segment_ids)
         axes = image.volume.values.ndim - 1
-        found = masks_on_grid(segmentation, image_node, segment_ids)
-        masks = np.stack([_on_axes(mask, axes) for mask in found.masks])
-        segments = Volume(masks, image.volume.affine)
         values = {
             name: Volume(_on_axes(map_.values, axes).astype(np.float32), map_.affine)
             for name, map_ in read.items()
         }
-        return self._start(
+        return self.start(
             lambda engine: CompareRequest(
                 engine.put(image.volume),
                 {name: engine.put(volume) for name, volume in values.items()},
                 targets[0],
                 engine.put(segments),
-                tuple(found.names),
+                names,
             ),
             image,
             callbacks,
@@ -276,7 +279,7 @@ class SaliencyExplainLogic(Questions):
         Raises:
             InputError: No classifier is open, or the volumes cannot be used.
         """
-        classifier = self._opened_classifier()
+        classifier = self.opened_classifier()
         known = self._image
         if known is not None and known.nodes == tuple(nodes) and self._is_there(known):
             return known
@@ -289,6 +292,20 @@ class SaliencyExplainLogic(Questions):
         except InputError:
             return False
         return True
+
+    def segments(
+        self, image: SentImage, segmentation: Any, segment_ids: Sequence[str] | None
+    ) -> tuple[Volume, tuple[str, ...]]:
+        """The masks of segments on an image's grid, and their names."""
+        axes = image.volume.values.ndim - 1
+        found = masks_on_grid(segmentation, image.node, segment_ids)
+        masks = np.stack([_on_axes(mask, axes) for mask in found.masks])
+        return Volume(masks, image.volume.affine), tuple(found.names)
+
+    def background_volumes(self, nodes: Sequence[Any]) -> list[Volume]:
+        """The voxels of backgrounds; one that has several channels cannot be given."""
+        # A node has one channel's voxels.
+        return [read_image([node], self.opened_classifier()).volume for node in nodes]
 
     def _comparable(self, image_node: Any) -> SentImage:
         """The image without a classifier: whatever channels its node has."""
@@ -306,16 +323,24 @@ class SaliencyExplainLogic(Questions):
         target: str,
         seed: int,
         budget_seconds: float | None,
+        beside: Beside,
     ) -> Callable[[Engine], ExplainRequest]:
-        key = self._opened_classifier().key
+        classifier = self.opened_classifier()
         choices = tuple(MethodChoice(name, dict(chosen)) for name, chosen in methods.items())
+        segments, names = None, ()
+        if beside.segmentation is not None:
+            segments, names = self.segments(image, beside.segmentation, None)
+        backgrounds = self.background_volumes(beside.backgrounds)
         return lambda engine: ExplainRequest(
-            key,
+            classifier.key,
             engine.put(image.volume),
             choices,
             target=target,
             seed=seed,
             budget_seconds=budget_seconds,
+            segments=engine.put(segments) if segments is not None else None,
+            segment_names=names,
+            backgrounds=tuple(engine.put(volume) for volume in backgrounds),
         )
 
     def _put_map(self, node: Any, image: SentImage, map_: Any, volume: Volume) -> Any:
@@ -348,16 +373,17 @@ class SaliencyExplainLogic(Questions):
         before = self._newest.get(stream)
         if before is not None:
             before.cancel()
-        job = self._newest[stream] = self._start(begin, image, callbacks)
+        job = self._newest[stream] = self.start(begin, image, callbacks)
         return job
 
-    def _start(
+    def start(
         self,
         begin: Callable[[Engine], Any],
         image: SentImage,
         callbacks: Mapping[str, Any],
         **more: Any,
     ) -> Job:
+        """Starts a job whose answer belongs into the scene as it is now."""
         job = self._follow(begin, callbacks, **more)
         self._scene_jobs.add(job)
         return job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,12 @@ from slicer.i18n import tr as _
 _LARGEST = 1e6
 
 
+#: Families that are unfolded at first; of the others those with a ticked method are.
+_UNFOLDED = ("perturbation", "class activation", "gradient")
+
+
 class MethodsForm:
-    """A tick for each method, and its parameters below it while it is ticked.
+    """A tick for each method, family by family, and its parameters below it while it is ticked.
 
     Attributes:
         widget: Holds them all.
@@ -38,10 +43,15 @@ class MethodsForm:
         self._ticks: dict[str, Any] = {}
         self._fields: dict[str, dict[str, Any]] = {}
         self._described = {str(method["name"]): method for method in methods}
+        self._families: dict[str, _Family] = {}
         column = qt.QVBoxLayout(self.widget)
         column.setContentsMargins(0, 0, 0, 0)
         for method in methods:
-            self._add(column, method)
+            name = str(method["family"])
+            if name not in self._families:
+                self._families[name] = _Family(name, unfolded=name in _UNFOLDED)
+                column.addWidget(self._families[name].widget)
+            self._add(self._families[name].column, method)
 
     def values(self) -> dict[str, dict[str, Any]]:
         """The ticked methods with those of their parameters that are not the default."""
@@ -64,6 +74,17 @@ class MethodsForm:
                 field = self._fields[name][parameter["name"]]
                 field.set(given.get(parameter["name"], parameter["default"]))
             tick.checked = name in chosen
+            if name in chosen:
+                self._families[self._described[name]["family"]].unfold(True)
+
+    def asked(self) -> set[str]:
+        """What the ticked methods can use beside the image: segmentation, backgrounds."""
+        ticked = [name for name, tick in self._ticks.items() if tick.checked]
+        return {what for name in ticked for what in self._described[name]["asks"]}
+
+    def family(self, name: str) -> _Family:
+        """A family's fold."""
+        return self._families[name]
 
     def tick(self, name: str) -> Any:
         """The check box of a method."""
@@ -100,6 +121,36 @@ class MethodsForm:
         self.changed()
 
 
+class _Family:
+    """A family's title with an arrow, and its methods below while it is unfolded."""
+
+    def __init__(self, name: str, *, unfolded: bool) -> None:
+        self.widget = qt.QWidget()
+        layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.button = qt.QToolButton()
+        self.button.text = name[:1].upper() + name[1:]
+        self.button.checkable = True
+        self.button.autoRaise = True
+        self.button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
+        layout.addWidget(self.button)
+        self._content = qt.QWidget()
+        self.column = qt.QVBoxLayout(self._content)
+        self.column.setContentsMargins(16, 0, 0, 0)
+        layout.addWidget(self._content)
+        self.button.connect("toggled(bool)", self._show)
+        self.button.checked = unfolded
+        self._show(unfolded)
+
+    def unfold(self, on: bool) -> None:
+        """Shows or hides the family's methods."""
+        self.button.checked = on
+
+    def _show(self, on: bool) -> None:
+        self.button.setArrowType(qt.Qt.DownArrow if on else qt.Qt.RightArrow)
+        self._content.visible = on
+
+
 class _Field:
     """A widget for one parameter: what it reads and how it is written."""
 
@@ -127,6 +178,8 @@ def _field(
         field = _yes_or_no(changed)
     elif isinstance(default, (int, float)):
         field = _number(parameter, changed)
+    elif isinstance(default, str):
+        field = _text(changed)
     else:
         field = _texts(changed)
     field.set(default)
@@ -167,8 +220,10 @@ def _number(parameter: Mapping[str, Any], changed: Callable[..., None]) -> _Fiel
     widget.minimum = convert(-_LARGEST if low is None else low)
     widget.maximum = convert(_LARGEST if high is None else high)
     if not whole:
-        # Millimetres in tenths; shares and other bare numbers need more.
-        widget.decimals = 1 if parameter["unit"] == "mm" else 3
+        # Millimetres in tenths; shares need more, and very small numbers as many as they have.
+        default = abs(parameter["default"])
+        digits = math.ceil(-math.log10(default)) if default else 0
+        widget.decimals = max(1 if parameter["unit"] == "mm" else 3, digits)
         widget.singleStep = 1.0 if parameter["unit"] == "mm" else 0.05
     if parameter["unit"]:
         widget.suffix = f" {parameter['unit']}"
@@ -180,6 +235,15 @@ def _number(parameter: Mapping[str, Any], changed: Callable[..., None]) -> _Fiel
 
     signal = "valueChanged(int)" if whole else "valueChanged(double)"
     return _Field(widget, signal, lambda: convert(widget.value), write, changed)
+
+
+def _text(changed: Callable[..., None]) -> _Field:
+    widget = qt.QLineEdit()
+
+    def write(value: str) -> None:
+        widget.text = value
+
+    return _Field(widget, "textChanged(QString)", lambda: widget.text.strip(), write, changed)
 
 
 def _texts(changed: Callable[..., None]) -> _Field:

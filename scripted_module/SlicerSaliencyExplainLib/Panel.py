@@ -26,6 +26,7 @@ from .ProbeSection import ProbeSection
 from .Section import Section
 from .Settings import Settings
 from .StudySection import StudySection
+from .TrialSection import TrialSection
 from .VolumesSection import VolumesSection
 
 #: Often enough for a point that is dragged; each round costs microseconds while nothing runs.
@@ -42,6 +43,7 @@ class Sections:
     explain: ExplainSection
     probe: ProbeSection
     compare: CompareSection
+    trial: TrialSection
     study: StudySection
     display: DisplaySection
 
@@ -88,6 +90,7 @@ class Panel:
             ExplainSection(self),
             ProbeSection(self),
             CompareSection(self),
+            TrialSection(self),
             StudySection(self),
             DisplaySection(self),
         )
@@ -189,12 +192,15 @@ class Panel:
     def maps_changed(self) -> None:
         """Maps have come, gone or grown."""
         self.sections.compare.maps_changed()
+        self.sections.trial.maps_changed()
+        self.sections.display.trial_changed()
         self.refresh()
 
     def segmentation_changed(self) -> None:
         """Another segmentation is chosen."""
         if self.sections is not None:
             self.sections.display.segmentation_changed()
+            self.sections.explain.segmentation_changed()
         self.refresh()
 
     def nodes_changed(self) -> None:

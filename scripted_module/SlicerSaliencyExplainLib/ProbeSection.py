@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.clicks import COLUMNS, Answer, History
-from SaliencyExplain.engine.interface import ProbeResult
+from SaliencyExplain.engine.results import ProbeResult
 from SaliencyExplain.errors import InputError, SaliencyExplainError
 from SaliencyExplain.scene.points import readings_at
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from SaliencyExplain.engine.interface import ClassifierInfo, Engine, JobStatus, StudyRequest
+from SaliencyExplain.engine.interface import ClassifierInfo, Engine, JobStatus
+from SaliencyExplain.engine.requests import StudyRequest
 from SaliencyExplain.errors import EngineLostError, InputError
 
 from .BackgroundCalls import BackgroundCalls, Call
@@ -149,7 +150,12 @@ class Questions:
             raise EngineLostError("There is no engine: start or connect one.")
         return self.engine
 
-    def _opened_classifier(self) -> ClassifierInfo:
+    def opened_classifier(self) -> ClassifierInfo:
+        """The open classifier.
+
+        Raises:
+            InputError: None is open.
+        """
         if self.classifier is None:
             raise InputError("Open a classifier first.")
         return self.classifier

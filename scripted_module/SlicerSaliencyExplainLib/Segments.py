@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from SaliencyExplain.scene.arrays import image_array
-from SaliencyExplain.scene.names import BAND_LABELS, BAND_SEGMENTS, KIND
+from SaliencyExplain.scene.nodes import given_label_maps, given_segmentations
 from SaliencyExplain.scene.segmentations import label_name
 
 
@@ -29,16 +29,10 @@ def segment_names(node: Any) -> list[tuple[str, str]]:
 
 def find_segment(scene: Any, name: str) -> tuple[Any, str] | None:
     """Node and ID of a segment that has this name, bands of maps aside; None: there is none."""
-    for kind in ("vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"):
-        nodes = scene.GetNodesByClass(kind)
-        nodes.UnRegister(None)
-        for index in range(nodes.GetNumberOfItems()):
-            node = nodes.GetItemAsObject(index)
-            if node.GetAttribute(KIND) in (BAND_LABELS, BAND_SEGMENTS):
-                continue
-            for id_, known in segment_names(node):
-                if known == name:
-                    return node, id_
+    for node in [*given_segmentations(scene), *given_label_maps(scene)]:
+        for id_, known in segment_names(node):
+            if known == name:
+                return node, id_
     return None
 
 

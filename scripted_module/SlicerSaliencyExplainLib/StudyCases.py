@@ -12,6 +12,7 @@ from typing import Any
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
+from SaliencyExplain.scene.trials import keep_written
 
 from .SceneFiles import load_segmentation, load_volume
 
@@ -104,6 +105,7 @@ def load_case(
         scene.RemoveNode(loaded)
         map_ = _map(said, entry, values, affine, titles)
         maps.append(add_attribution(scene, map_, images[0]))
+        keep_written(maps[-1], folder)
     mask = sources.segmentation
     segmentation = load_segmentation(scene, mask, f"{case} segmentation") if mask else None
     return images, maps, segmentation

@@ -8,13 +8,9 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.interface import (
-    ENDED,
-    JobStatus,
-    MethodChoice,
-    StudyRequest,
-    StudyResult,
-)
+from SaliencyExplain.engine.interface import ENDED, JobStatus
+from SaliencyExplain.engine.requests import MethodChoice, StudyRequest
+from SaliencyExplain.engine.results import StudyResult
 from SaliencyExplain.errors import SaliencyExplainError
 
 from .ExplainSection import PREDICTED
@@ -157,6 +153,9 @@ class StudySection(Section):
             target=_TARGETS[max(0, ui.studyTargetComboBox.currentIndex)],
             seed=ui.seedSpinBox.value,
             trust=same and ui.trustCheckBox.checked,
+            trial_budget=(
+                float(ui.trialBudgetSpinBox.value) if ui.studyTrialCheckBox.checked else None
+            ),
         )
         self.begin(
             lambda: self.panel.logic.start_study(request, **self._callbacks()), _("Starting …")

@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.channel_names import guess_channels
-from SaliencyExplain.engine.interface import PredictResult
+from SaliencyExplain.engine.results import PredictResult
 
 from .Section import Section, allow, replace_content
 from .Tables import Bar, fill_table, number_text
@@ -59,7 +59,7 @@ class VolumesSection(Section):
         if self.panel.parameters is None:
             return
         chosen = self.nodes()
-        free = [node for node in self._volumes() if node not in chosen]
+        free = [node for node in self.candidates() if node not in chosen]
         open_channels = [index for index, node in enumerate(chosen) if node is None]
         names = [self._channels[index] for index in open_channels]
         guessed = guess_channels(names, [node.GetName() for node in free])
@@ -130,7 +130,7 @@ class VolumesSection(Section):
             self._selectors.append(selector)
         replace_content(self.ui.channelsWidget, content)
 
-    def _volumes(self) -> list[Any]:
+    def candidates(self) -> list[Any]:
         """The volumes that may be inputs: no label maps, no maps of our own."""
         scene = self.panel.logic.scene
         found = []

@@ -1,0 +1,89 @@
+"""The trial of a map of the scene: the question to the engine, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from SaliencyExplain.engine.again import trial_of_map
+from SaliencyExplain.engine.interface import Engine
+from SaliencyExplain.engine.requests import TrialRequest
+from SaliencyExplain.engine.results import TrialResult, TriedMap
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.scene.attributions import read_attribution
+from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts
+
+from .Failures import Failure
+from .Images import Beside
+from .Jobs import Job
+from .Logic import SaliencyExplainLogic
+
+
+def try_map(
+    logic: SaliencyExplainLogic,
+    node: Any,
+    nodes: Sequence[Any],
+    *,
+    beside: Beside,
+    budget: float,
+    done: Callable[[TrialResult, TriedMap], None],
+    failed: Callable[[Failure], None],
+    **callbacks: Any,
+) -> Job:
+    """Asks for the trial of a map and keeps its verdicts with the map's node.
+
+    Args:
+        logic: Asks the engine.
+        node: The map.
+        nodes: A volume node for each channel, those that the map was computed from.
+        beside: Segmentation that the map is held against, and the method's backgrounds.
+        budget: Forward passes that it may cost.
+        done: Given the result, and what it says of this map.
+        failed: Told why there is none.
+        **callbacks: ``progress`` and ``cancelled`` of :class:`Job`.
+
+    Raises:
+        InputError: No engine, another classifier, a partial map, or volumes that cannot be
+            used.
+    """
+    map_ = read_attribution(node)
+    if map_.share_done < 1:
+        raise InputError("The map is partial; compute the whole of it before it is tried.")
+    image, classifier = logic.read(nodes), logic.opened_classifier()
+    segments, names = None, ()
+    if beside.segmentation is not None:
+        segments, names = logic.segments(image, beside.segmentation, None)
+    backgrounds = logic.background_volumes(beside.backgrounds)
+    about = {
+        "method": map_.label.partition("@")[0],
+        "target_name": map_.target_name,
+        "parameters": map_.parameters,
+        "provenance": map_.provenance,
+        "image_name": image.node.GetName(),
+        "budget": budget,
+        "segment_names": names,
+    }
+    # Once without voxels: what is wrong is known before anything is sent.
+    trial_of_map("", classifier, **about)
+
+    def begin(engine: Engine) -> TrialRequest:
+        return trial_of_map(
+            engine.put(image.volume),
+            classifier,
+            segments=engine.put(segments) if segments is not None else None,
+            backgrounds=tuple(engine.put(volume) for volume in backgrounds),
+            **about,
+        )
+
+    def finish(result: TrialResult) -> None:
+        one = next((one for one in result.maps if one.label == map_.label), None)
+        if one is None:
+            failed(Failure(f"The trial has no map '{map_.label}'."))
+            return
+        if logic.scene.IsNodePresent(node):
+            kept = [KeptVerdict(verdict.topic, verdict.answer, verdict.words)
+                    for verdict in one.verdicts]  # fmt: skip
+            keep_verdicts(node, kept)
+        done(result, one)
+
+    return logic.start(begin, image, {**callbacks, "done": finish, "failed": failed})

@@ -7,23 +7,22 @@ VENV ?= .venv
 # One exact version: figures in the README were measured with it. TORCH="torch==..."
 # takes another, for example a build for your GPU.
 TORCH ?= torch==2.13.0
+# Tests of timm's networks. Without what it depends on: torchvision would bring its own torch.
+TIMM ?= "timm>=1.0" torchvision==0.28.0
 DEMO_OUT ?= demo
-# A process per core, so one thread in each: more of them wait for each other.
-PYTEST_ARGS ?= -n auto
+# A process per core, so one thread in each: more of them wait for each other. Tests of one
+# group share a running server and go to one process.
+PYTEST_ARGS ?= -n auto --dist loadgroup
 
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-viewer lint format benchmark classifiers screenshots clean
+.PHONY: demo test lint format benchmark classifiers screenshots clean
 
 demo: $(VENV)/.installed
 	$(BIN)/saliency-explain demo --out $(DEMO_OUT)
 
 test: lint $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) --ignore Testing/viewer
-
-# Apart, with the machine to itself: beside other tests the page was seen to miss an update.
-test-viewer: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest Testing/viewer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -36,11 +35,10 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 benchmark: $(VENV)/.installed-test
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python Testing/benchmarks/attribution_speed.py
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python Testing/benchmarks/occlusion_speed.py
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python Testing/benchmarks/click_speed.py
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python Testing/benchmarks/coarse_to_fine.py
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python Testing/benchmarks/engine_overhead.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.speed --images random real
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.click_speed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.coarse_to_fine
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.engine_overhead
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.viewer_speed
 
 classifiers: $(VENV)/.installed
@@ -60,6 +58,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,lint]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TIMM)
 	touch $@
 
 clean:

@@ -24,6 +24,8 @@ from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import StudyOutput, gather
 
+PROJECT = Path(__file__).resolve().parents[1]
+
 #: Width in pixels of a picture in the README.
 WIDTH = 1500
 
@@ -90,6 +92,21 @@ def picture_viewer(out: Path) -> None:
             page.locator(".se-display").scroll_into_view_if_needed()
             page.mouse.move(5, 5)
             _settled(page).save(out / "viewer-side-by-side.png", optimize=True)
+
+
+def picture_card(out: Path) -> None:
+    """Writes ``trust-card.png``: Grad-CAM of the classifier with the shortcut, on trial.
+
+    Args:
+        out: Where the picture goes.
+    """
+    sample = PROJECT / "scripted_module" / "Resources" / "SampleData" / "marked-phantom"
+    words = ["evaluate", f"{sample}.nii.gz", "-s", f"{sample}.seg.nrrd", "-m", "gradcam"]
+    with tempfile.TemporaryDirectory() as folder:
+        words += ["-c", str(classifier_folder("phantom-3d-shortcut")), "--out", folder]
+        subprocess.run([sys.executable, "-m", "SaliencyExplain.cli.main", *words], check=True)
+        (card,) = Path(folder).glob("card-*.png")
+        shutil.copy(card, out / "trust-card.png")
 
 
 @contextmanager
@@ -181,3 +198,4 @@ def _settled(page: Page) -> Image.Image:
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
     picture_viewer(Path(sys.argv[2]))
+    picture_card(Path(sys.argv[2]))

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from trame.widgets import html
 
-from SaliencyExplain.engine.interface import CompareRequest, CompareResult, Engine
+from SaliencyExplain.engine.interface import Engine
+from SaliencyExplain.engine.requests import CompareRequest
+from SaliencyExplain.engine.results import CompareResult
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
-from SaliencyExplain.scene.segmentations import masks_on_grid
 from SaliencyExplain.viewer import images
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.plots import build_plot, curve_plot
@@ -130,17 +131,16 @@ class ComparePart(Part):
         image, node = viewer.shown, viewer.segmentation
         if image is None or node is None or target is None:
             raise InputError(self.get("why"))
-        axes = image.image.ndim - 1
+        axes, affine = image.image.ndim - 1, images.affine_of(image.image)
         maps = {}
         for one in attributions_of(viewer.scene, image.node):
             if read_target(one) == target:
                 map = read_attribution(one)
-                maps[one.GetName().rpartition(" - ")[0]] = Volume(
-                    _on_axes(map.values, axes).astype(np.float32), map.affine
+                # Without the class, which all share; two of one method differ in their end.
+                maps[one.GetName().replace(f" - {target}", "")] = Volume(
+                    images.on_axes(map.values, axes).astype(np.float32), map.affine
                 )
-        found = masks_on_grid(node, image.node, None if chosen == ALL else [chosen])
-        affine = images.affine_of(image.image)
-        masks = Volume(np.stack([_on_axes(mask, axes) for mask in found.masks]), affine)
+        masks, names_of = images.segment_masks(node, image, None if chosen == ALL else [chosen])
         voxels = Volume(np.ascontiguousarray(image.image.numpy(), dtype=np.float32), affine)
 
         def request(engine: Engine) -> CompareRequest:
@@ -149,7 +149,7 @@ class ComparePart(Part):
                 {label: engine.put(volume) for label, volume in maps.items()},
                 target,
                 engine.put(masks),
-                found.names,
+                names_of,
                 case=image.name,
             )
 
@@ -157,6 +157,10 @@ class ComparePart(Part):
             request, started=self.started, progress=self.show_progress
         )
         self._show(self._result)
+        other = viewer.segmented
+        if other is not None and not images.share_grid(other, image):
+            note = f"The segments were opened for {other.name}, which has another grid."
+            self.put(notes=[note, *self._result.notes])
 
     def _show(self, result: CompareResult) -> None:
         segments = list(dict.fromkeys(str(row["segment"]) for row in result.rows))
@@ -205,8 +209,3 @@ def _cell(value: Any) -> str:
         # One digit: seven columns share a panel of 356 pixels, and the CSV has all of them.
         return f"{value:.1g}"
     return value if isinstance(value, str) else number_text(value)
-
-
-def _on_axes(values: Any, axes: int) -> Any:
-    """The array on two or three axes; an image of two has one slice in the scene."""
-    return np.ascontiguousarray(values[..., 0] if axes == 2 and values.ndim == 3 else values)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from trame.widgets import html
-from trame_vuetify.widgets import vuetify3 as v
 
-from SaliencyExplain.engine.interface import (
-    Engine,
-    EstimateRequest,
-    EstimateResult,
-    ExplainRequest,
-    ExplainResult,
-    MapResult,
-)
+from SaliencyExplain.engine.interface import Engine
+from SaliencyExplain.engine.requests import EstimateRequest, ExplainRequest
+from SaliencyExplain.engine.results import EstimateResult, ExplainResult, MapResult
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
@@ -27,8 +22,9 @@ from SaliencyExplain.scene.attributions import (
     attributions_of,
     update_attribution,
 )
-from SaliencyExplain.viewer import methods_form
+from SaliencyExplain.viewer import images, methods_form
 from SaliencyExplain.viewer.images import Input
+from SaliencyExplain.viewer.methods_view import build_methods
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select, text_field
 from SaliencyExplain.viewer.words import time_text
@@ -47,11 +43,24 @@ class ExplainPart(Part):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__(
-            viewer, methods=[], targets=[], target=PREDICTED, seed=0, budget="", estimate="", why=""
+            viewer,
+            methods=[],
+            families=[],
+            targets=[],
+            target=PREDICTED,
+            seed=0,
+            budget="",
+            estimate="",
+            why="",
+            asks=[],
+            segments="",
+            offered=[],
+            backgrounds=[],
         )
         self._estimate: asyncio.Task[None] | None = None
         self._shown = False
-        for key in ("methods", "target", "budget"):
+        self.on_change("methods", lambda _: self.beside_changed())
+        for key in ("target", "budget", "backgrounds"):
             self.on_change(key, lambda _: self.ask_estimate())
 
     def build(self) -> None:
@@ -63,7 +72,8 @@ class ExplainPart(Part):
                 "Class",
                 "The class that the maps explain; it is fixed before a method starts.",
             )
-            self._build_methods()
+            build_methods(self.name("methods"), self.name("families"))
+            self._build_beside()
             with html.Div(classes="se-two"):
                 text_field(
                     self.name("budget"),
@@ -93,13 +103,15 @@ class ExplainPart(Part):
         self.drop()
         classifier = self.viewer.classifier
         if classifier is None:
-            self.put(methods=[], targets=[], target=PREDICTED)
+            self.put(methods=[], families=[], targets=[], target=PREDICTED)
             return
         ticked = [row["name"] for row in self.get("methods") if row["ticked"]] or _FIRST_TICKED
         targets = [{"title": "the predicted one", "value": PREDICTED}]
         targets += [{"title": name, "value": name} for name in classifier.classes]
+        rows = methods_form.rows(self.viewer.methods, classifier.layers, ticked)
         self.put(
-            methods=methods_form.rows(self.viewer.methods, classifier.layers, ticked),
+            methods=rows,
+            families=methods_form.families(rows),
             targets=targets,
             target=PREDICTED,
         )
@@ -107,7 +119,19 @@ class ExplainPart(Part):
     def input_changed(self) -> None:
         """What runs is about images that are not chosen any more."""
         self.drop()
-        self.put(why=self.viewer.volumes.why_not_ready(), notes=[], error="")
+        self.put(why=self.viewer.volumes.why_not_ready(), notes=[], error="", backgrounds=[])
+        self.beside_changed()
+
+    def beside_changed(self) -> None:
+        """Other methods, images or segments: what can be given beside the image is another."""
+        node, asks = self.viewer.segmentation, methods_form.asked(self.get("methods"))
+        offered = [] if self.viewer.classifier is None else self.viewer.volumes.backgrounds()
+        self.put(
+            asks=sorted(asks),
+            segments=node.GetName() if node is not None else "",
+            offered=[{"title": self.viewer.volumes.open[n].name, "value": n} for n in offered],
+            backgrounds=[n for n in self.get("backgrounds") if n in offered],
+        )
         self.ask_estimate()
 
     def apply(self) -> None:
@@ -132,7 +156,7 @@ class ExplainPart(Part):
                 self.put(why="Choose at least one method.")
                 return
             self.put(why="")
-            request = self._request(await self.viewer.volumes.input())
+            request = await self._request(await self.viewer.volumes.input())
             cost: EstimateResult = await self.viewer.runner.job(
                 lambda engine: EstimateRequest(request(engine))
             )
@@ -148,11 +172,17 @@ class ExplainPart(Part):
             self._estimate.cancel()
             self._estimate = None
 
-    def _request(self, read: Input) -> Any:
-        classifier = self.viewer.opened_classifier()
+    async def _request(self, read: Input) -> Callable[[Engine], ExplainRequest]:
+        viewer, classifier = self.viewer, self.viewer.opened_classifier()
         choices = methods_form.choices(self.get("methods"))
+        asks = methods_form.asked(self.get("methods"))
         target, seed = self.get("target"), _number("Seed", self.get("seed") or 0)
         budget = _number("Stop after", self.get("budget")) if self.get("budget") else None
+        masks: Volume | None = None
+        names_of: tuple[str, ...] = ()
+        if "segmentation" in asks and viewer.segmentation is not None:
+            masks, names_of = images.segment_masks(viewer.segmentation, read.image)
+        given = await self.background_volumes() if "backgrounds" in asks else []
 
         def make(engine: Engine) -> ExplainRequest:
             return ExplainRequest(
@@ -163,14 +193,26 @@ class ExplainPart(Part):
                 seed=int(seed),
                 budget_seconds=budget,
                 image_name=read.image.name,
+                segments=None if masks is None else engine.put(masks),
+                segment_names=names_of,
+                backgrounds=tuple(engine.put(volume) for volume in given),
             )
 
         return make
 
+    async def background_volumes(self) -> list[Volume]:
+        """The voxels of the chosen backgrounds, for the open classifier."""
+        viewer, classifier = self.viewer, self.viewer.opened_classifier()
+        read = [
+            await viewer.runner.call(images.read_input, [viewer.volumes.open[n]], classifier)
+            for n in self.get("backgrounds")
+        ]
+        return [one.volume for one in read]
+
     async def _explain(self) -> None:
         viewer = self.viewer
         read = await viewer.volumes.input()
-        request = self._request(read)
+        request = await self._request(read)
 
         async def show(partial: ExplainResult) -> None:
             await self._show(read, partial)
@@ -217,55 +259,27 @@ class ExplainPart(Part):
                 return node
         return add_attribution(self.viewer.scene, map, read.image.node)
 
-    def _build_methods(self) -> None:
-        flush = f"flushState('{self.name('methods')}')"
-        with html.Div(v_for=f"(method, m) in {self.name('methods')}", key="method.name"):
-            v.VCheckbox(
-                v_model=("method.ticked",),
-                label=("method.title",),
-                title=("method.source",),
-                density="compact",
-                hide_details=True,
-                classes="se-method",
-                update_modelValue=flush,
+    def _build_beside(self) -> None:
+        """What the chosen methods can use beside the image, where one of them can."""
+        asks = self.name("asks")
+        html.Div(
+            "{{ "
+            + self.name("segments")
+            + " ? 'Asks of the segments of ' + "
+            + self.name("segments")
+            + " : 'Can ask of segments: open a segmentation.' }}",
+            v_if=(f"{asks}.includes('segmentation')",),
+            classes="se-hint se-beside-segments",
+        )
+        with html.Div(v_if=(f"{asks}.includes('backgrounds')",), classes="se-backgrounds"):
+            select(
+                self.name("backgrounds"),
+                (self.name("offered"),),
+                "Backgrounds",
+                "Images that stand for nothing in particular, such as healthy ones.",
+                multiple=True,
+                no_data_text="Open further images: drop them on the page.",
             )
-            with (
-                html.Div(v_if="method.ticked && method.parameters.length", classes="se-fields"),
-                html.Div(
-                    v_for="field in method.parameters", key="field.name", title=("field.tip",)
-                ),
-            ):
-                common = {"density": "compact", "hide_details": True, "update_modelValue": flush}
-                outlined = {**common, "variant": "outlined", "classes": "se-field"}
-                v.VSelect(
-                    v_if="field.kind === 'choice'",
-                    v_model=("field.value",),
-                    items=("field.items",),
-                    label=("field.label",),
-                    **outlined,
-                )
-                v.VSelect(
-                    v_else_if="field.kind === 'names'",
-                    v_model=("field.value",),
-                    items=("field.items",),
-                    label=("field.label",),
-                    multiple=True,
-                    placeholder="automatic",
-                    persistent_placeholder=True,
-                    **outlined,
-                )
-                v.VCheckbox(
-                    v_else_if="field.kind === 'yes or no'",
-                    v_model=("field.value",),
-                    label=("field.label",),
-                    **common,
-                )
-                v.VTextField(
-                    v_else=True,
-                    v_model=("field.value",),
-                    label=("field.hint ? field.label + ' (' + field.hint + ')' : field.label",),
-                    **outlined,
-                )
 
 
 def _is_same(node: Any, map: AttributionMap) -> bool:

@@ -15,7 +15,7 @@ from PIL import Image
 from SaliencyExplain.engine.uploads import check_archive
 from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
 from SaliencyExplain.scene.mrb import save_mrb
-from SaliencyExplain.study.case import safe_name
+from SaliencyExplain.viewer.dropped import free_path, sort_dropped, unpack
 from SaliencyExplain.viewer.screenshot import screenshot
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Files:
         router.add_get("/scene.mrb", self._scene)
         router.add_get("/clicks.csv", self._table(lambda: self._viewer.probe.history.csv_text()))
         router.add_get("/comparison.csv", self._table(lambda: self._viewer.compare.csv()))
+        router.add_get("/trust-card.png", self._card)
         router.add_get("/thumbnail/{number}.jpg", self._viewer.study.thumbnail)
         router.add_post("/upload", self._upload)
 
@@ -49,6 +50,12 @@ class Files:
 
     async def _alive(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="alive")
+
+    async def _card(self, request: web.Request) -> web.StreamResponse:
+        card = self._viewer.trial.card()
+        if not card:
+            return web.Response(status=404, text="The map in the views was not tried.\n")
+        return web.Response(body=card, content_type="image/png")
 
     def _table(
         self, text: Callable[[], str]
@@ -90,7 +97,7 @@ class Files:
             if not request.content_type.startswith("multipart/"):
                 raise InputError("An upload is multipart/form-data with at least one file.")
             paths = await self._receive(request)
-            self._viewer.open.open_dropped(paths)
+            self._viewer.open.open_dropped(await asyncio.to_thread(sort_dropped, paths))
         except (SaliencyExplainError, ValueError, HttpProcessingError) as error:
             line = " ".join(str(error).split())
             self._viewer.fail(InputError(line))
@@ -101,13 +108,14 @@ class Files:
         self._number += 1
         folder = Path(self._kept.name) / str(self._number)
         folder.mkdir()
-        largest, size, paths = self._viewer.settings.largest_upload, 0, []
+        largest, size = self._viewer.settings.largest_upload, 0
+        paths: list[Path] = []
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
             if not isinstance(part, BodyPartReader) or not part.filename:
                 continue
             # Names from elsewhere may hold folders and anything else.
-            path = folder / safe_name(Path(part.filename.replace("\\", "/")).name)
+            path = free_path(folder, Path(part.filename.replace("\\", "/")).name)
             with path.open("wb") as file:
                 while piece := await part.read_chunk(_PIECE):
                     size += len(piece)
@@ -115,7 +123,7 @@ class Files:
                         raise InputError(f"The viewer takes at most {largest} bytes at once.")
                     await asyncio.to_thread(file.write, piece)
             await asyncio.to_thread(check_archive, path, largest)
-            paths.append(path)
+            paths += await asyncio.to_thread(unpack, path)
         if not paths:
             raise InputError("The upload holds no file.")
         return paths

@@ -19,7 +19,7 @@ from SaliencyExplain.images.raster import SUFFIXES
 from SaliencyExplain.images.reading import read_channels, read_image, to_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.segmentations import add_segmentation, outline
+from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def read_input(chosen: Sequence[OpenImage], classifier: ClassifierInfo) -> Input
     first = chosen[0]
     if takes_colour(first, classifier):
         image = read_channels([first.path], colour=True)
-    elif all(_same_grid(one, first) for one in chosen):
+    elif all(share_grid(one, first) for one in chosen):
         image = first.image
         if len(chosen) > 1:
             values = np.concatenate([one.image.numpy() for one in chosen])
@@ -124,12 +124,37 @@ def show_segments(scene: Any, name: str, found: Segmentation) -> Any:
     return node
 
 
+def segment_masks(
+    node: Any, image: OpenImage, segment_ids: Sequence[str] | None = None
+) -> tuple[Volume, tuple[str, ...]]:
+    """The masks ``(N, *S)`` of segments on an image's grid, and their names.
+
+    Args:
+        node: The segmentation.
+        image: Says the grid.
+        segment_ids: IDs of segments; all where None.
+
+    Raises:
+        InputError: The node holds no segments, or a segment has no voxel in the image.
+    """
+    found = masks_on_grid(node, image.node, segment_ids)
+    axes = image.image.ndim - 1
+    masks = np.stack([on_axes(mask, axes) for mask in found.masks])
+    return Volume(masks, affine_of(image.image)), tuple(found.names)
+
+
+def on_axes(values: Any, axes: int) -> Any:
+    """An array of the scene on two or three axes; an image of two has one slice there."""
+    return np.ascontiguousarray(values[..., 0] if axes == 2 and values.ndim == 3 else values)
+
+
 def affine_of(image: MetaTensor) -> np.ndarray:
     """An image's 4x4 affine."""
     return np.asarray(image.affine, dtype=np.float64)
 
 
-def _same_grid(one: OpenImage, other: OpenImage) -> bool:
+def share_grid(one: OpenImage, other: OpenImage) -> bool:
+    """Whether two images have the same voxels in the world."""
     return same_grid(
         tuple(one.image.shape[1:]),
         affine_of(one.image),

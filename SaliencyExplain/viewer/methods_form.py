@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from SaliencyExplain.engine.interface import MethodChoice
+from SaliencyExplain.attribution.method import FAMILIES
+from SaliencyExplain.engine.requests import MethodChoice
 from SaliencyExplain.errors import InputError
 
 
@@ -24,11 +25,29 @@ def rows(
             "name": method["name"],
             "title": method["title"],
             "source": method["source"],
+            "family": method["family"],
+            "asks": list(method["asks"]),
             "ticked": method["name"] in ticked,
             "parameters": [_field(one, layers) for one in method["parameters"]],
         }
         for method in methods
     ]
+
+
+def families(page_rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The page's folds, one for each family; those with a chosen method are unfolded."""
+    found: dict[str, bool] = {}
+    for row in page_rows:
+        found[row["family"]] = found.get(row["family"], False) or row["ticked"]
+    return [
+        {"name": name, "title": name.capitalize(), "about": FAMILIES[name], "open": unfolded}
+        for name, unfolded in found.items()
+    ]
+
+
+def asked(page_rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """What the ticked methods can use beside the image: segmentation, backgrounds."""
+    return {what for row in page_rows if row["ticked"] for what in row["asks"]}
 
 
 def choices(page_rows: Iterable[Mapping[str, Any]]) -> tuple[MethodChoice, ...]:
@@ -69,26 +88,46 @@ def _field(parameter: Mapping[str, Any], layers: Sequence[str]) -> dict[str, Any
         if isinstance(default, bool)
         else "number"
         if isinstance(default, (int, float))
+        else "text"
+        if isinstance(default, str)
         else "names"
     )
-    hint = f"0: {parameter['automatic']}" if parameter["automatic"] else ""
+    automatic = parameter["automatic"]
     return {
         "name": parameter["name"],
         "label": label_of(parameter),
-        "tip": parameter["description"],
-        "hint": hint,
+        "tip": _tip(parameter),
+        "automatic": bool(automatic),
         "kind": kind,
         "items": list(parameter["choices"] or layers),
         "whole": isinstance(default, int),
         "default": default,
-        "value": default,
+        # What is chosen for each image is an empty field; its default, 0, would read as a size.
+        "value": "" if automatic and kind == "number" else default,
     }
+
+
+def _tip(parameter: Mapping[str, Any]) -> str:
+    """What the parameter is, and its range."""
+    low, high = parameter["minimum"], parameter["maximum"]
+    limits = [
+        f"{word} {limit:g} {parameter['unit']}".strip()
+        for word, limit in (("at least", low), ("at most", high))
+        if limit is not None
+    ]
+    if parameter["automatic"]:
+        limits.append(f"0 or empty: {parameter['automatic']}")
+    return str(parameter["description"]) + (f" ({', '.join(limits)})" if limits else "")
 
 
 def _value(row: Mapping[str, Any], field: Mapping[str, Any]) -> Any:
     value = field["value"]
+    if field["kind"] == "text":
+        return str(value).strip() or field["default"]
     if field["kind"] != "number":
         return value
+    if field["automatic"] and value == "":
+        return field["default"]
     try:
         number = float(value)
         return int(number) if field["whole"] and number == int(number) else number

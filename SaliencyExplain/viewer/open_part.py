@@ -10,17 +10,14 @@ from trame.widgets import html
 
 from SaliencyExplain.engine.places import Places
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.images.dicom_series import is_dicom
 from SaliencyExplain.images.reading import SUFFIXES, short_name
-from SaliencyExplain.study.files import parse_name
 from SaliencyExplain.viewer import images
+from SaliencyExplain.viewer.dropped import CLASSIFIERS, Dropped
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, icon_button, section
 
 #: Entries of a folder that the page lists; a folder of DICOM slices is opened as a whole.
 _MOST_ENTRIES = 300
-
-_CLASSIFIERS = (".zip", ".pt", ".ts", ".pt2")
 
 
 class OpenPart(Part):
@@ -99,21 +96,13 @@ class OpenPart(Part):
         """Opens a segmentation on the grid of the image in the views."""
         self.work(self._open([], path), "Opening …")
 
-    def open_dropped(self, paths: Sequence[Path]) -> None:
-        """Opens files that were dropped on the page, each as what its name says it is."""
-        if len(paths) > 1 and all(is_dicom(path) for path in paths):
-            self.open_images([(None, paths[0].parent)])
-            return
-        classifiers = [path for path in paths if path.name.lower().endswith(_CLASSIFIERS)]
-        masks = [path for path in paths if path not in classifiers and parse_name(path).is_mask]
-        if len(masks) > 1:
-            raise InputError("Drop one segmentation at a time.")
-        for path in classifiers:
+    def open_dropped(self, dropped: Dropped) -> None:
+        """Opens files that were dropped on the page."""
+        for path in dropped.classifiers:
             self.viewer.classifiers.open(path)
-        found = [(None, path) for path in paths if path not in (*classifiers, *masks)]
-        if found or masks:
+        if dropped.images or dropped.segmentation is not None:
             self.viewer.unfold(self.prefix)
-            self.open_images(found, masks[0] if masks else None)
+            self.open_images([(None, path) for path in dropped.images], dropped.segmentation)
 
     async def _open(
         self, paths: Sequence[tuple[str | None, Path]], segmentation: Path | None
@@ -166,7 +155,7 @@ def _entry(name: str, path: Path) -> dict[str, Any]:
         "path": str(path),
         "folder": folder,
         "image": lower.endswith((*SUFFIXES, ".dcm", ".ima")) or (folder and _has_slices(path)),
-        "classifier": bundle or lower.endswith(_CLASSIFIERS),
+        "classifier": bundle or lower.endswith(CLASSIFIERS),
     }
 
 

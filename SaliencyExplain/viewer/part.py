@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from SaliencyExplain.viewer.viewer import Viewer
 
 
-class Part:
+class Part(ABC):
     """A section of the panel: what it shows, and what its controls do.
 
     Its names in the page's state begin with ``prefix``. All of it runs on the page's loop.
@@ -49,9 +50,9 @@ class Part:
             {self.name(key): value for key, value in {**common, **beginning}.items()}
         )
 
+    @abstractmethod
     def build(self) -> None:
         """Puts the section into the page, where this is called."""
-        raise NotImplementedError
 
     def name(self, key: str) -> str:
         """The name in the page's state."""

@@ -9,7 +9,7 @@ from trame.widgets import html
 from trame_client.widgets.core import HtmlElement
 
 from SaliencyExplain.engine.clicks import Answer
-from SaliencyExplain.engine.interface import CompareResult
+from SaliencyExplain.engine.results import CompareResult, TrialCurve
 
 _WIDTH, _HEIGHT = 330, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 8, 30
@@ -46,6 +46,18 @@ def curve_plot(result: CompareResult, segment: str) -> dict[str, Any]:
     ]
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     return _plot(lines, 1.0, "strongest share of the image", "share of the segment in it", ticks)
+
+
+def trial_plot(curves: Sequence[TrialCurve]) -> dict[str, Any]:
+    """A map's deletion and insertion curves; dashed: the median of random maps."""
+    lines: list[_Line] = []
+    for curve in curves:
+        if curve.chance:
+            lines.append((curve.name, curve.xs, curve.ys, False))
+            lines.append((f"{curve.name}, random maps", curve.xs, curve.chance, True))
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    title = "strongest share taken away or put in"
+    return _plot(lines, 1.0, title, "probability", ticks) if lines else {}
 
 
 def build_plot(state: str) -> None:

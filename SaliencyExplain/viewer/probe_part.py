@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from trame.widgets import html
 
 from SaliencyExplain.engine.clicks import Answer, History
-from SaliencyExplain.engine.interface import ProbeRequest, ProbeResult
+from SaliencyExplain.engine.requests import ProbeRequest
+from SaliencyExplain.engine.results import ProbeResult
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.layers import jump_to
 from SaliencyExplain.scene.points import readings_at
-from SaliencyExplain.scene.segmentations import masks_on_grid
-from SaliencyExplain.viewer import probe_tables
+from SaliencyExplain.viewer import images, probe_tables
 from SaliencyExplain.viewer.clicks import ClickWatcher, Point
 from SaliencyExplain.viewer.images import Input
 from SaliencyExplain.viewer.part import Part
@@ -217,13 +216,12 @@ class ProbePart(Part):
         node = self.viewer.segmentation
         if node is None or not answer.segments:
             return []
-        found = masks_on_grid(node, read.image.node)
-        axes = read.volume.values.ndim - 1
-        masks = []
-        for name, mask in zip(found.names, found.masks, strict=True):
-            if name in answer.segments:
-                flat = np.ascontiguousarray(mask[..., 0] if axes == 2 else mask)
-                masks.append((name, Volume(flat, read.volume.affine)))
+        found, names = images.segment_masks(node, read.image)
+        masks = [
+            (name, Volume(mask, found.affine))
+            for name, mask in zip(names, found.values, strict=True)
+            if name in answer.segments
+        ]
         return masks[:_MOST_SEGMENTS]
 
     def _read(self, answer: Answer) -> Answer:

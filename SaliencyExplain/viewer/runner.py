@@ -7,13 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from SaliencyExplain.engine.interface import (
-    ENDED,
-    Engine,
-    ExplainResult,
-    JobStatus,
-    Request,
-)
+from SaliencyExplain.engine.interface import ENDED, Engine, JobStatus
+from SaliencyExplain.engine.requests import Request
+from SaliencyExplain.engine.results import ExplainResult
 from SaliencyExplain.errors import EngineLostError, SaliencyExplainError
 
 _Result = TypeVar("_Result")

@@ -20,7 +20,7 @@ from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, attributions_of, read_attribution
 from SaliencyExplain.scene.mrb import open_mrb
-from SaliencyExplain.scene.nodes import nodes_of
+from SaliencyExplain.scene.nodes import given_segmentations, nodes_of
 from SaliencyExplain.scene.segmentations import Color, masks_on_grid
 from SaliencyExplain.study.case import Case, safe_name
 from SaliencyExplain.study.case_scene import SCENE, read_maps
@@ -105,6 +105,10 @@ class StudyCases:
             "or make the study again with --scene."
         )
 
+    def folder_of(self, number: int) -> Path:
+        """The folder of a case's results."""
+        return self._case_folder(self._entry(number))
+
     @cached_property
     def _sources(self) -> list[Case]:
         """All cases in the folders of ``--data``, and in tables of cases that lie there."""
@@ -177,13 +181,12 @@ def _from_scene(path: Path) -> CaseData:
         raise InputError(f"{path}: holds no image.")
     affine = volume_values(images[0])[1]
     segments: dict[str, tuple[Color, np.ndarray]] = {}
-    for node in nodes_of(scene, "vtkMRMLSegmentationNode"):
-        if not node.GetAttribute(names.KIND):
-            found = masks_on_grid(node, images[0])
-            segments |= {
-                name: (color, mask)
-                for name, color, mask in zip(found.names, found.colors, found.masks, strict=True)
-            }
+    for node in given_segmentations(scene):
+        found = masks_on_grid(node, images[0])
+        segments |= {
+            name: (color, mask)
+            for name, color, mask in zip(found.names, found.colors, found.masks, strict=True)
+        }
     return CaseData(
         {node.GetName(): volume_values(node)[0] for node in images},
         affine,

@@ -14,6 +14,7 @@ from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.pictures.thumbnail import to_jpeg
 from SaliencyExplain.scene.attributions import add_attribution
+from SaliencyExplain.scene.trials import keep_written
 from SaliencyExplain.viewer import images
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.study_cases import FIGURES, CaseData, StudyCases
@@ -122,7 +123,11 @@ class StudyPart(Part):
             image = to_image(_flat(values)[None], data.affine, name=name)
             opened.append(images.show(self.viewer.scene, data.path, image, _channel(channel, self)))
         self.viewer.volumes.add(opened)
-        nodes = [add_attribution(self.viewer.scene, map, opened[0].node) for map in data.maps]
+        # All channels share a grid; maps lie over the one that the views show.
+        image = self.viewer.shown or opened[0]
+        nodes = [add_attribution(self.viewer.scene, map, image.node) for map in data.maps]
+        for node in nodes:
+            keep_written(node, self.cases.folder_of(number))
         if data.segments:
             segments = tuple(
                 Segment(name, color, _flat(np.asarray(mask) != 0))

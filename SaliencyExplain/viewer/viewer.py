@@ -22,6 +22,7 @@ from SaliencyExplain.viewer.probe_part import ProbePart
 from SaliencyExplain.viewer.runner import Runner
 from SaliencyExplain.viewer.settings import Settings
 from SaliencyExplain.viewer.study_part import StudyPart
+from SaliencyExplain.viewer.trial_part import TrialPart
 from SaliencyExplain.viewer.views import Views
 from SaliencyExplain.viewer.volumes_part import VolumesPart
 from SaliencyExplain.viewer.words import words_of
@@ -39,8 +40,8 @@ class Viewer:
         scene: The MRML scene, touched on the page's loop alone.
         classifier: The open classifier; None before.
         methods: Descriptions of the engine's methods.
-        shown: The image in the views; None before.
         segmentation: The ground truth's node; None before.
+        segmented: The image that was in the views when it was opened.
     """
 
     def __init__(self, server: Server, engine: Engine, settings: Settings) -> None:
@@ -52,8 +53,8 @@ class Viewer:
         self.scene = self.views.scene
         self.classifier: ClassifierInfo | None = None
         self.methods: Sequence[Mapping[str, Any]] = ()
-        self.shown: OpenImage | None = None
         self.segmentation: Any = None
+        self.segmented: OpenImage | None = None
         self.state.update({"page_error": "", "page_details": "", "pages": 0})
         self._tasks: set[asyncio.Task[Any]] = set()
         self.open = OpenPart(self)
@@ -63,6 +64,7 @@ class Viewer:
         self.display = DisplayPart(self)
         self.probe = ProbePart(self)
         self.compare = ComparePart(self)
+        self.trial = TrialPart(self)
         self.study = StudyPart(self)
         self.parts: tuple[Part, ...] = (
             *([self.study] if settings.study is not None else []),
@@ -73,7 +75,13 @@ class Viewer:
             self.probe,
             self.display,
             self.compare,
+            self.trial,
         )
+
+    @property
+    def shown(self) -> OpenImage | None:
+        """The image in the views, which maps and segments belong to; None before."""
+        return self.volumes.image()
 
     def open_all(self) -> None:
         """Opens what the settings name, once the page's loop runs."""
@@ -122,9 +130,8 @@ class Viewer:
         self.probe.classifier_changed()
         self.volumes.classifier_changed()
 
-    def image_shown(self, image: OpenImage) -> None:
+    def image_shown(self) -> None:
         """Another image is in the views."""
-        self.shown = image
         self.display.image_shown()
         self.compare.forget()
 
@@ -132,21 +139,23 @@ class Viewer:
         """A ground truth has come; it takes the place of the one before."""
         if self.segmentation is not None:
             self.scene.RemoveNode(self.segmentation)
-        self.segmentation = node
+        self.segmentation, self.segmented = node, self.shown
         self.display.segments_changed()
+        self.explain.beside_changed()
         self.compare.forget()
 
     def close_images(self) -> None:
         """Takes all images out of the scene, with their maps and segments."""
-        for part in (self.explain, self.probe, self.compare, self.volumes):
+        for part in (self.explain, self.probe, self.compare, self.trial, self.volumes):
             part.drop()
         for node in attributions_of(self.scene):
             remove_attribution(node)
         for node in (self.segmentation, *(image.node for image in self.volumes.open)):
             if node is not None:
                 self.scene.RemoveNode(node)
-        self.segmentation = self.shown = None
+        self.segmentation = self.segmented = None
         self.volumes.forget()
+        self.display.image_shown()
         self.display.segments_changed()
 
     def unfold(self, section: str) -> None:
@@ -159,11 +168,13 @@ class Viewer:
         """Other images are the classifier's channels, or another classifier looks at them."""
         self.explain.input_changed()
         self.probe.input_changed()
+        self.trial.input_changed()
 
     def maps_changed(self, maps: Sequence[Any]) -> None:
         """Maps have come, or grown finer."""
         self.display.maps_changed(maps)
         self.compare.changed()
+        self.trial.changed()
         self.probe.maps_changed()
 
     def _done_later(self, task: asyncio.Task[Any]) -> None:

@@ -9,7 +9,8 @@ from trame.widgets import html
 from trame_vuetify.widgets import vuetify3 as v
 
 from SaliencyExplain.engine.channel_names import guess_channels
-from SaliencyExplain.engine.interface import PredictRequest, PredictResult
+from SaliencyExplain.engine.requests import PredictRequest
+from SaliencyExplain.engine.results import PredictResult
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.layers import show as show_layers
 from SaliencyExplain.viewer import images
@@ -31,6 +32,8 @@ class VolumesPart(Part):
         super().__init__(viewer, items=[], channels=[], why="", bars=[])
         self.open: list[OpenImage] = []
         self._input: tuple[tuple[Any, ...], Input] | None = None
+        self._in_views: OpenImage | None = None
+        self._asked: tuple[Any, ...] | None = None
         self.on_change("channels", lambda _: self._chosen_changed())
 
     def build(self) -> None:
@@ -68,47 +71,20 @@ class VolumesPart(Part):
                 html.Span("{{ bar.text }}", classes="se-bar-text")
 
     def add(self, opened: Sequence[OpenImage]) -> None:
-        """Offers images that were opened, and shows the first of them."""
+        """Offers images that were opened, and gives them the channels that they are meant for."""
+        fresh = range(len(self.open), len(self.open) + len(opened))
         self.open += opened
         self.put(items=[{"title": one.name, "value": n} for n, one in enumerate(self.open)])
-        self.classifier_changed()
-        self.show(opened[0])
+        self._assign(fresh)
 
     def forget(self) -> None:
         """No image is open any more."""
-        self.open, self._input = [], None
+        self.open, self._input, self._in_views, self._asked = [], None, None, None
         self.put(items=[], channels=[], bars=[], notes=[])
-
-    def show(self, image: OpenImage) -> None:
-        """Shows an image in all slice views."""
-        show_layers(self.viewer.scene, image.node)
-        self.viewer.views.show_whole(image.node)
-        self.viewer.image_shown(image)
 
     def classifier_changed(self) -> None:
         """Offers a choice for each channel, filled in where names tell."""
-        classifier = self.viewer.classifier
-        names = list(classifier.channels) if classifier else ["Volume"]
-        known = {row["name"]: row["image"] for row in self.get("channels")}
-        chosen = [known.get(name) for name in names]
-        free = [n for n in range(len(self.open)) if n not in chosen]
-        for n in list(free):
-            said = self.open[n].channel
-            place = next(
-                (i for i, name in enumerate(names) if said and said.lower() == name.lower()), None
-            )
-            if place is not None and chosen[place] is None:
-                chosen[place] = n
-                free.remove(n)
-        wanting = [i for i, image in enumerate(chosen) if image is None]
-        guessed = guess_channels([names[i] for i in wanting], [self.open[n].name for n in free])
-        if all(found is None for found in guessed) and len(wanting) == len(free):
-            guessed = list(range(len(free)))
-        for i, found in zip(wanting, guessed, strict=True):
-            chosen[i] = None if found is None else free[found]
-        rows = [{"name": name, "image": image} for name, image in zip(names, chosen, strict=True)]
-        self.put(channels=rows, bars=[])
-        self._chosen_changed()
+        self._assign(())
 
     def chosen(self) -> list[OpenImage]:
         """The image of each channel.
@@ -127,11 +103,29 @@ class VolumesPart(Part):
         return chosen
 
     def image(self) -> OpenImage | None:
-        """The image that maps belong to: the first channel's, or the only one."""
+        """The image in the views, which maps belong to: the first that is a channel.
+
+        Where none is, as for a classifier whose channels no name tells, it is the first that
+        was opened.
+        """
         for row in self.get("channels"):
             if row["image"] is not None:
                 return self.open[row["image"]]
         return self.open[0] if self.open else None
+
+    def backgrounds(self) -> list[int]:
+        """Which of the open images could be backgrounds: they are no channel and hold all.
+
+        A file of one channel is no background for a classifier of several.
+        """
+        classifier = self.viewer.opened_classifier()
+        used = {row["image"] for row in self.get("channels")}
+        return [
+            n
+            for n, one in enumerate(self.open)
+            if n not in used
+            and (len(classifier.channels) == 1 or images.takes_colour(one, classifier))
+        ]
 
     async def input(self) -> Input:
         """What the classifier looks at; read once for each choice of images."""
@@ -177,10 +171,58 @@ class VolumesPart(Part):
         self.show_prediction(result.classes, result.probabilities)
         self.put(notes=[*read.notes, *result.notes])
 
+    def _assign(self, fresh: Sequence[int]) -> None:
+        """Fills the channels: what was chosen stays, unless a fresh image is meant for its place.
+
+        An image that was opened is meant to be looked at: were it only offered, the views would
+        show one image and the answers be about another.
+        """
+        classifier = self.viewer.classifier
+        names = list(classifier.channels) if classifier else ["Volume"]
+        known = {row["name"]: row["image"] for row in self.get("channels")}
+        chosen: list[int | None] = [known.get(name) for name in names]
+        for i, found in enumerate(self._meant(names, fresh)):
+            chosen[i] = chosen[i] if found is None else found
+        free = [n for n in range(len(self.open)) if n not in chosen]
+        wanting = [i for i, image in enumerate(chosen) if image is None]
+        guessed = self._meant([names[i] for i in wanting], free)
+        if all(found is None for found in guessed) and len(wanting) == len(free):
+            guessed = list(free)
+        for i, found in zip(wanting, guessed, strict=True):
+            chosen[i] = found
+        self.put(
+            channels=[
+                {"name": name, "image": image} for name, image in zip(names, chosen, strict=True)
+            ]
+        )
+        self._chosen_changed()
+
+    def _meant(self, names: Sequence[str], numbers: Sequence[int]) -> list[int | None]:
+        """Which of these images is meant for each channel, as the user or its name says."""
+        said = {(self.open[n].channel or "").lower(): n for n in numbers if self.open[n].channel}
+        found = [said.get(name.lower()) for name in names]
+        left = [i for i, image in enumerate(found) if image is None]
+        free = [n for n in numbers if n not in found]
+        if len(names) == 1 and left and free:
+            # All of them could be it: the first is shown, the others are offered.
+            return [free[0]]
+        guessed = guess_channels([names[i] for i in left], [self.open[n].name for n in free])
+        for i, guess in zip(left, guessed, strict=True):
+            found[i] = None if guess is None else free[guess]
+        return found
+
     def _chosen_changed(self) -> None:
+        classifier, image = self.viewer.classifier, self.image()
+        asked = (classifier and classifier.key, *(row["image"] for row in self.get("channels")))
+        if asked == self._asked and image is self._in_views:
+            # What is put into the page's state comes back as a change; it is none.
+            return
+        self._asked = asked
         self.drop()
-        image = self.image()
-        if image is not None and image is not self.viewer.shown:
-            self.show(image)
+        if image is not None and image is not self._in_views:
+            self._in_views = image
+            show_layers(self.viewer.scene, image.node)
+            self.viewer.views.show_whole(image.node)
+            self.viewer.image_shown()
         self.put(bars=[], why=self.why_not_ready())
         self.viewer.input_changed()

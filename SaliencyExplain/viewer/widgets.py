@@ -12,6 +12,14 @@ from trame_vuetify.widgets import vuetify3 as v
 
 from SaliencyExplain.viewer.part import Part
 
+#: How all fields look in which something is written or chosen.
+FIELD = {
+    "density": "compact",
+    "variant": "outlined",
+    "hide_details": True,
+    "classes": "se-field",
+}
+
 
 @contextmanager
 def section(title: str, part: Part) -> Iterator[None]:
@@ -50,35 +58,12 @@ def icon_button(icon: str, tip: str, *attributes: str, **more: Any) -> None:
 
 def select(model: str, items: Any, label: str, tip: str = "", **more: Any) -> v.VSelect:
     """A choice of one."""
-    with v.VSelect(
-        v_model=(model,),
-        items=items,
-        label=label,
-        density="compact",
-        variant="outlined",
-        hide_details=True,
-        classes="se-field",
-        **more,
-    ) as made:
-        if tip:
-            _tip(tip)
-    return made
+    return _field(v.VSelect, model, label, tip, items=items, **more)
 
 
 def text_field(model: str, label: str, tip: str = "", **more: Any) -> v.VTextField:
     """A line of text."""
-    with v.VTextField(
-        v_model=(model,),
-        label=label,
-        density="compact",
-        variant="outlined",
-        hide_details=True,
-        classes="se-field",
-        **more,
-    ) as made:
-        if tip:
-            _tip(tip)
-    return made
+    return _field(v.VTextField, model, label, tip, **more)
 
 
 def tick(model: str, label: str, tip: str, **more: Any) -> v.VCheckbox:
@@ -107,6 +92,13 @@ def slider(model: str, label: str, tip: str, **more: Any) -> None:
         ):
             _tip(tip)
         html.Span("{{ Math.round(100 * " + model + ") }} %", classes="se-slider-value")
+
+
+def _field(kind: Any, model: str, label: str, tip: str, **more: Any) -> Any:
+    with kind(v_model=(model,), label=label, **FIELD, **more) as made:
+        if tip:
+            _tip(tip)
+    return made
 
 
 def _tip(text: str) -> None:

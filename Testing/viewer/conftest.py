@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, sync_playwright
 
 from SaliencyExplain.attribution.registry import find_method
@@ -29,7 +31,7 @@ from SaliencyExplain.study.run import run_study
 
 from .pages import Page
 
-_START_SECONDS = 90.0
+_START_SECONDS = 180.0
 
 
 @dataclass
@@ -59,24 +61,23 @@ class Server:
 
 def start_viewer(words: Sequence[object]) -> Server:
     """Starts ``saliency-explain view`` and waits until it says its address."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "SaliencyExplain.cli.main",
-            "view",
-            "--no-browser",
-            *map(str, words),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-m", "SaliencyExplain.cli.main", "view", "--no-browser"]
     began = time.monotonic()
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, f"the viewer ended with {process.wait(10)} instead of saying its address"
+    # A file: a pipe that nobody reads fills up.
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [*command, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            process.wait(10)
+            said.seek(0)
+            pytest.fail(f"the viewer ended without saying its address: {said.read()[-2000:]}")
     assert time.monotonic() - began < _START_SECONDS
     return Server(json.loads(line)["address"], process)
 
@@ -85,6 +86,13 @@ def start_viewer(words: Sequence[object]) -> Server:
 def phantom() -> Phantom:
     """A head with a meningioma-like tumour, which the honest classifier sees."""
     return draw_phantom("meningioma-like", STUDY_SEEDS + 1)
+
+
+@pytest.fixture(scope="session")
+def tumour(phantom: Phantom) -> NDArray[np.float64]:
+    """The middle of the tumour, RAS mm."""
+    index = np.argwhere(phantom.masks["tumour"]).mean(axis=0)
+    return (phantom.image.affine.numpy() @ [*index, 1.0])[:3]
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +109,7 @@ def case_folder(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> P
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Path:
+    """A finished study whose case is also there as a scene."""
     out = tmp_path_factory.mktemp("study") / "out"
     run_study(
         discover(case_folder),
@@ -109,6 +118,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Path:
             (find_method("gradient")(), find_method("gradcam")()),
             target="meningioma-like",
             out=out,
+            scene=True,
         ),
     )
     return out

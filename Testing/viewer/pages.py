@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+import itertools
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Locator
 from playwright.sync_api import Page as BrowserPage
 
-from SaliencyExplain.demo.phantoms import Phantom
-
 VIEWS = {"axial": "Red", "coronal": "Green", "sagittal": "Yellow"}
 _ORDER = ("axial", "3D", "coronal", "sagittal")
 #: The patient's axes (R, A, S) that lie across and down a view, and that it looks along.
 _AXES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
-_WAIT_MS = 60_000
+#: For answers beside other tests on two cores; nothing waits that long on a machine at rest.
+_WAIT_MS = 150_000
 #: The framework asks for a launcher that is not there; the browser calls that an error.
 _KNOWN = "405 (Method Not Allowed)"
+
+
+#: Maps that tests look at, cheap enough to be computed for one of them alone.
+MAPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Occlusion": ("occlusion", {"stride_mm": 16.0}),
+    "Grad-CAM at": ("gradcam", {}),
+}
+
+
+class Pictured(Protocol):
+    """What is in the views: a phantom, or another image."""
+
+    @property
+    def image(self) -> MetaTensor: ...
 
 
 class Page:
@@ -89,14 +105,16 @@ class Page:
         content = self.view(name).locator(".remote-controlled-area").screenshot()
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
-    def pixel_of(self, name: str, ras: NDArray[np.float64], phantom: Phantom) -> tuple[int, int]:
-        """Where a place of the world is drawn in a view that shows the whole phantom.
+    def pixel_of(self, name: str, ras: NDArray[np.float64], pictured: Pictured) -> tuple[int, int]:
+        """Where a place of the world is drawn in a view that shows the whole image.
 
         Right is on the left in axial and coronal views, anterior on the left in sagittal ones.
         """
-        affine = phantom.image.affine.numpy()
-        shape = np.array(phantom.image.shape[1:])
-        ends = [(affine @ [*corner, 1])[:3] for corner in (np.full(3, -0.5), shape - 0.5)]
+        affine = pictured.image.affine.numpy()
+        shape = pictured.image.shape[1:]
+        corners = itertools.product(*((-0.5, size - 0.5) for size in shape))
+        places = [(affine @ [*corner, 1])[:3] for corner in corners]
+        ends = np.min(places, axis=0), np.max(places, axis=0)
         middle, size = np.mean(ends, axis=0), np.abs(np.subtract(*ends))
         box = self.view(name).locator(".remote-controlled-area").bounding_box()
         across, down, _ = _AXES[name]
@@ -120,16 +138,16 @@ class Page:
                 f" && Math.abs(parseFloat(letters_{view}.where.slice(2)) - {abs(place)}) < 0.06"
             )
 
-    def click_at(self, name: str, ras: NDArray[np.float64], phantom: Phantom) -> None:
+    def click_at(self, name: str, ras: NDArray[np.float64], pictured: Pictured) -> None:
         """Clicks at a place of the world in a slice view that stands there."""
-        x, y = self.pixel_of(name, ras, phantom)
+        x, y = self.pixel_of(name, ras, pictured)
         area = self.view(name).locator(".remote-controlled-area")
         area.click(position={"x": x, "y": y})
 
-    def ask_at(self, name: str, ras: NDArray[np.float64], phantom: Phantom) -> dict[str, Any]:
+    def ask_at(self, name: str, ras: NDArray[np.float64], pictured: Pictured) -> dict[str, Any]:
         """Clicks and waits for the answer: ``{class: [before, without 4, 8, 16 mm, …]}``."""
         asked = self.state("probe_asked")
-        self.click_at(name, ras, phantom)
+        self.click_at(name, ras, pictured)
         self.until(f"probe_asked > {asked} && !probe_busy && probe_rows.length > 0")
         rows = self.state("probe_rows")
         return {row["name"]: [cell["text"] for cell in row["cells"]] for row in rows}
@@ -147,11 +165,44 @@ class Page:
     def explain(self, methods: list[str], **values: Any) -> None:
         """Explains with these methods and waits for the maps."""
         self.tick(methods, **values)
+        self.apply()
+
+    def apply(self) -> None:
+        """Explains with what is chosen and waits for the maps."""
         self.section("explain")
         self.button("Apply").click()
-        self.until("explain_busy")
+        # An error may end it before the page is drawn once.
+        self.until("explain_busy || explain_error !== ''")
         self.until("!explain_busy")
-        assert self.state("explain_error") == ""
+        error = self.state("explain_error")
+        assert not error, f"{error} {self.state('explain_details')}"
+
+    def drop(self, *paths: Path) -> None:
+        """Drops files or folders of the disk on the page, as the browser itself does."""
+        session = self.browser.context.new_cdp_session(self.browser)
+        data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            event = {"type": kind, "x": 700, "y": 300, "data": data}
+            session.send("Input.dispatchDragEvent", event)
+
+    def have_maps(self, *titles: str) -> None:
+        """Sees to it that there are finished maps of these titles, known in ``MAPS``."""
+        for title in titles:
+            found = [row["title"] for row in self.state("display_maps")]
+            if not any(one.startswith(title) and "computed" not in one for one in found):
+                method, values = MAPS[title]
+                self.explain([method], **values)
+
+    def choose_map(self, title: str) -> None:
+        """Shows the newest complete map whose title begins so; it is computed where none is."""
+        self.have_maps(title)
+        rows = [
+            row
+            for row in self.state("display_maps")
+            if row["title"].startswith(title) and "computed" not in row["title"]
+        ]
+        self.set("display_map", rows[-1]["value"])
+        self.until(f"display_map === '{rows[-1]['value']}' && display_shown_title !== ''")
 
     def _on_console(self, message: Any) -> None:
         if message.type == "error" and _KNOWN not in message.text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
@@ -81,8 +82,12 @@ def test_the_websocket_is_refused(server: Server, session: requests.Session, cam
         ):
             pass
 
-    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-        asyncio.run(connect())
+    # The browser's own loop may run in this thread.
+    with (
+        ThreadPoolExecutor(1) as thread,
+        pytest.raises(aiohttp.WSServerHandshakeError) as refused,
+    ):
+        thread.submit(asyncio.run, connect()).result()
     assert refused.value.status == 403
 
 

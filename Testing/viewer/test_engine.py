@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser
 
+from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
@@ -26,12 +27,15 @@ pytestmark = pytest.mark.xdist_group("viewer study")
 _SEED = 3
 _CLASSIFIER = "phantom-2d-honest"
 
+#: Enough of each method to tell that it runs and is shown.
+CHEAP = {"stride_mm": 24.0, "samples": 4, "steps": 4, "pairs": 2, "size_mm": 40.0}
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A slice with a glioma-like tumour, as PNG, and its segmentation."""
+    """A slice with a glioma-like tumour, as PNG, its segmentation, and two further slices."""
     folder = tmp_path_factory.mktemp("pictures")
-    write_phantom_study(folder, dimensions=2, cases=1, seed=_SEED, marker=False)
+    write_phantom_study(folder, dimensions=2, cases=3, seed=_SEED, marker=False)
     return folder
 
 
@@ -83,6 +87,32 @@ def test_a_picture_is_explained_and_clicked_with_an_engine_elsewhere(
         assert min(without) < before - 0.3
         (reading,) = page.state("probe_readings")
         assert float(reading["percentile"].rstrip(" %")) > 90
+        page.section("compare").locator(".se-compare-button").click()
+        page.until("!compare_busy && (compare_error !== '' || compare_tables.length === 1)")
+        assert page.state("compare_error") == ""
+        rows = {row["cells"][0]: row["cells"] for row in page.state("compare_tables")[0]["rows"]}
+        (label,) = (name for name in rows if name.startswith("Grad-CAM"))
+        assert float(rows[label][1]) > 0.9
+
+
+def test_every_method_gives_a_map_of_its_own(
+    browser: Browser, server: Server, pictures: Path
+) -> None:
+    for page in open_page(browser, server):
+        # Two further pictures stand for "nothing in particular"; the first stays explained.
+        page.drop(*(pictures / f"phantom-00{number}_image.png" for number in (2, 3)))
+        page.until("volumes_items.length === 3 && !open_busy")
+        page.set("volumes_channels", [{**page.state("volumes_channels")[0], "image": 0}])
+        page.until("explain_offered.length === 2")
+        page.tick(list(methods()), **CHEAP)
+        page.until("explain_asks.length === 2")
+        page.set("explain_backgrounds", [1, 2])
+        assert "mask" in page.browser.locator(".se-beside-segments").inner_text()
+        page.apply()
+        titles = [row["title"] for row in page.state("display_maps")]
+        for name, method in methods().items():
+            assert any(title.startswith(method.title) for title in titles), name
+        assert not any("computed" in title for title in titles)
 
 
 def middle_of_tumour(pictures: Path) -> NDArray[np.float64]:

@@ -6,23 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.registry import methods
+from SaliencyExplain.attribution.method import FAMILIES
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.attribution.selection import describe_methods
 from SaliencyExplain.bands import BANDS
 from SaliencyExplain.demo.phantoms import Phantom
 
-from .pages import Page
+from .pages import VIEWS, Page
 
 #: The tests share a running viewer and what earlier ones made in it: one process, in order.
 pytestmark = pytest.mark.xdist_group("viewer")
 
 TARGET = "meningioma-like"
-
-
-@pytest.fixture(scope="session")
-def tumour(phantom: Phantom) -> NDArray[np.float64]:
-    """The middle of the tumour, RAS mm."""
-    index = np.argwhere(phantom.masks["tumour"]).mean(axis=0)
-    return (phantom.image.affine.numpy() @ [*index, 1.0])[:3]
 
 
 @pytest.fixture(scope="session")
@@ -73,20 +68,57 @@ def test_prediction_is_shown_as_bars_that_sum_to_one(page: Page) -> None:
     assert shares[0] > 0.9
 
 
-def test_every_method_gives_a_map_of_its_own(page: Page) -> None:
-    names = [name for name, method in methods().items()]
-    page.explain(names, stride_mm=24.0, samples=4)
+def test_methods_of_each_kind_give_maps_of_their_own(page: Page) -> None:
+    names = ["occlusion", "gradcam", "gradient", "integrated-gradients", "lrp", "random"]
+    page.explain(names, stride_mm=24.0, steps=4)
     titles = [row["title"] for row in page.state("display_maps")]
-    for name, method in methods().items():
-        assert any(title.startswith(method.title) for title in titles), name
+    for name in names:
+        assert any(title.startswith(find_method(name).title) for title in titles), name
     assert not any("computed" in title for title in titles)
+
+
+def test_methods_are_folded_by_family_and_say_what_is_chosen(page: Page) -> None:
+    section = page.section("explain")
+    page.tick(["occlusion"])
+    gradients = section.locator(
+        "details.se-family", has=page.browser.locator(f"summary[title='{FAMILIES['gradient']}']")
+    )
+    assert not gradients.get_by_label("SmoothGrad", exact=True).is_visible()
+    gradients.locator("summary").click()
+    gradients.get_by_label("SmoothGrad", exact=True).check()
+    page.until("explain_methods.filter(m => m.ticked).length === 2")
+    assert "1 chosen" in gradients.locator("summary").inner_text()
+    # Its parameters come from its own description.
+    fields = page.browser.evaluate(
+        "window.trame.state.get('explain_methods').find(m => m.name === 'smoothgrad').parameters"
+    )
+    described = {row["name"]: row for row in describe_methods()}["smoothgrad"]["parameters"]
+    assert [field["name"] for field in fields] == [row["name"] for row in described]
+    gradients.get_by_label("Samples").fill("many")
+    page.button("Apply").click()
+    page.until("explain_error.includes('Samples') && explain_error.includes('number')")
+    gradients.get_by_label("Samples").fill("3")
+    page.until("explain_estimate.includes('forward passes')")
+    gradients.get_by_label("SmoothGrad", exact=True).uncheck()
+    page.until("explain_methods.filter(m => m.ticked).length === 1")
+
+
+def test_the_estimate_follows_what_is_chosen(page: Page) -> None:
+    page.tick(["occlusion"], stride_mm=24.0)
+    page.until("explain_estimate.includes('forward passes')")
+    few = passes_of(page.state("explain_estimate"))
+    page.tick(["occlusion"], stride_mm=8.0)
+    page.until(f"explain_estimate.includes('forward passes') && "
+               f"explain_estimate !== '{page.state('explain_estimate')}' || "
+               "explain_estimate === ''")  # fmt: skip
+    page.until("explain_estimate.includes('forward passes')")
+    assert passes_of(page.state("explain_estimate")) > 10 * few
 
 
 def test_heat_lies_on_the_tumour_and_not_on_the_other_side(
     page: Page, phantom: Phantom, tumour: NDArray[np.float64]
 ) -> None:
-    page.explain(["occlusion"], stride_mm=12.0)
-    choose_map(page, "Occlusion")
+    page.choose_map("Occlusion")
     page.set("display_opacity", 1.0)
     page.go_to(tumour)
     wait_for_heat(page, tumour, phantom, 60)
@@ -131,6 +163,7 @@ def test_a_click_at_the_tumour_changes_the_class_and_elsewhere_does_not(
 def test_a_click_reads_every_map_at_its_place(
     page: Page, phantom: Phantom, tumour: NDArray[np.float64]
 ) -> None:
+    page.have_maps("Occlusion", "Grad-CAM at")
     page.go_to(tumour)
     page.ask_at("axial", tumour, phantom)
     readings = page.state("probe_readings")
@@ -142,7 +175,8 @@ def test_a_click_reads_every_map_at_its_place(
 def test_the_last_of_quick_clicks_wins(
     page: Page, phantom: Phantom, tumour: NDArray[np.float64]
 ) -> None:
-    page.button("Clear").click()
+    if page.state("probe_history"):
+        page.button("Clear").click()
     page.until("probe_history.length === 0")
     page.go_to(tumour)
     places = [tumour + np.array([shift, -4.0, 0.0]) for shift in (-30.0, -15.0, 0.0)]
@@ -154,9 +188,31 @@ def test_the_last_of_quick_clicks_wins(
     )
     # An answer to an earlier click would come by now.
     page.browser.wait_for_timeout(500)
-    left = float(page.state("probe_place").split(",")[0].replace("L ", "-").replace("R ", ""))
-    assert left == pytest.approx(tumour[0], abs=1.5)
+    assert ras_of(page.state("probe_place"))[0] == pytest.approx(tumour[0], abs=1.5)
     assert page.state("probe_history")[0]["place"] == page.state("probe_place")
+
+
+def test_a_click_in_3d_asks_about_the_surface_under_the_mouse(
+    page: Page, phantom: Phantom, tumour: NDArray[np.float64]
+) -> None:
+    page.go_to(tumour)
+    asked = page.state("probe_asked")
+    area = page.view("3D").locator(".remote-controlled-area")
+    box = area.bounding_box()
+    # The planes cross in the middle of the view, more or less.
+    area.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    page.until(f"probe_asked > {asked} && !probe_busy && probe_rows.length > 0")
+    place = ras_of(page.state("probe_place"))
+    affine = phantom.image.affine.numpy()
+    index = (np.linalg.inv(affine) @ [*place, 1.0])[:3]
+    assert np.all(index > -1)
+    assert np.all(index < np.array(phantom.image.shape[1:]))
+    # On one of the planes, and the slices go there.
+    assert min(np.abs(place - tumour)) < 1.0
+    asked = page.state("probe_asked")
+    area.click(position={"x": 12, "y": box["height"] - 12})
+    page.browser.wait_for_timeout(500)
+    assert page.state("probe_asked") == asked, "there is nothing in the corner"
 
 
 def test_undo_goes_back_to_the_click_before(
@@ -178,7 +234,7 @@ def test_undo_goes_back_to_the_click_before(
 def test_bands_take_the_place_of_the_heat(
     page: Page, phantom: Phantom, tumour: NDArray[np.float64]
 ) -> None:
-    choose_map(page, "Occlusion")
+    page.choose_map("Occlusion")
     page.set("display_opacity", 1.0)
     page.go_to(tumour)
     page.section("display")
@@ -193,10 +249,13 @@ def test_bands_take_the_place_of_the_heat(
 
 
 def test_comparison_stands_beside_what_chance_gives(page: Page) -> None:
+    page.have_maps("Occlusion", "Grad-CAM at")
     page.section("compare").locator(".se-compare-button").click()
     page.until("compare_tables.length === 1 && !compare_busy")
     assert page.state("compare_error") == ""
     rows = {row["cells"][0]: row for row in page.state("compare_tables")[0]["rows"]}
+    # A row for each map, those of one method with other parameters too, and two yardsticks.
+    assert len(rows) == len(page.state("display_maps")) + 2
     assert rows["random"]["yardstick"]
     assert rows["centre"]["yardstick"]
     assert float(rows["random"]["cells"][1]) == pytest.approx(0.5, abs=0.2)
@@ -208,6 +267,7 @@ def test_comparison_stands_beside_what_chance_gives(page: Page) -> None:
 def test_two_maps_stand_side_by_side_and_move_together(
     page: Page, tumour: NDArray[np.float64]
 ) -> None:
+    page.have_maps("Occlusion", "Grad-CAM at")
     page.go_to(tumour)
     page.section("display")
     page.browser.get_by_label("Side by side").check()
@@ -226,7 +286,12 @@ def test_two_maps_stand_side_by_side_and_move_together(
     page.until("!display_beside")
 
 
-def test_a_reload_loses_nothing(page: Page) -> None:
+def test_a_reload_loses_nothing(page: Page, phantom: Phantom, tumour: NDArray[np.float64]) -> None:
+    page.have_maps("Occlusion")
+    page.go_to(tumour)
+    page.ask_at("axial", tumour, phantom)
+    page.section("compare").locator(".se-compare-button").click()
+    page.until("compare_tables.length === 1 && !compare_busy")
     kept = {
         name: page.state(name)
         for name in ("volumes_bars", "display_maps", "probe_history", "compare_tables")
@@ -235,6 +300,15 @@ def test_a_reload_loses_nothing(page: Page) -> None:
     page.browser.reload()
     page.ready()
     assert {name: page.state(name) for name in kept} == kept
+    # The sliders stand where the slices are, in the page's controls too.
+    for view in ("axial", "coronal", "sagittal"):
+        thumb = page.view(view).get_by_role("slider")
+        low, high, now = (float(thumb.get_attribute(f"aria-value{end}")) for end in
+                          ("min", "max", "now"))  # fmt: skip
+        assert now == pytest.approx(page.state(f"{VIEWS[view]}__SliderState__value"), abs=1.0)
+        box, track = thumb.bounding_box(), page.view(view).locator(".v-slider-track").bounding_box()
+        share = (box["x"] + box["width"] / 2 - track["x"]) / track["width"]
+        assert share == pytest.approx((now - low) / (high - low), abs=0.02)
 
 
 def test_a_long_job_says_how_far_it_is_and_can_be_stopped(page: Page) -> None:
@@ -264,8 +338,12 @@ def test_a_long_job_says_how_far_it_is_and_can_be_stopped(page: Page) -> None:
     assert "computed" in page.state("display_shown_title")
 
 
-def choose_map(page: Page, title: str) -> None:
-    """Shows the newest complete map of that name."""
-    rows = [row for row in page.state("display_maps") if row["title"].startswith(title)]
-    page.set("display_map", rows[-1]["value"])
-    page.until(f"display_shown_title.startsWith('{title}')")
+def ras_of(place: str) -> NDArray[np.float64]:
+    """A place as the page writes it, "L 19.2, P 8.1, S 50.3", RAS mm."""
+    parts = [part.split() for part in place.split(", ")]
+    return np.array([float(value) * (1 if side in "RAS" else -1) for side, value in parts])
+
+
+def passes_of(estimate: str) -> float:
+    """The forward passes that an estimate tells."""
+    return float(estimate.split(" forward")[0].removeprefix("About ").replace(",", ""))

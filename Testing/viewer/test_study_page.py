@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from SaliencyExplain.scene.attributions import attributions_of, read_attribution
+from SaliencyExplain.scene.attributions import (
+    AttributionMap,
+    attributions_of,
+    read_attribution,
+)
 from SaliencyExplain.scene.mrb import open_mrb
+from SaliencyExplain.study.case_scene import SCENE
 
 from .conftest import Server, start_viewer
 from .pages import Page
@@ -21,17 +27,37 @@ pytestmark = pytest.mark.xdist_group("viewer study")
 
 
 @pytest.fixture(scope="module")
-def study_server(study: Path, case_folder: Path) -> Iterator[Server]:
-    found = start_viewer(["--study", study, "--data", case_folder])
+def bare_study(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study without its scene: the case comes from the study's own images."""
+    copy = tmp_path_factory.mktemp("bare") / "out"
+    shutil.copytree(study, copy)
+    (copy / "head" / SCENE).unlink()
+    return copy
+
+
+@pytest.fixture(scope="module")
+def study_server(bare_study: Path, case_folder: Path) -> Iterator[Server]:
+    found = start_viewer(["--study", bare_study, "--data", case_folder])
     yield found
     found.stop()
 
 
+@pytest.fixture(scope="module")
+def scene_server(study: Path) -> Iterator[Server]:
+    """Without the folder of the images: all there is of the case is its scene."""
+    assert (study / "head" / SCENE).is_file()
+    found = start_viewer(["--study", study])
+    yield found
+    found.stop()
+
+
+@pytest.mark.parametrize("from_", ["study_server", "scene_server"])
 def test_a_case_opens_with_its_maps_as_they_were_computed(
-    browser: Browser, study_server: Server, study: Path, tmp_path: Path
+    browser: Browser, request: pytest.FixtureRequest, study: Path, tmp_path: Path, from_: str
 ) -> None:
+    server: Server = request.getfixturevalue(from_)
     page = Page(browser.new_page(viewport={"width": 1280, "height": 800}))
-    page.browser.goto(study_server.address)
+    page.browser.goto(server.address)
     row = page.browser.locator(".se-study-rows tbody tr")
     row.first.wait_for()
     cells = row.first.locator("td").all_inner_texts()
@@ -41,21 +67,44 @@ def test_a_case_opens_with_its_maps_as_they_were_computed(
     page.browser.wait_for_function("document.querySelector('img.se-thumbnail').naturalWidth > 100")
     page.browser.get_by_role("columnheader", name="AUROC").click()
     row.first.click()
-    page.until("study_case !== '' && !study_busy && display_maps.length === 2")
+    page.until(
+        "study_error !== '' || study_case !== '' && !study_busy && display_maps.length === 2"
+    )
     assert page.state("study_error") == ""
     assert not page.browser.locator(".se-study-table").is_visible()
     assert page.state("display_segments") is True
-    answer = page.browser.context.request.get(f"{study_server.origin}/scene.mrb")
-    (tmp_path / "scene.mrb").write_bytes(answer.body())
-    shown = {map.label: map for map in map(read_attribution, attributions_of(
-        open_mrb(tmp_path / "scene.mrb")
-    ))}  # fmt: skip
+    shown = {map.label: map for map in maps_of(page, server, tmp_path)}
     files = sorted((study / "head").glob("*.nii.gz"))
     assert len(files) == len(shown) == 2
     for file in files:
         label = file.name.removesuffix("-meningioma-like.nii.gz")
         np.testing.assert_allclose(shown[label].values, nibabel.load(file).get_fdata(), rtol=1e-6)
+    # The figures are those of the study: maps and segments lie as they were computed.
+    figures = page.state("study_rows")[0]
+    page.section("compare").locator(".se-compare-button").click()
+    page.until("!compare_busy && (compare_error !== '' || compare_tables.length === 1)")
+    assert page.state("compare_error") == ""
+    first = page.state("study_figure").split(" in ")[0]
+    title = shown[first].title
+    cells = next(
+        row["cells"]
+        for row in page.state("compare_tables")[0]["rows"]
+        if row["cells"][0].startswith(title)
+    )
+    assert float(cells[1]) == pytest.approx(figures["auroc"], abs=0.002)
     assert page.errors == []
+    page.browser.close()
+
+
+def test_the_keys_t_shows_and_hides_the_table(browser: Browser, study_server: Server) -> None:
+    page = Page(browser.new_page(viewport={"width": 1280, "height": 800}))
+    page.browser.goto(study_server.address)
+    page.until("study_rows.length === 1")
+    page.browser.wait_for_selector(".se-panel")
+    before = page.state("study_open")
+    for wanted in (not before, before):
+        page.browser.keyboard.press("t")
+        page.until(f"study_open === {str(wanted).lower()}")
     page.browser.close()
 
 
@@ -75,7 +124,9 @@ def test_a_second_page_is_told_that_it_shares(browser: Browser, study_server: Se
     first.browser.close()
 
 
-def test_a_lost_connection_is_said_and_comes_back(browser: Browser, study_server: Server) -> None:
+def test_a_lost_connection_is_said_and_comes_back_with_the_maps(
+    browser: Browser, study_server: Server
+) -> None:
     page = Page(browser.new_page(viewport={"width": 1280, "height": 800}))
     routes = []
 
@@ -87,10 +138,30 @@ def test_a_lost_connection_is_said_and_comes_back(browser: Browser, study_server
     page.browser.route("**/alive", lambda route: route.abort())
     page.browser.goto(study_server.address)
     page.until("study_rows.length === 1")
+    if page.state("study_case") == "":
+        page.browser.evaluate("window.trame.trigger('open_case', [0])")
+    page.until("study_case !== '' && !study_busy && display_shown_title !== ''")
+    kept = {name: page.state(name) for name in ("display_maps", "display_map", "study_case")}
     routes[-1].close()
     lost = page.browser.get_by_text("The connection to the viewer is lost.")
     lost.wait_for()
     page.browser.unroute("**/alive")
     lost.wait_for(state="detached")
     page.until("study_rows.length === 1")
+    assert {name: page.state(name) for name in kept} == kept
+    page.view("axial").locator("img.image-display-area").wait_for()
+    # It is a page like any other again.
+    page.set("display_opacity", 0.4)
+    second = Page(browser.new_page(viewport={"width": 1280, "height": 800}))
+    second.browser.goto(study_server.address)
+    second.until("study_rows.length === 1 && display_opacity === 0.4")
+    second.browser.close()
     page.browser.close()
+
+
+def maps_of(page: Page, server: Server, folder: Path) -> list[AttributionMap]:
+    """The maps in the viewer's scene."""
+    answer = page.browser.context.request.get(f"{server.origin}/scene.mrb")
+    (folder / "scene.mrb").write_bytes(answer.body())
+    scene = open_mrb(folder / "scene.mrb")
+    return [read_attribution(node) for node in attributions_of(scene)]

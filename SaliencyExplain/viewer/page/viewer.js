@@ -62,6 +62,27 @@
   const hasFiles = (event) => event.dataTransfer && event.dataTransfer.types.includes("Files");
   const drop = (on) => document.body.classList.toggle("se-dropping", on);
 
+  /* All files of what was dropped; of folders those in them, at any depth. */
+  async function filesIn(dropped) {
+    const entries = [...dropped.items].map((item) => item.webkitGetAsEntry?.());
+    // Files that a script made have no entry.
+    if (!entries.some((entry) => entry)) return [...dropped.files];
+    const found = [];
+    while (entries.length) {
+      const entry = entries.shift();
+      if (entry?.isFile) {
+        found.push(await new Promise((done, failed) => entry.file(done, failed)));
+      } else if (entry?.isDirectory) {
+        const reader = entry.createReader();
+        // A reader gives a hundred entries at once, and none at the end.
+        for (let some = [null]; some.length; entries.push(...some)) {
+          some = await new Promise((done, failed) => reader.readEntries(done, failed));
+        }
+      }
+    }
+    return found;
+  }
+
   window.addEventListener("dragover", (event) => {
     if (!hasFiles(event)) return;
     event.preventDefault();
@@ -75,7 +96,7 @@
     event.preventDefault();
     drop(false);
     const form = new FormData();
-    for (const file of event.dataTransfer.files) form.append("file", file, file.name);
+    for (const file of await filesIn(event.dataTransfer)) form.append("file", file, file.name);
     // What is wrong with them the viewer says in the panel.
     await fetch("/upload", { method: "POST", body: form });
   });

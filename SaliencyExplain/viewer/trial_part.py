@@ -1,0 +1,168 @@
+"""The panel's section "Trial": may the map in the views be believed?"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from trame.widgets import html
+
+from SaliencyExplain.engine.again import trial_of_map
+from SaliencyExplain.engine.interface import Engine
+from SaliencyExplain.engine.requests import TrialRequest
+from SaliencyExplain.engine.results import TrialResult, TriedMap
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.scene.attributions import read_attribution
+from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts, verdict_line, verdicts_of
+from SaliencyExplain.trial_words import AFFORDABLE_PASSES
+from SaliencyExplain.viewer import images
+from SaliencyExplain.viewer.part import Part
+from SaliencyExplain.viewer.plots import build_plot, trial_plot
+from SaliencyExplain.viewer.widgets import button, section, text_field
+from SaliencyExplain.viewer.words import time_text
+
+
+class TrialPart(Part):
+    """Tries the map in the views, and keeps with each map what was said of it."""
+
+    prefix = "trial"
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__(
+            viewer,
+            budget=f"{AFFORDABLE_PASSES:.0f}",
+            why="",
+            line="",
+            verdicts=[],
+            plot={},
+            card="",
+        )
+        #: By ID of a map's node: what was found by this viewer, with curves and card.
+        self._found: dict[str, TriedMap] = {}
+
+    def build(self) -> None:
+        """The section's controls."""
+        with section("Trial", self):
+            html.Div(
+                "Does the map in the views beat chance, depend on the weights, stay, lie on the "
+                "segments? Each answer stands by itself; there is no score.",
+                classes="se-hint",
+            )
+            text_field(
+                self.name("budget"),
+                "Forward passes",
+                "What the trial may cost; less is tried where that is not enough, but the least "
+                "whatever it costs.",
+            )
+            button(
+                "Try this map",
+                self.try_map,
+                "Change the image, the seed and the weights, and see what becomes of the map.",
+                color="primary",
+                disabled=(f"!!{self.name('why')} || {self.name('busy')}",),
+                classes="se-try",
+            )
+            html.Div("{{ " + self.name("why") + " }}", v_if=(self.name("why"),), classes="se-hint")
+            with html.Div(v_for=f"one in {self.name('verdicts')}", key="one.topic",
+                          classes="se-verdict"):  # fmt: skip
+                html.Div("{{ one.line }}", classes="se-subtitle")
+                html.Div("{{ one.words }}", classes="se-hint")
+            build_plot(self.name("plot"))
+            with html.Details(v_if=(self.name("card"),), classes="se-card"):
+                html.Summary("Trust card")
+                with html.A(href="/trust-card.png", target="_blank",
+                            title="The card in full size."):  # fmt: skip
+                    html.Img(src=(self.name("card"),), alt="The trust card of this map")
+
+    def build_line(self) -> None:
+        """The line beside the map's name that says what was found, or that nothing was."""
+        html.Div("{{ " + self.name("line") + " }}", v_if=(self.name("line"),),
+                 classes="se-hint se-trial-line")  # fmt: skip
+
+    def changed(self) -> None:
+        """Another map is in the views, or other values of it."""
+        if self.busy:
+            return
+        node = self.viewer.display.shown()
+        verdicts = verdicts_of(node) if node is not None else []
+        found = self._found.get(node.GetID()) if node is not None and verdicts else None
+        why = "" if node is not None else "There is no map in the views: explain a volume first."
+        self.put(
+            line=verdict_line(node) if node is not None else "",
+            why=why or self.viewer.volumes.why_not_ready(),
+            verdicts=[
+                {"topic": one.topic, "line": one.line, "words": one.words} for one in verdicts
+            ],
+            plot=trial_plot(found.curves) if found is not None else {},
+            card=f"data:image/png;base64,{found.card}" if found is not None else "",
+        )
+
+    def card(self) -> bytes:
+        """The trust card of the map in the views, as PNG; empty: it was not tried here."""
+        node = self.viewer.display.shown()
+        found = self._found.get(node.GetID()) if node is not None else None
+        return base64.b64decode(found.card) if found is not None and verdicts_of(node) else b""
+
+    def input_changed(self) -> None:
+        """What runs is about images that are not chosen any more."""
+        self.drop()
+        self.put(notes=[], error="")
+        self.changed()
+
+    def try_map(self) -> None:
+        """Tries the map in the views."""
+        self.work(self._try(), "Preparing …")
+
+    async def _try(self) -> None:
+        viewer, classifier = self.viewer, self.viewer.opened_classifier()
+        node = viewer.display.shown()
+        if node is None:
+            raise InputError(self.get("why"))
+        map_ = read_attribution(node)
+        if map_.share_done < 1:
+            raise InputError("The map is partial; compute the whole of it before it is tried.")
+        try:
+            budget = float(self.get("budget"))
+        except ValueError as error:
+            raise InputError(
+                f"Forward passes is '{self.get('budget')}'; it must be a number."
+            ) from error
+        read = await viewer.volumes.input()
+        backgrounds = await viewer.explain.background_volumes()
+        masks: Volume | None = None
+        names_of: tuple[str, ...] = ()
+        if viewer.segmentation is not None:
+            masks, names_of = images.segment_masks(viewer.segmentation, read.image)
+
+        def request(engine: Engine) -> TrialRequest:
+            return trial_of_map(
+                engine.put(read.volume),
+                classifier,
+                method=map_.label.partition("@")[0],
+                target_name=map_.target_name,
+                parameters=map_.parameters,
+                provenance=map_.provenance,
+                image_name=read.image.name,
+                budget=budget,
+                segments=None if masks is None else engine.put(masks),
+                segment_names=names_of,
+                backgrounds=tuple(engine.put(volume) for volume in backgrounds),
+            )
+
+        result: TrialResult = await viewer.runner.job(
+            request, started=self.started, progress=self.show_progress
+        )
+        one = next((one for one in result.maps if one.label == map_.label), None)
+        if one is None:
+            raise InputError(f"The trial has no map '{map_.label}'.")
+        self._found[node.GetID()] = one
+        kept = [KeptVerdict(each.topic, each.answer, each.words) for each in one.verdicts]
+        keep_verdicts(node, kept)
+        said = (
+            f"{result.forward_passes:,.0f} forward passes in {time_text(result.seconds)}, "
+            f"{result.effort} effort."
+        )
+        self.busy = False
+        self.changed()
+        self.put(notes=[said, *result.notes, *one.notes])

@@ -26,16 +26,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def timm() -> Iterator[ModuleType]:
-    """The library timm; tests skip without it.
+def torchvision() -> Iterator[ModuleType]:
+    """The library torchvision; tests skip without it.
 
-    It imports torchvision, whose wheels carry operators for one build of torch only and do
-    not load beside another one. No network here calls them: declared without a body they let
-    the import through.
+    Its wheels carry operators for one build of torch only and do not load beside another
+    one. No network here calls them: declared without a body they let the import through.
     """
-    for name in ("timm", "torchvision"):
-        if find_spec(name) is None:
-            pytest.skip(f"{name} is not installed")
+    if find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
     declared = None
     try:
         importlib.import_module("torchvision")
@@ -45,5 +43,11 @@ def timm() -> Iterator[ModuleType]:
         declared = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             declared.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    yield importlib.import_module("timm")
+    yield importlib.import_module("torchvision")
     del declared
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision: ModuleType) -> ModuleType:
+    """The library timm; tests skip without it."""
+    return pytest.importorskip("timm")

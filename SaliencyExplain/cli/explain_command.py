@@ -10,6 +10,7 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
+from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
 def explain(
@@ -25,6 +26,8 @@ def explain(
     setting: options.Settings = [],  # noqa: B006  Typer copies it for each call
     layer: options.Layers = [],  # noqa: B006
     device: options.Device = "auto",
+    memory: options.Memory = None,
+    precision: options.Precision = "float32",
     seed: options.Seed = 0,
     series: options.Series = None,
     case: Annotated[
@@ -33,6 +36,8 @@ def explain(
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
     scene: options.Scene = False,
+    trial: options.Trial = False,
+    trial_budget: options.TrialBudget = AFFORDABLE_PASSES,
     background: options.Backgrounds = [],  # noqa: B006
     budget: Annotated[
         float | None,
@@ -52,6 +57,7 @@ def explain(
     from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.cli.tables import agreement_table, probability_table
     from SaliencyExplain.explanation import Estimate
+    from SaliencyExplain.figures import figure_lines
     from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_work import Work
@@ -70,6 +76,7 @@ def explain(
     def announce(estimate: Estimate) -> None:
         if estimate.seconds > 2:
             limit = f", stopped after {budget:g} s" if budget is not None else ""
+            limit += f"; then up to {trial_budget:,.0f} for their trial" if trial else ""
             aside.print(
                 f"about {estimate.forward_passes:,.0f} forward passes, "
                 f"{estimate.seconds:,.0f} s or less{limit}",
@@ -84,11 +91,12 @@ def explain(
                 methods=tuple(methods),
                 target=target,
                 out=out,
-                compute=Compute(device),
+                compute=Compute(device, options.memory_bytes(memory), precision),
                 seed=seed,
                 trust=trust,
                 keep_identifiers=keep_identifiers,
                 scene=scene,
+                trial_budget=trial_budget if trial else None,
                 budget_seconds=budget,
                 backgrounds=background_cases(background, channels, keep_identifiers),
             ),
@@ -96,12 +104,22 @@ def explain(
             announce=None if as_json else announce,
         )
     document = json.loads((out / one.case / "explanation.json").read_text(encoding="utf-8"))
-    say_notes(document["notes"])
+    notes = [f"{one['stage']}: {one['reason']}" for one in entry["failures"]]
+    say_notes([*document["notes"], *notes])
+    tried = entry.get("trial")
     if as_json:
-        print_json({**document, "folder": str(out / one.case), "report": str(out / REPORT)})
+        print_json(
+            {**document, "trial": tried, "folder": str(out / one.case), "report": str(out / REPORT)}
+        )
         return
     console.print(probability_table(document["prediction"]["probabilities"]))
+    for found in document["attributions"]:
+        for line in figure_lines(found["figures"]):
+            console.print(f"{found['label']}: {line}", markup=False, highlight=False)
     rows = list(comparison_rows(entry))
     if rows:
         console.print(agreement_table(rows))
+    for found in tried["maps"] if tried else ():
+        answers = " · ".join(f"{each['topic']}: {each['answer']}" for each in found["verdicts"])
+        console.print(f"{found['label']}: {answers}", markup=False, highlight=False)
     console.print(f"{out / one.case}\n{out / REPORT}", markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from SaliencyExplain.cli import (
     classifier_commands,
     compare_command,
     demo_command,
+    evaluate_command,
     explain_command,
     messages,
     methods_command,
@@ -55,6 +56,7 @@ application.command("predict")(predict_command.predict)
 application.command("explain")(explain_command.explain)
 application.command("probe")(probe_command.probe)
 application.command("compare")(compare_command.compare)
+application.command("evaluate")(evaluate_command.evaluate)
 application.command("study")(study_command.study)
 application.command("serve")(serve_command.serve)
 application.command("view")(view_command.view)

@@ -32,6 +32,7 @@ from SaliencyExplain.progress import Progress
 
 if TYPE_CHECKING:
     from SaliencyExplain.study.run import StudyProgress
+    from SaliencyExplain.training.epochs import TrainingProgress
 
 BAD_INPUT = 2
 SOME_CASES_FAILED = 3
@@ -103,6 +104,39 @@ def study_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[StudyProg
         yield report
 
 
+@contextlib.contextmanager
+def training_bar(*, quiet: bool = False) -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar over the epochs of a training, with the figures of the last complete one.
+
+    Args:
+        quiet: Draw nothing.
+    """
+    with _bar(quiet, TextColumn("{task.fields[state]}")) as bar:
+        task = bar.add_task("reading images", total=None, state="")
+
+        def report(now: TrainingProgress) -> None:
+            if now.stage == "reading":
+                bar.update(
+                    task, completed=now.done, total=now.total, state=f"{now.done}/{now.total}"
+                )
+                return
+            state = f"epoch {now.epoch} of at most {now.epochs}"
+            if now.figures:
+                state += (
+                    f", validation loss {now.figures['validation_loss']:.3f}, "
+                    f"accuracy {now.figures['validation_accuracy']:.1%}"
+                )
+            bar.update(
+                task,
+                description="learning",
+                completed=now.epoch - 1 + now.done / now.total,
+                total=now.epochs,
+                state=state,
+            )
+
+        yield report
+
+
 def _bar(quiet: bool, *columns: ProgressColumn) -> Bar:
     return Bar(
         TextColumn("{task.description}"),
@@ -152,5 +186,7 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
         return BAD_INPUT
     # Typer makes this status of Ctrl-C itself, and says nothing.
     if status == INTERRUPTED:
-        say_error("interrupted; a study goes on where it stopped, anything else begins anew.")
+        say_error(
+            "interrupted; a study or training goes on where it stopped, anything else begins anew."
+        )
     return status if isinstance(status, int) else 0

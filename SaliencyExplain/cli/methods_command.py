@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
 from rich.table import Table
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json
 
 
-def methods(as_json: options.Json = False) -> None:
-    """The methods with their parameters, units, ranges and sources."""
-    from SaliencyExplain.attribution.method import value_text
+def methods(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="METHOD...",
+            help="Methods to describe with all parameters; without one all are listed.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """The methods, family by family; of those that are named all parameters and the source."""
+    from SaliencyExplain.attribution.method import FAMILIES
+    from SaliencyExplain.attribution.registry import find_method
     from SaliencyExplain.attribution.selection import describe_methods
 
-    described = describe_methods()
+    wanted = {find_method(name).name for name in names or ()}
+    described = [one for one in describe_methods() if not wanted or one["name"] in wanted]
     if as_json:
         print_json(described)
+    elif wanted:
+        for method in described:
+            _describe(method)
+    else:
+        for family, meaning in FAMILIES.items():
+            console.print(f"\n[bold]{family.upper()}[/]: {meaning}")
+            table = Table(box=None, padding=(0, 2), show_header=False)
+            table.add_column(no_wrap=True)
+            for method in described:
+                if method["family"] == family:
+                    table.add_row(method["name"], method["title"], _sign(method))
+            console.print(table)
+        console.print("\nsaliency-explain methods NAME has a method's parameters and source.")
+
+
+def _describe(method: Mapping[str, Any]) -> None:
+    from SaliencyExplain.attribution.method import value_text
+
+    console.print(f"\n[bold]{method['name']}[/]  {method['title']} ({_sign(method)})")
+    console.print(f"  {method['source']}", style="dim", markup=False)
+    if not method["parameters"]:
         return
-    for method in described:
-        kind = "yardstick" if method["yardstick"] else "signed" if method["signed"] else "unsigned"
-        console.print(f"\n[bold]{method['name']}[/]  {method['title']} ({kind})")
-        console.print(f"  {method['source']}", style="dim", markup=False)
-        if not method["parameters"]:
-            continue
-        table = Table(box=None, padding=(0, 2), show_header=False)
-        table.add_column(no_wrap=True)
-        for item in method["parameters"]:
-            table.add_row(
-                f"  {method['name']}.{item['name']}",
-                value_text(item, item["default"]),
-                _range(item),
-                item["description"],
-            )
-        console.print(table)
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    table.add_column(no_wrap=True)
+    for item in method["parameters"]:
+        table.add_row(
+            f"  {method['name']}.{item['name']}",
+            value_text(item, item["default"]),
+            _range(item),
+            item["description"],
+        )
+    console.print(table)
+
+
+def _sign(method: Mapping[str, Any]) -> str:
+    return "signed" if method["signed"] else "unsigned"
 
 
 def _range(item: dict[str, object]) -> str:

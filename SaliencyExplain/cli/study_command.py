@@ -10,11 +10,13 @@ import typer
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import (
     SOME_CASES_FAILED,
+    aside,
     console,
     print_json,
     say_notes,
     study_bar,
 )
+from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
 def study(
@@ -23,8 +25,8 @@ def study(
         typer.Argument(
             metavar="FOLDER_OR_CASES.csv",
             help="A folder of cases in any usual layout (image and mask pairs, nnU-Net, BIDS, a "
-            "folder per case, DICOM with SEG or RTSTRUCT, a folder per class), or a CSV with the "
-            "columns case, image, segmentation, label.",
+            "folder per case, DICOM with SEG or RTSTRUCT, a folder per class, MATLAB files of the "
+            "brain tumour set), or a CSV with the columns case, image, segmentation, label.",
         ),
     ],
     classifier: options.ClassifierPath,
@@ -37,11 +39,19 @@ def study(
     layer: options.Layers = [],  # noqa: B006
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes side by side.")] = 1,
     device: options.Device = "auto",
+    memory: options.Memory = None,
+    precision: options.Precision = "float32",
     seed: options.Seed = 0,
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
     scene: options.Scene = False,
+    trial: options.Trial = False,
+    trial_budget: options.TrialBudget = AFFORDABLE_PASSES,
     background: options.Backgrounds = [],  # noqa: B006
+    held_out: Annotated[
+        bool,
+        typer.Option("--held-out", help="Only the cases that the classifier's training held out."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cases that would be read, and stop.")
     ] = False,
@@ -54,15 +64,19 @@ def study(
         options.check_output(out)
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.cli.tables import labels_table
     from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import describe_cases
     from SaliencyExplain.study.case_work import Work
     from SaliencyExplain.study.discovery import background_cases, discover
     from SaliencyExplain.study.run import run_study
+    from SaliencyExplain.training.record import held_out_cases
 
     methods = select_methods(method, setting, layer)
     channels = load_classifier(classifier, trust=trust).channels
     cases = discover(folder, channels=channels, keep_identifiers=keep_identifiers)
+    if held_out:
+        cases = held_out_cases(cases, classifier)
     if dry_run or out is None:
         lines = describe_cases(cases)
         if as_json:
@@ -78,11 +92,12 @@ def study(
                 methods=tuple(methods),
                 target=target,
                 out=out,
-                compute=Compute(device),
+                compute=Compute(device, options.memory_bytes(memory), precision),
                 seed=seed,
                 trust=trust,
                 keep_identifiers=keep_identifiers,
                 scene=scene,
+                trial_budget=trial_budget if trial else None,
                 backgrounds=background_cases(background, channels, keep_identifiers),
             ),
             jobs=jobs,
@@ -98,9 +113,12 @@ def study(
                 "resumed": result.resumed,
                 "failed": result.failed,
                 "notes": list(result.notes),
+                "labels": result.labels.as_json() if result.labels else None,
             }
         )
     else:
+        if result.labels:
+            aside.print(labels_table(result.labels))
         console.print(f"{result.report}", markup=False, soft_wrap=True)
     if result.failed:
         raise typer.Exit(SOME_CASES_FAILED)

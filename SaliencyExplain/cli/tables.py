@@ -9,6 +9,7 @@ from rich.table import Table
 
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
+from SaliencyExplain.study.labels import Labels
 from SaliencyExplain.study.report_words import percent
 
 
@@ -45,13 +46,35 @@ def agreement_table(rows: Iterable[Row]) -> Table:
             _figure(found.auroc),
             percent(found.energy_inside),
             percent(found.energy_chance),
-            "" if math.isnan(found.pointing) else "yes" if found.pointing == 1 else "no",
+            _peak(found.pointing),
             _figure(found.dice_equal_volume),
             _figure(found.hausdorff95_mm, 1),
             _figure(found.centre_distance_mm, 1),
             style="dim" if row.method in YARDSTICKS else "",
         )
     return table
+
+
+def labels_table(labels: Labels) -> Table:
+    """The confusion matrix, a row for each true class, with accuracy and F1 scores."""
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("true / predicted", overflow="fold")
+    for name in labels.classes:
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("F1", justify="right", no_wrap=True)
+    for name, counts, f1 in zip(labels.classes, labels.confusion, labels.f1, strict=True):
+        table.add_row(name, *map(str, counts), _figure(f1))
+    summary = f"right in {percent(labels.accuracy)} of {labels.count}"
+    blanks = [""] * (len(labels.classes) - 1)
+    table.add_row(summary, *blanks, "mean", _figure(labels.macro_f1), style="bold")
+    return table
+
+
+def _peak(share: float) -> str:
+    """Whether the maximum lies inside; of a plateau, as regions have, how much of it."""
+    if math.isnan(share):
+        return ""
+    return {0.0: "no", 1.0: "yes"}.get(share) or percent(share)
 
 
 def _figure(value: float, digits: int = 2) -> str:

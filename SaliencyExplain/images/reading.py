@@ -14,7 +14,7 @@ from monai.utils import SpaceKeys
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.images import raster
+from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.dicom_series import choose_series, is_dicom
 from SaliencyExplain.images.dicom_slices import read_slices
 from SaliencyExplain.images.grids import (
@@ -34,7 +34,7 @@ from SaliencyExplain.images.volume_files import (
 )
 
 #: What an image file may end in; DICOM files may end in anything.
-SUFFIXES = (*NIBABEL_SUFFIXES, *ITK_SUFFIXES, *raster.SUFFIXES)
+SUFFIXES = (*NIBABEL_SUFFIXES, *ITK_SUFFIXES, *raster.SUFFIXES, matlab.SUFFIX)
 
 
 def short_name(path: Path) -> str:
@@ -91,6 +91,8 @@ def read_volume(
         return read_itk(path, several)
     if name.endswith(raster.SUFFIXES):
         return raster.read_raster(path, colour)
+    if name.endswith(matlab.SUFFIX):
+        return matlab.read_slice(path, colour)
     if is_dicom(path):
         return read_slices(path, [path])
     raise InputError(
@@ -106,8 +108,8 @@ def read_image(path: Path, *, series: str | None = None, colour: bool = False) -
     ITK knows shear; a note says so.
 
     Args:
-        path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, TIFF or DICOM file, or a
-            folder of DICOM slices.
+        path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, TIFF or DICOM file, a MATLAB
+            file of the brain tumour set, or a folder of DICOM slices.
         series: SeriesInstanceUID, where a folder holds several series.
         colour: Three channels, red, green and blue, of a picture.
 

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.images import raster
+from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import DAMAGED, damaged, is_dicom, list_series
 from SaliencyExplain.images.grids import coinciding, resample, same_grid
@@ -101,6 +101,8 @@ def _object_in(folder: Path) -> Path:
 def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
     if path.name.lower().endswith(raster.SUFFIXES):
         return from_picture(path)
+    if path.name.lower().endswith(matlab.SUFFIX):
+        return matlab.read_tumour(path)
     modality = _modality(path)
     if modality == "SEG":
         return read_dicom_seg(path)

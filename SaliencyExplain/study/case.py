@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from SaliencyExplain.errors import InputError
@@ -41,6 +41,9 @@ class Case:
         private: Whether paths of this case may hold a patient's name or ID: they then
             appear in no output.
         notes: What discovery guessed or left out, to be said aloud.
+        patient: Whose images these are, where it is known: only to keep a patient's cases in
+            one part of a split; it appears in no output.
+        split: The part of a split that the case is for, where its table or folder says it.
     """
 
     case: str
@@ -50,6 +53,8 @@ class Case:
     series: str | None = None
     private: bool = False
     notes: tuple[str, ...] = ()
+    patient: str | None = field(default=None, repr=False)
+    split: str | None = None
 
     @property
     def paths(self) -> list[Path]:

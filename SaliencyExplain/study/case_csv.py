@@ -9,7 +9,7 @@ from pathlib import Path
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name
 
-_KNOWN = ("case", "image", "segmentation", "label")
+_KNOWN = ("case", "image", "segmentation", "label", "patient", "split")
 
 
 def read_cases(
@@ -19,9 +19,10 @@ def read_cases(
 
     Columns: ``case``; ``image`` (several channels separated by ``;``, each a path
     or ``name=path``) or, instead of ``image``, a column for each channel, named as
-    the classifier names it; optionally ``segmentation`` and ``label``. Where there
-    is an ``image`` column further columns are not used. Comma, semicolon and tab
-    all separate columns.
+    the classifier names it; optionally ``segmentation`` and ``label``, and for a
+    training ``patient`` (whose cases stay together) and ``split`` (train, validation
+    or test). Where there is an ``image`` column further columns are not used. Comma,
+    semicolon and tab all separate columns.
 
     Args:
         path: The table, UTF-8.
@@ -113,6 +114,8 @@ def _case(
         images=tuple(images),
         segmentation=_existing(where, folder, segmentation) if segmentation else None,
         label=cells.get("label") or None,
+        patient=cells.get("patient") or None,
+        split=cells.get("split") or None,
         private=may_name_patient(path for _, path in images) and not keep_identifiers,
     )
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from monai.data import MetaTensor
 
@@ -31,30 +29,22 @@ from SaliencyExplain.explanation import (
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import AUTOMATIC, Compute, Given
+from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
-from SaliencyExplain.study.case_scene import write_scene
+from SaliencyExplain.study.case_reading import (
+    SCENE_STAGE,
+    TRIAL_STAGE,
+    UNFORESEEN,
+    ReadCase,
+    Todo,
+    failure,
+    read_ahead,
+)
+from SaliencyExplain.study.case_scene import SCENE, write_scene
+from SaliencyExplain.study.case_trial import TwoSteps, has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.tables import true_class
-
-#: What a library may raise for a case that nobody foresaw. In a study over a
-#: weekend one such case must not cost the others; its reason is recorded.
-UNFORESEEN = (
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-#: Stage of a failure that leaves a case's other results complete.
-SCENE_STAGE = "making the scene"
-
-Item = TypeVar("Item")
-Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -74,6 +64,8 @@ class Work:
         threads: Threads of torch in each process; 0: the cores shared out among them. Sums
             over threads round differently: the same bytes need the same number.
         scene: Whether each case's results are written as a scene of 3D Slicer, too.
+        trial_budget: Forward passes that the trial of each case's maps may cost; None: their
+            trial is not made.
         budget_seconds: Time for each case's methods; None: no limit. What is reached in it
             depends on the machine, so that a study, whose results can be made again, has none.
         backgrounds: Cases whose images stand for "nothing in particular", for the methods
@@ -90,36 +82,9 @@ class Work:
     keep_identifiers: bool = False
     threads: int = 0
     scene: bool = False
+    trial_budget: float | None = None
     budget_seconds: float | None = None
     backgrounds: tuple[Case, ...] = ()
-
-
-@dataclass
-class ReadCase:
-    """A case with its voxels, or with the reason why it has none.
-
-    Attributes:
-        case: The case.
-        source: Digest of its files.
-        image: ``(C, *S)`` in the classifier's channel order; None where it cannot be read.
-        segmentation: On the image's grid; None where there is none or it cannot be read.
-        failures: What could not be read, as it is recorded.
-        errors: The same as it was raised, which may name files of patients.
-        seconds: Time that reading took.
-    """
-
-    case: Case
-    source: str = ""
-    image: MetaTensor | None = None
-    segmentation: Segmentation | None = None
-    failures: list[dict[str, str]] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def fail(self, stage: str, error: Exception) -> None:
-        """Records what could not be read."""
-        self.failures.append(failure(self.case, stage, error))
-        self.errors.append(error)
 
 
 class CaseWorker:
@@ -141,12 +106,12 @@ class CaseWorker:
         )
 
     def run(
-        self, cases: Iterable[Case], progress: Callable[[Case], Progress] = lambda case: silent
+        self, todos: Iterable[Todo], progress: Callable[[Case], Progress] = lambda case: silent
     ) -> Iterator[dict[str, Any]]:
         """Works on the cases in their order, reading the next while one is computed.
 
         Args:
-            cases: The cases; taken from the iterable in the reading thread.
+            todos: The cases; taken from the iterable in the reading thread.
             progress: Gives each case its progress callback.
 
         Yields:
@@ -156,8 +121,11 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of a progress callback.
         """
-        for read in read_ahead(cases, self.read):
-            yield self.compute(read, progress(read.case))
+        for todo, read in read_ahead(todos, lambda todo: (todo, self.read(todo.case))):
+            if todo.entry is None:
+                yield self.compute(read, progress(todo.case))
+            else:
+                yield self.complete(read, todo.entry, progress(todo.case))
 
     def read(self, case: Case) -> ReadCase:
         """Reads a case's images and segmentation; what fails is in its failures."""
@@ -201,6 +169,7 @@ class CaseWorker:
         case, entry = read.case, _entry(read)
         if read.image is None:
             return entry
+        steps = TwoSteps(progress, self.work.trial_budget or 0.0)
         try:
             explanation = explain(
                 read.image,
@@ -210,7 +179,7 @@ class CaseWorker:
                 compute=self.work.compute,
                 given=dataclasses.replace(self._given, segmentation=read.segmentation),
                 seed=case_seed(self.work.seed, read.image),
-                progress=progress,
+                progress=steps.maps,
                 announce=announce,
                 budget_seconds=self.work.budget_seconds,
             )
@@ -246,29 +215,58 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "writing", error))
             return entry
-        if self.work.scene:
-            entry["failures"] += self._write_scene(read)
-        return entry | _results(explanation, compared)
+        return self.complete(read, entry | _results(explanation, compared), steps.trial)
 
-    def add_scenes(
-        self, cases: Iterable[Case], entries: Callable[[Case], dict[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
-        """Makes the scenes of cases whose results are complete, and computes nothing anew.
+    def complete(
+        self, read: ReadCase, entry: Mapping[str, Any], progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Makes what is wanted and missing beside a case's maps: its scene, their trial.
+
+        Nothing that is there is computed anew. What fails costs only itself.
 
         Args:
-            cases: The cases; taken from the iterable in the reading thread.
-            entries: Gives the journal's entry of each.
+            read: What :meth:`read` gave.
+            entry: The journal's entry of the case.
+            progress: Told of the trial's forward passes.
 
-        Yields:
-            The entry of each case, as it is after that.
+        Returns:
+            The entry, as it is after that.
 
         Raises:
-            OutputError: A scene cannot be written; the study must stop.
+            OutputError: A result cannot be written; the study must stop.
+            Cancelled: Out of the progress callback.
         """
-        for read in read_ahead(cases, self.read):
-            entry = entries(read.case)
-            others = [known for known in entry["failures"] if known["stage"] != SCENE_STAGE]
-            yield {**entry, "failures": others + self._write_scene(read)}
+        folder, budget = self.work.out / read.case.case, self.work.trial_budget
+        after = dict(entry)
+        if self.work.scene and not (folder / SCENE).is_file():
+            failed = [one for one in after["failures"] if one["stage"] != SCENE_STAGE]
+            after["failures"] = failed + self._write_scene(read)
+        if budget is not None and not has_trial(folder, after, budget):
+            failed = [one for one in after["failures"] if one["stage"] != TRIAL_STAGE]
+            after["failures"] = failed
+            try:
+                after["trial"] = self._try_maps(read, after["target"], budget, progress)
+            except OutputError:
+                raise
+            except (SaliencyExplainError, *UNFORESEEN) as error:
+                after["failures"] = [*failed, failure(read.case, TRIAL_STAGE, error)]
+        return after
+
+    def _try_maps(
+        self, read: ReadCase, target: str, budget: float, progress: Progress
+    ) -> dict[str, Any]:
+        if read.image is None:
+            raise read.errors[0]
+        given = dataclasses.replace(self._given, segmentation=read.segmentation)
+        return write_case_trial(
+            self.work.out / read.case.case,
+            read.case,
+            Question(read.image, self.classifier, target, self.work.compute, given),
+            self.work.methods,
+            seed=case_seed(self.work.seed, read.image),
+            budget=budget,
+            progress=progress,
+        )
 
     def _write_scene(self, read: ReadCase) -> list[dict[str, str]]:
         """Writes a case's scene beside its other results; its failure costs only itself."""
@@ -314,56 +312,6 @@ def case_seed(seed: int, image: MetaTensor) -> int:
     """
     digest = hashlib.sha256(f"{seed}:{voxel_hash(image)}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
-
-
-def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:
-    """A failure as it is recorded: one line, without what may name the patient."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if not isinstance(error, SaliencyExplainError):
-        reason = f"{type(error).__name__}: {reason}"
-    return {"stage": stage, "reason": case.public(reason)[:500]}
-
-
-def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[Read]:
-    """Yields ``read(item)`` for each item, reading the next one in a thread meanwhile.
-
-    At most one item waits, so that memory holds three: one being computed, one
-    that waits, one being read.
-    """
-    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def put(kind: str, content: Any) -> None:
-        while not stopped.is_set():
-            try:
-                waiting.put((kind, content), timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def reader() -> None:
-        try:
-            for item in items:
-                if stopped.is_set():
-                    return
-                put("item", read(item))
-        except (SaliencyExplainError, *UNFORESEEN) as error:
-            put("error", error)
-        put("end", None)
-
-    thread = threading.Thread(target=reader, name="reading ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, content = waiting.get()
-            if kind == "error":
-                raise content
-            if kind == "end":
-                return
-            yield content
-    finally:
-        stopped.set()
-        thread.join(timeout=5)
 
 
 def _entry(read: ReadCase) -> dict[str, Any]:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.matlab import SUFFIX
 from SaliencyExplain.study.bids import bids_cases, is_bids
 from SaliencyExplain.study.case import Case, check_unique, describe_cases, single_case
 from SaliencyExplain.study.case_csv import read_cases
 from SaliencyExplain.study.dicom_tree import dicom_cases
 from SaliencyExplain.study.files import (
+    PART_NAMES,
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     image_suffix,
@@ -20,13 +22,14 @@ from SaliencyExplain.study.files import (
 )
 from SaliencyExplain.study.folders import class_folder_cases, flat_cases, folder_cases
 from SaliencyExplain.study.nnunet import is_nnunet, nnunet_cases
+from SaliencyExplain.study.tumour_set import tumour_set_cases
 
 __all__ = ["Case", "describe_cases", "discover"]
 
 _LOOKED_FOR = (
     "*_image with *_mask (or _label, _seg) pairs; nnU-Net (imagesTr, labelsTr); BIDS "
     "(sub-*/anat); a folder per case; DICOM series with SEG or RTSTRUCT; a folder per class of "
-    "PNG, JPEG or TIFF; or a CSV of cases"
+    "PNG, JPEG or TIFF; MATLAB files of the brain tumour set; or a CSV of cases"
 )
 
 
@@ -41,7 +44,9 @@ def discover(
     - nnU-Net: ``imagesTr/NAME_0000.nii.gz`` … with ``labelsTr/NAME.nii.gz``;
     - BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz`` … with masks in ``derivatives``;
     - DICOM trees of any depth with SEG or RTSTRUCT: named ``case-001`` and on;
-    - a folder per class of 2D pictures: the folder's name is the label;
+    - a folder per class of 2D pictures: the folder's name is the label; folders named
+      train, validation and test around them are the parts of a split;
+    - MATLAB files of the brain tumour set (:mod:`SaliencyExplain.images.matlab`);
     - a folder per case, also several of them deep: images, and a file named
       ``seg``, ``mask`` or ``label``; several images with one mask are channels
       named by their files, several image and mask pairs are cases of their own;
@@ -102,6 +107,9 @@ def _layout(path: Path, channels: Sequence[str], keep_identifiers: bool) -> list
         found = dicom_cases(path, others, keep_identifiers=keep_identifiers)
         if found:
             return found
+    slices = [file for file in _walk(path) if file.suffix.lower() == SUFFIX]
+    if slices and not pictures and not volumes:
+        return tumour_set_cases(path, slices)
     if not pictures and not volumes:
         count = f"{len(others)} other files" if others else "nothing"
         raise InputError(f"{path}: no images found ({count}). Looked for: {_LOOKED_FOR}.")
@@ -111,6 +119,14 @@ def _layout(path: Path, channels: Sequence[str], keep_identifiers: bool) -> list
         return flat_cases(path, here, channels)
     if pictures and not volumes and len(below) > 1 and all(_pictures_only(f) for f in below):
         return class_folder_cases(below)
+    if pictures and not volumes and _are_parts(below):
+        return [
+            case
+            for part in below
+            for case in class_folder_cases(
+                [folder for folder in visible(part) if folder.is_dir()], split=part.name
+            )
+        ]
     return folder_cases(path, channels)
 
 
@@ -135,6 +151,16 @@ def _walk(path: Path) -> Iterator[Path]:
             yield from _walk(entry)
         elif entry.is_file():
             yield entry
+
+
+def _are_parts(folders: Sequence[Path]) -> bool:
+    """Whether these are the parts of a split, with a folder per class in each."""
+    return len(folders) > 1 and all(
+        folder.name.casefold() in PART_NAMES
+        and all(_pictures_only(one) for one in visible(folder) if one.is_dir())
+        and any(one.is_dir() for one in visible(folder))
+        for folder in folders
+    )
 
 
 def _pictures_only(folder: Path) -> bool:

@@ -18,6 +18,12 @@ _OTHER_SUFFIXES = (
     *(".bval", ".bvec", ".py", ".zip", ".gz", ".raw", ".zraw", ".npy", ".npz", ".mat", ".pt"),
 )
 _OTHER_NAMES = ("DICOMDIR", "README", "LICENSE", "CHANGES")
+#: How tables and folders call the parts of a split, each with the name that it has here.
+PART_NAMES = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "ts", "held-out", "held out", "holdout"), "test"),
+}
 #: 3D Slicer names segmentations ``*.seg.nrrd``.
 _SLICER_SEGMENTATION = ".seg"
 _RESULTS = ("journal.jsonl", "explanation.json")

@@ -13,18 +13,23 @@ from SaliencyExplain.study.files import Name, ambiguous, image_suffix, parse_nam
 Images = tuple[tuple[str | None, Path], ...]
 
 
-def class_folder_cases(folders: Iterable[Path]) -> list[Case]:
+def class_folder_cases(folders: Iterable[Path], *, split: str | None = None) -> list[Case]:
     """2D pictures in a folder per class: the folder's name is the label.
 
     Masks may lie beside the pictures, as in a flat folder.
+
+    Args:
+        folders: One for each class.
+        split: The part of a split that they are for; the cases' names begin with it.
     """
     cases = []
     for folder in folders:
         files = [file for file in visible(folder) if image_suffix(file)]
         pairs = _pairs(str(folder), [parse_name(file) for file in files])
         for image, mask in pairs:
-            name = safe_name(f"{folder.name}-{image.key or folder.name}")
-            cases.append(Case(name, ((None, image.path),), mask, label=folder.name))
+            words = (split, folder.name, image.key or folder.name)
+            name = safe_name("-".join(word for word in words if word))
+            cases.append(Case(name, ((None, image.path),), mask, label=folder.name, split=split))
     return cases
 
 

@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,8 +20,11 @@ from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.errors import OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import to_jpeg
+from SaliencyExplain.pictures.layout import STANDARD_WIDTH
+from SaliencyExplain.study.case_reading import TRIAL_STAGE
 from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import Entry, RunData, StudyOutput, gather
+from SaliencyExplain.study.report_evaluation import EvaluationSection, read_evaluation
 from SaliencyExplain.study.report_figure import agreement_figure
 from SaliencyExplain.study.report_words import (
     figure_text,
@@ -30,6 +34,7 @@ from SaliencyExplain.study.report_words import (
     with_interval,
 )
 from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
+from SaliencyExplain.trial_words import SYMBOLS
 
 __all__ = ["StudyOutput", "write_report"]
 
@@ -64,10 +69,11 @@ class _Pictures:
         self.page = page
         self.width = _WIDE if count <= _FEW else _NARROW
         self.left = PICTURE_BUDGET
+        self.left_for_cards = PICTURE_BUDGET // 3
         self.linked = 0
 
-    def show(self, run: RunData, entry: Entry, map_: dict[str, Any]) -> dict[str, str]:
-        """The picture of one map: its words, its link, and its data if there is room."""
+    def show(self, run: RunData, entry: Entry, map_: dict[str, Any]) -> dict[str, Any]:
+        """The picture of one map: its words, its link, its data if there is room, its trial."""
         path = run.output.folder / entry["case"] / f"{map_['files']}.png"
         title = run.title_of(map_["label"])
         if "share_done" in map_:
@@ -77,22 +83,40 @@ class _Pictures:
             "title": title,
             "target": entry["target"],
             "figures": _picture_figures(run, entry, map_["label"]),
-            "link": _link(self.page.parent, path),
-            "data": "",
+            **self._file(path, self.width),
         }
+        return shown | self._trial(path.parent, entry, map_["label"])
+
+    def _trial(self, folder: Path, entry: Entry, label: str) -> dict[str, Any]:
+        """What the trial said of a map, and its trust card."""
+        found = next(
+            (one for one in entry.get("trial", {}).get("maps", []) if one["label"] == label), None
+        )
+        failed = any(failure["stage"] == TRIAL_STAGE for failure in entry["failures"])
+        if found is None:
+            return {"verdicts": [], "trial_failed": failed, "card": None}
+        verdicts = [{**one, "symbol": SYMBOLS[one["answer"]]} for one in found["verdicts"]]
+        before = self.left
+        card = self._file(folder / found["card"], STANDARD_WIDTH, most=self.left_for_cards)
+        self.left_for_cards -= before - self.left
+        return {"verdicts": verdicts, "trial_failed": failed, "card": card}
+
+    def _file(self, path: Path, width: int, most: int = PICTURE_BUDGET) -> dict[str, str]:
+        """The link to a PNG file, and its data of at most so many bytes if there is room."""
+        file = {"link": _link(self.page.parent, path), "data": ""}
         try:
             png = path.read_bytes()
         except FileNotFoundError:
-            return shown | {"link": ""}
-        if self.left > 0:
-            jpeg = to_jpeg(png, self.width, quality=80)
-            data = base64.b64encode(jpeg).decode("ascii")
-            if len(data) <= self.left:
+            return file | {"link": ""}
+        if min(self.left, most) > 0:
+            data = base64.b64encode(to_jpeg(png, width, quality=80)).decode("ascii")
+            if len(data) <= min(self.left, most):
                 self.left -= len(data)
-                return shown | {"data": f"data:image/jpeg;base64,{data}"}
-            self.left = 0
+                return file | {"data": f"data:image/jpeg;base64,{data}"}
+            if most >= self.left:
+                self.left = 0
         self.linked += 1
-        return shown
+        return file
 
 
 @dataclass(frozen=True)
@@ -102,6 +126,11 @@ class _Run:
     data: RunData
     anchor: str
     pictures: _Pictures
+
+    @cached_property
+    def evaluation(self) -> EvaluationSection | None:
+        """What ``saliency-explain evaluate`` found about the study; None before that."""
+        return read_evaluation(self.data.output.folder)
 
     @property
     def sentences(self) -> list[str]:
@@ -211,7 +240,7 @@ class _Run:
                 "notes": entry["notes"],
             }
 
-    def typical(self) -> dict[str, str] | None:
+    def typical(self) -> dict[str, Any] | None:
         """The picture of the case in the middle: neither the best nor the worst is typical."""
         return self._first_picture(self.data.typical) if self.data.typical else None
 
@@ -229,23 +258,23 @@ class _Run:
                 )
         return said
 
-    def extremes(self) -> list[tuple[str, list[dict[str, str]]]]:
+    def extremes(self) -> list[tuple[str, list[dict[str, Any]]]]:
         """The best and the worst cases, with the picture of the first method."""
         groups = (("Best", self.data.best), ("Worst", self.data.worst))
         return [
             (word, [self._first_picture(case) for case in cases]) for word, cases in groups if cases
         ]
 
-    def picture(self, case: str, label: str) -> dict[str, str]:
+    def picture(self, case: str, label: str) -> dict[str, Any]:
         """The picture of one map of one case."""
         entry = self.data.journal.entry(case)
         map_ = next(one for one in entry["maps"] if one["label"] == label)
         return self.pictures.show(self.data, entry, map_)
 
-    def _first_picture(self, case: str) -> dict[str, str]:
+    def _first_picture(self, case: str) -> dict[str, Any]:
         return self.picture(case, self.data.labels_of_maps[0])
 
-    def gallery(self) -> Iterator[dict[str, str]]:
+    def gallery(self) -> Iterator[dict[str, Any]]:
         """All pictures, one at a time."""
         for entry in self.data.entries():
             if entry["done"]:

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.summary import Summary, summarise
 from SaliencyExplain.comparison.table import FIGURES, Row
 from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
+from SaliencyExplain.study.labels import Labels
+from SaliencyExplain.study.tables import comparison_rows, count_predictions
 
 #: Cases shown as best and as worst, each.
 _EXTREMES = 4
 
-_YARDSTICKS = {"random": "random map", "centre": "centre-weighted map"}
+YARDSTICK_TITLES = {"random": "random map", "centre": "centre-weighted map"}
 
 Entry = Mapping[str, Any]
 
@@ -37,28 +37,6 @@ class StudyOutput:
 
     folder: Path
     title: str
-
-
-@dataclass(frozen=True)
-class Labels:
-    """How often the classifier is right, over the cases whose label is one of its classes.
-
-    Attributes:
-        count: Cases.
-        accuracy: Share of right predictions, [0, 1].
-        f1: F1 score of each class, [0, 1]; NaN for a class that neither a label nor a
-            prediction names.
-        confusion: ``(K, K)`` counts, rows true, columns predicted.
-        classes: Names of the classes.
-        unknown: Cases whose label is no class.
-    """
-
-    count: int
-    accuracy: float
-    f1: list[float]
-    confusion: list[list[int]]
-    classes: list[str]
-    unknown: int
 
 
 @dataclass
@@ -121,7 +99,7 @@ class RunData:
         """A map's label as people read it; with its layer only where there are several."""
         name, _, layer = label.partition("@")
         known = methods()
-        title = _YARDSTICKS.get(name) or (known[name].title if name in known else name)
+        title = YARDSTICK_TITLES.get(name) or (known[name].title if name in known else name)
         return f"{title} at {layer}" if len(self.layers.get(name, [])) > 1 else title
 
     def entries(self) -> Iterator[Entry]:
@@ -141,11 +119,8 @@ def gather(output: StudyOutput) -> RunData:
     """
     journal = Journal.read(output.folder)
     data = RunData(output, journal, journal.configuration)
-    classes = data.configuration["classes"]
     rows: list[Row] = []
     found: Counter[str] = Counter()
-    pairs: list[tuple[int, int]] = []
-    unknown = 0
     for entry in data.entries():
         data.failed += bool(entry["failures"])
         if not entry["done"]:
@@ -160,13 +135,8 @@ def gather(output: StudyOutput) -> RunData:
         rows += own
         data.compared += bool(own)
         found.update({row.segment for row in own})
-        truth = true_class(entry["label"], classes)
-        if truth is not None:
-            pairs.append((classes.index(truth), classes.index(predicted_class(entry, classes))))
-        elif entry["label"] is not None:
-            unknown += 1
     data.segments = [segment for segment, _ in found.most_common()]
-    data.labels = _labels(pairs, classes, unknown)
+    data.labels = count_predictions(journal)
     for summary in summarise(rows, figures=(*FIGURES, "energy_chance_body")):
         data.summaries[summary.method, summary.segment, summary.figure] = summary
     for row in rows:
@@ -176,26 +146,6 @@ def gather(output: StudyOutput) -> RunData:
                 data.values.setdefault((row.method, row.segment, figure), []).append(value)
     _order(data, rows)
     return data
-
-
-def _labels(pairs: Sequence[tuple[int, int]], classes: list[str], unknown: int) -> Labels | None:
-    if not pairs:
-        return None
-    truth, predicted = zip(*pairs, strict=True)
-    indices = list(range(len(classes)))
-    return Labels(
-        count=len(pairs),
-        accuracy=float(accuracy_score(truth, predicted)),
-        f1=[
-            float(value)
-            for value in f1_score(
-                truth, predicted, labels=indices, average=None, zero_division=np.nan
-            )
-        ],
-        confusion=confusion_matrix(truth, predicted, labels=indices).tolist(),
-        classes=classes,
-        unknown=unknown,
-    )
 
 
 def _order(data: RunData, rows: Sequence[Row]) -> None:

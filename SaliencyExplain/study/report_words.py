@@ -42,7 +42,7 @@ def sentences(run: RunData) -> list[str]:
         right = round(labels.accuracy * labels.count)
         said.append(
             f"The classifier is right in {right} of {labels.count} labelled cases "
-            f"({percent(labels.accuracy)})."
+            f"({percent(labels.accuracy)}); mean F1 score of the classes {number(labels.macro_f1)}."
         )
     if not run.segments:
         said.append(

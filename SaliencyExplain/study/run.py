@@ -25,11 +25,14 @@ from SaliencyExplain.question import choose_device
 from SaliencyExplain.scene.libraries import check_libraries
 from SaliencyExplain.study.case import LABEL, Case, check_unique
 from SaliencyExplain.study.case_folder import EXPLANATION, clear_partial, remove_case
+from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_scene import SCENE
+from SaliencyExplain.study.case_trial import has_trial
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal, source_digest
+from SaliencyExplain.study.labels import Labels
 from SaliencyExplain.study.report import StudyOutput, write_report
-from SaliencyExplain.study.tables import FAILURES, true_class, write_tables
+from SaliencyExplain.study.tables import FAILURES, count_predictions, true_class, write_tables
 from SaliencyExplain.study.workers import work_in_processes
 
 REPORT = "report.html"
@@ -66,6 +69,7 @@ class StudyResult:
         resumed: Cases that an earlier run had done.
         failed: Cases with a failure, each in ``failures.csv``.
         notes: What a user should be told aloud.
+        labels: How often the classifier is right; None where no case has a label.
     """
 
     out: Path
@@ -74,6 +78,7 @@ class StudyResult:
     resumed: int
     failed: int
     notes: tuple[str, ...]
+    labels: Labels | None
 
 
 def untold(progress: StudyProgress) -> None:
@@ -98,8 +103,8 @@ def run_study(
     Args:
         cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`.
         work: What is computed for each of them, and where to. A study that goes on keeps the
-            number of threads that it began with. With scenes, cases that an earlier run has
-            done get theirs from their files, without being computed again; without, scenes
+            number of threads that it began with. With scenes or a trial, cases that an earlier
+            run has done get theirs and are not explained again; without, scenes and trials
             that are there stay.
         jobs: Processes.
         title: The report's title; the output folder's name where it is empty.
@@ -127,12 +132,11 @@ def run_study(
         clear_partial(out)
         journal = Journal.begin(out, configuration(worker))
         worker.work = dataclasses.replace(work, threads=journal.configuration["threads"])
-        todo = [case for case in cases if not _is_done(out, journal, case)]
-        resumed = len(cases) - len(todo)
-        bare = _without_scene(cases, todo, out) if work.scene else []
-        meter = _Meter(cases, [*todo, *bare], journal, progress)
+        todos = [todo for case in cases if (todo := _todo(work, journal, case)) is not None]
+        resumed = len(cases) - sum(todo.entry is None for todo in todos)
+        meter = _Meter(cases, [todo.case for todo in todos], journal, progress)
         try:
-            with contextlib.closing(_entries(worker, journal, todo, bare, jobs, meter)) as entries:
+            with contextlib.closing(_entries(worker, todos, jobs, meter)) as entries:
                 for entry in entries:
                     if not entry["done"]:
                         remove_case(out, entry["case"])
@@ -150,6 +154,7 @@ def run_study(
         resumed=resumed,
         failed=meter.failed,
         notes=_notes(worker.classifier, cases, meter.failed),
+        labels=count_predictions(journal, [case.case for case in cases]),
     )
 
 
@@ -179,6 +184,8 @@ def check_work(worker: CaseWorker) -> None:
         check_libraries()
     if not work.methods:
         raise InputError("No method was given.")
+    if work.trial_budget is not None and not work.trial_budget >= 1:
+        raise InputError(f"A trial may cost 1 forward pass or more, not {work.trial_budget:g}.")
     names: set[str] = set()
     for method in work.methods:
         if method.name in names:
@@ -238,16 +245,27 @@ def only_one(out: Path) -> Iterator[None]:
                     (out / _LOCK).unlink()
                     out.rmdir()
     except filelock.Timeout:
-        raise InputError(f"{out}: another study is running in this folder.") from None
+        raise InputError(f"{out}: another run is at work in this folder.") from None
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}).") from error
 
 
-def _is_done(out: Path, journal: Journal, case: Case) -> bool:
+def _todo(work: Work, journal: Journal, case: Case) -> Todo | None:
+    """What is left to do for a case; None: nothing."""
+    folder, budget = work.out / case.case, work.trial_budget
+    if not _is_done(folder, journal, case):
+        return Todo(case)
+    entry = journal.entry(case.case)
+    bare = work.scene and not (folder / SCENE).is_file()
+    untried = budget is not None and not has_trial(folder, entry, budget)
+    return Todo(case, entry) if bare or untried else None
+
+
+def _is_done(folder: Path, journal: Journal, case: Case) -> bool:
     if case.case not in journal:
         return False
     entry = journal.entry(case.case)
-    if not entry["done"] or not (out / case.case / EXPLANATION).is_file():
+    if not entry["done"] or not (folder / EXPLANATION).is_file():
         return False
     try:
         return bool(entry["source"] == source_digest(case))
@@ -255,32 +273,18 @@ def _is_done(out: Path, journal: Journal, case: Case) -> bool:
         return False
 
 
-def _without_scene(cases: Sequence[Case], todo: Sequence[Case], out: Path) -> list[Case]:
-    """The cases that are done but for their scene."""
-    names = {case.case for case in todo}
-    return [
-        case for case in cases if case.case not in names and not (out / case.case / SCENE).is_file()
-    ]
-
-
 def _entries(
-    worker: CaseWorker,
-    journal: Journal,
-    todo: Sequence[Case],
-    bare: Sequence[Case],
-    jobs: int,
-    meter: _Meter,
+    worker: CaseWorker, todos: Sequence[Todo], jobs: int, meter: _Meter
 ) -> Generator[dict[str, Any], None, None]:
-    yield from worker.add_scenes(bare, lambda case: journal.entry(case.case))
-    if not todo:
+    if not todos:
         return
     if jobs > 1:
-        yield from work_in_processes(worker.work, todo, jobs, meter.tick)
+        yield from work_in_processes(worker.work, todos, jobs, meter.tick)
         return
     threads_before = torch.get_num_threads()
     torch.set_num_threads(worker.work.threads)
     try:
-        yield from worker.run(todo, meter.within)
+        yield from worker.run(todos, meter.within)
     finally:
         torch.set_num_threads(threads_before)
 

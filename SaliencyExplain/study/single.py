@@ -15,7 +15,8 @@ from SaliencyExplain.explanation import Estimate, voxel_hash
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import EXPLANATION, remove_case
-from SaliencyExplain.study.case_work import CaseWorker, ReadCase, Work
+from SaliencyExplain.study.case_reading import TRIAL_STAGE, ReadCase
+from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import check_work, configuration, only_one, write_results
 
@@ -39,7 +40,7 @@ def explain_case(
         announce: Told the cost before the first method starts.
 
     Returns:
-        The journal's entry of the case.
+        The journal's entry of the case; its failures say why its maps were not tried.
 
     Raises:
         InputError: Anything is wrong with the image, segmentation, classifier, a
@@ -64,9 +65,11 @@ def explain_case(
             _check_place(out, case, read)
     with only_one(out):
         entry = worker.compute(read, progress, announce)
-        if entry["failures"] and entry["done"]:
+        # Without their trial the maps are worth their time; the entry says what failed.
+        serious = [one for one in entry["failures"] if one["stage"] != TRIAL_STAGE]
+        if serious and entry["done"]:
             remove_case(out, case.case)
-        _raise_first(entry["failures"])
+        _raise_first(serious)
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
         write_results(out, journal, journal.cases(), title=out.resolve().name)

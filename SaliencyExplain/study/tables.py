@@ -1,4 +1,4 @@
-"""The tables of a study, made from its journal: predictions, comparison, failures."""
+"""The tables of a study, made from its journal: predictions, confusion, comparison, failures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from SaliencyExplain.comparison.agreement import Agreement
 from SaliencyExplain.comparison.table import Row, write_comparison
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.study.labels import Labels, count_labels
 
 PREDICTIONS, COMPARISON, FAILURES = "predictions.csv", "comparison.csv", "failures.csv"
+#: Only of a study with labels.
+CONFUSION = "confusion.csv"
 
 
 def write_tables(folder: Path, journal: Journal, order: Sequence[str]) -> list[Path]:
-    """Writes the three tables of the cases, in their order, each whole or not at all.
+    """Writes the tables of the cases, in their order, each whole or not at all.
 
     Returns:
         The files.
@@ -45,7 +48,45 @@ def write_tables(folder: Path, journal: Journal, order: Sequence[str]) -> list[P
             for failure in entry["failures"]
         ),
     )
-    return [folder / name for name in (PREDICTIONS, COMPARISON, FAILURES)]
+    written = [folder / name for name in (PREDICTIONS, COMPARISON, FAILURES)]
+    labels = count_predictions(journal, order)
+    if labels is None:
+        return written
+    _write(
+        folder / CONFUSION,
+        ("label", *(f"predicted {name}" for name in classes), "f1"),
+        (
+            (name, *map(str, counts), "" if math.isnan(f1) else f"{f1:.6g}")
+            for name, counts, f1 in zip(classes, labels.confusion, labels.f1, strict=True)
+        ),
+    )
+    return [*written, folder / CONFUSION]
+
+
+def count_predictions(journal: Journal, order: Sequence[str] | None = None) -> Labels | None:
+    """How often the classifier is right.
+
+    Args:
+        journal: The study's journal.
+        order: Names of the cases that count; all of the journal's where None.
+
+    Returns:
+        None where no case has a label that is one of the classes.
+    """
+    classes = journal.configuration["classes"]
+    truth: list[int] = []
+    predicted: list[int] = []
+    unknown = 0
+    for entry in journal.entries(order):
+        if not entry["done"] or entry["label"] is None:
+            continue
+        name = true_class(entry["label"], classes)
+        if name is None:
+            unknown += 1
+            continue
+        truth.append(classes.index(name))
+        predicted.append(classes.index(predicted_class(entry, classes)))
+    return count_labels(truth, predicted, classes, unknown=unknown)
 
 
 def comparison_rows(entry: Mapping[str, Any]) -> Iterator[Row]:

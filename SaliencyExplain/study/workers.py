@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from SaliencyExplain.errors import SaliencyExplainError
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_work import UNFORESEEN, CaseWorker, Work
+from SaliencyExplain.study.case_reading import TRIAL_STAGE, UNFORESEEN, Todo
+from SaliencyExplain.study.case_work import CaseWorker, Work
 
 #: A case that is computed and one that is read ahead.
 _AHEAD = 2
@@ -36,11 +36,11 @@ class _Process:
         )
         self.process.start()
         theirs.close()
-        self.cases: deque[Case] = deque()
+        self.cases: deque[Todo] = deque()
 
-    def send(self, case: Case) -> None:
-        self.cases.append(case)
-        self.connection.send(case)
+    def send(self, todo: Todo) -> None:
+        self.cases.append(todo)
+        self.connection.send(todo)
 
     def stop(self) -> None:
         self.process.kill()
@@ -50,7 +50,7 @@ class _Process:
 
 def work_in_processes(
     work: Work,
-    cases: Sequence[Case],
+    cases: Sequence[Todo],
     jobs: int,
     tick: Callable[[], None],
 ) -> Iterator[dict[str, Any]]:
@@ -103,7 +103,7 @@ def work_in_processes(
             process.stop()
 
 
-def _fill(process: _Process, waiting: deque[Case]) -> None:
+def _fill(process: _Process, waiting: deque[Todo]) -> None:
     try:
         while waiting and len(process.cases) < _AHEAD:
             process.send(waiting.popleft())
@@ -112,9 +112,14 @@ def _fill(process: _Process, waiting: deque[Case]) -> None:
         return
 
 
-def _lost(case: Case, status: int | None) -> dict[str, Any]:
+def _lost(todo: Todo, status: int | None) -> dict[str, Any]:
     how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
     reason = f"the worker process died ({how}); most often the machine's memory was exhausted"
+    case = todo.case
+    if todo.entry is not None:
+        # Its maps stay; what was being made of them is tried again by the next run.
+        kept = [one for one in todo.entry["failures"] if one["stage"] != TRIAL_STAGE]
+        return {**todo.entry, "failures": [*kept, {"stage": TRIAL_STAGE, "reason": reason}]}
     return {
         "case": case.case,
         "done": False,
@@ -147,6 +152,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _received(connection: Connection) -> Iterator[Case]:
+def _received(connection: Connection) -> Iterator[Todo]:
     while True:
         yield connection.recv()

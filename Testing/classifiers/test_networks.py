@@ -112,9 +112,8 @@ def test_a_monai_network_gives_the_same_scores_out_of_its_bundle(name, dims, tmp
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "mobilenet_v3_small"])
-def test_a_torchvision_network_goes_into_a_bundle(name, tmp_path) -> None:
-    models = pytest.importorskip("torchvision.models")
-    network = getattr(models, name)(weights=None, num_classes=3).eval()
+def test_a_torchvision_network_goes_into_a_bundle(name, torchvision, tmp_path) -> None:
+    network = getattr(torchvision.models, name)(weights=None, num_classes=3).eval()
     path = wrap(
         f"torchvision.models.{name}",
         network.state_dict(),

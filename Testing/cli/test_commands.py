@@ -38,7 +38,13 @@ def test_methods_are_listed_with_units_and_sources(command: Command):
     assert all(method["source"] for method in listed.values())
     shown = command("methods")
     assert shown.status == 0
-    assert "occlusion.window_mm" in shown.out
+    assert all(name in shown.out for name in listed)
+    assert "occlusion.window_mm" not in shown.out
+    one = command("methods", "occlusion", "lrp")
+    assert "occlusion.window_mm" in one.out
+    assert "lrp.epsilon" in one.out
+    assert "gradcam" not in one.out
+    assert "Did you mean 'gradcam'" in command("methods", "gradcm").err
 
 
 def test_predict_prints_probabilities_that_sum_to_one(

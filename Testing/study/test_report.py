@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -115,6 +116,11 @@ def test_accuracy_f1_and_confusion_count_only_known_labels(tmp_path: Path) -> No
     assert labels.f1[0] == pytest.approx(2 / 3)
     assert labels.f1[1] != labels.f1[1]
     assert labels.f1[2] == pytest.approx(0.8)
+    assert labels.macro_f1 == pytest.approx((2 / 3 + 0.8) / 2)
+    said = labels.as_json()
+    assert said["confusion_matrix"] == labels.confusion
+    assert list(said["f1"].values())[1] is None
+    assert json.dumps(said, allow_nan=False)
 
 
 def test_best_and_worst_cases_are_those_of_the_first_method(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import pytest
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import Cancelled, InputError, OutputError
-from SaliencyExplain.study.case_work import Work, read_ahead
+from SaliencyExplain.study.case_reading import read_ahead
+from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 from SaliencyExplain.study.single import explain_case
@@ -160,6 +161,22 @@ def test_labels_give_right_and_wrong(
         assert row["correct"] == ("yes" if row["label"] == row["predicted"] else "no")
     assert rows[2]["correct"] == ""
     assert any("cyst" in note for note in result.notes)
+    counts = {row["label"]: row for row in table(tmp_path / "out" / "confusion.csv")}
+    for row in rows[:2]:
+        assert int(counts[row["label"]][f"predicted {row['predicted']}"]) >= 1
+    assert result.labels is not None
+    assert (result.labels.count, result.labels.unknown) == (2, 1)
+    assert result.labels.accuracy == sum(row["correct"] == "yes" for row in rows) / 2
+    assert [[int(row[f"predicted {name}"]) for name in counts] for row in counts.values()] == (
+        result.labels.confusion
+    )
+
+
+def test_without_labels_there_is_no_confusion_matrix(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    assert study(study_folder(1), bundle, tmp_path / "out").labels is None
+    assert not (tmp_path / "out" / "confusion.csv").exists()
 
 
 def test_another_seed_in_the_same_folder_is_refused(

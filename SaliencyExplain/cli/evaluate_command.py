@@ -1,0 +1,225 @@
+"""``saliency-explain evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.evaluate_study import evaluate_study_folder, is_study
+from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.trial_words import PARTS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from SaliencyExplain.faithfulness.effort import Cost
+    from SaliencyExplain.faithfulness.findings import Trial
+
+
+def evaluate(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE... | STUDY_FOLDER",
+            help="An image, or the channels of one image in the classifier's order, or "
+            "name=path; or, alone, the output folder of a finished study.",
+            show_default=False,
+        ),
+    ],
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            "--classifier",
+            "-c",
+            help="Of an image: a MONAI bundle, a TorchScript or a torch.export file. A study "
+            "needs none.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The output folder. Of a study: the folder evaluation in it, where its report "
+            "shows what was found; elsewhere the report stays as it is.",
+            show_default=False,
+        ),
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            "--cases",
+            metavar="FOLDER_OR_CSV",
+            help="Of a study: what it was made from, for its segmentations and the body.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        list[str],
+        typer.Option(
+            "--method", "-m", help="A method whose map is tried, repeatable.", show_default=False
+        ),
+    ] = [],  # noqa: B006  Typer copies it for each call
+    map_file: Annotated[
+        list[Path],
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="A map that another tool made; only its faithfulness and place can be tried.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
+    target: options.Target = "predicted",
+    segmentation: Annotated[
+        Path | None,
+        typer.Option("--segmentation", "-s", help="Ground truth to compare the maps with."),
+    ] = None,
+    modality_segmentation: Annotated[
+        list[str],
+        typer.Option(
+            "--modality-segmentation",
+            metavar="CHANNEL=FILE",
+            help="What a channel shows, for the modality-specific feature importance; repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    part: Annotated[
+        list[str],
+        typer.Option("--part", help=f"Only this part: {', '.join(PARTS)}; repeatable."),
+    ] = [],  # noqa: B006
+    setting: options.Settings = [],  # noqa: B006
+    layer: options.Layers = [],  # noqa: B006
+    background: options.Backgrounds = [],  # noqa: B006
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="PASSES",
+            min=1,
+            help="Forward passes that it may cost; less is tried where that is not enough.",
+            show_default=False,
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    series: options.Series = None,
+    trust: options.Trust = False,
+    as_json: options.Json = False,
+) -> None:
+    """Can these maps be believed? The trial of an image's maps, or of a whole study's.
+
+    Of an image: does a map beat chance, depend on the weights, stay, lie on the tumour? Of a
+    study: which method is better on the same cases, where does the energy go, is there a
+    shortcut, which maps look alike, what goes with the energy in a segment?
+    """
+    if is_study(images, classifier):
+        given = {
+            "--classifier": classifier, "--method": method, "--map": map_file,
+            "--segmentation": segmentation, "--modality-segmentation": modality_segmentation,
+            "--part": part, "--set": setting, "--layer": layer, "--background": background,
+            "--budget": budget, "--series": series,
+        }  # fmt: skip
+        wrong = [name for name, value in given.items() if value]
+        if wrong:
+            raise InputError(f"{wrong[0]} is for the trial of an image; {images[0]} is a study.")
+        evaluate_study_folder(Path(images[0]), cases, out, seed, as_json=as_json)
+        return
+    if cases is not None:
+        raise InputError(f"--cases is for a study, and {images[0]} is no folder of one.")
+    if classifier is None or out is None:
+        raise typer.BadParameter("the trial of an image needs --classifier and --out.")
+    options.check_output(out)
+    if not method and not map_file:
+        raise InputError("Name what is tried: --method METHOD, or --map FILE.")
+    from SaliencyExplain.attribution.selection import select_methods
+    from SaliencyExplain.classifiers.inputs import read_input
+    from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.faithfulness.trial import trial
+    from SaliencyExplain.faithfulness.writing import write_trial
+    from SaliencyExplain.images.reading import read_map
+    from SaliencyExplain.images.segmentation import read_segmentation
+    from SaliencyExplain.question import Compute, Given, Question
+    from SaliencyExplain.study.discovery import background_cases
+
+    methods = select_methods(method, setting, layer) if method else []
+    if setting and not method:
+        raise InputError("--set is for methods, and no --method is given.")
+
+    def announce(cost: Cost) -> None:
+        parts = ", ".join(f"{name} {passes:,.0f}" for name, passes in cost.parts.items())
+        aside.print(
+            f"about {cost.forward_passes:,.0f} forward passes ({parts}), "
+            f"{cost.forward_passes * question.timings['predict']:,.0f} s or less",
+            style="dim",
+        )
+
+    with progress_bar("evaluating", quiet=as_json) as progress:
+        loaded = load_classifier(classifier, trust=trust)
+        image = read_input(loaded, [options.named_path(text) for text in images], series=series)
+        notes = list(loaded.notes)
+        truth = None if segmentation is None else read_segmentation(segmentation, image)
+        notes += truth.notes if truth else ()
+        modalities = {
+            name: read_segmentation(path, image)
+            for name, path in map(_channel_file, modality_segmentation)
+        }
+        maps = {}
+        for path in map_file:
+            values = read_map(path)
+            maps[str(values.meta["name"])] = values
+        backgrounds = tuple(
+            read_input(loaded, case.images, series=case.series)
+            for case in background_cases(background, loaded.channels)
+        )
+        question = Question(image, loaded, target, Compute(device), Given(truth, backgrounds))
+        found = trial(
+            question,
+            methods,
+            given_maps=maps,
+            modalities=modalities,
+            parts=part or PARTS,
+            seed=seed,
+            budget=budget,
+            progress=progress,
+            announce=None if as_json else announce,
+        )
+        files = write_trial(out, found, question)
+    say_notes([*notes, *found.notes, *(note for one in found.maps for note in one.notes)])
+    if as_json:
+        print_json({**found.as_json(), "files": [str(path) for path in files]})
+        return
+    console.print(_verdict_table(found))
+    if found.channels is not None:
+        for name, value in zip(found.channels.channels, found.channels.values, strict=True):
+            console.print(f"channel {name}: Shapley value {value:+.3f}", markup=False)
+    for path in files:
+        console.print(str(path), markup=False, soft_wrap=True)
+
+
+def _channel_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise InputError(f"--modality-segmentation wants CHANNEL=FILE, not '{text}'.")
+    return name, Path(path)
+
+
+def _verdict_table(found: Trial) -> Table:
+    """A row for each map and question: the answer and why."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("map", overflow="fold", max_width=30)
+    table.add_column("question", overflow="fold", max_width=30)
+    table.add_column("answer", no_wrap=True)
+    table.add_column("because", overflow="fold")
+    for one in found.maps:
+        label = one.label
+        for verdict in one.verdicts:
+            last = verdict is one.verdicts[-1]
+            table.add_row(label, verdict.question, verdict.answer, verdict.words, end_section=last)
+            label = ""
+    return table

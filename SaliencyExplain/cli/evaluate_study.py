@@ -1,0 +1,132 @@
+"""``saliency-explain evaluate`` of a finished study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
+from SaliencyExplain.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from SaliencyExplain.study.evaluation.findings import Evaluation
+
+#: As ``SaliencyExplain.study.journal.JOURNAL``, whose module needs the readers of images.
+_JOURNAL = "journal.jsonl"
+
+#: Rows of a table in the terminal; all of them are in the files.
+_MOST_ROWS = 24
+
+
+def is_study(images: Sequence[str], classifier: Path | None) -> bool:
+    """Whether what stands where images would is the output folder of a study, or is meant so."""
+    if len(images) != 1:
+        return False
+    folder = Path(images[0])
+    return (folder / _JOURNAL).is_file() or (classifier is None and folder.is_dir())
+
+
+def evaluate_study_folder(
+    folder: Path, cases: Path | None, out: Path | None, seed: int, *, as_json: bool
+) -> None:
+    """Evaluates a study, writes and prints what was found, and renews the study's report.
+
+    Raises:
+        InputError: The folder or the cases cannot be evaluated.
+        OutputError: A file cannot be written.
+    """
+    from SaliencyExplain.study.evaluation.findings import evaluate_study
+    from SaliencyExplain.study.evaluation.words import evaluation_sentences, method_titles
+    from SaliencyExplain.study.evaluation.writing import (
+        FOLDER,
+        evaluation_document,
+        write_evaluation,
+    )
+    from SaliencyExplain.study.journal import Journal
+    from SaliencyExplain.study.report import StudyOutput, write_report
+    from SaliencyExplain.study.run import REPORT
+
+    own = folder / FOLDER
+    if out is None and FOLDER in Journal.read(folder):
+        raise InputError(f"{own} holds the case named {FOLDER}; name another folder with --out.")
+    options.check_output(out or own)
+    with progress_bar("evaluating", quiet=as_json) as progress:
+        found = evaluate_study(folder, cases=cases, seed=seed, progress=progress)
+        files = write_evaluation(out or own, found)
+        if (out or own).resolve() == own.resolve():
+            output = StudyOutput(folder, folder.resolve().name)
+            files.append(write_report(folder / REPORT, [output]))
+    say_notes(found.notes)
+    if as_json:
+        print_json({**evaluation_document(found), "files": [str(path) for path in files]})
+        return
+    titles = method_titles(found.study.labels)
+    for table in (
+        _places_table(found, titles), _pairs_table(found, titles), _trials_table(found, titles)
+    ):  # fmt: skip
+        if table.row_count:
+            console.print(table)
+            console.print()
+    for sentence in evaluation_sentences(found):
+        console.print(sentence, markup=False, soft_wrap=True)
+    for path in files:
+        console.print(str(path), markup=False, soft_wrap=True)
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", justify="left" if number < 2 else "right")
+    return table
+
+
+def _places_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
+    from SaliencyExplain.study.report_words import percent
+
+    table = _table("Where the energy goes", "method", "place", "energy", "chance", "cases")
+    for one in found.places[:_MOST_ROWS]:
+        table.add_row(
+            titles.get(one.method, one.method), one.place, percent(one.energy.mean),
+            percent(one.volume), str(one.energy.count),
+        )  # fmt: skip
+    return table
+
+
+def _pairs_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
+    table = _table(
+        "Methods on the same cases (p corrected by Holm)",
+        "figure", "pair", "difference", "95 % interval", "p", "cases",
+    )  # fmt: skip
+    shown = [one for one in found.pairs if one.figure in ("auroc", "sic_compressed")]
+    for one in shown[:_MOST_ROWS]:
+        table.add_row(
+            f"{one.figure} {one.segment}".strip(),
+            f"{titles.get(one.first, one.first)} − {titles.get(one.second, one.second)}",
+            f"{one.difference:+.3f}", f"{one.low:+.3f} to {one.high:+.3f}", f"{one.p_holm:.2g}",
+            str(one.cases), style="bold" if one.better else "",
+        )  # fmt: skip
+    return table
+
+
+def _trials_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
+    from SaliencyExplain.study.report_words import number, percent
+
+    table = _table(
+        "Faithfulness over the tried cases",
+        "method", "figure", "mean", "median curve", "random", "random beaten", "cases",
+    )  # fmt: skip
+    for one in found.trials[:_MOST_ROWS]:
+        table.add_row(
+            titles.get(one.method, one.method), one.title, number(one.value.mean),
+            number(one.area_of_median), number(one.chance), percent(one.beaten),
+            str(one.value.count),
+        )  # fmt: skip
+    return table

@@ -1,0 +1,125 @@
+"""What is to be done for a case, and its reading, one case ahead of the work."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from monai.data import MetaTensor
+
+from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.study.case import Case
+
+#: What a library may raise for a case that nobody foresaw. In a study over a
+#: weekend one such case must not cost the others; its reason is recorded.
+UNFORESEEN = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+#: Stages of failures that leave a case's other results complete.
+SCENE_STAGE, TRIAL_STAGE = "making the scene", "trying the maps"
+
+Item = TypeVar("Item")
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What is to be done for a case.
+
+    Attributes:
+        case: The case.
+        entry: The journal's entry of a case whose maps are there, and whose scene or trial is
+            wanted and missing; None: everything is to be done.
+    """
+
+    case: Case
+    entry: dict[str, Any] | None = None
+
+
+@dataclass
+class ReadCase:
+    """A case with its voxels, or with the reason why it has none.
+
+    Attributes:
+        case: The case.
+        source: Digest of its files.
+        image: ``(C, *S)`` in the classifier's channel order; None where it cannot be read.
+        segmentation: On the image's grid; None where there is none or it cannot be read.
+        failures: What could not be read, as it is recorded.
+        errors: The same as it was raised, which may name files of patients.
+        seconds: Time that reading took.
+    """
+
+    case: Case
+    source: str = ""
+    image: MetaTensor | None = None
+    segmentation: Segmentation | None = None
+    failures: list[dict[str, str]] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def fail(self, stage: str, error: Exception) -> None:
+        """Records what could not be read."""
+        self.failures.append(failure(self.case, stage, error))
+        self.errors.append(error)
+
+
+def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:
+    """A failure as it is recorded: one line, without what may name the patient."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, SaliencyExplainError):
+        reason = f"{type(error).__name__}: {reason}"
+    return {"stage": stage, "reason": case.public(reason)[:500]}
+
+
+def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[Read]:
+    """Yields ``read(item)`` for each item, reading the next one in a thread meanwhile.
+
+    At most one item waits, so that memory holds three: one being computed, one
+    that waits, one being read.
+    """
+    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def put(kind: str, content: Any) -> None:
+        while not stopped.is_set():
+            try:
+                waiting.put((kind, content), timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def reader() -> None:
+        try:
+            for item in items:
+                if stopped.is_set():
+                    return
+                put("item", read(item))
+        except (SaliencyExplainError, *UNFORESEEN) as error:
+            put("error", error)
+        put("end", None)
+
+    thread = threading.Thread(target=reader, name="reading ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, content = waiting.get()
+            if kind == "error":
+                raise content
+            if kind == "end":
+                return
+            yield content
+    finally:
+        stopped.set()
+        thread.join(timeout=5)

@@ -1,0 +1,107 @@
+"""The trial of a finished case's maps, written into its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.faithfulness.findings import Trial
+from SaliencyExplain.faithfulness.trial import trial
+from SaliencyExplain.faithfulness.writing import card_name, write_trial
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.question import Question
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.trial_words import TRIAL_FILE, topic
+
+
+def write_case_trial(
+    folder: Path,
+    case: Case,
+    question: Question,
+    methods: Sequence[Method],
+    *,
+    seed: int,
+    budget: float,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Tries the maps of a case and writes ``trial.json``, the curves and the trust cards.
+
+    Each file is complete or not there, ``trial.json`` comes last. The same case, seed and
+    budget give the same bytes but for the seconds that it took.
+
+    Args:
+        folder: The case's folder.
+        case: The case, whose name stands for the image's own.
+        question: Its image put to the classifier, for the class that its maps explain.
+        methods: Whose maps are tried.
+        seed: Of everything random.
+        budget: Forward passes that it may cost.
+        progress: Told of forward passes; may raise Cancelled.
+
+    Returns:
+        What the journal keeps of it: the budget, and of each map the card and the verdicts.
+
+    Raises:
+        InputError: A method cannot take the image.
+        OutputError: The disk is full or nothing may be written there.
+        Cancelled: Out of ``progress``.
+    """
+    found = trial(question, methods, seed=seed, budget=budget, progress=progress)
+    found = dataclasses.replace(
+        found, image=case.case, notes=tuple(case.public(note) for note in found.notes)
+    )
+    write_trial(folder, found, question)
+    return _kept(found, budget)
+
+
+def has_trial(folder: Path, entry: Mapping[str, Any], budget: float) -> bool:
+    """Whether a case's maps were tried with that budget, and the files are there."""
+    kept = entry.get("trial")
+    return kept is not None and kept["budget"] == budget and (folder / TRIAL_FILE).is_file()
+
+
+def _kept(found: Trial, budget: float) -> dict[str, Any]:
+    return {
+        "budget": budget,
+        "effort": found.effort,
+        "maps": [
+            {
+                "label": one.label,
+                "card": card_name(one),
+                "verdicts": [
+                    {
+                        "topic": topic(verdict.question),
+                        "answer": verdict.answer,
+                        "words": verdict.words,
+                    }
+                    for verdict in one.verdicts
+                ],
+            }
+            for one in found.maps
+        ],
+    }
+
+
+class TwoSteps:
+    """The progress of a case whose maps are computed and then tried, as one.
+
+    Args:
+        progress: Told of the whole.
+        budget: What the trial may cost; 0: there is none.
+    """
+
+    def __init__(self, progress: Progress, budget: float) -> None:
+        self._progress, self._budget, self._maps = progress, budget, 0.0
+
+    def maps(self, done: float, total: float) -> None:
+        """Forward passes of the maps."""
+        self._maps = total
+        self._progress(done, total + self._budget)
+
+    def trial(self, done: float, total: float) -> None:
+        """Forward passes of the trial, whose cost is known only when it begins."""
+        share = self._budget * done / max(total, 1e-9)
+        self._progress(self._maps + share, self._maps + self._budget)

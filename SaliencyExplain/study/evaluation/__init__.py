@@ -1,0 +1,1 @@
+"""A finished study held to the light: do its maps, taken together, deserve to be believed?"""

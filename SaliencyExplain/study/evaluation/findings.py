@@ -1,0 +1,163 @@
+"""What the evaluation of a study finds, and how it is found."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.explanation import versions
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.study.evaluation.biomarkers import Correlation, biomarker_table
+from SaliencyExplain.study.evaluation.clusters import LEAST_MAPS, Clusters, cluster_maps
+from SaliencyExplain.study.evaluation.curves import (
+    MeanCurve,
+    TrialFigure,
+    mean_curves,
+    trial_table,
+)
+from SaliencyExplain.study.evaluation.figures import figure_values
+from SaliencyExplain.study.evaluation.finished import FinishedStudy, read_study
+from SaliencyExplain.study.evaluation.fixed_places import FixedPlace, find_fixed_places
+from SaliencyExplain.study.evaluation.paired import Pair, compare_methods
+from SaliencyExplain.study.evaluation.places import PlaceSummary, summarise_places
+from SaliencyExplain.study.evaluation.survey import Survey, survey
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found about the maps of a study.
+
+    Attributes:
+        study: What was evaluated.
+        survey: What was read off the maps, for the pictures.
+        segments_known: Whether segmentations were read beside the maps.
+        seed: Of everything random.
+        pairs: Methods held against each other.
+        places: Where the energy goes.
+        fixed_places: For each method and class the place in which its maps agree most.
+        clusters: Groups of maps by method; empty with too few cases.
+        biomarkers: What goes with the energy in the segments.
+        trials: The figures of the cases' trials; empty where there are none.
+        curves: Their mean curves.
+        notes: What a user should be told.
+    """
+
+    study: FinishedStudy
+    survey: Survey
+    segments_known: bool
+    seed: int
+    pairs: tuple[Pair, ...]
+    places: tuple[PlaceSummary, ...]
+    fixed_places: tuple[FixedPlace, ...]
+    clusters: tuple[Clusters, ...]
+    biomarkers: tuple[Correlation, ...]
+    trials: tuple[TrialFigure, ...]
+    curves: tuple[MeanCurve, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def tried(self) -> int:
+        """Cases whose maps' faithfulness was tried."""
+        return max((one.cases for one in self.curves), default=0)
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, for :func:`SaliencyExplain.json_text.json_text`."""
+        document: dict[str, Any] = {
+            "format": 1,
+            "journal_sha256": self.study.journal_sha256,
+            "classifier": self.study.configuration["classifier"],
+            "classifier_sha256": self.study.configuration["classifier_sha256"],
+            "cases": len(self.study.cases),
+            "failed": self.study.failed,
+            "tried": self.tried,
+            "segments_known": self.segments_known,
+            "fixed_segments": list(self.survey.fixed),
+            "sides": self.survey.sides,
+            "seed": self.seed,
+            "notes": list(self.notes),
+            "versions": versions(),
+        }
+        for name in ("pairs", "places", "fixed_places", "biomarkers", "trials", "curves"):
+            document[name] = [dataclasses.asdict(one) for one in getattr(self, name)]
+        document["clusters"] = [
+            {
+                "method": one.method,
+                "gap": one.gap,
+                "eigenvalues": one.eigenvalues,
+                "groups": [
+                    {"cases": group.cases, "targets": group.targets} for group in one.groups
+                ],
+            }
+            for one in self.clusters
+        ]
+        return document
+
+
+def evaluate_study(
+    folder: Path,
+    *,
+    cases: Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Evaluates a finished study; neither its classifier nor a GPU is needed.
+
+    Args:
+        folder: The study's output folder.
+        cases: The folder or CSV that it was made from. Without it the segments and the body
+            are not known, and evidence in a finding that lies in one place in all cases
+            cannot be told from a shortcut.
+        seed: Of bootstraps, shuffles and clustering.
+        progress: Told after each case; may raise Cancelled.
+
+    Raises:
+        InputError: The folder holds no study with two explained cases or more, one of its files
+            is missing or damaged, or the cases do not belong to it.
+        Cancelled: Out of ``progress``.
+    """
+    study = read_study(folder)
+    if len(study.cases) < 2:
+        raise InputError(
+            f"{folder} has a single explained case; a study is evaluated over two or more. For "
+            "one image: saliency-explain evaluate IMAGE --classifier … --method …."
+        )
+    found = survey(study, cases, progress=progress)
+    notes = list(found.notes)
+    if study.failed:
+        notes.append(f"{study.failed} cases of the study have no explanation and count nowhere.")
+    if cases is None:
+        notes.append(
+            "Without the cases (--cases FOLDER_OR_CSV) segments and body are not known: an organ "
+            "or finding that always lies in one place looks like a shortcut."
+        )
+    return Evaluation(
+        study=study,
+        survey=found,
+        segments_known=cases is not None,
+        seed=seed,
+        pairs=tuple(compare_methods(figure_values(study.cases), seed=seed)),
+        places=tuple(summarise_places(found.shares, seed=seed)),
+        fixed_places=tuple(find_fixed_places(found.placed, found.fixed, seed=seed)),
+        clusters=tuple(_clusters(study, found, seed, notes)),
+        biomarkers=tuple(biomarker_table(study.cases, seed=seed)),
+        trials=tuple(trial_table(study.cases, seed=seed)),
+        curves=tuple(mean_curves(study.cases)),
+        notes=tuple(notes),
+    )
+
+
+def _clusters(study: FinishedStudy, found: Survey, seed: int, notes: list[str]) -> list[Clusters]:
+    clusters = []
+    for label in study.labels:
+        maps = [one for one in found.placed if one.method == label]
+        if len(maps) >= LEAST_MAPS:
+            clusters.append(cluster_maps(label, maps, seed=seed))
+    if not clusters:
+        notes.append(
+            f"Groups of maps are looked for among {LEAST_MAPS} cases or more; there are "
+            f"{len(study.cases)}."
+        )
+    return clusters

@@ -1,0 +1,142 @@
+"""One walk through a study's maps: what each gives to the places, the grid and the clusters."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.study.evaluation.finished import FinishedCase, FinishedStudy
+from SaliencyExplain.study.evaluation.fixed_places import (
+    SEGMENT_MARGIN_MM,
+    PlacedEnergy,
+    fixed_segments,
+)
+from SaliencyExplain.study.evaluation.normalised import (
+    CELLS,
+    cell_size_mm,
+    on_common_grid,
+    side_names,
+)
+from SaliencyExplain.study.evaluation.places import PlaceShare, near, place_shares, places_of
+from SaliencyExplain.study.evaluation.truth import Truth, TruthReader
+
+
+@dataclass
+class Survey:
+    """What was read off all maps; memory holds the small grids, never two maps.
+
+    Attributes:
+        shares: The places' shares of each map.
+        placed: Each map on the common grid; maps in which nothing speaks for the class are
+            left out.
+        fixed: The segments that never move, as :func:`fixed_segments` gives them.
+        anatomy: Mean of the images on the common grid by class, each from 0 to 1; empty where
+            the images are not known.
+        cell_mm: Mean side of a cell along each axis, mm.
+        sides: What lies at the low and at the high end of each axis.
+        empty: How many maps were left out.
+        notes: What a user should be told.
+    """
+
+    shares: list[PlaceShare] = field(default_factory=list)
+    placed: list[PlacedEnergy] = field(default_factory=list)
+    fixed: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    anatomy: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    cell_mm: tuple[float, ...] = ()
+    sides: tuple[tuple[str, str], ...] = ()
+    empty: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def survey(
+    study: FinishedStudy, cases: Path | None = None, *, progress: Progress = silent
+) -> Survey:
+    """Reads each map once.
+
+    Args:
+        study: The study.
+        cases: The folder or CSV that it was made from: segments, body and anatomy are read
+            from there. Without it, only places that need none of these are known.
+        progress: Told after each case; may raise Cancelled.
+
+    Raises:
+        InputError: A map or a file of a case cannot be read, or cases have two and three axes.
+        Cancelled: Out of ``progress``.
+    """
+    first = study.cases[0]
+    found = Survey(sides=side_names(first.shape, first.affine))
+    for case in study.cases:
+        if side_names(case.shape, case.affine) != found.sides:
+            raise InputError(
+                f"{study.folder}: {case.case} has other axes than {first.case} (pictures and "
+                "volumes, or slices of several planes); evaluate a study of one kind of image."
+            )
+    reader = None if cases is None else TruthReader(study, cases)
+    if reader is not None:
+        found.notes += reader.notes
+        covered = defaultdict(list)
+        for case in study.cases:
+            for name, mask in reader.segments(case).items():
+                covered[name].append(on_common_grid(mask, case.affine) / _voxels_of_cell(case))
+        found.fixed = fixed_segments(covered)
+    anatomy: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    sizes = []
+    for number, case in enumerate(study.cases, start=1):
+        truth = None if reader is None else reader.of(case)
+        if truth is not None:
+            anatomy[case.target].append(_brightness(case, truth))
+        sizes.append(cell_size_mm(case.shape, case.affine))
+        _read_maps(found, case, truth)
+        progress(number, len(study.cases))
+    found.cell_mm = tuple(np.mean(sizes, axis=0).tolist())
+    found.anatomy = {name: np.mean(images, axis=0) for name, images in anatomy.items()}
+    if found.empty:
+        found.notes.append(
+            f"{found.empty} maps in which nothing speaks for the class count to no place."
+        )
+    return found
+
+
+def _read_maps(found: Survey, case: FinishedCase, truth: Truth | None) -> None:
+    places = places_of(case, truth)
+    masks = [
+        mask for name, mask in (truth.segments if truth else {}).items() if name not in found.fixed
+    ]
+    inside = np.zeros(case.shape, dtype=bool)
+    if masks:
+        union = np.logical_or.reduce(masks)
+        inside = near(union, spacing_of(case.affine, union.ndim), SEGMENT_MARGIN_MM)
+    room = (1 - on_common_grid(inside, case.affine) / _voxels_of_cell(case)).astype(np.float32)
+    for label in case.maps:
+        values = case.read_map(label)
+        found.shares += place_shares(case, label, values, places)
+        positive = np.maximum(values, 0)
+        energy = on_common_grid(positive, case.affine)
+        total = energy.sum()
+        if total <= 0:
+            found.empty += 1
+            continue
+        share = (energy / total).astype(np.float32)
+        outside = share
+        if masks:
+            beyond = on_common_grid(np.where(inside, 0, positive), case.affine)
+            outside = (beyond / total).astype(np.float32)
+        found.placed.append(PlacedEnergy(case.case, label, case.target, share, outside, room))
+
+
+def _voxels_of_cell(case: FinishedCase) -> float:
+    sides = [size for size in case.shape if size > 1 or len(case.shape) == 2]
+    return float(np.prod(sides)) / CELLS ** len(sides)
+
+
+def _brightness(case: FinishedCase, truth: Truth) -> NDArray[np.float64]:
+    low, high = np.percentile(truth.anatomy, (1, 99))
+    grey = np.clip((truth.anatomy - low) / max(high - low, 1e-12), 0, 1)
+    return on_common_grid(grey, case.affine) / _voxels_of_cell(case)

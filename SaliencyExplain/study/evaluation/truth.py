@@ -1,0 +1,116 @@
+"""What is known of a case beside its results: its segments and its body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.grids import same_grid
+from SaliencyExplain.images.reading import read_channels
+from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.evaluation.finished import FinishedCase, FinishedStudy
+from SaliencyExplain.study.journal import source_digest
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of one case.
+
+    Attributes:
+        segments: ``{name: (*S)}``; empty where there is no segmentation.
+        body: ``(*S)``; None where it cannot be told from the image.
+        anatomy: ``(*S)``, the image's first channel.
+    """
+
+    segments: dict[str, NDArray[np.bool_]]
+    body: NDArray[np.bool_] | None
+    anatomy: NDArray[np.float32]
+
+
+class TruthReader:
+    """Finds the images and segmentations of a study's cases, whose folder does not hold them.
+
+    Args:
+        study: The study.
+        cases: The folder or CSV that the study was made from.
+
+    Attributes:
+        notes: What a user should be told.
+
+    Raises:
+        InputError: The folder or CSV cannot be read, or lacks one of the study's cases.
+    """
+
+    def __init__(self, study: FinishedStudy, cases: Path) -> None:
+        self._channels: Sequence[str] = study.configuration["channels"]
+        found = discover(
+            cases,
+            channels=self._channels,
+            keep_identifiers=bool(study.configuration.get("keep_identifiers")),
+        )
+        self._cases = {case.case: case for case in found}
+        missing = [case.case for case in study.cases if case.case not in self._cases]
+        if missing:
+            raise InputError(
+                f"{cases} has no case {missing[0]}"
+                + (f" and {len(missing) - 1} more of the study's" if len(missing) > 1 else "")
+                + "; name the folder or CSV that the study was made from."
+            )
+        self.notes = self._changes(study)
+
+    def of(self, case: FinishedCase) -> Truth:
+        """What is known of one case.
+
+        Raises:
+            InputError: A file is missing or unreadable, or the image is not the one that was
+                explained.
+        """
+        source = self._cases[case.case]
+        image = self._image(source)
+        affine = image.affine.numpy().astype(np.float64)
+        if not same_grid(tuple(image.shape[1:]), affine, case.shape, case.affine):
+            raise InputError(
+                f"The image of {case.case} is on another grid than its maps; name the folder or "
+                "CSV that the study was made from."
+            )
+        return Truth(self.segments(case), body_mask(image), image[0].numpy().astype(np.float32))
+
+    def segments(self, case: FinishedCase) -> dict[str, NDArray[np.bool_]]:
+        """The segments of one case, ``{name: (*S)}``; empty where there is no segmentation.
+
+        Raises:
+            InputError: The segmentation cannot be read, or does not fit the image.
+        """
+        path = self._cases[case.case].segmentation
+        if path is None:
+            return {}
+        grid = MetaTensor(torch.empty((1, *case.shape)), affine=torch.from_numpy(case.affine))
+        return {segment.name: segment.mask for segment in read_segmentation(path, grid).segments}
+
+    def _image(self, case: Case) -> MetaTensor:
+        if len(case.paths) == 1 and len(self._channels) == 3:
+            return read_channels(case.paths, series=case.series, colour=True)
+        return read_channels(case.paths[:1], series=case.series)
+
+    def _changes(self, study: FinishedStudy) -> list[str]:
+        changed = [
+            case.case
+            for case in study.cases
+            if case.source and case.source != source_digest(self._cases[case.case])
+        ]
+        if not changed:
+            return []
+        return [
+            f"The files of {len(changed)} cases were changed or copied since the study (such as "
+            f"{changed[0]}): segments and body are those of the files as they are now."
+        ]

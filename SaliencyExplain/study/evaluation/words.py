@@ -1,0 +1,219 @@
+"""What the evaluation of a study says, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from SaliencyExplain.attribution.registry import methods
+from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.study.evaluation.biomarkers import SIZE
+from SaliencyExplain.study.evaluation.findings import Evaluation
+from SaliencyExplain.study.evaluation.fixed_places import LEAST_CASES, FixedPlace
+from SaliencyExplain.study.evaluation.paired import SIGNIFICANCE
+from SaliencyExplain.study.evaluation.places import AIR
+from SaliencyExplain.study.report_data import YARDSTICK_TITLES
+from SaliencyExplain.study.report_words import number, percent
+
+#: Energy in the air from which it is said; a map that knows nothing has the air's share.
+_MUCH_AIR = 0.5
+
+LIMITS = (
+    "A fixed place is no proof of a shortcut: an organ in which the class is seen lies in one "
+    "place, too, and so does a finding of one region where no segmentation is given. Look at "
+    "the place in the images; cover it, and see whether the answer changes.",
+    "No alarm is no proof of the contrary: a shortcut that wanders, spreads over the whole image "
+    "(a scanner's noise) or lies on a segment is not found in this way.",
+    "Places are shares of the image: where scans differ in their field of view, or the patient "
+    "lies otherwise, one anatomical place is many.",
+    "The tests are over cases of one study; several cases of one patient are not independent.",
+)
+
+
+def method_titles(labels: Sequence[str]) -> dict[str, str]:
+    """Maps' labels as people read them; with the layer only where a method has several."""
+    known = methods()
+    names = [label.partition("@")[0] for label in labels]
+    titles = {}
+    for label, name in zip(labels, names, strict=True):
+        title = known[name].title if name in known else name
+        layer = label.partition("@")[2]
+        titles[label] = f"{title} at {layer}" if layer and names.count(name) > 1 else title
+    return {**titles, **YARDSTICK_TITLES}
+
+
+def evaluation_sentences(found: Evaluation) -> list[str]:
+    """The evaluation in plain words, alarms first."""
+    titles = method_titles(found.study.labels)
+    return [
+        *_fixed(found, titles),
+        *_air(found, titles),
+        *_best(found, titles),
+        *_trials(found, titles),
+        *_groups(found, titles),
+        *_biomarkers(found, titles),
+    ]
+
+
+def place_words(place: Sequence[float], sides: Sequence[tuple[str, str]]) -> str:
+    """A place as people say it.
+
+    Args:
+        place: Its centre as a share of the sides, each in (0, 1).
+        sides: What lies at the low and at the high end of each axis.
+
+    Returns:
+        Such as ``the right front top of the image (93 % from left, 93 % from back, 88 % from
+        bottom)``.
+    """
+    parts = [
+        low if share < 1 / 3 else high if share > 2 / 3 else "middle"
+        for share, (low, high) in zip(place, sides, strict=True)
+    ]
+    words = "middle" if set(parts) == {"middle"} else " ".join(parts)
+    shares = ", ".join(
+        f"{100 * share:.0f} % from {low}" for share, (low, _) in zip(place, sides, strict=True)
+    )
+    return f"the {words} of the image ({shares})"
+
+
+def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
+    if not found.fixed_places:
+        return [
+            f"No class has {LEAST_CASES} explained cases: whether the maps gather in a fixed place "
+            "is not known."
+        ]
+    alarms: dict[tuple[str, str, str], list[FixedPlace]] = {}
+    for one in found.fixed_places:
+        if one.alarm:
+            where = place_words(one.place, found.survey.sides).partition(" (")[0]
+            alarms.setdefault((one.target, where, one.segment), []).append(one)
+    if alarms:
+        return [_alarm(own, titles, found) for own in alarms.values()]
+    tested = len({one.target for one in found.fixed_places})
+    return [
+        f"No sign of a shortcut in a fixed place: in {tested} class{'es' if tested != 1 else ''} "
+        f"with {LEAST_CASES} cases or more no small place outside of the segments gathers the "
+        "evidence of most cases."
+        if found.segments_known
+        else "No small place of the image gathers the evidence of most cases of a class."
+    ]
+
+
+def _alarm(alike: Sequence[FixedPlace], titles: dict[str, str], found: Evaluation) -> str:
+    """The alarm of several methods for one class and place, in the figures of the strongest."""
+    one = max(alike, key=lambda place: place.excess)
+    names = _and([titles.get(own.method, own.method) for own in alike])
+    gather = "gathers" if len(alike) == 1 else "gather"
+    where = place_words(one.place, found.survey.sides)
+    if one.segment:
+        where += f", in the segment “{one.segment}”, which lies there in all cases"
+    of = "" if len(alike) == 1 else f" of {titles.get(one.method, one.method)}"
+    others = ""
+    if not math.isnan(one.others):
+        others = f"; in the maps of the other classes it is {_signed(one.others)}"
+    return (
+        f"Perhaps a shortcut: {names} for {one.target} {gather} in one place, {where}. It holds "
+        f"{percent(one.energy)} of the energy of a map{of}, {percent(one.excess)} more than its "
+        f"surroundings would put there (maps shifted at random: at most {percent(one.chance)}, "
+        f"p = {one.p_holm:.2g}){others}; it stands out in {round(one.stands_out * one.cases)} of "
+        f"{one.cases} cases."
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f} %".replace("-", "−")
+
+
+def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
+    return [
+        f"{titles.get(one.method, one.method)} has {percent(one.energy.mean)} of its energy in the "
+        f"air around the body, which is {percent(one.volume)} of the image "
+        f"(in the {one.energy.count} cases whose body can be told): evidence there is none of the "
+        "patient's."
+        for one in found.places
+        if one.place == AIR and one.energy.mean >= _MUCH_AIR and one.method not in yardsticks.NAMES
+    ]
+
+
+def _best(found: Evaluation, titles: dict[str, str]) -> list[str]:
+    said = []
+    for segment in found.study.segments:
+        pairs = [one for one in found.pairs if (one.figure, one.segment) == ("auroc", segment)]
+        names = list(dict.fromkeys(name for one in pairs for name in (one.first, one.second)))
+        wins = {
+            name: [
+                one.second if one.first == name else one.first
+                for one in pairs
+                if one.better == name
+            ]
+            for name in names
+        }
+        own = [name for name in names if name not in yardsticks.NAMES]
+        if not own or not pairs:
+            continue
+        first = max(own, key=lambda name: len(wins[name]))
+        beaten = [titles.get(name, name) for name in wins[first]]
+        count = max(one.cases for one in pairs)
+        if 2 * len(pairs) / 2**count >= SIGNIFICANCE:
+            # The least p-value of the signed-rank test, times all pairs.
+            said.append(
+                f"On “{segment}”, {count} cases are too few to tell {len(names)} methods and "
+                "yardsticks apart by a corrected test."
+            )
+        elif not beaten:
+            said.append(
+                f"On “{segment}”, no method's AUROC differs from another's or a yardstick's over "
+                f"{count} cases (Holm-corrected p below {SIGNIFICANCE:g})."
+            )
+        else:
+            said.append(
+                f"On “{segment}”, {titles.get(first, first)} has a higher AUROC than "
+                f"{_and(beaten)} on the same {count} cases (Holm-corrected p below "
+                f"{SIGNIFICANCE:g})."
+            )
+    return said
+
+
+def _trials(found: Evaluation, titles: dict[str, str]) -> list[str]:
+    said = []
+    for one in found.trials:
+        if one.figure == "sic_compressed" and not math.isnan(one.value.mean):
+            relation = "more than" if one.value.mean > one.chance else "no more than"
+            said.append(
+                f"{titles.get(one.method, one.method)}: softmax information area "
+                f"{number(one.value.mean)}, {relation} random maps' {number(one.chance)}; it beats "
+                f"chance in {percent(one.beats_chance)} of {one.value.count} tried cases."
+            )
+    return said
+
+
+def _groups(found: Evaluation, titles: dict[str, str]) -> list[str]:
+    said = []
+    for one in found.clusters:
+        if one.method in yardsticks.NAMES or len(one.groups) == 1:
+            continue
+        sizes = "; ".join(
+            ", ".join(f"{count} {name}" for name, count in group.targets.items())
+            for group in one.groups
+        )
+        said.append(
+            f"The maps of {titles.get(one.method, one.method)} fall into {len(one.groups)} groups "
+            f"({sizes}): look at their mean maps for a strategy that you did not expect."
+        )
+    return said
+
+
+def _biomarkers(found: Evaluation, titles: dict[str, str]) -> list[str]:
+    return [
+        f"{titles.get(one.method, one.method)}: the energy in “{one.segment}” "
+        f"{'rises' if one.coefficient > 0 else 'falls'} with the "
+        f"{'segment’s size' if one.quantity == SIZE else 'probability'} (Spearman "
+        f"{one.coefficient:.2f} [{one.low:.2f}, {one.high:.2f}], {one.cases} cases)."
+        for one in found.biomarkers
+        if one.method not in yardsticks.NAMES and (one.low > 0 or one.high < 0)
+    ]
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,184 @@
+"""The report's section on whether a study's maps can be believed, from its evaluation's files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison.table import FIGURES
+from SaliencyExplain.study.evaluation.finished import journal_digest
+from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER
+from SaliencyExplain.study.report_words import number, percent
+
+_PICTURES = {
+    "fixed-places.png": "Where maps of one class gather in one small place: mean map over the mean "
+    "image, planes through the place, the frame around it.",
+    "places.png": "Mean share of the positive attribution in each place, with 95 % interval; the "
+    "dashed line is the place's share of the image, which a map that knows nothing has.",
+    "paired.png": "Methods held against each other on the same cases; coloured where the "
+    "corrected test tells them apart.",
+    "curves.png": "Curves of the tried cases; dashed the random maps.",
+    "clusters.png": "Maps that look alike: each group's mean map, by its largest values, over the "
+    "mean image of the class that is most frequent in it.",
+    "biomarkers.png": "What goes with the energy in a segment; the yardsticks show what the "
+    "segment's size alone does.",
+}
+
+#: Figures of which the report shows the pairs; all are in paired.csv.
+_PAIRS = ("auroc", "energy_inside", "sic_compressed", "insertion_area")
+
+#: A table's heading, its columns, and its rows.
+Table = tuple[str, Sequence[str], list[Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    """What the report shows of an evaluation.
+
+    Attributes:
+        document: The content of ``evaluation.json``.
+        folder: Where it lies.
+        current: Whether the study is still the one that was evaluated.
+    """
+
+    document: dict[str, Any]
+    folder: Path
+    current: bool
+
+    @property
+    def pictures(self) -> list[tuple[str, str]]:
+        """Each picture as a ``data:`` address, and what it shows."""
+        shown = []
+        for name in self.document["pictures"]:
+            try:
+                data = base64.b64encode((self.folder / name).read_bytes()).decode("ascii")
+            except FileNotFoundError:
+                continue
+            shown.append((f"data:image/png;base64,{data}", _PICTURES[name]))
+        return shown
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables that have rows."""
+        tables = [self._fixed_places(), self._places(), self._trials(), self._biomarkers()]
+        tables += [self._pairs(figure) for figure in _PAIRS]
+        return [table for table in tables if table[2]]
+
+    def title(self, label: str) -> str:
+        """A map's label as people read it."""
+        return str(self.document["titles"].get(label, label))
+
+    def _fixed_places(self) -> Table:
+        rows: list[Sequence[str]] = [
+            (
+                self.title(one["method"]), one["target"], "alarm" if one["alarm"] else "none",
+                one["words"], percent(one["excess"]), percent(one["chance"]),
+                f"{one['p_holm']:.2g}",
+                f"{round(one['stands_out'] * one['cases'])} of {one['cases']}",
+                _share(one["others"]),
+            )
+            for one in self.document["fixed_places"]
+        ]  # fmt: skip
+        columns = (
+            "Method", "Class", "Shortcut alarm", "Where the maps agree most",
+            "Energy beyond the surroundings'", "By chance at most", "p", "Stands out in",
+            "In other classes",
+        )  # fmt: skip
+        return "Fixed places", columns, rows
+
+    def _places(self) -> Table:
+        rows: list[Sequence[str]] = [
+            (
+                self.title(one["method"]), one["place"],
+                _range(one["energy"]["mean"], one["energy"]["low"], one["energy"]["high"]),
+                percent(one["volume"]), str(one["energy"]["count"]),
+            )
+            for one in self.document["places"]
+        ]  # fmt: skip
+        return "Where the energy goes", ("Method", "Place", "Energy", "By chance", "Cases"), rows
+
+    def _trials(self) -> Table:
+        rows: list[Sequence[str]] = [
+            (
+                self.title(one["method"]), one["title"], number(_known(one["value"]["mean"])),
+                number(_known(one["area_of_median"])), number(_known(one["chance"])),
+                number(_known(one["centre"])), _share(one["beaten"]), _share(one["beats_chance"]),
+                str(one["value"]["count"]),
+            )
+            for one in self.document["trials"]
+        ]  # fmt: skip
+        columns = (
+            "Method", "Figure", "Mean", "Area under the median curve", "Random maps",
+            "Centre-weighted map", "Random maps beaten", "Cases that beat chance", "Cases",
+        )  # fmt: skip
+        return "Faithfulness over the tried cases", columns, rows
+
+    def _biomarkers(self) -> Table:
+        rows: list[Sequence[str]] = [
+            (
+                self.title(one["method"]), one["segment"], one["quantity"],
+                number(_known(one["coefficient"])),
+                "" if one["low"] is None else f"{one['low']:.2f} to {one['high']:.2f}",
+                "" if one["p_value"] is None else f"{one['p_value']:.2g}", str(one["cases"]),
+            )
+            for one in self.document["biomarkers"]
+        ]  # fmt: skip
+        columns = ("Method", "Segment", "With", "Spearman", "95 % interval", "p", "Cases")
+        return "What the energy in a segment goes with", columns, rows
+
+    def _pairs(self, figure: str) -> Table:
+        rows: list[Sequence[str]] = [
+            (
+                f"{self.title(one['first'])} − {self.title(one['second'])}", one["segment"],
+                "" if one["difference"] is None else f"{one['difference']:+.3f}",
+                "" if one["low"] is None else f"{one['low']:+.3f} to {one['high']:+.3f}",
+                "" if one["p_holm"] is None else f"{one['p_holm']:.2g}", str(one["cases"]),
+                self.title(one["better"]) if one["better"] else "–",
+            )
+            for one in self.document["pairs"]
+            if one["figure"] == figure
+            and {one["first"], one["second"]} - set(yardsticks.NAMES)
+        ]  # fmt: skip
+        columns = (
+            "Methods",
+            "Segment",
+            "Difference",
+            "95 % interval",
+            "p (Holm)",
+            "Cases",
+            "Better",
+        )
+        kind = "of the comparison" if figure in FIGURES else "of the trials"
+        return f"Methods on the same cases: {figure.replace('_', ' ')} {kind}", columns, rows
+
+
+def read_evaluation(study: Path) -> EvaluationSection | None:
+    """The evaluation in a study's folder; None where there is none."""
+    path = study / FOLDER / EVALUATION
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return EvaluationSection(
+        document, path.parent, document["journal_sha256"] == journal_digest(study)
+    )
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _share(value: float | None) -> str:
+    known = _known(value)
+    return percent(known) if math.isnan(known) or known >= 0 else "less than around it"
+
+
+def _range(mean: float | None, low: float | None, high: float | None) -> str:
+    text = percent(_known(mean))
+    return text if low is None else f"{text} [{percent(_known(low))}, {percent(_known(high))}]"

@@ -1,0 +1,71 @@
+"""``evaluate``: the trial of a map on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+
+
+def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_tool(
+    command, phantoms, honest_3d, tmp_path
+):
+    image, out = phantoms / "phantom-001_image.nii.gz", tmp_path / "trial"
+    header = nibabel.load(image)
+    values = np.random.default_rng(0).random(header.shape).astype(np.float32)
+    path = tmp_path / "other.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(values, header.affine), path)
+    ended = command(
+        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "--map", path,
+        "-s", phantoms / "phantom-001_mask.seg.nrrd", "-o", out, "--budget", 400,
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    words = " ".join(ended.out.split())
+    for question in ("Does it beat", "Does it depend", "Is it stable?", "Is it on the segment"):
+        assert question in words
+    assert "forward passes (" in ended.err
+    assert "effort was made" in " ".join(ended.err.split())
+    assert sorted(file.name for file in out.iterdir()) == [
+        "card-gradcam@class_layers.relu.png", "card-other.png", "curves.csv",
+        "curves.png", "trial.json",
+    ]  # fmt: skip
+    document = json.loads((out / "trial.json").read_text())
+    other = {one["question"]: one for one in document["maps"][1]["verdicts"]}
+    assert other["Does it beat chance?"]["answer"] != "yes"
+    assert other["Is it stable?"]["answer"] == "not known"
+    assert "came from a file" in other["Is it stable?"]["words"]
+
+
+def test_evaluate_prints_one_json_document(command, phantoms, honest_3d, tmp_path):
+    ended = command(
+        "evaluate", phantoms / "phantom-001_image.nii.gz", "-c", honest_3d, "-m", "centre",
+        "-o", tmp_path / "out", "--part", "sanity", "--budget", 1, "--json",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert [one["label"] for one in ended.document["maps"]] == ["centre"]
+    verdicts = {one["question"]: one["answer"] for one in ended.document["maps"][0]["verdicts"]}
+    assert verdicts["Does it depend on the weights?"] == "no"
+    assert (
+        json.loads((tmp_path / "out" / "trial.json").read_text())["maps"]
+        == (ended.document["maps"])
+    )
+
+
+def test_evaluate_says_in_one_line_what_is_missing_or_wrong(command, phantoms, honest_3d, tmp_path):
+    image, out = phantoms / "phantom-001_image.nii.gz", tmp_path / "out"
+    nothing = command("evaluate", image, "-c", honest_3d, "-o", out)
+    assert nothing.status == 2
+    assert "--method METHOD, or --map FILE" in nothing.err
+    part = command(
+        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "-o", out, "--part", "stabilty"
+    )
+    assert part.status == 2
+    assert "Did you mean 'stability'" in part.err
+    modality = command(
+        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "-o", out,
+        "--modality-segmentation", "t1",
+    )  # fmt: skip
+    assert modality.status == 2
+    assert "CHANNEL=FILE" in modality.err
+    assert not out.exists()

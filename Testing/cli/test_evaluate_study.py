@@ -1,0 +1,76 @@
+"""``evaluate`` of a finished study: tables, files, report, and clear refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from SaliencyExplain.demo.study import write_phantom_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    from SaliencyExplain.attribution.registry import find_method
+    from SaliencyExplain.demo.study import classifier_folder
+    from SaliencyExplain.study.case_work import Work
+    from SaliencyExplain.study.discovery import discover
+    from SaliencyExplain.study.run import run_study
+
+    folder = tmp_path_factory.mktemp("study")
+    table = write_phantom_study(folder / "data", dimensions=2, cases=8, seed=3, marker=False)
+    work = Work(
+        classifier=classifier_folder("phantom-2d-honest"),
+        methods=(find_method("gradient")(), find_method("gradcam")()),
+        target="predicted",
+        out=folder / "out",
+    )
+    run_study(discover(table), work)
+    return folder / "out", table
+
+
+def test_a_study_is_evaluated_with_tables_files_and_its_report(command, study):
+    folder, table = study
+    ended = command("evaluate", folder, "--cases", table)
+    assert ended.status == 0, ended.err
+    assert "Where the energy goes" in ended.out
+    assert "Methods on the same cases" in ended.out
+    assert "segment tumour" in ended.out
+    assert str(folder / "report.html") in ended.out
+    assert "Can these maps be believed?" in (folder / "report.html").read_text()
+    assert (folder / "evaluation" / "paired.csv").is_file()
+
+
+def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command, study, tmp_path):
+    folder, table = study
+    before = (folder / "report.html").read_bytes()
+    ended = command("evaluate", folder, "--cases", table, "-o", tmp_path / "out", "--json")
+    assert ended.status == 0, ended.err
+    assert ended.document["cases"] == 8
+    assert {one["figure"] for one in ended.document["pairs"]} >= {"auroc", "energy_inside"}
+    assert len(ended.document["clusters"]) == 2
+    assert (tmp_path / "out" / "evaluation.json").is_file()
+    assert (folder / "report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{empty}"], "holds no study"),
+        (["{study}", "--method", "gradcam"], "--method is for the trial of an image"),
+        (["{study}", "--cases", "{empty}"], "no images found"),
+        (["{study}", "--cases", "{study}/none.csv"], "there is no such folder or CSV"),
+        (["{image}", "--cases", "{table}"], "--cases is for a study"),
+        (["{image}", "-m", "gradcam"], "needs --classifier and --out"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(command, study, tmp_path, words, said):
+    folder, table = study
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    image = table.parent / "phantom-001_image.png"
+    names = {"study": folder, "table": table, "empty": empty, "image": image}
+    ended = command("evaluate", *[word.format(**names) for word in words])
+    assert ended.status == 2
+    (line,) = [line for line in ended.err.splitlines() if line.startswith("error:")]
+    assert said in line

@@ -1,0 +1,46 @@
+"""Groups of maps: planted ones are found, and none in one kind of maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.study.evaluation.clusters import cluster_maps
+from Testing.study.evaluation.test_fixed_places import background, blob, placed
+
+
+def maps_around(at, cases, target="tumour"):
+    return [placed(n, background(n) + 0.2 * blob(at), target=target) for n in cases]
+
+
+def test_two_planted_groups_are_found_with_their_classes():
+    maps = maps_around((5, 5, 5), range(7), "tumour") + maps_around((15, 15, 5), range(7, 17))
+    maps = [maps[place] for place in np.random.default_rng(0).permutation(len(maps))]
+    found = cluster_maps("gradcam", maps)
+    assert [set(group.cases) for group in found.groups] == [
+        {f"P{n}" for n in range(7, 17)}, {f"P{n}" for n in range(7)},
+    ]  # fmt: skip
+    assert found.groups[1].targets == {"tumour": 7}
+    middle = np.unravel_index(found.groups[0].mean.argmax(), found.groups[0].mean.shape)
+    assert np.abs(np.array(middle) - (15, 15, 5)).max() <= 1
+
+
+def test_three_planted_groups_are_found():
+    places = ((5, 5, 5), (15, 15, 5), (5, 15, 15))
+    maps = [m for n, at in enumerate(places) for m in maps_around(at, range(8 * n, 8 * n + 8))]
+    assert [len(group.cases) for group in cluster_maps("gradcam", maps).groups] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("count", [8, 16, 40])
+def test_random_maps_are_one_group(count):
+    several = 0
+    for study in range(10):
+        maps = [placed(n, background(1000 * study + n)) for n in range(count)]
+        several += len(cluster_maps("random", maps).groups) > 1
+    assert several <= 1
+
+
+def test_fewer_than_eight_cases_are_refused_in_one_line():
+    with pytest.raises(InputError, match=r"8 cases or more, and there are 7"):
+        cluster_maps("gradcam", maps_around((5, 5, 5), range(7)))

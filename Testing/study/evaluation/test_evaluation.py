@@ -1,0 +1,195 @@
+"""A study evaluated from its folder: files, words, report, and what is wrong with a folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.study.evaluation.findings import evaluate_study
+from SaliencyExplain.study.evaluation.writing import FOLDER, write_evaluation
+from SaliencyExplain.study.report import StudyOutput, write_report
+from Testing.study.conftest import write_nifti
+from Testing.study.evaluation.conftest import AFFINE, SHAPE, agreement, faithfulness, noise
+
+NAMES = [f"P{number}" for number in range(10)]
+
+
+def planted(seed):
+    """Evidence that wanders, and a mark in the right front top corner."""
+    random = np.random.default_rng(seed)
+    values = noise(seed) * 0.1
+    at = random.integers(4, 14, 3)
+    values[tuple(slice(a, a + 4) for a in at)] += 3
+    values[20:23, 25:28, 16:19] += 5
+    return values
+
+
+@pytest.fixture
+def study(make_study):
+    maps = {name: {"gradcam": planted(n), "random": noise(n)} for n, name in enumerate(NAMES)}
+    rows = [
+        Row(name, method, "tumour", "core", agreement(auroc + n / 200, 0.3 + n / 99, 0.1 + n / 99))
+        for n, name in enumerate(NAMES)
+        for method, auroc in (("gradcam", 0.9), ("random", 0.5), ("centre", 0.6))
+    ]  # fmt: skip
+    trials = {name: {"gradcam": faithfulness(0.7, [0.2, 0.3])} for name in NAMES[:4]}
+    return make_study(
+        maps, rows=rows, trials=trials, failed=["P99"],
+        probabilities={name: 0.6 + n / 40 for n, name in enumerate(NAMES)},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """What the study was made from: images with a bright body, a segment that wanders."""
+    lines = ["case,image,segmentation"]
+    for n, name in enumerate([*NAMES, "P99"]):
+        body = np.zeros(SHAPE, np.float32)
+        body[4:20, 4:26, 3:17] = 100
+        mask = np.zeros(SHAPE, np.uint8)
+        at = np.random.default_rng(n).integers(4, 14, 3)
+        mask[tuple(slice(a, a + 4) for a in at)] = 1
+        for kind, values in (("image", body + noise(n)), ("mask", mask)):
+            path = tmp_path / "data" / f"{name}_{kind}.nii.gz"
+            write_nifti(path, values)
+            nibabel.save(nibabel.Nifti1Image(values, AFFINE), path)
+        lines.append(f"{name},{name}_image.nii.gz,{name}_mask.nii.gz")
+    table = tmp_path / "data" / "cases.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return table
+
+
+def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(study, cases):
+    found = evaluate_study(study, cases=cases)
+    files = write_evaluation(study / FOLDER, found)
+    assert [path.name for path in files] == [
+        "paired.csv", "places.csv", "fixed_places.csv", "biomarkers.csv", "clusters.csv",
+        "trials.csv", "curves.csv", "fixed-places.png", "places.png", "paired.png", "curves.png",
+        "clusters.png", "biomarkers.png", "evaluation.json",
+    ]  # fmt: skip
+    document = json.loads(files[-1].read_text())
+    (alarm,) = [one for one in document["fixed_places"] if one["alarm"]]
+    assert alarm["method"] == "gradcam"
+    assert np.abs(np.array(alarm["place"]) - (0.9, 0.88, 0.88)).max() < 0.06
+    assert "right front top" in alarm["words"]
+    sentence = document["sentences"][0]
+    assert sentence.startswith("Perhaps a shortcut: Grad-CAM for tumour gathers in one place")
+    assert "10 of 10 cases" in sentence
+    assert any("no proof of a shortcut" in limit for limit in document["limits"])
+    assert any("1 cases of the study have no explanation" in note for note in document["notes"])
+    assert any("higher AUROC than random map and centre" in said for said in document["sentences"])
+    assert any("the energy in “core” rises" in said for said in document["sentences"])
+    with (study / FOLDER / "places.csv").open() as file:
+        places = {(row["method"], row["place"]): row for row in csv.DictReader(file)}
+    assert float(places["gradcam", "segment label 1"]["energy"]) > 0.15
+    assert float(places["random", "outside the body"]["energy"]) == pytest.approx(
+        float(places["random", "outside the body"]["share_of_image"]), abs=0.02
+    )
+
+
+def test_without_the_cases_segments_and_body_are_not_known_and_it_says_so(study):
+    found = evaluate_study(study)
+    assert {one.place for one in found.places} == {"outermost 10 mm", "corners"}
+    assert any("--cases" in note for note in found.notes)
+
+
+def test_the_same_study_gives_the_same_files(study):
+    contents = []
+    for _ in range(2):
+        files = write_evaluation(study / FOLDER, evaluate_study(study, seed=3))
+        contents.append([path.read_bytes() for path in files])
+    assert contents[0] == contents[1]
+
+
+def test_the_report_has_the_section_and_says_when_the_study_has_gone_on(study):
+    report = study / "report.html"
+    write_report(report, [StudyOutput(study, "A study")])
+    assert "Can these maps be believed?" not in report.read_text()
+    write_evaluation(study / FOLDER, evaluate_study(study))
+    page = write_report(report, [StudyOutput(study, "A study")]).read_text()
+    assert "Can these maps be believed?" in page
+    assert "Perhaps a shortcut: Grad-CAM" in page
+    assert page.count("data:image/png;base64") >= 6
+    assert "The study has gone on since" not in page
+    with (study / "journal.jsonl").open("a") as journal:
+        journal.write('{"case":"P77","done":false,"source":"","label":null,"failures":[]}\n')
+    assert (
+        "The study has gone on since"
+        in write_report(report, [StudyOutput(study, "A study")]).read_text()
+    )
+
+
+def test_a_folder_without_a_journal_is_no_study(tmp_path):
+    with pytest.raises(InputError, match="holds no study"):
+        evaluate_study(tmp_path)
+
+
+def test_a_study_of_which_nothing_is_done_yet_is_refused(make_study):
+    with pytest.raises(InputError, match="none of the study's cases is explained yet"):
+        evaluate_study(make_study({}, failed=["P1"]))
+
+
+def test_a_single_case_is_refused_with_the_command_for_it(make_study):
+    with pytest.raises(InputError, match="single explained case"):
+        evaluate_study(make_study({"P0": {"gradcam": noise(0)}}))
+
+
+def test_two_cases_are_evaluated_and_what_cannot_be_said_is_said(make_study):
+    found = evaluate_study(make_study({name: {"gradcam": noise(0)} for name in NAMES[:2]}))
+    assert found.fixed_places == ()
+    assert found.clusters == ()
+    assert any("8 cases or more" in note for note in found.notes)
+
+
+def test_a_map_that_is_gone_damaged_or_not_finite_is_named(study):
+    path = study / "P3" / "gradcam-tumour.nii.gz"
+    content = path.read_bytes()
+    path.write_bytes(content[:2000])
+    with pytest.raises(InputError, match=r"P3/gradcam-tumour.nii.gz is damaged"):
+        evaluate_study(study)
+    values = noise(0)
+    values[3, 3, 3] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values, AFFINE), path)
+    with pytest.raises(InputError, match="not finite"):
+        evaluate_study(study)
+    path.unlink()
+    with pytest.raises(InputError, match="is missing, though the journal"):
+        evaluate_study(study)
+
+
+def test_cases_that_are_not_the_studys_are_refused(study, cases, tmp_path):
+    lines = cases.read_text().splitlines()
+    fewer = cases.with_name("fewer.csv")
+    fewer.write_text("\n".join(line for line in lines if not line.startswith("P4")) + "\n")
+    with pytest.raises(InputError, match=r"has no case P4; name the folder or CSV"):
+        evaluate_study(study, cases=fewer)
+    nibabel.save(
+        nibabel.Nifti1Image(noise(0, (9, 9, 9)), AFFINE), cases.with_name("P0_image.nii.gz")
+    )
+    with pytest.raises(InputError, match="P0"):
+        evaluate_study(study, cases=cases)
+
+
+def test_maps_in_which_nothing_speaks_for_the_class_are_left_out_and_counted(make_study):
+    maps = {name: {"gradcam": planted(n)} for n, name in enumerate(NAMES)}
+    maps["P0"] = {"gradcam": np.zeros(SHAPE, np.float32)}
+    found = evaluate_study(make_study(maps))
+    assert any(note.startswith("1 maps in which nothing speaks") for note in found.notes)
+    assert found.fixed_places[0].cases == 9
+
+
+def test_pictures_of_two_axes_are_evaluated(make_study):
+    maps = {}
+    for n, name in enumerate(NAMES):
+        values = noise(n, (40, 50)) * 0.1
+        values[33:38, 2:7] += 2
+        maps[name] = {"gradcam": values}
+    (found,) = evaluate_study(make_study(maps)).fixed_places
+    assert found.alarm
+    assert np.abs(np.array(found.place) - (0.88, 0.09)).max() < 0.08

@@ -1,0 +1,129 @@
+"""The shortcut detector: planted places are found where they are, and none in their absence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from SaliencyExplain.attribution.yardsticks import random_map
+from SaliencyExplain.study.evaluation.fixed_places import (
+    PlacedEnergy,
+    find_fixed_places,
+    fixed_segments,
+)
+from SaliencyExplain.study.evaluation.normalised import CELLS
+
+CUBE = (CELLS,) * 3
+
+
+def placed(case, energy, *, outside=None, target="tumour", room=None):
+    energy = energy / energy.sum()
+    return PlacedEnergy(
+        f"P{case}", "gradcam", target, energy, energy if outside is None else outside,
+        np.ones(energy.shape) if room is None else room,
+    )  # fmt: skip
+
+
+def blob(at, shape=CUBE, width=1.2):
+    grid = np.indices(shape).astype(float)
+    middle = np.array(at, dtype=float).reshape(-1, *[1] * len(shape))
+    return np.exp(-((grid - middle) ** 2).sum(axis=0) / (2 * width**2))
+
+
+def background(seed, shape=CUBE):
+    return random_map(shape, [8.0] * len(shape), seed=seed).astype(float) / np.prod(shape)
+
+
+def wandering(seed, shape=CUBE):
+    place = np.random.default_rng(seed).integers(2, CELLS - 2, len(shape))
+    return background(seed, shape) + 0.05 * blob(place, shape)
+
+
+@pytest.mark.parametrize("shape", [CUBE, CUBE[:2]])
+def test_a_planted_fixed_place_is_found_where_it_is(shape):
+    at = (17, 3, 9)[: len(shape)]
+    maps = [
+        placed(seed, wandering(seed, shape) + 0.04 * blob(at, shape)) for seed in range(10)
+    ]  # fmt: skip
+    (found,) = find_fixed_places(maps, {})
+    assert found.alarm
+    assert np.abs(np.array(found.place) * CELLS - 0.5 - at).max() <= 1
+    assert found.p_holm < 0.05
+    assert found.stands_out == 1
+    assert found.excess > 2 * found.chance
+
+
+def test_a_place_that_only_some_cases_have_is_told_with_their_share():
+    maps = [
+        placed(seed, wandering(seed) + (0.06 * blob((17, 3, 9)) if seed % 2 else 0))
+        for seed in range(12)
+    ]
+    (found,) = find_fixed_places(maps, {})
+    assert found.stands_out == pytest.approx(0.5, abs=0.1)
+    assert not found.alarm
+
+
+def test_in_noise_and_wandering_evidence_there_is_no_alarm():
+    alarms = 0
+    for study in range(20):
+        maps = [placed(seed, wandering(1000 * study + seed)) for seed in range(8)]
+        (found,) = find_fixed_places(maps, {}, seed=study)
+        alarms += found.alarm
+    assert alarms == 0
+
+
+def test_the_p_value_is_even_where_there_is_nothing():
+    values = []
+    for study in range(60):
+        maps = [placed(seed, background(1000 * study + seed)) for seed in range(6)]
+        (found,) = find_fixed_places(maps, {}, seed=study)
+        values.append(found.p_value)
+    assert np.mean(np.array(values) <= 0.1) < 0.25
+    assert 0.3 < np.mean(values) < 0.7
+
+
+def test_a_broad_fixed_organ_is_no_small_place():
+    organ = blob((10, 10, 10), width=5)
+    maps = [placed(seed, organ / organ.sum() + background(seed)) for seed in range(10)]
+    (found,) = find_fixed_places(maps, {})
+    assert not found.alarm
+
+
+def test_what_spills_out_of_a_finding_is_the_findings():
+    maps = []
+    for seed in range(10):
+        energy = background(seed) + 0.2 * blob((10, 10, 5), width=2)
+        inside = blob((10, 10, 5), width=1) > 0.3
+        energy = energy / energy.sum()
+        maps.append(placed(seed, energy, outside=np.where(inside, 0, energy), room=1.0 - inside))
+    (found,) = find_fixed_places(maps, {})
+    assert not found.alarm
+
+
+def test_the_other_classes_are_told_beside_it():
+    maps = [placed(seed, wandering(seed) + 0.05 * blob((17, 3, 9))) for seed in range(6)]
+    maps += [placed(seed, wandering(seed), target="healthy") for seed in range(10, 16)]
+    tumour, healthy = find_fixed_places(maps, {})
+    assert tumour.alarm
+    assert not healthy.alarm
+    assert abs(tumour.others) < 0.01
+
+
+def test_fewer_than_five_cases_of_a_class_say_nothing():
+    maps = [placed(seed, blob((17, 3, 9))) for seed in range(4)]
+    assert find_fixed_places(maps, {}) == []
+
+
+def test_a_segment_that_never_moves_is_told_from_one_that_does():
+    marker = [(blob((17, 3, 9)) > 0.5).astype(float)] * 6
+    tumour = [(blob((3 + 2 * n, 10, 10)) > 0.5).astype(float) for n in range(6)]
+    found = fixed_segments({"marker": marker, "tumour": tumour})
+    assert list(found) == ["marker"]
+    maps = [placed(seed, wandering(seed) + 0.05 * blob((17, 3, 9))) for seed in range(6)]
+    (place,) = find_fixed_places(maps, found)
+    assert place.segment == "marker"
+
+
+def test_the_same_seed_gives_the_same_p_value():
+    maps = [placed(seed, background(seed)) for seed in range(6)]
+    assert find_fixed_places(maps, {}, seed=3) == find_fixed_places(maps, {}, seed=3)

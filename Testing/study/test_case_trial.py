@@ -1,0 +1,220 @@
+"""The trial of the maps of a study: made once, added later, killed and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.faithfulness.trial import trial
+from SaliencyExplain.study import case_work
+from SaliencyExplain.study.case import single_case
+from SaliencyExplain.study.case_work import CaseWorker, Work, case_seed
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from SaliencyExplain.study.single import explain_case
+from Testing.conftest import PROJECT
+from Testing.study.conftest import make_study
+
+METHODS = ("gradcam",)
+#: The least effort, whatever it costs.
+LITTLE = 1.0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A study that was tried: its cases, its output folder and what is in that."""
+
+    folder: Path
+    out: Path
+    content: dict[str, Any]
+
+
+def work(bundle: Path, out: Path, budget: float | None = LITTLE) -> Work:
+    chosen = tuple(find_method(name)() for name in METHODS)
+    return Work(bundle, chosen, "tumour", out, threads=1, trial_budget=budget)
+
+
+def study(
+    folder: Path,
+    bundle: Path,
+    out: Path,
+    budget: float | None = LITTLE,
+    *,
+    jobs: int = 1,
+    progress: Callable[[StudyProgress], None] = untold,
+) -> StudyResult:
+    return run_study(
+        discover(folder), work(bundle, out, budget), jobs=jobs, title="a study", progress=progress
+    )
+
+
+def content(out: Path) -> dict[str, Any]:
+    """All files' bytes but the seconds that something took."""
+    found: dict[str, Any] = {}
+    for path in sorted(out.rglob("*")):
+        name = str(path.relative_to(out))
+        if path.suffix == ".json":
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+            assert found[name].pop("timings", None) or found[name].pop("seconds") > 0
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
+
+
+@pytest.fixture(scope="module")
+def tried(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Tried:
+    """Two cases, and all that a study with a trial makes of them in one go."""
+    root = tmp_path_factory.mktemp("tried")
+    folder = make_study(root / "data", 2)
+    told: list[float] = []
+    result = study(folder, bundle, root / "out", progress=lambda now: told.append(now.done))
+    assert result.failed == 0
+    assert told == sorted(told)
+    return Tried(folder, root / "out", content(root / "out"))
+
+
+def test_each_map_has_its_card_and_the_librarys_verdicts(
+    tried: Tried, bundle: Path, tmp_path: Path
+) -> None:
+    out = tried.out
+    worker = CaseWorker(work(bundle, out))
+    read = worker.read(discover(tried.folder)[0])
+    question = case_work.Question(
+        read.image,
+        worker.classifier,
+        "tumour",
+        given=case_work.Given(read.segmentation),
+    )
+    chosen = [find_method(name)() for name in METHODS]
+    direct = trial(question, chosen, seed=case_seed(0, read.image), budget=LITTLE)
+    document = json.loads((out / "P1" / "trial.json").read_text(encoding="utf-8"))
+    kept = Journal.read(out).entry("P1")["trial"]
+    assert (document["image"], kept["effort"]) == ("P1", "least")
+    explanation = json.loads((out / "P1" / "explanation.json").read_text(encoding="utf-8"))
+    labels = [map_["label"] for map_ in explanation["attributions"]]
+    assert [map_["label"] for map_ in kept["maps"]] == labels
+    for one, map_, written in zip(direct.maps, kept["maps"], document["maps"], strict=True):
+        answers = [verdict.answer for verdict in one.verdicts]
+        assert [verdict["answer"] for verdict in map_["verdicts"]] == answers
+        assert [verdict["words"] for verdict in written["verdicts"]] == [
+            verdict.words for verdict in one.verdicts
+        ]
+        with Image.open(out / "P1" / map_["card"]) as card:
+            assert card.width == 1100
+
+
+def test_the_report_shows_the_verdicts_beside_each_map_and_says_where_there_are_none(
+    tried: Tried, bundle: Path, tmp_path: Path
+) -> None:
+    page = tried.content["report.html"].decode()
+    entry = Journal.read(tried.out).entry("P2")
+    for map_ in entry["trial"]["maps"]:
+        for verdict in map_["verdicts"]:
+            words = f"{verdict['topic']}: <strong>{verdict['answer']}</strong>"
+            assert words in page
+        assert f'href="P2/{quote(map_["card"])}"' in page
+    assert "Not tried" not in page
+    assert page.count("<summary>Trust card</summary>") == page.count('class="verdicts"')
+    study(tried.folder, bundle, tmp_path / "bare", None)
+    bare = (tmp_path / "bare" / "report.html").read_text(encoding="utf-8")
+    assert bare.count("Not tried: run the study again with --trial.") == bare.count("<figure>")
+
+
+def test_a_study_gets_its_trial_later_and_no_map_is_computed_again(
+    tried: Tried, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "later"
+    study(tried.folder, bundle, out, None)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("P*/*.nii.gz")}
+    assert len(before) == 2
+    assert study(tried.folder, bundle, out, jobs=2).resumed == 2
+    assert {path: path.stat().st_mtime_ns for path in out.glob("P*/*.nii.gz")} == before
+    assert content(out) == tried.content
+    # Without the option what is there stays; with it, what is there is not made again.
+    cards = {path: path.stat().st_mtime_ns for path in out.glob("P*/card-*.png")}
+    for budget, jobs in ((None, 1), (LITTLE, 2)):
+        study(tried.folder, bundle, out, budget, jobs=jobs)
+        assert {path: path.stat().st_mtime_ns for path in out.glob("P*/card-*.png")} == cards
+    assert content(out) == tried.content
+    # What is gone is made anew, with the same bytes in this process as in others.
+    (out / "P1" / "trial.json").unlink()
+    study(tried.folder, bundle, out)
+    assert content(out) == tried.content
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from Testing.study.test_case_trial import study
+study(*map(Path, sys.argv[1:4]))
+"""
+
+
+def test_a_study_that_was_killed_in_the_trial_ends_with_the_same_bytes(
+    tried: Tried, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    for moment in ("P1/curves.csv", "P2/explanation.json"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RUN, str(tried.folder), str(bundle), str(out)], env=environment
+        )
+        end = time.monotonic() + 120
+        while not (out / moment).is_file() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        name = moment.partition("/")[0]
+        assert not (out / name / "trial.json").exists()
+    study(tried.folder, bundle, out)
+    assert content(out) == tried.content
+
+
+def test_a_trial_that_fails_costs_only_itself(
+    study_folder: Callable[[int], Path],
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, out = study_folder(1), tmp_path / "out"
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError("not enough")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(case_work, "write_case_trial", exhausted)
+        assert study(folder, bundle, out).failed == 1
+        one = single_case([(None, folder / "P1_image.nii.gz")])
+        entry = explain_case(one, work(bundle, tmp_path / "single"))
+    for failure in (Journal.read(out).entry("P1")["failures"], entry["failures"]):
+        assert failure == [{"stage": "trying the maps", "reason": "MemoryError: not enough"}]
+    assert len(list(out.glob("P1/*.nii.gz"))) == 1
+    assert len(list((tmp_path / "single").glob("*/*.nii.gz"))) == 1
+    assert "the trial failed" in (out / "report.html").read_text(encoding="utf-8")
+    # It is tried again by the next run.
+    assert study(folder, bundle, out).failed == 0
+    assert (out / "P1" / "trial.json").is_file()
+
+
+def test_a_budget_of_nothing_is_refused(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="1 forward pass or more, not 0"):
+        study(study_folder(1), bundle, tmp_path / "out", 0.0)
+    assert not (tmp_path / "out").exists()

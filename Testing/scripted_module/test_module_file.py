@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+from xml.etree import ElementTree
 
 import pytest
 import slicer
@@ -102,3 +103,20 @@ def test_an_older_python_is_told_plainly(scene: Any, monkeypatch: pytest.MonkeyP
     assert layout.count() == 1
     assert "needs Python 3.10 or newer" in layout.itemAt(0).widget().text
     assert widget.panel is None
+
+
+def test_each_node_selector_of_the_panel_is_given_the_scene() -> None:
+    """Slicer tells the scene through the form's own connections; without one a list is empty."""
+    form = ElementTree.parse(MODULE_FOLDER / "Resources" / "UI" / "SlicerSaliencyExplain.ui")
+    selectors = {
+        widget.get("name")
+        for widget in form.iter("widget")
+        if widget.get("class") == "qMRMLNodeComboBox"
+    }
+    connected = {
+        connection.findtext("receiver")
+        for connection in form.iter("connection")
+        if connection.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
+    }
+    assert selectors
+    assert connected == selectors

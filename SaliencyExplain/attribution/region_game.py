@@ -128,8 +128,13 @@ class RegionGame:
         return scores[:, self._task.target].double().cpu()
 
     def painted(self, values: Floats) -> Tensor:
-        """A map with each player's value in all of its voxels, ``(*S)``; others have 0."""
-        table = torch.from_numpy(np.append(values, 0.0)).float()
+        """A map with each player's value shared by its voxels, ``(*S)``; others have 0.
+
+        The voxels of a region add up to its value. With the whole value in each of them, all
+        that lies outside of the segments would glow as bright as a tumour that counts as much.
+        """
+        sizes = [region.voxels for region in self.regions if region.player is not None]
+        table = torch.from_numpy(np.append(values / np.array(sizes, dtype=float), 0.0)).float()
         return table.to(self._place.device)[self._place]
 
     def figures(self, estimate: Estimate) -> list[dict[str, object]]:
@@ -277,7 +282,7 @@ class RegionMethod(Method):
         return labels, {**names, 0: ELSEWHERE}
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; each voxel has the value of its region.
+        """See :meth:`Method.attribute`; the voxels of a region add up to its value.
 
         The value, confidence interval and size of each region are recorded.
         """

@@ -83,6 +83,12 @@ def played(method, job):
     return maps[""], figures
 
 
+def of_regions(values, job):
+    """In each voxel its region's whole value, as captum paints it."""
+    _, place, sizes = job.regions.unique(return_inverse=True, return_counts=True)
+    return values * sizes[place]
+
+
 def segments(kind, **settings):
     return kind(regions="segments", fill="value", value=0.0, output="score", **settings)
 
@@ -247,8 +253,21 @@ def test_exact_values_equal_captum(task, dims, kind):
             job.input, baselines=0.0, feature_mask=job.regions[None, None], **more
         )[0, 0]
     tolerance = 1e-5 if dims == 2 else 0.05
-    torch.testing.assert_close(values, expected.float(), rtol=0, atol=tolerance)
+    torch.testing.assert_close(of_regions(values, job), expected.float(), rtol=0, atol=tolerance)
     assert figures["regions"][-1]["name"] == "elsewhere"
+
+
+@pytest.mark.parametrize("kind", [Shapley, KernelShap])
+def test_the_voxels_add_up_to_what_the_regions_count_together(task, dims, kind):
+    job = picture_task(task, dims)
+    values, figures = played(segments(kind), job)
+    with torch.no_grad():
+        change = job.network(job.input) - job.network(torch.zeros_like(job.input))
+    assert float(values.sum()) == pytest.approx(float(change[0, 1]), abs=1e-4)
+    for region in figures["regions"]:
+        inside = values[job.regions == region["label"]]
+        assert float(inside.sum()) == pytest.approx(region["value"], abs=1e-5)
+        assert float(inside.max() - inside.min()) == 0
 
 
 def test_kernel_shap_equals_captum_with_many_samples(task):
@@ -259,7 +278,7 @@ def test_kernel_shap_equals_captum_with_many_samples(task):
         expected = CaptumKernelShap(lambda images: job.network(images)[:, 1]).attribute(
             job.input, baselines=0.0, feature_mask=job.regions[None, None], n_samples=400
         )[0, 0]
-    torch.testing.assert_close(values, expected.float(), rtol=0, atol=0.02)
+    torch.testing.assert_close(of_regions(values, job), expected.float(), rtol=0, atol=0.02)
 
 
 def test_lime_equals_captum_with_the_same_samples(task):
@@ -283,7 +302,7 @@ def test_lime_equals_captum_with_the_same_samples(task):
         expected = captum.attribute(
             job.input, baselines=0.0, feature_mask=job.regions[None, None], n_samples=30
         )[0, 0]
-    torch.testing.assert_close(values, expected.float(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(of_regions(values, job), expected.float(), rtol=1e-3, atol=1e-5)
     assert 0 < figures["explained_variance"] <= 1
 
 

@@ -24,8 +24,9 @@ class LayerSweep(Method):
     """Class activation maps of all layers by one forward and one backward pass, combined.
 
     Each layer's map is scaled by its own maximum, so that those of early layers, which are
-    weak, count as well, and brought to the image's grid; the combined map has the largest
-    value, or the mean, of them at each voxel.
+    weak, count as well, and brought to the image's grid; the combined map has the mean, or the
+    largest value, of them at each voxel. On 8 phantoms both rank voxels alike (AUROC 0.95 in
+    3D, 1.00 in 2D), and with the largest value four times as many of them are bright.
     """
 
     name: ClassVar[str] = "layer-sweep"
@@ -52,8 +53,9 @@ class LayerSweep(Method):
         choices=("layercam", "gradcam"),
     )
     combine: str = parameter(
-        "maximum",
-        "How the layers' maps become one.",
+        "mean",
+        "How the layers' maps become one: their mean, or the largest value at each voxel (a "
+        "place that one layer lights up is then as bright as one that all do).",
         choices=("maximum", "mean"),
     )
     each: bool = parameter(False, "Whether the map of each layer is given as well.")

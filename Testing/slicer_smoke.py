@@ -141,8 +141,9 @@ class Smoke(Driver):
     def predict(self) -> None:
         self.show_section("volumes")
         # There are two volumes of the same kind: the user says which.
-        self.panel.parameters.images = [self.volume]
-        self.settle(0.2)
+        if self.sections.volumes.nodes() != [self.volume]:
+            self.panel.parameters.images = [self.volume]
+            self.settle(0.5)
         check(self.sections.volumes.nodes() == [self.volume], "the phantom was not chosen")
         self.press("predictButton")
         self.wait_for_job("volumes")

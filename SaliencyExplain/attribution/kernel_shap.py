@@ -87,7 +87,8 @@ class KernelShap(RegionMethod):
     title: ClassVar[str] = "Kernel SHAP"
     source: ClassVar[str] = (
         "Lundberg and Lee 2017, theorem 2, with paired samples (Covert and Lee 2021); "
-        "captum.attr.KernelShap with a feature mask"
+        "captum.attr.KernelShap with a feature mask, "
+        "divided by each region's voxels"
     )
 
     samples: int = parameter(1000, "Combinations of regions.", minimum=4)

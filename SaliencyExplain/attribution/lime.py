@@ -95,7 +95,8 @@ class Lime(RegionMethod):
     title: ClassVar[str] = "LIME"
     source: ClassVar[str] = (
         "Ribeiro et al. 2016, section 3; kernel, distance and regression of the library lime's "
-        "image explainer; captum.attr.Lime with the same samples"
+        "image explainer; captum.attr.Lime with the same samples, divided by each region's "
+        "voxels"
     )
 
     samples: int = parameter(1000, "Combinations of regions.", minimum=4)

@@ -128,7 +128,8 @@ class Shapley(RegionMethod):
     title: ClassVar[str] = "Shapley values of regions"
     source: ClassVar[str] = (
         "Shapley 1953; Castro et al. 2009 with antithetic orders (Mitchell et al. 2022); "
-        "captum.attr.ShapleyValues and ShapleyValueSampling with a feature mask"
+        "captum.attr.ShapleyValues and ShapleyValueSampling with a feature mask, "
+        "divided by each region's voxels"
     )
 
     pairs: int = parameter(

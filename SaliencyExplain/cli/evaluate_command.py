@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,6 +144,8 @@ def evaluate(
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_segmentation
     from SaliencyExplain.question import Compute, Given, Question
+    from SaliencyExplain.study.case import single_case
+    from SaliencyExplain.study.case_reading import read_backgrounds
     from SaliencyExplain.study.discovery import background_cases
 
     methods = select_methods(method, setting, layer) if method else []
@@ -159,7 +162,8 @@ def evaluate(
 
     with progress_bar("evaluating", quiet=as_json) as progress:
         loaded = load_classifier(classifier, trust=trust)
-        image = read_input(loaded, [options.named_path(text) for text in images], series=series)
+        case = single_case(list(map(options.named_path, images)), segmentation, series=series)
+        image = read_input(loaded, case.images, series=series)
         notes = list(loaded.notes)
         truth = None if segmentation is None else read_segmentation(segmentation, image)
         notes += truth.notes if truth else ()
@@ -171,10 +175,7 @@ def evaluate(
         for path in map_file:
             values = read_map(path)
             maps[str(values.meta["name"])] = values
-        backgrounds = tuple(
-            read_input(loaded, case.images, series=case.series)
-            for case in background_cases(background, loaded.channels)
-        )
+        backgrounds = read_backgrounds(loaded, background_cases(background, loaded.channels))
         question = Question(image, loaded, target, Compute(device), Given(truth, backgrounds))
         found = trial(
             question,
@@ -186,7 +187,8 @@ def evaluate(
             budget=budget,
             progress=progress,
             announce=None if as_json else announce,
-        )
+        ).named(case.case)
+        found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
         files = write_trial(out, found, question)
     say_notes([*notes, *found.notes, *(note for one in found.maps for note in one.notes)])
     if as_json:

@@ -10,6 +10,7 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
+from SaliencyExplain.errors import InputError
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
@@ -66,6 +67,11 @@ def explain(
     from SaliencyExplain.study.single import explain_case
     from SaliencyExplain.study.tables import comparison_rows
 
+    if trial and budget is not None:
+        raise InputError(
+            "--budget leaves maps that are not finished, and --trial tries finished ones: "
+            "give one of the two."
+        )
     methods = select_methods(method, setting, layer)
     channels = load_classifier(classifier, trust=trust).channels if background else ()
     named = [options.named_path(text) for text in images]

@@ -32,7 +32,7 @@ def trial_of_map(
         method: Name of its method.
         target_name: The class that it explains.
         parameters: Of its method.
-        provenance: Of the map: its classifier, image and seed.
+        provenance: Of the map: its classifier, image, seed and precision.
         image_name: Stands on the card; must not name a patient.
         budget: Forward passes that the trial may cost.
         segments: As in :class:`ExplainRequest`; the map is held against them.
@@ -55,6 +55,7 @@ def trial_of_map(
             target=target_name,
             # Of a study's map: its case's own seed.
             seed=int(provenance.get("case_seed", provenance.get("seed", 0))),
+            precision=str(provenance.get("precision", "float32")),
             image_name=image_name,
             segments=segments,
             segment_names=segment_names,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.errors import InputError, unknown_name
@@ -15,6 +18,10 @@ from SaliencyExplain.trial_words import PARTS
 
 #: The longer shift, mm: what a patient's position differs by between two series.
 SHIFT_MM = 4.0
+
+#: Layers whose maps are held against each other: the last one, and those after a
+#: third and two thirds of the network.
+_LAYERS = 3
 
 
 @dataclass(frozen=True)
@@ -137,9 +144,17 @@ def sanity_maps(effort: Effort, stages: int) -> int:
     return stages + (stages - 1 if effort.independent else 0) + effort.draws - 1
 
 
-def explains_layers(method: Method) -> bool:
-    """Whether the method looks at a layer and was not told which."""
-    return getattr(method, "layers", None) == ()
+def at_layers(method: Method, task: Task) -> Method | None:
+    """The method at the layers whose maps are held against each other.
+
+    None where it looks at no layer or was told which, or the network has a single one.
+    """
+    names = task.network.convolutions()
+    if getattr(method, "layers", None) != () or len(names) < 2:
+        return None
+    places = np.linspace((len(names) - 1) / _LAYERS, len(names) - 1, _LAYERS).round()
+    layers = tuple(dict.fromkeys(names[int(place)] for place in places))
+    return dataclasses.replace(method, layers=layers)  # type: ignore[call-arg]
 
 
 def _passes(
@@ -166,8 +181,8 @@ def _passes(
     if "stability" in parts and methods:
         found["stability"] = stability_maps(task, effort) * (of_maps + len(methods))
     if "agreement" in parts:
-        # Earlier layers take a longer way back, at most all of it.
-        found["agreement"] = 2.0 * sum(explains_layers(method) for method in methods)
+        compared = [at_layers(method, task) for method in methods]
+        found["agreement"] = sum(one.forward_passes(task) for one in compared if one is not None)
     channels = task.input.shape[1]
     if "channels" in parts and 2 <= channels <= MOST_CHANNELS:
         found["channels"] = 2.0**channels

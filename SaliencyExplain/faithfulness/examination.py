@@ -22,7 +22,7 @@ from SaliencyExplain.faithfulness.channels import (
     channel_importance,
     modality_specific_feature_importance,
 )
-from SaliencyExplain.faithfulness.effort import Cost, explains_layers
+from SaliencyExplain.faithfulness.effort import Cost, at_layers
 from SaliencyExplain.faithfulness.findings import MapTrial, Pair
 from SaliencyExplain.faithfulness.maps import MapMaker, Maps, map_on_network_grid
 from SaliencyExplain.faithfulness.order import check_ranks
@@ -45,10 +45,6 @@ from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import Question
 
 Found = TypeVar("Found")
-
-#: Layers whose maps are held against each other: the last one, and those after a
-#: third and two thirds of the network.
-_LAYERS = 3
 
 #: Anatomy that fills less than this share of an image, or all but this share, tells nothing
 #: of where the air is; the borders of :func:`body_mask`.
@@ -273,22 +269,18 @@ class Examination:
         }
         self._compare("methods", {**named, **others})
         for maker in makers:
-            if explains_layers(maker.method):
-                self._compare("layers", self._layer_maps(maker))
+            method = at_layers(maker.method, self._task)
+            if method is not None:
+                self._compare("layers", self._layer_maps(method))
 
-    def _layer_maps(self, maker: MapMaker) -> Maps:
-        names = self._task.network.convolutions()
-        if len(names) < 2:
-            return {}
-        places = np.linspace((len(names) - 1) / _LAYERS, len(names) - 1, _LAYERS).round()
-        layers = tuple(dict.fromkeys(names[int(place)] for place in places))
+    def _layer_maps(self, method: Method) -> Maps:
         try:
-            method = dataclasses.replace(maker.method, layers=layers)  # type: ignore[call-arg]
-            found = MapMaker(method, 2.0, self.work).maps(self._task)
+            passes = method.forward_passes(self._task)
+            found = MapMaker(method, passes, self.work).maps(self._task)
         except InputError as error:
             self.notes.append(f"Layers were not compared: {error}")
             return {}
-        return {f"{maker.method.name}@{layer}": values for layer, values in found.items()}
+        return {f"{method.name}@{layer}": values for layer, values in found.items()}
 
     def _compare(self, kind: str, maps: Mapping[str, NDArray[np.float32]]) -> None:
         labels = list(maps)

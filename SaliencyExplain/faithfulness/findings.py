@@ -139,6 +139,16 @@ class Trial:
         """Name of the class that the maps explain."""
         return self.classes[self.target]
 
+    def named(self, image: str) -> Trial:
+        """The same with another name of the image: its own, its file's, may name a patient."""
+        maps = [
+            dataclasses.replace(
+                one, rows=tuple(dataclasses.replace(row, case=image) for row in one.rows)
+            )
+            for one in self.maps
+        ]
+        return dataclasses.replace(self, image=image, maps=tuple(maps))
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the voxels, for :func:`SaliencyExplain.json_text.json_text`."""
         document = {

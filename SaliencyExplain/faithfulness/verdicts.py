@@ -81,8 +81,11 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdic
     habit = [
         figure.title
         for figure in known
-        if (figure.centre >= figure.value) == figure.higher_is_better
-        and not math.isnan(figure.centre)
+        if (
+            figure.centre >= figure.value
+            if figure.higher_is_better
+            else figure.centre <= figure.value
+        )
     ]
     if habit:
         words += f". A map that is merely bright in the middle does no worse in {_and(habit)}"

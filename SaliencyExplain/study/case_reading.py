@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from monai.data import MetaTensor
 
+from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.study.case import Case
@@ -73,6 +75,18 @@ class ReadCase:
         """Records what could not be read."""
         self.failures.append(failure(self.case, stage, error))
         self.errors.append(error)
+
+
+def read_backgrounds(classifier: Classifier, cases: Sequence[Case]) -> tuple[MetaTensor, ...]:
+    """The images of backgrounds; errors about one name it as its case, not as its patient.
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    images = [read_input(classifier, case.images, series=case.series) for case in cases]
+    for case, image in zip(cases, images, strict=True):
+        image.meta["name"] = case.case
+    return tuple(images)
 
 
 def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:

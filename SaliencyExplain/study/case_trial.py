@@ -49,10 +49,8 @@ def write_case_trial(
         OutputError: The disk is full or nothing may be written there.
         Cancelled: Out of ``progress``.
     """
-    found = trial(question, methods, seed=seed, budget=budget, progress=progress)
-    found = dataclasses.replace(
-        found, image=case.case, notes=tuple(case.public(note) for note in found.notes)
-    )
+    found = trial(question, methods, seed=seed, budget=budget, progress=progress).named(case.case)
+    found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
     write_trial(folder, found, question)
     return _kept(found, budget)
 

@@ -40,9 +40,10 @@ from SaliencyExplain.study.case_reading import (
     Todo,
     failure,
     read_ahead,
+    read_backgrounds,
 )
 from SaliencyExplain.study.case_scene import SCENE, write_scene
-from SaliencyExplain.study.case_trial import TwoSteps, has_trial, write_case_trial
+from SaliencyExplain.study.case_trial import has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.tables import true_class
 
@@ -98,12 +99,7 @@ class CaseWorker:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.classifier: Classifier = load_classifier(work.classifier, trust=work.trust)
-        self._given = Given(
-            backgrounds=tuple(
-                read_input(self.classifier, case.images, series=case.series)
-                for case in work.backgrounds
-            )
-        )
+        self._given = Given(backgrounds=read_backgrounds(self.classifier, work.backgrounds))
 
     def run(
         self, todos: Iterable[Todo], progress: Callable[[Case], Progress] = lambda case: silent
@@ -152,7 +148,7 @@ class CaseWorker:
         progress: Progress = silent,
         announce: Callable[[Estimate], None] | None = None,
     ) -> dict[str, Any]:
-        """Explains, compares and writes a case that was read.
+        """Explains, compares and writes a case that was read, and its scene where wanted.
 
         Args:
             read: What :meth:`read` gave.
@@ -169,7 +165,6 @@ class CaseWorker:
         case, entry = read.case, _entry(read)
         if read.image is None:
             return entry
-        steps = TwoSteps(progress, self.work.trial_budget or 0.0)
         try:
             explanation = explain(
                 read.image,
@@ -179,7 +174,7 @@ class CaseWorker:
                 compute=self.work.compute,
                 given=dataclasses.replace(self._given, segmentation=read.segmentation),
                 seed=case_seed(self.work.seed, read.image),
-                progress=steps.maps,
+                progress=progress,
                 announce=announce,
                 budget_seconds=self.work.budget_seconds,
             )
@@ -215,7 +210,7 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "writing", error))
             return entry
-        return self.complete(read, entry | _results(explanation, compared), steps.trial)
+        return self.add_scene(read, entry | _results(explanation, compared))
 
     def complete(
         self, read: ReadCase, entry: Mapping[str, Any], progress: Progress = silent
@@ -236,11 +231,22 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of the progress callback.
         """
-        folder, budget = self.work.out / read.case.case, self.work.trial_budget
+        return self.add_trial(read, self.add_scene(read, entry), progress)
+
+    def add_scene(self, read: ReadCase, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Makes the scene, where it is wanted and missing; see :meth:`complete`."""
         after = dict(entry)
-        if self.work.scene and not (folder / SCENE).is_file():
+        if self.work.scene and not (self.work.out / read.case.case / SCENE).is_file():
             failed = [one for one in after["failures"] if one["stage"] != SCENE_STAGE]
             after["failures"] = failed + self._write_scene(read)
+        return after
+
+    def add_trial(
+        self, read: ReadCase, entry: Mapping[str, Any], progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Tries the maps, where that is wanted and missing; see :meth:`complete`."""
+        after, budget = dict(entry), self.work.trial_budget
+        folder = self.work.out / read.case.case
         if budget is not None and not has_trial(folder, after, budget):
             failed = [one for one in after["failures"] if one["stage"] != TRIAL_STAGE]
             after["failures"] = failed

@@ -132,16 +132,30 @@ def run_study(
         clear_partial(out)
         journal = Journal.begin(out, configuration(worker))
         worker.work = dataclasses.replace(work, threads=journal.configuration["threads"])
-        todos = [todo for case in cases if (todo := _todo(work, journal, case)) is not None]
-        resumed = len(cases) - sum(todo.entry is None for todo in todos)
-        meter = _Meter(cases, [todo.case for todo in todos], journal, progress)
+        work = worker.work
+        resumed = len(cases) - sum(
+            todo is not None and todo.entry is None
+            for todo in (_todo(work, journal, case) for case in cases)
+        )
+        # The maps of all cases come first: a trial that is killed, or takes a worker with it,
+        # then costs no map.
+        rounds = [dataclasses.replace(work, trial_budget=None)]
+        rounds += [work] if work.trial_budget is not None else []
         try:
-            with contextlib.closing(_entries(worker, todos, jobs, meter)) as entries:
-                for entry in entries:
-                    if not entry["done"]:
-                        remove_case(out, entry["case"])
-                    journal.append(entry)
-                    meter.finished(entry)
+            for number, worker.work in enumerate(rounds):
+                todos = [t for case in cases if (t := _todo(worker.work, journal, case))]
+                # A case whose maps have failed in the first round has none to try.
+                todos = [t for t in todos if not number or t.entry is not None]
+                if number and not todos:
+                    continue
+                open_cases = [todo.case for todo in todos]
+                meter = _Meter(cases, open_cases, journal, progress, number, len(rounds))
+                with contextlib.closing(_entries(worker, todos, jobs, meter)) as entries:
+                    for entry in entries:
+                        if not entry["done"]:
+                            remove_case(out, entry["case"])
+                        journal.append(entry)
+                        meter.finished(entry)
         except KeyboardInterrupt:
             raise Cancelled("The study was interrupted; it can be started again.") from None
         finally:
@@ -296,7 +310,7 @@ def _cores() -> int:
 
 
 class _Meter:
-    """Counts cases and estimates the time left."""
+    """Counts cases and estimates the time left; of several rounds each is a part of a case."""
 
     def __init__(
         self,
@@ -304,7 +318,10 @@ class _Meter:
         todo: Sequence[Case],
         journal: Journal,
         progress: Callable[[StudyProgress], None],
+        number: int,
+        rounds: int,
     ) -> None:
+        self.number, self.rounds = number, rounds
         self.total = len(cases)
         self.before = len(cases) - len(todo)
         self.done = 0
@@ -333,7 +350,13 @@ class _Meter:
         left = self.total - self.before - done
         seconds = (time.monotonic() - self.started) / done * left if done > 0 else None
         self.progress(
-            StudyProgress(self.before + done, self.total, self.failed, self.case, seconds)
+            StudyProgress(
+                (self.number * self.total + self.before + done) / self.rounds,
+                self.total,
+                self.failed,
+                f"trial of {self.case}" if self.number else self.case,
+                seconds,
+            )
         )
 
 

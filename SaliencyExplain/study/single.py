@@ -15,7 +15,8 @@ from SaliencyExplain.explanation import Estimate, voxel_hash
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import EXPLANATION, remove_case
-from SaliencyExplain.study.case_reading import TRIAL_STAGE, ReadCase
+from SaliencyExplain.study.case_reading import ReadCase
+from SaliencyExplain.study.case_trial import TwoSteps
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import check_work, configuration, only_one, write_results
@@ -64,15 +65,19 @@ def explain_case(
             Journal.begin(out, configuration(worker))
             _check_place(out, case, read)
     with only_one(out):
-        entry = worker.compute(read, progress, announce)
-        # Without their trial the maps are worth their time; the entry says what failed.
-        serious = [one for one in entry["failures"] if one["stage"] != TRIAL_STAGE]
-        if serious and entry["done"]:
+        steps = TwoSteps(progress, work.trial_budget or 0.0)
+        entry = worker.compute(read, steps.maps, announce)
+        if entry["failures"] and entry["done"]:
             remove_case(out, case.case)
-        _raise_first(serious)
+        _raise_first(entry["failures"])
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
-        write_results(out, journal, journal.cases(), title=out.resolve().name)
+        try:
+            # Without their trial the maps are worth their time; the entry says what failed.
+            entry = worker.add_trial(read, entry, steps.trial)
+            journal.append(entry)
+        finally:
+            write_results(out, journal, journal.cases(), title=out.resolve().name)
     return entry
 
 

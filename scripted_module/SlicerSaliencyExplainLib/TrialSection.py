@@ -30,7 +30,7 @@ class TrialSection(Section):
 
     def __init__(self, panel: Any) -> None:
         super().__init__(panel)
-        #: By ID of a map's node: what was found in this session, with curves and card.
+        #: By ID of a map's node: what was found by this panel, with curves and card.
         self._found: dict[str, TriedMap] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="saliency-explain-")
         ui = self.ui

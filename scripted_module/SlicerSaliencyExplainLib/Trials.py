@@ -59,7 +59,8 @@ def try_map(
         "target_name": map_.target_name,
         "parameters": map_.parameters,
         "provenance": map_.provenance,
-        "image_name": image.node.GetName(),
+        # A node is often named by its patient.
+        "image_name": "",
         "budget": budget,
         "segment_names": names,
     }

@@ -23,7 +23,7 @@ LEAST_MAPS = 8
 _MOST_GROUPS = 8
 
 #: Neighbours of each map in the graph: the logarithm of the number of maps, and at least so
-#: many (von Luxburg 2007, A tutorial on spectral clustering, section 8.2).
+#: many (von Luxburg 2007, A tutorial on spectral clustering, section 8.1).
 _LEAST_NEIGHBOURS = 3
 
 #: Gap between two eigenvalues below which the maps are one group. Smooth random maps without

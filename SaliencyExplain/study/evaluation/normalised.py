@@ -14,7 +14,6 @@ CELLS = 20
 def on_common_grid(
     values: NDArray[np.floating] | NDArray[np.bool_],
     affine: NDArray[np.float64],
-    cells: int = CELLS,
 ) -> NDArray[np.float64]:
     """The sum of a map's values in each cell of a grid over its image.
 
@@ -25,34 +24,31 @@ def on_common_grid(
     Args:
         values: ``(*S)`` with two or three axes.
         affine: 4x4, voxel indices to RAS millimetres.
-        cells: Along each axis.
 
     Returns:
-        ``(cells, ...)``, an axis for each of the map's; an axis of a single voxel is left out.
+        ``(CELLS, ...)``, an axis for each of the map's; an axis of a single voxel is left out.
     """
     found = np.asarray(values, dtype=np.float64)
     if found.ndim == 3:
         found = apply_orientation(found, io_orientation(affine))
         found = found.reshape([size for size in found.shape if size > 1])
     for axis, size in enumerate(found.shape):
-        found = np.moveaxis(np.tensordot(_shares(size, cells), found, axes=(1, axis)), 0, axis)
+        found = np.moveaxis(np.tensordot(_shares(size), found, axes=(1, axis)), 0, axis)
     return found
 
 
-def cell_size_mm(
-    shape: tuple[int, ...], affine: NDArray[np.float64], cells: int = CELLS
-) -> NDArray[np.float64]:
+def cell_size_mm(shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Side of the cells along each axis of the common grid, mm."""
     sides = np.linalg.norm(affine[:3, : len(shape)], axis=0) * np.array(shape)
     if len(shape) == 3:
         order = np.argsort(io_orientation(affine)[:, 0])
         sides = np.array([sides[axis] for axis in order if shape[axis] > 1])
-    return sides / cells
+    return sides / CELLS
 
 
-def _shares(size: int, cells: int) -> NDArray[np.float64]:
-    """The share of each voxel in each cell, ``(cells, size)``; columns sum to 1."""
-    edges = np.linspace(0, size, cells + 1)
+def _shares(size: int) -> NDArray[np.float64]:
+    """The share of each voxel in each cell, ``(CELLS, size)``; columns sum to 1."""
+    edges = np.linspace(0, size, CELLS + 1)
     low, high = edges[:-1, None], edges[1:, None]
     voxel = np.arange(size)[None]
     return np.clip(np.minimum(high, voxel + 1) - np.maximum(low, voxel), 0, 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,8 @@ class TruthReader:
                 explained.
         """
         source = self._cases[case.case]
-        image = self._image(source)
+        with _without_paths(source):
+            image = self._image(source)
         affine = image.affine.numpy().astype(np.float64)
         if not same_grid(tuple(image.shape[1:]), affine, case.shape, case.affine):
             raise InputError(
@@ -91,11 +93,13 @@ class TruthReader:
         Raises:
             InputError: The segmentation cannot be read, or does not fit the image.
         """
-        path = self._cases[case.case].segmentation
-        if path is None:
+        source = self._cases[case.case]
+        if source.segmentation is None:
             return {}
         grid = MetaTensor(torch.empty((1, *case.shape)), affine=torch.from_numpy(case.affine))
-        return {segment.name: segment.mask for segment in read_segmentation(path, grid).segments}
+        with _without_paths(source):
+            found = read_segmentation(source.segmentation, grid)
+        return {segment.name: segment.mask for segment in found.segments}
 
     def _image(self, case: Case) -> MetaTensor:
         if len(case.paths) == 1 and len(self._channels) == 3:
@@ -103,14 +107,24 @@ class TruthReader:
         return read_channels(case.paths[:1], series=case.series)
 
     def _changes(self, study: FinishedStudy) -> list[str]:
-        changed = [
-            case.case
-            for case in study.cases
-            if case.source and case.source != source_digest(self._cases[case.case])
-        ]
+        changed = []
+        for case in study.cases:
+            source = self._cases[case.case]
+            with _without_paths(source):
+                if case.source and case.source != source_digest(source):
+                    changed.append(case.case)
         if not changed:
             return []
         return [
             f"The files of {len(changed)} cases were changed or copied since the study (such as "
             f"{changed[0]}): segments and body are those of the files as they are now."
         ]
+
+
+@contextlib.contextmanager
+def _without_paths(case: Case) -> Iterator[None]:
+    """Errors in it name the case, where its paths may name the patient."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(case.public(str(error))) from None

@@ -327,6 +327,8 @@ class Smoke(Driver):
         return [node for node in nodes if node.GetAttribute("SaliencyExplain.Kind")]
 
     def show_in_3d(self) -> None:
+        # A map that lets the tumour be seen in it.
+        self.choose_map()
         for name in ("volumeRenderingCheckBox", "surfacesCheckBox", "outlineCheckBox"):
             box = getattr(self.ui, name)
             check(box.enabled, f"{name} is disabled: {box.toolTip}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.study import case_work
-from SaliencyExplain.study.case import single_case
+from SaliencyExplain.study.case import Case, single_case
 from SaliencyExplain.study.case_work import CaseWorker, Work, case_seed
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
@@ -218,3 +220,25 @@ def test_a_budget_of_nothing_is_refused(
     with pytest.raises(InputError, match="1 forward pass or more, not 0"):
         study(study_folder(1), bundle, tmp_path / "out", 0.0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_private_cases_files_name_is_in_no_result(
+    tried: Tried, bundle: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "in" / "DOE_JANE_19700101.nii.gz"
+    secret.parent.mkdir()
+    found = discover(tried.folder)[0]
+    shutil.copy(found.paths[0], secret)
+    mask = secret.with_name("DOE_JANE_mask.nii.gz")
+    assert found.segmentation is not None
+    shutil.copy(found.segmentation, mask)
+    case = Case("case-001", ((None, secret),), mask, private=True)
+    result = run_study([case], work(bundle, tmp_path / "out"))
+    assert result.failed == 0
+    kept = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert any(path.name == "trial.json" for path in kept)
+    for path in kept:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        assert b"DOE" not in content, path
+        assert "DOE" not in path.name

@@ -74,6 +74,7 @@ def in_stages(
     *,
     gradient: bool,
     total: float,
+    share: float = 1.0,
 ) -> Iterator[tuple[range, Tensor]]:
     """Like :func:`in_batches` for images that become known stage by stage.
 
@@ -84,6 +85,7 @@ def in_stages(
         compute: See there.
         gradient: See there.
         total: See there.
+        share: Of a forward pass that an image takes.
 
     Raises:
         DeviceMemoryError: Memory is exhausted with a batch of one.
@@ -91,7 +93,7 @@ def in_stages(
     """
     cost = GRADIENT_COST if gradient else 1.0
     fixed = task.batch_size
-    size = fixed or (1 if gradient else batch_size(task, forward_memory(task)))
+    size = fixed or (1 if gradient else batch_size(task, forward_memory(task), share))
     start = 0
     for count in counts:
         end = start + count
@@ -150,12 +152,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
-def batch_size(task: Task, bytes_per_image: float) -> int:
-    """Images per batch that the free memory holds, at least one."""
+def batch_size(task: Task, bytes_per_image: float, share: float = 1.0) -> int:
+    """Images per batch that the free memory holds, at least one.
+
+    Args:
+        task: The image, and how much memory may be taken.
+        bytes_per_image: Of a whole pass.
+        share: Of a whole pass that each image takes. A GPU needs more images then to be
+            busy; on a CPU 4 to 8 are best all the same.
+    """
     kind = "cpu" if task.input.device.type == "cpu" else "cuda"
     free = memory_left(task.input.device, task.memory_bytes)
     fit = int(free * _MEMORY_SHARE / bytes_per_image)
-    worthwhile = math.ceil(_VOXELS_WORTHWHILE[kind] / task.input[0, 0].numel())
+    if kind == "cpu":
+        share = 1.0
+    worthwhile = math.ceil(_VOXELS_WORTHWHILE[kind] / (task.input[0, 0].numel() * share))
     return max(1, min(fit, worthwhile, _MOST_IMAGES[kind]))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
+from torch.backends import cudnn
 
 
 @contextmanager
@@ -15,29 +15,52 @@ def untouched(network: nn.Module) -> Iterator[None]:
     """Freezes the network for an attribution and restores it, come what may.
 
     Inside, the network is in eval mode, no parameter asks for a gradient (saves the
-    third of a backward pass that would compute them) and cuDNN picks only algorithms
-    that give the same result each time. Afterwards, also after an error or a cancel,
-    training flags and ``requires_grad`` are what they were; ``.grad`` is never touched.
+    third of a backward pass that would compute them) and convolutions are exact (see
+    :func:`exact_convolutions`). Afterwards, also after an error or a cancel, training
+    flags and ``requires_grad`` are what they were; ``.grad`` is never touched.
 
     The flag is set rather than ``eval()`` called: modules of exported programs refuse
     ``eval()``.
     """
     training = [module for module in network.modules() if module.training]
     wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    deterministic = torch.backends.cudnn.deterministic
     try:
-        torch.backends.cudnn.deterministic = True
         for module in training:
             module.training = False
         for parameter in wanted:
             parameter.requires_grad_(False)
-        yield
+        with exact_convolutions():
+            yield
     finally:
-        torch.backends.cudnn.deterministic = deterministic
         for module in training:
             module.training = True
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Lets a GPU compute float32 in float32, and the same each time.
+
+    cuDNN takes TensorFloat-32 for convolutions unless told otherwise, with ten binary
+    digits: an error of 1e-3, as large as what a small occlusion window does to a score. And
+    it may pick algorithms whose sums depend on the order in which threads arrive.
+    """
+    # torch 2.9 and later have a setting for each kind of layer, and reading the common one
+    # fails where the two differ.
+    settings, name, exact = (
+        (cudnn.conv, "fp32_precision", "ieee")
+        if hasattr(cudnn, "conv")
+        else (cudnn, "allow_tf32", False)
+    )
+    before = getattr(settings, name), cudnn.deterministic
+    try:
+        setattr(settings, name, exact)
+        cudnn.deterministic = True
+        yield
+    finally:
+        setattr(settings, name, before[0])
+        cudnn.deterministic = before[1]
 
 
 def plain(image: Tensor) -> Tensor:

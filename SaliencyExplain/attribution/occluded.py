@@ -27,6 +27,9 @@ _PASSES_WORTHWHILE = 10.0
 #: Share of the multiplications from which on cutting and copying eat up what is saved.
 _LARGEST_SHARE = 0.75
 
+#: Expected gain below which a GPU runs whole passes: the estimate is a rough one.
+_LEAST_GAIN = 1.2
+
 #: Difference of the scores, in their largest size, that rounding explains.
 _ROUNDING = 1e-4
 
@@ -118,12 +121,6 @@ class CoveredWindows:
         self.share = 1.0
         if len(self._chosen) < _PASSES_WORTHWHILE:
             return None
-        if self._image.device.type != "cpu":
-            # Boxes are cut and copied window by window: on a GPU that launches more small
-            # kernels than it saves (Nakandala et al. 2019 found the same). A measurement
-            # that decides instead would make the last bits of a map depend on the load.
-            _LOG.info("Occlusion runs whole forward passes on a GPU.")
-            return None
         failure = None
         try:
             inference = IncrementalInference(
@@ -133,6 +130,8 @@ class CoveredWindows:
             saved = len(self._chosen) * (1 - self.share)
             if self.share > _LARGEST_SHARE or saved < _PASSES_WORTHWHILE:
                 failure = f"a window reaches {self.share:.0%} of the network"
+            elif not self._pays(inference):
+                failure = "the network is so small that the GPU would wait for its steps"
             elif not self._agrees(inference):
                 failure = "the traced network gives other scores"
         except NotTraceable as error:
@@ -147,6 +146,16 @@ class CoveredWindows:
         self._together = inference.together(self._chosen, self._windows.window)
         _LOG.debug("Occlusion computes %.0f %% of each forward pass.", 100 * self.share)
         return inference
+
+    def _pays(self, inference: IncrementalInference) -> bool:
+        """Whether the steps of a GPU are large enough.
+
+        By counting: a measurement that decides would make the last bits of a map depend on
+        the load.
+        """
+        if self._image.device.type == "cpu":
+            return True
+        return inference.gain(self._chosen, self._windows.window) > _LEAST_GAIN
 
     def _agrees(self, inference: IncrementalInference) -> bool:
         """Whether image and one covered window have the scores of a plain forward pass."""

@@ -210,7 +210,7 @@ class Occlusion(Method):
 
             original = 0.0
             for indices, values in in_stages(
-                task, stages(), watch, gradient=False, total=1.0 + total
+                task, stages(), watch, gradient=False, total=1.0 + total, share=covered.share
             ):
                 if indices.start == 0:
                     original = float(values)

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from SaliencyExplain.attribution.guard import exact_convolutions
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers import geometry
 from SaliencyExplain.classifiers.channels import are_colours
@@ -130,7 +131,7 @@ class Classifier:
         """
         values = prepared.as_tensor() if isinstance(prepared, MetaTensor) else prepared
         try:
-            with torch.no_grad():
+            with torch.no_grad(), exact_convolutions():
                 return self.network(values[None].to(self.device))[0]
         except torch.OutOfMemoryError:
             raise

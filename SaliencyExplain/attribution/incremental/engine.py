@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, Interval, Reach, overlap
+from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, Interval, Reach
+from SaliencyExplain.attribution.incremental.cutting import cut, cut_unchanged
 from SaliencyExplain.attribution.incremental.operations import (
     Concat,
     Image,
@@ -23,10 +25,28 @@ from SaliencyExplain.attribution.incremental.operations import (
 #: cut it out cost more than the cells that are left out.
 FULL_SHARE = 0.8
 
-#: What a step costs beside its multiplications, in multiplications: some 100 microseconds.
-STEP_COST = 4e6
 
-_EVERY = (slice(None),)
+@dataclass(frozen=True)
+class Costs:
+    """What a device takes beside multiplications.
+
+    Attributes:
+        step: What a step costs however small it is, in multiplications.
+        together: Windows in boxes of one size, at most: as many as are in a batch.
+    """
+
+    step: float
+    together: int
+
+
+_CPU = Costs(step=4e6, together=8)  # some 100 microseconds
+
+#: A GPU waits for some four launches in a step, in which it could do 5e8 multiplications:
+#: estimated from data sheets, not measured.
+_GPU = Costs(step=5e8, together=128)
+
+#: A layer of a whole pass, as a share of a step: it has one or two of them.
+_LAYER_COST = 0.4
 
 
 class Schedule:
@@ -38,10 +58,17 @@ class Schedule:
     Args:
         steps: The network's operations, in order, the image first.
         smallest: Voxels per axis of the smallest boxes that will be asked for.
+        device: On which they run.
+
+    Attributes:
+        costs: Of the device.
     """
 
-    def __init__(self, steps: Sequence[Step], smallest: Sequence[int]) -> None:
+    def __init__(
+        self, steps: Sequence[Step], smallest: Sequence[int], device: torch.device
+    ) -> None:
         self.steps = steps
+        self.costs = _CPU if device.type == "cpu" else _GPU
         reached: dict[Step, list[Interval]] = {}
         for step in steps:
             if not step.is_map:
@@ -104,7 +131,15 @@ class Schedule:
         _, shapes, full = self._reached(corners, window)
         own = np.flatnonzero(~full)
         work = len(corners) * float(self._costs @ shapes.prod(axis=1))
-        return work + STEP_COST * (own[-1] + 1 if len(own) else 0)
+        return work + self.costs.step * (own[-1] + 1 if len(own) else 0)
+
+    def gain(self, corners: Integers, window: Sequence[int]) -> float:
+        """How many times less a batch of these boxes costs than whole passes of that many."""
+        _, shapes, _ = self._reached(corners, window)
+        own = len(corners) * float(self._costs @ shapes.prod(axis=1))
+        whole = len(corners) * float(self._costs @ self._sizes.prod(axis=1))
+        anyhow = self.costs.step * len(self._maps)
+        return (whole + _LAYER_COST * anyhow) / (own + anyhow)
 
     def cut(self, runs: Sequence[dict[Step, Boxes]]) -> int:
         """Number of the step from which on all boxes are whole maps, so that runs can join.
@@ -283,6 +318,10 @@ class Run:
         """See ``Batch``."""
         return self._kept[step]
 
+    def unchanged_in(self, step: Step, boxes: Boxes) -> Tensor:
+        """See ``Batch``."""
+        return cut_unchanged(self._kept[step], boxes)
+
     def own(self, step: Step, boxes: Boxes) -> Tensor | None:
         """See ``Batch``."""
         held = isinstance(step.operation, (Concat, Image)) or not isinstance(step.operation, Local)
@@ -293,49 +332,8 @@ class Run:
 
     def take(self, step: Step, boxes: Boxes, fill: float = 0.0) -> Tensor:
         """See ``Batch``."""
-        mine = self._boxes[step]
-        value = self._values[step]
-        if boxes.same(mine):
-            return value
-        inside = boxes.slices_in(mine)
-        if inside is not None:
-            return value[_EVERY + _EVERY + inside]
-        out = torch.empty(
-            (self.count, step.shape[1], *boxes.shape),
-            dtype=value.dtype,
-            device=value.device,
-            memory_format=self._format,
-        )
-        beyond = (boxes.first < 0) | (boxes.first + boxes.shape > np.asarray(step.size))
-        if beyond.any():
-            out.fill_(fill)
-        self.into(out, step, boxes)
-        return out
-
-    def into(self, out: Tensor, step: Step, boxes: Boxes) -> None:
-        """See ``Batch``."""
-        mine = self._boxes[step]
-        value = self._values[step]
-        if boxes.same(mine):
-            out.copy_(value)
-            return
-        covered = boxes.slices_in(mine)
-        if covered is not None:
-            out.copy_(value[_EVERY + _EVERY + covered])
-            return
-        offset = boxes.first - mine.first
-        within = (offset >= 0) & (offset + boxes.shape <= np.asarray(mine.shape))
-        for row in range(self.count):
-            if not within[row].all():
-                _copy(
-                    out[row], boxes.first[row], self._kept[step][0], np.zeros_like(mine.first[row])
-                )
-        inside = mine.slices_in(boxes)
-        if inside is not None:
-            out[_EVERY + _EVERY + inside] = value
-            return
-        for row in range(self.count):
-            _copy(out[row], boxes.first[row], value[row], mine.first[row])
+        value, kept = self._values[step], self._kept.get(step)
+        return cut(value, self._boxes[step], kept, boxes, step.size, fill)
 
     def chain(self, step: Step) -> Tensor:
         """See ``Batch``."""
@@ -353,10 +351,3 @@ class Run:
     def _release(self, step: Step) -> None:
         if self._schedule.chain_end(step) is step:
             self._rooms.pop(step, None)  # a joined run has no room for what came before it
-
-
-def _copy(out: Tensor, out_first: Integers, values: Tensor, first: Integers) -> None:
-    """Copies what two boxes ``(C, *box)`` with these first cells have in common."""
-    meets = overlap(out_first, out.shape[1:], first, values.shape[1:])
-    if meets is not None:
-        out[_EVERY + meets[0]] = values[_EVERY + meets[1]]

@@ -63,7 +63,7 @@ class IncrementalInference:
         self._image = image
         self._format = _CHANNELS_LAST[image.ndim - 2]
         steps = fold(trace(network.network, image), self._format)
-        self._schedule = Schedule(steps, smallest)
+        self._schedule = Schedule(steps, smallest, image.device)
         self.kept_bytes = self._schedule.kept_cells() * image.element_size()
         if self.kept_bytes > memory:
             need = f"{self.kept_bytes / 2**20:.0f} MiB"
@@ -98,14 +98,23 @@ class IncrementalInference:
         """
         corners = corners[self.ranks(corners, window)]
         # Scattered windows as those of a stage of refinement, less alike than neighbours.
-        corners = corners[:: max(1, len(corners) // _SAMPLE)]
+        most = self._schedule.costs.together
+        corners = corners[:: max(1, len(corners) // max(_SAMPLE, most))]
         size = np.asarray(window)
 
         def cost(together: int) -> float:
             starts = range(0, len(corners), together)
             return sum(self._schedule.cost(corners[n : n + together], size) for n in starts)
 
-        return min((2**power for power in range(4)), key=cost)
+        return min((2**power for power in range(most.bit_length())), key=cost)
+
+    def gain(self, corners: Integers, window: Sequence[int]) -> float:
+        """How many times less these windows cost than whole passes, about, in full batches."""
+        corners = corners[self.ranks(corners, window)]
+        most = self._schedule.costs.together
+        starts = range(0, len(corners), max(most, len(corners) // 5))
+        parts = [corners[start : start + most] for start in starts]
+        return float(np.mean([self._schedule.gain(part, window) for part in parts]))
 
     def scores_of(self, corners: Sequence[Sequence[int]], contents: Sequence[Tensor]) -> Tensor:
         """Scores ``(changes, K)`` of the image, each time with one box of its own size replaced.

@@ -60,11 +60,11 @@ class Batch(Protocol):
     def own(self, step: Step, boxes: Boxes) -> Tensor | None:
         """A step's output in these boxes if nobody else will read it: it may be overwritten."""
 
-    def into(self, out: Tensor, step: Step, boxes: Boxes) -> None:
-        """Writes a step's output in any boxes within the map into ``out``."""
-
     def unchanged(self, step: Step) -> Tensor:
         """A step's output for the unchanged image."""
+
+    def unchanged_in(self, step: Step, boxes: Boxes) -> Tensor:
+        """That in boxes within the map; not to be written to."""
 
     def chain(self, step: Step) -> Tensor:
         """Room for the output of a concatenation, those that extend it included."""
@@ -216,7 +216,7 @@ class Concat(Local):
             # What this one extends lies in the buffer already.
             extended = start == 0 and isinstance(source.operation, Concat)
             if not extended or batch.value(source).data_ptr() != room.data_ptr():
-                batch.into(room[:, start:stop], source, batch.boxes(step))
+                room[:, start:stop] = batch.take(source, batch.boxes(step))
             start = stop
         return room[:, :start]
 
@@ -246,12 +246,7 @@ class GlobalMean(Operation):
         if boxes.full:
             return now.mean(axes, keepdim=self.keep_axes)
         before = batch.unchanged(source)
-        sums = now.sum(axes)
-        for row, first in enumerate(boxes.first.tolist()):
-            box = before[0]
-            for axis, (start, length) in enumerate(zip(first, boxes.shape, strict=True), start=1):
-                box = box.narrow(axis, start, length)
-            sums[row] -= box.flatten(1).sum(1)
+        sums = now.sum(axes) - batch.unchanged_in(source, boxes).sum(axes)
         mean = before.mean(axes) + sums / float(np.prod(source.size))
         return mean.reshape(*mean.shape, *[1] * len(axes)) if self.keep_axes else mean
 
@@ -280,7 +275,8 @@ class Call(Operation):
         for source in step.sources:
             if self.query and source.shape:
                 # A tensor of that shape without memory: the query must not gather a map.
-                values.append(torch.empty(1).expand(batch.count, *source.shape[1:]))
+                like = batch.value(source)
+                values.append(like.new_empty(1).expand(batch.count, *source.shape[1:]))
             elif source.is_map:
                 values.append(batch.take(source, Boxes.whole(batch.count, source.size)))
             else:

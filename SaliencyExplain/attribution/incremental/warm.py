@@ -75,7 +75,8 @@ class WarmImage:
         self._image = plain(image)
         self._inference: IncrementalInference | None = None
         self._seen = _fingerprint(network)
-        failure = "on a GPU they are faster"
+        # For the few changes of a click; occlusion's batches of many windows are another matter.
+        failure = "a GPU runs them in the time in which it would wait for the steps"
         if image.device.type == "cpu":
             with untouched(network):
                 failure = self._keep_maps()

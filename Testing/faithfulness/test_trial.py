@@ -48,7 +48,7 @@ CHANCE, WEIGHTS, STABLE = (
 )
 
 
-def asked(phantom, classifier, target="glioma-like", segments=()):
+def asked(phantom, classifier, target="glioma-like", segments=(), where="cpu"):
     affine = phantom.image.affine.numpy().astype(np.float64)
     given = Segmentation(
         tuple(Segment(name, (1.0, 0.0, 0.0), phantom.masks[name]) for name in segments),
@@ -56,7 +56,7 @@ def asked(phantom, classifier, target="glioma-like", segments=()):
         (),
     )
     return Question(
-        phantom.image, classifier, target, Compute("cpu"), Given(given if segments else None)
+        phantom.image, classifier, target, Compute(where), Given(given if segments else None)
     )
 
 

@@ -14,9 +14,9 @@ passes that the method needs (a gradient is two) at the best time per image of a
 of 1, 4 or 8: below 1 it is faster than whoever computes each pass plainly. ``apart`` is the
 largest difference between ours and the tool's map, as a share of its largest value, where
 both give the same quantity. Occlusion (16 voxels, stride 8) is timed per window: ours on whole
-batches taken evenly from all windows in their order, MONAI on 16 windows of a part of the image,
-which cost it the same anywhere; the ratio counts all windows, of which ours computes those that
-change something, and its preparations.
+batches, as large as a map's, taken evenly from all windows in their order, MONAI on 16 windows
+of a part of the image, which cost it the same anywhere; the ratio counts all windows, of which
+ours computes those that change something, and its preparations.
 """
 
 from __future__ import annotations

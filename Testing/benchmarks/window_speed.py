@@ -12,6 +12,7 @@ import torch
 from monai.visualize import OcclusionSensitivity
 from torch import Tensor, nn
 
+from SaliencyExplain.attribution.batches import batch_size, forward_memory
 from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.guard import untouched
 from SaliencyExplain.attribution.incremental.boxes import inside
@@ -20,7 +21,7 @@ from SaliencyExplain.attribution.occluded import CoveredWindows
 from SaliencyExplain.attribution.windows import Windows
 from Testing.benchmarks.measuring import take_turns
 
-WINDOW, STRIDE, BATCH = 16, 8, 8
+WINDOW, STRIDE = 16, 8
 
 
 class Counting(nn.Module):
@@ -77,9 +78,10 @@ def occlusion_rows(
         covered = CoveredWindows(task, windows, fill, changing.tolist())
         order = covered.arranged(changing)
         opening = time.perf_counter() - start
-        count = min(options.window_batches, -(-len(order) // BATCH))
-        places = np.linspace(0, max(0, len(order) - BATCH), count).astype(int)
-        parts = [order[place : place + BATCH] for place in places]
+        batch = batch_size(task, forward_memory(task), covered.share)
+        count = min(options.window_batches, -(-len(order) // batch))
+        places = np.linspace(0, max(0, len(order) - batch), count).astype(int)
+        parts = [order[place : place + batch] for place in places]
         found = covered.scores(parts[0])
         expected = covered.plain_scores(parts[0])
         apart = float((found - expected).abs().max() / expected.abs().max())
@@ -112,6 +114,7 @@ def occlusion_rows(
             "peak_mib": max(taken.memory) / 2**20,
         }
         if tool == "ours":
+            row |= {"batch": batch}
             row |= {"windows": len(everything), "changing": share, "opening_seconds": opening}
             row |= {"share_of_pass": covered.share, "apart": apart}
         yield row

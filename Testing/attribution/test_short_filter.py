@@ -1,0 +1,64 @@
+"""The convolution with fewer products against the plain one in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from monai.networks.nets import resnet18
+
+from SaliencyExplain.attribution.incremental.folding import fold
+from SaliencyExplain.attribution.incremental.layers import Convolution
+from SaliencyExplain.attribution.incremental.short_filter import ShortFilter, pays
+from SaliencyExplain.attribution.incremental.tracing import trace
+
+CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_convolution_pointwise"), reason="torch without oneDNN"
+)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("length", [3, 4, 5, 6, 7, 8, 9, 13])
+def test_it_is_the_convolution(axes: int, padding: int, length: int) -> None:
+    torch.manual_seed(length)
+    size = (length, 7, 9)[:axes]
+    weight, bias = torch.randn(12, 20, *(3, 5, 2)[:axes]), torch.randn(12)
+    stride, holes, borders = [1, 2, 1][:axes], [1, 1, 3][:axes], [padding, 2, 0][:axes]
+    values = torch.randn(3, 20, *size).contiguous(memory_format=CHANNELS_LAST[axes])
+    short = ShortFilter.of(weight, stride, borders, holes, size)
+    found = short(values, borders, bias, relu=True)
+    expected = CONVOLUTIONS[axes](
+        values.double(), weight.double(), bias.double(), stride, borders, holes
+    ).relu()
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max() / expected.abs().max()) < 5e-6
+
+
+def test_images_do_not_depend_on_those_beside_them() -> None:
+    """A batch too large for the sums at a time is computed in parts."""
+    torch.manual_seed(0)
+    weight = torch.randn(8, 32, 3, 3, 3)
+    short = ShortFilter.of(weight, [1] * 3, [1] * 3, [1] * 3, (10, 40, 40))
+    values = torch.randn(3, 32, 10, 40, 40).contiguous(memory_format=torch.channels_last_3d)
+    together = short(values, [1] * 3, None, relu=False)
+    alone = torch.cat([short(one[None], [1] * 3, None, relu=False) for one in values])
+    assert torch.allclose(together, alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
+    expected = F.conv3d(values, weight, padding=1)
+    assert torch.allclose(together, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_it_serves_where_products_are_many() -> None:
+    assert pays((64, 64, 3, 3, 3), 24, 1)
+    assert not pays((64, 1, 3, 3, 3), 24, 1)  # an image's single channel: sums cost more
+    assert not pays((32, 128, 3, 3, 3), 3, 1)  # a third of the products meets the border
+    network = resnet18(spatial_dims=3, n_input_channels=1, num_classes=3).eval()
+    steps = fold(trace(network, torch.randn(1, 1, 32, 32, 32)), torch.channels_last_3d)
+    layers = [step.operation for step in steps if isinstance(step.operation, Convolution)]
+    served = [layer for layer in layers if layer.short is not None]
+    assert len(served) >= 7
+    assert all(layer.reach[0].kernel == 3 and layer.reach[0].stride == 1 for layer in served)
+    assert all(layer.packed is None for layer in served)  # no weight is held twice

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,6 +31,13 @@ _CHANNELS_HELD = 128
 #: cores 4 to 8 images of 96^3 are best; a GPU is busy with a few times as many).
 _VOXELS_WORTHWHILE = {"cpu": 8 * 96**3, "cuda": 32 * 96**3}
 _MOST_IMAGES = {"cpu": 32, "cuda": 128}
+
+#: Bytes of a feature map up to which a CPU's allocator uses memory again (the most that
+#: M_MMAP_THRESHOLD of glibc becomes by itself). Larger ones are fetched from the system page
+#: by page each time: for the gradient of DenseNet121 at 224^2 a fifth of the time.
+_USED_AGAIN = 32 * 2**20
+#: Images that are worth it all the same.
+_FEW_IMAGES = 4
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
@@ -100,7 +108,7 @@ def in_stages(
         while start < end:
             indices = range(start, min(start + size, end))
             measure = gradient and fixed is None and start == 0
-            need = [0]
+            need = _Kept()
             failure: str | None = None
             try:
                 with _saved_bytes(need) if measure else torch.enable_grad():
@@ -134,7 +142,9 @@ def in_stages(
             start = indices.stop
             task.progress(cost * start, total)
             if measure:
-                size = batch_size(task, need[0] + forward_memory(task))
+                size = batch_size(task, need.total + forward_memory(task))
+                if task.input.device.type == "cpu":
+                    size = min(size, max(_FEW_IMAGES, _USED_AGAIN // max(1, need.largest)))
 
 
 def memory_error(task: Task, reason: str) -> DeviceMemoryError:
@@ -212,13 +222,21 @@ def kept_bytes_below(most: float) -> Iterator[None]:
     Raises:
         MemoryError: It would keep more.
     """
-    with _saved_bytes([0], most):
+    with _saved_bytes(_Kept(), most):
         yield
 
 
+@dataclass
+class _Kept:
+    """What a forward pass keeps for the backward pass, in bytes: all of it, the largest map."""
+
+    total: int = 0
+    largest: int = 0
+
+
 @contextmanager
-def _saved_bytes(need: list[int], most: float = math.inf) -> Iterator[None]:
-    """Measures in ``need[0]`` what the forward pass keeps for the backward pass.
+def _saved_bytes(need: _Kept, most: float = math.inf) -> Iterator[None]:
+    """Measures what the forward pass keeps for the backward pass.
 
     Raises:
         MemoryError: It is more than ``most`` bytes.
@@ -229,8 +247,9 @@ def _saved_bytes(need: list[int], most: float = math.inf) -> Iterator[None]:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
-            need[0] += storage.nbytes()
-            if need[0] > most:
+            need.total += storage.nbytes()
+            need.largest = max(need.largest, storage.nbytes())
+            if need.total > most:
                 raise MemoryError("not enough memory for a backward pass")
         return tensor
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.cells import FeatureMap
-from SaliencyExplain.attribution.layers import named_layers, require_open
+from SaliencyExplain.attribution.layers import named_layers
 from SaliencyExplain.attribution.method import Method, Task, parameter
-from SaliencyExplain.attribution.shared_pass import Wanted, passed
+from SaliencyExplain.attribution.network import CONVOLUTIONS
+from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
 from SaliencyExplain.errors import InputError
 
 
@@ -55,12 +56,13 @@ class _GradientWeighted(_ActivationMap):
         Raises:
             InputError: A layer does not exist, gives no feature map, or does not run.
         """
-        given = passed(task, self.shares(task))
+        wanted = self.shares(task)
+        given = passed(task, wanted)
         return {
             name: given.grid.place(
                 self._map(given.features[name], given.gradients[name], given.scores[task.target])
             )
-            for name in self.layers or (given.last,)
+            for name in given.names(wanted)
         }
 
     def shares(self, task: Task) -> Wanted:
@@ -69,13 +71,7 @@ class _GradientWeighted(_ActivationMap):
         Raises:
             InputError: A layer does not exist, or the network's layers cannot be looked into.
         """
-        if self.layers:
-            named_layers(task.network, self.layers, self.name)
-            return Wanted(layers=self.layers)
-        require_open(task.network, self.name)
-        if not task.network.convolutions():
-            raise InputError(f"{self.name} needs a convolution, and the network has none.")
-        return Wanted(last=True)
+        return wanted_layers(task, self.layers, self.name)
 
     def _map(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
         weights = self.weigh(features.flatten(1), gradient.flatten(1), score)
@@ -83,10 +79,11 @@ class _GradientWeighted(_ActivationMap):
 
     def forward_passes(self, task: Task) -> float:
         """One, and the share of the convolutions behind the earliest layer once more."""
-        convolutions = task.network.convolutions()
-        names = [name for name, _ in task.network.network.named_modules()]
-        earliest = min((names.index(n) for n in self.layers if n in names), default=len(names))
-        behind = sum(names.index(name) >= earliest for name in convolutions)
+        modules = dict(task.network.network.named_modules())
+        places = [n for n, name in enumerate(modules) if name in self.layers]
+        earliest = min(places, default=len(modules))
+        convolutions = [n for n, m in enumerate(modules.values()) if isinstance(m, CONVOLUTIONS)]
+        behind = sum(place >= earliest for place in convolutions)
         return 1.0 + behind / max(1, len(convolutions))
 
 

@@ -71,6 +71,16 @@ def require_open(network: ScoreNetwork, method: str) -> None:
         )
 
 
+def require_convolutions(network: ScoreNetwork, method: str) -> None:
+    """Raises InputError where no layer by default gives feature maps, or layers are hidden."""
+    require_open(network, method)
+    if not network.convolutions():
+        raise InputError(
+            f"{method} needs a convolution, and the network has none. Use occlusion, gradient, "
+            "smoothgrad or integrated-gradients, or name the layers that give feature maps."
+        )
+
+
 def closed_kind(network: nn.Module) -> str:
     """What hides the layers: TorchScript, an exported program; empty where nothing does."""
     for module in network.modules():
@@ -108,3 +118,32 @@ def sees_places(output: Tensor, image: Tensor) -> bool:
 def is_feature_map(output: Tensor, image: Tensor) -> bool:
     """Whether a layer's output is ``(B, C, *s)`` with as many axes as the image."""
     return output.ndim == image.ndim and output.shape[0] == image.shape[0]
+
+
+def channel_count(network: ScoreNetwork, layers: tuple[str, ...]) -> dict[str, int]:
+    """Channels of layers by the network's definition, without running it.
+
+    A layer that does not say it itself has those of the last convolution or normalisation
+    in it, else before it. That is an estimate, as is the last defined layer for the last
+    that runs.
+
+    Args:
+        network: Need not let its layers be seen: then none are found.
+        layers: Names; none: the last convolution or activation function that is defined.
+    """
+    modules = dict(network.network.named_modules())
+    known = {
+        name: int(width)
+        for name, module in modules.items()
+        for width in (getattr(module, "out_channels", getattr(module, "num_features", None)),)
+        if isinstance(width, int)
+    }
+    counts = {}
+    for layer in layers or tuple(feature_layers(network))[-1:]:
+        names = list(modules)
+        if layer in modules:
+            inside = [name for name in known if name == layer or name.startswith(f"{layer}.")]
+            before = [name for name in names[: names.index(layer)] if name in known]
+            if inside or before:
+                counts[layer] = known[(inside or before)[-1]]
+    return counts

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.convolutions import FrozenConvolutions
+from SaliencyExplain.attribution.convolutions import frozen_convolutions
 from SaliencyExplain.errors import ClassifierError, unknown_name
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -44,9 +43,7 @@ class ScoreNetwork(nn.Module):
         Raises:
             ClassifierError: The network does not return one score per class.
         """
-        # Other devices have no need of it, and each call within it costs a microsecond.
-        faster = FrozenConvolutions() if images.device.type == "cpu" else nullcontext()
-        with faster:
+        with frozen_convolutions(self.network, images):
             return self.checked(self.network(images), len(images))
 
     def checked(self, scores: Any, count: int) -> Tensor:
@@ -81,10 +78,15 @@ class ScoreNetwork(nn.Module):
         Raises:
             InputError: No layer has that name; the message has the nearest one.
         """
-        layers = dict(self.network.named_modules())
-        if not name or name not in layers:
-            raise unknown_name("layer", name, [key for key in layers if key])
-        return layers[name]
+        try:
+            # The network itself has no name.
+            layer = self.network.get_submodule(name) if name else None
+        except AttributeError:
+            layer = None
+        if layer is None:
+            known = [key for key, _ in self.network.named_modules() if key]
+            raise unknown_name("layer", name, known)
+        return layer
 
     def convolutions(self) -> list[str]:
         """Names of the convolution layers in the order of their definition."""

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.activations import activations
 from SaliencyExplain.attribution.batches import GRADIENT_COST
 from SaliencyExplain.attribution.cells import FeatureMap
 from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ class RespondCAM(Method):
         Raises:
             InputError: See :meth:`attribute`.
         """
-        given = activations(task, self.layers, self.name, gradient=True)
+        wanted = self.shares(task)
+        given = passed(task, wanted, exact=True)
         maps = {}
-        for layer, features in given.features.items():
+        for layer in given.names(wanted):
+            features = given.features[layer]
             flat = features.flatten(1).double()
             responses = (given.gradients[layer].flatten(1).double() * flat).sum(dim=1)
             sums = flat.sum(dim=1)
@@ -63,11 +65,19 @@ class RespondCAM(Method):
             maps[layer] = torch.tensordot(weights, features.double(), dims=1)
         task.record(
             {
-                "score": float(given.score),
+                "score": float(given.scores[task.target]),
                 "sum_of_map": {layer: float(values.sum()) for layer, values in maps.items()},
             }
         )
         return {layer: given.grid.place(values.float()) for layer, values in maps.items()}
+
+    def shares(self, task: Task) -> Wanted:
+        """Features and gradients of the layers.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        return wanted_layers(task, self.layers, self.name)
 
     def forward_passes(self, task: Task) -> float:
         """At most a forward and a backward pass; the backward pass ends at the layer."""

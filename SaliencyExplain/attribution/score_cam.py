@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.activations import activations, channel_count
 from SaliencyExplain.attribution.batches import in_batches
 from SaliencyExplain.attribution.cells import FeatureMap
 from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
+from SaliencyExplain.attribution.layers import channel_count
 from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
 from SaliencyExplain.errors import InputError
 
 
@@ -29,12 +30,20 @@ class ScoreCAM(Method):
     the image; the class's score of the masked image is the feature map's weight. All of the
     image changes with each mask, so nothing of a forward pass can be used for another (the
     incremental inference of occlusion would not pay).
+
+    Where the layer's cells are voxels it equals ``pytorch_grad_cam.ScoreCAM`` of all feature
+    maps. On coarser layers that library stretches the masks from corner to corner, while here
+    they lie where the cells' receptive fields are; and it gives feature maps that are the same
+    everywhere a share of the softmax, which makes its map weaker by one factor.
     """
 
     name: ClassVar[str] = "scorecam"
     family: ClassVar[str] = "class activation"
     title: ClassVar[str] = "Score-CAM"
-    source: ClassVar[str] = "Wang et al. 2020, algorithm 1"
+    source: ClassVar[str] = (
+        "Wang et al. 2020, algorithm 1; pytorch_grad_cam.ScoreCAM where the layer's cells are "
+        "voxels"
+    )
     signed: ClassVar[bool] = False
     parts: ClassVar[str] = "feature maps"
 
@@ -86,8 +95,10 @@ class ScoreCAM(Method):
             InputError: See :meth:`attribute`.
         """
         image = plain(task.input)
-        given = activations(task, self.layers, self.name, gradient=False)
-        order = _strongest_first(given.features, self.channels)
+        wanted = self.shares(task)
+        given = passed(task, wanted, exact=True)
+        features = {layer: given.features[layer] for layer in given.names(wanted)}
+        order = _strongest_first(features, self.channels)
         baseline = filling(image, self.fill, task.spacing, value=self.value)
         dark = baseline.boxes(np.zeros((1, image.ndim - 2), dtype=np.int64), image.shape[2:])
         # What is said before counts the feature maps by the layers' definition.
@@ -96,15 +107,15 @@ class ScoreCAM(Method):
         def compute(indices: range) -> Tensor:
             masks = []
             for layer, channel in order[indices.start : indices.stop]:
-                mask = given.grid.place(given.features[layer][channel]).upsampled()
+                mask = given.grid.place(features[layer][channel]).upsampled()
                 low, high = mask.aminmax()
                 masks.append((mask - low) / (high - low).clamp(min=torch.finfo(mask.dtype).tiny))
             return self._watched(task, torch.lerp(dark, image, torch.stack(masks)[:, None]))
 
         def maps() -> dict[str, FeatureMap]:
             return {
-                layer: given.grid.place(self._weighed(features, layer, order, scores - bare))
-                for layer, features in given.features.items()
+                layer: given.grid.place(self._weighed(values, layer, order, scores - bare))
+                for layer, values in features.items()
             }
 
         job = dataclasses.replace(
@@ -118,7 +129,7 @@ class ScoreCAM(Method):
             ):
                 scores = torch.cat([scores, found])
                 # Each layer has a map as soon as the first feature map of each is weighed.
-                if len(scores) >= len(given.features) and growing.is_enough(
+                if len(scores) >= len(features) and growing.is_enough(
                     indices.stop / len(order), lambda: _upsampled(maps())
                 ):
                     break
@@ -126,12 +137,20 @@ class ScoreCAM(Method):
             {
                 "feature_maps": {
                     layer: sum(name == layer for name, _ in order[: len(scores)])
-                    for layer in given.features
+                    for layer in features
                 },
                 "output_of_baseline": float(bare),
             }
         )
         return maps()
+
+    def shares(self, task: Task) -> Wanted:
+        """Features of the layers.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        return wanted_layers(task, self.layers, self.name, gradients=False)
 
     def _watched(self, task: Task, images: Tensor) -> Tensor:
         """The target's output for each of the images, ``(B,)``."""

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
 from monai.networks.nets import DenseNet121, resnet18
+from torch import nn
 from torch.nn import functional
 
 from SaliencyExplain.attribution.convolutions import FrozenConvolutions
@@ -118,3 +120,35 @@ def test_what_the_backward_pass_keeps_are_no_inputs_of_convolutions():
         layer(voxels)
     assert ours == layer.weight.numel()
     assert sum(kept) >= voxels.numel()
+
+
+@pytest.mark.parametrize("axes", [0, 2, 3])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norms_have_torchs_values_and_gradients_and_keep_no_input(axes, affine):
+    kind = {0: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[axes]
+    norm = kind(6, affine=affine, eps=1e-3).eval()
+    for values in norm.state_dict().values():
+        if values.is_floating_point():
+            nn.init.uniform_(values, 0.5, 2.0)
+    image, found = torch.randn(4, 6, *(7, 5, 3)[:axes]), []
+    for faster in (False, True):
+        voxels, kept = image.clone().requires_grad_(), []
+        mode = FrozenConvolutions() if faster else nullcontext()
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda values, kept=kept: kept.append(values.numel()) or values, lambda values: values
+        )
+        with untouched(norm), mode, hooks:
+            result = norm(voxels).square()
+            found.append((result.detach(), torch.autograd.grad(result.sum(), voxels)[0], sum(kept)))
+    torch.testing.assert_close(found[1][:2], found[0][:2])
+    assert found[1][2] < found[0][2]
+
+
+def test_batch_norms_in_training_or_to_be_trained_stay_torchs():
+    norm, image = nn.BatchNorm2d(6), torch.randn(4, 6, 5, 5, requires_grad=True)
+    with FrozenConvolutions():
+        (gradient,) = torch.autograd.grad(norm.eval()(image).sum(), norm.weight)
+        expected = (image / (1 + norm.eps) ** 0.5).sum((0, 2, 3))
+        torch.testing.assert_close(gradient, expected.detach(), rtol=1e-4, atol=1e-4)
+        norm.train()(image)
+    assert float(norm.running_mean.abs().sum()) > 0

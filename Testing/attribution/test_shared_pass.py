@@ -12,11 +12,15 @@ from torch import nn
 from SaliencyExplain.attribution.cam import CAM, GradCAM, GradCAMPlusPlus
 from SaliencyExplain.attribution.gradient import Gradient, SmoothGrad
 from SaliencyExplain.attribution.guided import GuidedBackpropagation
+from SaliencyExplain.attribution.layer_sweep import LayerSweep
 from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.respond_cam import RespondCAM
+from SaliencyExplain.attribution.score_cam import ScoreCAM
 from SaliencyExplain.attribution.shared_pass import SharedPass, Wanted, run
 from SaliencyExplain.errors import DeviceMemoryError, InputError
 
 METHODS = (Gradient(), GradCAM(), GradCAMPlusPlus())
+OTHERS = (RespondCAM(), LayerSweep(), LayerSweep(which="all"), ScoreCAM(channels=3))
 
 
 class Small(nn.Module):
@@ -55,7 +59,9 @@ def shared(task, methods):
 )
 def test_maps_are_those_of_each_method_alone(task, network, shape):
     job = task(network, torch.randn(shape))
-    methods = METHODS if isinstance(network, DenseNet121) else (*METHODS, CAM())
+    methods = (*METHODS, *OTHERS)
+    if not isinstance(network, DenseNet121):
+        methods += (CAM(),)
     alone = [method.attribute(job) for method in methods]
     together = shared(job, methods)
     for method, expected in zip(methods, alone, strict=True):
@@ -69,7 +75,7 @@ def test_maps_are_those_of_each_method_alone(task, network, shape):
 
 def test_one_forward_pass_serves_all(task):
     body = Small()
-    methods = (*METHODS, GradCAM(layers=("first",)), CAM())
+    methods = (*METHODS, *OTHERS[:-1], GradCAM(layers=("first",)), CAM())
     job = shared(task(body, torch.randn(1, 1, 12, 9)), methods)
     for method in methods:
         method.attribute(job)
@@ -127,13 +133,16 @@ def test_where_memory_is_short_for_all_each_runs_alone(task):
 
 def test_backward_goes_on_to_the_image_only_where_that_is_wanted(task):
     network, reached = Small(), []
-    network.second.register_forward_pre_hook(
-        lambda _module, inputs: inputs[0].register_hook(reached.append) and None
-    )
+
+    def watch(_module, inputs):
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(reached.append)
+
+    network.second.register_forward_pre_hook(watch)
     job = task(network, torch.randn(1, 1, 12, 9))
-    run(job, Wanted(last=True))
+    run(job, Wanted(last=True, gradients=True))
     assert not reached
-    run(job, Wanted(last=True, voxels=True))
+    run(job, Wanted(last=True, gradients=True, voxels=True))
     assert len(reached) == 1
 
 
@@ -167,3 +176,37 @@ def test_a_network_that_lets_no_gradient_through_is_refused(task):
     job = shared(task(Cut(), torch.randn(1, 1, 12, 9)), METHODS)
     with pytest.raises(InputError, match="lets no gradient through"):
         Gradient().attribute(job)
+
+
+def test_a_method_that_stays_in_float32_is_not_drawn_into_a_lower_precision(task):
+    body = Small()
+    job = task(body, torch.randn(1, 1, 12, 9))
+    exact = RespondCAM().attribute(job)["relu"]
+    lower = shared(dataclasses.replace(job, precision="bfloat16"), (*METHODS, RespondCAM()))
+    before = body.passes
+    for method in METHODS:
+        method.attribute(lower)
+    assert torch.equal(RespondCAM().attribute(lower)["relu"], exact)
+    assert body.passes == before + 2
+
+
+def test_a_last_layer_that_is_a_gate_or_does_not_run_is_found_out(task):
+    class Gated(Small):
+        def __init__(self):
+            super().__init__()
+            self.gate = nn.Conv2d(4, 4, 1)
+            self.spare = nn.ReLU()
+
+        def forward(self, images):
+            features = self.relu(self.second(self.first(images)))
+            gate = self.gate(features.mean((2, 3), keepdim=True)).sigmoid()
+            return self.fc((features * gate).mean((2, 3)))
+
+    body = Gated()
+    job = task(body, torch.randn(1, 1, 12, 9))
+    found = GradCAM().raw(job)
+    del body.spare
+    assert list(found) == ["relu"]
+    assert torch.equal(found["relu"].values, GradCAM().raw(job)["relu"].values)
+    named = GradCAM(layers=("relu",)).raw(job)
+    assert torch.equal(found["relu"].values, named["relu"].values)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.harmonic import harmonic_infill
@@ -16,10 +17,19 @@ Values = NDArray[np.float64]
 #: Every fourth window along each axis first, then every second.
 _LATTICES = (4, 2)
 
-#: Share of the windows that a stage of refinement asks, and how many at least. The boxes of
-#: scattered windows are less alike, which is why few of them share a size
+#: Share of the windows that a stage of refinement asks, and how many at least: a batch. The
+#: boxes of scattered windows are less alike, which is why few of them share a size
 #: (:meth:`IncrementalInference.together`).
-_STAGE, _LEAST = 0.05, 16
+_STAGE, _LEAST = 0.05, 8
+
+#: Weight of the windows' own range of ranks beside the map's. Alone, the windows' agrees
+#: later in 3D (phantoms of other seeds: after 39 % of the windows instead of 36 %), and the
+#: map's alone agrees later about its highest tenth.
+_OWN_RANGE = 0.3
+
+#: Power of the distance to the next known window in what a window is worth. Chosen between 1
+#: (rank correlation after 40 % of the windows: 0.924 in 2D, 0.963 in 3D) and 2 (0.927, 0.962).
+_DISTANCE_POWER = 1.5
 
 #: Share from which on the rest is asked at once: most partial maps agree with the final one
 #: by then (rank correlation of 0.95, ``Testing/benchmarks/coarse_to_fine.py``).
@@ -40,9 +50,11 @@ class CoarseToFine:
     lattice; what the windows known beyond it are off by is spread smoothly around them. All
     work on the values' inverse hyperbolic sine, or one peak would drown the rest. The
     structure is the range of the guessed ranks in the neighbourhood, so that the weak parts
-    of a map are refined as well as its peak; it counts more the farther the next known
-    window is (without the distance the 3D maps of the demo agree after 42 % of the windows
-    instead of 35 %). The order depends on nothing but the values and the hints.
+    of a map are refined as well as its peak. It is mostly that of the map, the mean over
+    the windows of a voxel: beside a strong window the ranks do not depend on the weak ones.
+    It counts more the farther the next known window is (without the distance the 3D maps
+    of the demo agree after 42 % of the windows instead of 35 %). The order depends on
+    nothing but the values and the hints.
 
     Args:
         starts: First voxels of the windows, one rising tuple per axis.
@@ -97,7 +109,8 @@ class CoarseToFine:
             yield from self._unknown(np.flatnonzero(wanted))
         count = max(_LEAST, round(_STAGE * len(self._asked)))
         while self.share < _REFINED:
-            worth = (_local_range(_ranks(self.guess())) * _distances(self._known)).ravel()
+            far = _distances(self._known) ** _DISTANCE_POWER
+            worth = (_structure(self.guess()) * far).ravel()
             worth[self._known.ravel()] = -1
             best = np.argsort(-worth, kind="stable")[:count]
             yield from self._unknown(best)
@@ -174,9 +187,26 @@ def _ranks(values: Values) -> Values:
     return places / max(values.size - 1, 1)
 
 
+def _structure(values: Values) -> Values:
+    """How much the ranks vary around each window: the map's, and a little the windows' own.
+
+    The map is taken at the default stride, where a voxel lies in two windows along an axis.
+    """
+    map_range = _local_range(_ranks(_mean_of_two(values, padding=1)))
+    return _mean_of_two(map_range, padding=0) + _OWN_RANGE * _local_range(_ranks(values))
+
+
+def _mean_of_two(values: Values, padding: int) -> Values:
+    """Mean of each two neighbours along each axis; with a padding the ends by themselves too."""
+    tensor = torch.from_numpy(values)[None, None]
+    pool = F.avg_pool3d if values.ndim == 3 else F.avg_pool2d
+    found = pool(tensor, 2, stride=1, padding=padding, count_include_pad=False)
+    return found[0, 0].numpy()
+
+
 def _local_range(values: Values) -> Values:
     """Largest minus least value of each cell's neighbourhood, itself included."""
     tensor = torch.from_numpy(values)[None, None]
-    pool = torch.nn.functional.max_pool3d if values.ndim == 3 else torch.nn.functional.max_pool2d
+    pool = F.max_pool3d if values.ndim == 3 else F.max_pool2d
     most, least = (pool(sign * tensor, 3, stride=1, padding=1) for sign in (1, -1))
     return (most + least)[0, 0].numpy()

@@ -7,7 +7,6 @@ attributions on the image's own grid.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,9 @@ from SaliencyExplain.question import (
     Question,
     choose_device,
     class_probabilities,
+    given_hashes,
     percent,
+    voxel_hash,
 )
 
 SIGN_CONVENTION = "positive = speaks for the target class"
@@ -232,7 +233,7 @@ class _MethodWork:
     ) -> None:
         self._question = question
         self._method = method
-        self._provenance = provenance
+        self._provenance = {**provenance, **given_hashes(question.given, method)}
         self._publish = publish
         self._budget = budget_seconds
         self._started = time.perf_counter()
@@ -350,13 +351,6 @@ def predict(
         DeviceMemoryError: The device's memory does not hold the image.
     """
     return class_probabilities(classifier, classifier.prepare(image), choose_device(device))
-
-
-def voxel_hash(image: MetaTensor) -> str:
-    """SHA-256 over the voxels and the affine: the same for the same image in any format."""
-    digest = hashlib.sha256(np.ascontiguousarray(image.numpy(), dtype=np.float32).tobytes())
-    digest.update(np.round(np.asarray(image.affine, dtype=np.float64), 5).tobytes())
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

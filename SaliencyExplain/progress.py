@@ -10,5 +10,21 @@ from collections.abc import Callable
 Progress = Callable[[float, float], None]
 
 
+def part_of(progress: Progress, begin: float, end: float, total: float) -> Progress:
+    """The progress of one part of a computation, which takes the whole from begin to end.
+
+    Args:
+        progress: Of the whole.
+        begin: Where the part begins, in the units of ``total``.
+        end: Where it ends.
+        total: Of the whole.
+    """
+
+    def report(done: float, of: float) -> None:
+        progress(begin + (end - begin) * done / of, total)
+
+    return report
+
+
 def silent(done: float, total: float) -> None:
     """A progress callback that tells nobody."""

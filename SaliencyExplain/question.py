@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +38,8 @@ class Estimate:
     """What an explanation will cost, known before it starts.
 
     Attributes:
-        forward_passes: Of one image, a backward pass counted as its equal in time.
+        forward_passes: Of one image; backward passes, and what a method computes beside the
+            network, counted as their equal in time.
         seconds: From the time of the forward pass that made the prediction; batches
             and incremental methods can be faster.
     """
@@ -225,8 +229,12 @@ class Question:
     def costs(self, methods: Sequence[Method]) -> list[Estimate]:
         """What each method costs, by the time of the forward pass that made the prediction."""
         task = self.task()
-        passes = [method.forward_passes(task) for method in methods]
-        return [Estimate(count, count * self.timings["predict"]) for count in passes]
+        one_pass = self.timings["predict"]
+        seconds = [
+            method.forward_passes(task) * one_pass + method.seconds_beside(task)
+            for method in methods
+        ]
+        return [Estimate(one / one_pass, one) for one in seconds]
 
 
 def class_probabilities(
@@ -266,3 +274,50 @@ def percent(share: float) -> str:
     if 0.995 <= share < 1:
         return "99 %"
     return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
+
+
+def voxel_hash(image: MetaTensor) -> str:
+    """SHA-256 over the voxels and the affine: the same for the same image in any format."""
+    digest = hashlib.sha256(np.ascontiguousarray(image.numpy(), dtype=np.float32).tobytes())
+    digest.update(np.round(np.asarray(image.affine, dtype=np.float64), 5).tobytes())
+    return digest.hexdigest()
+
+
+def given_hashes(given: Given, method: Method) -> dict[str, Any]:
+    """SHA-256 of what a method's map depends on beside the image, for its provenance.
+
+    Args:
+        given: What is given beside the image.
+        method: With its parameters: they say whether it uses what it could ask for.
+
+    Returns:
+        ``segments_sha256`` over names and voxels in their order where the method weighs
+        segments, ``backgrounds_sha256``, a list, where it has backgrounds; else nothing.
+    """
+    found: dict[str, Any] = {}
+    if uses(method, "segmentation") and given.segmentation is not None:
+        digest = hashlib.sha256()
+        for segment in given.segmentation.segments:
+            digest.update(segment.name.encode() + b"\0")
+            digest.update(np.packbits(segment.mask != 0).tobytes())
+        found["segments_sha256"] = digest.hexdigest()
+    if uses(method, "backgrounds") and given.backgrounds:
+        found["backgrounds_sha256"] = [voxel_hash(one) for one in given.backgrounds]
+    return found
+
+
+def uses(method: Method, what: str) -> bool:
+    """Whether a method uses one of the things in :attr:`Method.asks`, as its parameters say.
+
+    Where it is one choice of a parameter, such as ``baseline=backgrounds``, it has to be the
+    one that was made.
+    """
+    if what not in method.asks:
+        return False
+    word = "segments" if what == "segmentation" else what
+    deciding = [
+        field.name
+        for field in dataclasses.fields(method)
+        if word in (field.metadata.get("choices") or ())
+    ]
+    return not deciding or any(getattr(method, name) == word for name in deciding)

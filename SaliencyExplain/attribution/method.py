@@ -155,6 +155,8 @@ class Method(ABC):
     #: What a map that is not finished has some of, such as ``"windows"``; empty: the method
     #: has no map before it ends, publishes nothing and knows no deadline.
     parts: ClassVar[str] = ""
+    #: Whether its ``raw(task)`` is a map for each channel ``(C, *S)``, which becomes one map.
+    per_channel: ClassVar[bool] = False
     #: Whether it computes in the task's precision; False: always in float32.
     lower_precision: ClassVar[bool] = False
 
@@ -184,6 +186,14 @@ class Method(ABC):
     @abstractmethod
     def forward_passes(self, task: Task) -> float:
         """Cost in forward passes of one image, known before starting; unshared."""
+
+    def seconds_beside(self, task: Task) -> float:
+        """Seconds of one processor core that no forward pass takes, such as finding regions.
+
+        They depend on the image and not on the network: of a small network they are most of
+        the time, of a large one next to nothing.
+        """
+        return 0.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

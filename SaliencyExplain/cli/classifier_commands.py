@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from SaliencyExplain.cli import options, train_command
 from SaliencyExplain.cli.messages import console, print_json, say_notes
-
-Fit = Literal["resize", "crop"]
 
 application = typer.Typer(
     no_args_is_help=True, help="Look at a classifier, make a MONAI bundle of a network, or train."
@@ -65,32 +63,15 @@ def wrap(
             help="DenseNet121 and the like of MONAI, timm.NAME, a dotted name, file.py:Class.",
         ),
     ] = None,
-    network_args: Annotated[
-        str, typer.Option("--network-args", help="Its arguments as a JSON object.")
-    ] = "{}",
+    network_args: options.NetworkArguments = "{}",
     channels: Annotated[
         str, typer.Option("--channels", help="Names in the network's order: t1,t1ce.")
     ] = "image",
-    dimensions: Annotated[
-        int | None, typer.Option("--dimensions", help="2 or 3, where it cannot be told.")
-    ] = None,
-    spacing: Annotated[
-        str | None, typer.Option("--spacing", help="Voxel size in mm to resample to: 1,1,1.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", help="Voxels of the network's input: 96,96,96.")
-    ] = None,
-    fit: Annotated[
-        Fit | None,
-        typer.Option("--fit", help="How the size is reached: resize, or crop (and pad)."),
-    ] = None,
-    intensity: Annotated[
-        str,
-        typer.Option(
-            "--intensity",
-            help="none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet.",
-        ),
-    ] = "none",
+    dimensions: options.Dimensions = None,
+    spacing: options.Spacing = None,
+    size: options.Size = None,
+    fit: options.Fit = None,
+    intensity: options.Intensity = "none",
     orientation: Annotated[
         str,
         typer.Option(

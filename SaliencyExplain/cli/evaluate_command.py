@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from SaliencyExplain.faithfulness.findings import Trial
 
 
+Effort = Literal["full", "reduced", "least"]
+
+#: The parameters of this command that a finished study has a use for.
+_OF_A_STUDY = ("images", "out", "cases", "seed", "as_json")
+
+#: Those that say something of the methods whose maps are tried.
+_OF_METHODS = ("setting", "layer", "background")
+
+
 def evaluate(
+    context: typer.Context,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -105,6 +115,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    effort: Annotated[
+        Effort | None,
+        typer.Option(
+            "--effort",
+            help="How much is tried, where no --budget says what it may cost; full otherwise.",
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     series: options.Series = None,
@@ -117,16 +135,11 @@ def evaluate(
     study: which method is better on the same cases, where does the energy go, is there a
     shortcut, which maps look alike, what goes with the energy in a segment?
     """
-    if is_study(images, classifier):
-        given = {
-            "--classifier": classifier, "--method": method, "--map": map_file,
-            "--segmentation": segmentation, "--modality-segmentation": modality_segmentation,
-            "--part": part, "--set": setting, "--layer": layer, "--background": background,
-            "--budget": budget, "--series": series,
-        }  # fmt: skip
-        wrong = [name for name, value in given.items() if value]
-        if wrong:
-            raise InputError(f"{wrong[0]} is for the trial of an image; {images[0]} is a study.")
+    given = options.given(context)
+    of_image = [option for name, option in given.items() if name not in _OF_A_STUDY]
+    if is_study(images) or (len(images) == 1 and Path(images[0]).is_dir() and not of_image):
+        if of_image:
+            raise InputError(f"{of_image[0]} is for the trial of an image; {images[0]} is a study.")
         evaluate_study_folder(Path(images[0]), cases, out, seed, as_json=as_json)
         return
     if cases is not None:
@@ -134,11 +147,16 @@ def evaluate(
     if classifier is None or out is None:
         raise typer.BadParameter("the trial of an image needs --classifier and --out.")
     options.check_output(out)
+    if effort is not None and budget is not None:
+        raise InputError("--budget chooses the effort that it allows; give it or --effort.")
     if not method and not map_file:
         raise InputError("Name what is tried: --method METHOD, or --map FILE.")
+    if not method and (unused := [given[name] for name in _OF_METHODS if name in given]):
+        raise InputError(f"{unused[0]} is for methods, and no --method is given.")
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.classifiers.inputs import read_input
     from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.faithfulness.effort import EFFORTS
     from SaliencyExplain.faithfulness.trial import trial
     from SaliencyExplain.faithfulness.writing import write_trial
     from SaliencyExplain.images.reading import read_map
@@ -146,17 +164,16 @@ def evaluate(
     from SaliencyExplain.question import Compute, Given, Question
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_reading import read_backgrounds
+    from SaliencyExplain.study.case_work import case_seed
     from SaliencyExplain.study.discovery import background_cases
 
     methods = select_methods(method, setting, layer) if method else []
-    if setting and not method:
-        raise InputError("--set is for methods, and no --method is given.")
 
     def announce(cost: Cost) -> None:
+        seconds = cost.forward_passes * question.timings["predict"] + cost.seconds_beside
         parts = ", ".join(f"{name} {passes:,.0f}" for name, passes in cost.parts.items())
         aside.print(
-            f"about {cost.forward_passes:,.0f} forward passes ({parts}), "
-            f"{cost.forward_passes * question.timings['predict']:,.0f} s or less",
+            f"about {cost.forward_passes:,.0f} forward passes ({parts}), {seconds:,.0f} s or less",
             style="dim",
         )
 
@@ -183,11 +200,15 @@ def evaluate(
             given_maps=maps,
             modalities=modalities,
             parts=part or PARTS,
-            seed=seed,
+            case=case.case,
+            # As explain and study do, so that the maps tried are theirs.
+            seed=case_seed(seed, image),
+            yardstick_seed=seed,
+            effort=None if effort is None else EFFORTS[effort],
             budget=budget,
             progress=progress,
             announce=None if as_json else announce,
-        ).named(case.case)
+        )
         found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
         files = write_trial(out, found, question)
     say_notes([*notes, *found.notes, *(note for one in found.maps for note in one.notes)])
@@ -198,6 +219,9 @@ def evaluate(
     if found.channels is not None:
         for name, value in zip(found.channels.channels, found.channels.values, strict=True):
             console.print(f"channel {name}: Shapley value {value:+.3f}", markup=False)
+    for one in found.maps:
+        if one.msfi is not None:
+            console.print(f"{one.label}: {one.msfi.words}", markup=False)
     for path in files:
         console.print(str(path), markup=False, soft_wrap=True)
 

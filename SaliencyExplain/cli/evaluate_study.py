@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.progress import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
 #: As ``SaliencyExplain.study.journal.JOURNAL``, whose module needs the readers of images.
 _JOURNAL = "journal.jsonl"
 
+#: Per cent of the time after which all is found, and the pictures are drawn.
+_FOUND = 90
+
 #: Rows of a table in the terminal; all of them are in the files.
 _MOST_ROWS = 24
 
 
-def is_study(images: Sequence[str], classifier: Path | None) -> bool:
-    """Whether what stands where images would is the output folder of a study, or is meant so."""
-    if len(images) != 1:
-        return False
-    folder = Path(images[0])
-    return (folder / _JOURNAL).is_file() or (classifier is None and folder.is_dir())
+def is_study(images: Sequence[str]) -> bool:
+    """Whether what stands where images would is the output folder of a study."""
+    return len(images) == 1 and (Path(images[0]) / _JOURNAL).is_file()
 
 
 def evaluate_study_folder(
@@ -42,7 +43,7 @@ def evaluate_study_folder(
         OutputError: A file cannot be written.
     """
     from SaliencyExplain.study.evaluation.findings import evaluate_study
-    from SaliencyExplain.study.evaluation.words import evaluation_sentences, method_titles
+    from SaliencyExplain.study.evaluation.words import evaluation_sentences
     from SaliencyExplain.study.evaluation.writing import (
         FOLDER,
         evaluation_document,
@@ -50,6 +51,7 @@ def evaluate_study_folder(
     )
     from SaliencyExplain.study.journal import Journal
     from SaliencyExplain.study.report import StudyOutput, write_report
+    from SaliencyExplain.study.report_data import map_titles
     from SaliencyExplain.study.run import REPORT
 
     own = folder / FOLDER
@@ -57,8 +59,10 @@ def evaluate_study_folder(
         raise InputError(f"{own} holds the case named {FOLDER}; name another folder with --out.")
     options.check_output(out or own)
     with progress_bar("evaluating", quiet=as_json) as progress:
-        found = evaluate_study(folder, cases=cases, seed=seed, progress=progress)
-        files = write_evaluation(out or own, found)
+        found = evaluate_study(
+            folder, cases=cases, seed=seed, progress=part_of(progress, 0, _FOUND, 100)
+        )
+        files = write_evaluation(out or own, found, progress=part_of(progress, _FOUND, 100, 100))
         if (out or own).resolve() == own.resolve():
             output = StudyOutput(folder, folder.resolve().name)
             files.append(write_report(folder / REPORT, [output]))
@@ -66,7 +70,7 @@ def evaluate_study_folder(
     if as_json:
         print_json({**evaluation_document(found), "files": [str(path) for path in files]})
         return
-    titles = method_titles(found.study.labels)
+    titles = map_titles(found.study.labels)
     for table in (
         _places_table(found, titles), _pairs_table(found, titles), _trials_table(found, titles)
     ):  # fmt: skip

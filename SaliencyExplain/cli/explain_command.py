@@ -10,6 +10,7 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
+from SaliencyExplain.cli.work import work_of
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
@@ -55,14 +56,10 @@ def explain(
     """Attribution of one image: maps, label maps, pictures, agreement, report."""
     options.check_output(out)
     from SaliencyExplain.attribution.selection import select_methods
-    from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.cli.tables import agreement_table, probability_table
     from SaliencyExplain.explanation import Estimate
     from SaliencyExplain.figures import figure_lines
-    from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import single_case
-    from SaliencyExplain.study.case_work import Work
-    from SaliencyExplain.study.discovery import background_cases
     from SaliencyExplain.study.run import REPORT
     from SaliencyExplain.study.single import explain_case
     from SaliencyExplain.study.tables import comparison_rows
@@ -72,8 +69,22 @@ def explain(
             "--budget leaves maps that are not finished, and --trial tries finished ones: "
             "give one of the two."
         )
-    methods = select_methods(method, setting, layer)
-    channels = load_classifier(classifier, trust=trust).channels if background else ()
+    work = work_of(
+        classifier,
+        select_methods(method, setting, layer),
+        out,
+        target=target,
+        device=device,
+        memory=memory,
+        precision=precision,
+        seed=seed,
+        trust=trust,
+        keep_identifiers=keep_identifiers,
+        scene=scene,
+        trial_budget=trial_budget if trial else None,
+        background=background,
+        budget_seconds=budget,
+    )
     named = [options.named_path(text) for text in images]
     one = single_case(
         named, segmentation, name=case, series=series, keep_identifiers=keep_identifiers
@@ -92,20 +103,7 @@ def explain(
     with progress_bar("explaining", quiet=as_json) as progress:
         entry = explain_case(
             one,
-            Work(
-                classifier=classifier,
-                methods=tuple(methods),
-                target=target,
-                out=out,
-                compute=Compute(device, options.memory_bytes(memory), precision),
-                seed=seed,
-                trust=trust,
-                keep_identifiers=keep_identifiers,
-                scene=scene,
-                trial_budget=trial_budget if trial else None,
-                budget_seconds=budget,
-                backgrounds=background_cases(background, channels, keep_identifiers),
-            ),
+            work,
             progress=progress,
             announce=None if as_json else announce,
         )

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -102,6 +102,37 @@ Backgrounds = Annotated[
     ),
 ]
 
+#: What a network is made of and given, for a bundle that is wrapped or trained.
+NetworkArguments = Annotated[
+    str, typer.Option("--network-args", help="Its arguments as a JSON object.")
+]
+Dimensions = Annotated[
+    int | None,
+    typer.Option(
+        "--dimensions",
+        min=2,
+        max=3,
+        help="2 or 3, where the images do not tell.",
+    ),
+]
+Spacing = Annotated[
+    str | None, typer.Option("--spacing", help="Voxel size in mm to resample to: 1,1,1.")
+]
+Size = Annotated[
+    str | None, typer.Option("--size", help="Voxels of the network's input: 96,96,96 or 224,224.")
+]
+Fit = Annotated[
+    Literal["resize", "crop"] | None,
+    typer.Option("--fit", help="How the size is reached: resize, or crop (and pad)."),
+]
+Intensity = Annotated[
+    str,
+    typer.Option(
+        "--intensity",
+        help="none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet.",
+    ),
+]
+
 Scene = Annotated[
     bool,
     typer.Option(
@@ -126,6 +157,20 @@ TrialBudget = Annotated[
         "enough, but the least whatever it costs.",
     ),
 ]
+
+
+def given(context: typer.Context) -> dict[str, str]:
+    """What stands on the command line, in the order of the command's own parameters.
+
+    Returns:
+        ``{parameter: option as it is written}``; also those that repeat their default.
+    """
+    said = {}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name and source is not None and source.name != "DEFAULT":
+            said[parameter.name] = parameter.opts[0]
+    return said
 
 
 def named_path(text: str) -> tuple[str | None, Path]:

@@ -16,6 +16,7 @@ from SaliencyExplain.cli.messages import (
     say_notes,
     study_bar,
 )
+from SaliencyExplain.cli.work import work_of
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
@@ -65,10 +66,8 @@ def study(
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.cli.tables import labels_table
-    from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import describe_cases
-    from SaliencyExplain.study.case_work import Work
-    from SaliencyExplain.study.discovery import background_cases, discover
+    from SaliencyExplain.study.discovery import discover
     from SaliencyExplain.study.run import run_study
     from SaliencyExplain.training.record import held_out_cases
 
@@ -84,25 +83,23 @@ def study(
         else:
             console.print("\n".join(lines), markup=False, soft_wrap=True)
         return
+    work = work_of(
+        classifier,
+        methods,
+        out,
+        target=target,
+        device=device,
+        memory=memory,
+        precision=precision,
+        seed=seed,
+        trust=trust,
+        keep_identifiers=keep_identifiers,
+        scene=scene,
+        trial_budget=trial_budget if trial else None,
+        background=background,
+    )
     with study_bar("explaining", quiet=as_json) as progress:
-        result = run_study(
-            cases,
-            Work(
-                classifier=classifier,
-                methods=tuple(methods),
-                target=target,
-                out=out,
-                compute=Compute(device, options.memory_bytes(memory), precision),
-                seed=seed,
-                trust=trust,
-                keep_identifiers=keep_identifiers,
-                scene=scene,
-                trial_budget=trial_budget if trial else None,
-                backgrounds=background_cases(background, channels, keep_identifiers),
-            ),
-            jobs=jobs,
-            progress=progress,
-        )
+        result = run_study(cases, work, jobs=jobs, progress=progress)
     say_notes(result.notes)
     if as_json:
         print_json(

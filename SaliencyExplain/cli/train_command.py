@@ -11,7 +11,6 @@ from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import aside, console, print_json, say_notes, training_bar
 
 Balance = Literal["weights", "sampling", "none"]
-Fit = Literal["resize", "crop"]
 
 
 def train(
@@ -30,9 +29,7 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The bundle's folder.")],
-    network_args: Annotated[
-        str, typer.Option("--network-args", help="Its arguments as a JSON object.")
-    ] = "{}",
+    network_args: options.NetworkArguments = "{}",
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help="Weights to begin with; what does not fit is left out."),
@@ -43,26 +40,11 @@ def train(
     channels: Annotated[
         str, typer.Option("--channels", help="Names of the input's channels: t1,t1ce.")
     ] = "image",
-    dimensions: Annotated[
-        int | None, typer.Option("--dimensions", min=2, max=3, help="2 or 3, if not the images'.")
-    ] = None,
-    spacing: Annotated[
-        str | None, typer.Option("--spacing", help="Voxel size in mm to resample to: 1,1,1.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option("--size", help="Voxels of the network's input: 224,224.")
-    ] = None,
-    fit: Annotated[
-        Fit | None,
-        typer.Option("--fit", help="How the size is reached: resize, or crop (and pad)."),
-    ] = None,
-    intensity: Annotated[
-        str,
-        typer.Option(
-            "--intensity",
-            help="none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet.",
-        ),
-    ] = "zscore",
+    dimensions: options.Dimensions = None,
+    spacing: options.Spacing = None,
+    size: options.Size = None,
+    fit: options.Fit = None,
+    intensity: options.Intensity = "zscore",
     augment: Annotated[
         str,
         typer.Option(

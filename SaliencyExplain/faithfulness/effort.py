@@ -7,12 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from SaliencyExplain.attribution.guard import plain, untouched
+from SaliencyExplain.attribution.layer_sweep import LayerSweep
+from SaliencyExplain.attribution.layers import (
+    closed_kind,
+    feature_layers,
+    looking,
+    sees_places,
+)
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.errors import InputError, unknown_name
 from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES
 from SaliencyExplain.faithfulness.channels import MOST_CHANNELS
 from SaliencyExplain.faithfulness.curves import passes_of_a_map, passes_of_the_image
+from SaliencyExplain.faithfulness.infidelity import passes_of_boxes
 from SaliencyExplain.faithfulness.randomisation import stages_of
 from SaliencyExplain.trial_words import PARTS
 
@@ -75,11 +86,15 @@ class Cost:
         name: ``full``, ``reduced``, ``least``, or ``chosen`` by the caller.
         effort: What is computed.
         parts: Forward passes of each part, and of the ``maps`` themselves.
+        compared: The methods whose maps at several layers are held against each other.
+        seconds_beside: Seconds that no forward pass takes, see :meth:`Method.seconds_beside`.
     """
 
     name: str
     effort: Effort
     parts: dict[str, float]
+    compared: tuple[Method, ...] = ()
+    seconds_beside: float = 0.0
 
     @property
     def forward_passes(self) -> float:
@@ -102,18 +117,28 @@ def affordable(
     parts: Sequence[str],
     *,
     given_maps: int = 0,
+    modalities: bool = False,
     effort: Effort | None = None,
     budget: float | None = None,
 ) -> Cost:
     """The greatest effort that a budget of forward passes allows, and its cost.
 
-    The least effort is made whatever the budget; one that is given is made as it is.
+    The least effort is made whatever the budget; one that is given is made as it is. With
+    segmentations of modalities, maps that are made of those of the channels are computed again.
     """
-    efforts = EFFORTS if effort is None else {"chosen": effort}
-    costs = [
-        Cost(name, one, _passes(task, methods, parts, one, given_maps))
-        for name, one in efforts.items()
-    ]
+    efforts = EFFORTS
+    if effort is not None:
+        name = next((name for name, known in EFFORTS.items() if known == effort), "chosen")
+        efforts = {name: effort}
+    compared = at_layers(methods, task) if "agreement" in parts else ()
+    agreement = sum(method.forward_passes(task) for method in compared)
+    beside = sum(method.seconds_beside(task) for method in methods)
+    costs = []
+    for name, one in efforts.items():
+        passes = _passes(task, methods, parts, one, given_maps, modalities)
+        if "agreement" in parts:
+            passes["agreement"] = agreement
+        costs.append(Cost(name, one, passes, compared, beside * _maps(task, parts, one)))
     if budget is None:
         return costs[0]
     return next((cost for cost in costs if cost.forward_passes <= budget), costs[-1])
@@ -144,17 +169,56 @@ def sanity_maps(effort: Effort, stages: int) -> int:
     return stages + (stages - 1 if effort.independent else 0) + effort.draws - 1
 
 
-def at_layers(method: Method, task: Task) -> Method | None:
-    """The method at the layers whose maps are held against each other.
+def at_layers(methods: Sequence[Method], task: Task) -> tuple[Method, ...]:
+    """The methods at the layers whose maps are held against each other.
 
-    None where it looks at no layer or was told which, or the network has a single one.
+    The layers are of :func:`feature_layers`, of which the class activation methods take the
+    last by default, as far as they run and see places; a forward pass tells.
+
+    Left out are methods that look at no layer, were told which, or make one map of several,
+    and all where the network has a single such layer or hides them.
     """
-    names = task.network.convolutions()
-    if getattr(method, "layers", None) != () or len(names) < 2:
-        return None
+    open_ones = [
+        method
+        for method in methods
+        if getattr(method, "layers", None) == () and not isinstance(method, LayerSweep)
+    ]
+    names = _layers_that_see(task) if open_ones else []
+    if len(names) < 2:
+        return ()
     places = np.linspace((len(names) - 1) / _LAYERS, len(names) - 1, _LAYERS).round()
     layers = tuple(dict.fromkeys(names[int(place)] for place in places))
-    return dataclasses.replace(method, layers=layers)  # type: ignore[call-arg]
+    return tuple(
+        dataclasses.replace(method, layers=layers)  # type: ignore[call-arg]
+        for method in open_ones
+    )
+
+
+def _layers_that_see(task: Task) -> list[str]:
+    """The feature layers that give more than one cell, as they run."""
+    network, image = task.network, plain(task.input)
+    seen: dict[str, None] = {}
+
+    def look(name: str, _given: Tensor, output: Tensor) -> None:
+        if sees_places(output, image):
+            # Of a layer that runs again the last run counts.
+            seen.pop(name, None)
+            seen[name] = None
+
+    if not closed_kind(network.network):
+        with untouched(network), torch.no_grad(), looking(feature_layers(network), look):
+            network(image)
+    return list(seen)
+
+
+def _maps(task: Task, parts: Sequence[str], effort: Effort) -> int:
+    """How often the map of each method is computed."""
+    count = 1
+    if "sanity" in parts:
+        count += sanity_maps(effort, len(stages_of(task.network, effort.stages)))
+    if "stability" in parts:
+        count += stability_maps(task, effort)
+    return count
 
 
 def _passes(
@@ -163,6 +227,7 @@ def _passes(
     parts: Sequence[str],
     effort: Effort,
     given_maps: int,
+    modalities: bool,
 ) -> dict[str, float]:
     axes = task.input.ndim - 2
     costs = [method.forward_passes(task) for method in methods]
@@ -172,7 +237,10 @@ def _passes(
         layers = [max(1, len(getattr(method, "layers", ()))) for method in methods]
         every = sum(layers) + given_maps + effort.random_maps + 1
         found["faithfulness"] = (
-            CHOICE_PASSES + passes_of_the_image(axes) + every * passes_of_a_map(axes)
+            CHOICE_PASSES
+            + passes_of_the_image(axes)
+            + every * passes_of_a_map(axes)
+            + passes_of_boxes(tuple(task.input.shape[2:]))
         )
     # Each changed network or image is asked for its probability, too.
     if "sanity" in parts and methods:
@@ -180,10 +248,12 @@ def _passes(
         found["sanity"] = sanity_maps(effort, stages) * (of_maps + len(methods))
     if "stability" in parts and methods:
         found["stability"] = stability_maps(task, effort) * (of_maps + len(methods))
-    if "agreement" in parts:
-        compared = [at_layers(method, task) for method in methods]
-        found["agreement"] = sum(one.forward_passes(task) for one in compared if one is not None)
     channels = task.input.shape[1]
     if "channels" in parts and 2 <= channels <= MOST_CHANNELS:
-        found["channels"] = 2.0**channels
+        apart = [
+            cost
+            for method, cost in zip(methods, costs, strict=True)
+            if modalities and method.per_channel
+        ]
+        found["channels"] = 2.0**channels + sum(apart)
     return found

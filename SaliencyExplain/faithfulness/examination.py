@@ -19,10 +19,12 @@ from SaliencyExplain.faithfulness.chance import FaithfulnessTrial
 from SaliencyExplain.faithfulness.channels import (
     MOST_CHANNELS,
     ChannelImportance,
+    FeatureImportance,
     channel_importance,
-    modality_specific_feature_importance,
+    check_modalities,
+    feature_importance,
 )
-from SaliencyExplain.faithfulness.effort import Cost, at_layers
+from SaliencyExplain.faithfulness.effort import Cost
 from SaliencyExplain.faithfulness.findings import MapTrial, Pair
 from SaliencyExplain.faithfulness.maps import MapMaker, Maps, map_on_network_grid
 from SaliencyExplain.faithfulness.order import check_ranks
@@ -62,6 +64,7 @@ class Examination:
         cost: How many maps are computed, and what that was estimated to cost.
         parts: Which of the parts.
         seed: Of everything random.
+        yardsticks: Name of the case and seed, from which the random yardstick is drawn.
         progress: Told of forward passes done and to do; may raise Cancelled.
 
     Attributes:
@@ -78,6 +81,7 @@ class Examination:
         cost: Cost,
         parts: Sequence[str],
         seed: int,
+        yardsticks: tuple[str, int],
         progress: Progress,
     ) -> None:
         self.maps: list[MapTrial] = []
@@ -87,8 +91,10 @@ class Examination:
         self.work = Work(cost.forward_passes, progress)
         self._question = question
         self._effort = cost.effort
+        self._compared = cost.compared
         self._parts = parts
         self._task = question.task(seed)
+        self._yardsticks = yardsticks
         flat = question.classifier.spatial_dims == 2 and question.image.ndim == 4
         self._image = squeeze_slice(question.image) if flat else question.image
         self._image_body = body_mask(self._image)
@@ -104,6 +110,7 @@ class Examination:
     ) -> None:
         """Tries the maps of these methods, and the given ones."""
         classifier = self._question.classifier
+        check_modalities(modalities, classifier.channels)
         makers = [
             MapMaker(method, method.forward_passes(self._task), self.work) for method in methods
         ]
@@ -132,8 +139,13 @@ class Examination:
         masks = {name: _union(found) for name, found in modalities.items()}
         for maker, maps in zip(makers, originals, strict=True):
             self._try_method(maker, maps, masks)
+        if masks and self.channels is None:
+            self.notes.append(
+                "The modality-specific feature importance was not computed: it wants the part "
+                f"channels, and a classifier of 2 to {MOST_CHANNELS} channels."
+            )
         for name, values in others.items():
-            self._add(name, None, "", values, None, None, (_FROM_FILE, _FROM_FILE), masks)
+            self._add(name, None, "", values, None, None, (_FROM_FILE, _FROM_FILE), None, masks)
         if "agreement" in self._parts:
             self._agreement(makers, originals, others)
 
@@ -160,6 +172,7 @@ class Examination:
             stable, reasons[1] = _or_reason(
                 lambda: stability(maker, self._task, maps, self._body, effort)
             )
+        apart = maker.channel_maps(self._task, maps) if masks and self.channels else None
         for layer, values in maps.items():
             self._add(
                 maker.method.name,
@@ -169,6 +182,7 @@ class Examination:
                 sane.get(layer),
                 stable.get(layer),
                 (reasons[0], reasons[1]),
+                apart,
                 masks,
             )
 
@@ -181,6 +195,7 @@ class Examination:
         sane: Sanity | None,
         stable: Stability | None,
         reasons: tuple[str, str],
+        apart: Maps | None,
         masks: Mapping[str, NDArray[np.bool_]],
     ) -> None:
         """Puts together what is known of a map, and what it says."""
@@ -214,7 +229,7 @@ class Examination:
                 sanity=sane,
                 stability=stable,
                 rows=tuple(found),
-                msfi=self._msfi(restored, masks),
+                msfi=self._msfi(restored, apart, masks, notes),
                 verdicts=(
                     beats_chance(faithful, reason, question.classifier.classes[target]),
                     depends_on_weights(sane, reasons[0]),
@@ -234,14 +249,15 @@ class Examination:
         if segmentation is None:
             return []
         body = self._image_body
+        case, seed = self._yardsticks
         return rows(
-            str(question.image.meta.get("name", "")),
+            case,
             question.classifier.classes[question.target],
             {label: values},
             segmentation,
             np.asarray(question.image.affine, dtype=np.float64),
             body=None if body is None else body.reshape(values.shape),
-            seed=self._task.seed,
+            seed=seed,
         )
 
     def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:
@@ -249,12 +265,34 @@ class Examination:
         return [is_on_segment(found, label, name) for name in names]
 
     def _msfi(
-        self, values: NDArray[np.float32], masks: Mapping[str, NDArray[np.bool_]]
-    ) -> float | None:
+        self,
+        values: NDArray[np.float32],
+        apart: Maps | None,
+        masks: Mapping[str, NDArray[np.bool_]],
+        notes: list[str],
+    ) -> FeatureImportance | None:
+        """The MSFI of the maps of the channels; of the one map where they have none apart."""
         if not masks or self.channels is None:
             return None
+        question = self._question
         maps = dict.fromkeys(masks, values)
-        return modality_specific_feature_importance(maps, masks, self.channels)
+        if apart is not None:
+            missing = [name for name in masks if name not in apart]
+            if missing:
+                notes.append(f"No MSFI: the method has no map of the channel {missing[0]}.")
+                return None
+            maps = {
+                name: question.classifier.restore(apart[name], question.prepared, question.image)
+                for name in masks
+            }
+        body = self._image_body
+        return feature_importance(
+            maps,
+            masks,
+            self.channels,
+            None if body is None else body.reshape(values.shape),
+            per_channel=apart is not None,
+        )
 
     def _agreement(
         self,
@@ -268,10 +306,8 @@ class Examination:
             for layer, values in maps.items()
         }
         self._compare("methods", {**named, **others})
-        for maker in makers:
-            method = at_layers(maker.method, self._task)
-            if method is not None:
-                self._compare("layers", self._layer_maps(method))
+        for method in self._compared:
+            self._compare("layers", self._layer_maps(method))
 
     def _layer_maps(self, method: Method) -> Maps:
         try:

@@ -24,6 +24,7 @@ def write_case_trial(
     methods: Sequence[Method],
     *,
     seed: int,
+    yardstick_seed: int,
     budget: float,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def write_case_trial(
         question: Its image put to the classifier, for the class that its maps explain.
         methods: Whose maps are tried.
         seed: Of everything random.
+        yardstick_seed: Of the random yardstick, the study's: it is the comparison's own.
         budget: Forward passes that it may cost.
         progress: Told of forward passes; may raise Cancelled.
 
@@ -49,7 +51,15 @@ def write_case_trial(
         OutputError: The disk is full or nothing may be written there.
         Cancelled: Out of ``progress``.
     """
-    found = trial(question, methods, seed=seed, budget=budget, progress=progress).named(case.case)
+    found = trial(
+        question,
+        methods,
+        case=case.case,
+        seed=seed,
+        yardstick_seed=yardstick_seed,
+        budget=budget,
+        progress=progress,
+    )
     found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
     write_trial(folder, found, question)
     return _kept(found, budget)

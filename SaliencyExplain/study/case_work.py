@@ -24,12 +24,11 @@ from SaliencyExplain.explanation import (
     Estimate,
     Explanation,
     explain,
-    voxel_hash,
 )
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
+from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
 from SaliencyExplain.study.case_reading import (
@@ -270,6 +269,7 @@ class CaseWorker:
             Question(read.image, self.classifier, target, self.work.compute, given),
             self.work.methods,
             seed=case_seed(self.work.seed, read.image),
+            yardstick_seed=self.work.seed,
             budget=budget,
             progress=progress,
         )

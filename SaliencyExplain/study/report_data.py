@@ -21,7 +21,7 @@ from SaliencyExplain.study.tables import comparison_rows, count_predictions
 #: Cases shown as best and as worst, each.
 _EXTREMES = 4
 
-YARDSTICK_TITLES = {"random": "random map", "centre": "centre-weighted map"}
+_YARDSTICK_TITLES = {"random": "random map", "centre": "centre-weighted map"}
 
 Entry = Mapping[str, Any]
 
@@ -54,6 +54,7 @@ class RunData:
         summaries: ``{(method, segment, figure): summary}``.
         values: ``{(method, segment, figure): values of the cases}`` for the figures drawn.
         layers: Layers looked at, ``{method: names}``.
+        titles: Titles of all maps' labels, as :func:`map_titles`.
         best: Names of the best cases, the best first.
         worst: Names of the worst cases, the worst first.
         typical: The case in the middle; None where no case was compared.
@@ -70,6 +71,7 @@ class RunData:
     summaries: dict[tuple[str, str, str], Summary] = field(default_factory=dict)
     values: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
     layers: dict[str, list[str]] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
     best: list[str] = field(default_factory=list)
     worst: list[str] = field(default_factory=list)
     typical: str | None = None
@@ -96,11 +98,8 @@ class RunData:
         return sorted(found, key=lambda name: name in yardsticks.NAMES)
 
     def title_of(self, label: str) -> str:
-        """A map's label as people read it; with its layer only where there are several."""
-        name, _, layer = label.partition("@")
-        known = methods()
-        title = YARDSTICK_TITLES.get(name) or (known[name].title if name in known else name)
-        return f"{title} at {layer}" if len(self.layers.get(name, [])) > 1 else title
+        """A map's label as people read it, as :func:`map_titles`."""
+        return self.titles.get(label, label)
 
     def entries(self) -> Iterator[Entry]:
         """The cases' entries in the journal's order, one at a time."""
@@ -109,6 +108,25 @@ class RunData:
     def of(self, method: str, segment: str, figure: str) -> Summary | None:
         """One summary; None where the method was never compared with the segment."""
         return self.summaries.get((method, segment, figure))
+
+
+def map_titles(labels: Sequence[str]) -> dict[str, str]:
+    """Maps' labels as people read them; with the layer only where a method has several maps.
+
+    Args:
+        labels: Of all maps, each once.
+
+    Returns:
+        ``{label: title}``, the yardsticks among them.
+    """
+    known = methods()
+    names = [label.partition("@")[0] for label in labels]
+    titles = {}
+    for label, name in zip(labels, names, strict=True):
+        title = known[name].title if name in known else name
+        layer = label.partition("@")[2]
+        titles[label] = f"{title} at {layer}" if layer and names.count(name) > 1 else title
+    return {**titles, **_YARDSTICK_TITLES}
 
 
 def gather(output: StudyOutput) -> RunData:
@@ -121,6 +139,7 @@ def gather(output: StudyOutput) -> RunData:
     data = RunData(output, journal, journal.configuration)
     rows: list[Row] = []
     found: Counter[str] = Counter()
+    labels: dict[str, None] = {}
     for entry in data.entries():
         data.failed += bool(entry["failures"])
         if not entry["done"]:
@@ -131,11 +150,13 @@ def gather(output: StudyOutput) -> RunData:
             seen = data.layers.setdefault(name, [])
             if layer and layer not in seen:
                 seen.append(layer)
+            labels[map_["label"]] = None
         own = list(comparison_rows(entry))
         rows += own
         data.compared += bool(own)
         found.update({row.segment for row in own})
     data.segments = [segment for segment, _ in found.most_common()]
+    data.titles = map_titles(list(labels))
     data.labels = count_predictions(journal)
     for summary in summarise(rows, figures=(*FIGURES, "energy_chance_body")):
         data.summaries[summary.method, summary.segment, summary.figure] = summary

@@ -12,6 +12,7 @@ from typing import Any
 
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.table import FIGURES
+from SaliencyExplain.study.evaluation.findings import FORMAT
 from SaliencyExplain.study.evaluation.finished import journal_digest
 from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER
 from SaliencyExplain.study.report_words import number, percent
@@ -79,7 +80,7 @@ class EvaluationSection:
             (
                 self.title(one["method"]), one["target"], "alarm" if one["alarm"] else "none",
                 one["words"], percent(one["excess"]), percent(one["chance"]),
-                f"{one['p_holm']:.2g}",
+                f"{one['p_corrected']:.2g}",
                 f"{round(one['stands_out'] * one['cases'])} of {one['cases']}",
                 _share(one["others"]),
             )
@@ -159,11 +160,13 @@ class EvaluationSection:
 
 
 def read_evaluation(study: Path) -> EvaluationSection | None:
-    """The evaluation in a study's folder; None where there is none."""
+    """The evaluation in a study's folder; None where there is none of this version's form."""
     path = study / FOLDER / EVALUATION
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        return None
+    if document["format"] != FORMAT:
         return None
     return EvaluationSection(
         document, path.parent, document["journal_sha256"] == journal_digest(study)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from SaliencyExplain.errors import InputError, SaliencyExplainError
-from SaliencyExplain.explanation import Estimate, voxel_hash
+from SaliencyExplain.explanation import Estimate
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.question import voxel_hash
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import EXPLANATION, remove_case
 from SaliencyExplain.study.case_reading import ReadCase

@@ -17,7 +17,9 @@ from torch import nn
 
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.classifiers.wrapping import wrap
+from SaliencyExplain.errors import ClassifierError
 
 CLASSES = ["glioma", "meningioma", "pituitary"]
 
@@ -133,3 +135,18 @@ def edit_json() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
         path.write_text(json.dumps(content))
 
     return edit
+
+
+@pytest.fixture
+def image():
+    return image_of(np.random.default_rng(0).random((1, 30, 28, 12)), affine_of(3, "oblique"))
+
+
+def one_line(path: Path, *, trust: bool = False) -> str:
+    """What is said of a path that is no classifier, which is one line."""
+    with pytest.raises(ClassifierError) as caught:
+        load_classifier(path, trust=trust)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "Traceback" not in message
+    return message

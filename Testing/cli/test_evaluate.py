@@ -40,10 +40,11 @@ def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_to
 def test_evaluate_prints_one_json_document(command, phantoms, honest_3d, tmp_path):
     ended = command(
         "evaluate", phantoms / "phantom-001_image.nii.gz", "-c", honest_3d, "-m", "centre",
-        "-o", tmp_path / "out", "--part", "sanity", "--budget", 1, "--json",
+        "-o", tmp_path / "out", "--part", "sanity", "--effort", "least", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
     assert [one["label"] for one in ended.document["maps"]] == ["centre"]
+    assert ended.document["effort"] == "least"
     verdicts = {one["question"]: one["answer"] for one in ended.document["maps"][0]["verdicts"]}
     assert verdicts["Does it depend on the weights?"] == "no"
     assert (
@@ -62,6 +63,16 @@ def test_evaluate_says_in_one_line_what_is_missing_or_wrong(command, phantoms, h
     )
     assert part.status == 2
     assert "Did you mean 'stability'" in part.err
+    for words in (("--set", "a.b=1"), ("--layer", "x"), ("--background", image)):
+        unused = command("evaluate", image, "-c", honest_3d, "--map", image, "-o", out, *words)
+        assert unused.status == 2
+        assert f"{words[0]} is for methods, and no --method is given" in unused.err
+    both = command(
+        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "-o", out, "--effort", "full",
+        "--budget", 9,
+    )  # fmt: skip
+    assert both.status == 2
+    assert "give it or --effort" in both.err
     modality = command(
         "evaluate", image, "-c", honest_3d, "-m", "gradcam", "-o", out,
         "--modality-segmentation", "t1",
@@ -69,3 +80,21 @@ def test_evaluate_says_in_one_line_what_is_missing_or_wrong(command, phantoms, h
     assert modality.status == 2
     assert "CHANNEL=FILE" in modality.err
     assert not out.exists()
+
+
+def test_the_maps_tried_and_the_random_yardstick_are_those_of_explain(
+    command, phantoms, honest_3d, tmp_path
+):
+    image, truth = phantoms / "phantom-001_image.nii.gz", phantoms / "phantom-001_mask.seg.nrrd"
+    given = (image, "-c", honest_3d, "-m", "smoothgrad", "--set", "smoothgrad.samples=2")
+    given = (*given, "-s", truth, "--seed", 5)
+    explained = command("explain", *given, "-o", tmp_path / "explained", "--json")
+    assert explained.status == 0, explained.err
+    entry = json.loads((tmp_path / "explained" / "journal.jsonl").read_text().splitlines()[-1])
+    tried = command("evaluate", *given, "-o", tmp_path / "tried", "--part", "agreement", "--json")
+    assert tried.status == 0, tried.err
+    its = {row["method"]: row["auroc"] for row in entry["rows"]}
+    ours = {row["method"]: row["auroc"] for row in tried.document["maps"][0]["agreement"]}
+    assert ours["random"] == its["random"]
+    # The map is SmoothGrad's, whose noise is the image's own.
+    assert ours["smoothgrad"] == its["smoothgrad"]

@@ -57,7 +57,27 @@ def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command
     ("words", "said"),
     [
         (["{empty}"], "holds no study"),
-        (["{study}", "--method", "gradcam"], "--method is for the trial of an image"),
+        *(
+            (["{study}", *words], f"{words[0]} is for the trial of an image")
+            for words in (
+                ("--classifier", "{image}"),
+                ("--method", "gradcam"),
+                ("--map", "{image}"),
+                # What repeats the default is said as well.
+                ("--target", "predicted"),
+                ("--segmentation", "{image}"),
+                ("--modality-segmentation", "t1={image}"),
+                ("--part", "sanity"),
+                ("--set", "gradcam.layer=x"),
+                ("--layer", "x"),
+                ("--background", "{image}"),
+                ("--budget", "9"),
+                ("--device", "auto"),
+                ("--series", "1.2"),
+                ("--trust",),
+            )
+        ),
+        (["{empty}", "-m", "gradcam"], "needs --classifier and --out"),
         (["{study}", "--cases", "{empty}"], "no images found"),
         (["{study}", "--cases", "{study}/none.csv"], "there is no such folder or CSV"),
         (["{image}", "--cases", "{table}"], "--cases is for a study"),

@@ -30,8 +30,12 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     words += ["--out", str(tmp_path / "out")]
     running = start(words)
     first = tmp_path / "out" / "phantom-001" / "explanation.json"
+    journal = tmp_path / "out" / "journal.jsonl"
     end = time.monotonic() + 90
-    while not first.exists() and time.monotonic() < end and running.poll() is None:
+    # A case counts from its line on, which comes after its folder and behind the first line.
+    while time.monotonic() < end and running.poll() is None:
+        if journal.exists() and journal.read_text(encoding="utf-8").count("\n") > 1:
+            break
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)

@@ -103,7 +103,14 @@ def test_each_map_has_its_card_and_the_librarys_verdicts(
         given=case_work.Given(read.segmentation),
     )
     chosen = [find_method(name)() for name in METHODS]
-    direct = trial(question, chosen, seed=case_seed(0, read.image), budget=LITTLE)
+    direct = trial(
+        question,
+        chosen,
+        case="P1",
+        seed=case_seed(0, read.image),
+        yardstick_seed=0,
+        budget=LITTLE,
+    )
     document = json.loads((out / "P1" / "trial.json").read_text(encoding="utf-8"))
     kept = Journal.read(out).entry("P1")["trial"]
     assert (document["image"], kept["effort"]) == ("P1", "least")
@@ -118,6 +125,17 @@ def test_each_map_has_its_card_and_the_librarys_verdicts(
         ]
         with Image.open(out / "P1" / map_["card"]) as card:
             assert card.width == 1100
+
+
+def test_the_random_yardstick_of_the_trial_is_the_comparisons(tried: Tried) -> None:
+    for entry in Journal.read(tried.out).entries():
+        trial_file = tried.out / entry["case"] / "trial.json"
+        (one,) = json.loads(trial_file.read_text(encoding="utf-8"))["maps"]
+        for name in ("random", "centre"):
+            (ours,) = [row for row in one["agreement"] if row["method"] == name]
+            (its,) = [row for row in entry["rows"] if row["method"] == name]
+            assert ours == its
+            assert ours["case"] == entry["case"]
 
 
 def test_the_report_shows_the_verdicts_beside_each_map_and_says_where_there_are_none(

@@ -19,9 +19,6 @@ COMPARED = tuple(
     name for name in FIGURES if name not in ("energy_chance", "dice_best", "iou_equal_volume")
 )
 
-#: Figures of a trial in which less is better; all others of it: more.
-_LESS = frozenset({"deletion_area"})
-
 
 @dataclass(frozen=True)
 class FigureValues:
@@ -44,12 +41,16 @@ class FigureValues:
 def figure_values(cases: Iterable[FinishedCase]) -> list[FigureValues]:
     """All figures of a study, those of the comparison first."""
     found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    less_is_better = set(LESS_IS_BETTER)
     for case in cases:
         for figure, segment, method, value in [*_compared(case), *_tried(case)]:
             by_method = found.setdefault((segment, figure), {})
             by_method.setdefault(method, {})[case.case] = value
+        for _, faithfulness in tried_maps(case):
+            figures = faithfulness["figures"]
+            less_is_better |= {one["name"] for one in figures if not one["higher_is_better"]}
     return [
-        FigureValues(figure, segment, figure in LESS_IS_BETTER | _LESS, values)
+        FigureValues(figure, segment, figure in less_is_better, values)
         for (segment, figure), values in found.items()
         if any(not math.isnan(v) for by_case in values.values() for v in by_case.values())
     ]

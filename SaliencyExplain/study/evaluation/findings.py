@@ -9,7 +9,7 @@ from typing import Any
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.explanation import versions
-from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.progress import Progress, part_of, silent
 from SaliencyExplain.study.evaluation.biomarkers import Correlation, biomarker_table
 from SaliencyExplain.study.evaluation.clusters import LEAST_MAPS, Clusters, cluster_maps
 from SaliencyExplain.study.evaluation.curves import (
@@ -24,6 +24,13 @@ from SaliencyExplain.study.evaluation.fixed_places import FixedPlace, find_fixed
 from SaliencyExplain.study.evaluation.paired import Pair, compare_methods
 from SaliencyExplain.study.evaluation.places import PlaceSummary, summarise_places
 from SaliencyExplain.study.evaluation.survey import Survey, survey
+
+#: Number of the form of ``evaluation.json``.
+FORMAT = 2
+
+#: Per cent of the time after which all maps of a study are read, and after which the fixed
+#: places are known; large images take longer to read and leave less for the rest.
+_READ, _PLACED = 50, 85
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Evaluation:
     def as_json(self) -> dict[str, Any]:
         """All figures, for :func:`SaliencyExplain.json_text.json_text`."""
         document: dict[str, Any] = {
-            "format": 1,
+            "format": FORMAT,
             "journal_sha256": self.study.journal_sha256,
             "classifier": self.study.configuration["classifier"],
             "classifier_sha256": self.study.configuration["classifier_sha256"],
@@ -111,7 +118,7 @@ def evaluate_study(
             are not known, and evidence in a finding that lies in one place in all cases
             cannot be told from a shortcut.
         seed: Of bootstraps, shuffles and clustering.
-        progress: Told after each case; may raise Cancelled.
+        progress: Told in per cent; may raise Cancelled.
 
     Raises:
         InputError: The folder holds no study with two explained cases or more, one of its files
@@ -124,7 +131,7 @@ def evaluate_study(
             f"{folder} has a single explained case; a study is evaluated over two or more. For "
             "one image: saliency-explain evaluate IMAGE --classifier … --method …."
         )
-    found = survey(study, cases, progress=progress)
+    found = survey(study, cases, progress=part_of(progress, 0, _READ, 100))
     notes = list(found.notes)
     if study.failed:
         notes.append(f"{study.failed} cases of the study have no explanation and count nowhere.")
@@ -133,14 +140,23 @@ def evaluate_study(
             "Without the cases (--cases FOLDER_OR_CSV) segments and body are not known: an organ "
             "or finding that always lies in one place looks like a shortcut."
         )
+    fixed_places = find_fixed_places(
+        found.placed,
+        found.fixed,
+        seed=seed,
+        progress=part_of(progress, _READ, _PLACED, 100),
+    )
+    pairs = compare_methods(
+        figure_values(study.cases), seed=seed, progress=part_of(progress, _PLACED, 100, 100)
+    )
     return Evaluation(
         study=study,
         survey=found,
         segments_known=cases is not None,
         seed=seed,
-        pairs=tuple(compare_methods(figure_values(study.cases), seed=seed)),
+        pairs=tuple(pairs),
         places=tuple(summarise_places(found.shares, seed=seed)),
-        fixed_places=tuple(find_fixed_places(found.placed, found.fixed, seed=seed)),
+        fixed_places=tuple(fixed_places),
         clusters=tuple(_clusters(study, found, seed, notes)),
         biomarkers=tuple(biomarker_table(study.cases, seed=seed)),
         trials=tuple(trial_table(study.cases, seed=seed)),

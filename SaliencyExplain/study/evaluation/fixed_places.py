@@ -7,8 +7,9 @@ predictors) was such a label, in a fifth of one class's pictures.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.normalised import CELLS
-from SaliencyExplain.study.evaluation.paired import SIGNIFICANCE, holm
+from SaliencyExplain.study.evaluation.paired import SIGNIFICANCE
+from SaliencyExplain.study.evaluation.shuffles import Shuffles, corrected_p_values, p_value
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,6 @@ MOST_CASES = 0.6
 #: place.
 _MOST_OF_A_CASE = 5
 
-#: Shuffles at least; more where many methods and classes are tested, so that the smallest
-#: p-value that is possible still counts after the correction.
-SHUFFLES, _SHUFFLES_PER_TEST = 499, 40
-
 
 @dataclass(frozen=True)
 class PlacedEnergy:
@@ -104,7 +103,8 @@ class FixedPlace:
         chance: 95th percentile of the largest excess among maps that were shifted and turned
             over at random.
         p_value: Share of such shuffles that gather as much anywhere, this one included.
-        p_holm: The same, corrected for all methods, classes and scales.
+        p_corrected: The same, corrected for all methods, classes and scales
+            (:func:`~SaliencyExplain.study.evaluation.shuffles.corrected_p_values`).
         stands_out: Share of the cases in which the excess is at least the scale's.
         others: Mean excess at the same place in the maps of the other classes; NaN where
             there is no other class.
@@ -121,7 +121,7 @@ class FixedPlace:
     energy: float
     chance: float
     p_value: float
-    p_holm: float
+    p_corrected: float
     stands_out: float
     others: float
     cases: int
@@ -134,6 +134,7 @@ def find_fixed_places(
     fixed_segments: Mapping[str, NDArray[np.float64]],
     *,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> list[FixedPlace]:
     """Looks for a small place where the maps of one method and class agree.
 
@@ -148,35 +149,60 @@ def find_fixed_places(
         fixed_segments: Of each segment that never moves, the share of cases that have it in a
             cell, on the common grid.
         seed: Of the shuffles.
+        progress: Told of steps done and to do, several for each map; may raise Cancelled.
 
     Returns:
         One for each method and class with enough cases, as they first occur: of the two scales
         the one with an alarm, else the one that stands out in more cases.
+
+    Raises:
+        Cancelled: Out of ``progress``.
     """
+    if not maps:
+        return []
     groups: dict[str, dict[str, list[PlacedEnergy]]] = {}
     for given in maps:
         groups.setdefault(given.method, {}).setdefault(given.target, []).append(given)
-    scales = _FLAT_SCALES if maps and maps[0].energy.ndim == 2 else SCALES
-    tests = len(SCALES) * sum(
-        len(own) >= LEAST_CASES for by_class in groups.values() for own in by_class.values()
+    axes = maps[0].energy.ndim
+    scales = _FLAT_SCALES if axes == 2 else SCALES
+    cases = list(dict.fromkeys(one.case for one in maps))
+    shuffles = Shuffles(cases, axes=axes, cells=CELLS, seed=seed)
+    tests: list[_Test] = []
+    # A step for each map's excess, and one for its shuffles at each scale.
+    parts = {
+        method: [target for target, own in by_class.items() if len(own) >= LEAST_CASES]
+        for method, by_class in groups.items()
+    }
+    total = sum(
+        sum(map(len, groups[method].values()))
+        + len(scales) * sum(len(groups[method][target]) for target in tested)
+        for method, tested in parts.items()
+        if tested
     )
-    shuffles = max(SHUFFLES, _SHUFFLES_PER_TEST * tests)
-    found = []
-    for by_class in groups.values():
-        for scale in scales:
-            excesses = {
-                target: np.array([_excess(one, scale) for one in own])
-                for target, own in by_class.items()
-            }
-            for target, own in by_class.items():
-                if len(own) >= LEAST_CASES:
-                    place = _test(own, target, scale, excesses, shuffles, seed)
-                    found.append(replace(place, segment=_segment_at(place, fixed_segments)))
-    corrected = holm([one.p_value for one in found])
+    steps = itertools.count(1)
+
+    def step() -> None:
+        progress(next(steps), total)
+
+    for method, tested in parts.items():
+        if not tested:
+            continue
+        by_class = groups[method]
+        excesses = {target: _excesses(own, scales, step) for target, own in by_class.items()}
+        for target in tested:
+            for number, scale in enumerate(scales):
+                here = {name: values[number] for name, values in excesses.items()}
+                tests.append(_tested(by_class[target], target, scale, here, shuffles, step))
+    corrected = corrected_p_values([one.found for one in tests], [one.by_chance for one in tests])
     best: dict[tuple[str, str], FixedPlace] = {}
-    for one, p_holm in zip(found, corrected, strict=True):
-        alarm = p_holm < SIGNIFICANCE and one.stands_out >= MOST_CASES
-        judged = replace(one, p_holm=p_holm, alarm=alarm)
+    for test, p_corrected in zip(tests, corrected, strict=True):
+        one = test.place
+        judged = replace(
+            one,
+            p_corrected=p_corrected,
+            segment=_segment_at(one, fixed_segments),
+            alarm=p_corrected < SIGNIFICANCE and one.stands_out >= MOST_CASES,
+        )
         known = best.setdefault((one.method, one.target), judged)
         if (judged.alarm, judged.stands_out) > (known.alarm, known.stands_out):
             best[one.method, one.target] = judged
@@ -202,40 +228,63 @@ def fixed_segments(
     return found
 
 
-def _test(
+@dataclass(frozen=True)
+class _Test:
+    """A place before any correction, what gathers there, and what gathers by chance anywhere."""
+
+    place: FixedPlace
+    found: float
+    by_chance: NDArray[np.float64]
+
+
+def _tested(
     own: Sequence[PlacedEnergy],
     target: str,
     scale: Scale,
     excesses: Mapping[str, NDArray[np.float32]],
-    shuffles: int,
-    seed: int,
-) -> FixedPlace:
-    """The place in which the maps of one class agree most, before any correction."""
-    at, p_value, chance = _gathered(
-        excesses[target], _MOST_OF_A_CASE * scale.stands_out, shuffles, seed
-    )
+    shuffles: Shuffles,
+    step: Callable[[], None],
+) -> _Test:
+    """The place in which the maps of one class agree most."""
+    counted = np.clip(excesses[target], 0.0, _MOST_OF_A_CASE * scale.stands_out)
+    mean = counted.mean(axis=0, dtype=np.float64)
+    at = tuple(int(index) for index in np.unravel_index(int(mean.argmax()), mean.shape))
+    by_chance = shuffles.largest([one.case for one in own], counted, step)
     here = _at(excesses[target], at)
     others = [_at(values, at) for name, values in excesses.items() if name != target]
     energy = [_box_mean(one.outside.astype(np.float64), scale.cells)[at] for one in own]
-    return FixedPlace(
+    place = FixedPlace(
         method=own[0].method,
         target=target,
         place=tuple((index + 0.5) / CELLS for index in at),
         cells=scale.cells,
         excess=float(here.mean()),
         energy=float(np.mean(energy)) * scale.cells ** len(at),
-        chance=chance,
-        p_value=p_value,
-        p_holm=math.nan,
+        chance=float(np.percentile(by_chance, 95)),
+        p_value=p_value(float(mean[at]), by_chance),
+        p_corrected=math.nan,
         stands_out=float((here >= scale.stands_out).mean()),
         others=float(np.concatenate(others).mean()) if others else math.nan,
         cases=len(own),
         segment="",
         alarm=False,
     )
+    return _Test(place, float(mean[at]), by_chance)
 
 
-def _excess(one: PlacedEnergy, scale: Scale) -> NDArray[np.float32]:
+def _excesses(
+    maps: Sequence[PlacedEnergy], scales: Sequence[Scale], step: Callable[[], None]
+) -> list[NDArray[np.float32]]:
+    """Of each scale the excess of each map, ``(N, CELLS, ...)``."""
+    found = []
+    for one in maps:
+        spilled = _spilled(one)
+        found.append([_excess(one, scale, spilled) for scale in scales])
+        step()
+    return [np.array(values) for values in zip(*found, strict=True)]
+
+
+def _excess(one: PlacedEnergy, scale: Scale, spilled: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Energy of the place around each cell beyond what its surroundings would put there."""
     energy, outside, room = (
         values.astype(np.float64) for values in (one.energy, one.outside, one.room)
@@ -246,7 +295,7 @@ def _excess(one: PlacedEnergy, scale: Scale) -> NDArray[np.float32]:
     cells = _box_mean(everywhere, scale.around) * around - _box_mean(everywhere, scale.cells) * size
     expected = ring / cells * _box_mean(room, scale.cells) * size
     excess = _box_mean(outside, scale.cells) * size - expected
-    return np.where(_spilled(one), np.minimum(excess, 0), excess).astype(np.float32)
+    return np.where(spilled, np.minimum(excess, 0), excess).astype(np.float32)
 
 
 def _spilled(one: PlacedEnergy) -> NDArray[np.bool_]:
@@ -263,35 +312,6 @@ def _spilled(one: PlacedEnergy) -> NDArray[np.bool_]:
 def _box_mean(values: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
     # Beyond the image is nothing; places at its border have fewer cells.
     return ndimage.uniform_filter(values, cells, mode="constant")
-
-
-def _gathered(
-    excess: NDArray[np.float32], most: float, shuffles: int, seed: int
-) -> tuple[tuple[int, ...], float, float]:
-    """The place with the largest mean excess, its p-value, and what chance gathers."""
-    counted = np.clip(excess.astype(np.float64), 0.0, most)
-    mean = counted.mean(axis=0)
-    at = tuple(int(index) for index in np.unravel_index(int(mean.argmax()), mean.shape))
-    random = np.random.default_rng(seed)
-    totals = np.zeros((shuffles, *mean.shape))
-    for one in counted:
-        # Any window of the map repeated once along each axis is the map shifted round its ends,
-        # a window read backwards the same turned over.
-        twice = np.tile(one, 2)
-        for axis in range(one.ndim - 1):
-            twice = np.concatenate([twice, twice], axis=axis)
-        starts = random.integers(0, CELLS, (shuffles, one.ndim))
-        turned = random.random((shuffles, one.ndim)) < 0.5
-        for total, start, turn in zip(totals, starts, turned, strict=True):
-            total += twice[tuple(map(_window, start.tolist(), turn.tolist()))]
-    largest = totals.reshape(shuffles, -1).max(axis=1) / len(counted)
-    # A constant map has the same maximum in another order of summation.
-    as_large = np.count_nonzero(largest >= mean[at] * (1 - 1e-9))
-    return at, float(1 + as_large) / (1 + shuffles), float(np.percentile(largest, 95))
-
-
-def _window(start: int, turned: bool) -> slice:
-    return slice(start + CELLS, start, -1) if turned else slice(start, start + CELLS)
 
 
 def _at(cases: NDArray[np.float32], place: tuple[int, ...]) -> NDArray[np.float32]:

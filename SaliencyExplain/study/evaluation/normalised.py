@@ -10,6 +10,16 @@ from numpy.typing import NDArray
 #: about a centimetre of a head.
 CELLS = 20
 
+#: What lies at the low and at the high end of each world axis (RAS).
+PATIENT_SIDES = (
+    ("the patient's left", "the patient's right"),
+    ("the back", "the front"),
+    ("the feet", "the head"),
+)
+
+#: The same of a picture as it is stored.
+PICTURE_SIDES = (("the picture's left", "the picture's right"), ("its top", "its bottom"))
+
 
 def on_common_grid(
     values: NDArray[np.floating] | NDArray[np.bool_],
@@ -55,10 +65,13 @@ def _shares(size: int) -> NDArray[np.float64]:
 
 
 def side_names(shape: tuple[int, ...], affine: NDArray[np.float64]) -> tuple[tuple[str, str], ...]:
-    """What lies at the low and at the high end of each axis of the common grid."""
+    """What lies at the low and at the high end of each axis of the common grid.
+
+    Of volumes, and slices with a place in the patient, the patient's sides, however the file
+    stores them; of pictures, whose patient may lie any way, the picture's.
+    """
     if len(shape) == 2:
-        return ("left", "right"), ("top", "bottom")
-    names = (("left", "right"), ("back", "front"), ("bottom", "top"))
+        return PICTURE_SIDES
     order = io_orientation(affine)[:, 0].astype(int)
     long = sorted(order[axis] for axis, size in enumerate(shape) if size > 1)
-    return tuple(names[axis] for axis in long)
+    return tuple(PATIENT_SIDES[axis] for axis in long)

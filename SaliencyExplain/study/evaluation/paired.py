@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from SaliencyExplain.comparison.bootstrap import confidence_interval
+from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.figures import FigureValues
 
 #: Level below which a corrected p-value counts as a difference.
@@ -48,7 +49,9 @@ class Pair:
     better: str
 
 
-def compare_methods(values: Iterable[FigureValues], *, seed: int = 0) -> list[Pair]:
+def compare_methods(
+    values: Sequence[FigureValues], *, seed: int = 0, progress: Progress = silent
+) -> list[Pair]:
     """Compares each pair of methods, the yardsticks included, in each figure.
 
     The interval is :func:`SaliencyExplain.comparison.bootstrap.confidence_interval`, the test
@@ -58,9 +61,10 @@ def compare_methods(values: Iterable[FigureValues], *, seed: int = 0) -> list[Pa
     Args:
         values: The figures by method and case.
         seed: Of the bootstrap.
+        progress: Told after each figure; may raise Cancelled.
     """
     pairs: list[Pair] = []
-    for figure in values:
+    for number, figure in enumerate(values, start=1):
         measured = [
             _measure(figure, first, second, seed)
             for first, second in itertools.combinations(figure.values, 2)
@@ -87,6 +91,7 @@ def compare_methods(values: Iterable[FigureValues], *, seed: int = 0) -> list[Pa
                     better=better,
                 )
             )
+        progress(number, len(values))
     return pairs
 
 

@@ -18,10 +18,11 @@ from SaliencyExplain.faithfulness import plots
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures.layout import BACKGROUND, FAINT, FONT, TEXT, drawable, shorten
 from SaliencyExplain.pictures.panel import heat_colormap
+from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.biomarkers import PROBABILITY, SIZE
 from SaliencyExplain.study.evaluation.findings import Evaluation
-from SaliencyExplain.study.evaluation.normalised import CELLS
-from SaliencyExplain.study.evaluation.words import method_titles
+from SaliencyExplain.study.evaluation.normalised import CELLS, PATIENT_SIDES, PICTURE_SIDES
+from SaliencyExplain.study.report_data import map_titles
 
 #: Rows of a picture at most; everything is in the tables.
 _MOST_ROWS = 30
@@ -34,7 +35,7 @@ _SMALL = 10
 _CHANCE, _YARDSTICK = "#f0a875", "#8a939c"
 
 
-def draw_pictures(folder: Path, found: Evaluation) -> list[Path]:
+def draw_pictures(folder: Path, found: Evaluation, progress: Progress = silent) -> list[Path]:
     """Draws what there is to draw: each a PNG, the same bytes for the same evaluation.
 
     Returns:
@@ -44,20 +45,22 @@ def draw_pictures(folder: Path, found: Evaluation) -> list[Path]:
     Raises:
         OutputError: One cannot be written.
     """
-    titles = method_titles(found.study.labels)
+    titles = map_titles(found.study.labels)
     files = []
-    for name, draw in (
+    kinds = (
         ("fixed-places", _draw_fixed_places),
         ("places", _draw_places),
         ("paired", _draw_pairs),
         ("curves", _draw_curves),
         ("clusters", _draw_clusters),
         ("biomarkers", _draw_biomarkers),
-    ):
+    )
+    for number, (name, draw) in enumerate(kinds, start=1):
         figure = draw(found, lambda label: shorten(titles.get(label, label), 13, 260))
         if figure is not None:
             files.append(folder / f"{name}.png")
             _save(files[-1], figure)
+        progress(number, len(kinds))
     return files
 
 
@@ -276,9 +279,9 @@ def _show(
 
     anatomy = found.survey.anatomy.get(target)
     sides = [found.survey.cell_mm[axis] * CELLS for axis in plane]
-    down = found.survey.sides[up] == ("top", "bottom")
+    down = found.survey.sides == PICTURE_SIDES
     # Radiological convention: the patient's right on the viewer's left.
-    mirrored = found.survey.sides[across] == ("left", "right") and not _flat(found)
+    mirrored = found.survey.sides[across] == PATIENT_SIDES[0]
     extent = (0, 1, 0, 1)
     if anatomy is not None:
         axes.imshow(cut(anatomy, True), cmap="gray", vmin=0, vmax=1, origin="lower", extent=extent,
@@ -291,10 +294,6 @@ def _show(
     axes.set_aspect(sides[1] / sides[0])
     axes.set(xticks=[], yticks=[])
     axes.set_axis_on()
-
-
-def _flat(found: Evaluation) -> bool:
-    return found.survey.sides == (("left", "right"), ("top", "bottom"))
 
 
 def _planes(axes: int) -> list[tuple[int, int]]:

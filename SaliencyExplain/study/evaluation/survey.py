@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +66,8 @@ def survey(
         study: The study.
         cases: The folder or CSV that it was made from: segments, body and anatomy are read
             from there. Without it, only places that need none of these are known.
-        progress: Told after each case; may raise Cancelled.
+        progress: Told of steps done and to do, one for each map and, with ``cases``, three for
+            each case; may raise Cancelled.
 
     Raises:
         InputError: A map or a file of a case cannot be read, or cases have two and three axes.
@@ -78,23 +81,31 @@ def survey(
                 f"{study.folder}: {case.case} has other axes than {first.case} (pictures and "
                 "volumes, or slices of several planes); evaluate a study of one kind of image."
             )
-    reader = None if cases is None else TruthReader(study, cases)
+    total = sum(len(case.maps) for case in study.cases)
+    total += 0 if cases is None else 3 * len(study.cases)
+    steps = itertools.count(1)
+
+    def step() -> None:
+        progress(next(steps), total)
+
+    reader = None if cases is None else TruthReader(study, cases, step)
     if reader is not None:
         found.notes += reader.notes
         covered = defaultdict(list)
         for case in study.cases:
             for name, mask in reader.segments(case).items():
                 covered[name].append(on_common_grid(mask, case.affine) / _voxels_of_cell(case))
+            step()
         found.fixed = fixed_segments(covered)
     anatomy: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     sizes = []
-    for number, case in enumerate(study.cases, start=1):
+    for case in study.cases:
         truth = None if reader is None else reader.of(case)
         if truth is not None:
             anatomy[case.target].append(_brightness(case, truth))
+            step()
         sizes.append(cell_size_mm(case.shape, case.affine))
-        _read_maps(found, case, truth)
-        progress(number, len(study.cases))
+        _read_maps(found, case, truth, step)
     found.cell_mm = tuple(np.mean(sizes, axis=0).tolist())
     found.anatomy = {name: np.mean(images, axis=0) for name, images in anatomy.items()}
     if found.empty:
@@ -104,7 +115,9 @@ def survey(
     return found
 
 
-def _read_maps(found: Survey, case: FinishedCase, truth: Truth | None) -> None:
+def _read_maps(
+    found: Survey, case: FinishedCase, truth: Truth | None, step: Callable[[], None]
+) -> None:
     places = places_of(case, truth)
     masks = [
         mask for name, mask in (truth.segments if truth else {}).items() if name not in found.fixed
@@ -115,6 +128,7 @@ def _read_maps(found: Survey, case: FinishedCase, truth: Truth | None) -> None:
         inside = near(union, spacing_of(case.affine, union.ndim), SEGMENT_MARGIN_MM)
     room = (1 - on_common_grid(inside, case.affine) / _voxels_of_cell(case)).astype(np.float32)
     for label in case.maps:
+        step()
         values = case.read_map(label)
         found.shares += place_shares(case, label, values, places)
         positive = np.maximum(values, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class TruthReader:
     Args:
         study: The study.
         cases: The folder or CSV that the study was made from.
+        step: Called after each case whose files were held against the study's; may raise
+            Cancelled.
 
     Attributes:
         notes: What a user should be told.
@@ -52,7 +54,9 @@ class TruthReader:
         InputError: The folder or CSV cannot be read, or lacks one of the study's cases.
     """
 
-    def __init__(self, study: FinishedStudy, cases: Path) -> None:
+    def __init__(
+        self, study: FinishedStudy, cases: Path, step: Callable[[], None] = lambda: None
+    ) -> None:
         self._channels: Sequence[str] = study.configuration["channels"]
         found = discover(
             cases,
@@ -67,7 +71,7 @@ class TruthReader:
                 + (f" and {len(missing) - 1} more of the study's" if len(missing) > 1 else "")
                 + "; name the folder or CSV that the study was made from."
             )
-        self.notes = self._changes(study)
+        self.notes = self._changes(study, step)
 
     def of(self, case: FinishedCase) -> Truth:
         """What is known of one case.
@@ -106,13 +110,14 @@ class TruthReader:
             return read_channels(case.paths, series=case.series, colour=True)
         return read_channels(case.paths[:1], series=case.series)
 
-    def _changes(self, study: FinishedStudy) -> list[str]:
+    def _changes(self, study: FinishedStudy, step: Callable[[], None]) -> list[str]:
         changed = []
         for case in study.cases:
             source = self._cases[case.case]
             with _without_paths(source):
                 if case.source and case.source != source_digest(source):
                     changed.append(case.case)
+            step()
         if not changed:
             return []
         return [

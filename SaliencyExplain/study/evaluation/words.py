@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.faithfulness.verdicts import listed
 from SaliencyExplain.study.evaluation.biomarkers import SIZE
 from SaliencyExplain.study.evaluation.findings import Evaluation
 from SaliencyExplain.study.evaluation.fixed_places import LEAST_CASES, FixedPlace
 from SaliencyExplain.study.evaluation.paired import SIGNIFICANCE
 from SaliencyExplain.study.evaluation.places import AIR
-from SaliencyExplain.study.report_data import YARDSTICK_TITLES
+from SaliencyExplain.study.report_data import map_titles
 from SaliencyExplain.study.report_words import number, percent
 
 #: Energy in the air from which it is said; a map that knows nothing has the air's share.
@@ -30,21 +30,9 @@ LIMITS = (
 )
 
 
-def method_titles(labels: Sequence[str]) -> dict[str, str]:
-    """Maps' labels as people read them; with the layer only where a method has several."""
-    known = methods()
-    names = [label.partition("@")[0] for label in labels]
-    titles = {}
-    for label, name in zip(labels, names, strict=True):
-        title = known[name].title if name in known else name
-        layer = label.partition("@")[2]
-        titles[label] = f"{title} at {layer}" if layer and names.count(name) > 1 else title
-    return {**titles, **YARDSTICK_TITLES}
-
-
 def evaluation_sentences(found: Evaluation) -> list[str]:
     """The evaluation in plain words, alarms first."""
-    titles = method_titles(found.study.labels)
+    titles = map_titles(found.study.labels)
     return [
         *_fixed(found, titles),
         *_air(found, titles),
@@ -60,21 +48,23 @@ def place_words(place: Sequence[float], sides: Sequence[tuple[str, str]]) -> str
 
     Args:
         place: Its centre as a share of the sides, each in (0, 1).
-        sides: What lies at the low and at the high end of each axis.
+        sides: What lies at the low and at the high end of each axis, as
+            :func:`~SaliencyExplain.study.evaluation.normalised.side_names` names it.
 
     Returns:
-        Such as ``the right front top of the image (93 % from left, 93 % from back, 88 % from
-        bottom)``.
+        Such as ``towards the patient's right, the front and the head (93 % from the patient's
+        left, 93 % from the back, 88 % from the feet)``.
     """
-    parts = [
-        low if share < 1 / 3 else high if share > 2 / 3 else "middle"
+    towards = [
+        low if share < 1 / 3 else high
         for share, (low, high) in zip(place, sides, strict=True)
+        if not 1 / 3 <= share <= 2 / 3
     ]
-    words = "middle" if set(parts) == {"middle"} else " ".join(parts)
+    words = f"towards {listed(towards)}" if towards else "in the middle of the image"
     shares = ", ".join(
         f"{100 * share:.0f} % from {low}" for share, (low, _) in zip(place, sides, strict=True)
     )
-    return f"the {words} of the image ({shares})"
+    return f"{words} ({shares})"
 
 
 def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
@@ -103,7 +93,7 @@ def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
 def _alarm(alike: Sequence[FixedPlace], titles: dict[str, str], found: Evaluation) -> str:
     """The alarm of several methods for one class and place, in the figures of the strongest."""
     one = max(alike, key=lambda place: place.excess)
-    names = _and([titles.get(own.method, own.method) for own in alike])
+    names = listed([titles.get(own.method, own.method) for own in alike])
     gather = "gathers" if len(alike) == 1 else "gather"
     where = place_words(one.place, found.survey.sides)
     if one.segment:
@@ -116,8 +106,8 @@ def _alarm(alike: Sequence[FixedPlace], titles: dict[str, str], found: Evaluatio
         f"Perhaps a shortcut: {names} for {one.target} {gather} in one place, {where}. It holds "
         f"{percent(one.energy)} of the energy of a map{of}, {percent(one.excess)} more than its "
         f"surroundings would put there (maps shifted at random: at most {percent(one.chance)}, "
-        f"p = {one.p_holm:.2g}){others}; it stands out in {round(one.stands_out * one.cases)} of "
-        f"{one.cases} cases."
+        f"p = {one.p_corrected:.2g}){others}; it stands out in "
+        f"{round(one.stands_out * one.cases)} of {one.cases} cases."
     )
 
 
@@ -169,7 +159,7 @@ def _best(found: Evaluation, titles: dict[str, str]) -> list[str]:
         else:
             said.append(
                 f"On “{segment}”, {titles.get(first, first)} has a higher AUROC than "
-                f"{_and(beaten)} on the same {count} cases (Holm-corrected p below "
+                f"{listed(beaten)} on the same {count} cases (Holm-corrected p below "
                 f"{SIGNIFICANCE:g})."
             )
     return said
@@ -213,7 +203,3 @@ def _biomarkers(found: Evaluation, titles: dict[str, str]) -> list[str]:
         for one in found.biomarkers
         if one.method not in yardsticks.NAMES and (one.low > 0 or one.high < 0)
     ]
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -10,26 +10,32 @@ from typing import Any
 
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.findings import Evaluation
 from SaliencyExplain.study.evaluation.pictures import draw_pictures
 from SaliencyExplain.study.evaluation.words import (
     LIMITS,
     evaluation_sentences,
-    method_titles,
     place_words,
 )
+from SaliencyExplain.study.report_data import map_titles
 
 #: The folder in a study's folder where the report looks for an evaluation.
 FOLDER = "evaluation"
 EVALUATION = "evaluation.json"
 
 
-def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
+def write_evaluation(folder: Path, found: Evaluation, *, progress: Progress = silent) -> list[Path]:
     """Writes an evaluation into a folder; each file is complete or not there.
 
     ``paired.csv``, ``places.csv``, ``fixed_places.csv``, ``biomarkers.csv``, ``clusters.csv``,
     ``trials.csv`` and ``curves.csv`` (the last two where cases have trials), pictures, and
     ``evaluation.json`` with all of it and the words.
+
+    Args:
+        folder: Where they are written.
+        found: What is written.
+        progress: Told after each picture; may raise Cancelled.
 
     Returns:
         The files, ``evaluation.json`` last.
@@ -42,7 +48,7 @@ def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
         if rows:
             files.append(folder / name)
             _write(files[-1], header, rows)
-    pictures = draw_pictures(folder, found)
+    pictures = draw_pictures(folder, found, progress)
     document = evaluation_document(found) | {"pictures": [path.name for path in pictures]}
     # Last: where it lies, the others are there too.
     with atomic_file(folder / EVALUATION) as temporary:
@@ -57,7 +63,7 @@ def evaluation_document(found: Evaluation) -> dict[str, Any]:
         one["words"] = place_words(one["place"], found.survey.sides)
     return {
         **document,
-        "titles": method_titles(found.study.labels),
+        "titles": map_titles(found.study.labels),
         "sentences": evaluation_sentences(found),
         "limits": LIMITS,
     }
@@ -79,10 +85,10 @@ def _tables(found: Evaluation) -> dict[str, tuple[Sequence[str], list[Sequence[A
         ),
         "fixed_places.csv": (
             ("method", "target", "place", "cells", "excess", "energy", "chance", "p_value",
-             "p_holm", "stands_out", "others", "cases", "segment", "alarm"),
+             "p_corrected", "stands_out", "others", "cases", "segment", "alarm"),
             [(p.method, p.target, " ".join(f"{share:.3g}" for share in p.place), p.cells, p.excess,
-              p.energy, p.chance, p.p_value, p.p_holm, p.stands_out, p.others, p.cases, p.segment,
-              "yes" if p.alarm else "no") for p in found.fixed_places],
+              p.energy, p.chance, p.p_value, p.p_corrected, p.stands_out, p.others, p.cases,
+              p.segment, "yes" if p.alarm else "no") for p in found.fixed_places],
         ),
         "biomarkers.csv": (
             ("method", "segment", "quantity", "spearman", "low", "high", "p_value", "cases"),

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import Cancelled, InputError
 from SaliencyExplain.study.evaluation.findings import evaluate_study
-from SaliencyExplain.study.evaluation.writing import FOLDER, write_evaluation
+from SaliencyExplain.study.evaluation.normalised import PATIENT_SIDES, PICTURE_SIDES
+from SaliencyExplain.study.evaluation.words import place_words
+from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER, write_evaluation
 from SaliencyExplain.study.report import StudyOutput, write_report
 from Testing.study.conftest import write_nifti
 from Testing.study.evaluation.conftest import AFFINE, SHAPE, agreement, faithfulness, noise
@@ -77,7 +79,7 @@ def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(st
     (alarm,) = [one for one in document["fixed_places"] if one["alarm"]]
     assert alarm["method"] == "gradcam"
     assert np.abs(np.array(alarm["place"]) - (0.9, 0.88, 0.88)).max() < 0.06
-    assert "right front top" in alarm["words"]
+    assert alarm["words"].startswith("towards the patient's right, the front and the head (")
     sentence = document["sentences"][0]
     assert sentence.startswith("Perhaps a shortcut: Grad-CAM for tumour gathers in one place")
     assert "10 of 10 cases" in sentence
@@ -90,6 +92,34 @@ def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(st
     assert float(places["gradcam", "segment label 1"]["energy"]) > 0.15
     assert float(places["random", "outside the body"]["energy"]) == pytest.approx(
         float(places["random", "outside the body"]["share_of_image"]), abs=0.02
+    )
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "IPL"])
+def test_a_place_is_named_by_the_patients_sides_however_the_images_are_stored(make_study, axes):
+    to = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(axes)
+    )
+    maps = {}
+    for n, name in enumerate(NAMES[:6]):
+        values = noise(n) * 0.1
+        # Near the low end of the first axis, the high end of the others: RAS millimetres.
+        values[1:4, 25:28, 8:12] += 5
+        turned = nibabel.Nifti1Image(values, AFFINE).as_reoriented(to)
+        maps[name] = {"gradcam": turned.get_fdata(dtype=np.float32)}
+    found = evaluate_study(make_study(maps, affine=turned.affine))
+    (place,) = found.fixed_places
+    assert place.alarm
+    assert place_words(place.place, found.survey.sides) == (
+        "towards the patient's left and the front (8 % from the patient's left, 88 % from the "
+        "back, 48 % from the feet)"
+    )
+
+
+def test_the_middle_and_a_pictures_own_sides_are_named_too():
+    assert place_words((0.5, 0.5, 0.4), PATIENT_SIDES).startswith("in the middle of the image (")
+    assert place_words((0.9, 0.1), PICTURE_SIDES) == (
+        "towards the picture's right and its top (90 % from the picture's left, 10 % from its top)"
     )
 
 
@@ -123,6 +153,40 @@ def test_the_report_has_the_section_and_says_when_the_study_has_gone_on(study):
         "The study has gone on since"
         in write_report(report, [StudyOutput(study, "A study")]).read_text()
     )
+
+
+def test_progress_goes_through_reading_tests_and_pictures_and_a_cancel_leaves_nothing(
+    study, cases, tmp_path
+):
+    told = []
+    found = evaluate_study(
+        study, cases=cases, progress=lambda done, total: told.append(100 * done / total)
+    )
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(100)
+    # 10 cases thrice and 20 maps read, three steps of the tests for each map, eight figures.
+    assert len(told) > 30 + 20 + 60
+    drawn = []
+    write_evaluation(tmp_path / "out", found, progress=lambda done, _: drawn.append(done))
+    assert drawn == [1, 2, 3, 4, 5, 6]
+    for least in (1, 60, 90):
+
+        def stop(done, total, least=least):
+            if 100 * done / total >= least:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            evaluate_study(study, cases=cases, progress=stop)
+    assert not (study / FOLDER).exists()
+
+
+def test_an_evaluation_of_another_form_is_left_out_of_the_report(study):
+    write_evaluation(study / FOLDER, evaluate_study(study))
+    path = study / FOLDER / EVALUATION
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"format": 1}))
+    page = write_report(study / "report.html", [StudyOutput(study, "A study")]).read_text()
+    assert "Can these maps be believed?" not in page
 
 
 def test_a_folder_without_a_journal_is_no_study(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from SaliencyExplain.attribution.yardsticks import random_map
+from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.study.evaluation.fixed_places import (
     PlacedEnergy,
     find_fixed_places,
@@ -48,7 +51,7 @@ def test_a_planted_fixed_place_is_found_where_it_is(shape):
     (found,) = find_fixed_places(maps, {})
     assert found.alarm
     assert np.abs(np.array(found.place) * CELLS - 0.5 - at).max() <= 1
-    assert found.p_holm < 0.05
+    assert found.p_corrected < 0.05
     assert found.stands_out == 1
     assert found.excess > 2 * found.chance
 
@@ -122,6 +125,35 @@ def test_a_segment_that_never_moves_is_told_from_one_that_does():
     maps = [placed(seed, wandering(seed) + 0.05 * blob((17, 3, 9))) for seed in range(6)]
     (place,) = find_fixed_places(maps, found)
     assert place.segment == "marker"
+
+
+def test_more_methods_take_no_more_shuffles_and_the_place_is_still_found_among_them():
+    flat = CUBE[:2]
+    maps = [
+        dataclasses.replace(placed(seed, wandering(97 * method + seed, flat)), method=f"m{method}")
+        for method in range(30)
+        for seed in range(6)
+    ]
+    maps += [placed(seed, wandering(seed, flat) + 0.05 * blob((17, 3), flat)) for seed in range(6)]
+    found = find_fixed_places(maps, {})
+    assert [one.method for one in found if one.alarm] == ["gradcam"]
+    assert found[-1].p_value == pytest.approx(1 / 500)
+    assert found[-1].p_corrected < 0.01
+
+
+def test_progress_rises_to_its_total_and_a_cancel_comes_through_at_any_step():
+    maps = [placed(seed, background(seed, CUBE[:2])) for seed in range(6)]
+    told = []
+    find_fixed_places(maps, {}, progress=lambda done, total: told.append((done, total)))
+    # Each map's excess, and its shuffles at two scales.
+    assert told == [(step, 18) for step in range(1, 19)]
+
+    def stop(done, total):
+        if done == 9:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        find_fixed_places(maps, {}, progress=stop)
 
 
 def test_the_same_seed_gives_the_same_p_value():

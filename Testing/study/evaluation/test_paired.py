@@ -101,3 +101,11 @@ def test_the_figures_of_comparison_and_trials_are_read_by_case_with_the_yardstic
     assert sic["random"]["P1"] == pytest.approx(0.2)
     assert sic["centre"] == {"P1": 0.3}
     assert found["hausdorff95_mm", "tumour"].less_is_better
+
+
+def test_which_way_a_trials_figure_is_better_is_what_the_trial_says(make_study):
+    tried = faithfulness(0.7, [0.2, 0.3])
+    tried["figures"].append({**tried["figures"][0], "name": "loss", "higher_is_better": False})
+    study = make_study({"P0": {"gradcam": noise(0)}}, trials={"P0": {"gradcam": tried}})
+    found = {one.figure: one.less_is_better for one in figure_values(read_study(study).cases)}
+    assert found == {"sic_compressed": False, "loss": True}

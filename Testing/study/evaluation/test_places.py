@@ -9,6 +9,8 @@ import pytest
 from SaliencyExplain.study.evaluation.finished import read_study
 from SaliencyExplain.study.evaluation.normalised import (
     CELLS,
+    PATIENT_SIDES,
+    PICTURE_SIDES,
     cell_size_mm,
     on_common_grid,
     side_names,
@@ -97,9 +99,14 @@ def test_the_same_place_of_the_patient_is_the_same_cell_for_any_orientation(axes
     assert cell_size_mm(turned.shape, turned.affine) == pytest.approx(
         np.array(SHAPE) * (3, 3, 4) / CELLS
     )
-    assert side_names(turned.shape, turned.affine) == (
-        ("left", "right"), ("back", "front"), ("bottom", "top"),
-    )  # fmt: skip
+    assert side_names(turned.shape, turned.affine) == PATIENT_SIDES
+
+
+def test_a_slice_has_the_patients_sides_and_a_picture_its_own():
+    # A coronal slice, stored with its rows first and the head upwards.
+    affine = np.array([[0.0, 2, 0, 0], [0, 0, 5, 0], [-2, 0, 0, 0], [0, 0, 0, 1]])
+    assert side_names((40, 50, 1), affine) == (PATIENT_SIDES[0], PATIENT_SIDES[2])
+    assert side_names((40, 50), np.diag([-1.0, -1, 1, 1])) == PICTURE_SIDES
 
 
 @pytest.mark.parametrize("shape", [(24, 30, 20), (7, 9), (300, 200), (40, 50, 1)])

@@ -1,0 +1,165 @@
+"""What the methods of regions do with fills, batches, seeds, deadlines and segments."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from SaliencyExplain.attribution.fill import FILLS
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.shapley import Shapley
+from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.demo.phantoms import draw_phantom
+from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
+from SaliencyExplain.demo.tumours import GLIOMA
+from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.explanation import explain
+from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.question import Given
+from Testing.attribution.region_games import (
+    METHODS,
+    Cubed,
+    Game,
+    game_task,
+    picture_task,
+    played,
+    random_game,
+    segments,
+)
+
+SEED = STUDY_SEEDS + 94_000_000
+
+
+@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("fill", FILLS)
+def test_every_fill_takes_a_region_away(task, kind, fill):
+    job = picture_task(task, 2)
+    values, figures = played(kind(regions="segments", fill=fill), job)
+    assert float(values.abs().max()) > 0
+    assert [row["voxels"] for row in figures["regions"]] == [9, 9, 9, 9, 64 - 36]
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_batches_change_nothing(task, kind):
+    maps = []
+    for size in (1, 7, 32):
+        torch.manual_seed(1)
+        job = picture_task(task, 3, batch_size=size, seed=5)
+        more = {"samples": 100} if kind is not Shapley else {}
+        maps.append(played(kind(regions="segments", **more), job)[0])
+    torch.testing.assert_close(maps[0], maps[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(maps[0], maps[2], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_seed_decides_the_samples(task, kind):
+    game = Cubed(random_game(14).weights / 3, random_game(14).pairs / 10)
+    maps = [
+        played(segments(kind, **({"samples": 100} if kind is not Shapley else {})), job)[0]
+        for job in (game_task(task, game, seed=seed) for seed in (0, 0, 1))
+    ]
+    assert torch.equal(maps[0], maps[1])
+    assert not torch.equal(maps[0], maps[2])
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_cost_is_said_before_and_a_cancel_ends_it(task, kind):
+    told = []
+    job = game_task(task, random_game(14), batch_size=8)
+    object.__setattr__(job, "progress", lambda done, total: told.append((done, total)))
+    method = segments(kind)
+    cost = method.forward_passes(job)
+    method.attribute(job)
+    assert told[-1] == (cost, cost)
+
+    def cancel(done, total):
+        raise Cancelled
+
+    object.__setattr__(job, "progress", cancel)
+    with pytest.raises(Cancelled):
+        method.attribute(job)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_at_its_deadline_it_gives_the_best_map_it_has(task, kind):
+    published = []
+    game = Game(np.arange(14.0), np.zeros((14, 14)))
+    job = game_task(
+        task,
+        game,
+        batch_size=4,
+        deadline=time.perf_counter() - 1,
+        publish=lambda maps, share: published.append((maps[""], share)),
+    )
+    method = segments(kind)
+    values, figures = played(method, job)
+    assert figures["samples"] < method.forward_passes(job)
+    assert published[-1][1] < 1
+    torch.testing.assert_close(published[-1][0], values)
+    assert np.corrcoef(values[:, 0], np.arange(14))[0, 1] > 0.5
+
+
+def test_a_segment_outside_of_the_networks_view_has_no_value(task):
+    job = picture_task(task, 2)
+    object.__setattr__(job, "region_names", (*job.region_names, "beyond"))
+    _, figures = played(segments(Shapley), job)
+    beyond = next(row for row in figures["regions"] if row["name"] == "beyond")
+    assert beyond["voxels"] == 0
+    assert beyond["value"] is beyond["low"] is beyond["high"] is None
+    object.__setattr__(job, "regions", torch.zeros_like(job.regions))
+    with pytest.raises(InputError, match="No segment"):
+        segments(Shapley).attribute(job)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_segments_are_asked_for(task, kind):
+    job = task(ScoreNetwork(random_game(4), "none"), torch.ones(1, 1, 4, 1))
+    with pytest.raises(InputError, match=r"give a segmentation \(-s\)"):
+        segments(kind).attribute(job)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_an_image_of_which_nothing_can_be_taken_counts_nothing(task, kind):
+    job = picture_task(task, 2)
+    object.__setattr__(job, "input", torch.ones_like(job.input))
+    values, figures = played(kind(regions="segments", fill="mean"), job)
+    assert float(values.abs().max()) == 0
+    assert all(row["value"] == 0 for row in figures["regions"])
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_of_two_segments_the_planted_tumour_counts_and_its_mirror_does_not(kind):
+    honest = load_classifier(classifier_folder("phantom-3d-honest"))
+    phantom = draw_phantom(GLIOMA, SEED)
+    tumour = phantom.masks["tumour"]
+    # The head is symmetric in its first axis, and the tumour lies in one half of it.
+    mirror = np.flip(tumour, 0) & ~tumour
+    segments_given = tuple(
+        Segment(name, (1.0, 0.0, 0.0), mask)
+        for name, mask in (("tumour", tumour), ("mirror", mirror))
+    )
+    given = Given(Segmentation(segments_given, phantom.image.affine.numpy(), ()))
+    found = explain(
+        phantom.image, honest, [kind(regions="segments")], target=GLIOMA, given=given
+    ).attributions[0]
+    value = {row["name"]: row["value"] for row in found.provenance["figures"]["regions"]}
+    assert set(value) == {"tumour", "mirror", "elsewhere"}
+    assert value["tumour"] > 0.05
+    assert value["tumour"] > 3 * abs(value["mirror"])
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_of_supervoxels_those_in_the_planted_tumour_count(kind):
+    honest = load_classifier(classifier_folder("phantom-2d-honest"))
+    phantom = draw_phantom(GLIOMA, SEED, dimensions=2)
+    more = {"pairs": 3} if kind is Shapley else {"samples": 300}
+    method = kind(output="score", **more)
+    found = explain(phantom.image, honest, [method], target=GLIOMA).attributions[0]
+    tumour = phantom.masks["tumour"]
+    values = np.asarray(found.values).reshape(tumour.shape)
+    assert values[tumour].mean() > np.quantile(values, 0.9)
+    best = max(found.provenance["figures"]["regions"], key=lambda row: row["value"])
+    assert best["low"] > 0

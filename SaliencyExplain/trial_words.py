@@ -9,7 +9,7 @@ PARTS: tuple[str, ...] = ("faithfulness", "sanity", "stability", "agreement", "c
 TRIAL_FILE = "trial.json"
 
 #: Forward passes that a trial may cost where nobody says another number. The whole trial of a
-#: gradient or class activation map in 3D costs about 430, of SmoothGrad with 25 samples 1,840;
+#: gradient or class activation map in 3D costs about 500, of SmoothGrad with 25 samples 1,910;
 #: an occlusion map, which is computed again for each change, gets the least that answers each
 #: question, five or six times what the map costs.
 AFFORDABLE_PASSES = 1000.0

@@ -52,6 +52,7 @@ class _InputGradient(Method):
     """A method whose map is a gradient for each channel, reduced to one map."""
 
     lower_precision: ClassVar[bool] = True
+    per_channel: ClassVar[bool] = True
 
     channels: str = parameter(
         "max",

@@ -32,6 +32,7 @@ class GradientTimesInput(Method):
     )
     signed: ClassVar[bool] = True
     lower_precision: ClassVar[bool] = True
+    per_channel: ClassVar[bool] = True
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`."""

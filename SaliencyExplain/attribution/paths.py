@@ -49,6 +49,7 @@ class PathMethod(Method):
 
     signed: ClassVar[bool] = True
     lower_precision: ClassVar[bool] = True
+    per_channel: ClassVar[bool] = True
 
     output: str = parameter(
         "score",

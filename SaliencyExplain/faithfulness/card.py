@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,19 +17,17 @@ from PIL import Image
 from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
 from SaliencyExplain.faithfulness import plots
 from SaliencyExplain.faithfulness.findings import MapTrial, Trial
-from SaliencyExplain.faithfulness.verdicts import UNKNOWN, Verdict
+from SaliencyExplain.faithfulness.thumbnails import PartialImageRows, segments_of
+from SaliencyExplain.faithfulness.verdicts import CHANCE, UNKNOWN, Verdict
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.pictures.layout import (
     BACKGROUND,
     FAINT,
-    FONT,
     STANDARD_WIDTH,
-    TEXT,
-    drawable,
     text_width,
+    write_line,
 )
-from SaliencyExplain.pictures.reading_aids import Segment
 from SaliencyExplain.question import Question
 from SaliencyExplain.trial_words import SYMBOLS
 
@@ -73,9 +72,13 @@ def card_png(found: Trial, one: MapTrial, question: Question) -> bytes:
     """
     picture = _planes(found, one, question)
     rows = [_row(verdict, one) for verdict in one.verdicts]
-    foot = [_FOOT, *one.notes, _how(found)]
+    images = None
+    if one.faithfulness is not None:
+        images = PartialImageRows(one, one.faithfulness, question)
+    foot = [_FOOT, *_channels(found, one), *one.notes, _how(found)]
     feet = [line for words in foot for line in wrapped(words, 11, STANDARD_WIDTH - 2 * _MARGIN)]
     height = picture.shape[0] + sum(row.height for row in rows) + 15 * len(feet) + 3 * _GAP
+    height += images.height if images else 0
     figure = Figure(figsize=(STANDARD_WIDTH / 72, height / 72), dpi=72, facecolor=BACKGROUND)
     axes = figure.add_axes((0, 1 - picture.shape[0] / height, 1, picture.shape[0] / height))
     axes.imshow(picture, aspect="auto", interpolation="none")
@@ -84,8 +87,12 @@ def card_png(found: Trial, one: MapTrial, question: Question) -> bytes:
     for row in rows:
         _draw_row(figure, row, top, height)
         top += row.height
+        if images and row.verdict.question == CHANCE:
+            images.draw(figure, top, height)
+            top += images.height
     for number, line in enumerate(feet):
-        _write(figure, height, _MARGIN, top + 15 * (number + 0.5), line, size=11, color=FAINT)
+        y = top + 15 * (number + 0.5)
+        write_line(figure, (STANDARD_WIDTH, height), _MARGIN, y, line, size=11, color=FAINT)
     return _png(figure)
 
 
@@ -121,11 +128,6 @@ def wrapped(words: str, size: float, pixels: float) -> list[str]:
 
 
 def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
-    segmentation = question.given.segmentation
-    segments: Sequence[Segment] = [
-        (segment.name, segment.color, segment.mask)
-        for segment in (segmentation.segments if segmentation else ())
-    ]
     buffer = io.BytesIO()
     probability = found.probabilities[found.target]
     draw_planes(
@@ -133,7 +135,7 @@ def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
         question.image[0].as_tensor().numpy(),
         one.values,
         np.asarray(question.image.affine, dtype=np.float64),
-        segments=segments,
+        segments=segments_of(question.given.segmentation),
         title=f"{found.image} · {one.label} · {found.target_name} (p = {probability:.2f})",
         signed=one.signed,
     )
@@ -153,8 +155,11 @@ def _plot_of(verdict: Verdict, one: MapTrial) -> Callable[[Axes], None] | None:
     faithful, sane, stable = one.faithfulness, one.sanity, one.stability
     if verdict.answer == UNKNOWN:
         return None
-    if verdict.question == "Does it beat chance?" and faithful is not None:
-        return lambda axes: plots.draw_curves(axes, {one.label: faithful}, "deletion")
+    if verdict.question == CHANCE and faithful is not None:
+        # The other curves stand beside their images.
+        if not faithful.curves.softmax_information["compressed"].information:
+            return None
+        return lambda axes: plots.draw_information(axes, {one.label: faithful}, "compressed")
     if verdict.question == "Does it depend on the weights?" and sane is not None:
         return lambda axes: plots.draw_cascade(axes, sane)
     if verdict.question == "Is it stable?" and stable is not None:
@@ -168,14 +173,14 @@ def _plot_of(verdict: Verdict, one: MapTrial) -> Callable[[Axes], None] | None:
 
 
 def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
-    verdict = row.verdict
+    verdict, size = row.verdict, (STANDARD_WIDTH, height)
     mark = f"{SYMBOLS[verdict.answer]} {verdict.answer.upper()}"
-    _write(figure, height, _MARGIN, top + 14, verdict.question, size=15, weight="bold")
+    write_line(figure, size, _MARGIN, top + 14, verdict.question, size=15, weight="bold")
     beside = _MARGIN + text_width(verdict.question, 15) * 1.12 + 20
-    _write(figure, height, beside, top + 14, mark, size=15, weight="bold")
+    write_line(figure, size, beside, top + 14, mark, size=15, weight="bold")
     for number, (kind, line) in enumerate(row.lines):
-        style = {"size": 13} if kind == "words" else {"size": 11, "color": FAINT}
-        _write(figure, height, _MARGIN, top + 34 + _LINE * (number + 0.5), line, **style)
+        style: dict[str, Any] = {"size": 13} if kind == "words" else {"size": 11, "color": FAINT}
+        write_line(figure, size, _MARGIN, top + 34 + _LINE * (number + 0.5), line, **style)
     if row.draw is None:
         return
     left = STANDARD_WIDTH - _MARGIN - _PLOT_WIDTH + 40
@@ -191,35 +196,20 @@ def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
     row.draw(axes)
 
 
+def _channels(found: Trial, one: MapTrial) -> list[str]:
+    """What was found of the channels, for the foot."""
+    if one.msfi is None or found.channels is None:
+        return []
+    pairs = zip(found.channels.channels, found.channels.values, strict=True)
+    values = ", ".join(f"{name} {value:+.2f}" for name, value in pairs)
+    return [f"Shapley values of the channels: {values}. {one.msfi.words}."]
+
+
 def _how(found: Trial) -> str:
     return (
         f"Classifier {found.classifier} · {found.effort} effort · "
         f"{found.forward_passes:,.0f} forward passes · seed {found.seed} · "
         f"SaliencyExplain {found.versions['SaliencyExplain']}"
-    )
-
-
-def _write(
-    figure: Figure,
-    height: float,
-    x: float,
-    y: float,
-    words: str,
-    *,
-    size: float,
-    color: tuple[float, float, float] = TEXT,
-    weight: str = "normal",
-) -> None:
-    figure.text(
-        x / STANDARD_WIDTH,
-        1 - y / height,
-        drawable(words),
-        fontsize=size,
-        fontfamily=FONT,
-        fontweight=weight,
-        color=color,
-        va="center_baseline",
-        parse_math=False,
     )
 
 

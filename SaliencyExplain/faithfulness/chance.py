@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain.attribution.guard import plain
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.yardsticks import centre_map, random_map
 from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES, Baseline, choose_baseline
 from SaliencyExplain.faithfulness.curves import CurveMaker, MapCurves
+from SaliencyExplain.faithfulness.infidelity import Infidelity, InfidelityMaker
 from SaliencyExplain.faithfulness.information import InformationCurve
+from SaliencyExplain.faithfulness.partial_images import KINDS, PartialImages, RandomRanking
 from SaliencyExplain.faithfulness.work import Work
 
 
@@ -56,6 +61,9 @@ class Faithfulness:
             deletion curves, three tuples as long as ``curves.shares``.
         chance_insertion: The same of the insertion curves.
         baseline: What stood where voxels were taken away, in words.
+        infidelity: The map's own, with its scale.
+        boxes: What was taken away for the infidelity, in words.
+        images: What the classifier was shown on the way, for pictures.
     """
 
     curves: MapCurves
@@ -63,21 +71,45 @@ class Faithfulness:
     chance_deletion: tuple[tuple[float, ...], ...]
     chance_insertion: tuple[tuple[float, ...], ...]
     baseline: str
+    infidelity: Infidelity
+    boxes: str
+    images: PartialImages
 
     def figure(self, name: str) -> Figure:
         """The figure of that name."""
         return next(figure for figure in self.figures if figure.name == name)
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the voxels."""
+        return {
+            **{name: getattr(self, name) for name in ("chance_deletion", "chance_insertion")},
+            "curves": {**dataclasses.asdict(self.curves), "aopc": self.curves.aopc},
+            "figures": [dataclasses.asdict(figure) for figure in self.figures],
+            "baseline": self.baseline,
+            "infidelity": dataclasses.asdict(self.infidelity),
+            "boxes": self.boxes,
+            "partial_images": self.images.as_json(),
+        }
 
-def _area(curve: Callable[[MapCurves], InformationCurve]) -> Callable[[MapCurves], float]:
-    return lambda curves: curve(curves).area
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is measured of a map, a random one or not."""
+
+    curves: MapCurves
+    infidelity: Infidelity
 
 
-#: Name, title, whether high is good, and how it is read off the curves.
-_FIGURES: tuple[tuple[str, str, bool, Callable[[MapCurves], float]], ...] = (
-    ("deletion_area", "deletion area", False, lambda c: c.deletion_area),
-    ("insertion_area", "insertion area", True, lambda c: c.insertion_area),
-    ("aopc", "AOPC", True, lambda c: c.aopc),
+def _area(curve: Callable[[MapCurves], InformationCurve]) -> Callable[[_Measured], float]:
+    return lambda measured: curve(measured.curves).area
+
+
+#: Name, title, whether high is good, and how it is read off what was measured.
+_FIGURES: tuple[tuple[str, str, bool, Callable[[_Measured], float]], ...] = (
+    ("deletion_area", "deletion area", False, lambda m: m.curves.deletion_area),
+    ("insertion_area", "insertion area", True, lambda m: m.curves.insertion_area),
+    ("aopc", "AOPC", True, lambda m: m.curves.aopc),
+    ("infidelity", "infidelity", False, lambda m: m.infidelity.share),
     (
         "sic_compressed",
         "SIC, compressed size",
@@ -116,7 +148,7 @@ class FaithfulnessTrial:
     Args:
         task: Network, image and target.
         body: ``(*S)`` on the network's grid; None where it cannot be told.
-        random_maps: How many.
+        random_maps: How many, at least one.
         seed: Of the random maps.
         work: Counts the forward passes.
     """
@@ -131,24 +163,30 @@ class FaithfulnessTrial:
         seed: int = 0,
     ) -> None:
         self._work = work
+        self._image = plain(task.input)[0, 0].cpu().numpy()
         with work.part(CHOICE_PASSES) as progress:
             self.baseline: Baseline = choose_baseline(task, progress)
         self._maker = CurveMaker(task, self.baseline, seed=seed)
         with work.part(self._maker.once) as progress:
             self._maker.prepare(progress)
+        self._boxes = InfidelityMaker(task, self.baseline)
+        with work.part(len(self._boxes.boxes)) as progress:
+            self._boxes.prepare(progress)
         shape = tuple(task.input.shape[2:])
         seeds = np.random.SeedSequence(seed).generate_state(random_maps)
-        self._chance = [
-            self._curves(
-                _inside_first(
-                    random_map(shape, task.spacing, seed=int(one)), body if number % 2 else None
-                ),
-                chance=True,
-            )
-            for number, one in enumerate(seeds)
-        ]
-        habit = _inside_first(centre_map(shape, task.spacing), body)
-        self._centre = self._curves(habit, chance=True)
+
+        def chance(number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+            values = random_map(shape, task.spacing, seed=int(seeds[number]))
+            return values, body if number % 2 else None
+
+        self._chance = [self._of_chance(*chance(number)) for number in range(random_maps)]
+        self._centre = self._of_chance(centre_map(shape, task.spacing), body)
+        self._random: dict[str, RandomRanking] = {}
+        for kind in KINDS:
+            number = _middle([getattr(one.curves, f"{kind}_area") for one in self._chance])
+            curve = getattr(self._chance[number].curves, kind)
+            places = self._maker.places(_inside_first(*chance(number)))
+            self._random[kind] = RandomRanking(places, curve)
 
     def of(self, values: NDArray[np.floating]) -> Faithfulness:
         """The faithfulness of a map ``(*S)`` on the network's grid.
@@ -157,30 +195,49 @@ class FaithfulnessTrial:
             InputError: The map is constant or not finite.
         """
         curves = self._curves(values)
+        measured = _Measured(curves, self._boxes.of(values))
         return Faithfulness(
             curves=curves,
-            figures=tuple(self._figure(curves, *one) for one in _FIGURES),
-            chance_deletion=_band([one.deletion for one in self._chance]),
-            chance_insertion=_band([one.insertion for one in self._chance]),
+            figures=tuple(self._figure(measured, *one) for one in _FIGURES),
+            chance_deletion=_band([one.curves.deletion for one in self._chance]),
+            chance_insertion=_band([one.curves.insertion for one in self._chance]),
             baseline=self.baseline.words,
+            infidelity=measured.infidelity,
+            boxes=self._boxes.words,
+            images=PartialImages(
+                image=self._image,
+                baseline=self.baseline.values[0].cpu().numpy(),
+                places=self._maker.places(values),
+                curves=curves,
+                random=self._random,
+            ),
         )
 
     def _curves(self, values: NDArray[np.floating], *, chance: bool = False) -> MapCurves:
         with self._work.part(self._maker.passes) as progress:
             return self._maker.curves(values, progress, chance=chance)
 
+    def _of_chance(self, values: NDArray[np.float32], body: NDArray[np.bool_] | None) -> _Measured:
+        # Sums over boxes want no more than zeros outside of the body, ranks want it last.
+        inside = values if body is None else np.where(body, values, np.float32(0))
+        curves = self._curves(_inside_first(values, body), chance=True)
+        return _Measured(curves, self._boxes.of(inside))
+
     def _figure(
         self,
-        curves: MapCurves,
+        measured: _Measured,
         name: str,
         title: str,
         higher: bool,
-        read: Callable[[MapCurves], float],
+        read: Callable[[_Measured], float],
     ) -> Figure:
-        value = read(curves)
+        value = read(measured)
         chance = tuple(read(one) for one in self._chance)
         remark = ""
-        if math.isnan(value):
+        if math.isnan(value) and name == "infidelity":
+            remark = measured.infidelity.remark
+        elif math.isnan(value):
+            curves = measured.curves
             kind = curves.softmax_information if "sic" in name else curves.accuracy_information
             remark = kind[name.split("_")[1]].remark
         beaten, p_value = compared_with_chance(value, chance, higher)
@@ -219,6 +276,11 @@ def _inside_first(
 ) -> NDArray[np.float32]:
     """The map with the body's voxels before all others; values lie in [0, 1]."""
     return values if body is None else values + 2 * body.astype(np.float32)
+
+
+def _middle(areas: Sequence[float]) -> int:
+    """Which of the areas is the middle one, of an even number the lower of the two."""
+    return int(np.argsort(areas, kind="stable")[(len(areas) - 1) // 2])
 
 
 def _band(curves: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

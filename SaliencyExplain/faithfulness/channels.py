@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ from SaliencyExplain.progress import Progress, silent
 
 #: With more channels the exact values, 2^C forward passes, cost more than they tell.
 MOST_CHANNELS = 8
+
+#: What stands for a channel that is not there, as :func:`filling` names it: its mean.
+FILL = "mean"
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,40 @@ class ChannelImportance:
     fill: str
 
 
+@dataclass(frozen=True)
+class FeatureImportance:
+    """The modality-specific feature importance of a map, or of the maps of all channels.
+
+    Attributes:
+        value: MSFI, [0, 1]; NaN where it is undefined.
+        chance: MSFI of a map that is the same everywhere in the body.
+        per_channel: Whether each channel has its own map; else one map stands for each.
+        shares: By modality the share of its map's positive part that lies on its features,
+            [0, 1].
+    """
+
+    value: float
+    chance: float
+    per_channel: bool
+    shares: dict[str, float]
+
+    @property
+    def words(self) -> str:
+        """The value beside chance, and of what kind of maps it is."""
+        kind = (
+            "each channel's own map" if self.per_channel else "one map, held against each channel"
+        )
+        return f"MSFI {self.value:.2f} (even map {self.chance:.2f}; {kind})"
+
+
 def channel_importance(
-    task: Task, names: Sequence[str], *, fill: str = "mean", progress: Progress = silent
+    task: Task, names: Sequence[str], *, progress: Progress = silent
 ) -> ChannelImportance:
     """Exact Shapley values of the channels (Shapley 1953; Jin et al. 2022, section 4.3).
 
     Args:
         task: Network, image and target.
         names: Of the channels in the network's order.
-        fill: What replaces a channel.
         progress: Told after each batch; may raise Cancelled.
 
     Raises:
@@ -65,7 +93,7 @@ def channel_importance(
             f"the classifier takes {count}."
         )
     everywhere = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
-    substitute = filling(image, fill, task.spacing, seed=task.seed).place(
+    substitute = filling(image, FILL, task.spacing, seed=task.seed).place(
         (0,) * everywhere.ndim, everywhere
     )
     coalitions = list(itertools.product((False, True), repeat=count))
@@ -81,7 +109,7 @@ def channel_importance(
         values=tuple(_shapley(worth, channel, count) for channel in range(count)),
         whole=worth[(True,) * count],
         nothing=worth[(False,) * count],
-        fill=fill,
+        fill=FILL,
     )
 
 
@@ -95,6 +123,47 @@ def _shapley(worth: Mapping[tuple[bool, ...], float], channel: int, count: int) 
         weight = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
         total += weight * (worth[joined] - value)
     return total
+
+
+def check_modalities(modalities: Iterable[str], channels: Sequence[str]) -> None:
+    """Raises InputError where a segmentation is of a channel that the classifier has not."""
+    for name in modalities:
+        if name not in channels:
+            raise InputError(
+                f"There is no channel '{name}' for the modality's segmentation: the classifier "
+                f"has {', '.join(channels)}."
+            )
+
+
+def feature_importance(
+    maps: Mapping[str, NDArray[np.floating]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    importance: ChannelImportance,
+    body: NDArray[np.bool_] | None,
+    *,
+    per_channel: bool,
+) -> FeatureImportance:
+    """The MSFI of maps with what an even map would have.
+
+    Args:
+        maps: See :func:`modality_specific_feature_importance`.
+        masks: See there.
+        importance: See there.
+        body: ``(*S)``, where the even map lies; None: everywhere.
+        per_channel: Whether each channel has its own map.
+
+    Raises:
+        InputError: A mask is of no channel.
+    """
+    shape = next(iter(masks.values())).shape
+    even = np.ones(shape, dtype=np.float32) if body is None else body.astype(np.float32)
+    msfi = modality_specific_feature_importance
+    return FeatureImportance(
+        value=msfi(maps, masks, importance),
+        chance=msfi(dict.fromkeys(masks, even), masks, importance),
+        per_channel=per_channel,
+        shares={name: _share_inside(maps[name], mask) for name, mask in masks.items()},
+    )
 
 
 def modality_specific_feature_importance(
@@ -122,22 +191,20 @@ def modality_specific_feature_importance(
     Raises:
         InputError: A mask is of no channel.
     """
+    check_modalities(masks, importance.channels)
     weights = dict(zip(importance.channels, importance.values, strict=True))
-    unknown = [name for name in masks if name not in weights]
-    if unknown:
-        raise InputError(
-            f"There is no channel '{unknown[0]}' for the modality's segmentation: the classifier "
-            f"has {', '.join(importance.channels)}."
-        )
     found = weight_sum = 0.0
     for name, mask in masks.items():
         weight = max(0.0, weights[name])
-        positive = np.maximum(maps[name], 0)
-        energy = float(positive.sum(dtype=np.float64))
         if weight == 0:
             continue
-        if energy == 0:
-            return math.nan
-        found += weight * float(positive[mask].sum(dtype=np.float64)) / energy
+        found += weight * _share_inside(maps[name], mask)
         weight_sum += weight
     return found / weight_sum if weight_sum > 0 else math.nan
+
+
+def _share_inside(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
+    """Share of a map's positive part inside a mask; NaN where no voxel is positive."""
+    positive = np.maximum(values, 0)
+    energy = float(positive.sum(dtype=np.float64))
+    return float(positive[mask].sum(dtype=np.float64)) / energy if energy > 0 else math.nan

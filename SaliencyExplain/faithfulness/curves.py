@@ -87,16 +87,12 @@ class CurveMaker:
     Args:
         task: Network, image and target.
         baseline: What shows through.
-        shares: Rising, inside (0, 1).
         seed: Of the choice among voxels of equal value and of the kept pixels.
     """
 
-    def __init__(
-        self, task: Task, baseline: Baseline, shares: tuple[float, ...] = SHARES, seed: int = 0
-    ) -> None:
+    def __init__(self, task: Task, baseline: Baseline, seed: int = 0) -> None:
         self._task = task
         self._baseline = baseline
-        self._shares = shares
         self._image = plain(task.input)[0]
         self._shape = tuple(self._image.shape[1:])
         self._ties = random_map(self._shape, task.spacing, seed=seed)
@@ -106,7 +102,7 @@ class CurveMaker:
     @property
     def passes(self) -> float:
         """Forward passes for one map."""
-        return passes_of_a_map(len(self._shape), len(self._shares))
+        return passes_of_a_map(len(self._shape))
 
     @property
     def once(self) -> float:
@@ -125,6 +121,10 @@ class CurveMaker:
             self._task, len(ends), lambda index: self._shown(ends[index]), progress
         )
 
+    def places(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
+        """In which order the curves of a map take its voxels; see :func:`voxel_places`."""
+        return voxel_places(values, self._ties)
+
     def curves(
         self, values: NDArray[np.floating], progress: Progress = silent, *, chance: bool = False
     ) -> MapCurves:
@@ -141,8 +141,8 @@ class CurveMaker:
             DeviceMemoryError: Memory is exhausted with a single image.
             Cancelled: Out of ``progress``.
         """
-        places = voxel_places(values, self._ties)
-        masks = [places < voxels_of_share(share, places.size) for share in self._shares]
+        places = self.places(values)
+        masks = [places < voxels_of_share(share, places.size) for share in SHARES]
         strongest = [torch.from_numpy(mask).to(self._image.device) for mask in masks]
         steps = len(masks)
         if self._kept is not None:
@@ -165,7 +165,7 @@ class CurveMaker:
         target = self._task.target
         whole, bare = self._baseline.original[target], self._baseline.probabilities[target]
         return MapCurves(
-            shares=(0.0, *self._shares, 1.0),
+            shares=(0.0, *SHARES, 1.0),
             deletion=(float(whole), *deletion[:, target].tolist(), float(bare)),
             insertion=(float(bare), *insertion[:, target].tolist(), float(whole)),
             softmax_information=self._information_curves(measured, answers, self._softmax),
@@ -226,9 +226,9 @@ class CurveMaker:
         return (probabilities.argmax(axis=1) == target).astype(np.float64)
 
 
-def passes_of_a_map(axes: int, steps: int = len(SHARES)) -> float:
+def passes_of_a_map(axes: int) -> float:
     """Forward passes for the curves of one map: deletion, insertion, in 2D restoration."""
-    return float(steps * (3 if axes == 2 else 2))
+    return float(len(SHARES) * (3 if axes == 2 else 2))
 
 
 def passes_of_the_image(axes: int) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.faithfulness.chance import Faithfulness
-from SaliencyExplain.faithfulness.channels import ChannelImportance
+from SaliencyExplain.faithfulness.channels import ChannelImportance, FeatureImportance
 from SaliencyExplain.faithfulness.randomisation import Sanity
 from SaliencyExplain.faithfulness.similarity import Similarity
 from SaliencyExplain.faithfulness.stability import Stability
@@ -35,8 +35,7 @@ class MapTrial:
         stability: None where it was not asked for, or the map came from a file.
         rows: The agreement with each segment, the yardsticks' rows included; empty without a
             segmentation.
-        msfi: Modality-specific feature importance, [0, 1]; None without segmentations of
-            modalities.
+        msfi: Modality-specific feature importance; None without segmentations of modalities.
         verdicts: What that says, a question each.
         notes: What a user should be told of this map.
     """
@@ -51,7 +50,7 @@ class MapTrial:
     sanity: Sanity | None
     stability: Stability | None
     rows: tuple[Row, ...]
-    msfi: float | None
+    msfi: FeatureImportance | None
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
 
@@ -59,14 +58,14 @@ class MapTrial:
         """Everything but the voxels."""
         document: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("label", "method", "layer", "parameters", "signed", "msfi", "notes")
+            for name in ("label", "method", "layer", "parameters", "signed", "notes")
         }
-        for name in ("faithfulness", "sanity", "stability"):
+        document["faithfulness"] = (
+            None if self.faithfulness is None else self.faithfulness.as_json()
+        )
+        for name in ("sanity", "stability", "msfi"):
             found = getattr(self, name)
             document[name] = None if found is None else dataclasses.asdict(found)
-        if self.faithfulness is not None:
-            curves = self.faithfulness.curves
-            document["faithfulness"]["curves"]["aopc"] = curves.aopc
         if self.sanity is not None:
             for name in ("alike_at_random", "alike_but_first"):
                 document["sanity"][name] = getattr(self.sanity, name)
@@ -138,16 +137,6 @@ class Trial:
     def target_name(self) -> str:
         """Name of the class that the maps explain."""
         return self.classes[self.target]
-
-    def named(self, image: str) -> Trial:
-        """The same with another name of the image: its own, its file's, may name a patient."""
-        maps = [
-            dataclasses.replace(
-                one, rows=tuple(dataclasses.replace(row, case=image) for row in one.rows)
-            )
-            for one in self.maps
-        ]
-        return dataclasses.replace(self, image=image, maps=tuple(maps))
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the voxels, for :func:`SaliencyExplain.json_text.json_text`."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
+from torch import Tensor
 
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task
@@ -47,6 +48,31 @@ class MapMaker:
         with self.work.part(self.passes) as progress:
             found = self.method.attribute(dataclasses.replace(task, progress=progress))
         return {layer: values.detach().float().cpu().numpy() for layer, values in found.items()}
+
+    def channel_maps(self, task: Task, maps: Maps) -> Maps | None:
+        """The map of each channel by the channel's name; None where all have one in common.
+
+        Occlusion that covers channels by themselves has such maps already. A method whose map
+        is made of those of the channels computes them again; magnitudes stay magnitudes.
+
+        Args:
+            task: Its channels have names.
+            maps: What :meth:`maps` gave for the task.
+
+        Raises:
+            DeviceMemoryError: Memory is exhausted with a single image.
+            Cancelled: Out of the work's progress.
+        """
+        if set(maps) <= set(task.channels):
+            return dict(maps)
+        if not self.method.per_channel:
+            return None
+        with self.work.part(self.passes) as progress:
+            raw: Tensor = self.method.raw(  # type: ignore[attr-defined]
+                dataclasses.replace(task, progress=progress)
+            )
+        values = raw.detach().float() if self.method.signed else raw.detach().float().abs()
+        return dict(zip(task.channels, values.cpu().numpy(), strict=True))
 
     def probability(self, task: Task) -> float:
         """What the task's network gives the target on the task's image."""

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import DeviceMemoryError
-from SaliencyExplain.explanation import versions, voxel_hash
+from SaliencyExplain.explanation import versions
 from SaliencyExplain.faithfulness.effort import (
     EFFORTS,
     Cost,
@@ -21,7 +21,7 @@ from SaliencyExplain.faithfulness.examination import Examination
 from SaliencyExplain.faithfulness.findings import Trial
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import Question
+from SaliencyExplain.question import Question, voxel_hash
 from SaliencyExplain.trial_words import PARTS
 
 
@@ -32,7 +32,9 @@ def trial(
     given_maps: Mapping[str, MetaTensor] | None = None,
     modalities: Mapping[str, Segmentation] | None = None,
     parts: Sequence[str] = PARTS,
+    case: str | None = None,
     seed: int = 0,
+    yardstick_seed: int | None = None,
     effort: Effort | None = None,
     budget: float | None = None,
     progress: Progress = silent,
@@ -52,7 +54,12 @@ def trial(
         modalities: By channel the segmentation of the features that this channel shows, on
             the image's grid, for the modality-specific feature importance.
         parts: Which of :data:`PARTS`.
+        case: Name of the case; None: the image's own, which is its file's and may name a
+            patient.
         seed: Of everything random.
+        yardstick_seed: Of the random yardstick that maps are held against on a segmentation;
+            with the case's name it makes the same one as
+            :func:`SaliencyExplain.comparison.table.rows` has; None: ``seed``.
         effort: How much is computed; None: the greatest of :data:`EFFORTS` that the budget
             allows.
         budget: Forward passes that it may cost; a smaller effort is made where the whole
@@ -73,14 +80,18 @@ def trial(
         methods,
         parts,
         given_maps=len(given_maps),
+        modalities=bool(modalities),
         effort=effort,
         budget=budget,
     )
     if announce is not None:
         announce(cost)
 
+    name = str(question.image.meta.get("name", "")) if case is None else case
+    yardsticks = (name, seed if yardstick_seed is None else yardstick_seed)
+
     def examined() -> Examination:
-        found = Examination(question, cost, parts, seed, progress)
+        found = Examination(question, cost, parts, seed, yardsticks, progress)
         found.run(methods, given_maps, modalities)
         return found
 
@@ -96,7 +107,7 @@ def trial(
         )
     image, classifier = question.image, question.classifier
     return Trial(
-        image=str(image.meta.get("name", "")),
+        image=name,
         image_sha256=voxel_hash(image),
         classifier=classifier.name,
         classifier_sha256=classifier.identity,

@@ -21,7 +21,8 @@ from SaliencyExplain.faithfulness.stability import Stability
 CHANCE_P = 0.05
 
 #: The figures that answer whether a map beats chance, one for each way to ask the classifier.
-#: AOPC repeats the deletion curve; the AIC of one image is a step and mostly ties.
+#: AOPC repeats the deletion curve; the AIC of one image is a step and mostly ties. Infidelity
+#: is told beside them: it sums values, and a map may rank voxels well without being a sum.
 CHANCE_FIGURES = ("deletion_area", "insertion_area", "sic_compressed")
 
 #: Rank correlations are read as is usual in medicine (Mukaka 2012, A guide to appropriate use
@@ -37,6 +38,9 @@ MOVED = 0.1
 #: What counts as a change that a map must bear. The worst case is told and not counted:
 #: any network has one, and how bad it looks depends on the budget of the search.
 BORNE = ("seed", "noise", "shift by a voxel", "shift by millimetres")
+
+CHANCE = "Does it beat chance?"
+"""The question that the curves and the partial images belong to."""
 
 YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
 
@@ -62,12 +66,15 @@ class Verdict:
 
 def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdict:
     """Whether the classifier misses what the map shows more than what random maps show."""
-    question = "Does it beat chance?"
+    question = CHANCE
     limits = (
         "Images with voxels taken away are none that the network was trained on; another "
         "baseline may give other figures."
     )
-    source = "Samek et al. 2017; Petsiuk et al. 2018 (RISE); Kapishnikov et al. 2019 (XRAI)"
+    source = (
+        "Samek et al. 2017; Petsiuk et al. 2018 (RISE); Kapishnikov et al. 2019 (XRAI); "
+        "infidelity: Yeh et al. 2019"
+    )
     if found is None:
         return Verdict(question, UNKNOWN, reason, limits, source)
     figures = [found.figure(name) for name in CHANCE_FIGURES]
@@ -88,7 +95,10 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdic
         )
     ]
     if habit:
-        words += f". A map that is merely bright in the middle does no worse in {_and(habit)}"
+        words += f". A map that is merely bright in the middle does no worse in {listed(habit)}"
+    infidelity = found.figure("infidelity")
+    if not math.isnan(infidelity.beaten):
+        words += f". Told and not counted: {_beside_chance(infidelity)}, low is good"
     return Verdict(question, answer, f"For {target}: {words}.", limits, source)
 
 
@@ -207,5 +217,6 @@ def _known(value: float) -> float:
     return 0.0 if math.isnan(value) else value
 
 
-def _and(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence: ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

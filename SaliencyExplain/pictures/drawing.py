@@ -27,17 +27,14 @@ from SaliencyExplain.pictures.layout import (
     text_width,
 )
 from SaliencyExplain.pictures.outlines import Color, outline_colors
-from SaliencyExplain.pictures.planes import Plane, View, view_through
+from SaliencyExplain.pictures.planes import Plane, View
 from SaliencyExplain.pictures.reading_aids import (
     HeatWindow,
     Peak,
     Segment,
-    field_of_view,
-    find_peak,
-    grey_window,
-    heat_window,
     peak_and_segments,
 )
+from SaliencyExplain.pictures.slab import peak_view
 
 _OBLIQUE_DEGREES = 0.5
 _SWATCH = 22
@@ -82,25 +79,20 @@ def draw_planes(
         OutputError: The file cannot be written.
     """
     _check(image, values, segments)
-    peak = find_peak(values, signed, affine)
-    window = heat_window(values, signed)
-    greys = grey_window(image)
-    box = tuple(slice(0, size) for size in values.shape)
-    if values.ndim == 3:
-        box = field_of_view(image, values, segments, peak.index, greys, window)
-    view = view_through(peak.index, box, affine)
+    seen = peak_view(image, values, affine, segments, signed=signed)
+    window, view = seen.heat, seen.view
     colors = outline_colors([color for _, color, _ in segments], signed)
     cuts = [[plane.cut(mask) for plane in view.planes] for _, _, mask in segments]
 
     legend = _legend_rows(segments, cuts)
-    words = [_words_of_peak(peak, segments, affine, view)]
+    words = [_words_of_peak(seen.peak, segments, affine, view)]
     words += _words_of_view(view) + ([caption] if caption else [])
     sizes = [plane.size_mm for plane in view.planes]
     layout = Layout(sizes, width, lines=len(legend) + len(words))
     layout.write(layout.margin, 24 * layout.scale, shorten(title, 18, 1060), size=18)
     for number, (plane, place) in enumerate(zip(view.planes, layout.panels, strict=True)):
         axes = layout.add_axes(place)
-        panel.draw_anatomy(axes, plane.cut(image), plane, greys)
+        panel.draw_anatomy(axes, plane.cut(image), plane, seen.greys)
         if window is not None:
             panel.draw_heat(axes, plane.cut(values), plane, window.end, signed)
         for cut, color in zip(cuts, colors, strict=True):

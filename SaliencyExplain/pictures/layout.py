@@ -86,16 +86,8 @@ class Layout:
         self, x: float, y: float, words: str, *, size: float = TEXT_SIZE, **style: Any
     ) -> None:
         """Writes a line of text with its middle at y pixels from the top."""
-        style = {"color": TEXT, "va": "center_baseline", **style}
-        # Names of cases may have dollar signs: matplotlib would take them for formulas.
-        self.figure.text(
-            x / self.width,
-            1 - y / self.height,
-            drawable(words),
-            fontsize=size * self.scale,
-            fontfamily=FONT,
-            parse_math=False,
-            **style,
+        write_line(
+            self.figure, (self.width, self.height), x, y, words, size=size * self.scale, **style
         )
 
     def line(self, number: int) -> float:
@@ -106,6 +98,30 @@ class Layout:
     def margin(self) -> float:
         """The left margin in pixels."""
         return _MARGIN * self.scale
+
+
+def write_line(
+    figure: Figure,
+    pixels: tuple[float, float],
+    x: float,
+    y: float,
+    words: str,
+    *,
+    size: float,
+    **style: Any,
+) -> None:
+    """Writes a line of text on a figure of so many pixels, its middle at y from the top."""
+    style = {"color": TEXT, "va": "center_baseline", **style}
+    # Names of cases may have dollar signs: matplotlib would take them for formulas.
+    figure.text(
+        x / pixels[0],
+        1 - y / pixels[1],
+        drawable(words),
+        fontsize=size,
+        fontfamily=FONT,
+        parse_math=False,
+        **style,
+    )
 
 
 def drawable(words: str) -> str:

@@ -36,6 +36,7 @@ class Plane:
         size_mm: Width and height, mm.
         cross_mm: Place of the peak from the left and from the top edge, mm.
         position: Where the plane lies, such as ``S 12.5 mm``; empty where unknown.
+        axis: The axis of the grid that stands on the plane; 2 in a picture of two axes.
         cut: Takes an array on the image's grid to this plane's pixels, rows from the top.
     """
 
@@ -44,6 +45,7 @@ class Plane:
     size_mm: tuple[float, float]
     cross_mm: tuple[float, float]
     position: str
+    axis: int
     cut: Callable[[NDArray[Any]], NDArray[Any]]
 
 
@@ -129,6 +131,7 @@ def view_through(
                     (sizes[down] - place[down] - 0.5) * spacing[down],
                 ),
                 position=_coordinate(normal, world[normal]) if known else "",
+                axis=int(np.flatnonzero(order == normal)[0]),
                 cut=_cutter(turn, box, normal, place[normal]),
             )
         )

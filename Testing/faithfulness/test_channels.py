@@ -24,7 +24,7 @@ def test_the_channels_of_an_additive_network_count_what_they_add(linear, task):
     weights = torch.randn(3, 7, 6)
     image = torch.rand(1, 3, 7, 6)
     made = task(linear(weights), image)
-    found = channel_importance(made, NAMES, fill="mean")
+    found = channel_importance(made, NAMES)
     mean = image[0].mean(dim=(1, 2), keepdim=True)
     expected = ((image[0] - mean) * weights).sum(dim=(1, 2))
     np.testing.assert_allclose(found.values, expected.numpy(), atol=1e-4)
@@ -36,11 +36,11 @@ def test_they_are_the_mean_over_all_orders_for_any_network(small, task):
     torch.manual_seed(4)
     image = torch.rand(1, 3, 9, 9) * 4
     made = task(small(axes=2, channels=3), image)
-    found = channel_importance(made, NAMES, fill="minimum")
-    least = image[0].amin(dim=(1, 2), keepdim=True)
+    found = channel_importance(made, NAMES)
+    mean = image[0].mean(dim=(1, 2), keepdim=True)
 
     def probability(present):
-        shown = torch.where(torch.tensor(present).reshape(-1, 1, 1), image[0], least)
+        shown = torch.where(torch.tensor(present).reshape(-1, 1, 1), image[0], mean)
         with torch.no_grad():
             return float(made.network.probabilities(made.network(shown[None]).double())[0, 1])
 
@@ -60,12 +60,12 @@ def test_a_channel_that_the_network_does_not_read_counts_nothing_and_twins_the_s
         """Reads the first two channels, alike."""
 
         def forward(self, images):
-            score = images[:, 0].mean(dim=(1, 2)) * images[:, 1].mean(dim=(1, 2))
+            score = images[:, 0].amax(dim=(1, 2)) * images[:, 1].amax(dim=(1, 2))
             return torch.stack([-score, score], dim=1)
 
     image = torch.rand(1, 3, 5, 5)
     image[0, 1] = image[0, 0]
-    found = channel_importance(task(ScoreNetwork(Product()), image), NAMES, fill="minimum")
+    found = channel_importance(task(ScoreNetwork(Product()), image), NAMES)
     assert found.values[2] == pytest.approx(0.0, abs=1e-12)
     assert found.values[0] == pytest.approx(found.values[1], abs=1e-12)
     assert found.values[0] > 0.001

@@ -8,6 +8,7 @@ import torch
 from scipy import integrate
 
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.faithfulness import curves as curves_module
 from SaliencyExplain.faithfulness.baselines import choose_baseline
 from SaliencyExplain.faithfulness.chance import compared_with_chance
 from SaliencyExplain.faithfulness.curves import SHARES, CurveMaker
@@ -70,11 +71,12 @@ def test_the_perfect_map_beats_all_others_and_the_inverted_one_loses_to_all(
         assert perfect.aopc > other.aopc > inverted.aopc
 
 
-def test_deleting_the_weakest_first_is_inserting_the_strongest(task, black, linear):
+def test_deleting_the_weakest_first_is_inserting_the_strongest(task, black, linear, monkeypatch):
     shape = (10, 10, 10)
     random = torch.Generator().manual_seed(3)
     made = task(linear(torch.randn((1, *shape), generator=random)), torch.rand(1, 1, *shape))
-    maker = CurveMaker(made, black(made), shares=(0.25, 0.5, 0.75))
+    monkeypatch.setattr(curves_module, "SHARES", (0.25, 0.5, 0.75))
+    maker = CurveMaker(made, black(made))
     maker.prepare()
     values = np.random.default_rng(0).random(shape).astype(np.float32)
     straight, inverted = maker.curves(values), maker.curves(-values)
@@ -117,7 +119,7 @@ def test_the_baseline_is_the_least_blurred_image_that_has_lost_the_class(task, l
     weights = torch.zeros(1, *shape)
     weights[0, 15, 15, 15] = 1.0
     found = choose_baseline(task(linear(weights), image))
-    assert found.words == "blurred (10 mm)"
+    assert found.words == "the image blurred with 10 mm"
     assert found.original[1] == pytest.approx(1.0)
     assert found.probabilities[1] < 0.01
     # A class that the mean brightness alone decides is lost by no blur, nor by the mean.
@@ -134,7 +136,7 @@ def test_chance_counts_what_is_beaten_and_how_likely_that_is():
     assert np.isnan(compared_with_chance(float("nan"), [0.1], True)).all()
 
 
-def test_pixel_flipping_equals_quantus(task, black, linear):
+def test_pixel_flipping_equals_quantus(task, black, linear, monkeypatch):
     quantus = pytest.importorskip("quantus", exc_type=ImportError)
     shape = (8, 8)
     random = torch.Generator().manual_seed(5)
@@ -150,7 +152,8 @@ def test_pixel_flipping_equals_quantus(task, black, linear):
     )[0]  # fmt: skip
     made = task(network, image)
     shares = tuple(share_of(steps * step, values.size) for step in range(1, 8))
-    maker = CurveMaker(made, black(made), shares=shares)
+    monkeypatch.setattr(curves_module, "SHARES", shares)
+    maker = CurveMaker(made, black(made))
     maker.prepare()
     curves = maker.curves(values)
     np.testing.assert_allclose(curves.deletion[1:], theirs, atol=1e-4)
@@ -159,7 +162,7 @@ def test_pixel_flipping_equals_quantus(task, black, linear):
     assert curves.aopc == pytest.approx(np.append(drops, 0.0).mean(), abs=1e-4)
 
 
-def test_aopc_equals_quantus_region_perturbation(task, black, linear):
+def test_aopc_equals_quantus_region_perturbation(task, black, linear, monkeypatch):
     quantus = pytest.importorskip("quantus", exc_type=ImportError)
     shape = (6, 6)
     random = torch.Generator().manual_seed(6)
@@ -175,7 +178,8 @@ def test_aopc_equals_quantus_region_perturbation(task, black, linear):
     )[0]  # fmt: skip
     made = task(network, image)
     shares = tuple(share_of(step, values.size) for step in range(1, 36))
-    maker = CurveMaker(made, black(made), shares=shares)
+    monkeypatch.setattr(curves_module, "SHARES", shares)
+    maker = CurveMaker(made, black(made))
     maker.prepare()
     curves = maker.curves(values)
     np.testing.assert_allclose(

@@ -159,6 +159,9 @@ def test_a_map_of_what_the_classifier_uses_beats_chance_and_one_of_the_rest_does
     figures = {one.label: one.faithfulness.figure("insertion_area") for one in found.maps}
     assert figures[used].beaten == 1.0
     assert figures[used].p_value <= 0.05 < figures[other].p_value
+    missed = {one.label: one.faithfulness.figure("infidelity") for one in found.maps}
+    assert missed[used].p_value <= 0.05 < missed[other].p_value
+    assert missed[used].value < 0.5 * min(missed[used].chance)
     assert answers(found, used)[CHANCE] in (YES, PARTLY)
     assert answers(found, other)[CHANCE] != YES
     assert answers(found, used)[WEIGHTS] == UNKNOWN

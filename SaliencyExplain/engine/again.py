@@ -35,9 +35,10 @@ def trial_of_map(
         provenance: Of the map: its classifier, image, seed and precision.
         image_name: Stands on the card; must not name a patient.
         budget: Forward passes that the trial may cost.
-        segments: As in :class:`ExplainRequest`; the map is held against them.
+        segments: As in :class:`ExplainRequest`; the map is held against them. Those that it
+            was computed with, where its method weighs segments: others are refused.
         segment_names: Their names.
-        backgrounds: Hashes of backgrounds.
+        backgrounds: Hashes of the backgrounds that it was computed with.
 
     Raises:
         InputError: The map was computed with another classifier than the one that is open.
@@ -63,4 +64,6 @@ def trial_of_map(
         ),
         budget=budget,
         image_sha256=str(provenance.get("image_sha256", "")),
+        segments_sha256=str(provenance.get("segments_sha256", "")),
+        backgrounds_sha256=tuple(provenance.get("backgrounds_sha256", ())),
     )

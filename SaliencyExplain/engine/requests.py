@@ -158,12 +158,16 @@ class TrialRequest:
         budget: Forward passes that it may cost; the least effort is made whatever it costs.
         image_sha256: Of the volume that the maps were computed from, as in their provenance;
             empty: it is not checked.
+        segments_sha256: Of the segments that the maps were computed with, in the same way.
+        backgrounds_sha256: Of their backgrounds.
     """
 
     explain: ExplainRequest
     parts: tuple[str, ...] = ()
     budget: float = AFFORDABLE_PASSES
     image_sha256: str = ""
+    segments_sha256: str = ""
+    backgrounds_sha256: tuple[str, ...] = ()
 
 
 Request: TypeAlias = (

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.engine.answers import chosen_methods, image_of
@@ -22,13 +24,12 @@ from SaliencyExplain.engine.results import (
 )
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.explanation import voxel_hash
 from SaliencyExplain.faithfulness.card import card_png
 from SaliencyExplain.faithfulness.chance import Figure
 from SaliencyExplain.faithfulness.effort import check_parts
 from SaliencyExplain.faithfulness.findings import MapTrial, Trial
 from SaliencyExplain.faithfulness.trial import trial
-from SaliencyExplain.question import Compute, Given, Question
+from SaliencyExplain.question import Compute, Given, Question, given_hashes, uses, voxel_hash
 from SaliencyExplain.trial_words import PARTS, topic
 
 
@@ -62,7 +63,8 @@ def tried(
         reporter: Is told how far it is.
 
     Raises:
-        InputError: The maps were computed from another volume.
+        InputError: The maps were computed from another volume, or with other segments or
+            backgrounds.
     """
     asked = request.explain
     wanted = chosen_methods(asked.methods)
@@ -73,6 +75,7 @@ def tried(
             "The map was computed from other voxels than those given; give the volumes that it "
             "was computed from, or explain these anew."
         )
+    notes = [note for method in wanted for note in _check_given(request, method, given)]
     question = Question(image, classifier, asked.target, compute, given)
     found = trial(
         question,
@@ -88,8 +91,33 @@ def tried(
         forward_passes=found.forward_passes,
         seconds=found.seconds,
         maps=tuple(_tried_map(found, one, question) for one in found.maps),
-        notes=(*classifier.notes, *found.notes),
+        notes=(*classifier.notes, *notes, *found.notes),
     )
+
+
+def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterator[str]:
+    """Refuses to try a map with other things beside the image than it was computed with.
+
+    Yields:
+        A note where nobody knows what it was computed with.
+    """
+    now = given_hashes(given, method)
+    for what, word, before in (
+        ("segmentation", "segments", request.segments_sha256),
+        ("backgrounds", "backgrounds", list(request.backgrounds_sha256)),
+    ):
+        if not uses(method, what):
+            continue
+        if before and now.get(f"{word}_sha256") != before:
+            raise InputError(
+                f"{method.title}: the map was computed with other {word} than those given now; "
+                "choose those again, or explain anew."
+            )
+        if not before:
+            yield (
+                f"{method.title}: with which {word} the map was computed is not known; it was "
+                "tried with those given now."
+            )
 
 
 def _tried_map(found: Trial, one: MapTrial, question: Question) -> TriedMap:

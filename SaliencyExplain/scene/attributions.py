@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,19 @@ def read_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> AttributionMap:
         parameters=json.loads(node.GetAttribute(names.PARAMETERS)),
         provenance=json.loads(node.GetAttribute(names.PROVENANCE)),
         share_done=float(node.GetAttribute(names.SHARE_DONE)),
+    )
+
+
+def same_map(one: AttributionMap, other: AttributionMap) -> bool:
+    """Whether two maps are one and the same: voxels, place, and what it takes to read them."""
+    return (
+        np.array_equal(one.values, other.values)
+        and np.array_equal(one.affine, other.affine)
+        and all(
+            getattr(one, part.name) == getattr(other, part.name)
+            for part in fields(AttributionMap)
+            if part.name not in ("values", "affine")
+        )
     )
 
 

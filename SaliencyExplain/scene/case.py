@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
 from SaliencyExplain.scene.bands import add_bands
+from SaliencyExplain.scene.cameras import look_at
 from SaliencyExplain.scene.images import add_image
 from SaliencyExplain.scene.layers import jump_to, link_views, show
 from SaliencyExplain.scene.nodes import new_scene, slice_nodes
@@ -48,7 +49,8 @@ def case_scene(content: CaseContent) -> slicer.vtkMRMLScene:
 
     The first channel is shown with the first map over it and the ground truth outlined, in
     Slicer's four-up layout, all slices through the place; in 3D the ground truth's surface
-    with the slices. Each map has its bands as label map and as segmentation, hidden.
+    with the slices, seen as a whole wherever in the world they lie. Each map has its bands as
+    label map and as segmentation, hidden.
 
     Raises:
         InputError: The grid is sheared, or a map is not finite.
@@ -76,6 +78,7 @@ def case_scene(content: CaseContent) -> slicer.vtkMRMLScene:
     show(scene, images[0], nodes[0] if nodes else None)
     link_views(scene, True)
     jump_to(scene, content.place)
+    look_at(scene, images[0])
     for view in slice_nodes(scene):
         view.SetSliceVisible(True)
     return scene

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import slicer
 
+from SaliencyExplain.errors import InputError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.scene import names
+from SaliencyExplain.scene.attributions import AttributionMap, read_attribution, same_map
 from SaliencyExplain.trial_words import SYMBOLS, TRIAL_FILE, topic
 
 #: What stands beside a map that was not tried.
@@ -41,6 +43,28 @@ def keep_verdicts(node: slicer.vtkMRMLVolumeNode, verdicts: Sequence[KeptVerdict
     """Keeps what the trial of a map said; other values of the map take it away again."""
     kept = [[one.topic, one.answer, one.words] for one in verdicts]
     node.SetAttribute(names.TRIAL, json_text(kept))
+
+
+def keep_verdicts_on(
+    node: slicer.vtkMRMLVolumeNode, judged: AttributionMap, verdicts: Sequence[KeptVerdict]
+) -> None:
+    """Keeps what the trial of a map said, unless the node holds another map by now.
+
+    Args:
+        node: The node that held the map when its trial began.
+        judged: That map.
+        verdicts: What was said of it.
+
+    Raises:
+        InputError: The map was computed anew, or is gone; nothing is kept.
+    """
+    there = node.GetScene() is not None and node.GetScene().IsNodePresent(node)
+    if not there or not same_map(read_attribution(node), judged):
+        raise InputError(
+            "The map was computed anew or removed while its trial ran: what the trial said was "
+            "about the map before and is dropped. Try it again."
+        )
+    keep_verdicts(node, verdicts)
 
 
 def keep_written(node: slicer.vtkMRMLVolumeNode, folder: Path) -> None:

@@ -21,6 +21,7 @@ from SaliencyExplain.viewer.widgets import button, section, select
 from SaliencyExplain.viewer.words import number_text
 
 ALL = "all"
+_NO_MAP = "There is no map yet: explain a volume first."
 
 #: Columns of the engine's table that the page shows, with their titles; the CSV has all.
 _SHOWN = {
@@ -42,7 +43,7 @@ class ComparePart(Part):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__(
-            viewer, targets=[], target=None, segments=[], segment=ALL, why="", tables=[]
+            viewer, targets=[], target=None, segments=[], segment=ALL, why=_NO_MAP, tables=[]
         )
         self._result: CompareResult | None = None
 
@@ -91,7 +92,7 @@ class ComparePart(Part):
                 segments.append({"title": title, "value": segmentation.GetNthSegmentID(n)})
         known = [row["value"] for row in segments]
         why = (
-            "There is no map yet: explain a volume first."
+            _NO_MAP
             if not nodes
             else "Open a segmentation: drop it on the page."
             if node is None
@@ -130,7 +131,7 @@ class ComparePart(Part):
         viewer, target, chosen = self.viewer, self.get("target"), self.get("segment")
         image, node = viewer.shown, viewer.segmentation
         if image is None or node is None or target is None:
-            raise InputError(self.get("why"))
+            raise InputError(self.get("why") or "Choose the class whose maps are compared.")
         axes, affine = image.image.ndim - 1, images.affine_of(image.image)
         maps = {}
         for one in attributions_of(viewer.scene, image.node):
@@ -150,7 +151,7 @@ class ComparePart(Part):
                 target,
                 engine.put(masks),
                 names_of,
-                case=image.name,
+                case=image.public_name,
             )
 
         self._result = await viewer.runner.job(

@@ -192,7 +192,7 @@ class ExplainPart(Part):
                 target=target,
                 seed=int(seed),
                 budget_seconds=budget,
-                image_name=read.image.name,
+                image_name=read.image.public_name,
                 segments=None if masks is None else engine.put(masks),
                 segment_names=names_of,
                 backgrounds=tuple(engine.put(volume) for volume in given),

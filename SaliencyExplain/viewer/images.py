@@ -16,10 +16,11 @@ from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.raster import SUFFIXES
-from SaliencyExplain.images.reading import read_channels, read_image, to_image
+from SaliencyExplain.images.reading import read_channels, read_image, short_name, to_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.scene.images import add_image
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
+from SaliencyExplain.study.case import may_name_patient, safe_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class OpenImage:
         path: The file or folder.
         image: ``(1, *S)`` with its affine.
         node: Its volume node.
+        public_name: What stands in results: never a DICOM file's or folder's name, which may
+            be the patient's.
         channel: The classifier's channel that the user named for it; None: not said.
     """
 
@@ -38,6 +41,7 @@ class OpenImage:
     path: Path
     image: MetaTensor
     node: Any
+    public_name: str
     channel: str | None = None
 
 
@@ -61,11 +65,23 @@ def read(path: Path) -> MetaTensor:
     return read_image(path)
 
 
-def show(scene: Any, path: Path, image: MetaTensor, channel: str | None) -> OpenImage:
+def show(
+    scene: Any, path: Path, image: MetaTensor, public_name: str, channel: str | None
+) -> OpenImage:
     """Adds an image that was read to the scene."""
     name = str(image.meta["name"])
     node = add_image(scene, np.asarray(image[0]), affine_of(image), name)
-    return OpenImage(node.GetName(), path, image, node, channel)
+    return OpenImage(node.GetName(), path, image, node, public_name, channel)
+
+
+def public_name(path: Path, number: int) -> str:
+    """What an image is called in results: as a study's cases are, DICOM by its number.
+
+    Args:
+        path: Of the image.
+        number: Of the image among those that are open, from 1.
+    """
+    return f"case-{number:03d}" if may_name_patient([path]) else safe_name(short_name(path))
 
 
 def read_input(chosen: Sequence[OpenImage], classifier: ClassifierInfo) -> Input:

@@ -107,10 +107,12 @@ class OpenPart(Part):
     async def _open(
         self, paths: Sequence[tuple[str | None, Path]], segmentation: Path | None
     ) -> None:
-        viewer, notes, opened = self.viewer, [], []
+        viewer, notes = self.viewer, []
+        opened: list[images.OpenImage] = []
         for channel, path in paths:
             read = await viewer.runner.call(images.read, path)
-            opened.append(images.show(viewer.scene, path, read, channel))
+            called = images.public_name(path, len(viewer.volumes.open) + len(opened) + 1)
+            opened.append(images.show(viewer.scene, path, read, called, channel))
             notes += read.meta["notes"]
         if opened:
             viewer.volumes.add(opened)

@@ -166,7 +166,9 @@ class ProbePart(Part):
 
     def _ask(self, place: Point) -> None:
         image = self.viewer.volumes.image()
-        answer = self._read(Answer(self.history.number(), place, image.name if image else ""))
+        answer = self._read(
+            Answer(self.history.number(), place, image.public_name if image else "")
+        )
         self.drop()
         self._now = answer
         self._marker.show(place)

@@ -15,12 +15,15 @@ from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.viewer import page
 from SaliencyExplain.viewer.files import Files
 from SaliencyExplain.viewer.guard import Guard, Handler
+from SaliencyExplain.viewer.presses import Presses
 from SaliencyExplain.viewer.settings import Settings
 from SaliencyExplain.viewer.shortcuts import Shortcuts
 from SaliencyExplain.viewer.viewer import Viewer
 
-#: Seconds of silence after which a connection counts as lost; a laptop that sleeps closes none.
-_HEART_BEAT_SECONDS = 15
+#: Seconds of silence after which a page is asked whether it is there; half of that later its
+#: connection counts as lost. A laptop that sleeps closes none. The loop, which draws, can be
+#: busy for seconds on a loaded machine and hears no answer meanwhile: no less than this.
+_HEART_BEAT_SECONDS = 60
 
 
 def serve(engine: Engine, settings: Settings, ready: Callable[[str], None]) -> None:
@@ -37,11 +40,12 @@ def serve(engine: Engine, settings: Settings, ready: Callable[[str], None]) -> N
     # The framework reads these, and sys.argv where TRAME_ARGS is not set.
     os.environ["TRAME_ARGS"] = "--server"
     os.environ["WSLINK_READY_MSG"] = ""
-    os.environ["WSLINK_HEART_BEAT"] = str(_HEART_BEAT_SECONDS)
+    os.environ["TRAME_WS_HEART_BEAT"] = str(_HEART_BEAT_SECONDS)
     key = secrets.token_urlsafe(32)
     server = get_server("saliency-explain", client_type="vue3")
     viewer = Viewer(server, engine, settings)
     Shortcuts(viewer)
+    Presses(server)
     page.build(viewer)
     guard = Guard(key, settings.host, settings.names)
     files = Files(viewer)

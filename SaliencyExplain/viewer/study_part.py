@@ -121,7 +121,11 @@ class StudyPart(Part):
         for channel, values in data.channels.items():
             name = row["case"] if len(data.channels) == 1 else f"{row['case']} {channel}"
             image = to_image(_flat(values)[None], data.affine, name=name)
-            opened.append(images.show(self.viewer.scene, data.path, image, _channel(channel, self)))
+            opened.append(
+                images.show(
+                    self.viewer.scene, data.path, image, row["case"], _channel(channel, self)
+                )
+            )
         self.viewer.volumes.add(opened)
         # All channels share a grid; maps lie over the one that the views show.
         image = self.viewer.shown or opened[0]

@@ -14,13 +14,15 @@ from SaliencyExplain.engine.results import TrialResult, TriedMap
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.attributions import read_attribution
-from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts, verdict_line, verdicts_of
+from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts_on, verdict_line, verdicts_of
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 from SaliencyExplain.viewer import images
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.plots import build_plot, trial_plot
 from SaliencyExplain.viewer.widgets import button, section, text_field
 from SaliencyExplain.viewer.words import time_text
+
+_NO_MAP = "There is no map in the views: explain a volume first."
 
 
 class TrialPart(Part):
@@ -32,7 +34,7 @@ class TrialPart(Part):
         super().__init__(
             viewer,
             budget=f"{AFFORDABLE_PASSES:.0f}",
-            why="",
+            why=_NO_MAP,
             line="",
             verdicts=[],
             plot={},
@@ -82,12 +84,10 @@ class TrialPart(Part):
 
     def changed(self) -> None:
         """Another map is in the views, or other values of it."""
-        if self.busy:
-            return
         node = self.viewer.display.shown()
         verdicts = verdicts_of(node) if node is not None else []
         found = self._found.get(node.GetID()) if node is not None and verdicts else None
-        why = "" if node is not None else "There is no map in the views: explain a volume first."
+        why = "" if node is not None else _NO_MAP
         self.put(
             line=verdict_line(node) if node is not None else "",
             why=why or self.viewer.volumes.why_not_ready(),
@@ -118,7 +118,7 @@ class TrialPart(Part):
         viewer, classifier = self.viewer, self.viewer.opened_classifier()
         node = viewer.display.shown()
         if node is None:
-            raise InputError(self.get("why"))
+            raise InputError(_NO_MAP)
         map_ = read_attribution(node)
         if map_.share_done < 1:
             raise InputError("The map is partial; compute the whole of it before it is tried.")
@@ -143,7 +143,7 @@ class TrialPart(Part):
                 target_name=map_.target_name,
                 parameters=map_.parameters,
                 provenance=map_.provenance,
-                image_name=read.image.name,
+                image_name=read.image.public_name,
                 budget=budget,
                 segments=None if masks is None else engine.put(masks),
                 segment_names=names_of,
@@ -156,13 +156,12 @@ class TrialPart(Part):
         one = next((one for one in result.maps if one.label == map_.label), None)
         if one is None:
             raise InputError(f"The trial has no map '{map_.label}'.")
-        self._found[node.GetID()] = one
         kept = [KeptVerdict(each.topic, each.answer, each.words) for each in one.verdicts]
-        keep_verdicts(node, kept)
+        keep_verdicts_on(node, map_, kept)
+        self._found[node.GetID()] = one
         said = (
             f"{result.forward_passes:,.0f} forward passes in {time_text(result.seconds)}, "
             f"{result.effort} effort."
         )
-        self.busy = False
         self.changed()
         self.put(notes=[said, *result.notes, *one.notes])

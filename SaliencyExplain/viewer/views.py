@@ -15,6 +15,7 @@ from trame_slicer.views import Layout, LayoutDirection, SliceView, ViewLayoutDef
 from trame_vuetify.widgets.vuetify3 import VSlider
 from vtkmodules.vtkCommonCore import vtkCommand, vtkLogger, vtkOutputWindow
 
+from SaliencyExplain.scene.cameras import look_at
 from SaliencyExplain.scene.layers import fit
 from SaliencyExplain.scene.nodes import nodes_of, register_classes
 from SaliencyExplain.scene.segmentations import register_conversions
@@ -113,6 +114,8 @@ class Views:
         self._image = image
         for view in self.slice_views().values():
             fit(view.get_view_node(), image)
+        # For 3D Slicer, which opens the saved scene; the page's own view has its own camera.
+        look_at(self.scene, image)
         self._look_at_all()
 
     def _look_at_all(self) -> None:

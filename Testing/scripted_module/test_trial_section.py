@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,20 @@ def test_a_trial_is_cancelled_and_says_what_is_in_the_way(
     application.finish("trial")
     assert "open that classifier to try it" in application.message("trial")
     assert verdict_line(random) == NOT_TRIED
+
+
+def test_a_map_that_changes_while_its_trial_runs_gets_no_verdicts_of_the_one_before(
+    explained: tuple[Application, Any, Any],
+) -> None:
+    application, _gradcam, random = explained
+    ui = application.ui
+    ui.mapSelector.setCurrentNode(random)
+    ui.trialBudgetSpinBox.value = 1
+    application.click("trialButton")
+    before = read_attribution(random)
+    update_attribution(random, replace(before, values=2 * before.values))
+    application.finish("trial", 150)
+    assert "about the map before and is dropped" in application.message("trial")
+    assert ui.trialHintLabel.text == verdict_line(random) == NOT_TRIED
+    assert ui.trialTable.isHidden()
+    assert ui.trialCardLabel.isHidden()

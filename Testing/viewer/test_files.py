@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,25 @@ def test_a_series_is_opened_from_many_files_a_folder_and_an_archive(
         # The viewer has the series' own voxels, slice on slice.
         node = images_of(session, server, tmp_path)[before]
         np.testing.assert_array_equal(np.sort(volume_values(node)[0].ravel()), np.sort(expected))
+    show_image(page, 0)
+
+
+def test_a_dicom_folders_name_stands_in_no_result(
+    page: Page, session: requests.Session, server: Server, shared_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "Doe^Jane"
+    shutil.copytree(shared_data / "dicom-ct-3slice-seg-dcmqi" / "ct-3slice", folder)
+    before = len(page.state("volumes_items"))
+    page.drop(folder)
+    page.until(f"open_error !== '' || (volumes_items.length === {before + 1} && !open_busy)")
+    assert page.state("open_error") == ""
+    page.until(f"volumes_channels[0].image === {before} && volumes_why === ''")
+    page.explain(["random"])
+    (tmp_path / "scene.mrb").write_bytes(session.get(f"{server.origin}/scene.mrb").content)
+    scene = open_mrb(tmp_path / "scene.mrb")
+    image = read_attribution(attributions_of(scene)[-1]).provenance["image"]
+    # As a study names what may name a patient.
+    assert image == f"case-{before + 1:03d}"
     show_image(page, 0)
 
 

@@ -159,6 +159,41 @@ def test_a_lost_connection_is_said_and_comes_back_with_the_maps(
     page.browser.close()
 
 
+def test_a_press_that_a_dying_connection_swallows_is_done_by_the_page_that_comes_back(
+    browser: Browser, study_server: Server
+) -> None:
+    page = Page(browser.new_page(viewport={"width": 1280, "height": 800}))
+    routes, swallowed = [], []
+    dead = False
+
+    def connect(route) -> None:
+        routes.append(route)
+        onwards = route.connect_to_server()
+        route.on_message(lambda said: swallowed.append(said) if dead else onwards.send(said))
+
+    page.browser.route_web_socket("**/ws*", connect)
+    page.browser.goto(study_server.address)
+    page.until("study_rows.length === 1")
+    # Opened anew, so that nothing is compared yet.
+    page.browser.evaluate("window.trame.trigger('open_case', [0])")
+    page.until("study_busy")
+    page.until("!study_busy && display_maps.length === 2 && compare_tables.length === 0")
+    compare = page.section("compare").locator(".se-compare-button")
+    compare.wait_for()
+    page.until("open_sections.includes('compare')")
+    dead = True
+    compare.click()
+    page.browser.wait_for_timeout(300)
+    assert swallowed
+    assert page.state("compare_tables") == []
+    dead = False
+    routes[-1].close()
+    page.browser.get_by_text("The connection to the viewer is lost.").wait_for()
+    page.until("study_rows.length === 1 && compare_tables.length === 1 && !compare_busy", 30_000)
+    assert page.errors == []
+    page.browser.close()
+
+
 def maps_of(page: Page, server: Server, folder: Path) -> list[AttributionMap]:
     """The maps in the viewer's scene."""
     answer = page.browser.context.request.get(f"{server.origin}/scene.mrb")

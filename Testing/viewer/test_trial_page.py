@@ -88,3 +88,29 @@ def test_a_trial_can_be_stopped(page: Page) -> None:
     page.until("!trial_busy")
     assert page.state("trial_notes") == ["Stopped."]
     assert page.state("trial_line") == "not tried yet"
+
+
+def test_a_map_explained_again_before_its_trial_has_ended_gets_no_verdicts_of_the_one_before(
+    page: Page,
+) -> None:
+    page.set("explain_seed", 1)
+    page.explain(["random"])
+    page.choose_map("Random map")
+    section = page.section("trial")
+    section.get_by_label("Forward passes").fill("1")
+    page.until("trial_budget === '1' && trial_line === 'not tried yet'")
+    page.section("explain")
+    # The random map comes anew at the end of a computation that the trial waits for.
+    page.tick(["occlusion", "random"], stride_mm=20.0)
+    page.set("explain_seed", 2)
+    page.button("Apply").click()
+    page.until("explain_busy && explain_share > 0")
+    page.section("trial").get_by_role("button", name="Try this map").click()
+    page.until("trial_busy && trial_doing.startsWith('Waits')")
+    page.until("!explain_busy")
+    assert page.state("explain_error") == ""
+    page.until("!trial_busy")
+    assert "about the map before and is dropped" in page.state("trial_error")
+    assert page.state("trial_line") == "not tried yet"
+    assert page.state("trial_verdicts") == []
+    page.set("explain_seed", 0)

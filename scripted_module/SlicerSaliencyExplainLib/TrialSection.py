@@ -47,8 +47,7 @@ class TrialSection(Section):
 
     def maps_changed(self) -> None:
         """Maps have come, gone or grown: other values have another trial."""
-        if not self.busy:
-            self._show()
+        self._show()
 
     def scene_closed(self) -> None:
         """Forgets what was about the scene of before."""

@@ -11,7 +11,7 @@ from SaliencyExplain.engine.requests import TrialRequest
 from SaliencyExplain.engine.results import TrialResult, TriedMap
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.attributions import read_attribution
-from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts
+from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts_on
 
 from .Failures import Failure
 from .Images import Beside
@@ -81,10 +81,13 @@ def try_map(
         if one is None:
             failed(Failure(f"The trial has no map '{map_.label}'."))
             return
-        if logic.scene.IsNodePresent(node):
-            kept = [KeptVerdict(verdict.topic, verdict.answer, verdict.words)
-                    for verdict in one.verdicts]  # fmt: skip
-            keep_verdicts(node, kept)
+        kept = [KeptVerdict(verdict.topic, verdict.answer, verdict.words)
+                for verdict in one.verdicts]  # fmt: skip
+        try:
+            keep_verdicts_on(node, map_, kept)
+        except InputError as error:
+            failed(Failure(str(error)))
+            return
         done(result, one)
 
     return logic.start(begin, image, {**callbacks, "done": finish, "failed": failed})

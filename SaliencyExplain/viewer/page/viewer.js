@@ -1,4 +1,5 @@
-/* What the page does by itself: coming back after a lost connection, bringing answers into
+/* What the page does by itself: coming back after a lost connection with what was pressed
+   meanwhile, bringing answers into
    sight, keys, and files that are dropped on it. */
 (function () {
   "use strict";
@@ -21,6 +22,39 @@
     const say = document.getElementById("se-lost-say");
     if (say) say.textContent = "Another viewer answers here now: open the address that it printed.";
   }
+
+  /* A press is done once: what a lost connection has swallowed is said again by the page that
+     comes back, and the viewer knows what it has done already. */
+  const trame = window.trame;
+  const say = trame.trigger;
+  const kept = () => `se-presses-${trame.state.get("viewer")}`;
+  const unanswered = JSON.parse(sessionStorage.getItem(kept()) || "[]");
+
+  function forget(press) {
+    unanswered.splice(unanswered.indexOf(press), 1);
+    sessionStorage.setItem(kept(), JSON.stringify(unanswered));
+  }
+
+  async function pressed(press) {
+    try {
+      const answer = await say("press", press);
+      forget(press);
+      return answer;
+    } catch (error) {
+      // Without a connection it waits for the next page.
+      if (trame.client.isConnected()) forget(press);
+      return undefined;
+    }
+  }
+
+  trame.trigger = (name, values = [], named = {}) => {
+    const press = [`${Date.now()}-${Math.random()}`, name, values, named];
+    unanswered.push(press);
+    sessionStorage.setItem(kept(), JSON.stringify(unanswered));
+    return pressed(press);
+  };
+
+  [...unanswered].forEach(pressed);
 
   let asked = "0";
 

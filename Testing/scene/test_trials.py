@@ -1,0 +1,64 @@
+"""What a trial said stays with the very map that it was said of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import slicer
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.scene.attributions import (
+    add_attribution,
+    read_attribution,
+    remove_attribution,
+    update_attribution,
+)
+from SaliencyExplain.scene.images import add_image
+from SaliencyExplain.scene.trials import NOT_TRIED, KeptVerdict, keep_verdicts_on, verdict_line
+from Testing.scene.conftest import GRIDS, SHAPE, attribution
+
+VALUES = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32)
+SAID = [KeptVerdict("beats chance", "yes", "For glioma: deletion area 0.1.")]
+
+
+@pytest.fixture
+def node(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLScalarVolumeNode:
+    grid = GRIDS["oblique and flipped"]
+    image = add_image(scene, VALUES, grid, "case-001")
+    return add_attribution(scene, attribution(VALUES, grid, provenance={"seed": 1}), image)
+
+
+def test_verdicts_are_kept_on_the_map_that_was_tried(node: slicer.vtkMRMLScalarVolumeNode):
+    tried = read_attribution(node)
+    # The same computation gives the same map: it was not another one.
+    update_attribution(node, read_attribution(node))
+    keep_verdicts_on(node, tried, SAID)
+    assert verdict_line(node) == "● beats chance: yes"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"values": VALUES + np.float32(1e-6)},
+        {"provenance": {"seed": 2}},
+        {"share_done": 0.5},
+    ],
+    ids=["other values", "another seed", "growing"],
+)
+def test_verdicts_on_a_map_that_was_there_before_are_dropped(
+    node: slicer.vtkMRMLScalarVolumeNode, change: dict[str, object]
+):
+    tried = read_attribution(node)
+    update_attribution(node, replace(tried, **change))
+    with pytest.raises(InputError, match="about the map before and is dropped"):
+        keep_verdicts_on(node, tried, SAID)
+    assert verdict_line(node) == NOT_TRIED
+
+
+def test_verdicts_on_a_map_that_was_removed_are_dropped(node: slicer.vtkMRMLScalarVolumeNode):
+    tried = read_attribution(node)
+    remove_attribution(node)
+    with pytest.raises(InputError, match="removed while its trial ran"):
+        keep_verdicts_on(node, tried, SAID)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, TimeoutError
 from playwright.sync_api import Page as BrowserPage
 
 VIEWS = {"axial": "Red", "coronal": "Green", "sagittal": "Yellow"}
@@ -20,6 +21,8 @@ _ORDER = ("axial", "3D", "coronal", "sagittal")
 _AXES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 #: For answers beside other tests on two cores; nothing waits that long on a machine at rest.
 _WAIT_MS = 150_000
+#: How often a section is asked to unfold, and how long it may take.
+_UNFOLDINGS, _UNFOLDED_MS = 3, 20_000
 #: The framework asks for a launcher that is not there; the browser calls that an error.
 _KNOWN = "405 (Method Not Allowed)"
 
@@ -92,9 +95,15 @@ class Page:
     def section(self, prefix: str) -> Locator:
         """A section of the panel, unfolded."""
         found = self.browser.locator(f".se-section.se-{prefix}")
-        if not found.locator(".v-expansion-panel-text").is_visible():
+        text = found.locator(".v-expansion-panel-text")
+        for _ in range(_UNFOLDINGS):
+            if text.is_visible():
+                break
             found.locator(".v-expansion-panel-title").click()
-            found.locator(".v-expansion-panel-text").wait_for()
+            # The viewer unfolds sections as well: a press at the same moment folds it again.
+            with contextlib.suppress(TimeoutError):
+                text.wait_for(timeout=_UNFOLDED_MS)
+        text.wait_for()
         return found
 
     def view(self, name: str) -> Locator:

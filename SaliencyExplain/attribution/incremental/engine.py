@@ -39,7 +39,7 @@ class Costs:
     together: int
 
 
-_CPU = Costs(step=4e6, together=8)  # some 100 microseconds
+_CPU = Costs(step=1.2e7, together=8)  # some 100 microseconds of two cores
 
 #: A GPU waits for some four launches in a step, in which it could do 5e8 multiplications:
 #: estimated from data sheets, not measured.

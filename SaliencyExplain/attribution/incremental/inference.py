@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from SaliencyExplain.attribution.incremental.engine import Run, Schedule
 from SaliencyExplain.attribution.incremental.folding import fold
 from SaliencyExplain.attribution.incremental.operations import Step
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable, trace
+from SaliencyExplain.attribution.incremental.workers import Workers
 from SaliencyExplain.attribution.network import ScoreNetwork
 
 #: Windows by which :meth:`IncrementalInference.together` is decided.
@@ -68,6 +70,7 @@ class IncrementalInference:
         if self.kept_bytes > memory:
             need = f"{self.kept_bytes / 2**20:.0f} MiB"
             raise NotTraceable(f"{need} for the maps of the image are not free")
+        self._workers = Workers()
         self._kept: dict[Step, Tensor] = {}
         whole = {step: Boxes.whole(1, step.size) for step in steps if step.is_map}
         with torch.no_grad():
@@ -83,8 +86,13 @@ class IncrementalInference:
             corners: The first voxel of each image's window, ``(batch, axes)``.
             contents: What is put there, ``(batch, C, *window)``.
             together: How many windows, one after another, have boxes of one size; 0: all.
-                Where all boxes are whole maps the batch goes on as one.
+                Where all boxes are whole maps they go on as one batch, one for each worker.
         """
+        parts = self._workers.parts(len(corners), self._image.device)
+        work = [partial(self._scores, corners[part], contents[part], together) for part in parts]
+        return torch.cat(self._workers.run(work))
+
+    def _scores(self, corners: Integers, contents: Tensor, together: int) -> Tensor:
         size = together or len(corners)
         parts = [slice(start, start + size) for start in range(0, len(corners), size)]
         boxes = [self._schedule.boxes(corners[part], contents.shape[2:]) for part in parts]

@@ -36,7 +36,6 @@ from SaliencyExplain.question import (
     class_probabilities,
     given_hashes,
     percent,
-    voxel_hash,
 )
 
 SIGN_CONVENTION = "positive = speaks for the target class"
@@ -182,7 +181,7 @@ def explain(
         "classifier": classifier.name,
         "classifier_sha256": classifier.identity,
         "image": image.meta.get("name", ""),
-        "image_sha256": voxel_hash(image),
+        "image_sha256": question.image_hash,
         "seed": seed,
         "sign": SIGN_CONVENTION,
         "versions": versions(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import time
@@ -177,15 +178,29 @@ class Question:
         self.device = torch.device("cpu")
         self.classifier.to(self.device)
 
+    @functools.cached_property
+    def image_hash(self) -> str:
+        """See :func:`voxel_hash`."""
+        return voxel_hash(self.image)
+
     def task(self, seed: int = 0) -> Task:
-        """The question as methods take it."""
+        """The question as methods take it.
+
+        What is random in it is drawn from the seed and the image: the same image has the same
+        map in a study, a panel or alone, whatever its name and place, and no two images of a
+        study share their noise.
+
+        Args:
+            seed: As the user gave it.
+        """
+        digest = hashlib.sha256(f"{seed}:{self.image_hash}".encode()).digest()
         values = self.prepared.as_tensor().unsqueeze(0)
         return Task(
             network=self.classifier.network,
             input=values.to(device=self.device, dtype=torch.float32),
             target=self.target,
             spacing=spacing_of(self.prepared.affine, self.prepared.ndim - 1),
-            seed=seed,
+            seed=int.from_bytes(digest[:4], "big") >> 1,
             memory_bytes=self.compute.memory_bytes,
             precision=self.compute.precision,
             regions=self._regions,

@@ -29,7 +29,7 @@ from SaliencyExplain.explanation import (
 )
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
-from SaliencyExplain.question import Compute, Given
+from SaliencyExplain.question import Compute, Given, Question
 
 AFFINE = np.array(
     [[-2.0, 0.0, 0.0, 30.0], [0.0, 1.5, 0.0, -20.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
@@ -121,6 +121,20 @@ def test_provenance_and_timings_say_what_it_takes_to_do_it_again():
     assert set(done.timings) == {"prepare", "predict", "gradient"}
     other = explain(bright_image(np.eye(4)), classifier_of(CornerBrightness()), [])
     assert other.attributions == ()
+
+
+def test_what_is_random_comes_from_the_seed_and_the_image_not_from_its_name():
+    image = bright_image()
+    renamed, changed = bright_image(), bright_image()
+    renamed.meta["name"] = "another name"
+    changed[0, 0, 0, 0] += 1
+
+    def seed(given: MetaTensor, wanted: int) -> int:
+        classifier = classifier_of(CornerBrightness())
+        return Question(given, classifier, "corner", Compute("cpu")).task(wanted).seed
+
+    assert seed(image, 5) == seed(renamed, 5)
+    assert len({seed(image, 5), seed(image, 6), seed(changed, 5)}) == 3
 
 
 def test_automatic_parameters_are_recorded_in_millimetres():

@@ -164,7 +164,6 @@ def evaluate(
     from SaliencyExplain.question import Compute, Given, Question
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_reading import read_backgrounds
-    from SaliencyExplain.study.case_work import case_seed
     from SaliencyExplain.study.discovery import background_cases
 
     methods = select_methods(method, setting, layer) if method else []
@@ -201,9 +200,7 @@ def evaluate(
             modalities=modalities,
             parts=part or PARTS,
             case=case.case,
-            # As explain and study do, so that the maps tried are theirs.
-            seed=case_seed(seed, image),
-            yardstick_seed=seed,
+            seed=seed,
             effort=None if effort is None else EFFORTS[effort],
             budget=budget,
             progress=progress,

@@ -54,8 +54,7 @@ def trial_of_map(
             volume,
             (MethodChoice(method, dict(parameters)),),
             target=target_name,
-            # Of a study's map: its case's own seed.
-            seed=int(provenance.get("case_seed", provenance.get("seed", 0))),
+            seed=int(provenance.get("seed", 0)),
             precision=str(provenance.get("precision", "float32")),
             image_name=image_name,
             segments=segments,

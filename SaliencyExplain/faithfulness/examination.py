@@ -64,7 +64,7 @@ class Examination:
         cost: How many maps are computed, and what that was estimated to cost.
         parts: Which of the parts.
         seed: Of everything random.
-        yardsticks: Name of the case and seed, from which the random yardstick is drawn.
+        case: Name of the case; with the seed it draws the random yardstick.
         progress: Told of forward passes done and to do; may raise Cancelled.
 
     Attributes:
@@ -81,7 +81,7 @@ class Examination:
         cost: Cost,
         parts: Sequence[str],
         seed: int,
-        yardsticks: tuple[str, int],
+        case: str,
         progress: Progress,
     ) -> None:
         self.maps: list[MapTrial] = []
@@ -94,7 +94,7 @@ class Examination:
         self._compared = cost.compared
         self._parts = parts
         self._task = question.task(seed)
-        self._yardsticks = yardsticks
+        self._case, self._seed = case, seed
         flat = question.classifier.spatial_dims == 2 and question.image.ndim == 4
         self._image = squeeze_slice(question.image) if flat else question.image
         self._image_body = body_mask(self._image)
@@ -249,15 +249,14 @@ class Examination:
         if segmentation is None:
             return []
         body = self._image_body
-        case, seed = self._yardsticks
         return rows(
-            case,
+            self._case,
             question.classifier.classes[question.target],
             {label: values},
             segmentation,
             np.asarray(question.image.affine, dtype=np.float64),
             body=None if body is None else body.reshape(values.shape),
-            seed=seed,
+            seed=self._seed,
         )
 
     def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:

@@ -21,7 +21,7 @@ from SaliencyExplain.faithfulness.examination import Examination
 from SaliencyExplain.faithfulness.findings import Trial
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import Question, voxel_hash
+from SaliencyExplain.question import Question
 from SaliencyExplain.trial_words import PARTS
 
 
@@ -34,7 +34,6 @@ def trial(
     parts: Sequence[str] = PARTS,
     case: str | None = None,
     seed: int = 0,
-    yardstick_seed: int | None = None,
     effort: Effort | None = None,
     budget: float | None = None,
     progress: Progress = silent,
@@ -56,10 +55,8 @@ def trial(
         parts: Which of :data:`PARTS`.
         case: Name of the case; None: the image's own, which is its file's and may name a
             patient.
-        seed: Of everything random.
-        yardstick_seed: Of the random yardstick that maps are held against on a segmentation;
-            with the case's name it makes the same one as
-            :func:`SaliencyExplain.comparison.table.rows` has; None: ``seed``.
+        seed: Of everything random. With the case's name it makes the random yardstick on a
+            segmentation, the one of :func:`SaliencyExplain.comparison.table.rows`.
         effort: How much is computed; None: the greatest of :data:`EFFORTS` that the budget
             allows.
         budget: Forward passes that it may cost; a smaller effort is made where the whole
@@ -88,10 +85,9 @@ def trial(
         announce(cost)
 
     name = str(question.image.meta.get("name", "")) if case is None else case
-    yardsticks = (name, seed if yardstick_seed is None else yardstick_seed)
 
     def examined() -> Examination:
-        found = Examination(question, cost, parts, seed, yardsticks, progress)
+        found = Examination(question, cost, parts, seed, name, progress)
         found.run(methods, given_maps, modalities)
         return found
 
@@ -105,10 +101,10 @@ def trial(
         notes.append(
             f"The {cost.name} effort was made, for the budget of {budget:,.0f} forward passes."
         )
-    image, classifier = question.image, question.classifier
+    classifier = question.classifier
     return Trial(
         image=name,
-        image_sha256=voxel_hash(image),
+        image_sha256=question.image_hash,
         classifier=classifier.name,
         classifier_sha256=classifier.identity,
         classes=classifier.classes,

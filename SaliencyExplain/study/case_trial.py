@@ -24,7 +24,6 @@ def write_case_trial(
     methods: Sequence[Method],
     *,
     seed: int,
-    yardstick_seed: int,
     budget: float,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -39,7 +38,6 @@ def write_case_trial(
         question: Its image put to the classifier, for the class that its maps explain.
         methods: Whose maps are tried.
         seed: Of everything random.
-        yardstick_seed: Of the random yardstick, the study's: it is the comparison's own.
         budget: Forward passes that it may cost.
         progress: Told of forward passes; may raise Cancelled.
 
@@ -56,7 +54,6 @@ def write_case_trial(
         methods,
         case=case.case,
         seed=seed,
-        yardstick_seed=yardstick_seed,
         budget=budget,
         progress=progress,
     )

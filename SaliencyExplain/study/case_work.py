@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.classifier import Classifier
@@ -28,7 +25,7 @@ from SaliencyExplain.explanation import (
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
+from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
 from SaliencyExplain.study.case_reading import (
@@ -172,7 +169,7 @@ class CaseWorker:
                 target=self._target(case),
                 compute=self.work.compute,
                 given=dataclasses.replace(self._given, segmentation=read.segmentation),
-                seed=case_seed(self.work.seed, read.image),
+                seed=self.work.seed,
                 progress=progress,
                 announce=announce,
                 budget_seconds=self.work.budget_seconds,
@@ -180,9 +177,6 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "explaining", error))
             return entry
-        for map_ in explanation.attributions:
-            # What a user gives to do it again is the study's seed.
-            map_.provenance.update(seed=self.work.seed, case_seed=map_.provenance["seed"])
         explanation.timings["read"] = read.seconds
         started = time.perf_counter()
         compared: list[Row] = []
@@ -268,8 +262,7 @@ class CaseWorker:
             read.case,
             Question(read.image, self.classifier, target, self.work.compute, given),
             self.work.methods,
-            seed=case_seed(self.work.seed, read.image),
-            yardstick_seed=self.work.seed,
+            seed=self.work.seed,
             budget=budget,
             progress=progress,
         )
@@ -308,16 +301,6 @@ class CaseWorker:
             body=body_mask(explanation.image),
             seed=self.work.seed,
         )
-
-
-def case_seed(seed: int, image: MetaTensor) -> int:
-    """The seed of an image: its own, whatever its name, place and the number of processes.
-
-    The same image with the same seed has the same map in every folder, and no two images
-    of a study share their noise.
-    """
-    digest = hashlib.sha256(f"{seed}:{voxel_hash(image)}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def _entry(read: ReadCase) -> dict[str, Any]:

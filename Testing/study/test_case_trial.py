@@ -24,7 +24,7 @@ from SaliencyExplain.errors import InputError
 from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case import Case, single_case
-from SaliencyExplain.study.case_work import CaseWorker, Work, case_seed
+from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
@@ -107,8 +107,6 @@ def test_each_map_has_its_card_and_the_librarys_verdicts(
         question,
         chosen,
         case="P1",
-        seed=case_seed(0, read.image),
-        yardstick_seed=0,
         budget=LITTLE,
     )
     document = json.loads((out / "P1" / "trial.json").read_text(encoding="utf-8"))

@@ -7,8 +7,9 @@ VENV ?= .venv
 # One exact version: figures in the README were measured with it. TORCH="torch==..."
 # takes another, for example a build for your GPU.
 TORCH ?= torch==2.13.0
-# Tests of timm's networks. Without what it depends on: torchvision would bring its own torch.
-TIMM ?= "timm>=1.0" torchvision==0.28.0
+# Tests of timm's networks and of Score-CAM beside grad-cam. Without what they depend on:
+# torchvision would bring its own torch.
+BESIDE_TORCH ?= "timm>=1.0" torchvision==0.28.0 grad-cam ttach
 DEMO_OUT ?= demo
 # A process per core, so one thread in each: more of them wait for each other. Tests of one
 # group share a running server and go to one process.
@@ -58,7 +59,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,lint]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TIMM)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BESIDE_TORCH)
 	touch $@
 
 clean:

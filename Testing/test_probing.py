@@ -27,6 +27,7 @@ from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
 from SaliencyExplain.errors import Cancelled, InputError
 from SaliencyExplain.probing import Prober
+from SaliencyExplain.question import Compute, Question
 from Testing.attribution.test_incremental import trained
 from Testing.attribution.test_networks import build
 
@@ -155,7 +156,9 @@ def test_other_infills_and_one_channel_are_those_of_a_plain_pass(fill):
         ball = np.linalg.norm(world(OBLIQUE, image.shape[1:]) - point, axis=-1) <= 6.1
         prepared = asked.prepare(image)
         spacing = tuple(np.linalg.norm(OBLIQUE[:3, :3], axis=0))
-        content = filling(prepared.as_tensor()[None], fill, spacing)
+        # Noise is drawn for the image, as in an explanation.
+        seed = Question(image, asked, "0", Compute("cpu")).task().seed
+        content = filling(prepared.as_tensor()[None], fill, spacing, seed=seed)
         content = content.place((0, 0, 0), torch.from_numpy(ball))
         changed = torch.where(torch.from_numpy(ball), content, prepared.as_tensor())
         if channel:

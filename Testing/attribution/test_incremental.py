@@ -299,7 +299,7 @@ def test_boxes_of_one_size_for_few_windows_and_then_one_batch(dims, together):
 
 def test_fewer_windows_share_a_size_where_boxes_are_dear():
     found = []
-    for features, growth in ((4, 2), (64, 32)):
+    for features, growth in ((4, 2), (128, 64)):
         network = ScoreNetwork(DenseNet121(3, 1, 3, features, growth, (2, 2)).eval())
         warm = IncrementalInference(network, torch.randn(1, 1, 64, 64, 64), (8, 8, 8))
         found.append(warm.together(np.array(list(product(range(0, 57, 8), repeat=3))), (8, 8, 8)))

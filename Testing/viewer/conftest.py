@@ -130,7 +130,10 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.skip("chromium is not installed")
     with sync_playwright() as play:
-        arguments = "--no-sandbox --disable-gpu --disable-dev-shm-usage"
+        # A section that unfolds moves what is below it: a click that aims while it does, misses.
+        arguments = (
+            "--no-sandbox --disable-gpu --disable-dev-shm-usage --force-prefers-reduced-motion"
+        )
         browser = play.chromium.launch(executable_path=path, args=arguments.split())
         yield browser
         browser.close()

@@ -12,7 +12,7 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Locator, TimeoutError
+from playwright.sync_api import Error, Locator
 from playwright.sync_api import Page as BrowserPage
 
 VIEWS = {"axial": "Red", "coronal": "Green", "sagittal": "Yellow"}
@@ -21,8 +21,6 @@ _ORDER = ("axial", "3D", "coronal", "sagittal")
 _AXES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}
 #: For answers beside other tests on two cores; nothing waits that long on a machine at rest.
 _WAIT_MS = 150_000
-#: How often a section is asked to unfold, and how long it may take.
-_UNFOLDINGS, _UNFOLDED_MS = 3, 20_000
 #: The framework asks for a launcher that is not there; the browser calls that an error.
 _KNOWN = "405 (Method Not Allowed)"
 
@@ -79,7 +77,12 @@ class Page:
         )
 
     def until(self, condition: str, timeout: float = _WAIT_MS) -> None:
-        """Waits for a condition on the page's state, in its own language."""
+        """Waits for a condition on the page's state, in its own language.
+
+        It is asked only once the viewer has heard what was done on the page before: otherwise
+        what an earlier press has left would pass for the answer to the last one.
+        """
+        self._be_heard()
         # The page forbids none of this: its templates are compiled in the browser, too.
         # Before the page is connected its state has no names.
         script = """condition => {
@@ -89,6 +92,17 @@ class Page:
         }"""
         self.browser.wait_for_function(script, arg=condition, timeout=timeout)
 
+    def _be_heard(self) -> None:
+        # Presses are said after what was changed and pressed before. The first one's answer may
+        # come before what its forerunners have set off; the second one's does not.
+        script = """async () => {
+          if (window.trame?.state?.state?.pages === undefined) return;
+          for (let n = 0; n < 2; n++) await window.trame.trigger("nothing");
+        }"""
+        # A page that comes back after a lost connection takes the question with it.
+        with contextlib.suppress(Error):
+            self.browser.evaluate(script)
+
     def button(self, name: str) -> Locator:
         return self.browser.get_by_role("button", name=name, exact=True)
 
@@ -96,14 +110,11 @@ class Page:
         """A section of the panel, unfolded."""
         found = self.browser.locator(f".se-section.se-{prefix}")
         text = found.locator(".v-expansion-panel-text")
-        for _ in range(_UNFOLDINGS):
-            if text.is_visible():
-                break
+        # The viewer unfolds sections as well: a press at the same moment would fold it again.
+        self._be_heard()
+        if not text.is_visible():
             found.locator(".v-expansion-panel-title").click()
-            # The viewer unfolds sections as well: a press at the same moment folds it again.
-            with contextlib.suppress(TimeoutError):
-                text.wait_for(timeout=_UNFOLDED_MS)
-        text.wait_for()
+            text.wait_for()
         return found
 
     def view(self, name: str) -> Locator:
@@ -180,8 +191,6 @@ class Page:
         """Explains with what is chosen and waits for the maps."""
         self.section("explain")
         self.button("Apply").click()
-        # An error may end it before the page is drawn once.
-        self.until("explain_busy || explain_error !== ''")
         self.until("!explain_busy")
         error = self.state("explain_error")
         assert not error, f"{error} {self.state('explain_details')}"

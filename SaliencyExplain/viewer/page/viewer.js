@@ -1,10 +1,10 @@
-/* What the page does by itself: coming back after a lost connection with what was pressed
-   meanwhile, bringing answers into
-   sight, keys, and files that are dropped on it. */
+/* What the page does by itself: saying what is pressed after what was changed before, coming back
+   after a lost connection, bringing answers into sight, keys, and files that are dropped on it. */
 (function () {
   "use strict";
 
   const RETRY_MS = 1000;
+  const CHANGES_MS = 5;
 
   async function comeBack() {
     let answer;
@@ -35,7 +35,29 @@
     sessionStorage.setItem(kept(), JSON.stringify(unanswered));
   }
 
+  /* The framework keeps changes back while anything waits for an answer. A press that is said
+     meanwhile would overtake them, and be about what was there before. */
+  const flush = trame.state.flush.bind(trame.state);
+  let saying = Promise.resolve();
+  trame.state.flush = (...keys) => {
+    saying = flush(...keys);
+    return saying;
+  };
+
+  async function changesSaid() {
+    await saying;
+    while (trame.state.dirtyKeys.size && trame.client.isConnected()) {
+      await trame.state.flush();
+      if (trame.state.dirtyKeys.size) await new Promise((go) => setTimeout(go, CHANGES_MS));
+    }
+  }
+
+  let before = Promise.resolve();
+
   async function pressed(press) {
+    // In the order in which they were pressed.
+    before = before.then(changesSaid);
+    await before;
     try {
       const answer = await say("press", press);
       forget(press);

@@ -79,6 +79,8 @@ class _GradientWeighted(_ActivationMap):
 
     def forward_passes(self, task: Task) -> float:
         """One, and the share of the convolutions behind the earliest layer once more."""
+        if not self.layers:
+            return 1.0
         modules = dict(task.network.network.named_modules())
         places = [n for n, name in enumerate(modules) if name in self.layers]
         earliest = min(places, default=len(modules))

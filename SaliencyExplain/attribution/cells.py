@@ -75,8 +75,7 @@ class CellGrid:
     @contextmanager
     def following(self, network: nn.Module) -> Iterator[None]:
         """Watches the layers that change the grid while the network runs."""
-        kinds = (_ConvNd, *_PADS, *_ADAPTIVE, *_POOLS)
-        layers = {name: m for name, m in network.named_modules() if isinstance(m, kinds)}
+        layers = {name: m for name, m in network.named_modules() if _moves_cells(m)}
 
         def look(name: str, given: Tensor, output: Tensor) -> None:
             before, after = tuple(given.shape[2:]), tuple(output.shape[2:])
@@ -99,6 +98,15 @@ class CellGrid:
             for size, count in zip(self._size, cells, strict=True)
         )
         return FeatureMap(values, self._size, self._placements.get(cells, stretched))
+
+
+def _moves_cells(module: nn.Module) -> bool:
+    """Whether the output's cells may lie otherwise than the input's."""
+    if isinstance(module, _ConvNd) and not module.transposed:
+        # Most convolutions of a network leave them; watching each of them takes time.
+        axes = range(len(module.kernel_size))
+        return any(_step(module, axis, (), ()) != (1.0, 0.0) for axis in axes)
+    return isinstance(module, (_ConvNd, *_PADS, *_ADAPTIVE, *_POOLS))
 
 
 def _step(

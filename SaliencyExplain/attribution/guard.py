@@ -22,8 +22,11 @@ def untouched(network: nn.Module) -> Iterator[None]:
     The flag is set rather than ``eval()`` called: modules of exported programs refuse
     ``eval()``.
     """
-    training = [module for module in network.modules() if module.training]
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    modules = list(network.modules())
+    training = [module for module in modules if module.training]
+    # Of each module its own: torch's parameters() walks through the network once more.
+    own = [parameter for module in modules for parameter in module._parameters.values()]
+    wanted = [one for one in own if one is not None and one.requires_grad]
     try:
         for module in training:
             module.training = False

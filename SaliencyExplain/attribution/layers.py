@@ -74,7 +74,7 @@ def require_open(network: ScoreNetwork, method: str) -> None:
 def require_convolutions(network: ScoreNetwork, method: str) -> None:
     """Raises InputError where no layer by default gives feature maps, or layers are hidden."""
     require_open(network, method)
-    if not network.convolutions():
+    if not any(isinstance(module, CONVOLUTIONS) for module in network.network.modules()):
         raise InputError(
             f"{method} needs a convolution, and the network has none. Use occlusion, gradient, "
             "smoothgrad or integrated-gradients, or name the layers that give feature maps."

@@ -154,7 +154,6 @@ class TrialRequest:
     Attributes:
         explain: What the maps come from; they are computed again, on the network's grid. With
             segments the maps are held against them, too.
-        parts: Which of ``trial_words.PARTS``; empty: all.
         budget: Forward passes that it may cost; the least effort is made whatever it costs.
         image_sha256: Of the volume that the maps were computed from, as in their provenance;
             empty: it is not checked.
@@ -163,7 +162,6 @@ class TrialRequest:
     """
 
     explain: ExplainRequest
-    parts: tuple[str, ...] = ()
     budget: float = AFFORDABLE_PASSES
     image_sha256: str = ""
     segments_sha256: str = ""

@@ -26,20 +26,18 @@ from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.faithfulness.card import card_png
 from SaliencyExplain.faithfulness.chance import Figure
-from SaliencyExplain.faithfulness.effort import check_parts
 from SaliencyExplain.faithfulness.findings import MapTrial, Trial
 from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.question import Compute, Given, Question, given_hashes, uses, voxel_hash
-from SaliencyExplain.trial_words import PARTS, topic
+from SaliencyExplain.trial_words import topic
 
 
 def check_trial(request: TrialRequest) -> None:
     """Finds out what is wrong with a request before it waits in the line.
 
     Raises:
-        InputError: A part does not exist, or the budget is none.
+        InputError: The budget is none.
     """
-    check_parts(request.parts or PARTS)
     if not request.budget >= 1:
         raise InputError(f"A trial may cost 1 forward pass or more, not {request.budget:g}.")
 
@@ -80,7 +78,6 @@ def tried(
     found = trial(
         question,
         wanted,
-        parts=request.parts or PARTS,
         seed=asked.seed,
         budget=request.budget,
         progress=reporter.progress,

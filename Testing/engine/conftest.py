@@ -28,6 +28,8 @@ LONG = MethodChoice("occlusion", {"window_mm": 20.0, "stride_mm": 5.0})
 #: Some hundred windows: a second or so.
 MIDDLE = MethodChoice("occlusion", {"window_mm": 50.0, "stride_mm": 30.0})
 QUICK = MethodChoice("gradcam")
+#: Makes requests for explanations of one image.
+Explain = Callable[..., ExplainRequest]
 
 
 def environment() -> dict[str, str]:
@@ -109,7 +111,7 @@ def volume_of(phantom: Phantom) -> Volume:
 
 
 @pytest.fixture
-def explain(engine: Engine, opened: ClassifierInfo, image: Volume) -> Callable[..., ExplainRequest]:
+def explain(engine: Engine, opened: ClassifierInfo, image: Volume) -> Explain:
     """Makes requests for explanations of the phantom."""
 
     def make(*methods: MethodChoice, **settings: object) -> ExplainRequest:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ from . import pythonqt, slicer_app
 MODULE_FOLDER = Path(__file__).resolve().parents[2] / "scripted_module"
 #: The program of the environment that runs the tests.
 COMMAND = Path(sys.executable).with_name("saliency-explain")
+HONEST = "phantom-3d-honest"
+
+#: For answers beside other tests on two cores; nothing waits that long on a machine at rest.
+WAIT_SECONDS = 150.0
+#: PythonQt takes a number there, PySide6 would rather have a flag.
+TABLES_ALIGN_BY_NUMBER = pytest.mark.filterwarnings("ignore:.*setTextAlignment:DeprecationWarning")
 
 #: Slicer puts a module's folder on the path; ``qt`` and ``ctk`` come from the adapter. Here and
 #: not in a fixture, so that tests import the module's parts as any others.
@@ -108,9 +115,9 @@ class Application:
                 return
             time.sleep(0.002)
 
-    def wait(self, ready: Callable[[], Any], seconds: float = 30.0) -> None:
+    def wait(self, ready: Callable[[], Any]) -> None:
         """Lets timers and events run until something holds."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + WAIT_SECONDS
         while not ready():
             assert time.monotonic() < end, "it did not happen in time"
             self.run(0.01)
@@ -136,7 +143,7 @@ class Application:
         self.ui.classifierPathLineEdit.currentPath = str(classifier_folder(classifier))
         before = self.panel.logic.classifier
         self.click("openClassifierButton")
-        self.wait(lambda: self.panel.logic.classifier not in (None, before), 60)
+        self.wait(lambda: self.panel.logic.classifier not in (None, before))
         self.run()
 
     def load(self) -> tuple[Any, Any]:
@@ -145,9 +152,18 @@ class Application:
         self.wait(lambda: volume in self.panel.sections.volumes.nodes())
         return volume, segmentation
 
-    def finish(self, section: str, seconds: float = 60.0) -> None:
+    def explain(self, methods: dict[str, Any]) -> Any:
+        """Computes maps by these methods and their parameters: the one that is shown then."""
+        self.panel.sections.explain.methods.set_values(methods)
+        self.panel.refresh()
+        self.click("explainButton")
+        self.finish("explain")
+        assert self.message("explain") == ""
+        return self.ui.mapSelector.currentNode()
+
+    def finish(self, section: str) -> None:
         """Waits until a section's job has ended."""
-        self.wait(lambda: not getattr(self.panel.sections, section).busy, seconds)
+        self.wait(lambda: not getattr(self.panel.sections, section).busy)
         self.run()
 
     def message(self, section: str) -> str:
@@ -192,3 +208,40 @@ def application(
     application = Application()
     yield application
     application.close()
+
+
+@pytest.fixture
+def ready(application: Application, server: Server) -> Application:
+    """The panel with engine, classifier and volume."""
+    application.connect(server)
+    application.open(HONEST)
+    application.load()
+    return application
+
+
+def cells(table: Any) -> list[list[str]]:
+    """The texts of a table's rows; empty where a cell has none."""
+    return [
+        [
+            table.item(row, column).text() if table.item(row, column) else ""
+            for column in range(table.columnCount)
+        ]
+        for row in range(table.rowCount)
+    ]
+
+
+def make_wheel(folder: Path, name: str, version: str, *needs: str) -> Path:
+    """A wheel with one module that knows its version."""
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    information = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    contents = {
+        f"{name}.py": f"version = {version!r}\n",
+        f"{information}/METADATA": metadata + "".join(f"Requires-Dist: {need}\n" for need in needs),
+        f"{information}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{information}/RECORD": "",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file, text in contents.items():
+            archive.writestr(file, text)
+    return wheel

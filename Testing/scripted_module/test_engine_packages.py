@@ -24,27 +24,12 @@ from SlicerSaliencyExplainLib.EnginePackages import (
 from SaliencyExplain.errors import Cancelled, InputError, OutputError
 from Testing.conftest import PROJECT
 
+from .conftest import make_wheel
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-def make_wheel(folder: Path, name: str, version: str, *needs: str) -> Path:
-    """A wheel with one module that knows its version."""
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    information = f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    contents = {
-        f"{name}.py": f"version = {version!r}\n",
-        f"{information}/METADATA": metadata + "".join(f"Requires-Dist: {need}\n" for need in needs),
-        f"{information}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{information}/RECORD": "",
-    }
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for file, text in contents.items():
-            archive.writestr(file, text)
-    return wheel
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ from SaliencyExplain.scene.images import add_image
 from SaliencyExplain.scene.names import IMAGE_ROLE
 from SaliencyExplain.scene.segmentations import masks_on_grid
 
+from .conftest import WAIT_SECONDS
+
 GLIOMA = "glioma-like"
 
 
@@ -105,7 +107,7 @@ def test_each_method_puts_a_map_on_the_volume_s_grid(case: Case, method: str) ->
     )
     if method == "cam":
         # The demo's network has more than a mean between its last layer and its classes.
-        job.wait(60)
+        job.wait(WAIT_SECONDS)
         if case.failures:
             assert "cam" in case.failures[0].line.lower()
             return
@@ -159,7 +161,7 @@ def test_cancelling_ends_a_long_job_and_leaves_what_is_there(case: Case) -> None
     while not seen:
         case.logic.calls.deliver()
     job.cancel()
-    job.wait(20)
+    job.wait(WAIT_SECONDS)
     assert ended == [True]
     assert case.answers == case.failures == []
     assert case.scene.IsNodePresent(case.volume)
@@ -169,7 +171,7 @@ def test_the_result_of_a_volume_that_was_changed_meanwhile_is_dropped(case: Case
     job = case.logic.explain([case.volume], {"gradcam": {}}, **case.hear)
     slicer.util.arrayFromVolume(case.volume)[:] += 1
     slicer.util.arrayFromVolumeModified(case.volume)
-    job.wait(30)
+    job.wait(WAIT_SECONDS)
     (failure,) = case.failures
     assert "was changed meanwhile" in failure.line
     assert attributions_of(case.scene) == []
@@ -181,7 +183,7 @@ def test_the_result_of_a_volume_that_was_changed_meanwhile_is_dropped(case: Case
 def test_a_volume_that_goes_in_the_middle_takes_its_answer_with_it(case: Case) -> None:
     job = case.logic.explain([case.volume], {"gradcam": {}}, **case.hear)
     case.scene.RemoveNode(case.volume)
-    job.wait(30)
+    job.wait(WAIT_SECONDS)
     (failure,) = case.failures
     assert "was removed meanwhile" in failure.line
     assert attributions_of(case.scene) == []
@@ -191,7 +193,7 @@ def test_a_closed_scene_hears_nothing_of_what_was_asked_before(case: Case) -> No
     job = case.logic.explain([case.volume], {"occlusion": {}}, **case.hear)
     case.scene.Clear(False)
     case.logic.forget_scene()
-    job.wait(30)
+    job.wait(WAIT_SECONDS)
     assert case.answers == case.failures == []
     assert attributions_of(case.scene) == []
 
@@ -255,7 +257,7 @@ def test_a_newer_click_replaces_the_one_before(case: Case) -> None:
         for number in range(6)
     ]  # fmt: skip
     for job in jobs:
-        job.wait(30)
+        job.wait(WAIT_SECONDS)
     assert case.failures == []
     assert len(case.answers) + len(gone) == 6
     assert 5 not in gone
@@ -265,21 +267,21 @@ def test_a_click_that_was_given_up_never_overtakes_the_one_in_its_place(case: Ca
     """The first is held up on its way, as a slow network does, and arrives when all is over."""
     reached, sent, put = threading.Event(), threading.Event(), case.logic.engine.put
     first = case.logic.probe([case.volume], case.centre(), (4.0,), **case.hear)
-    first.wait(30)
+    first.wait(WAIT_SECONDS)
     known = len(case.logic.engine.jobs())
 
     def slow(volume: Volume) -> str:
         reached.set()
-        sent.wait(30)
+        sent.wait(WAIT_SECONDS)
         return put(volume)
 
     case.logic.engine.put = slow
     held = case.logic.probe([case.volume], case.centre(), (8.0,), **case.hear)
-    assert reached.wait(30)
+    assert reached.wait(WAIT_SECONDS)
     case.logic.engine.put = put
     case.answer(case.logic.probe([case.volume], case.centre(), (16.0,), **case.hear))
     sent.set()
-    held.wait(30)
+    held.wait(WAIT_SECONDS)
     assert [answer.removals[0].radius_mm for answer in case.answers] == [4.0, 16.0]
     assert len(case.logic.engine.jobs()) == known + 1
 

@@ -13,23 +13,19 @@ from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.mrb import open_mrb, save_mrb
 from SaliencyExplain.scene.trials import NOT_TRIED, verdict_line, verdicts_of
 
-from .conftest import Application, Server
+from .conftest import HONEST, TABLES_ALIGN_BY_NUMBER, Application, Server
 
-# PythonQt takes a number there, PySide6 would rather have a flag.
-pytestmark = pytest.mark.filterwarnings("ignore:.*setTextAlignment:DeprecationWarning")
+pytestmark = TABLES_ALIGN_BY_NUMBER
 
 
 @pytest.fixture
 def explained(application: Application, server: Server) -> tuple[Application, Any, Any]:
     """A map that shows what the classifier uses, and one that knows nothing of it."""
     application.connect(server)
-    application.open("phantom-3d-honest")
+    application.open(HONEST)
     application.load()
     assert "no map" in application.ui.trialButton.toolTip
-    application.panel.sections.explain.methods.set_values({"gradcam": {}, "random": {}})
-    application.panel.refresh()
-    application.click("explainButton")
-    application.finish("explain")
+    application.explain({"gradcam": {}, "random": {}})
     application.run(0.1)
     gradcam, random = attributions_of(slicer.mrmlScene)
     return application, gradcam, random
@@ -48,7 +44,7 @@ def _try(application: Application, node: Any) -> dict[str, str]:
     ui.trialBudgetSpinBox.value = 1
     application.click("trialButton")
     assert ui.trialButton.toolTip == "A map is being tried."
-    application.finish("trial", 150)
+    application.finish("trial")
     assert application.message("trial") == ""
     return {
         ui.trialTable.item(row, 0).text(): ui.trialTable.item(row, 1).text()
@@ -138,7 +134,7 @@ def test_a_map_that_changes_while_its_trial_runs_gets_no_verdicts_of_the_one_bef
     application.click("trialButton")
     before = read_attribution(random)
     update_attribution(random, replace(before, values=2 * before.values))
-    application.finish("trial", 150)
+    application.finish("trial")
     assert "about the map before and is dropped" in application.message("trial")
     assert ui.trialHintLabel.text == verdict_line(random) == NOT_TRIED
     assert ui.trialTable.isHidden()

@@ -1,0 +1,119 @@
+"""A map is tried again from what is known of it, in this process and over HTTP alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from SaliencyExplain.engine.again import trial_of_map
+from SaliencyExplain.engine.interface import ClassifierInfo, Engine
+from SaliencyExplain.engine.requests import MethodChoice, TrialRequest
+from SaliencyExplain.engine.results import MapResult, TrialResult
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import InputError
+from Testing.engine.conftest import QUICK, Explain, done, ended
+from Testing.study.conftest import ball
+from Testing.study.conftest import bundle as bundle  # a small network: whole trials are quick
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+#: Cheap methods that weigh segments, and that have backgrounds.
+SHAPLEY = MethodChoice("shapley", {"regions": "segments"})
+EXPECTED = MethodChoice("expected-gradients", {"samples": 2})
+
+
+@pytest.fixture(scope="module")
+def image() -> Volume:
+    """Noise with a bright ball."""
+    return volume_with_a_ball(1)
+
+
+def volume_with_a_ball(seed: int) -> Volume:
+    return Volume(ball(seed)[0][None], AFFINE)
+
+
+@pytest.fixture
+def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., TrialRequest]:
+    """Asks for the trial of a map from what is known of it, with the least effort."""
+
+    def make(map_: MapResult, **given: object) -> TrialRequest:
+        return trial_of_map(
+            explain(QUICK).volume,
+            opened,
+            method=map_.method,
+            target_name=map_.target_name,
+            parameters=map_.parameters,
+            provenance=map_.provenance,
+            image_name="a ball",
+            budget=1.0,
+            **given,
+        )
+
+    return make
+
+
+def test_a_map_is_tried_again_from_what_is_known_of_it(
+    engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
+):
+    predicted = done(engine, explain(QUICK)).maps[0].target_name
+    (other,) = {"no tumour", "tumour"} - {predicted}
+    method = MethodChoice("gradcam", {"layers": ["features.conv0"]})
+    (map_,) = done(engine, explain(method, target=other, seed=9)).maps
+    request = again(map_)
+    result = done(engine, request)
+    assert isinstance(result, TrialResult)
+    assert [one.label for one in result.maps] == [map_.label]
+    assert (result.target_name, request.explain.seed) == (other, 9)
+    with pytest.raises(InputError, match="open that classifier"):
+        again(replace(map_, provenance={**map_.provenance, "classifier_sha256": "0" * 64}))
+
+
+def test_a_map_of_segments_is_tried_with_those_that_it_was_computed_with(
+    engine: Engine,
+    explain: Explain,
+    again: Callable[..., TrialRequest],
+):
+    _values, mass = ball(1)
+    masks = Volume(np.stack([mass, 1 - mass]), AFFINE)
+    given = {"segments": engine.put(masks), "segment_names": ("mass", "rest")}
+    (map_,) = done(engine, explain(SHAPLEY, **given)).maps
+    result = done(engine, again(map_, **given))
+    assert isinstance(result, TrialResult)
+    assert not any("not known" in note for note in result.notes)
+
+    moved = Volume(np.roll(masks.values, 3, axis=1), AFFINE)
+    for other in (
+        {"segments": engine.put(moved), "segment_names": ("mass", "rest")},
+        {"segments": given["segments"], "segment_names": ("rest", "mass")},
+        {},
+    ):
+        status = ended(engine, engine.start(again(map_, **other)))
+        assert status.state == "failed"
+        assert "computed with other segments" in status.error
+
+    # A study of before says nothing of its segments.
+    provenance = {k: v for k, v in map_.provenance.items() if k != "segments_sha256"}
+    result = done(engine, again(replace(map_, provenance=provenance), **given))
+    assert any("with which segments the map was computed is not known" in n for n in result.notes)
+
+
+def test_a_map_that_weighs_no_segments_is_tried_with_any(
+    engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
+):
+    (map_,) = done(engine, explain(QUICK)).maps
+    masks = Volume(ball(1)[1][None], AFFINE)
+    result = done(engine, again(map_, segments=engine.put(masks), segment_names=("mass",)))
+    assert isinstance(result, TrialResult)
+    assert not any("not known" in note for note in result.notes)
+
+
+def test_a_map_with_backgrounds_is_tried_with_those_that_it_was_computed_with(
+    engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
+):
+    one, other = (engine.put(volume_with_a_ball(seed)) for seed in (6, 7))
+    (map_,) = done(engine, explain(EXPECTED, backgrounds=(one,))).maps
+    assert isinstance(done(engine, again(map_, backgrounds=(one,))), TrialResult)
+    status = ended(engine, engine.start(again(map_, backgrounds=(one, other))))
+    assert "computed with other backgrounds" in status.error

@@ -1,0 +1,167 @@
+"""Jobs of every engine: they grow, wait, end early, are cancelled and fail."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from SaliencyExplain.engine.interface import ClassifierInfo, Engine
+from SaliencyExplain.engine.requests import (
+    CompareRequest,
+    MethodChoice,
+    PredictRequest,
+    ProbeRequest,
+)
+from SaliencyExplain.engine.results import ExplainResult, PredictResult
+from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
+from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, until
+
+
+def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
+    # So many windows that a slow client does not miss all partial maps but one.
+    request = explain(MethodChoice("occlusion", {"window_mm": 50.0, "stride_mm": 20.0}))
+    shares, passes, left, words = [], [], [], []
+    started = time.monotonic()
+    job = engine.start(request)
+    seen = 0
+    status = engine.status(job)
+    while status.state in ("waiting", "running"):
+        passes.append(status.done)
+        words.append(status.doing)
+        if status.seconds_left is not None:
+            left.append((time.monotonic() - started, status.seconds_left))
+        if status.partial > seen:
+            seen = status.partial
+            partial = engine.partial(job)
+            assert partial is not None
+            volume = engine.get(partial.maps[0].volume)
+            assert volume.values.any()
+            shares.append(partial.maps[0].share_done)
+        status = engine.status(job, seen=status.version, wait=5.0)
+    assert status.state == "done", status
+    assert len(shares) >= 2
+    assert shares[0] < 1
+    assert shares == sorted(shares)
+    assert passes == sorted(passes)
+    assert status.done == status.total > 100
+    assert any("Occlusion" in text for text in words)
+    assert left
+    assert all(seconds >= 0 for _, seconds in left)
+    assert min(when for when, _ in left) >= 0.5
+    final = engine.result(job)
+    assert isinstance(final, ExplainResult)
+    assert final.maps[0].share_done == 1
+    last = engine.partial(job)
+    assert last is not None
+    assert last.maps[0].volume == final.maps[0].volume
+
+
+def test_budget_gives_the_best_map_so_far(engine: Engine, explain: Explain):
+    result = done(engine, replace(explain(MIDDLE), budget_seconds=0.2))
+    assert isinstance(result, ExplainResult)
+    assert 0 < result.maps[0].share_done < 1
+    assert any("budget" in note for note in result.notes)
+
+
+def test_cancelled_job_stops_soon_and_the_next_one_runs(
+    engine: Engine, explain: Explain, opened: ClassifierInfo, image: Volume
+):
+    job = engine.start(explain(LONG))
+    until(engine, job, lambda status: status.done > 0)
+    asked = time.monotonic()
+    engine.cancel(job)
+    assert ended(engine, job).state == "cancelled"
+    assert time.monotonic() - asked < 3
+    with pytest.raises(Cancelled):
+        engine.result(job)
+    assert engine.partial(job) is None
+    engine.cancel(job)
+    assert engine.status(job).state == "cancelled"
+    assert isinstance(done(engine, PredictRequest(opened.key, engine.put(image))), PredictResult)
+
+
+def test_jobs_wait_in_line_and_see_their_place(engine: Engine, explain: Explain):
+    first, second, third = (engine.start(explain(LONG, seed=seed)) for seed in range(3))
+    until(engine, first, lambda status: status.state == "running")
+    waiting = engine.status(third)
+    assert (engine.status(second).place, waiting.place) == (1, 2)
+    assert "explain that runs" in waiting.doing
+    assert [status.job for status in engine.jobs()][-3:] == [first, second, third]
+    assert engine.about().jobs == 3
+    engine.cancel(second)
+    moved = engine.status(third, seen=waiting.version, wait=5.0)
+    assert moved.place == 1
+    assert engine.status(second).state == "cancelled"
+    engine.cancel(first)
+    assert until(engine, third, lambda status: status.state == "running").place == 0
+    assert engine.status(first).state == "cancelled"
+
+
+def test_result_of_a_running_job_is_not_there_yet(engine: Engine, explain: Explain):
+    job = engine.start(explain(LONG))
+    with pytest.raises(InputError, match="not ended"):
+        engine.result(job)
+
+
+def test_what_a_caller_gets_wrong_is_told_before_the_job_waits(
+    engine: Engine, explain: Explain, opened: ClassifierInfo, image: Volume
+):
+    good = explain(QUICK)
+    nobody = "0" * 64
+    for request, told in [
+        (replace(good, classifier=nobody), "classifier"),
+        (replace(good, volume=nobody), "volume"),
+        (replace(good, methods=()), "No method"),
+        (replace(good, methods=(QUICK, QUICK)), "twice"),
+        (replace(good, methods=(MethodChoice("grad-cam"),)), "Did you mean 'gradcam'"),
+        (replace(good, methods=(MethodChoice("gradcam", {"layer": "x"}),)), "'layers'"),
+        (replace(good, methods=(MethodChoice("occlusion", {"stride_mm": "a"}),)), "number"),
+        (replace(good, methods=(MethodChoice("occlusion", {"stride_mm": -1}),)), "least"),
+        (replace(good, seed=-1), "seed"),
+    ]:
+        with pytest.raises(InputError, match=told) as raised:
+            engine.start(request)
+        assert "\n" not in str(raised.value)
+    for ask in (engine.status, engine.result, engine.partial, engine.cancel):
+        with pytest.raises(InputError, match="no job"):
+            ask("0" * 32)
+    with pytest.raises(InputError, match="no volume"):
+        engine.get(nobody)
+    assert engine.status(engine.start(good)).error == ""
+
+
+def test_failed_job_says_why_in_one_line(
+    engine: Engine, explain: Explain, opened: ClassifierInfo, image: Volume
+):
+    holes = image.values.copy()
+    holes[0, 3, 3, 3] = np.nan
+    two = np.concatenate([image.values, image.values])
+    key = engine.put(image)
+    for request, told in [
+        (PredictRequest(opened.key, engine.put(Volume(holes, image.affine))), "non-finite"),
+        (PredictRequest(opened.key, engine.put(Volume(two, image.affine))), "channel"),
+        (PredictRequest(opened.key, engine.put(Volume(image.values[0, 0], image.affine))), "axes"),
+        (explain(QUICK, target="glioma"), "glioma-like"),
+        (explain(MethodChoice("gradcam", {"layers": "conv"})), "layer"),
+        (ProbeRequest(opened.key, key, (500.0, 0.0, 0.0), (5.0,)), "outside"),
+        (ProbeRequest(opened.key, key, (0.0, 0.0, 0.0), ()), "radii"),
+        (ProbeRequest(opened.key, key), "point"),
+        (ProbeRequest(opened.key, key, (0.0, 0.0, 0.0), (5.0,), fill="air"), "fill"),
+        (
+            CompareRequest(key, {"map": key}, "none", key, ("a",)),
+            "map",
+        ),
+    ]:
+        job = engine.start(request)
+        status = ended(engine, job)
+        assert status.state == "failed", (told, status)
+        assert told in status.error
+        assert "\n" not in status.error
+        assert "Error" in status.details
+        with pytest.raises(SaliencyExplainError, match=told):
+            engine.result(job)
+    assert isinstance(done(engine, PredictRequest(opened.key, key)), PredictResult)

@@ -134,7 +134,7 @@ class Prober:
 
     @property
     def kept_bytes(self) -> int:
-        """Memory that the maps of the image take; 0: a click runs whole forward passes."""
+        """Bytes that the image's maps and packed weights take; 0: clicks run whole passes."""
         return self._warm.kept_bytes if self._warm else 0
 
     def at(

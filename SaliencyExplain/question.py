@@ -55,7 +55,8 @@ class Compute:
 
     Attributes:
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``.
-        memory_bytes: Most that batches and kept maps may take of the device's memory.
+        memory_bytes: Most that batches, kept maps and packed weights may take of the device's
+            memory.
         precision: One of :data:`PRECISIONS`; ``bfloat16`` for the gradient methods alone.
 
     Raises:

@@ -7,7 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from SaliencyExplain.attribution.least_squares import constrained, kernel_weight, with_bootstrap
+from SaliencyExplain.attribution.least_squares import (
+    bootstrap_seconds,
+    constrained,
+    kernel_weight,
+    with_bootstrap,
+)
 from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.region_game import (
     Estimate,
@@ -99,3 +104,7 @@ class KernelShap(RegionMethod):
         if players < 2 or 2**players <= self.samples + 2:
             return AllCombinations(players)
         return KernelSamples(players, self.samples, task.seed)
+
+    def seconds_to_estimate(self, regions: int) -> float:
+        """See :meth:`RegionMethod.seconds_to_estimate`: the bootstrap's fits."""
+        return bootstrap_seconds(self.samples, regions)

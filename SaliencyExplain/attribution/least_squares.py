@@ -12,6 +12,11 @@ from SaliencyExplain.attribution.region_game import Estimate, Floats, Masks, qua
 #: Resamplings of the bootstrap: the standard error is then known to some 4 %.
 _RESAMPLINGS = 300
 
+#: What the fits of all resamplings take, s: for each sample and region, and for each pair of
+#: regions. The processor time of one thread with 20 to 100 regions and 300 to 3,000 samples:
+#: 0.03 to 1.2 s, this within a third, of kernel SHAP 0 to 40 % less.
+_SECONDS_PER_SAMPLE, _SECONDS_PER_PAIR = 2e-6, 4e-5
+
 
 def constrained(present: Masks, outputs: Floats, weights: Floats, total: float) -> Floats:
     """Coefficients of the least squares whose sum is ``total``.
@@ -72,6 +77,11 @@ def with_bootstrap(
     )
     fits = np.stack([fit(np.repeat(counts, each).astype(float)) for counts in drawn])
     return Estimate(values, quantile(confidence) * fits.std(axis=0, ddof=1))
+
+
+def bootstrap_seconds(samples: int, players: int) -> float:
+    """What the intervals of :func:`with_bootstrap` take of one processor core, s."""
+    return players * (samples * _SECONDS_PER_SAMPLE + players * _SECONDS_PER_PAIR)
 
 
 def _solved(design: Floats, outputs: Floats, weights: Floats, penalty: float) -> Floats:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from SaliencyExplain.attribution.least_squares import ridge, with_bootstrap
+from SaliencyExplain.attribution.least_squares import bootstrap_seconds, ridge, with_bootstrap
 from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.region_game import (
     Estimate,
@@ -110,3 +110,7 @@ class Lime(RegionMethod):
     def plan(self, task: Task, players: int) -> Plan:
         """See :meth:`RegionMethod.plan`."""
         return Neighbourhood(players, self.samples, self.kernel_width, self.penalty, task.seed)
+
+    def seconds_to_estimate(self, regions: int) -> float:
+        """See :meth:`RegionMethod.seconds_to_estimate`: the bootstrap's fits."""
+        return bootstrap_seconds(self.samples, regions)

@@ -68,7 +68,8 @@ class Task:
             the last one 1 unless the deadline came first.
         deadline: Reading of ``time.perf_counter()`` from which on a method that has
             ``parts`` returns the best map it has, once it has one.
-        memory_bytes: Most that batches and kept maps may take, beside the free memory.
+        memory_bytes: Most that batches, kept maps and weights packed for them may take, beside
+            the free memory.
         precision: ``float32``, or ``bfloat16`` where gradient methods may compute in it.
         record: Given the figures that a method finds beside its map.
         regions: Label map ``(*S)`` of a given segmentation on the input's grid, int64 on the

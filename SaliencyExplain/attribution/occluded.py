@@ -33,7 +33,7 @@ _LEAST_GAIN = 1.2
 #: Difference of the scores, in their largest size, that rounding explains.
 _ROUNDING = 1e-4
 
-#: Share of the free memory that the maps of the unchanged image may take.
+#: Share of the free memory that the maps of the unchanged image and the weights may take.
 _MEMORY_SHARE = 0.4
 
 
@@ -44,7 +44,7 @@ class CoveredWindows:
 
     Args:
         task: The network, in eval mode, which is not changed as long as this lives, and how
-            much memory the maps of the image may take.
+            much memory the maps of the image and the packed weights may take.
         windows: The windows; they cover what ``filling`` fills.
         filling: What covers, and the image.
         chosen: Which windows will be asked for.

@@ -28,6 +28,7 @@ from SaliencyExplain.attribution.supervoxels import (
     felzenszwalb,
     looked_up,
     resampled,
+    seconds_to_find,
     size_for,
     supervoxels,
 )
@@ -46,9 +47,13 @@ _LEAST_SIDE = math.sqrt(50) / _GRID
 #: SLIC and quickshift find regions of so many sizes, each of twice the volume of the one
 #: before, the smallest so that there are so many.
 _SIZES, _MOST = 6, 600
-#: What a cell of the grid takes in the regions of all sizes, s: measured 9.2e-6 to 10.5e-6 with
-#: SLIC on 77,000 to 262,000 voxels, 6e-6 with Felzenszwalb, one core.
-_SECONDS_PER_CELL = 1e-5
+#: What widening the regions of all sizes takes for each voxel, s: processor time of one thread,
+#: 1.7e-6 to 3.4e-6 in volumes of 77,000 to 885,000 voxels, 0.6e-6 to 3.5e-6 in pictures.
+_SECONDS_TO_WIDEN = 2.3e-6
+#: What ranking takes in a volume, and for each of its voxels, s: processor time of one thread, 0.73
+#: s for 77,000 voxels, 1.0 to 1.5 for 262,000, 2.7 for 885,000 (1,100 to 1,400 regions); of a
+#: picture's regions 0.03 to 0.25.
+_SECONDS_TO_RANK, _SECONDS_PER_RANKED = 0.6, 2.4e-6
 #: A region has to have a shape: voxels along its side, at least.
 _LEAST_ALONG = 3
 
@@ -90,8 +95,9 @@ class _RegionRanking(Method):
         choices=("sum", "max"),
     )
 
-    #: What ranking the regions of a volume takes, s.
-    _ranking_seconds: ClassVar[float] = 0.0
+    def _ranking_seconds(self, voxels: int, axes: int) -> float:
+        """What ranking the regions takes, s; next to nothing where it is by whole regions."""
+        return 0.0
 
     @abstractmethod
     def _rank(
@@ -135,19 +141,30 @@ class _RegionRanking(Method):
     def _label_maps(self, task: Task) -> Iterator[NDArray[np.int64]]:
         image, spacing = plain(task.input)[0], task.spacing
         axes = image.ndim - 1
-        kind = self.regions
-        if kind == "automatic":
-            kind = "felzenszwalb" if axes == 2 else "slic"
+        kind = self._kind(axes)
         if kind == "felzenszwalb":
-            if axes != 2:
-                raise InputError(f"{self.name}: felzenszwalb divides 2D images only; use slic.")
             yield from _felzenszwalb_maps(image, spacing)
             return
-        voxel = math.prod(spacing) ** (1 / axes)
-        smallest = self.smallest_mm or max(size_for(image, spacing, _MOST), _LEAST_ALONG * voxel)
-        for number in range(_SIZES):
-            size = smallest * 2 ** (number / axes)
+        smallest = self._smallest(size_for(image, spacing, _MOST), spacing)
+        for size in _sizes(smallest, axes):
             yield supervoxels(image, spacing, kind=kind, size_mm=size).numpy()
+
+    def _kind(self, axes: int) -> str:
+        """How regions are found in an image of so many axes.
+
+        Raises:
+            InputError: In no image of so many.
+        """
+        if self.regions == "automatic":
+            return "felzenszwalb" if axes == 2 else "slic"
+        if self.regions != "slic" and axes != 2:
+            raise InputError(f"{self.name}: {self.regions} divides 2D images only; use slic.")
+        return self.regions
+
+    def _smallest(self, wanted: float, spacing: Sequence[float]) -> float:
+        """Side in mm of the smallest regions, of which ``wanted`` would give the right number."""
+        voxel = math.prod(spacing) ** (1 / len(spacing))
+        return self.smallest_mm or max(wanted, _LEAST_ALONG * voxel)
 
     def _integrated(self, task: Task) -> tuple[Tensor, list[dict[str, Any]]]:
         """Mean integrated gradients ``(C, *S)`` of both baselines, and figures of each."""
@@ -173,14 +190,18 @@ class _RegionRanking(Method):
 
     def seconds_beside(self, task: Task) -> float:
         """The time that regions of all sizes take, and their ranking."""
-        sides = [size * mm for size, mm in zip(task.input.shape[2:], task.spacing, strict=True)]
-        if len(sides) == 2 and self.regions in ("automatic", "felzenszwalb"):
-            cell = max(sides) / _GRID
-            cells = math.prod(side / cell for side in sides)
+        shape, spacing = task.input.shape[2:], task.spacing
+        kind, axes, voxels = self._kind(len(shape)), len(shape), math.prod(shape)
+        if kind == "felzenszwalb":
+            cell = _felzenszwalb_cell(shape, spacing)
+            finding = len(_SCALES) * seconds_to_find(shape, spacing, kind, cell_mm=cell)
         else:
-            cells = float(math.prod(task.input.shape[2:]))
-        ranking = self._ranking_seconds if len(sides) == 3 else 0.0
-        return cells * _SECONDS_PER_CELL + ranking
+            smallest = self._smallest((voxels * math.prod(spacing) / _MOST) ** (1 / axes), spacing)
+            finding = sum(
+                seconds_to_find(shape, spacing, kind, size_mm=size)
+                for size in _sizes(smallest, axes)
+            )
+        return finding + voxels * _SECONDS_TO_WIDEN + self._ranking_seconds(voxels, axes)
 
     def _path(self, colour: float) -> IntegratedGradients:
         return IntegratedGradients(baseline="value", value=colour, steps=self.steps)
@@ -190,10 +211,19 @@ class _RegionRanking(Method):
         return 2 * self._path(0.0).forward_passes(task)
 
 
+def _sizes(smallest: float, axes: int) -> list[float]:
+    """Sides in mm of the regions, each of twice the volume of the one before."""
+    return [smallest * 2 ** (number / axes) for number in range(_SIZES)]
+
+
+def _felzenszwalb_cell(shape: Sequence[int], spacing: Sequence[float]) -> float:
+    """Distance in mm of the grid of saliency.core.XRAI."""
+    return max(size * voxel for size, voxel in zip(shape, spacing, strict=True)) / _GRID
+
+
 def _felzenszwalb_maps(image: Tensor, spacing: Sequence[float]) -> Iterator[NDArray[np.int64]]:
     """Label maps of a 2D image at the scales of saliency.core.XRAI."""
-    sides = [size * voxel for size, voxel in zip(image.shape[1:], spacing, strict=True)]
-    cell = max(sides) / _GRID
+    cell = _felzenszwalb_cell(image.shape[1:], spacing)
     # There the values go from -1 to 1, those of all channels together.
     low, high = image.min(), image.max()
     scaled = 2 * (image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny) - 1
@@ -228,13 +258,16 @@ class XRAI(_RegionRanking):
     )
 
     area: float = _area(100.0)
-    #: Of the 600 to 1,400 regions of a volume 0.6 to 0.8 s, of a picture's 100 next to nothing.
-    _ranking_seconds: ClassVar[float] = 0.8
 
     def _rank(
         self, values: NDArray[np.float64], regions: Sequence[Region], least: int
     ) -> NDArray[np.float64]:
         return ranked(values, regions, least=least, area=self.area / 100)
+
+    def _ranking_seconds(self, voxels: int, axes: int) -> float:
+        if axes == 2:
+            return 0.0
+        return _SECONDS_TO_RANK + voxels * _SECONDS_PER_RANKED
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        help="Most memory that batches and kept maps may take, such as 4G or 800M; by default "
-        "half of what is free.",
+        help="Most memory that batches, kept maps and weights packed for them may take, such as "
+        "4G or 800M; by default half of what is free.",
         show_default=False,
     ),
 ]

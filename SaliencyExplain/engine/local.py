@@ -77,7 +77,8 @@ class LocalEngine(Engine):
             data: Folders that jobs may name.
             trust: Whether code that comes with a classifier may run if a request asks for it.
             volume_bytes: Most bytes of voxels that are kept; None: a share of the memory.
-            memory_bytes: Most that batches and kept maps may take while it computes.
+            memory_bytes: Most that batches, kept maps and packed weights may take while it
+                computes.
 
         Raises:
             InputError: There is no such device or folder.

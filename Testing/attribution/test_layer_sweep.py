@@ -112,8 +112,8 @@ def test_all_layers_cost_one_forward_and_one_backward_pass(task):
     found = LayerSweep(which="all").raw(job)
     assert len(found) > 25
     assert (len(forward), len(backward)) == (1, 1)
-    # Measured on DenseNet121; a gradient alone states 2.
-    assert LayerSweep().forward_passes(job) == pytest.approx(2.8)
+    # And what keeping them takes: measured 2.0 to 2.9 in all; a gradient alone states 2.
+    assert LayerSweep().forward_passes(job) == pytest.approx(2.5)
     # Maps of one cell show no place.
     assert all(cells.values.numel() > 1 for cells in found.values())
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
+import types
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from monai.networks.nets import DenseNet121
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from SaliencyExplain.attribution import batches
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
+from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.occlusion import Occlusion
 from SaliencyExplain.cli.options import memory_bytes
@@ -56,6 +61,77 @@ def test_peak_is_at_most_twice_that_of_plain_passes_of_the_same_batch(dims, size
             assert left < 1000, "only the scores are left"
 
 
+def held_by(thing):
+    """Every tensor that an object reaches, walked by references, a function's closure included."""
+    seen, waiting, found = set(), [thing], []
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, (type, types.ModuleType)):
+            continue
+        seen.add(id(one))
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, types.FunctionType):
+            waiting += one.__closure__ or ()
+        else:
+            waiting += gc.get_referents(one)
+    return found
+
+
+def allocated(tensors):
+    """Bytes of their storages, each counted once; of oneDNN's own what it says of them."""
+    plain = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors if has_storage(t)}
+    packed = sum(torch.ops.mkldnn._nbytes(t) for t in tensors if t.is_mkldnn)
+    return packed + sum(storage.nbytes() for storage in plain.values())
+
+
+def has_storage(tensor):
+    return not tensor.is_mkldnn and not tensor.is_meta
+
+
+def of_many_channels():
+    """A network whose second convolution has weights for half of the products."""
+    return nn.Sequential(
+        *(nn.Conv3d(1, 64, 3, padding=1), nn.BatchNorm3d(64), nn.ReLU()),
+        *(nn.Conv3d(64, 64, 3, padding=1, bias=False), nn.BatchNorm3d(64), nn.ReLU()),
+        *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(64, 3)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "dims"),
+    [
+        (partial(build, "ResNet", 3), 3),
+        (partial(build, "DenseNet", 3), 3),
+        (partial(build, "DenseNet", 2), 2),
+        (of_many_channels, 3),
+    ],
+)
+def test_what_is_said_to_be_kept_is_what_is_allocated_weights_included(make, dims):
+    network = ScoreNetwork(make()).eval()
+    image, window = torch.randn(1, 1, *(32,) * dims), (4,) * dims
+    own = [tensor for tensor in held_by(network) if has_storage(tensor)]
+    warm = IncrementalInference(network, image, window)
+    known = {tensor.untyped_storage().data_ptr() for tensor in own}
+    # The image, of one channel and so in either memory format, is a map that is kept.
+    held = [
+        tensor
+        for tensor in held_by(warm)
+        if not has_storage(tensor) or tensor.untyped_storage().data_ptr() not in known
+    ]
+    scores = 4 * warm.scores_unchanged.numel()
+    assert allocated(held) - scores == warm.kept_bytes
+    weights = 4 * sum(tensor.numel() for tensor in own if tensor.ndim > 3)
+    assert warm.kept_bytes > weights, "each convolution's weight is held once more"
+    if make is of_many_channels:
+        # Six weights of nine cells for the second convolution's one of 27.
+        assert sum(tensor.is_mkldnn for tensor in held) >= 6
+    for memory in (warm.kept_bytes - 1, weights // 2):
+        with pytest.raises(NotTraceable, match="maps of the image and the weights are not free"):
+            IncrementalInference(network, image, window, memory=memory)
+    assert IncrementalInference(network, image, window, memory=warm.kept_bytes)
+
+
 def test_allowed_memory_bounds_batches_and_kept_maps(task, caplog, monkeypatch):
     network = build("ResNet", 3)
     image = torch.randn(1, 1, 32, 32, 32)
@@ -67,7 +143,7 @@ def test_allowed_memory_bounds_batches_and_kept_maps(task, caplog, monkeypatch):
     whole = method.attribute(task(network, image))[""]
     with caplog.at_level(logging.INFO):
         little = method.attribute(task(network, image, memory_bytes=1e5))[""]
-    assert "for the maps of the image are not free" in caplog.text
+    assert "for the maps of the image and the weights are not free" in caplog.text
     torch.testing.assert_close(little, whole, rtol=0, atol=1e-6)
 
 

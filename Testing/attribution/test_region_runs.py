@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from SaliencyExplain.attribution.fill import FILLS
+from SaliencyExplain.attribution.kernel_shap import KernelShap
+from SaliencyExplain.attribution.lime import Lime
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.shapley import Shapley
 from SaliencyExplain.classifiers.loading import load_classifier
@@ -81,6 +84,39 @@ def test_cost_is_said_before_and_a_cancel_ends_it(task, kind):
     object.__setattr__(job, "progress", cancel)
     with pytest.raises(Cancelled):
         method.attribute(job)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_finding_regions_is_in_the_cost_and_about_what_it_takes(task, kind):
+    torch.manual_seed(0)
+    images = [torch.rand(1, 1, *shape) for shape in ((40, 40, 20), (40, 40, 40))]
+    jobs = [task(random_game(4), image) for image in images]
+    method = kind()
+    small, large = (method.seconds_beside(job) - method.seconds_to_estimate(50) for job in jobs)
+    assert large == pytest.approx(2 * small, rel=1e-6)
+    given, names = torch.ones(40, 40, 40, dtype=torch.int64), ("all",)
+    told = dataclasses.replace(jobs[1], regions=given, region_names=names)
+    segments_alone = segments(kind).seconds_beside(told)
+    assert 0 < segments_alone < small / 5, "nothing is searched for"
+    taken = []
+    for _ in range(3):
+        started = time.process_time()
+        method.game(jobs[1])
+        taken.append(time.process_time() - started)
+    # Other processors than the one on which it was measured are faster or slower.
+    assert 0.2 < sorted(taken)[1] / large < 5
+
+
+def test_regions_of_a_size_are_as_many_as_fit_and_intervals_are_those_of_the_samples(task):
+    job = task(random_game(4), torch.rand(1, 1, 40, 40, 40))
+    coarse, fine = (Shapley(size_mm=size).seconds_beside(job) for size in (20.0, 10.0))
+    # 56 regions more, of 64,000 voxels.
+    assert fine - coarse == pytest.approx(56 * 64_000 * 7e-9)
+    for kind in (Lime, KernelShap):
+        few, many = (kind(samples=count).seconds_beside(job) for count in (300, 1000))
+        # Measured 0.07 s with 50 regions; orders have their interval from a sum.
+        assert 0.05 < many - few < 0.1
+        assert few - Shapley().seconds_beside(job) > 0.1
 
 
 @pytest.mark.parametrize("kind", METHODS)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from monai.networks.nets import resnet18
 
-from SaliencyExplain.attribution.incremental.folding import fold
+from SaliencyExplain.attribution.incremental.folding import fold, pack
 from SaliencyExplain.attribution.incremental.layers import Convolution
 from SaliencyExplain.attribution.incremental.short_filter import ShortFilter, pays
 from SaliencyExplain.attribution.incremental.tracing import trace
@@ -56,7 +56,8 @@ def test_it_serves_where_products_are_many() -> None:
     assert not pays((64, 1, 3, 3, 3), 24, 1)  # an image's single channel: sums cost more
     assert not pays((32, 128, 3, 3, 3), 3, 1)  # a third of the products meets the border
     network = resnet18(spatial_dims=3, n_input_channels=1, num_classes=3).eval()
-    steps = fold(trace(network, torch.randn(1, 1, 32, 32, 32)), torch.channels_last_3d)
+    steps = fold(trace(network, torch.randn(1, 1, 32, 32, 32)))
+    pack(steps, torch.channels_last_3d)
     layers = [step.operation for step in steps if isinstance(step.operation, Convolution)]
     served = [layer for layer in layers if layer.short is not None]
     assert len(served) >= 7

@@ -11,6 +11,7 @@ from scipy import ndimage
 from SaliencyExplain.attribution.supervoxels import (
     KINDS,
     even_background,
+    seconds_to_find,
     size_for,
     supervoxels,
 )
@@ -146,6 +147,37 @@ def test_a_large_image_is_divided_on_a_coarser_grid(monkeypatch):
     coarse = supervoxels(image, (1.0, 1.0, 1.0), size_mm=12.0)
     assert coarse.shape == fine.shape
     assert 0.6 < int(coarse.max()) / int(fine.max()) < 1.6
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "spacing", "size_mm"),
+    [
+        ("slic", (40, 36, 30), (1.0, 1.0, 1.0), 10.0),
+        ("slic", (40, 36, 6), (1.0, 1.0, 5.0), 10.0),  # five cells for each voxel
+        ("slic", (40, 36, 6), (1.0, 1.0, 5.0), 8.0),
+        ("slic", (64, 64, 64), (1.0, 1.0, 1.0), 20.0),  # on a coarser grid
+        ("felzenszwalb", (90, 80), (1.0, 1.0), 10.0),
+        ("quickshift", (90, 80), (1.0, 1.0), 40.0),  # on a coarser grid
+    ],
+)
+def test_the_time_that_is_said_is_that_of_the_cells_that_are_divided(
+    kind, shape, spacing, size_mm, monkeypatch
+):
+    from SaliencyExplain.attribution import supervoxels as module
+
+    monkeypatch.setattr(module, "_MOST_VOXELS", 100_000)
+    divided, divide = [], module._SEGMENTERS[kind]
+
+    def watched(values, *settings):
+        divided.append(values[0].numel())
+        return divide(values, *settings)
+
+    monkeypatch.setitem(module._SEGMENTERS, kind, watched)
+    torch.manual_seed(0)
+    supervoxels(torch.rand(1, *shape), spacing, kind=kind, size_mm=size_mm)
+    one = seconds_to_find((10,) * len(shape), (1.0,) * len(shape), kind, cell_mm=1.0)
+    said = seconds_to_find(shape, spacing, kind, size_mm=size_mm)
+    assert said / one == pytest.approx(divided[0] / 10 ** len(shape))
 
 
 @pytest.mark.parametrize("kind", ["felzenszwalb", "quickshift"])

@@ -15,8 +15,10 @@ the segment's share of the volume (1 is chance); peak is how often the maximum l
 plateau counting by its share. ``alike`` is the rank correlation within the head, the larger of
 those of the map and of its absolute value, with the map of the same network after all its
 weights were put in random order (Adebayo et al. 2018): a map that stays alike has not looked at
-what was learnt. ``stated`` are the forward passes that the method says before it starts, and
-``took`` its time in those of one image in the same run; times are medians.
+what was learnt. ``stated`` is what the method says before it starts, its forward passes and what
+it computes beside them, and ``took`` its time, both in forward passes of one image in the same
+run; times are medians of the processor's time, of all threads together, so that other work on the
+machine is not in them.
 """
 
 from __future__ import annotations
@@ -168,17 +170,17 @@ class Examined:
         taken = []
         with untouched(self.task.network), torch.no_grad():
             for _ in range(9):
-                started = time.perf_counter()
+                started = time.process_time()
                 self.task.network(self.task.input)
-                taken.append(time.perf_counter() - started)
+                taken.append(time.process_time() - started)
         return statistics.median(taken)
 
     def measure(self, method: Method, found: Found, one: float, *, sanity: bool) -> None:
         """Adds the figures of a method's map."""
-        stated = method.forward_passes(self.task)
-        started = time.perf_counter()
+        stated = method.forward_passes(self.task) + method.seconds_beside(self.task) / one
+        started = time.process_time()
         values = next(iter(method.attribute(self.task).values())).float()
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         question = self.question
         restored = question.classifier.restore(values, question.prepared, question.image)
         found.add("seconds", seconds)

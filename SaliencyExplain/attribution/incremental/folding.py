@@ -5,11 +5,12 @@ All of it is exact but for rounding: the scores differ by some 1e-6 of their siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from SaliencyExplain.attribution.incremental.layers import Convolution, Normalisation, Pool
 from SaliencyExplain.attribution.incremental.operations import Pointwise, Step
@@ -19,12 +20,11 @@ from SaliencyExplain.attribution.incremental.operations import Pointwise, Step
 _LARGEST_LIMIT = 1e3
 
 
-def fold(steps: Sequence[Step], memory_format: torch.memory_format) -> list[Step]:
+def fold(steps: Sequence[Step]) -> list[Step]:
     """Folds normalisations and activations into convolutions; shares no step with ``steps``.
 
     Args:
         steps: What :func:`trace` gave.
-        memory_format: Of the weights: channels last or contiguous.
     """
     copies: dict[Step, Step] = {}
     for step in steps:
@@ -33,10 +33,45 @@ def fold(steps: Sequence[Step], memory_format: torch.memory_format) -> list[Step
     folded = list(copies.values())
     for rule in (_normalisation_into_convolution, _relu_into_layer, _relu_into_clamp, _pool_first):
         folded = _apply(rule, folded)
-    for step in folded:
+    return folded
+
+
+def pack(steps: Sequence[Step], memory_format: torch.memory_format) -> None:
+    """Lays the convolutions' weights out for speed, in a copy of each.
+
+    Args:
+        steps: What :func:`fold` gave.
+        memory_format: Of the weights: channels last or contiguous.
+    """
+    for step in steps:
         if isinstance(step.operation, Convolution):
             step.operation = step.operation.pack(step, memory_format)
-    return folded
+
+
+def weight_bytes(steps: Sequence[Step], network: nn.Module) -> int:
+    """What the steps' weights take beside those of the network, which some steps share."""
+    weights = (*network.parameters(), *network.buffers())
+    own = {tensor.untyped_storage().data_ptr() for tensor in weights}
+    packed, plain = 0, {}
+    for tensor in (tensor for step in steps for tensor in _tensors(step.operation)):
+        if tensor.is_mkldnn:
+            # oneDNN rounds channels up to its vectors' length; such a tensor has no storage.
+            packed += int(torch.ops.mkldnn._nbytes(tensor))
+        elif not tensor.is_meta:
+            plain[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    return packed + sum(size for place, size in plain.items() if place not in own)
+
+
+def _tensors(held: Any) -> Iterator[Tensor]:
+    """The tensors of an operation, those of its parts included."""
+    if isinstance(held, Tensor):
+        yield held
+    elif isinstance(held, tuple):
+        for one in held:
+            yield from _tensors(one)
+    elif is_dataclass(held):
+        for field in fields(held):
+            yield from _tensors(getattr(held, field.name))
 
 
 #: Looks at a step and the only step that uses it. Where it can, it makes one step do the

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, inside
 from SaliencyExplain.attribution.incremental.engine import Run, Schedule
-from SaliencyExplain.attribution.incremental.folding import fold
+from SaliencyExplain.attribution.incremental.folding import fold, pack, weight_bytes
 from SaliencyExplain.attribution.incremental.operations import Step
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable, trace
 from SaliencyExplain.attribution.incremental.workers import Workers
@@ -44,11 +44,12 @@ class IncrementalInference:
         image: The unchanged image, ``(1, C, *S)``.
         smallest: Voxels per axis of the smallest windows that will be asked for; what even
             these reach as a whole is not kept.
-        memory: Bytes that the maps of the unchanged image may take.
+        memory: Bytes that the maps of the unchanged image and the weights, folded and packed,
+            may take.
 
     Attributes:
         scores_unchanged: Scores ``(1, K)`` of the image as it is.
-        kept_bytes: What the maps of the image take.
+        kept_bytes: What these maps and weights take, beside the network's own weights.
 
     Raises:
         NotTraceable: The network cannot be taken apart, or the memory does not suffice.
@@ -64,12 +65,14 @@ class IncrementalInference:
         self._network = network
         self._image = image
         self._format = _CHANNELS_LAST[image.ndim - 2]
-        steps = fold(trace(network.network, image), self._format)
+        steps = fold(trace(network.network, image))
         self._schedule = Schedule(steps, smallest, image.device)
-        self.kept_bytes = self._schedule.kept_cells() * image.element_size()
-        if self.kept_bytes > memory:
-            need = f"{self.kept_bytes / 2**20:.0f} MiB"
-            raise NotTraceable(f"{need} for the maps of the image are not free")
+        maps = self._schedule.kept_cells() * image.element_size()
+        # Packed weights are no smaller; what they take is known when they are there.
+        _check(maps + weight_bytes(steps, network), memory)
+        pack(steps, self._format)
+        self.kept_bytes = maps + weight_bytes(steps, network)
+        _check(self.kept_bytes, memory)
         self._workers = Workers()
         self._kept: dict[Step, Tensor] = {}
         whole = {step: Boxes.whole(1, step.size) for step in steps if step.is_map}
@@ -225,3 +228,10 @@ class IncrementalInference:
 
     def _finish(self, scores: Tensor, count: int) -> Tensor:
         return self._network.checked(scores, count)
+
+
+def _check(needed: int, memory: float) -> None:
+    """Raises NotTraceable where the memory does not hold what is needed."""
+    if needed > memory:
+        need = f"{needed / 2**20:.0f} MiB"
+        raise NotTraceable(f"{need} for the maps of the image and the weights are not free")

@@ -30,7 +30,7 @@ _LARGEST_SHARE = 0.9
 #: Difference of the scores, in their largest size, that rounding explains.
 _ROUNDING = 1e-4
 
-#: Share of the free memory that the maps of the unchanged image may take.
+#: Share of the free memory that the maps of the unchanged image and the weights may take.
 _MEMORY_SHARE = 0.4
 
 
@@ -62,7 +62,8 @@ class WarmImage:
     Args:
         network: The network, in eval mode, on the image's device.
         image: The unchanged image, ``(1, C, *S)``.
-        memory_bytes: Most that the maps and the batches may take, beside the free memory.
+        memory_bytes: Most that the batches, the maps and the weights that are packed for them
+            may take, beside the free memory.
 
     Raises:
         DeviceMemoryError: The device's memory does not hold a single image.
@@ -86,7 +87,7 @@ class WarmImage:
 
     @property
     def kept_bytes(self) -> int:
-        """What the maps of the image take; 0: whole passes run."""
+        """What the maps of the image and the packed weights take; 0: whole passes run."""
         return self._inference.kept_bytes if self._inference else 0
 
     @property

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from monai.networks.nets import resnet18
+from torch import nn
 
 from SaliencyExplain.attribution.incremental.folding import fold, pack
 from SaliencyExplain.attribution.incremental.layers import Convolution
@@ -63,3 +66,39 @@ def test_it_serves_where_products_are_many() -> None:
     assert len(served) >= 7
     assert all(layer.reach[0].kernel == 3 and layer.reach[0].stride == 1 for layer in served)
     assert all(layer.packed is None for layer in served)  # no weight is held twice
+
+
+def test_a_layer_of_few_channels_takes_it_on_one_thread_alone(monkeypatch: Any) -> None:
+    """As in a worker with a core of its own; shared by two threads its calls are too small."""
+    network = nn.Sequential(
+        nn.Conv3d(1, 128, 1), nn.ReLU(), nn.Conv3d(128, 32, 3, padding=1), nn.ReLU()
+    ).eval()
+    image = torch.randn(1, 1, 16, 16, 16)
+    steps = fold(trace(network, image))
+    pack(steps, torch.channels_last_3d)
+    (layer,) = (
+        step.operation
+        for step in steps
+        if isinstance(step.operation, Convolution) and step.operation.short is not None
+    )
+    assert layer.packed is not None
+    taken = []
+    serve = ShortFilter.__call__
+
+    def served(*given: Any, **named: Any) -> torch.Tensor:
+        taken.append(True)
+        return serve(*given, **named)
+
+    monkeypatch.setattr(ShortFilter, "__call__", served)
+    values = torch.randn(2, 128, 16, 16, 16).contiguous(memory_format=torch.channels_last_3d)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        shared = layer.whole(values)
+        assert not taken
+        torch.set_num_threads(1)
+        alone = layer.whole(values)
+        assert taken
+    finally:
+        torch.set_num_threads(before)
+    assert float((alone - shared).abs().max() / shared.abs().max()) < 1e-5

@@ -40,7 +40,8 @@ class Convolution(Windowed):
             a kernel of one cell; ``reach`` is the pooling's.
         relu: Whether a ReLU follows.
         packed: The weight in the form in which oneDNN computes, if it does; see :meth:`pack`.
-        short: The same with fewer multiplications, where that is faster.
+        short: The same with fewer multiplications, where that is faster: with ``packed``
+            beside it, for one thread only.
     """
 
     weight: Tensor
@@ -97,7 +98,7 @@ class Convolution(Windowed):
             values = torch.clamp(values, *self.clamp)
         if self.pool is not None:
             values = self.pool.inner(values)
-        if self.short is not None:
+        if self.short is not None and (self.packed is None or torch.get_num_threads() == 1):
             borders = padding or (0,) * len(self.reach)
             return self.short(values, borders, self.bias, self.relu)
         if self.packed is not None:
@@ -126,15 +127,20 @@ class Convolution(Windowed):
             # The form for another size of the map can be ten times slower than none.
             return replace(self, weight=shape, packed=weight)
         stride, dilation = self._geometry()
+        size, short = step.sources[0].size, None
         if self._is_short(step):
-            size = step.sources[0].size
             short = ShortFilter.of(weight, stride, self.padding, dilation, size)
-            return replace(self, weight=shape, short=short)
-        size = (1, weight.shape[1] * self.groups, *step.sources[0].size)
+            if short.gains_shared:
+                return replace(self, weight=shape, short=short)
         packed = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, list(self.padding), stride, dilation, self.groups, size
+            weight,
+            list(self.padding),
+            stride,
+            dilation,
+            self.groups,
+            (1, weight.shape[1] * self.groups, *size),
         )
-        return replace(self, weight=shape, packed=packed)
+        return replace(self, weight=shape, packed=packed, short=short)
 
     def _is_short(self, step: Step) -> bool:
         """Whether sums before and after save more products than they cost."""

@@ -34,10 +34,10 @@ _BYTES = 8 * 2**20
 #: what is lost as its calls are smaller (measured on one core for 64 to 512 channels).
 _SUM_BEFORE, _SUM_AFTER, _SMALLER_CALLS = 28.0, 75.0, 1.5
 
-#: Output channels from which on two threads gain as well: the products of DenseNet's layers,
-#: which have 32, are too small to be shared (18 of them at 96^3: 7 % less time on one thread,
-#: 17 % more on two).
-_FEWEST_OUTPUTS = 64
+#: Output channels from which on one thread gains, and from which on several do as well: the
+#: products of DenseNet's layers, which have 32, are too small to be shared (18 of them at 96^3:
+#: 7 % less time on one thread, 17 % more on two).
+_FEWEST_OUTPUTS, _FEWEST_SHARED = 32, 64
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -73,7 +73,7 @@ def _products(length: int, together: int) -> int:
 
 
 def pays(shape: Sequence[int], length: int, padding: int) -> bool:
-    """Whether this is faster than the plain convolution.
+    """Whether this is faster than the plain convolution, on one thread at least.
 
     Args:
         shape: Of the weight, ``(out, in, 3, *kernel)``.
@@ -108,6 +108,11 @@ class ShortFilter:
     dilation: list[int]
     outputs: int
     most: int
+
+    @property
+    def gains_shared(self) -> bool:
+        """Whether it is faster for several threads as well."""
+        return self.outputs >= _FEWEST_SHARED
 
     @classmethod
     def of(

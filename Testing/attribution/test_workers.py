@@ -77,3 +77,30 @@ def test_few_windows_and_those_on_another_device_stay_together():
     assert workers.parts(7, torch.device("cpu")) == [slice(0, 7)]
     assert workers.parts(9, torch.device("cpu")) == [slice(0, 5), slice(5, 9)]
     assert workers.parts(128, torch.device("cuda")) == [slice(0, 128)]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("channels", "shared"), [(4, False), (128, True)])
+def test_windows_of_a_network_with_little_to_compute_stay_together(
+    channels: int, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python goes through a step for one worker at a time: two would wait for each other."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(1, channels, 3, padding=1),
+        torch.nn.Conv3d(channels, channels, 3, padding=1),
+        torch.nn.AdaptiveAvgPool3d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(channels, 2),
+    ).eval()
+    inference = IncrementalInference(ScoreNetwork(network), torch.randn(1, 1, 20, 20, 20), (4,) * 3)
+    parts = []
+    run = Workers.run
+
+    def counted(self, work):
+        parts.append(len(work))
+        return run(self, work)
+
+    monkeypatch.setattr(Workers, "run", counted)
+    corners = np.array([[place, 8, 8] for place in range(16)])
+    inference.scores(corners, torch.zeros(16, 1, 4, 4, 4))
+    assert parts == [2 if shared else 1]

@@ -133,6 +133,13 @@ class Schedule:
         work = len(corners) * float(self._costs @ shapes.prod(axis=1))
         return work + self.costs.step * (own[-1] + 1 if len(own) else 0)
 
+    def outweighs_steps(self, corners: Integers, window: Sequence[int]) -> bool:
+        """Whether a batch of these boxes is more work than going through the steps once more."""
+        # Neighbours in a batch have boxes of like size.
+        _, shapes, _ = self._reached(corners[:1], window)
+        work = len(corners) * float(self._costs @ shapes.prod(axis=1))
+        return work > self.costs.step * len(self._maps)
+
     def gain(self, corners: Integers, window: Sequence[int]) -> float:
         """How many times less a batch of these boxes costs than whole passes of that many."""
         _, shapes, _ = self._reached(corners, window)

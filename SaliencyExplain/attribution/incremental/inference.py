@@ -91,7 +91,10 @@ class IncrementalInference:
             together: How many windows, one after another, have boxes of one size; 0: all.
                 Where all boxes are whole maps they go on as one batch, one for each worker.
         """
-        parts = self._workers.parts(len(corners), self._image.device)
+        parts = [slice(0, len(corners))]
+        # Each worker goes through all steps, and Python lets only one of them do so at a time.
+        if self._schedule.outweighs_steps(corners, contents.shape[2:]):
+            parts = self._workers.parts(len(corners), self._image.device)
         work = [partial(self._scores, corners[part], contents[part], together) for part in parts]
         return torch.cat(self._workers.run(work))
 

@@ -56,9 +56,9 @@
 
   async function pressed(press) {
     // In the order in which they were pressed.
-    before = before.then(changesSaid);
-    await before;
+    before = before.then(changesSaid, changesSaid);
     try {
+      await before;
       const answer = await say("press", press);
       forget(press);
       return answer;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel
@@ -182,8 +182,7 @@ def test_a_press_that_a_dying_connection_swallows_is_done_by_the_page_that_comes
     page.until("open_sections.includes('compare')")
     dead = True
     compare.click()
-    page.browser.wait_for_timeout(300)
-    assert swallowed
+    wait_for(page, lambda: bool(swallowed))
     assert page.state("compare_tables") == []
     dead = False
     # What the cut connection leaves unanswered the old page complains of, until it goes.
@@ -214,13 +213,14 @@ def test_what_is_pressed_is_said_after_what_was_changed_before(
     routes = []
     page.browser.route_web_socket("**/ws*", connect)
     page.browser.goto(study_server.address)
+    # The page's own script is there before the page is drawn, not before it knows its state.
+    page.browser.wait_for_selector(".se-panel")
     page.until("study_rows.length === 1")
     said.clear()
     holds = True
     # The framework keeps changes back while anything waits for its answer.
     page.browser.evaluate("() => { window.trame.trigger('waits'); }")
-    page.browser.wait_for_timeout(300)
-    assert any(b"waits" in message for message in said)
+    wait_for(page, lambda: any(b"waits" in message for message in said))
     page.browser.evaluate(
         """() => {
           window.trame.state.set("display_threshold", 0.27);
@@ -237,6 +237,15 @@ def test_what_is_pressed_is_said_after_what_was_changed_before(
     pressed = next(n for n, message in enumerate(said) if b"pressed afterwards" in message)
     assert changed < pressed
     page.browser.close()
+
+
+def wait_for(page: Page, holds: Callable[[], bool]) -> None:
+    """Lets the browser go on until something holds that the test itself sees."""
+    for _ in range(1500):
+        if holds():
+            return
+        page.browser.wait_for_timeout(100)
+    raise AssertionError("it did not happen in time")
 
 
 def maps_of(page: Page, server: Server, folder: Path) -> list[AttributionMap]:

@@ -118,7 +118,7 @@ def test_channels_are_filled_by_name_and_can_be_changed(page: Page) -> None:
     titles = [row["title"] for row in page.state("volumes_items")]
     named = {row["name"]: titles[row["image"]] for row in page.state("volumes_channels")}
     assert named == {"T1": "head_T1", "FLAIR": "head_FLAIR"}
-    page.button("Predict").click()
+    page.press(page.button("Predict"))
     page.until("volumes_bars.length === 2 && !volumes_busy")
     assert page.state("volumes_bars")[0]["name"] == "bright"
     assert page.state("volumes_bars")[0]["share"] > 0.99
@@ -126,7 +126,7 @@ def test_channels_are_filled_by_name_and_can_be_changed(page: Page) -> None:
     swapped = [{**row, "image": 1 - row["image"]} for row in chosen]
     page.set("volumes_channels", swapped)
     page.until("volumes_bars.length === 0")
-    page.button("Predict").click()
+    page.press(page.button("Predict"))
     page.until("volumes_bars.length === 2 && !volumes_busy")
     # Without the spot in its channel nothing is bright.
     assert page.state("volumes_bars")[0]["name"] == "dark"

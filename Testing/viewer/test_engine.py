@@ -87,7 +87,7 @@ def test_a_picture_is_explained_and_clicked_with_an_engine_elsewhere(
         assert min(without) < before - 0.3
         (reading,) = page.state("probe_readings")
         assert float(reading["percentile"].rstrip(" %")) > 90
-        page.section("compare").locator(".se-compare-button").click()
+        page.press(page.section("compare").locator(".se-compare-button"))
         page.until("!compare_busy && (compare_error !== '' || compare_tables.length === 1)")
         assert page.state("compare_error") == ""
         rows = {row["cells"][0]: row["cells"] for row in page.state("compare_tables")[0]["rows"]}

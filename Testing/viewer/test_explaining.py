@@ -59,7 +59,7 @@ def test_sides_of_the_patient_are_named_as_radiologists_read_them(page: Page) ->
 
 
 def test_prediction_is_shown_as_bars_that_sum_to_one(page: Page) -> None:
-    page.button("Predict").click()
+    page.press(page.button("Predict"))
     page.until("volumes_bars.length === 4 && !volumes_busy")
     bars = page.section("volumes").locator(".se-bar-row")
     assert bars.first.locator(".se-bar-name").inner_text() == TARGET
@@ -95,7 +95,7 @@ def test_methods_are_folded_by_family_and_say_what_is_chosen(page: Page) -> None
     described = {row["name"]: row for row in describe_methods()}["smoothgrad"]["parameters"]
     assert [field["name"] for field in fields] == [row["name"] for row in described]
     gradients.get_by_label("Samples").fill("many")
-    page.button("Apply").click()
+    page.press(page.button("Apply"))
     page.until("explain_error.includes('Samples') && explain_error.includes('number')")
     gradients.get_by_label("Samples").fill("3")
     page.until("explain_estimate.includes('forward passes')")
@@ -247,7 +247,7 @@ def test_bands_take_the_place_of_the_heat(
 
 def test_comparison_stands_beside_what_chance_gives(page: Page) -> None:
     page.have_maps("Occlusion", "Grad-CAM at")
-    page.section("compare").locator(".se-compare-button").click()
+    page.press(page.section("compare").locator(".se-compare-button"))
     page.until("compare_tables.length === 1 && !compare_busy")
     assert page.state("compare_error") == ""
     rows = {row["cells"][0]: row for row in page.state("compare_tables")[0]["rows"]}
@@ -287,7 +287,7 @@ def test_a_reload_loses_nothing(page: Page, phantom: Phantom, tumour: NDArray[np
     page.have_maps("Occlusion")
     page.go_to(tumour)
     page.ask_at("axial", tumour, phantom)
-    page.section("compare").locator(".se-compare-button").click()
+    page.press(page.section("compare").locator(".se-compare-button"))
     page.until("compare_tables.length === 1 && !compare_busy")
     kept = {
         name: page.state(name)
@@ -321,7 +321,7 @@ def test_a_long_job_says_how_far_it_is_and_can_be_stopped(page: Page) -> None:
                      {subtree: true, characterData: true, childList: true});
         }"""
     )
-    page.button("Apply").click()
+    page.press(page.button("Apply"))
     page.until("display_shown_title.includes('computed')")
     page.browser.wait_for_function("window.ticks.length > 12")
     page.section("explain").locator(".se-cancel").click()

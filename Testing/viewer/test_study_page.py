@@ -81,7 +81,7 @@ def test_a_case_opens_with_its_maps_as_they_were_computed(
         np.testing.assert_allclose(shown[label].values, nibabel.load(file).get_fdata(), rtol=1e-6)
     # The figures are those of the study: maps and segments lie as they were computed.
     figures = page.state("study_rows")[0]
-    page.section("compare").locator(".se-compare-button").click()
+    page.press(page.section("compare").locator(".se-compare-button"))
     page.until("!compare_busy && (compare_error !== '' || compare_tables.length === 1)")
     assert page.state("compare_error") == ""
     first = page.state("study_figure").split(" in ")[0]
@@ -181,7 +181,7 @@ def test_a_press_that_a_dying_connection_swallows_is_done_by_the_page_that_comes
     compare.wait_for()
     page.until("open_sections.includes('compare')")
     dead = True
-    compare.click()
+    page.press(compare)
     wait_for(page, lambda: bool(swallowed))
     assert page.state("compare_tables") == []
     dead = False

@@ -25,7 +25,7 @@ def tried(page: Page, title: str) -> dict[str, str]:
     # The least effort, whatever it costs.
     section.get_by_label("Forward passes").fill("1")
     page.until("trial_budget === '1'")
-    section.get_by_role("button", name="Try this map").click()
+    page.press(section.get_by_role("button", name="Try this map"))
     page.until("trial_verdicts.length === 4 || trial_error !== ''")
     assert page.state("trial_error") == ""
     lines = section.locator(".se-verdict .se-subtitle").all_inner_texts()
@@ -82,9 +82,9 @@ def test_a_trial_can_be_stopped(page: Page) -> None:
     section = page.section("trial")
     section.get_by_label("Forward passes").fill("100000")
     page.until("trial_budget === '100000' && trial_line === 'not tried yet'")
-    section.get_by_role("button", name="Try this map").click()
+    page.press(section.get_by_role("button", name="Try this map"))
     page.until("trial_busy && trial_share > 0 && trial_doing.includes('ries')")
-    section.get_by_role("button", name="Cancel").click()
+    page.press(section.get_by_role("button", name="Cancel"))
     page.until("!trial_busy")
     assert page.state("trial_notes") == ["Stopped."]
     assert page.state("trial_line") == "not tried yet"
@@ -104,11 +104,11 @@ def test_a_map_explained_again_before_its_trial_has_ended_gets_no_verdicts_of_th
     # The random map comes anew at the end of a computation that the trial waits for.
     page.tick(["occlusion", "random"], stride_mm=8.0)
     page.set("explain_seed", 2)
-    page.button("Apply").click()
+    page.press(page.button("Apply"))
     # The first of the new maps comes into the views by itself; the others do not.
     page.until("explain_busy && display_shown_title.includes('computed')")
     page.choose_map("Random map")
-    page.section("trial").get_by_role("button", name="Try this map").click()
+    page.press(page.section("trial").get_by_role("button", name="Try this map"))
     page.until("trial_busy && trial_doing.startsWith('Waits')")
     page.until("!explain_busy")
     assert page.state("explain_error") == ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.networks.nets import resnet18
+from torch import nn
 
+from SaliencyExplain.attribution.guard import untouched
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled
@@ -168,3 +170,16 @@ def test_eval_mode_is_used_even_where_the_caller_forgot_it(task):
     values = find_method("gradient")().attribute(job)[""]
     torch.testing.assert_close(values.flatten(), body[2].weight[1].detach().abs())
     assert body.training
+
+
+def test_meanwhile_no_parameter_asks_for_a_gradient_and_nothing_trains():
+    twice = nn.Conv2d(1, 2, 3)
+    network = nn.Sequential(twice, nn.BatchNorm2d(2), nn.Sequential(nn.Conv2d(2, 2, 1), twice))
+    network[1].weight.requires_grad_(False)
+    before = {name: one.requires_grad for name, one in network.named_parameters()}
+    network.train()
+    with untouched(network):
+        assert not any(one.requires_grad for one in network.parameters())
+        assert not any(module.training for module in network.modules())
+    assert {name: one.requires_grad for name, one in network.named_parameters()} == before
+    assert all(module.training for module in network.modules())

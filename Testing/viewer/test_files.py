@@ -148,18 +148,6 @@ def show_image(page: Page, number: int) -> None:
     page.until(f"volumes_channels[0].image === {number} && !volumes_busy")
 
 
-def drop_from_disk(page: Page, path: Path) -> None:
-    """Drops a file or folder of the disk, as the browser itself does."""
-    session = page.browser.context.new_cdp_session(page.browser)
-    place = {
-        "x": 700,
-        "y": 300,
-        "data": {"items": [], "files": [str(path)], "dragOperationsMask": 1},
-    }
-    for kind in ("dragEnter", "dragOver", "drop"):
-        session.send("Input.dispatchDragEvent", {"type": kind, **place})
-
-
 def images_of(session: requests.Session, server: Server, folder: Path) -> list[Any]:
     """The images in the viewer's scene, in the order in which they came."""
     (folder / "scene.mrb").write_bytes(session.get(f"{server.origin}/scene.mrb").content)

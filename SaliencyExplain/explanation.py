@@ -23,7 +23,7 @@ from SaliencyExplain import __version__
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.shared_pass import SharedPass
 from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, InputError
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import (
     AUTOMATIC,
@@ -56,7 +56,8 @@ class Attribution:
         target_name: Name of the class.
         parameters: The method's parameters.
         provenance: Classifier, input, seed and versions: what it takes to do it again; and
-            under ``figures`` what the method found beside the map.
+            under ``figures`` what the method found beside the map, under ``notes`` what whoever
+            looks at it must be told.
         seconds: Time that the computation took.
         share_done: Share of the computation that is in it, in (0, 1]; below 1 it is a partial
             map: published while it grew, or the best one when the time was up.
@@ -171,7 +172,9 @@ def explain(
     """
     begun = time.perf_counter()
     if budget_seconds is not None and not budget_seconds >= 0:
-        raise InputError(f"The budget is {budget_seconds:g} s; it must be at least 0 s.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"The budget is {budget_seconds:g} s; it must be at least 0 s."
+        )
     question = Question(image, classifier, target, compute, given)
     costs = question.costs(methods)
     total = _sum(costs)
@@ -238,6 +241,7 @@ class _MethodWork:
         self._started = time.perf_counter()
         self._share = 1.0
         self._figures: dict[str, Any] = {}
+        self._notes: list[str] = []
 
     @property
     def seconds(self) -> float:
@@ -247,7 +251,7 @@ class _MethodWork:
     def attributions(self, task: Task) -> list[Attribution]:
         """Computes the method's maps, on a GPU or, where its memory is short, on the CPU."""
         question, method = self._question, self._method
-        task = dataclasses.replace(task, record=self._figures.update)
+        task = dataclasses.replace(task, record=self._figures.update, note=self._notes.append)
         if self._publish is not None or self._budget is not None:
             task = dataclasses.replace(task, publish=self._receive)
         try:
@@ -255,6 +259,7 @@ class _MethodWork:
         except DeviceMemoryError as error:
             question.move_to_cpu(error, f"{method.name}: ")
             self._figures.clear()
+            self._notes.clear()
             maps = method.attribute(dataclasses.replace(task, input=question.task().input))
         found = self._restored(maps)
         if self._share < 1:
@@ -262,6 +267,7 @@ class _MethodWork:
                 f"{method.name}: {percent(self._share)} of the {method.parts} within the budget "
                 f"of {self._budget:g} s; the best map so far."
             )
+        question.notes += [f"{method.name}: {note}" for note in self._notes]
         for attribution in found:
             if self._publish is not None:
                 self._publish(attribution, self._share)
@@ -284,6 +290,8 @@ class _MethodWork:
         )
         if self._figures:
             provenance["figures"] = dict(self._figures)
+        if self._notes:
+            provenance["notes"] = list(self._notes)
         if self._share < 1:
             provenance |= {"share_done": round(self._share, 4), "budget_seconds": self._budget}
         parameters = dataclasses.asdict(method.resolved(question.task()))
@@ -292,8 +300,9 @@ class _MethodWork:
             restored = classifier.restore(values.detach().float().cpu(), question.prepared, image)
             if not np.isfinite(restored).all():
                 raise ClassifierError(
+                    ErrorCode.MAP_NOT_FINITE,
                     f"{method.name} gives a map with values that are not finite: the network "
-                    "overflows on this image. Check the intensity preprocessing."
+                    "overflows on this image. Check the intensity preprocessing.",
                 )
             found.append(
                 Attribution(

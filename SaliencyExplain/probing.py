@@ -21,7 +21,7 @@ from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.warm import Change, WarmImage
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.geometry import squeeze_slice
-from SaliencyExplain.errors import DeviceMemoryError, InputError, unknown_name
+from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import ball, filled_voxels
 from SaliencyExplain.progress import Progress, silent
@@ -159,8 +159,9 @@ class Prober:
         radii = sorted({float(radius) for radius in radii_mm})
         if not radii or not all(0 < radius <= _LARGEST_RADIUS for radius in radii):
             raise InputError(
+                ErrorCode.VALUE_RANGE,
                 f"The radii {list(radii_mm)} mm cannot be used: give numbers above 0, "
-                f"at most {_LARGEST_RADIUS:g}."
+                f"at most {_LARGEST_RADIUS:g}.",
             )
         self._ready()
         centre = self._centre(np.asarray(point_ras, dtype=np.float64))
@@ -197,11 +198,15 @@ class Prober:
         marked = np.asarray(mask, dtype=bool)
         if marked.shape != tuple(self._given.shape[1:]):
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"The segment '{name}' has {marked.shape} voxels and the image "
-                f"{tuple(self._given.shape[1:])}: give it on the image's own grid."
+                f"{tuple(self._given.shape[1:])}: give it on the image's own grid.",
             )
         if not marked.any():
-            raise InputError(f"The segment '{name}' is empty: there is nothing to remove.")
+            raise InputError(
+                ErrorCode.SEGMENTATION_EMPTY,
+                f"The segment '{name}' is empty: there is nothing to remove.",
+            )
         self._ready()
         corner, place, by_half = filled_voxels(
             marked.reshape(self._image.shape[1:]),
@@ -211,7 +216,8 @@ class Prober:
         )
         if not place.any():
             raise InputError(
-                f"The segment '{name}' lies outside of what the network sees of the image."
+                ErrorCode.PLACE_OUTSIDE,
+                f"The segment '{name}' lies outside of what the network sees of the image.",
             )
         notes = []
         if not by_half:
@@ -244,16 +250,22 @@ class Prober:
     def _centre(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """The point in voxels of the network's grid."""
         if point.shape != (3,) or not np.isfinite(point).all():
-            raise InputError(f"The point {point.tolist()} is no place: give three numbers in mm.")
+            raise InputError(
+                ErrorCode.VALUE_FORM,
+                f"The point {point.tolist()} is no place: give three numbers in mm.",
+            )
         shown = ", ".join(f"{value:.1f}" for value in point)
         image_affine = self._image.affine.numpy().astype(np.float64)
         if not _within(_index(image_affine, point), self._image.shape[1:]):
-            raise InputError(f"The point ({shown}) mm RAS lies outside of the image.")
+            raise InputError(
+                ErrorCode.PLACE_OUTSIDE, f"The point ({shown}) mm RAS lies outside of the image."
+            )
         centre = _index(self._affine, point)[: self._prepared.ndim - 1]
         if not _within(centre, self._prepared.shape[1:]):
             raise InputError(
+                ErrorCode.PLACE_OUTSIDE,
                 f"The point ({shown}) mm RAS lies in the image, but outside of what the network "
-                "sees of it: the classifier's preprocessing cuts it off."
+                "sees of it: the classifier's preprocessing cuts it off.",
             )
         return centre
 

@@ -21,7 +21,13 @@ from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.geometry import squeeze_slice
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, InputError, unknown_name
+from SaliencyExplain.errors import (
+    ClassifierError,
+    DeviceMemoryError,
+    ErrorCode,
+    InputError,
+    unknown_name,
+)
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
@@ -71,7 +77,10 @@ class Compute:
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if not self.memory_bytes > 0:
-            raise InputError(f"The memory is {self.memory_bytes:g} bytes; it must be more than 0.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"The memory is {self.memory_bytes:g} bytes; it must be more than 0.",
+            )
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,13 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cpu")
     kind, _, index = name.partition(":")
     if kind != "cuda" or (index and not index.isdigit()):
-        raise InputError(f"Device '{name}' is unknown: use auto, cpu or cuda:N.")
+        raise InputError(ErrorCode.DEVICE, f"Device '{name}' is unknown: use auto, cpu or cuda:N.")
     count = torch.cuda.device_count()
     if int(index or 0) >= count:
         have = f"it has {count} GPU(s)" if count else "torch finds no GPU on it"
-        raise InputError(f"Device '{name}' is not on this machine: {have}. Use auto or cpu.")
+        raise InputError(
+            ErrorCode.DEVICE, f"Device '{name}' is not on this machine: {have}. Use auto or cpu."
+        )
     return torch.device(kind, int(index or 0))
 
 
@@ -235,9 +246,10 @@ class Question:
             values = self.classifier.prepare(background).as_tensor()
             if values.shape != self.prepared.shape:
                 raise InputError(
+                    ErrorCode.BACKGROUNDS,
                     f"The background image {name} has {tuple(values.shape[1:])} voxels on the "
                     f"network's grid and the image {tuple(self.prepared.shape[1:])}: give "
-                    "backgrounds of the image's size, or a classifier with an input size."
+                    "backgrounds of the image's size, or a classifier with an input size.",
                 )
             prepared.append(values)
         return torch.stack(prepared) if prepared else None
@@ -266,7 +278,9 @@ def class_probabilities(
     try:
         scores = classifier.to(device).scores(prepared)
     except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(f"The memory of {device} does not hold one image.") from error
+        raise DeviceMemoryError(
+            ErrorCode.MEMORY, f"The memory of {device} does not hold one image."
+        ) from error
     return probabilities_of(classifier.network, scores[None])[0]
 
 
@@ -279,8 +293,9 @@ def probabilities_of(network: ScoreNetwork, scores: Tensor) -> NDArray[np.float6
     probabilities = network.probabilities(scores.double()).cpu().numpy()
     if not np.isfinite(probabilities).all():
         raise ClassifierError(
+            ErrorCode.MODEL_NOT_FINITE,
             "The network's scores on this image are not finite: "
-            "check the intensity preprocessing and the weights."
+            "check the intensity preprocessing and the weights.",
         )
     return probabilities
 

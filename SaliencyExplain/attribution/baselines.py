@@ -8,7 +8,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.guard import plain
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: The baselines by name. The minimum of an image is its black.
 BASELINES = ("minimum", "mean", "value", "blur", "backgrounds")
@@ -58,14 +58,16 @@ def background_images(task: Task, method: str) -> Tensor:
     """
     if task.backgrounds is None or not len(task.backgrounds):
         raise InputError(
+            ErrorCode.BACKGROUNDS,
             f"{method} compares with background images, and none were given: give background "
-            "images (--background)."
+            "images (--background).",
         )
     backgrounds = plain(task.backgrounds)
     if backgrounds.shape[1:] != task.input.shape[1:]:
         raise InputError(
+            ErrorCode.BACKGROUNDS,
             f"The background images have {tuple(backgrounds.shape[1:])} channels and voxels when "
             f"prepared, and the image {tuple(task.input.shape[1:])}; give backgrounds that the "
-            "classifier's preprocessing brings to the image's size."
+            "classifier's preprocessing brings to the image's size.",
         )
     return backgrounds

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode
 
 #: Cost of a gradient with frozen parameters, in forward passes: the backward pass then
 #: does one convolution per convolution of the forward pass.
@@ -150,8 +150,10 @@ def in_stages(
 def memory_error(task: Task, reason: str) -> DeviceMemoryError:
     """Says that the memory does not suffice for a single image."""
     return DeviceMemoryError(
+        ErrorCode.MEMORY,
         f"The memory of {task.input.device} does not suffice for a single image of "
-        f"{tuple(task.input.shape[2:])} voxels ({reason}). Use a coarser spacing or another device."
+        f"{tuple(task.input.shape[2:])} voxels ({reason}). Use a coarser spacing or another "
+        "device.",
     )
 
 

@@ -14,7 +14,7 @@ from SaliencyExplain.attribution.layers import named_layers
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.network import CONVOLUTIONS
 from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,9 @@ class CAM(_ActivationMap):
         last = network.network.get_submodule(name)
         if not isinstance(last, nn.Linear) or last.out_features != classes or pooled.ndim != 2:
             raise InputError(
+                ErrorCode.METHOD_NETWORK,
                 f"cam needs a network that ends in a linear layer; {kind} does not. "
-                "Use gradcam instead."
+                "Use gradcam instead.",
             )
         fit = {
             name: values
@@ -172,15 +173,17 @@ class CAM(_ActivationMap):
         }
         if not fit:
             raise InputError(
+                ErrorCode.METHOD_NETWORK,
                 "cam needs a network whose last feature map is averaged over space (more than one "
                 f"cell) and goes straight into the last linear layer; {kind} is not such a "
-                "network. Use gradcam instead."
+                "network. Use gradcam instead.",
             )
         for name in self.layers:
             if name not in fit:
                 raise InputError(
+                    ErrorCode.LAYER_UNSUITABLE,
                     f"cam cannot use layer '{name}': its mean over space is not what goes into the "
-                    f"last linear layer. Layers that would do: {', '.join(fit)}."
+                    f"last linear layer. Layers that would do: {', '.join(fit)}.",
                 )
         weights = last.weight.detach()
         weight = weights[0] * (2 * task.target - 1) if network.one_logit else weights[task.target]

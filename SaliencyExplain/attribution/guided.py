@@ -16,7 +16,7 @@ from SaliencyExplain.attribution.gradient import _Ruled, _Smoothed
 from SaliencyExplain.attribution.layers import require_open
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 _RELU = {functional.relu, torch.relu, Tensor.relu}
 _RELU_IN_PLACE = {torch.relu_, Tensor.relu_}
@@ -125,8 +125,9 @@ def _is_hidden_relu(
 
 def _undefined(activation: str, method: str) -> InputError:
     return InputError(
+        ErrorCode.METHOD_NETWORK,
         f"{method} is defined for networks with ReLU only, and this network uses {activation}. "
-        "Use gradient, smoothgrad, integrated-gradients or gradcam instead."
+        "Use gradient, smoothgrad, integrated-gradients or gradcam instead.",
     )
 
 
@@ -165,8 +166,9 @@ def guided_relus(
         yield
     if not mode.replaced:
         raise InputError(
+            ErrorCode.METHOD_NETWORK,
             f"{method} changes how ReLUs pass gradients back, and none ran in this network. "
-            "Use gradient, smoothgrad, integrated-gradients or gradcam instead."
+            "Use gradient, smoothgrad, integrated-gradients or gradcam instead.",
         )
 
 

@@ -11,7 +11,7 @@ from monai.networks.blocks.activation import MemoryEfficientSwish, Mish, Swish
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.network import CONVOLUTIONS, ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Called with a layer's name, input and output; what it returns replaces the output.
 Look = Callable[[str, Tensor, Tensor], "Tensor | None"]
@@ -65,9 +65,10 @@ def require_open(network: ScoreNetwork, method: str) -> None:
     kind = closed_kind(network.network)
     if kind:
         raise InputError(
+            ErrorCode.LAYERS_HIDDEN,
             f"{method} looks into the layers, and a {kind} hides them. Use occlusion, gradient or "
             "smoothgrad, or give the classifier as a network with its weights (a MONAI bundle "
-            "with models/model.pt)."
+            "with models/model.pt).",
         )
 
 
@@ -76,8 +77,9 @@ def require_convolutions(network: ScoreNetwork, method: str) -> None:
     require_open(network, method)
     if not any(isinstance(module, CONVOLUTIONS) for module in network.network.modules()):
         raise InputError(
+            ErrorCode.LAYER_UNSUITABLE,
             f"{method} needs a convolution, and the network has none. Use occlusion, gradient, "
-            "smoothgrad or integrated-gradients, or name the layers that give feature maps."
+            "smoothgrad or integrated-gradients, or name the layers that give feature maps.",
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -44,8 +44,18 @@ FAMILIES = {
 }
 
 
+#: Called as ``note(text)`` with one sentence that whoever looks at the map must be told, such as
+#: that it is zero everywhere, or that the relevance is far from the score. Notes reach the
+#: terminal, the panels and the map's provenance.
+Note = Callable[[str], None]
+
+
 def unpublished(maps: dict[str, Tensor], share: float) -> None:
     """A publish callback that tells nobody."""
+
+
+def unnoted(text: str) -> None:
+    """A note callback that keeps nothing."""
 
 
 def unrecorded(figures: Mapping[str, Any]) -> None:
@@ -72,6 +82,7 @@ class Task:
             the free memory.
         precision: ``float32``, or ``bfloat16`` where gradient methods may compute in it.
         record: Given the figures that a method finds beside its map.
+        note: Given what whoever looks at the map must be told.
         regions: Label map ``(*S)`` of a given segmentation on the input's grid, int64 on the
             CPU: 0 outside of all segments, else 1 + index in ``region_names``, of several
             that overlap the last one; None: none was given.
@@ -94,6 +105,7 @@ class Task:
     memory_bytes: float = math.inf
     precision: str = "float32"
     record: Record = unrecorded
+    note: Note = unnoted
     regions: Tensor | None = None
     region_names: tuple[str, ...] = ()
     backgrounds: Tensor | None = None
@@ -211,14 +223,20 @@ def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> N
         low, high = limits["minimum"], limits["maximum"]
         unit = f" {limits['unit']}" if limits["unit"] else ""
         if isinstance(item, float) and not math.isfinite(item):
-            raise InputError(f"{method}.{field.name} is {item}{unit}, and no finite number.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"{method}.{field.name} is {item}{unit}, and no finite number.",
+            )
         if (low is not None and item < low) or (high is not None and item > high):
             bounds = " and ".join(
                 f"at {word} {limit:g}{unit}"
                 for word, limit in (("least", low), ("most", high))
                 if limit is not None
             )
-            raise InputError(f"{method}.{field.name} is {item}{unit}; it must be {bounds}.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"{method}.{field.name} is {item}{unit}; it must be {bounds}.",
+            )
 
 
 def value_text(field: Mapping[str, Any], value: Any) -> str:
@@ -265,7 +283,8 @@ def _parse(name: str, text: str, default: Any) -> Any:
             )
     except (ValueError, KeyError):
         raise InputError(
-            f"{name} wants {_kind(default)} (such as {default}), not '{text}'."
+            ErrorCode.VALUE_FORM,
+            f"{name} wants {_kind(default)} (such as {default}), not '{text}'.",
         ) from None
     return text
 

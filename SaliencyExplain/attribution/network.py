@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.convolutions import frozen_convolutions
-from SaliencyExplain.errors import ClassifierError, unknown_name
+from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
 
 Activation = Literal["softmax", "sigmoid", "none"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -57,8 +57,9 @@ class ScoreNetwork(nn.Module):
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count:
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ClassifierError(
+                ErrorCode.MODEL_OUTPUT,
                 f"The network is not a classifier: for a batch of {count} it returns "
-                f"{shape}, not one score per class (batch, classes)."
+                f"{shape}, not one score per class (batch, classes).",
             )
         if self.one_logit:
             scores = torch.cat([-scores, scores], dim=1)

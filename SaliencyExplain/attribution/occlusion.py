@@ -23,7 +23,7 @@ from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.occluded import CoveredWindows
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.attribution.windows import Windows
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 #: ``channel``: all at once, or each by itself with a map for each.
 _ALL, _EACH = "all", "each"
@@ -112,8 +112,9 @@ class Occlusion(Method):
         window_mm, stride_mm = self._sizes_mm(sides)
         if stride_mm > window_mm:
             raise InputError(
+                ErrorCode.VALUE_RANGE,
                 f"occlusion.stride_mm ({stride_mm:g} mm) is larger than the window "
-                f"({window_mm:g} mm): voxels between the boxes would never be covered."
+                f"({window_mm:g} mm): voxels between the boxes would never be covered.",
             )
         window, starts = [], []
         for size, voxel in zip(shape, spacing, strict=True):
@@ -121,8 +122,9 @@ class Occlusion(Method):
             if width > size:
                 image = " x ".join(f"{side:g}" for side in sides)
                 raise InputError(
+                    ErrorCode.WINDOW,
                     f"The image ({image} mm) is smaller than the occlusion window "
-                    f"({window_mm:g} mm); set occlusion.window_mm to less."
+                    f"({window_mm:g} mm); set occlusion.window_mm to less.",
                 )
             step = min(max(1, round(stride_mm / voxel)), width)
             window.append(width)

@@ -21,7 +21,7 @@ from SaliencyExplain.attribution.layer_kinds import Kind, kind_of, name_of, over
 from SaliencyExplain.attribution.layers import require_open
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: What works where a layer has no rule: these ask the network for scores or gradients only.
 OTHERS = "use occlusion, integrated-gradients or smoothgrad instead"
@@ -129,8 +129,9 @@ class Propagation(fx.Interpreter):
         """The error for an operation without a rule."""
         what = type(module).__name__ if module is not None else name_of(node)
         return InputError(
+            ErrorCode.METHOD_NETWORK,
             f"{self._method} has no rule for the layer '{node.target if module else node.name}' "
-            f"({what}) of this network; {OTHERS}."
+            f"({what}) of this network; {OTHERS}.",
         )
 
     def _operation(
@@ -198,8 +199,9 @@ def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
     ) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
+            ErrorCode.METHOD_NETWORK,
             f"{method} needs a network that can be taken apart into its layers, and torch.fx "
-            f"fails on this one ({why}); {OTHERS}."
+            f"fails on this one ({why}); {OTHERS}.",
         ) from None
 
 
@@ -213,8 +215,9 @@ def check_same(found: Tensor, expected: Tensor, method: str) -> None:
     limit = _ROUNDING * float(expected.abs().max()) + 1e-6
     if not float((found.detach() - expected).abs().max()) <= limit:
         raise InputError(
+            ErrorCode.METHOD_NETWORK,
             f"{method} took the network apart, and its layers one by one give other scores than "
-            f"the network (hooks on its layers?); {OTHERS}."
+            f"the network (hooks on its layers?); {OTHERS}.",
         )
 
 

@@ -21,7 +21,7 @@ from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.supervoxels import seconds_to_find, size_for, supervoxels
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
@@ -271,18 +271,21 @@ class RegionMethod(Method):
     def _segments(self, task: Task) -> tuple[Tensor, dict[int, str]]:
         if task.regions is None or not task.region_names:
             raise InputError(
+                ErrorCode.SEGMENTATION_MISSING,
                 f"{self.name}.regions=segments weighs the segments of a segmentation, and none was "
-                "given: give a segmentation (-s)."
+                "given: give a segmentation (-s).",
             )
         labels = task.regions
         if labels.shape != task.input.shape[2:]:
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"The segmentation has {tuple(labels.shape)} voxels on the network's grid and the "
-                f"image {tuple(task.input.shape[2:])}; they must be the same."
+                f"image {tuple(task.input.shape[2:])}; they must be the same.",
             )
         if not bool((labels > 0).any()):
             raise InputError(
-                "No segment of the segmentation has a voxel in what the network sees of the image."
+                ErrorCode.SEGMENTATION_EMPTY,
+                "No segment of the segmentation has a voxel in what the network sees of the image.",
             )
         names = {index + 1: name for index, name in enumerate(task.region_names)}
         return labels, {**names, 0: ELSEWHERE}

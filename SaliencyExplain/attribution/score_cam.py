@@ -19,7 +19,7 @@ from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layers import channel_count
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,9 @@ def _strongest_first(features: dict[str, Tensor], most: int) -> list[tuple[str, 
         chosen = [channel for channel in ranking if strength[channel] > flat][: most or None]
         if not chosen:
             raise InputError(
+                ErrorCode.LAYER_UNSUITABLE,
                 f"The feature maps of layer '{layer}' ({' x '.join(map(str, maps.shape[1:]))} "
-                "cells) are the same everywhere and mask nothing; choose another layer."
+                "cells) are the same everywhere and mask nothing; choose another layer.",
             )
         order += [(rank, turn, layer, channel) for rank, channel in enumerate(chosen)]
     return [(layer, channel) for _, _, layer, channel in sorted(order)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from SaliencyExplain.attribution.method import Method, parse_parameters
 from SaliencyExplain.attribution.registry import find_method, methods
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def select_methods(
@@ -30,14 +30,22 @@ def select_methods(
         key, equals, value = setting.partition("=")
         method_name, dot, parameter_name = key.strip().partition(".")
         if not equals or not dot:
-            raise InputError(f"'{setting}' is not of the form method.parameter=value.")
+            raise InputError(
+                ErrorCode.VALUE_FORM, f"'{setting}' is not of the form method.parameter=value."
+            )
         if find_method(method_name).name not in texts:
-            raise InputError(f"'{setting}' is for a method that is not asked for with --method.")
+            raise InputError(
+                ErrorCode.OPTION_CONFLICT,
+                f"'{setting}' is for a method that is not asked for with --method.",
+            )
         texts[method_name][parameter_name.strip()] = value.strip()
     if layers:
         with_layers = [name for name in texts if "layers" in _fields(find_method(name))]
         if not with_layers:
-            raise InputError(f"None of the methods {', '.join(texts)} looks at a layer.")
+            raise InputError(
+                ErrorCode.OPTION_CONFLICT,
+                f"None of the methods {', '.join(texts)} looks at a layer.",
+            )
         for name in with_layers:
             texts[name]["layers"] = ",".join(layers)
     return [

@@ -23,7 +23,7 @@ from SaliencyExplain.attribution.layers import (
 )
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import DeviceMemoryError, InputError
+from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError
 
 
 @dataclass(frozen=True)
@@ -298,9 +298,10 @@ class _Pass:
         is_named = name in self._wanted.layers
         if is_named and not is_feature_map(output, self._image):
             raise InputError(
+                ErrorCode.LAYER_UNSUITABLE,
                 f"Layer '{name}' gives {tuple(output.shape)}, not a feature map with "
                 f"{self._image.ndim - 2} spatial axes; choose a convolution such as "
-                f"'{(self._network.convolutions() or ['none'])[-1]}'."
+                f"'{(self._network.convolutions() or ['none'])[-1]}'.",
             )
         if self._guess and not self._last and name != self._guess:
             return None
@@ -343,7 +344,9 @@ class _Pass:
                 if missing
                 else "No convolution with more than one cell ran"
             )
-            raise InputError(f"{named} in a forward pass; choose another layer.")
+            raise InputError(
+                ErrorCode.LAYER_UNSUITABLE, f"{named} in a forward pass; choose another layer."
+            )
         if self._wanted.voxels and not scores.requires_grad:
             raise no_gradient()
 
@@ -351,5 +354,6 @@ class _Pass:
 def no_gradient() -> InputError:
     """Says why there is no gradient."""
     return InputError(
-        "The network lets no gradient through (it was exported without); use occlusion."
+        ErrorCode.NO_GRADIENT,
+        "The network lets no gradient through (it was exported without); use occlusion.",
     )

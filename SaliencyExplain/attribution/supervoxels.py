@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 #: The ways to find regions, as ``kind`` names them; the second and third in 2D only.
 KINDS = ("slic", "felzenszwalb", "quickshift")
@@ -87,11 +87,14 @@ def supervoxels(
         raise unknown_name("kind of supervoxels", kind, KINDS)
     axes = image.ndim - 1
     if axes == 3 and kind != "slic":
-        raise InputError(f"{kind} divides 2D images only, and this one has 3 axes; use slic.")
+        raise InputError(
+            ErrorCode.REGIONS, f"{kind} divides 2D images only, and this one has 3 axes; use slic."
+        )
     if size_mm < min(spacing):
         raise InputError(
+            ErrorCode.REGIONS,
             f"Regions of {size_mm:g} mm are smaller than a voxel ({min(spacing):g} mm); "
-            "give a larger size."
+            "give a larger size.",
         )
     background = even_background(image)
     # Half of a volume of a head is air: only what encloses the rest is divided.
@@ -200,7 +203,10 @@ def comparable(image: Tensor) -> Tensor:
     """
     values = image.detach().cpu().float()
     if not values.isfinite().all():
-        raise InputError("The prepared image has values that are not finite; no regions in it.")
+        raise InputError(
+            ErrorCode.REGIONS,
+            "The prepared image has values that are not finite; no regions in it.",
+        )
     scaled = []
     for channel in values:
         low, high = np.percentile(channel.numpy(), (0.5, 99.5))
@@ -375,5 +381,6 @@ def _skimage(part: str) -> ModuleType:
         return importlib.import_module(f"skimage.{part}")
     except ModuleNotFoundError:
         raise InputError(
-            "Regions are found by scikit-image, which is not installed (pip install scikit-image)."
+            ErrorCode.PACKAGE_MISSING,
+            "Regions are found by scikit-image, which is not installed (pip install scikit-image).",
         ) from None

@@ -32,7 +32,7 @@ from SaliencyExplain.attribution.supervoxels import (
     size_for,
     supervoxels,
 )
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Of saliency.core.XRAI: voxels along the grid on which Felzenszwalb's regions are found,
 #: their scales, their least size, and how far regions are widened, all in that grid's voxels.
@@ -158,7 +158,9 @@ class _RegionRanking(Method):
         if self.regions == "automatic":
             return "felzenszwalb" if axes == 2 else "slic"
         if self.regions != "slic" and axes != 2:
-            raise InputError(f"{self.name}: {self.regions} divides 2D images only; use slic.")
+            raise InputError(
+                ErrorCode.REGIONS, f"{self.name}: {self.regions} divides 2D images only; use slic."
+            )
         return self.regions
 
     def _smallest(self, wanted: float, spacing: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 METADATA = "configs/metadata.json"
 INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
@@ -35,7 +35,9 @@ class BundleFiles:
             else:
                 self._names = _folder_files(source)
         except (zipfile.BadZipFile, OSError) as error:
-            raise ClassifierError(f"{source} cannot be read as a bundle: {error}") from error
+            raise ClassifierError(
+                ErrorCode.FILE_DAMAGED, f"{source} cannot be read as a bundle: {error}"
+            ) from error
 
     def names(self) -> list[str]:
         """Paths of the files relative to the bundle's root, with ``/``, sorted."""
@@ -53,8 +55,9 @@ class BundleFiles:
         """
         if self._names[name] > largest:
             raise ClassifierError(
+                ErrorCode.MODEL_REFUSED,
                 f"{name} in {self.source} holds {self._names[name]} bytes, "
-                f"more than the {largest} that are read."
+                f"more than the {largest} that are read.",
             )
         try:
             if self._zipped:
@@ -62,7 +65,9 @@ class BundleFiles:
                     return archive.read(self._top + name)
             return (self.source / name).read_bytes()
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            raise ClassifierError(f"{name} in {self.source} cannot be read: {error}") from error
+            raise ClassifierError(
+                ErrorCode.FILE_DAMAGED, f"{name} in {self.source} cannot be read: {error}"
+            ) from error
 
     def unpack(self, folder: Path) -> None:
         """Writes all files below a folder, for bundles whose code may be run."""
@@ -77,18 +82,21 @@ class BundleFiles:
             parts = PurePosixPath(name).parts
             if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
                 raise ClassifierError(
-                    f"{self.source} is refused: the path '{name}' in it leads out of the bundle."
+                    ErrorCode.MODEL_REFUSED,
+                    f"{self.source} is refused: the path '{name}' in it leads out of the bundle.",
                 )
         if sum(sizes.values()) > LARGEST_BYTES:
             raise ClassifierError(
+                ErrorCode.MODEL_REFUSED,
                 f"{self.source} is refused: unpacked it holds {sum(sizes.values())} bytes, "
-                f"more than the {LARGEST_BYTES} that are read."
+                f"more than the {LARGEST_BYTES} that are read.",
             )
         tops = [name[: -len(METADATA)] for name in sizes if name.endswith(METADATA)]
         tops = [top for top in tops if not top or top.endswith("/")]
         if len(tops) != 1:
             raise ClassifierError(
-                f"{self.source} holds {len(tops)} files {METADATA}; a bundle has one."
+                ErrorCode.MODEL_CONFIGURATION,
+                f"{self.source} holds {len(tops)} files {METADATA}; a bundle has one.",
             )
         self._top = tops[0]
         return {
@@ -113,5 +121,7 @@ def _folder_files(folder: Path) -> dict[str, int]:
             if path.is_file() and "__pycache__" not in path.parts:
                 found[path.relative_to(folder).as_posix()] = path.stat().st_size
     if METADATA not in found:
-        raise ClassifierError(f"{folder} is no MONAI bundle: it has no {METADATA}.")
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE, f"{folder} is no MONAI bundle: it has no {METADATA}."
+        )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 _COLOURS = (("r", "g", "b"), ("red", "green", "blue"))
 
@@ -31,14 +31,18 @@ def order_channels(given: Sequence[str | None], channels: Sequence[str]) -> list
     wanted = ", ".join(channels)
     if len(given) != len(channels):
         raise InputError(
+            ErrorCode.CHANNELS,
             f"The classifier takes {len(channels)} channel{'s' if len(channels) > 1 else ''} "
-            f"({wanted}), and {len(given)} {'were' if len(given) != 1 else 'was'} given."
+            f"({wanted}), and {len(given)} {'were' if len(given) != 1 else 'was'} given.",
         )
     names = [name for name in given if name is not None]
     if not names:
         return list(range(len(channels)))
     if len(names) < len(given):
-        raise InputError(f"Give all images a channel name or none of them; channels: {wanted}.")
+        raise InputError(
+            ErrorCode.CHANNELS,
+            f"Give all images a channel name or none of them; channels: {wanted}.",
+        )
     places: dict[str, int] = {}
     known = {channel.lower(): channel for channel in channels}
     for place, name in enumerate(names):
@@ -46,6 +50,8 @@ def order_channels(given: Sequence[str | None], channels: Sequence[str]) -> list
         if channel is None:
             raise unknown_name("channel", name, channels)
         if channel in places:
-            raise InputError(f"The channel '{channel}' is given twice; channels: {wanted}.")
+            raise InputError(
+                ErrorCode.CHANNELS, f"The channel '{channel}' is given twice; channels: {wanted}."
+            )
         places[channel] = place
     return [places[channel] for channel in channels]

@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.guard import exact_convolutions
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers import geometry
 from SaliencyExplain.classifiers.channels import are_colours
-from SaliencyExplain.errors import ClassifierError, InputError, unknown_name
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
 
 
 @dataclass
@@ -103,22 +103,28 @@ class Classifier:
             prepared = self.preprocessing({"image": bare})["image"]
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise InputError(
+                ErrorCode.MODEL_INPUT,
                 f"The preprocessing of {self.name} cannot take an image of "
-                f"{_shape(image.shape[1:])} voxels: {_first_cause(error)}"
+                f"{_shape(image.shape[1:])} voxels: {_first_cause(error)}",
             ) from error
         if not isinstance(prepared, MetaTensor):
-            raise ClassifierError(f"The preprocessing of {self.name} loses the image's affine.")
+            raise ClassifierError(
+                ErrorCode.MODEL_PREPROCESSING,
+                f"The preprocessing of {self.name} loses the image's affine.",
+            )
         after = torch.from_numpy(frame @ prepared.affine.numpy().astype(np.float64))
         values = prepared.as_tensor().to(torch.float32).contiguous()
         if not bool(torch.isfinite(values).all()):
             raise InputError(
-                f"The preprocessing of {self.name} gives non-finite voxels for this image."
+                ErrorCode.IMAGE_VALUES,
+                f"The preprocessing of {self.name} gives non-finite voxels for this image.",
             )
         if bool((values == values.flatten()[0]).all()):
             raise InputError(
+                ErrorCode.IMAGE_VALUES,
                 f"The preprocessing of {self.name} leaves nothing of this image: all voxels of the "
                 f"network's input are {float(values.flatten()[0]):g}. Are its intensities of the "
-                "kind that the classifier was trained with, and is it larger than a voxel there?"
+                "kind that the classifier was trained with, and is it larger than a voxel there?",
             )
         return MetaTensor(values, affine=after, meta=meta)
 
@@ -138,8 +144,9 @@ class Classifier:
         except RuntimeError as error:
             made_for = f"; it was made for {_shape(self.input_size)}" if self.input_size else ""
             raise InputError(
+                ErrorCode.MODEL_INPUT,
                 f"The network of {self.name} cannot take an input of "
-                f"{_shape(values.shape[1:])} voxels{made_for}: {_first_cause(error)}"
+                f"{_shape(values.shape[1:])} voxels{made_for}: {_first_cause(error)}",
             ) from error
 
     def predict(self, image: MetaTensor) -> NDArray[np.float64]:
@@ -220,8 +227,9 @@ class Classifier:
             return int(target)
         if target.lstrip("-").isdecimal():
             raise InputError(
+                ErrorCode.NAME_UNKNOWN,
                 f"There is no class {target}: the classifier has the classes 0 to "
-                f"{len(self.classes) - 1} ({', '.join(self.classes)})."
+                f"{len(self.classes) - 1} ({', '.join(self.classes)}).",
             )
         raise unknown_name("class", target, [*self.classes, "predicted"])
 
@@ -231,20 +239,22 @@ class Classifier:
             image = geometry.squeeze_slice(image)
         elif axes != self.spatial_dims:
             raise InputError(
+                ErrorCode.IMAGE_AXES,
                 f"The classifier {self.name} takes {self.spatial_dims}D images, "
-                f"and this one has {axes} axes."
+                f"and this one has {axes} axes.",
             )
         if self.colour and image.shape[0] == 1:
             values = image.as_tensor().expand(3, *image.shape[1:])
             image = MetaTensor(values, affine=image.affine)
         if image.shape[0] != len(self.channels):
             raise InputError(
+                ErrorCode.CHANNELS,
                 f"The classifier {self.name} takes {len(self.channels)} channel"
                 f"{'s' if len(self.channels) > 1 else ''} ({', '.join(self.channels)}), "
-                f"and the image has {image.shape[0]}."
+                f"and the image has {image.shape[0]}.",
             )
         if not bool(torch.isfinite(image.as_tensor()).all()):
-            raise InputError("The image has non-finite voxels.")
+            raise InputError(ErrorCode.IMAGE_VALUES, "The image has non-finite voxels.")
         return image
 
 

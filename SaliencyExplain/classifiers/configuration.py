@@ -15,7 +15,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 _REFERENCE = re.compile(r"^\$?@([\w]+)((?:(?:::|#)\w+)*)$")
 _MOVED_TO_DEVICE = re.compile(r"^\$@(\w+)\.to\(\s*@\w+\s*\)$")
@@ -32,9 +32,11 @@ def parse_text(text: bytes, name: str) -> dict[str, Any]:
     try:
         content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ClassifierError(f"{name} cannot be parsed: {str(error).splitlines()[0]}") from error
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION, f"{name} cannot be parsed: {str(error).splitlines()[0]}"
+        ) from error
     if not isinstance(content, dict):
-        raise ClassifierError(f"{name} does not hold a dictionary.")
+        raise ClassifierError(ErrorCode.MODEL_CONFIGURATION, f"{name} does not hold a dictionary.")
     return content
 
 
@@ -76,7 +78,9 @@ class Configuration:
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             lines = str(cause).splitlines() or [type(cause).__name__]
-            raise ClassifierError(f"The bundle's '{key}' cannot be built: {lines[0]}") from error
+            raise ClassifierError(
+                ErrorCode.MODEL_CONFIGURATION, f"The bundle's '{key}' cannot be built: {lines[0]}"
+            ) from error
 
     def _checked_closure(self, key: str) -> dict[str, Any]:
         closure: dict[str, Any] = {}
@@ -87,7 +91,8 @@ class Configuration:
                 continue
             if current not in self.content:
                 raise ClassifierError(
-                    f"The bundle's configuration refers to '{current}', which is not there."
+                    ErrorCode.MODEL_CONFIGURATION,
+                    f"The bundle's configuration refers to '{current}', which is not there.",
                 )
             references: set[str] = set()
             closure[current] = self._checked(self.content[current], references, current)
@@ -115,7 +120,9 @@ class Configuration:
         self, node: Mapping[str, Any], references: set[str], where: str
     ) -> dict[str, Any]:
         if node.get("_mode_", "default") != "default":
-            raise ClassifierError(f"'_mode_' at {where} is refused without --trust.")
+            raise ClassifierError(
+                ErrorCode.MODEL_UNTRUSTED, f"'_mode_' at {where} is refused without --trust."
+            )
         component = resolve_target(node["_target_"])
         arguments = {name: value for name, value in node.items() if name not in _BUILD_KEYS}
         arguments = without_downloads(component, arguments)
@@ -142,13 +149,15 @@ class Configuration:
                 return ast.literal_eval(text[1:].strip())
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 raise ClassifierError(
+                    ErrorCode.MODEL_UNTRUSTED,
                     f"The bundle's configuration has Python code at {where} ({text[:60]}): "
-                    "it is run only with --trust."
+                    "it is run only with --trust.",
                 ) from None
         if text.startswith("%") or text.startswith("@"):
             raise ClassifierError(
+                ErrorCode.MODEL_UNTRUSTED,
                 f"The bundle's configuration has a reference at {where} ({text[:60]}) "
-                "that is followed only with --trust."
+                "that is followed only with --trust.",
             )
         return text
 

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import resample, same_grid
 
 # For a plane whose normal is nearest to the x, y or z axis: the direction to the right
@@ -46,7 +46,10 @@ def plane_frame(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     normal = np.cross(first, second)
     length = np.linalg.norm(normal)
     if not length > 1e-9 * np.linalg.norm(first) * np.linalg.norm(second):
-        raise InputError("The two axes of the image are parallel: its affine cannot be used.")
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            "The two axes of the image are parallel: its affine cannot be used.",
+        )
     normal = normal / length
     right, down = _DISPLAY[int(np.argmax(np.abs(normal)))]
     up = -down + np.dot(down, normal) * normal
@@ -78,8 +81,9 @@ def squeeze_slice(image: MetaTensor) -> MetaTensor:
     singles = [axis for axis in range(3) if image.shape[axis + 1] == 1]
     if not singles:
         raise InputError(
+            ErrorCode.IMAGE_AXES,
             f"The classifier takes 2D images, and this one has "
-            f"{'x'.join(map(str, image.shape[1:]))} voxels: give a single slice."
+            f"{'x'.join(map(str, image.shape[1:]))} voxels: give a single slice.",
         )
     single = singles[-1]
     kept = [axis for axis in range(3) if axis != single]

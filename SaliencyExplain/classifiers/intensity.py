@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 #: Each word with what it does.
 WORDS = {
@@ -40,7 +40,8 @@ def intensity_transforms(words: str, channels: int) -> list[dict[str, Any]]:
     if word == "imagenet":
         if channels != 3:
             raise InputError(
-                "The intensity scaling imagenet wants three channels (red,green,blue)."
+                ErrorCode.VALUE_FORM,
+                "The intensity scaling imagenet wants three channels (red,green,blue).",
             )
         return [
             _window(0.0, 255.0),
@@ -88,10 +89,16 @@ def _numbers(words: str, rest: str, default: tuple[float, float] | None) -> tupl
         low, high = (float(number) for number in rest.split(","))
     except ValueError:
         raise InputError(
-            f"The intensity scaling '{words}' wants two numbers, such as window:-100,240."
+            ErrorCode.VALUE_FORM,
+            f"The intensity scaling '{words}' wants two numbers, such as window:-100,240.",
         ) from None
     if not low < high:
-        raise InputError(f"The intensity scaling '{words}' wants the lower number first.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"The intensity scaling '{words}' wants the lower number first."
+        )
     if default is not None and not (low >= 0 and high <= 100):
-        raise InputError(f"The intensity scaling '{words}' wants percentiles from 0 to 100.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE,
+            f"The intensity scaling '{words}' wants percentiles from 0 to 100.",
+        )
     return low, high

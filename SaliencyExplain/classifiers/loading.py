@@ -26,7 +26,7 @@ from SaliencyExplain.classifiers.probe import convolution_dims, gives_probabilit
 from SaliencyExplain.classifiers.programs import load_exported, load_script, program_files
 from SaliencyExplain.classifiers.scripts import PACKAGE, importable
 from SaliencyExplain.classifiers.weights import format_of, load_into, read_weights
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 _NETWORK_KEYS = ("network_def", "network", "net", "model")
 _WRAP = "make a bundle of it with 'saliency-explain classifier wrap'"
@@ -60,7 +60,7 @@ def _load(path: Path, *, trust: bool) -> Classifier:
     if path.is_dir():
         return _load_bundle(BundleFiles(path), path, trust=trust)
     if not path.is_file():
-        raise ClassifierError(f"There is no classifier {path}.")
+        raise ClassifierError(ErrorCode.FILE_MISSING, f"There is no classifier {path}.")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith(METADATA) and "/extra" not in name for name in archive.namelist()):
@@ -68,19 +68,23 @@ def _load(path: Path, *, trust: bool) -> Classifier:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ClassifierError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ClassifierError(
+            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
+        ) from error
     kind = format_of(content)
     if kind in ("TorchScript", "torch.export"):
         return _load_program(content, path, kind, trust=trust)
     if kind == "weights":
         read_weights(content, path.name)
         raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
             f"{path} holds weights without their network: {_WRAP} --network … "
-            f"--weights {path.name}."
+            f"--weights {path.name}.",
         )
     raise ClassifierError(
+        ErrorCode.MODEL_FORMAT,
         f"{path} is no classifier: wanted is a MONAI bundle (folder or zip), "
-        "a TorchScript file or a torch.export program."
+        "a TorchScript file or a torch.export program.",
     )
 
 
@@ -95,7 +99,9 @@ def _load_bundle(files: BundleFiles, path: Path, *, trust: bool) -> Classifier:
 def _assemble(files: BundleFiles, path: Path, *, trust: bool, folder: Path) -> Classifier:
     inference = files.first(INFERENCE)
     if inference is None:
-        raise ClassifierError(f"{path} is no complete bundle: it has no {INFERENCE[0]}.")
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE, f"{path} is no complete bundle: it has no {INFERENCE[0]}."
+        )
     model = _model_file(files, path)
     read = {
         METADATA: files.read(METADATA, largest=LARGEST_CONFIG_BYTES),
@@ -125,8 +131,9 @@ def _load_program(content: bytes, path: Path, kind: str, *, trust: bool) -> Clas
     extra = program_files(content)
     if METADATA not in extra or INFERENCE[0] not in extra:
         raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
             f"{path} is a {kind} file that says nothing of classes, channels and preprocessing: "
-            f"{_WRAP} --weights {path.name} --classes …."
+            f"{_WRAP} --weights {path.name} --classes ….",
         )
     described = metadata.parse(parse_text(extra[METADATA], METADATA))
     configuration = Configuration(parse_text(extra[INFERENCE[0]], INFERENCE[0]), trust=trust)
@@ -151,8 +158,9 @@ def _finish(
     spatial_dims = described.spatial_dims or convolution_dims(network)
     if spatial_dims is None:
         raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
             f"{path.name} does not say whether it takes 2D or 3D images: add "
-            f"network_data_format.inputs.image.spatial_shape to {METADATA}."
+            f"network_data_format.inputs.image.spatial_shape to {METADATA}.",
         )
     steps: Compose = preprocessing.build_preprocessing(configuration, spatial_dims)
     size = preprocessing.size_of(steps, spatial_dims) or described.size
@@ -181,13 +189,15 @@ def _built_network(configuration: Configuration) -> nn.Module:
     key = next((name for name in _NETWORK_KEYS if name in configuration.content), None)
     if key is None:
         raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
             "The bundle's configuration has no 'network_def': add the network's class and "
-            "arguments under that key."
+            "arguments under that key.",
         )
     network = configuration.build(key)
     if not isinstance(network, nn.Module):
         raise ClassifierError(
-            f"The bundle's '{key}' builds a {type(network).__name__}, not a network."
+            ErrorCode.MODEL_CONFIGURATION,
+            f"The bundle's '{key}' builds a {type(network).__name__}, not a network.",
         )
     return network
 
@@ -203,8 +213,9 @@ def _model_file(files: BundleFiles, path: Path) -> str:
     ]
     if len(models) != 1:
         raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
             f"{path} has {'no model file' if not models else 'several model files'}: "
             f"wanted is {MODELS[0]} or {MODELS[1]}"
-            f"{' (large files of the model zoo are fetched apart)' if not models else ''}."
+            f"{' (large files of the model zoo are fetched apart)' if not models else ''}.",
         )
     return models[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from SaliencyExplain.attribution.network import Activation
 from SaliencyExplain.classifiers.bundle import METADATA
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,16 @@ def parse(content: Mapping[str, Any]) -> Metadata:
     count = image.get("num_channels", len(names) or None)
     if not isinstance(count, int) or count < 1:
         raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
             f"{METADATA} does not say how many channels go in: add "
-            "network_data_format.inputs.image.num_channels."
+            "network_data_format.inputs.image.num_channels.",
         )
     if len(names) != count:
         if names:
             raise ClassifierError(
+                ErrorCode.MODEL_CONFIGURATION,
                 f"{METADATA} names {len(names)} channels in network_data_format.inputs.image."
-                f"channel_def and has num_channels {count}."
+                f"channel_def and has num_channels {count}.",
             )
         names = ("image",) if count == 1 else tuple(f"channel{i}" for i in range(count))
     dims, size = _shape(image.get("spatial_shape"))
@@ -89,38 +91,45 @@ def decide(
     where = f"network_data_format.outputs.pred.channel_def in {METADATA}"
     if not classes:
         raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
             f"The classes have no names: the network gives {outputs} score"
-            f"{'s' if outputs > 1 else ''}; name them in {where}."
+            f"{'s' if outputs > 1 else ''}; name them in {where}.",
         )
     activation = _activation(configuration)
     if outputs == 1 and len(classes) <= 2:
         if activation in ("softmax", "none"):
             raise ClassifierError(
+                ErrorCode.MODEL_ACTIVATION,
                 f"The network gives one score for {len(classes)} class"
                 f"{'es' if len(classes) > 1 else ''}, which wants the activation sigmoid and "
-                f"not {activation}."
+                f"not {activation}.",
             )
         if len(classes) == 1:
             classes = (f"not {classes[0]}", classes[0])
         return classes, "sigmoid", True, ()
     if len(classes) != outputs:
         raise ClassifierError(
+            ErrorCode.MODEL_CLASSES,
             f"The network gives {outputs} score{'s' if outputs > 1 else ''} and {len(classes)} "
-            f"classes are named ({', '.join(classes)}): correct {where}."
+            f"classes are named ({', '.join(classes)}): correct {where}.",
         )
     if len(set(classes)) != len(classes):
-        raise ClassifierError(f"Two classes have the same name: correct {where}.")
+        raise ClassifierError(
+            ErrorCode.MODEL_CLASSES, f"Two classes have the same name: correct {where}."
+        )
     if activation is None:
         if not probabilities:
             raise ClassifierError(
+                ErrorCode.MODEL_ACTIVATION,
                 "The activation is not said: add an Activationsd with softmax (one class is "
-                "true) or sigmoid (several may be) to 'postprocessing' in the configuration."
+                "true) or sigmoid (several may be) to 'postprocessing' in the configuration.",
             )
         return classes, "none", False, ("The network gives probabilities itself.",)
     if activation == "softmax" and probabilities:
         raise ClassifierError(
+            ErrorCode.MODEL_ACTIVATION,
             "The network ends in a softmax itself, and its configuration asks for another one: "
-            "set the activation to none."
+            "set the activation to none.",
         )
     return classes, activation, False, ()
 
@@ -144,7 +153,10 @@ def _activation(configuration: Mapping[str, Any]) -> Activation | None:
 
 def _dictionary(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ClassifierError(f"{METADATA} has no {where}: add it, as MONAI bundles have it.")
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{METADATA} has no {where}: add it, as MONAI bundles have it.",
+        )
     return value
 
 
@@ -154,10 +166,16 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     if isinstance(value, list):
         return tuple(str(name) for name in value)
     if not isinstance(value, Mapping) or not all(str(key).isdecimal() for key in value):
-        raise ClassifierError(f'{METADATA}: {where} is not of the form {{"0": "name", …}}.')
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION,
+            f'{METADATA}: {where} is not of the form {{"0": "name", …}}.',
+        )
     numbered = {int(key): str(name) for key, name in value.items()}
     if sorted(numbered) != list(range(len(numbered))):
-        raise ClassifierError(f"{METADATA}: {where} does not number its names 0, 1, 2, ….")
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION,
+            f"{METADATA}: {where} does not number its names 0, 1, 2, ….",
+        )
     return tuple(numbered[index] for index in range(len(numbered)))
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from SaliencyExplain.classifiers.configuration import Configuration
 from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
-from SaliencyExplain.errors import ClassifierError, InputError, unknown_name
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
 
 #: MONAI's classification networks that take images of any size and need nothing but the
 #: number of channels and classes (and ViT, which wants its patch_size as well).
@@ -94,7 +94,8 @@ def build_network(definition: Mapping[str, Any], *, trust: bool = False) -> nn.M
     built = Configuration({"network_def": dict(definition)}, trust=trust).build("network_def")
     if not isinstance(built, nn.Module):
         raise ClassifierError(
-            f"{definition['_target_']} builds a {type(built).__name__}, not a network."
+            ErrorCode.MODEL_CONFIGURATION,
+            f"{definition['_target_']} builds a {type(built).__name__}, not a network.",
         )
     return built
 
@@ -116,7 +117,10 @@ def _timm_names() -> list[str]:
 
 def _timm_name(name: str) -> str:
     if ":" in name or "/" in name:
-        raise InputError(f"The network 'timm.{name}' is refused: it would be downloaded.")
+        raise InputError(
+            ErrorCode.MODEL_REFUSED,
+            f"The network 'timm.{name}' is refused: it would be downloaded.",
+        )
     # Finds out whether timm can be imported, and says what is missing where it cannot.
     resolve_target(_CREATE)
     timm = importlib.import_module("timm")

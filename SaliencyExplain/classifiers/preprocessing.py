@@ -13,7 +13,7 @@ from monai.transforms import Compose, MapTransform, RandomizableTrait, Transform
 from numpy.typing import NDArray
 
 from SaliencyExplain.classifiers.configuration import Configuration
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 IMAGE = "image"
 # Reading the file and bringing its channels first is done before: images come in as
@@ -59,8 +59,9 @@ def build_preprocessing(configuration: Configuration, spatial_dims: int) -> Comp
     content = configuration.content.get("preprocessing")
     if content is None:
         raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
             "The bundle's configuration has no 'preprocessing'. Add a Compose of MONAI's "
-            "dictionary transforms on 'image' (with an empty list where images go in as they are)."
+            "dictionary transforms on 'image' (with an empty list where images go in as they are).",
         )
     if isinstance(content, Mapping) and isinstance(content.get("transforms"), list):
         steps: Any = content["transforms"]
@@ -78,7 +79,10 @@ def build_preprocessing(configuration: Configuration, spatial_dims: int) -> Comp
     built = configuration.build("preprocessing")
     flat = list(built.transforms) if isinstance(built, Compose) else built
     if not isinstance(flat, list) or not all(callable(step) for step in flat):
-        raise ClassifierError("The bundle's 'preprocessing' is no Compose of transforms.")
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION,
+            "The bundle's 'preprocessing' is no Compose of transforms.",
+        )
     steps_left = [step for step in flat if not _is_loading_object(step)]
     for step in steps_left:
         _check_step(step, spatial_dims)
@@ -162,8 +166,9 @@ def _check_step(step: Any, spatial_dims: int) -> None:
     name = type(step).__name__
     if isinstance(step, RandomizableTrait):
         raise ClassifierError(
+            ErrorCode.MODEL_PREPROCESSING,
             f"The bundle's preprocessing has the random transform {name}: the same image would "
-            "give another map each time. Leave it out for inference."
+            "give another map each time. Leave it out for inference.",
         )
     if isinstance(step, Compose):
         for inner in step.transforms:
@@ -171,8 +176,9 @@ def _check_step(step: Any, spatial_dims: int) -> None:
         return
     if isinstance(step, MapTransform) and IMAGE not in step.keys:
         raise ClassifierError(
+            ErrorCode.MODEL_PREPROCESSING,
             f"The bundle's preprocessing step {name} works on "
-            f"{', '.join(map(str, step.keys))}; name the input 'image'."
+            f"{', '.join(map(str, step.keys))}; name the input 'image'.",
         )
     if isinstance(step, TRUE_AFFINE) or type(step).__module__.startswith(
         "monai.transforms.intensity."
@@ -182,8 +188,9 @@ def _check_step(step: Any, spatial_dims: int) -> None:
     if not error <= 0.5:
         found = "is lost" if error == np.inf else f"is wrong by {error:.1f} voxels"
         raise ClassifierError(
+            ErrorCode.MODEL_PREPROCESSING,
             f"The bundle's preprocessing step {name} cannot be undone: the image's affine {found} "
-            "after it. Use transforms that track it (Orientationd, Flipd, Rotate90d, Resized, …)."
+            "after it. Use transforms that track it (Orientationd, Flipd, Rotate90d, Resized, …).",
         )
 
 
@@ -215,8 +222,9 @@ def _error_along(step: Callable[[dict[str, Any]], Any], axis: int, spatial_dims:
         moved = step({IMAGE: image})[IMAGE]
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
         raise ClassifierError(
+            ErrorCode.MODEL_PREPROCESSING,
             f"The bundle's preprocessing step {type(step).__name__} fails: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}",
         ) from error
     if not isinstance(moved, MetaTensor) or moved.ndim != spatial_dims + 1:
         return float(np.inf)

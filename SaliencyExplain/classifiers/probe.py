@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 # Inputs to try where no size is declared: too small ones vanish in the pooling, too large
 # ones cost seconds; torchvision's networks were made for 224.
@@ -45,8 +45,9 @@ def probe(
             message = lines[-1 if script else 0] if lines else type(error).__name__
             first_error = first_error or message
     raise ClassifierError(
+        ErrorCode.MODEL_INPUT,
         f"The network cannot take an image of {channels} channel{'s' if channels > 1 else ''} and "
-        f"{'x'.join(map(str, tries[0]))} voxels: {first_error[:300]}"
+        f"{'x'.join(map(str, tries[0]))} voxels: {first_error[:300]}",
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.classifiers.bundle import INFERENCE, LARGEST_CONFIG_BYTES, METADATA
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 # TorchScript runs no Python, yet a few of its operators read and write files, and an
 # object's __setstate__ runs while it is loaded.
@@ -35,16 +35,18 @@ def load_script(content: bytes, name: str, *, trust: bool) -> nn.Module:
                     found = _FILE_OPERATORS.search(archive.read(member).decode("utf-8", "replace"))
                     if found:
                         raise ClassifierError(
+                            ErrorCode.MODEL_UNTRUSTED,
                             f"{name} is refused: the TorchScript program uses "
                             f"'{found.group(0).strip(' (')}', which may reach files; "
-                            "it is run only with --trust."
+                            "it is run only with --trust.",
                         )
     try:
         return torch.jit.load(io.BytesIO(content), map_location="cpu")
     except (RuntimeError, ValueError, OSError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ClassifierError(
-            f"{name} cannot be loaded as TorchScript: {lines[0][:300] if lines else error}"
+            ErrorCode.MODEL_FORMAT,
+            f"{name} cannot be loaded as TorchScript: {lines[0][:300] if lines else error}",
         ) from error
 
 
@@ -89,18 +91,22 @@ def load_exported(content: bytes, name: str, *, trust: bool) -> nn.Module:
     """
     if not trust:
         raise ClassifierError(
+            ErrorCode.MODEL_UNTRUSTED,
             f"{name} is a torch.export program, which torch can only load by running pickled "
-            "code: load it with --trust if you know where it is from."
+            "code: load it with --trust if you know where it is from.",
         )
     try:
         program = torch.export.load(io.BytesIO(content))
     except (RuntimeError, ValueError, OSError, AssertionError, KeyError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise ClassifierError(
-            f"{name} cannot be loaded as a torch.export program: {lines[0][:300]}"
+            ErrorCode.MODEL_FORMAT,
+            f"{name} cannot be loaded as a torch.export program: {lines[0][:300]}",
         ) from error
     except pickle.UnpicklingError as error:
-        raise ClassifierError(f"{name} cannot be loaded: {error}") from error
+        raise ClassifierError(
+            ErrorCode.MODEL_FORMAT, f"{name} cannot be loaded: {error}"
+        ) from error
     return ExportedNetwork(program.module(), _fixed_batch(program)).eval()
 
 

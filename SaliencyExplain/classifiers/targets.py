@@ -13,7 +13,7 @@ from monai.bundle import ComponentLocator
 from monai.transforms import Transform
 from torch import nn
 
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 # Only from these modules, and of them only what `_is_allowed` says: a class of layers or
 # transforms builds an object, while a free function of torch may read, write or download.
@@ -51,7 +51,9 @@ def resolve_target(target: Any) -> Callable[..., Any]:
         ClassifierError: The target does not exist or is not allowed.
     """
     if not isinstance(target, str):
-        raise ClassifierError(f"The bundle's _target_ {target!r} is refused: {_RULE}.")
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED, f"The bundle's _target_ {target!r} is refused: {_RULE}."
+        )
     found = _locator().get_component_module_name(target)
     module_name = found[0] if isinstance(found, list) else found
     dotted = f"{module_name}.{target}" if module_name else target
@@ -59,7 +61,9 @@ def resolve_target(target: Any) -> Callable[..., Any]:
     parts = dotted.split(".")
     listed = any(parent == module or parent.startswith(f"{module}.") for module in _MODULES)
     if not listed or any(part.startswith("_") for part in parts[1:]):
-        raise ClassifierError(f"The bundle's _target_ '{target}' is refused: {_RULE}.")
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED, f"The bundle's _target_ '{target}' is refused: {_RULE}."
+        )
     try:
         # A module is imported by its own name and never reached through another one:
         # torch.nn.functional has attributes that lead to all of Python.
@@ -68,17 +72,23 @@ def resolve_target(target: Any) -> Callable[..., Any]:
         package = (getattr(error, "name", None) or "").split(".")[0]
         if isinstance(error, ImportError) and package and find_spec(package) is None:
             raise ClassifierError(
-                f"The bundle's _target_ '{target}' needs the package {package}: install it."
+                ErrorCode.PACKAGE_MISSING,
+                f"The bundle's _target_ '{target}' needs the package {package}: install it.",
             ) from error
         if isinstance(error, (RuntimeError, OSError)):
             raise ClassifierError(
-                f"The bundle's _target_ '{target}' cannot be imported: {str(error).splitlines()[0]}"
+                ErrorCode.MODEL_CONFIGURATION,
+                f"The bundle's _target_ '{target}' cannot be imported: "
+                f"{str(error).splitlines()[0]}",
             ) from error
         raise ClassifierError(
-            f"The bundle's _target_ '{target}' does not exist in the installed {parts[0]}."
+            ErrorCode.NAME_UNKNOWN,
+            f"The bundle's _target_ '{target}' does not exist in the installed {parts[0]}.",
         ) from error
     if not _is_allowed(component):
-        raise ClassifierError(f"The bundle's _target_ '{target}' is refused: {_RULE}.")
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED, f"The bundle's _target_ '{target}' is refused: {_RULE}."
+        )
     return component
 
 
@@ -102,10 +112,16 @@ def without_downloads(component: Callable[..., Any], arguments: dict[str, Any]) 
             result[argument] = False
     for argument in ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"):
         if result.get(argument):
-            raise ClassifierError(f"The network's argument {argument} is refused: it loads a file.")
+            raise ClassifierError(
+                ErrorCode.MODEL_REFUSED,
+                f"The network's argument {argument} is refused: it loads a file.",
+            )
     model_name = result.get("model_name")
     if isinstance(model_name, str) and (":" in model_name or "/" in model_name):
-        raise ClassifierError(f"The network '{model_name}' is refused: it would be downloaded.")
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED,
+            f"The network '{model_name}' is refused: it would be downloaded.",
+        )
     return result
 
 

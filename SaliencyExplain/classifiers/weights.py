@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 FileFormat = Literal["weights", "TorchScript", "torch.export", "bundle", "unknown"]
 # Under these keys training scripts and MONAI's CheckpointSaver keep the state dict.
@@ -59,13 +59,15 @@ def read_weights(content: bytes, name: str) -> dict[str, Tensor]:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ClassifierError(
+            ErrorCode.MODEL_UNTRUSTED,
             f"{name} is refused: it is a pickle with code or objects in it, not only weights, "
             "and nothing of it was run. Save the weights alone: "
-            "torch.save(network.state_dict(), …)."
+            "torch.save(network.state_dict(), …).",
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         raise ClassifierError(
-            f"{name} cannot be read as PyTorch weights: {str(error).splitlines()[0][:200]}"
+            ErrorCode.MODEL_WEIGHTS,
+            f"{name} cannot be read as PyTorch weights: {str(error).splitlines()[0][:200]}",
         ) from error
     return _state_dict(loaded, name)
 
@@ -99,8 +101,9 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> N
     ]
     if problems:
         raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
             f"The weights in {name} do not fit the network {type(network).__name__}: "
-            + "; ".join(problems)
+            + "; ".join(problems),
         )
     network.load_state_dict(fitted, strict=False)
 
@@ -130,8 +133,9 @@ def _state_dict(loaded: Any, name: str) -> dict[str, Tensor]:
             else f"a {type(loaded).__name__}"
         )
         raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
             f"{name} holds no state dict of a network but {found}. "
-            "Save the weights alone: torch.save(network.state_dict(), …)."
+            "Save the weights alone: torch.save(network.state_dict(), …).",
         )
     return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
 

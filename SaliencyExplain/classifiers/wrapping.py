@@ -28,7 +28,7 @@ from SaliencyExplain.classifiers.weights import (
     unwrapped,
     with_prefix,
 )
-from SaliencyExplain.errors import ClassifierError, InputError, OutputError
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 
 Fit = Literal["resize", "crop"]
 _ORIENTATION = {2: "PL", 3: "RAS"}
@@ -99,14 +99,22 @@ def wrap(
         OutputError: The folder exists or cannot be written.
     """
     if activation not in _ACTIVATIONS:
-        raise InputError(f"The activation is softmax, sigmoid or none, not '{activation}'.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The activation is softmax, sigmoid or none, not '{activation}'."
+        )
     if not classes or len(set(classes)) != len(classes):
-        raise InputError("Name each class once, in the order of the network's scores.")
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE, "Name each class once, in the order of the network's scores."
+        )
     if not channels or len(set(channels)) != len(channels):
-        raise InputError("Name each channel once, in the network's order.")
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE, "Name each channel once, in the network's order."
+        )
     out = Path(out)
     if out.exists():
-        raise OutputError(f"{out} exists already: name a new folder for the bundle.")
+        raise OutputError(
+            ErrorCode.OUTPUT_EXISTS, f"{out} exists already: name a new folder for the bundle."
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside the final place, so that the last step is a rename on the same disk.
@@ -135,7 +143,10 @@ def wrap(
                 definition, dims = _write_weights(bundle, described, weights, trust)
             dims = spatial_dims or dims or said
             if dims not in (2, 3):
-                raise InputError("Say whether the network takes 2D or 3D images (spatial_dims).")
+                raise InputError(
+                    ErrorCode.OPTION_MISSING,
+                    "Say whether the network takes 2D or 3D images (spatial_dims).",
+                )
             steps = _preprocessing(dims, len(channels), spacing, size, fit, intensity, orientation)
             reader = {"reader": "ITKReader"} if dims == 2 else {}
             loading = {
@@ -168,7 +179,9 @@ def wrap(
                 shutil.rmtree(cache)
             bundle.rename(out)
     except OSError as error:
-        raise OutputError(f"The bundle {out} cannot be written: {error.strerror}.") from error
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"The bundle {out} cannot be written: {error.strerror}."
+        ) from error
     return out
 
 
@@ -177,13 +190,17 @@ def _write_program(
 ) -> tuple[dict[str, Any], int | None]:
     parts = [weights] if isinstance(weights, (str, Path)) else weights
     if isinstance(parts, Mapping) or len(parts) != 1:
-        raise InputError("Name the network's class, or one TorchScript or torch.export file.")
+        raise InputError(
+            ErrorCode.OPTION_MISSING,
+            "Name the network's class, or one TorchScript or torch.export file.",
+        )
     path = Path(parts[0])
     content = _read(path)
     kind = format_of(content)
     if kind not in ("TorchScript", "torch.export"):
         raise InputError(
-            f"{path} holds no program, so the network's class must be named (--network)."
+            ErrorCode.OPTION_MISSING,
+            f"{path} holds no program, so the network's class must be named (--network).",
         )
     suffix = "ts" if kind == "TorchScript" else "pt2"
     (bundle / "models" / f"model.{suffix}").write_bytes(content)
@@ -210,7 +227,8 @@ def _write_weights(
     except RuntimeError as error:
         # torch's writer does not say that the disk is full, which is what it fails for.
         raise OutputError(
-            f"The weights cannot be written beside {bundle.name}; is the disk full?"
+            ErrorCode.OUTPUT_UNWRITABLE,
+            f"The weights cannot be written beside {bundle.name}; is the disk full?",
         ) from error
     return {"network_def": definition, "network": "@network_def"}, convolution_dims(built)
 
@@ -219,9 +237,13 @@ def _copy_script(bundle: Path, network: str, trust: bool) -> str:
     file_name, _, class_name = network.rpartition(":")
     path = Path(file_name)
     if not trust:
-        raise ClassifierError(f"{path.name} is Python code: it is run only with --trust.")
+        raise ClassifierError(
+            ErrorCode.MODEL_UNTRUSTED, f"{path.name} is Python code: it is run only with --trust."
+        )
     if not path.stem.isidentifier() or not class_name.isidentifier():
-        raise InputError(f"The network '{network}' is not of the form file.py:Class.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The network '{network}' is not of the form file.py:Class."
+        )
     folder = bundle / PACKAGE
     folder.mkdir()
     (folder / "__init__.py").write_bytes(b"")
@@ -255,7 +277,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
+        ) from error
 
 
 def _preprocessing(
@@ -270,11 +294,14 @@ def _preprocessing(
     for name, values in (("spacing", spacing), ("size", size)):
         if values is not None and (len(values) != dims or not all(v > 0 for v in values)):
             raise InputError(
+                ErrorCode.VALUE_FORM,
                 f"The {name} of a {dims}D classifier has {dims} positive numbers, "
-                f"not {', '.join(map(str, values))}."
+                f"not {', '.join(map(str, values))}.",
             )
     if fit not in (None, "resize", "crop"):
-        raise InputError(f"A size is reached by resize or crop, not '{fit}'.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"A size is reached by resize or crop, not '{fit}'."
+        )
     steps: list[dict[str, Any]] = []
     if orientation is not None and orientation.lower() != "none":
         codes = _ORIENTATION[dims] if orientation == "standard" else orientation.upper()
@@ -320,9 +347,10 @@ def _check_orientation(codes: str, dims: int) -> None:
     pairs = ("LR", "PA", "IS")[:dims]
     if len(codes) != dims or any(sum(code in pair for code in codes) != 1 for pair in pairs):
         raise InputError(
+            ErrorCode.VALUE_FORM,
             f"The orientation of a {dims}D classifier is {dims} letters, one of each of "
             f"{', '.join('/'.join(pair) for pair in pairs)} (such as {_ORIENTATION[dims]}), "
-            f"not '{codes}'."
+            f"not '{codes}'.",
         )
 
 
@@ -379,5 +407,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"The network's arguments cannot be written as JSON: {error}") from error
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The network's arguments cannot be written as JSON: {error}"
+        ) from error
     path.write_text(text + "\n", encoding="utf-8")

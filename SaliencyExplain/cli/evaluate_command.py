@@ -11,7 +11,7 @@ import typer
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.evaluate_study import evaluate_study_folder, is_study
 from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.trial_words import PARTS
 
 if TYPE_CHECKING:
@@ -139,20 +139,33 @@ def evaluate(
     of_image = [option for name, option in given.items() if name not in _OF_A_STUDY]
     if is_study(images) or (len(images) == 1 and Path(images[0]).is_dir() and not of_image):
         if of_image:
-            raise InputError(f"{of_image[0]} is for the trial of an image; {images[0]} is a study.")
+            raise InputError(
+                ErrorCode.OPTION_CONFLICT,
+                f"{of_image[0]} is for the trial of an image; {images[0]} is a study.",
+            )
         evaluate_study_folder(Path(images[0]), cases, out, seed, as_json=as_json)
         return
     if cases is not None:
-        raise InputError(f"--cases is for a study, and {images[0]} is no folder of one.")
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT,
+            f"--cases is for a study, and {images[0]} is no folder of one.",
+        )
     if classifier is None or out is None:
         raise typer.BadParameter("the trial of an image needs --classifier and --out.")
     options.check_output(out)
     if effort is not None and budget is not None:
-        raise InputError("--budget chooses the effort that it allows; give it or --effort.")
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT,
+            "--budget chooses the effort that it allows; give it or --effort.",
+        )
     if not method and not map_file:
-        raise InputError("Name what is tried: --method METHOD, or --map FILE.")
+        raise InputError(
+            ErrorCode.OPTION_MISSING, "Name what is tried: --method METHOD, or --map FILE."
+        )
     if not method and (unused := [given[name] for name in _OF_METHODS if name in given]):
-        raise InputError(f"{unused[0]} is for methods, and no --method is given.")
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT, f"{unused[0]} is for methods, and no --method is given."
+        )
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.classifiers.inputs import read_input
     from SaliencyExplain.classifiers.loading import load_classifier
@@ -226,7 +239,9 @@ def evaluate(
 def _channel_file(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
-        raise InputError(f"--modality-segmentation wants CHANNEL=FILE, not '{text}'.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"--modality-segmentation wants CHANNEL=FILE, not '{text}'."
+        )
     return name, Path(path)
 
 

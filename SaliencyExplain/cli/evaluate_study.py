@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.progress import part_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def evaluate_study_folder(
 
     own = folder / FOLDER
     if out is None and FOLDER in Journal.read(folder):
-        raise InputError(f"{own} holds the case named {FOLDER}; name another folder with --out.")
+        raise InputError(
+            ErrorCode.OUTPUT_EXISTS,
+            f"{own} holds the case named {FOLDER}; name another folder with --out.",
+        )
     options.check_output(out or own)
     with progress_bar("evaluating", quiet=as_json) as progress:
         found = evaluate_study(

@@ -11,7 +11,7 @@ import typer
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
 from SaliencyExplain.cli.work import work_of
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
@@ -66,8 +66,9 @@ def explain(
 
     if trial and budget is not None:
         raise InputError(
+            ErrorCode.OPTION_CONFLICT,
             "--budget leaves maps that are not finished, and --trial tries finished ones: "
-            "give one of the two."
+            "give one of the two.",
         )
     work = work_of(
         classifier,

@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from SaliencyExplain.errors import Cancelled, SaliencyExplainError
+from SaliencyExplain.errors import Cancelled, ErrorCode, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.progress import Progress
 
@@ -51,9 +51,10 @@ console = Console(highlight=False, width=_WIDTH)
 aside = Console(stderr=True, highlight=False)
 
 
-def say_error(message: str) -> None:
-    """Prints one line that begins ``error:`` on standard error."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def say_error(message: str, code: ErrorCode | None = None) -> None:
+    """Prints one line on standard error: ``error:``, the message, and its code in brackets."""
+    line = "error: " + " ".join(message.split())
+    print(f"{line} [{code}]" if code else line, file=sys.stderr)
 
 
 def say_notes(notes: Sequence[str]) -> None:
@@ -170,7 +171,7 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
             say_error(message)
         return BAD_INPUT
     except SaliencyExplainError as error:
-        say_error(str(error))
+        say_error(str(error), error.code)
         return BAD_INPUT
     except (Cancelled, KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED

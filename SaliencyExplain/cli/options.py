@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from SaliencyExplain.errors import InputError, OutputError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 
 Images = Annotated[
     list[str],
@@ -196,7 +196,9 @@ def memory_bytes(text: str | None) -> float:
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?B)?", text.strip().upper())
     size = float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") if found else 0.0
     if size < 1:
-        raise InputError(f"--memory wants a size such as 4G or 800M, not '{text}'.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"--memory wants a size such as 4G or 800M, not '{text}'."
+        )
     return size
 
 
@@ -217,7 +219,8 @@ def numbers(option: str, text: str | None) -> list[float] | None:
         return [float(number) for number in text.replace("x", ",").split(",")]
     except ValueError:
         raise InputError(
-            f"{option} wants numbers with commas (such as 1,1,1), not '{text}'."
+            ErrorCode.VALUE_FORM,
+            f"{option} wants numbers with commas (such as 1,1,1), not '{text}'.",
         ) from None
 
 
@@ -230,9 +233,11 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{option} is not JSON: {error}.") from None
+        raise InputError(ErrorCode.VALUE_FORM, f"{option} is not JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise InputError(f"{option} is a JSON object of arguments, not {text}.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"{option} is a JSON object of arguments, not {text}."
+        )
     return value
 
 
@@ -240,6 +245,12 @@ def check_output(folder: Path) -> None:
     """Raises OutputError where the folder cannot be written, before anything is computed."""
     existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
-        raise OutputError(f"{existing} is a file, so no output folder can be made there.")
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE,
+            f"{existing} is a file, so no output folder can be made there.",
+        )
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"The output folder cannot be written: no permission in {existing}.")
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE,
+            f"The output folder cannot be written: no permission in {existing}.",
+        )

@@ -10,7 +10,7 @@ import typer
 from SaliencyExplain.attribution.fill import FILLS
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,9 +70,14 @@ def probe(
 ) -> None:
     """What a place contributes: every class's probability with and without it."""
     if at is None and segmentation is None:
-        raise InputError("Name a place: --at R,A,S in mm, or --segmentation FILE.")
+        raise InputError(
+            ErrorCode.OPTION_MISSING, "Name a place: --at R,A,S in mm, or --segmentation FILE."
+        )
     if segment is not None and segmentation is None:
-        raise InputError(f"The segment '{segment}' is in no file: give --segmentation FILE too.")
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT,
+            f"The segment '{segment}' is in no file: give --segmentation FILE too.",
+        )
     point = None if at is None else _point(at)
     from SaliencyExplain.classifiers.inputs import read_input
     from SaliencyExplain.classifiers.loading import load_classifier
@@ -139,7 +144,10 @@ def _point(text: str) -> list[float]:
     except ValueError:
         point = []
     if len(point) != 3:
-        raise InputError(f"--at wants three numbers in mm with commas (R,A,S), not '{text}'.")
+        raise InputError(
+            ErrorCode.VALUE_FORM,
+            f"--at wants three numbers in mm with commas (R,A,S), not '{text}'.",
+        )
     return point
 
 

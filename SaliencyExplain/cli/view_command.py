@@ -13,7 +13,7 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import aside, say_notes
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def view(
@@ -78,7 +78,8 @@ def view(
     """Look at images, maps and studies in a browser, and click to explain."""
     if importlib.util.find_spec("trame_slicer") is None:
         raise InputError(
-            "The viewer needs further packages: pip install 'saliency-explain[viewer]'."
+            ErrorCode.PACKAGE_MISSING,
+            "The viewer needs further packages: pip install 'saliency-explain[viewer]'.",
         )
     from SaliencyExplain.engine.client import RemoteEngine
     from SaliencyExplain.engine.interface import Engine
@@ -105,7 +106,8 @@ def view(
         token_file = os.environ.get("SALIENCY_EXPLAIN_TOKEN_FILE")
         if not token_file:
             raise InputError(
-                "SALIENCY_EXPLAIN_TOKEN_FILE must name the file that holds the engine's token."
+                ErrorCode.OPTION_MISSING,
+                "SALIENCY_EXPLAIN_TOKEN_FILE must name the file that holds the engine's token.",
             )
         computes = RemoteEngine(engine, token_in(Path(token_file)))
 

@@ -16,7 +16,7 @@ from SaliencyExplain.comparison.distances import (
     world_vectors,
 )
 from SaliencyExplain.comparison.ranking import Ranking
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,10 @@ def agreements(
     """
     values = checked_map(values, masks, body)
     if not tolerance_mm >= 0:
-        raise InputError(f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE,
+            f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.",
+        )
     evidence = _Evidence(values, affine)
     return [
         _measured(evidence, mask.astype(bool, copy=False), body, tolerance_mm) for mask in masks
@@ -207,18 +210,23 @@ def checked_map(
     for name, other in others:
         if other.shape != values.shape:
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"The attribution has {_size(values.shape)} voxels and the {name} "
-                f"{_size(other.shape)}: resample one onto the other's grid first."
+                f"{_size(other.shape)}: resample one onto the other's grid first.",
             )
     if values.ndim not in (2, 3):
-        raise InputError(f"An attribution of 2 or 3 axes is wanted, this one has {values.ndim}.")
+        raise InputError(
+            ErrorCode.IMAGE_AXES,
+            f"An attribution of 2 or 3 axes is wanted, this one has {values.ndim}.",
+        )
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float32)
     if not np.isfinite(values).all():
         count = int(np.count_nonzero(~np.isfinite(values)))
         raise InputError(
+            ErrorCode.MAP_NOT_FINITE,
             f"The attribution has {count} voxels that are not finite (NaN or infinite): "
-            "agreement cannot be measured."
+            "agreement cannot be measured.",
         )
     return values
 

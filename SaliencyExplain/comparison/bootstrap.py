@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 _BATCH_NUMBERS = 2_000_000
 
@@ -57,9 +57,13 @@ def confidence_interval(
         InputError: The level is outside (0, 1), or resamples is below 1.
     """
     if not 0 < level < 1:
-        raise InputError(f"A confidence level lies between 0 and 1, not at {level}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"A confidence level lies between 0 and 1, not at {level}."
+        )
     if resamples < 1:
-        raise InputError(f"A bootstrap needs 1 resample or more, not {resamples}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"A bootstrap needs 1 resample or more, not {resamples}."
+        )
     given = np.array(list(values), dtype=np.float64)
     kept = given[~np.isnan(given)]
     dropped = given.size - kept.size

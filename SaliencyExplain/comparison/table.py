@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.comparison.agreement import Agreement, agreements
 from SaliencyExplain.comparison.yardsticks import yardstick_maps
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import atomic_file
 
@@ -131,11 +131,14 @@ def read_comparison(path: Path) -> list[Row]:
             lines = list(csv.reader(file))
         if not lines or tuple(lines[0]) != COLUMNS:
             raise InputError(
-                f"{path} is no comparison table: its first line is not '{','.join(COLUMNS)}'."
+                ErrorCode.FILE_FORMAT,
+                f"{path} is no comparison table: its first line is not '{','.join(COLUMNS)}'.",
             )
         return [_row(cells) for cells in lines[1:]]
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a comparison table: {error}") from error
+        raise InputError(
+            ErrorCode.FILE_FORMAT, f"{path} cannot be read as a comparison table: {error}"
+        ) from error
 
 
 def _row(cells: list[str]) -> Row:

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from SaliencyExplain.demo.anatomy import Head, Volume, draw_head
 from SaliencyExplain.demo.fields import SmoothField
 from SaliencyExplain.demo.tumours import CLASSES, NO_TUMOUR, Tumour
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 #: The grid of a 3D phantom: thick slices, as clinical series have.
 SHAPE_3D, SPACING_3D = (72, 88, 56), (2.5, 2.5, 3.0)
@@ -66,7 +66,9 @@ def draw_phantom(label: str, seed: int, *, dimensions: int = 3, marker: bool = F
     if label not in CLASSES:
         raise unknown_name("class of phantoms", label, CLASSES)
     if dimensions not in (2, 3):
-        raise InputError(f"A phantom has 2 or 3 dimensions, not {dimensions}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"A phantom has 2 or 3 dimensions, not {dimensions}."
+        )
     shaping, growing, scanning = (
         np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(3)
     )

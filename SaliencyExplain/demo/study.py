@@ -12,7 +12,7 @@ from PIL import Image
 import SaliencyExplain
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.images.writing import (
     SegmentLabel,
     atomic_file,
@@ -56,9 +56,14 @@ def write_phantom_study(
         OutputError: The folder cannot be written.
     """
     if not 1 <= cases <= _LONGEST_STUDY:
-        raise InputError(f"A study of phantoms has 1 to {_LONGEST_STUDY} cases, not {cases}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE,
+            f"A study of phantoms has 1 to {_LONGEST_STUDY} cases, not {cases}.",
+        )
     if seed < 0:
-        raise InputError(f"The seed of a study is a whole number from 0 on, not {seed}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"The seed of a study is a whole number from 0 on, not {seed}."
+        )
     rows = []
     for index in range(cases):
         label = CLASSES[(index + 1) % len(CLASSES)]

@@ -34,7 +34,7 @@ from SaliencyExplain.demo.examples import (
     draw_examples,
 )
 from SaliencyExplain.demo.tumours import CLASSES, NO_TUMOUR
-from SaliencyExplain.errors import OutputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, OutputError, unknown_name
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.training.descent import descend, scores_of
 
@@ -221,7 +221,9 @@ def write_bundle(recipe: Recipe, folder: Path, progress: Progress = silent) -> P
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(finished, target)
         except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror}).") from error
+            raise OutputError(
+                ErrorCode.OUTPUT_UNWRITABLE, f"{folder}: cannot be written ({error.strerror})."
+            ) from error
     return target
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, TrialRequest
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def trial_of_map(
@@ -45,8 +45,9 @@ def trial_of_map(
     """
     if provenance.get("classifier_sha256") != classifier.key:
         raise InputError(
+            ErrorCode.MAP_OUTDATED,
             f"The map was computed with {provenance.get('classifier') or 'another classifier'}; "
-            "open that classifier to try it."
+            "open that classifier to try it.",
         )
     return TrialRequest(
         ExplainRequest(

@@ -36,7 +36,7 @@ from SaliencyExplain.engine.results import (
     RemovalResult,
 )
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.explanation import Attribution, estimate, explain
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import same_grid
@@ -75,11 +75,14 @@ def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
             another type.
     """
     if not choices:
-        raise InputError("No method was chosen.")
+        raise InputError(ErrorCode.OPTION_MISSING, "No method was chosen.")
     names = [choice.name for choice in choices]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise InputError(f"The method '{twice}' was chosen twice; its maps share a name.")
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE,
+            f"The method '{twice}' was chosen twice; its maps share a name.",
+        )
     return [_method(choice) for choice in choices]
 
 
@@ -216,7 +219,7 @@ def probed(
     elif request.point_ras is not None:
         found = prober.at(request.point_ras, request.radii_mm, progress=reporter.progress)
     else:
-        raise InputError("A probe wants a point or a segment.")
+        raise InputError(ErrorCode.OPTION_MISSING, "A probe wants a point or a segment.")
     return ProbeResult(
         classes=tuple(found.classes),
         before=_floats(found.before),
@@ -318,7 +321,10 @@ def _segmentation(
     values = segments.values
     _check_grid("The stack of segments", segments, values.shape[1:], image)
     if len(names) != len(values):
-        raise InputError(f"There are {len(values)} segments and {len(names)} names for them.")
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST,
+            f"There are {len(values)} segments and {len(names)} names for them.",
+        )
     named: dict[str, Segment] = {}
     empty = []
     for index, (name, mask) in enumerate(zip(names, values, strict=True)):
@@ -326,12 +332,17 @@ def _segmentation(
             empty.append(name)
             continue
         if name in named:
-            raise InputError(f"Two segments are named '{name}'; give one another name.")
+            raise InputError(
+                ErrorCode.NAME_DUPLICATE, f"Two segments are named '{name}'; give one another name."
+            )
         named[name] = Segment(name, PALETTE[index % len(PALETTE)], mask.astype(bool))
     if empty:
         notes.append(f"without a voxel in the image and left out: {', '.join(empty)}")
     if not named:
-        raise InputError("No voxel of the image lies in a segment; nothing can be compared.")
+        raise InputError(
+            ErrorCode.SEGMENTATION_EMPTY,
+            "No voxel of the image lies in a segment; nothing can be compared.",
+        )
     return Segmentation(tuple(named.values()), np.asarray(image.affine), ())
 
 
@@ -340,11 +351,13 @@ def _check_grid(what: str, volume: Volume, shape: tuple[int, ...], image: Volume
     wanted = image.values.shape[1:]
     if shape != wanted:
         raise InputError(
-            f"{what} has {shape} voxels and the image {wanted}: give it on the image's own grid."
+            ErrorCode.GRID_MISMATCH,
+            f"{what} has {shape} voxels and the image {wanted}: give it on the image's own grid.",
         )
     if not same_grid(shape, volume.affine, wanted, image.affine):
         raise InputError(
-            f"{what} lies at another place than the image: give it on the image's own grid."
+            ErrorCode.GRID_MISMATCH,
+            f"{what} lies at another place than the image: give it on the image's own grid.",
         )
 
 

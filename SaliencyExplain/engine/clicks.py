@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.engine.results import ProbeResult, RemovalResult
-from SaliencyExplain.errors import OutputError
+from SaliencyExplain.errors import ErrorCode, OutputError
 
 COLUMNS = ("click", "volume", "R", "A", "S", "removed", "voxels", "class", "before", "after")
 
@@ -134,4 +134,6 @@ class History:
         try:
             path.write_text(self.csv_text(), encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+            raise OutputError(
+                ErrorCode.OUTPUT_UNWRITABLE, f"{path}: cannot be written ({error.strerror})."
+            ) from error

@@ -34,7 +34,7 @@ from SaliencyExplain.engine.requests import Request
 from SaliencyExplain.engine.results import ExplainResult, Result
 from SaliencyExplain.engine.volume_format import decode, encode
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import EngineLostError, InputError, SaliencyExplainError
+from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError, SaliencyExplainError
 
 _Made = TypeVar("_Made")
 #: Seconds to connect and to wait for an answer. A killed server on this machine is noticed at
@@ -53,7 +53,6 @@ _RAISED: dict[str, type[Exception]] = {
         errors.ClassifierError,
         errors.OutputError,
         errors.DeviceMemoryError,
-        errors.Cancelled,
     )
 }
 
@@ -80,10 +79,14 @@ class RemoteEngine(Engine):
         """
         self.address = address.strip().rstrip("/")
         if not self.address.startswith(("http://", "https://")):
-            raise InputError(f"'{address}' is no address: wanted is http://host:port.")
+            raise InputError(
+                ErrorCode.VALUE_FORM, f"'{address}' is no address: wanted is http://host:port."
+            )
         secret = token.strip()
         if not secret or not secret.isascii() or not secret.isprintable():
-            raise InputError("The engine's token is empty or no plain text.")
+            raise InputError(
+                ErrorCode.ENGINE_ACCESS, "The engine's token is empty or no plain text."
+            )
         self._token = secret
         # requests itself asks the environment only where it also takes proxies from it.
         named = os.environ.get("REQUESTS_CA_BUNDLE") or True
@@ -180,7 +183,8 @@ class RemoteEngine(Engine):
             return made(kind, parse_json(content))
         except InputError as error:
             raise EngineLostError(
-                f"{self.address} answers, but not as an engine of this version does: {error}"
+                ErrorCode.ENGINE_LOST,
+                f"{self.address} answers, but not as an engine of this version does: {error}",
             ) from error
 
     def _ask(
@@ -202,8 +206,9 @@ class RemoteEngine(Engine):
                 answer = self._send(verb, path, body, seconds, asked)
         except requests.RequestException as error:
             raise EngineLostError(
+                ErrorCode.ENGINE_LOST,
                 f"The engine at {self.address} does not answer ({_reason(error)}): start it "
-                "again, or see whether its machine can be reached."
+                "again, or see whether its machine can be reached.",
             ) from error
         if answer.ok:
             return answer.content
@@ -240,12 +245,21 @@ class RemoteEngine(Engine):
     def _refusal(self, answer: requests.Response) -> Exception:
         try:
             said = made(dict[str, str], parse_json(answer.content))
-            return _RAISED.get(said["kind"], SaliencyExplainError)(said["error"])
+            return _raised(said)
         except (InputError, KeyError):
             return EngineLostError(
+                ErrorCode.ENGINE_LOST,
                 f"{self.address} answers with {answer.status_code} and is no engine of this "
-                "version; is the address right?"
+                "version; is the address right?",
             )
+
+
+def _raised(said: Mapping[str, str]) -> Exception:
+    """The error that the server named, of the same type and with the same code."""
+    if said["kind"] == errors.Cancelled.__name__:
+        return errors.Cancelled(said["error"])
+    kind = _RAISED.get(said["kind"], SaliencyExplainError)
+    return kind(ErrorCode.of(said["code"]), said["error"])
 
 
 class _Bearer(AuthBase):

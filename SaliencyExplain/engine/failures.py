@@ -5,14 +5,16 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
 
 
 def unforeseen(error: Exception) -> SaliencyExplainError:
     """What nobody foresaw, as one line; it stays the cause."""
     lines = str(error).strip().splitlines()
     reason = f": {lines[0][:300]}" if lines else ""
-    failure = SaliencyExplainError(f"The job failed unexpectedly ({type(error).__name__}{reason}).")
+    failure = SaliencyExplainError(
+        ErrorCode.JOB_FAILED, f"The job failed unexpectedly ({type(error).__name__}{reason})."
+    )
     failure.__cause__ = error
     return failure
 

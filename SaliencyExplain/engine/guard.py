@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from SaliencyExplain.engine.plain import to_json
+from SaliencyExplain.errors import ErrorCode
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _WILDCARD = ("0.0.0.0", "::", "")
@@ -59,7 +60,9 @@ class Guard:
             await self._application(scope, receive, send)
             return
         status, reason = refusal
-        body = to_json({"error": reason, "kind": "InputError"})
+        body = to_json(
+            {"error": reason, "kind": "InputError", "code": ErrorCode.ENGINE_ACCESS.value}
+        )
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -30,7 +30,7 @@ from SaliencyExplain.engine.interface import (
 from SaliencyExplain.engine.pace import Pace
 from SaliencyExplain.engine.requests import ProbeRequest, Request
 from SaliencyExplain.engine.results import ExplainResult, Result
-from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 
 #: Kinds that take about a forward pass or two.
 SHORT = frozenset({"predict", "estimate", "probe"})
@@ -148,7 +148,9 @@ class Line:
         """
         with self._changed:
             if self._closed:
-                raise InputError("The engine is closing; it takes no jobs.")
+                raise InputError(
+                    ErrorCode.ENGINE_ACCESS, "The engine is closing; it takes no jobs."
+                )
             if job.name in self._jobs:
                 return False
             if job.stream:
@@ -353,7 +355,9 @@ class Line:
 
     def _job(self, name: str) -> Job:
         if name not in self._jobs:
-            raise InputError(f"The engine knows no job '{name[:64]}', or not any more.")
+            raise InputError(
+                ErrorCode.ENGINE_UNKNOWN, f"The engine knows no job '{name[:64]}', or not any more."
+            )
         return self._jobs[name]
 
     def _status(self, job: Job) -> JobStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections import OrderedDict
@@ -45,7 +46,7 @@ from SaliencyExplain.engine.stores import ClassifierStore, VolumeStore
 from SaliencyExplain.engine.studies import run_request
 from SaliencyExplain.engine.trials import check_trial, tried
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import ClassifierError, InputError
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, choose_device
 
@@ -129,8 +130,9 @@ class LocalEngine(Engine):
         """Raises ClassifierError where the engine was not started to run others' code."""
         if not self._trusts:
             raise ClassifierError(
+                ErrorCode.MODEL_UNTRUSTED,
                 "This engine runs no code that comes with a classifier; start it with --trust "
-                "if you know where the classifier comes from."
+                "if you know where the classifier comes from.",
             )
 
     def find_classifier(self, key: str) -> ClassifierInfo | None:
@@ -181,8 +183,8 @@ class LocalEngine(Engine):
         if found.state == DONE and found.result is not None:
             return found.result
         if found.state in (FAILED, CANCELLED) and found.failure is not None:
-            raise type(found.failure)(str(found.failure))
-        raise InputError("The job has not ended yet.")
+            raise copy.copy(found.failure)
+        raise InputError(ErrorCode.ENGINE_UNKNOWN, "The job has not ended yet.")
 
     def cancel(self, job: str) -> None:
         """Asks a job to stop."""
@@ -214,7 +216,10 @@ class LocalEngine(Engine):
         if isinstance(request, (ExplainRequest, CompareRequest, StudyRequest)) and not (
             0 <= request.seed < 2**63
         ):
-            raise InputError(f"The seed is {request.seed}; it must be 0 or more, below 2^63.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"The seed is {request.seed}; it must be 0 or more, below 2^63.",
+            )
         if isinstance(request, (PredictRequest, ExplainRequest, ProbeRequest)):
             self._classifiers.get(request.classifier)
         if isinstance(request, (ExplainRequest, StudyRequest)):

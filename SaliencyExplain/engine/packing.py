@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 #: The folders of a MONAI bundle that say what the classifier is.
 _PARTS = ("configs", "models", "scripts")
@@ -47,12 +47,14 @@ class Packed(AbstractContextManager["Packed"]):
             elif path.is_file():
                 self.name, self._file = path.name, path
             else:
-                raise ClassifierError(f"There is no classifier {path}.")
+                raise ClassifierError(ErrorCode.FILE_MISSING, f"There is no classifier {path}.")
             self.size = self._file.stat().st_size
             self.digest = _digest(self._file)
         except OSError as error:
             self._stack.close()
-            raise ClassifierError(f"{path} cannot be read: {error.strerror}.") from error
+            raise ClassifierError(
+                ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
+            ) from error
 
     def open(self) -> IO[bytes]:
         """The bytes, to be read once."""
@@ -76,7 +78,10 @@ def _zip(folder: Path, target: Path) -> None:
         if file.is_file() and "__pycache__" not in file.parts
     ]
     if not files:
-        raise ClassifierError(f"{folder} is no MONAI bundle: it has no configs/metadata.json.")
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{folder} is no MONAI bundle: it has no configs/metadata.json.",
+        )
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for file in files:
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix())

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 class Places:
@@ -25,7 +25,9 @@ class Places:
         self.folders = tuple(Path(folder).resolve() for folder in folders)
         for folder in self.folders:
             if not folder.is_dir():
-                raise InputError(f"{folder} is no folder; --data names folders.")
+                raise InputError(
+                    ErrorCode.ENGINE_ACCESS, f"{folder} is no folder; --data names folders."
+                )
 
     def inside(self, path: str | Path) -> Path:
         """The path once links are followed, if it lies in one of the folders.
@@ -34,9 +36,10 @@ class Places:
             InputError: It does not. Whether there is such a file is not told.
         """
         refused = InputError(
+            ErrorCode.ENGINE_ACCESS,
             f"The path '{path}' lies outside the folders that this engine may use: "
             + (", ".join(map(str, self.folders)) or "none; start it with --data FOLDER")
-            + "."
+            + ".",
         )
         try:
             resolved = Path(path).resolve()

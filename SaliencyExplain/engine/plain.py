@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Union
 
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.json_text import json_text
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -31,7 +31,9 @@ def parse_json(content: bytes) -> Any:
     try:
         return json.loads(content, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"This is no JSON document: {str(error)[:200]}.") from error
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST, f"This is no JSON document: {str(error)[:200]}."
+        ) from error
 
 
 def made(kind: Any, document: Any, name: str = "") -> Any:
@@ -77,7 +79,9 @@ def _dataclass(kind: Any, document: Any, name: str) -> Any:
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         )
         if needed and field.name not in document:
-            raise InputError(f"{kind.__name__} lacks the field '{field.name}'.")
+            raise InputError(
+                ErrorCode.ENGINE_REQUEST, f"{kind.__name__} lacks the field '{field.name}'."
+            )
     values = {key: made(hints[key], item, key) for key, item in document.items()}
     return kind(**values)
 
@@ -107,7 +111,7 @@ def _number_or_text(kind: Any, document: Any, name: str) -> Any:
 
 
 def _wrong(name: str, wanted: str) -> InputError:
-    return InputError(f"'{name}' is to be {wanted}.")
+    return InputError(ErrorCode.ENGINE_REQUEST, f"'{name}' is to be {wanted}.")
 
 
 def _plain(value: Any) -> Any:

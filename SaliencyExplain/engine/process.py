@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from SaliencyExplain.engine.client import RemoteEngine
 from SaliencyExplain.engine.tokens import token_in
-from SaliencyExplain.errors import EngineLostError, InputError, SaliencyExplainError
+from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError, SaliencyExplainError
 
 #: The file in the state folder that says where a running engine is.
 STATE = "engine.json"
@@ -103,7 +103,8 @@ class EngineProcess:
                 )
         except OSError as error:
             raise InputError(
-                f"The engine cannot be started: {error.filename or command[0]} ({error.strerror})."
+                ErrorCode.ENGINE_START,
+                f"The engine cannot be started: {error.filename or command[0]} ({error.strerror}).",
             ) from error
         try:
             said = _first_line(process, timeout)
@@ -114,7 +115,8 @@ class EngineProcess:
             _end(process, polite=0)
             last = _last_words(path)
             raise EngineLostError(
-                f"The engine did not start: {last or error or 'it said nothing'}"
+                ErrorCode.ENGINE_START,
+                f"The engine did not start: {last or error or 'it said nothing'}",
             ) from error
         if state is not None:
             _write_state(state, address, token_file, process.pid)
@@ -187,9 +189,11 @@ def _first_line(process: subprocess.Popen[bytes], timeout: float) -> dict[str, A
     try:
         line = found.get(timeout=timeout)
     except queue.Empty:
-        raise EngineLostError(f"it did not answer within {timeout:g} s.") from None
+        raise EngineLostError(
+            ErrorCode.ENGINE_START, f"it did not answer within {timeout:g} s."
+        ) from None
     if not line:
-        raise EngineLostError("it ended at once.")
+        raise EngineLostError(ErrorCode.ENGINE_START, "it ended at once.")
     said: dict[str, Any] = json.loads(line)
     return said
 

@@ -22,7 +22,7 @@ from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.plain import made, parse_json, to_json
 from SaliencyExplain.engine.uploads import TooLargeError, Uploads
 from SaliencyExplain.engine.volume_format import encode
-from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 
 #: Seconds that a question for news is kept waiting at most.
 LONGEST_WAIT = 30.0
@@ -138,7 +138,10 @@ def _add_jobs(
         asked = parse_json(await uploads.small(request))
         kind = made(str, _field(asked, "kind"), "kind")
         if kind not in KINDS:
-            raise InputError(f"There is no kind of job '{kind}'. Known: {', '.join(KINDS)}.")
+            raise InputError(
+                ErrorCode.ENGINE_REQUEST,
+                f"There is no kind of job '{kind}'. Known: {', '.join(KINDS)}.",
+            )
         wanted = made(KINDS[kind][0], _field(asked, "request"))
         await run_in_threadpool(engine.start, wanted, name=name)
         return _json({})
@@ -185,21 +188,22 @@ async def _news(
 def _add_errors(application: FastAPI) -> None:
     def answer(status: int) -> Callable[[Request, Exception], Response]:
         def handler(_request: Request, error: Exception) -> Response:
-            return _json({"error": str(error), "kind": _kind(error)}, status)
+            return _refusal(str(error), _kind(error), getattr(error, "code", ""), status)
 
         return handler
 
     def gone(_request: Request, _error: Exception) -> Response:
-        return _json({"error": "The upload broke off.", "kind": "InputError"}, 400)
+        return _refusal("The upload broke off.", "InputError", ErrorCode.ENGINE_REQUEST, 400)
 
     def misread(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         names = ", ".join(str(one["loc"][-1]) for one in error.errors())
-        return _json({"error": f"The request's {names} cannot be read.", "kind": "InputError"}, 400)
+        line = f"The request's {names} cannot be read."
+        return _refusal(line, "InputError", ErrorCode.ENGINE_REQUEST, 400)
 
     def unforeseen(_request: Request, error: Exception) -> Response:
         reason = f"The engine failed unexpectedly ({type(error).__name__}); its log says where."
-        return _json({"error": reason, "kind": "SaliencyExplainError"}, 500)
+        return _refusal(reason, "SaliencyExplainError", ErrorCode.JOB_FAILED, 500)
 
     application.add_exception_handler(SaliencyExplainError, answer(400))
     application.add_exception_handler(TooLargeError, answer(413))
@@ -207,6 +211,10 @@ def _add_errors(application: FastAPI) -> None:
     application.add_exception_handler(RequestValidationError, misread)
     application.add_exception_handler(ClientDisconnect, gone)
     application.add_exception_handler(Exception, unforeseen)
+
+
+def _refusal(line: str, kind: str, code: str, status: int) -> Response:
+    return _json({"error": line, "kind": kind, "code": str(code)}, status)
 
 
 def _kind(error: Exception) -> str:
@@ -220,11 +228,14 @@ def _json(document: Any, status: int = 200) -> Response:
 
 def _field(document: Any, name: str) -> Any:
     if not isinstance(document, dict) or name not in document:
-        raise InputError(f"The request lacks the field '{name}'.")
+        raise InputError(ErrorCode.ENGINE_REQUEST, f"The request lacks the field '{name}'.")
     return document[name]
 
 
 def _checked(text: str, form: re.Pattern[str]) -> str:
     if not form.fullmatch(text):
-        raise InputError("A name in the address is not of the form that the engine gives names.")
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST,
+            "A name in the address is not of the form that the engine gives names.",
+        )
     return text

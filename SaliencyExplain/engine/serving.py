@@ -19,7 +19,7 @@ from SaliencyExplain.engine.interface import ENDED
 from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.server import make_application
 from SaliencyExplain.engine.uploads import Uploads
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: An orphan that somebody else has asked something stays for their next question so long.
 _ADOPTED = 600.0
@@ -159,7 +159,8 @@ def _load(config: uvicorn.Config, certificate: Path | None) -> None:
         config.load()
     except (OSError, ValueError) as error:
         raise InputError(
-            f"The certificate {certificate} or its key cannot be used: {error}."
+            ErrorCode.ENGINE_START,
+            f"The certificate {certificate} or its key cannot be used: {error}.",
         ) from error
 
 
@@ -179,5 +180,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if listening is not None:
             listening.close()
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"The engine cannot listen on {host}, port {port}: {reason}.") from error
+        raise InputError(
+            ErrorCode.ENGINE_START, f"The engine cannot listen on {host}, port {port}: {reason}."
+        ) from error
     return listening

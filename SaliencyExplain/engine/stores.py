@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.engine.volumes import Volume, check_volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Share of the machine's memory that volumes may take, and the least in bytes.
 _SHARE, _LEAST = 0.25, 512 * 1024**2
@@ -76,7 +76,8 @@ class VolumeStore:
         with self._lock:
             if key not in self._volumes:
                 raise InputError(
-                    f"The engine holds no volume {key[:12]}, or not any more: send it again."
+                    ErrorCode.ENGINE_UNKNOWN,
+                    f"The engine holds no volume {key[:12]}, or not any more: send it again.",
                 )
             self._volumes.move_to_end(key)
             return self._volumes[key]
@@ -118,8 +119,9 @@ class VolumeStore:
             self._bytes -= self._volumes.pop(free.pop(0)).values.nbytes
         if not beyond and self._bytes + size > self.limit:
             raise InputError(
+                ErrorCode.ENGINE_LIMIT,
                 f"The engine's memory for volumes ({self.limit} bytes) does not hold this one "
-                f"({size} bytes) beside those that jobs need; wait for them, or send less."
+                f"({size} bytes) beside those that jobs need; wait for them, or send less.",
             )
 
 
@@ -177,7 +179,9 @@ class ClassifierStore:
         with self._lock:
             if key not in self._open:
                 raise InputError(
-                    f"The engine has no classifier {key[:12]} open, or not any more: open it again."
+                    ErrorCode.ENGINE_UNKNOWN,
+                    f"The engine has no classifier {key[:12]} open, or not any more: open it "
+                    "again.",
                 )
             self._open.move_to_end(key)
             return self._open[key]

@@ -7,7 +7,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError, OutputError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 
 #: Characters of a token that is long enough not to be guessed: 16 random bytes.
 _LEAST = 22
@@ -24,17 +24,23 @@ def token_in(path: Path) -> str:
             state = os.fstat(file.fileno())
             content = file.read(1024)
     except OSError as error:
-        raise InputError(f"The token file {path} cannot be read ({error.strerror}).") from error
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"The token file {path} cannot be read ({error.strerror})."
+        ) from error
     if os.name == "posix" and (
         not stat.S_ISREG(state.st_mode) or state.st_mode & 0o077 or state.st_uid != os.geteuid()
     ):
         raise InputError(
+            ErrorCode.ENGINE_ACCESS,
             f"The token file {path} may be read by others than you: chmod 600 it, or delete it "
-            "and a new one is made."
+            "and a new one is made.",
         )
     token = content.decode("latin-1").strip()
     if len(token) < _LEAST or not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError(f"The token file {path} holds no token; delete it and a new one is made.")
+        raise InputError(
+            ErrorCode.ENGINE_ACCESS,
+            f"The token file {path} holds no token; delete it and a new one is made.",
+        )
     return token
 
 
@@ -52,5 +58,7 @@ def make_token(path: Path) -> str:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(token + "\n")
     except OSError as error:
-        raise OutputError(f"The token file {path} cannot be made ({error.strerror}).") from error
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"The token file {path} cannot be made ({error.strerror})."
+        ) from error
     return token

@@ -23,7 +23,7 @@ from SaliencyExplain.engine.results import (
     VerdictResult,
 )
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.faithfulness.card import card_png
 from SaliencyExplain.faithfulness.chance import Figure
 from SaliencyExplain.faithfulness.findings import MapTrial, Trial
@@ -39,7 +39,10 @@ def check_trial(request: TrialRequest) -> None:
         InputError: The budget is none.
     """
     if not request.budget >= 1:
-        raise InputError(f"A trial may cost 1 forward pass or more, not {request.budget:g}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE,
+            f"A trial may cost 1 forward pass or more, not {request.budget:g}.",
+        )
 
 
 def tried(
@@ -70,8 +73,9 @@ def tried(
     image = image_of(volume, asked.image_name)
     if request.image_sha256 not in ("", voxel_hash(image)):
         raise InputError(
+            ErrorCode.MAP_OUTDATED,
             "The map was computed from other voxels than those given; give the volumes that it "
-            "was computed from, or explain these anew."
+            "was computed from, or explain these anew.",
         )
     notes = [note for method in wanted for note in _check_given(request, method, given)]
     question = Question(image, classifier, asked.target, compute, given)
@@ -107,8 +111,9 @@ def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterato
             continue
         if before and now.get(f"{word}_sha256") != before:
             raise InputError(
+                ErrorCode.MAP_OUTDATED,
                 f"{method.title}: the map was computed with other {word} than those given now; "
-                "choose those again, or explain anew."
+                "choose those again, or explain anew.",
             )
         if not before:
             yield (

@@ -17,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from SaliencyExplain.engine.volume_format import decode
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import ClassifierError, InputError, OutputError
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 from SaliencyExplain.study.case import safe_name
 
 #: Most bytes of a request that is no file.
@@ -45,8 +45,9 @@ class Uploads:
         """Raises TooLargeError where so many bytes would not be taken."""
         if size > self.largest:
             raise TooLargeError(
+                ErrorCode.ENGINE_LIMIT,
                 f"The engine takes uploads of at most {self.largest} bytes (--max-upload), "
-                f"and this one has {size}."
+                f"and this one has {size}.",
             )
 
     def key_of(self, digest: str, trust: bool) -> str | None:
@@ -65,7 +66,9 @@ class Uploads:
         async for piece in request.stream():
             content += piece
             if len(content) > _SMALL:
-                raise TooLargeError(f"A request has at most {_SMALL} bytes.")
+                raise TooLargeError(
+                    ErrorCode.ENGINE_LIMIT, f"A request has at most {_SMALL} bytes."
+                )
         return bytes(content)
 
     @asynccontextmanager
@@ -81,7 +84,9 @@ class Uploads:
             await self._receive(request, file)
             volume = await run_in_threadpool(self._decoded, file)
         if await run_in_threadpool(lambda: volume.hash) != key:
-            raise InputError("The volume is not the one of that hash; send it again.")
+            raise InputError(
+                ErrorCode.ENGINE_REQUEST, "The volume is not the one of that hash; send it again."
+            )
         yield volume
 
     @asynccontextmanager
@@ -100,14 +105,16 @@ class Uploads:
             with _disk_named(), path.open("wb") as file:
                 came = await self._receive(request, file)
             if came != digest:
-                raise InputError("The classifier was damaged on the way; send it again.")
+                raise InputError(
+                    ErrorCode.FILE_DAMAGED, "The classifier was damaged on the way; send it again."
+                )
             await run_in_threadpool(check_archive, path, self.largest)
             try:
                 yield path
             except ClassifierError as error:
                 # As its sender knows it; where it lies here is nobody's matter.
                 said = str(error).replace(f"{folder}{os.sep}", "")
-                raise ClassifierError(said) from error
+                raise ClassifierError(error.code, said) from error
 
     async def _receive(self, request: Request, file: IO[bytes]) -> str:
         """Writes the body into a file and returns its SHA-256."""
@@ -123,7 +130,7 @@ class Uploads:
             file.write(piece)
         file.flush()
         if not size:
-            raise InputError("The upload is empty.")
+            raise InputError(ErrorCode.ENGINE_REQUEST, "The upload is empty.")
         return digest.hexdigest()
 
     def _decoded(self, file: IO[bytes]) -> Volume:
@@ -137,7 +144,8 @@ def _disk_named() -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"The engine cannot write the upload to its disk ({error.strerror}); nothing was kept."
+            ErrorCode.OUTPUT_UNWRITABLE,
+            f"The engine cannot write the upload to its disk ({error.strerror}); nothing was kept.",
         ) from error
 
 
@@ -153,12 +161,17 @@ def check_archive(path: Path, largest: int) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError) as error:
-        raise ClassifierError(f"{path.name} is a damaged archive: {error}.") from error
+        raise ClassifierError(
+            ErrorCode.FILE_DAMAGED, f"{path.name} is a damaged archive: {error}."
+        ) from error
     if sum(entry.file_size for entry in entries) > largest:
-        raise ClassifierError(f"{path.name} unpacks to more than the {largest} bytes taken.")
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED, f"{path.name} unpacks to more than the {largest} bytes taken."
+        )
     for entry in entries:
         parts = entry.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise ClassifierError(
-                f"{path.name} is refused: the path '{entry.filename[:200]}' in it leads out of it."
+                ErrorCode.MODEL_REFUSED,
+                f"{path.name} is refused: the path '{entry.filename[:200]}' in it leads out of it.",
             )

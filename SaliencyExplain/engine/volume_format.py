@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.engine.volumes import TYPES, Volume, check_volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: First bytes of a volume, with the version of the format.
 MAGIC = b"SEV1"
@@ -88,15 +88,24 @@ def decode(content: bytes | memoryview, *, largest: int) -> Volume:
     try:
         kind, shape, affine, pieces, start = _read_header(view)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
-        raise InputError("The volume's header is damaged; send it again.") from error
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST, "The volume's header is damaged; send it again."
+        ) from error
     size = math.prod(shape) * np.dtype(kind).itemsize
     if size > largest:
-        raise InputError(f"The volume has {size} bytes of voxels; at most {largest} are taken.")
+        raise InputError(
+            ErrorCode.ENGINE_LIMIT,
+            f"The volume has {size} bytes of voxels; at most {largest} are taken.",
+        )
     if sum(piece.count for piece in pieces) != math.prod(shape):
-        raise InputError("The volume's pieces do not fill its shape; send it again.")
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST, "The volume's pieces do not fill its shape; send it again."
+        )
     lengths = [sum(length for _, length in piece.planes) for piece in pieces]
     if start + sum(lengths) != len(view):
-        raise InputError("The volume's bytes are cut off or too many; send it again.")
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST, "The volume's bytes are cut off or too many; send it again."
+        )
     values = np.empty(math.prod(shape), dtype=kind)
     work = []
     place = 0
@@ -202,9 +211,13 @@ def _inflated(content: bytes | memoryview, count: int) -> bytes:
         # What is left are the checksum's bytes; they give no more.
         rest = stream.decompress(stream.unconsumed_tail, 1) if not stream.eof else b""
     except zlib.error as error:
-        raise InputError("The volume's voxels are damaged; send it again.") from error
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST, "The volume's voxels are damaged; send it again."
+        ) from error
     if len(plane) != count or rest or not stream.eof or stream.unused_data:
-        raise InputError("The volume's voxels are damaged; send it again.")
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST, "The volume's voxels are damaged; send it again."
+        )
     return plane
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Types of voxels that an engine takes, as numpy spells them.
 TYPES = ("<f4", "|u1")
@@ -46,14 +46,25 @@ def check_volume(volume: Volume) -> None:
     values, affine = volume.values, np.asarray(volume.affine)
     if values.dtype.str not in TYPES:
         raise InputError(
+            ErrorCode.VALUE_FORM,
             f"Voxels are float32 or uint8, not {values.dtype} ({sys.byteorder}-endian); "
-            "convert them before."
+            "convert them before.",
         )
     if not 2 <= values.ndim <= 4 or not values.size:
-        raise InputError(f"A volume of shape {values.shape} has no two to four axes with voxels.")
+        raise InputError(
+            ErrorCode.VALUE_FORM,
+            f"A volume of shape {values.shape} has no two to four axes with voxels.",
+        )
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise InputError("The affine of a volume is a 4x4 matrix of finite numbers.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, "The affine of a volume is a 4x4 matrix of finite numbers."
+        )
     if abs(np.linalg.det(affine[:3, :3].astype(np.float64))) < 1e-12:
-        raise InputError("The affine of the volume has no inverse: its voxels have no size.")
+        raise InputError(
+            ErrorCode.VALUE_FORM,
+            "The affine of the volume has no inverse: its voxels have no size.",
+        )
     if not np.allclose(affine[3], [0, 0, 0, 1]):
-        raise InputError("The last row of the affine of a volume is not 0 0 0 1.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, "The last row of the affine of a volume is not 0 0 0 1."
+        )

@@ -15,7 +15,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.guard import plain
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.faithfulness.work import probabilities_of_images
 from SaliencyExplain.progress import Progress, silent
 
@@ -89,8 +89,9 @@ def channel_importance(
     count = image.shape[1]
     if not 2 <= count <= MOST_CHANNELS:
         raise InputError(
+            ErrorCode.CHANNELS,
             f"Shapley values over channels need 2 to {MOST_CHANNELS} channels; "
-            f"the classifier takes {count}."
+            f"the classifier takes {count}.",
         )
     everywhere = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
     substitute = filling(image, FILL, task.spacing, seed=task.seed).place(
@@ -130,8 +131,9 @@ def check_modalities(modalities: Iterable[str], channels: Sequence[str]) -> None
     for name in modalities:
         if name not in channels:
             raise InputError(
+                ErrorCode.NAME_UNKNOWN,
                 f"There is no channel '{name}' for the modality's segmentation: the classifier "
-                f"has {', '.join(channels)}."
+                f"has {', '.join(channels)}.",
             )
 
 

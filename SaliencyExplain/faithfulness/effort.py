@@ -19,7 +19,7 @@ from SaliencyExplain.attribution.layers import (
     sees_places,
 )
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES
 from SaliencyExplain.faithfulness.channels import MOST_CHANNELS
 from SaliencyExplain.faithfulness.curves import passes_of_a_map, passes_of_the_image
@@ -108,7 +108,9 @@ def check_parts(parts: Sequence[str]) -> None:
         if part not in PARTS:
             raise unknown_name("part of a trial", part, PARTS)
     if not parts:
-        raise InputError(f"A trial has at least one part of: {', '.join(PARTS)}.")
+        raise InputError(
+            ErrorCode.OPTION_MISSING, f"A trial has at least one part of: {', '.join(PARTS)}."
+        )
 
 
 def affordable(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.geometry import squeeze_slice
 from SaliencyExplain.comparison.table import Row, rows
-from SaliencyExplain.errors import ClassifierError, InputError
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 from SaliencyExplain.faithfulness.chance import FaithfulnessTrial
 from SaliencyExplain.faithfulness.channels import (
     MOST_CHANNELS,
@@ -354,8 +354,9 @@ def _check_finite(name: str, maps: Maps) -> None:
     for values in maps.values():
         if not np.isfinite(values).all():
             raise ClassifierError(
+                ErrorCode.MAP_NOT_FINITE,
                 f"{name} gives a map with values that are not finite: the network overflows on "
-                "this image. Check the intensity preprocessing."
+                "this image. Check the intensity preprocessing.",
             )
 
 

@@ -16,7 +16,7 @@ from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.classifiers import geometry
 from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.faithfulness.work import Work
 
 #: A method's maps by layer, on the grid of the network's input.
@@ -103,7 +103,8 @@ def map_on_network_grid(
         values = geometry.squeeze_slice(values)
     if values.ndim != prepared.ndim:
         raise InputError(
-            f"{name} has {values.ndim - 1} axes, and the classifier's input {prepared.ndim - 1}."
+            ErrorCode.IMAGE_AXES,
+            f"{name} has {values.ndim - 1} axes, and the classifier's input {prepared.ndim - 1}.",
         )
     affine = values.affine.numpy().astype(np.float64)
     to_affine = prepared.affine.numpy().astype(np.float64)
@@ -114,8 +115,9 @@ def map_on_network_grid(
     shape, to_shape = tuple(values.shape[1:]), tuple(prepared.shape[1:])
     if geometry.share_inside(to_shape, to_affine, shape, affine) == 0:
         raise InputError(
+            ErrorCode.NO_OVERLAP,
             f"{name} and the image do not overlap in the world: is the map of this image, and "
-            "was its affine kept?"
+            "was its affine kept?",
         )
     array = values[0].as_tensor().to(torch.float32).numpy()
     if array.min() == array.max():

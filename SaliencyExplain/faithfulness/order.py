@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def voxel_places(values: NDArray[np.floating], ties: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -34,11 +34,15 @@ def voxel_places(values: NDArray[np.floating], ties: NDArray[np.floating]) -> ND
 def check_ranks(values: NDArray[np.floating]) -> None:
     """Raises InputError where a map has no order: constant, or not finite."""
     if not np.isfinite(values).all():
-        raise InputError("The map has values that are not finite: its voxels have no order.")
+        raise InputError(
+            ErrorCode.MAP_NOT_FINITE,
+            "The map has values that are not finite: its voxels have no order.",
+        )
     if values.min() == values.max():
         raise InputError(
+            ErrorCode.MAP_CONSTANT,
             f"The map is constant ({values.flat[0]:g} everywhere): it ranks no voxel before "
-            "another, and says nothing that could be tried."
+            "another, and says nothing that could be tried.",
         )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.faithfulness.maps import MapMaker, Maps, first_of
 from SaliencyExplain.faithfulness.similarity import Similarity, similarity
 
@@ -130,7 +130,9 @@ def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:
             groups.append([])
         groups[-1].append(layer)
     if not groups:
-        raise InputError("The network shows no weights that could be randomised.")
+        raise InputError(
+            ErrorCode.LAYERS_HIDDEN, "The network shows no weights that could be randomised."
+        )
     groups.reverse()
     parts = [groups[:1]]
     rest = groups[1:]
@@ -167,8 +169,9 @@ def randomised(network: ScoreNetwork, stages: Sequence[Stage], seed: int) -> Sco
         changed = copy.deepcopy(network)
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         raise InputError(
+            ErrorCode.LAYERS_HIDDEN,
             f"The network cannot be copied, so that its weights cannot be randomised: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
         ) from error
     parameters = dict(changed.network.named_parameters())
     for stage in stages:

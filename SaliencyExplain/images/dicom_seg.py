@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from skimage.color import lab2rgb
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_series import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
@@ -39,8 +39,9 @@ def read_dicom_seg(path: Path) -> LabelMap:
         volume = seg.get_volume(segment_numbers=numbers, combine_segments=False)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
             f"{path}: the frames of this DICOM SEG lie on no regular grid, and cannot be put "
-            "together to a volume."
+            "together to a volume.",
         ) from error
     affine = LPS_TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
     layers = np.moveaxis(volume.array, -1, 0).transpose(0, 3, 2, 1) >= 0.5

@@ -10,7 +10,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 # Warnings of pydicom and highdicom quote values of the header, which may identify a patient.
 warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
@@ -128,15 +128,18 @@ def choose_series(folder: Path, uid: str | None = None) -> DicomSeries:
     """
     images = [series for series in list_series(folder) if series.is_image]
     if not images:
-        raise InputError(f"{folder}: {_what_else(folder)}")
+        raise InputError(ErrorCode.FILE_FORMAT, f"{folder}: {_what_else(folder)}")
     if uid is not None:
         images = [series for series in images if series.uid == uid] or images
         if images[0].uid != uid:
-            raise InputError(f"{folder}: has no series {uid}. It has: {_listed(images)}.")
+            raise InputError(
+                ErrorCode.NAME_UNKNOWN, f"{folder}: has no series {uid}. It has: {_listed(images)}."
+            )
     if len(images) > 1:
         raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
             f"{folder}: holds {len(images)} series. Name one by its SeriesInstanceUID: "
-            f"{_listed(images)}."
+            f"{_listed(images)}.",
         )
     return images[0]
 
@@ -163,5 +166,6 @@ def _what_else(folder: Path) -> str:
 def damaged(path: Path, error: Exception) -> InputError:
     """The error for a DICOM file that cannot be read, without values of its header."""
     return InputError(
-        f"{path}: cannot be read as DICOM, it may be damaged or cut off ({type(error).__name__})."
+        ErrorCode.FILE_DAMAGED,
+        f"{path}: cannot be read as DICOM, it may be damaged or cut off ({type(error).__name__}).",
     )

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_series import DAMAGED, NOT_IMAGES, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.volume import Volume
@@ -79,7 +79,8 @@ def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     first = headers[0]
     if int(first.get("SamplesPerPixel", 1)) != 1:
         raise InputError(
-            f"{source}: holds colours, not one number at each pixel. Convert it to grey values."
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{source}: holds colours, not one number at each pixel. Convert it to grey values.",
         )
     if not _has_place(first):
         return _projection(source, files, first)
@@ -118,9 +119,14 @@ def _header(path: Path) -> Dataset:
     modality = str(header.get("Modality", ""))
     if not header.get("Rows") or not header.get("Columns"):
         kind = modality or "no modality"
-        raise InputError(f"{path}: this DICOM file ({kind}) holds no image, or is cut off.")
+        raise InputError(
+            ErrorCode.IMAGE_AXES, f"{path}: this DICOM file ({kind}) holds no image, or is cut off."
+        )
     if modality in NOT_IMAGES:
-        raise InputError(f"{path}: this DICOM file is a {modality} object, and an image is wanted.")
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: this DICOM file is a {modality} object, and an image is wanted.",
+        )
     return header
 
 
@@ -152,7 +158,10 @@ def _frames(source: Path, path: Path, header: Dataset) -> list[_Frame]:
         if "PerFrameFunctionalGroupsSequence" not in header:
             count = int(header.get("NumberOfFrames") or 1)
             if count > 1:
-                raise InputError(f"{path}: holds {count} frames and does not say where they lie.")
+                raise InputError(
+                    ErrorCode.IMAGE_GEOMETRY,
+                    f"{path}: holds {count} frames and does not say where they lie.",
+                )
             return [_frame(path, 0, size, [header])]
         shared = list(header.get("SharedFunctionalGroupsSequence") or [])
         return [
@@ -161,8 +170,9 @@ def _frames(source: Path, path: Path, header: Dataset) -> list[_Frame]:
         ]
     except (KeyError, AttributeError, TypeError, IndexError, ValueError) as error:
         raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
             f"{path}: its header does not say where its slices lie (position, orientation or "
-            "pixel spacing is missing)."
+            "pixel spacing is missing).",
         ) from error
 
 
@@ -218,16 +228,17 @@ def _in_order(source: Path, frames: list[_Frame]) -> list[_Frame]:
         groups[key] = groups.get(key, 0) + 1
     if len(groups) > 1:
         raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
             f"{source}: holds {len(groups)} stacks of slices that differ in size, orientation or "
             f"pixel spacing ({', '.join(str(count) for count in groups.values())} slices). Keep "
-            "the files of one stack in a folder of their own."
+            "the files of one stack in a folder of their own.",
         )
     normal = np.cross(*first.orientation)
     frames = sorted(frames, key=lambda frame: float(frame.position @ normal))
     heights = np.array([frame.position @ normal for frame in frames])
     distinct = 1 + int((np.diff(heights) > 1e-3).sum())
     if distinct < len(frames):
-        raise InputError(_several_volumes(source, frames, distinct))
+        raise InputError(ErrorCode.IMAGE_AMBIGUOUS, _several_volumes(source, frames, distinct))
     return frames
 
 
@@ -261,7 +272,9 @@ def _place(source: Path, frames: list[_Frame]) -> tuple[NDArray[np.float64], lis
         off = positions - positions[0] - np.outer(np.arange(count), step)
         along = float(np.abs(off @ normal).max() / (step @ normal))
         if along > _UNEVEN:
-            raise InputError(f"{source}: {_gaps(frames, positions @ normal)}")
+            raise InputError(
+                ErrorCode.IMAGE_GEOMETRY, f"{source}: {_gaps(frames, positions @ normal)}"
+            )
         if along > _NOTED:
             notes.append(
                 f"slices lie up to {along * 100:.0f} % of their distance off an even grid; taken "
@@ -270,8 +283,9 @@ def _place(source: Path, frames: list[_Frame]) -> tuple[NDArray[np.float64], lis
         sideways = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1).max()
         if sideways > _SHIFTED * min(first.spacing):
             raise InputError(
+                ErrorCode.IMAGE_GEOMETRY,
                 f"{source}: slices are shifted against each other by up to {sideways:.2f} mm, not "
-                "evenly. Resample the series onto a regular grid first."
+                "evenly. Resample the series onto a regular grid first.",
             )
     else:
         step = normal * (first.thickness or 1.0)
@@ -318,8 +332,9 @@ def _projection(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
     count = len(files) * int(header.get("NumberOfFrames") or 1)
     if count > 1:
         raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
             f"{source}: holds {count} images without a position in the patient, which make no "
-            "volume. Keep the one you mean in a file of its own."
+            "volume. Keep the one you mean in a file of its own.",
         )
     values = _scaled(_pixels(files[0]), header).T
     notes = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.raster import Raster, decode
 from SaliencyExplain.images.volume import Volume
 
@@ -105,14 +105,18 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]
         return values.view(np.uint8)
     bad = int(values.size - np.isfinite(values).sum())
     if bad:
-        raise InputError(f"{path}: {bad} voxels of the segmentation are not finite.")
+        raise InputError(
+            ErrorCode.SEGMENTATION_LABELS,
+            f"{path}: {bad} voxels of the segmentation are not finite.",
+        )
     whole = np.rint(values)
     # Scaled integers come back as 0.99999 or 2.00001.
     off = np.abs(values - whole) > 1e-3
     if off.any():
         raise InputError(
+            ErrorCode.SEGMENTATION_LABELS,
             f"{path}: is no label map; {int(off.sum())} voxels hold fractions such as "
-            f"{float(values[off][0]):.3g}. Threshold it first."
+            f"{float(values[off][0]):.3g}. Threshold it first.",
         )
     return whole.astype(np.int32)
 
@@ -121,7 +125,8 @@ def _values(path: Path, layer: NDArray[np.integer[Any]]) -> list[int]:
     values = [int(value) for value in np.unique(layer) if value != 0]
     if len(values) > _MOST_LABELS:
         raise InputError(
-            f"{path}: is no label map; it holds {len(values)} different values, as an image does."
+            ErrorCode.SEGMENTATION_LABELS,
+            f"{path}: is no label map; it holds {len(values)} different values, as an image does.",
         )
     return values
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Label, LabelMap
 from SaliencyExplain.images.volume import Volume
@@ -75,8 +75,9 @@ def read_tumour(path: Path) -> LabelMap:
     mask, volume = _array(path, "tumorMask"), read_slice(path)
     if mask.shape != volume.values.shape[1:]:
         raise InputError(
+            ErrorCode.GRID_MISMATCH,
             f"{path}: its tumour mask has {mask.shape[0]} x {mask.shape[1]} pixels, and its image "
-            f"{' x '.join(map(str, volume.values.shape[1:]))}."
+            f"{' x '.join(map(str, volume.values.shape[1:]))}.",
         )
     return LabelMap((mask != 0)[np.newaxis], volume.affine, (Label("tumour", None, 0, 1),))
 
@@ -91,7 +92,9 @@ def read_description(path: Path) -> TumourSlice:
     label = values["label"].reshape(-1)
     if label.size != 1 or int(label[0]) not in CLASSES:
         known = ", ".join(f"{number} {name}" for number, name in CLASSES.items())
-        raise InputError(f"{path}: its label is {label.tolist()}, which is none of {known}.")
+        raise InputError(
+            ErrorCode.LABELS, f"{path}: its label is {label.tolist()}, which is none of {known}."
+        )
     # Text is an array of UTF-16 code units in MATLAB.
     patient = "".join(chr(int(unit)) for unit in values["PID"].reshape(-1))
     return TumourSlice(CLASSES[int(label[0])], patient)
@@ -113,7 +116,8 @@ def _array(path: Path, field: str) -> NDArray[Any]:
     values = _fields(path, (field,))[field]
     if values.ndim != 2 or min(values.shape) < 2 or values.dtype.kind not in "buif":
         raise InputError(
-            f"{path}: its {_STRUCTURE}/{field} is an array of {values.shape}, and no picture."
+            ErrorCode.FILE_FORMAT,
+            f"{path}: its {_STRUCTURE}/{field} is an array of {values.shape}, and no picture.",
         )
     return values
 
@@ -123,12 +127,15 @@ def _fields(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         found = file.get(_STRUCTURE)
         if found is None or not hasattr(found, "keys"):
             raise InputError(
+                ErrorCode.FILE_FORMAT,
                 f"{path}: is no file of the brain tumour set; it has no structure '{_STRUCTURE}' "
-                f"(it holds {', '.join(list(file.keys())[:5]) or 'nothing'})."
+                f"(it holds {', '.join(list(file.keys())[:5]) or 'nothing'}).",
             )
         missing = [name for name in names if name not in found]
         if missing:
-            raise InputError(f"{path}: its '{_STRUCTURE}' lacks {', '.join(missing)}.")
+            raise InputError(
+                ErrorCode.FILE_FORMAT, f"{path}: its '{_STRUCTURE}' lacks {', '.join(missing)}."
+            )
         try:
             return {name: np.asarray(found[name]) for name in names}
         except (OSError, TypeError, ValueError) as error:
@@ -140,7 +147,8 @@ def _opened(path: Path) -> Any:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
         raise InputError(
-            f"{path}: MATLAB files are read with the package h5py: pip install h5py."
+            ErrorCode.PACKAGE_MISSING,
+            f"{path}: MATLAB files are read with the package h5py: pip install h5py.",
         ) from error
     try:
         return h5py.File(path, "r")
@@ -149,10 +157,13 @@ def _opened(path: Path) -> Any:
             with path.open("rb") as file:
                 start = file.read(max(_OFFSETS) + len(_HDF5))
         except OSError as other:
-            raise InputError(f"{path}: cannot be opened ({other.strerror}).") from other
+            raise InputError(
+                ErrorCode.FILE_UNREADABLE, f"{path}: cannot be opened ({other.strerror})."
+            ) from other
         if any(start[offset:].startswith(_HDF5) for offset in _OFFSETS):
             raise unreadable(path, error) from error
         raise InputError(
+            ErrorCode.FILE_FORMAT,
             f"{path}: is no MATLAB 7.3 file. Older ones are converted by MATLAB: load it, then "
-            "save with -v7.3."
+            "save with -v7.3.",
         ) from error

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_files import itk_quiet, unreadable
@@ -60,8 +60,9 @@ def decode(path: Path, keep_palette: bool = False) -> Raster:
             pages = getattr(picture, "n_frames", 1)
             if pages > 1:
                 raise InputError(
+                    ErrorCode.IMAGE_AMBIGUOUS,
                     f"{path}: holds {pages} pages, and one picture is wanted. Save the page you "
-                    "mean as a file of its own, or all of them as a volume (NIfTI, NRRD)."
+                    "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
                 )
             if _deep_colour(picture):
                 return _decode_deep(path)
@@ -97,7 +98,9 @@ def _decode_deep(path: Path) -> Raster:
     except RuntimeError as error:
         raise unreadable(path, error) from error
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] > 4):
-        raise InputError(f"{path}: holds several pages, and one picture is wanted.")
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS, f"{path}: holds several pages, and one picture is wanted."
+        )
     return _split_alpha(array if array.ndim == 3 else array[..., np.newaxis], None, False, ())
 
 

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.utils import SpaceKeys
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.dicom_series import choose_series, is_dicom
 from SaliencyExplain.images.dicom_slices import read_slices
@@ -55,11 +55,15 @@ def check_exists(path: Path) -> None:
             with path.open("rb") as file:
                 empty = not file.read(1)
             if empty:
-                raise InputError(f"{path}: the file is empty.")
+                raise InputError(ErrorCode.FILE_DAMAGED, f"{path}: the file is empty.")
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file or folder.") from error
+        raise InputError(
+            ErrorCode.FILE_MISSING, f"{path}: there is no such file or folder."
+        ) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}).") from error
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"{path}: cannot be opened ({error.strerror})."
+        ) from error
 
 
 def read_volume(
@@ -96,7 +100,8 @@ def read_volume(
     if is_dicom(path):
         return read_slices(path, [path])
     raise InputError(
-        f"{path}: is no image of a known format. Known: {', '.join(SUFFIXES)} and DICOM."
+        ErrorCode.FILE_FORMAT,
+        f"{path}: is no image of a known format. Known: {', '.join(SUFFIXES)} and DICOM.",
     )
 
 
@@ -126,7 +131,10 @@ def read_image(path: Path, *, series: str | None = None, colour: bool = False) -
     """
     image = _read_finite(Path(path), series, colour)
     if image.min() == image.max():
-        raise InputError(f"{path}: all of its voxels are {image.max():g}; there is no image.")
+        raise InputError(
+            ErrorCode.IMAGE_VALUES,
+            f"{path}: all of its voxels are {image.max():g}; there is no image.",
+        )
     return image
 
 
@@ -148,13 +156,17 @@ def read_map(path: Path) -> MetaTensor:
 def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
     volume = read_volume(path, series=series, colour=colour)
     if colour and not volume.colour:
-        raise InputError(f"{path}: colours are wanted, and this is no PNG, JPEG or TIFF picture.")
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: colours are wanted, and this is no PNG, JPEG or TIFF picture.",
+        )
     values = np.ascontiguousarray(volume.values, dtype=np.float32)
     bad = int(values.size - np.isfinite(values).sum())
     if bad:
         raise InputError(
+            ErrorCode.IMAGE_VALUES,
             f"{path}: {bad} of its {values.size} voxels are not finite (NaN or infinite). Replace "
-            "them first."
+            "them first.",
         )
     notes, affine = list(volume.notes), volume.affine
     if values.ndim == 4 and shear_of(affine) > SHEAR_TOLERANCE:
@@ -229,7 +241,7 @@ def read_channels(
             do not overlap the first.
     """
     if not paths:
-        raise InputError("No image was given.")
+        raise InputError(ErrorCode.OPTION_MISSING, "No image was given.")
     images = [read_image(Path(path), series=series, colour=colour) for path in paths]
     first = images[0]
     if len(images) == 1:
@@ -258,14 +270,18 @@ def _onto(
     values, own = image.numpy(), image.affine.numpy()
     if values.ndim - 1 != len(shape):
         raise InputError(
+            ErrorCode.IMAGE_AXES,
             f"{path}: has {values.ndim - 1} axes, and the first image has {len(shape)}. All "
-            "channels need the same number."
+            "channels need the same number.",
         )
     if same_grid(values.shape[1:], own, shape, affine):
         return values, ""
     covered = resample(np.ones(values.shape[1:], dtype=bool), own, affine, shape, nearest=True)
     if not covered.any():
-        raise InputError(f"{path}: does not overlap the first image; are they of one patient?")
+        raise InputError(
+            ErrorCode.NO_OVERLAP,
+            f"{path}: does not overlap the first image; are they of one patient?",
+        )
     moved = np.stack(
         [resample(layer, own, affine, shape, False, float(layer.min())) for layer in values]
     )

@@ -14,7 +14,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_series import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
@@ -66,10 +66,12 @@ def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
     empty = [name for name, _, contours in regions if not contours]
     drawn = [region for region in regions if region[2]]
     if not drawn:
-        raise InputError(f"{path}: this RTSTRUCT has no closed contour.")
+        raise InputError(ErrorCode.FILE_FORMAT, f"{path}: this RTSTRUCT has no closed contour.")
     layers = np.stack([_filled(contours, shape, affine) for _, _, contours in drawn])
     if not layers.any():
-        raise InputError(f"{path}: the contours of this RTSTRUCT lie outside the image.")
+        raise InputError(
+            ErrorCode.NO_OVERLAP, f"{path}: the contours of this RTSTRUCT lie outside the image."
+        )
     labels = tuple(
         Label(name, _color(item), layer, 1) for layer, (name, item, _) in enumerate(drawn)
     )

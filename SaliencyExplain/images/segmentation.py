@@ -10,7 +10,7 @@ import pydicom
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import DAMAGED, damaged, is_dicom, list_series
@@ -92,8 +92,9 @@ def _object_in(folder: Path) -> Path:
     ]
     if len(objects) > 1:
         raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
             f"{folder}: holds {len(objects)} segmentations. Name one: "
-            f"{', '.join(str(file.relative_to(folder)) for file in objects[:10])}."
+            f"{', '.join(str(file.relative_to(folder)) for file in objects[:10])}.",
         )
     return objects[0] if objects else folder
 
@@ -108,7 +109,9 @@ def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> La
         return read_dicom_seg(path)
     if modality == "RTSTRUCT":
         if len(shape) != 3:
-            raise InputError(f"{path}: contours in space need an image of three axes.")
+            raise InputError(
+                ErrorCode.IMAGE_AXES, f"{path}: contours in space need an image of three axes."
+            )
         return read_rtstruct(path, shape, affine)
     return from_volume(path, read_volume(path, several=True))
 
@@ -130,7 +133,10 @@ def _onto(
     assert found.affine is not None
     layers, notes = found.layers, []
     if not any(_held(found, index).any() for index in range(len(found.labels))):
-        raise InputError(f"{path}: the segmentation has no voxel; nothing is marked in it.")
+        raise InputError(
+            ErrorCode.SEGMENTATION_EMPTY,
+            f"{path}: the segmentation has no voxel; nothing is marked in it.",
+        )
     inside = 1.0
     if not same_grid(layers.shape[1:], found.affine, shape, affine):
         inside = _share_inside(layers, found.affine, shape, affine)
@@ -154,13 +160,15 @@ def _onto(
             lost.append(label.name)
     if not segments and inside == 0:
         raise InputError(
+            ErrorCode.NO_OVERLAP,
             f"{path}: the segmentation does not overlap the image; are they of one patient and one "
-            "scan?"
+            "scan?",
         )
     if not segments:
         raise InputError(
+            ErrorCode.SEGMENTATION_EMPTY,
             f"{path}: no voxel of the image lies in the segmentation; it is smaller than the "
-            "image's voxels."
+            "image's voxels.",
         )
     if lost:
         notes.append(f"without a voxel in the image and left out: {', '.join(lost)}")
@@ -190,9 +198,10 @@ def _matched_axes(
     if found.affine is None:
         if tuple(layers.shape[1:]) != shape[:2] or shape[2:] not in ((), (1,)):
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"{path}: the mask has {layers.shape[1]} x {layers.shape[2]} pixels, and the image "
                 f"{' x '.join(map(str, shape))}. A picture has no place in the world, so the sizes "
-                "must be equal."
+                "must be equal.",
             )
         return replace(found, layers=layers.reshape((-1, *shape)), affine=affine)
     axes = layers.ndim - 1
@@ -202,7 +211,10 @@ def _matched_axes(
         return replace(found, layers=layers[..., 0])
     if axes == 2 and shape[2:] == (1,):
         return replace(found, layers=layers[..., np.newaxis])
-    raise InputError(f"{path}: the segmentation has {axes} axes, and the image has {len(shape)}.")
+    raise InputError(
+        ErrorCode.IMAGE_AXES,
+        f"{path}: the segmentation has {axes} axes, and the image has {len(shape)}.",
+    )
 
 
 def _share_inside(

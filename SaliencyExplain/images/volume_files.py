@@ -16,7 +16,7 @@ from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import LPS_TO_RAS, same_grid
 from SaliencyExplain.images.volume import Volume
 
@@ -49,18 +49,22 @@ def read_nibabel(path: Path, several: bool) -> Volume:
         shape = image.shape
         if image.get_data_dtype().kind not in "iufb":
             raise InputError(
+                ErrorCode.IMAGE_VOXEL_TYPE,
                 f"{path}: holds {_kind(image.get_data_dtype())} voxels, not one number each. "
-                "Convert it to a volume of grey values."
+                "Convert it to a volume of grey values.",
             )
         spatial = tuple(shape[:3])
         count = int(np.prod(shape[3:], dtype=int))
         if count != 1 and not several:
-            raise InputError(several_volumes(path, count))
+            raise InputError(ErrorCode.IMAGE_AMBIGUOUS, several_volumes(path, count))
         values = np.asarray(image.dataobj)
     except _UNREADABLE as error:
         raise unreadable(path, error) from error
     if len(shape) < 2 or 0 in shape:
-        raise InputError(f"{path}: has the shape {shape}, which is no image of two or three axes.")
+        raise InputError(
+            ErrorCode.IMAGE_AXES,
+            f"{path}: has the shape {shape}, which is no image of two or three axes.",
+        )
     values = values.reshape((*spatial, count), order="F")
     affine, notes = _nibabel_affine(path, image, spatial)
     return Volume(np.moveaxis(values, -1, 0), affine, tuple(notes))
@@ -96,10 +100,13 @@ def checked_affine(path: Path, affine: NDArray[np.float64]) -> None:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or lengths.min() == 0:
         raise InputError(
-            f"{path}: its header gives voxels no valid place (affine without inverse)."
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: its header gives voxels no valid place (affine without inverse).",
         )
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
-        raise InputError(f"{path}: two axes of its header's affine point the same way.")
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY, f"{path}: two axes of its header's affine point the same way."
+        )
 
 
 def read_itk(path: Path, several: bool) -> Volume:
@@ -124,7 +131,7 @@ def read_itk(path: Path, several: bool) -> Volume:
             size, components = reader.GetSize(), reader.GetNumberOfComponents()
             count = components * int(np.prod(size[3:], dtype=int))
             if count > 1 and not several:
-                raise InputError(_several_values(path, components, size))
+                raise InputError(ErrorCode.IMAGE_AMBIGUOUS, _several_values(path, components, size))
             image = reader.Execute()
     except RuntimeError as error:
         raise unreadable(path, error) from error
@@ -199,7 +206,10 @@ def unreadable(path: Path, error: Exception) -> InputError:
     reason = (
         str(error).strip().splitlines()[-1].strip() if str(error).strip() else "no reason given"
     )
-    return InputError(f"{path}: cannot be read, it may be damaged or cut off ({reason[:200]}).")
+    return InputError(
+        ErrorCode.FILE_DAMAGED,
+        f"{path}: cannot be read, it may be damaged or cut off ({reason[:200]}).",
+    )
 
 
 def _kind(data_type: np.dtype) -> str:

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from SaliencyExplain.bands import BANDS
-from SaliencyExplain.errors import OutputError
+from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.images.grids import LPS_TO_RAS, spacing_of
 
 #: Attributions are noise to a compressor: level 9 takes five times as long as level 1
@@ -51,7 +51,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}).") from error
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"{path}: cannot be written ({reason})."
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import panel
 from SaliencyExplain.pictures.layout import (
@@ -117,12 +117,16 @@ def _check(
     for name, other in (("image", image), *((name, mask) for name, _, mask in segments)):
         if other.shape != values.shape:
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"The attribution has the shape {values.shape} and '{name}' {other.shape}: "
-                "both must be on one grid to be drawn."
+                "both must be on one grid to be drawn.",
             )
     for name, checked in (("image", image), ("attribution", values)):
         if not np.isfinite(checked).all():
-            raise InputError(f"The {name} has voxels that are not finite: it cannot be drawn.")
+            raise InputError(
+                ErrorCode.MAP_NOT_FINITE,
+                f"The {name} has voxels that are not finite: it cannot be drawn.",
+            )
 
 
 def _words_of_peak(

@@ -16,7 +16,7 @@ import nibabel.orientations as orientations
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import spacing_of
 
 _NAMES = ("sagittal", "coronal", "axial")
@@ -96,7 +96,10 @@ def view_through(
     """
     affine = np.asarray(affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise InputError("The image's affine cannot be inverted: its geometry is broken.")
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            "The image's affine cannot be inverted: its geometry is broken.",
+        )
     known = has_body_axes(affine, len(box))
     corner = [side.start for side in box]
     padding = (0,) * (3 - len(box))
@@ -137,7 +140,10 @@ def view_through(
         )
     drawn = tuple(plane for plane in planes if min(plane.size_mm) >= _THIN * max(plane.size_mm))
     if not drawn:
-        raise InputError(f"A volume of {'×'.join(map(str, shape))} voxels has no plane to draw.")
+        raise InputError(
+            ErrorCode.IMAGE_AXES,
+            f"A volume of {'×'.join(map(str, shape))} voxels has no plane to draw.",
+        )
     left_out = tuple(plane.name for plane in planes if plane not in drawn)
     words = (
         ", ".join(_coordinate(axis, world[axis]) for axis in range(3))

@@ -15,7 +15,7 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util import numpy_support
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Cosine between two axes above which a grid counts as sheared. Directions rounded to four
 #: decimals, as scanners write them, stay below. NRRD and ITK keep no shear.
@@ -51,7 +51,10 @@ def stored_values(node: slicer.vtkMRMLVolumeNode) -> NDArray[Any]:
     image = node.GetImageData()
     scalars = image.GetPointData().GetScalars() if image is not None else None
     if scalars is None or scalars.GetNumberOfTuples() == 0:
-        raise InputError(f"The volume '{node.GetName()}' has no voxels: choose another volume.")
+        raise InputError(
+            ErrorCode.SCENE_NODE,
+            f"The volume '{node.GetName()}' has no voxels: choose another volume.",
+        )
     return image_array(image)
 
 
@@ -136,8 +139,9 @@ def transform_to_world(node: slicer.vtkMRMLTransformableNode) -> NDArray[np.floa
         return np.eye(4)
     if not parent.IsTransformToWorldLinear():
         raise InputError(
+            ErrorCode.SCENE_NODE,
             f"'{node.GetName()}' is under the transform '{parent.GetName()}', which is not linear: "
-            "harden the transform first."
+            "harden the transform first.",
         )
     matrix = vtk.vtkMatrix4x4()
     parent.GetMatrixTransformToWorld(matrix)
@@ -152,9 +156,14 @@ def checked_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
     """
     affine = np.asarray(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise InputError(f"The affine of '{name}' is no 4x4 matrix of finite numbers.")
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY, f"The affine of '{name}' is no 4x4 matrix of finite numbers."
+        )
     if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise InputError(f"The affine of '{name}' cannot be inverted: its geometry is broken.")
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"The affine of '{name}' cannot be inverted: its geometry is broken.",
+        )
     return affine
 
 
@@ -163,8 +172,9 @@ def check_right_angles(affine: NDArray[np.float64], name: str) -> None:
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.abs(unit.T @ unit - np.eye(3)).max() > _SHEAR_TOLERANCE:
         raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
             f"The voxels of '{name}' are sheared, which files of 3D Slicer do not keep: "
-            "resample it to a grid with right angles first."
+            "resample it to a grid with right angles first.",
         )
 
 

@@ -11,7 +11,7 @@ import slicer
 from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import set_volume_values, volume_values
@@ -199,7 +199,10 @@ def set_threshold(node: slicer.vtkMRMLScalarVolumeNode, share: float) -> None:
         InputError: The share is not in [0, 1), or the node is no attribution.
     """
     if not 0 <= share < 1:
-        raise InputError(f"The threshold is {share:g}; it is a share of the window: 0 to below 1.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE,
+            f"The threshold is {share:g}; it is a share of the window: 0 to below 1.",
+        )
     _checked(node).SetAttribute(names.THRESHOLD, repr(float(share)))
     fill_heat_table(_table(node), is_signed(node), share)
 
@@ -226,7 +229,9 @@ def is_attribution(node: slicer.vtkMRMLNode | None) -> bool:
 
 def _checked(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
     if not is_attribution(node):
-        raise InputError(f"'{node.GetName()}' is no attribution of SaliencyExplain.")
+        raise InputError(
+            ErrorCode.SCENE_NODE, f"'{node.GetName()}' is no attribution of SaliencyExplain."
+        )
     return node
 
 
@@ -243,7 +248,10 @@ def _name(map: AttributionMap) -> str:
 def _check_values(map: AttributionMap) -> None:
     # VTK draws NaN as the strongest evidence against the class.
     if not np.isfinite(map.values).all():
-        raise InputError(f"The map '{map.label}' has voxels that are not finite: it is not shown.")
+        raise InputError(
+            ErrorCode.MAP_NOT_FINITE,
+            f"The map '{map.label}' has voxels that are not finite: it is not shown.",
+        )
 
 
 def _set_window(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def check_libraries() -> None:
@@ -15,7 +15,10 @@ def check_libraries() -> None:
     try:
         import slicer
     except ImportError as error:
-        raise InputError(advice) from error
+        raise InputError(ErrorCode.PACKAGE_MISSING, advice) from error
     # The package "slicer" of another project has the same name.
     if not hasattr(slicer, "vtkMRMLScene"):
-        raise InputError(f"{advice} Here, another package named 'slicer' stands in its place.")
+        raise InputError(
+            ErrorCode.PACKAGE_MISSING,
+            f"{advice} Here, another package named 'slicer' stands in its place.",
+        )

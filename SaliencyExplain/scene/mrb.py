@@ -13,7 +13,7 @@ from pathlib import Path
 
 import slicer
 
-from SaliencyExplain.errors import InputError, OutputError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.scene.nodes import grey_table, new_scene, register_classes
 from SaliencyExplain.scene.segmentations import register_conversions
 
@@ -36,7 +36,7 @@ def save_mrb(scene: slicer.vtkMRMLScene, path: Path) -> None:
     """
     path = Path(path)
     if path.suffix.lower() != ".mrb":
-        raise InputError(f"{path}: a scene's bundle ends in .mrb.")
+        raise InputError(ErrorCode.FILE_FORMAT, f"{path}: a scene's bundle ends in .mrb.")
     temporary = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,9 @@ def save_mrb(scene: slicer.vtkMRMLScene, path: Path) -> None:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"{path}: cannot be written ({error.strerror or error})."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -63,7 +65,7 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file.")
+        raise InputError(ErrorCode.FILE_MISSING, f"{path}: there is no such file.")
     scene = new_scene()
     # Slicer's own table of greys is in no bundle: every application has it.
     grey_table(scene)
@@ -73,14 +75,18 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
             with zipfile.ZipFile(path) as bundle:
                 bundle.extractall(folder)
         except (zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"{path}: is no bundle of 3D Slicer, or damaged.") from error
+            raise InputError(
+                ErrorCode.FILE_DAMAGED, f"{path}: is no bundle of 3D Slicer, or damaged."
+            ) from error
         files = sorted(Path(folder).glob("*/*.mrml"))
         if not files:
-            raise InputError(f"{path}: holds no scene of 3D Slicer.")
+            raise InputError(ErrorCode.FILE_FORMAT, f"{path}: holds no scene of 3D Slicer.")
         scene.SetURL(str(files[0]))
         messages = slicer.vtkMRMLMessageCollection()
         if not scene.Import(messages):
-            raise InputError(f"{path}: the scene cannot be opened ({_words(messages)}).")
+            raise InputError(
+                ErrorCode.SCENE_FILE, f"{path}: the scene cannot be opened ({_words(messages)})."
+            )
     # The unpacked files are gone: what is saved next must not look for them.
     scene.SetURL("")
     scene.SetRootDirectory(str(path.parent.resolve()))
@@ -104,7 +110,9 @@ def _save_into(scene: slicer.vtkMRMLScene, folder: Path, path: Path) -> None:
     folder.mkdir()
     messages = slicer.vtkMRMLMessageCollection()
     if not scene.SaveSceneToSlicerDataBundleDirectory(str(folder), None, messages):
-        raise OutputError(f"{path}: the scene cannot be saved ({_words(messages)}).")
+        raise OutputError(
+            ErrorCode.SCENE_FILE, f"{path}: the scene cannot be saved ({_words(messages)})."
+        )
 
 
 def _words(messages: slicer.vtkMRMLMessageCollection) -> str:

@@ -8,7 +8,7 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util import numpy_support
 
-from SaliencyExplain.errors import InputError, OutputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError, unknown_name
 from SaliencyExplain.scene import contours
 from SaliencyExplain.scene.arrays import image_array, to_numpy
 from SaliencyExplain.scene.layers import fit
@@ -51,7 +51,7 @@ def slice_picture(
     composite = composite_nodes(scene)[0]
     image = scene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
     if image is None:
-        raise InputError("No slice view shows an image: choose one first.")
+        raise InputError(ErrorCode.SELECTION, "No slice view shows an image: choose one first.")
     view = _private_view(orientation, size, ras, image)
     pixels = _blend(scene, composite, view)
     contours.draw_segments(pixels, scene, to_numpy(view.GetXYToRAS()))
@@ -180,6 +180,7 @@ def _check_opengl() -> None:
     window.Finalize()
     if not current:
         raise OutputError(
+            ErrorCode.PACKAGE_MISSING,
             "This machine draws no 3D pictures: it has no OpenGL. On Debian and Ubuntu the "
-            "packages libegl1 and libgl1-mesa-dri bring it."
+            "packages libegl1 and libgl1-mesa-dri bring it.",
         )

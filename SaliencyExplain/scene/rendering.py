@@ -7,7 +7,7 @@ import slicer
 import vtk
 
 from SaliencyExplain.colormaps import ENTRIES, color_table
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.attributions import is_signed, threshold, window_of
 from SaliencyExplain.scene.nodes import register_classes, view_nodes
 from SaliencyExplain.scene.segmentations import SURFACE
@@ -66,7 +66,10 @@ def show_surfaces(segmentation_node: slicer.vtkMRMLSegmentationNode, on: bool) -
     display = segmentation_node.GetDisplayNode()
     if on:
         if not segmentation_node.CreateClosedSurfaceRepresentation():
-            raise InputError(f"The segments of '{segmentation_node.GetName()}' have no surfaces.")
+            raise InputError(
+                ErrorCode.SCENE_NODE,
+                f"The segments of '{segmentation_node.GetName()}' have no surfaces.",
+            )
         display.SetPreferredDisplayRepresentationName3D(SURFACE)
         if not display.GetVisibility():
             # Shown in 3D alone, if it was hidden everywhere before.

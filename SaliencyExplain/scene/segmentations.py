@@ -11,7 +11,7 @@ import slicer
 import vtk
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.scene.arrays import (
     check_right_angles,
     checked_affine,
@@ -72,12 +72,13 @@ def add_segmentation(
     """
     if not len(masks) == len(names) == len(colors):
         raise InputError(
+            ErrorCode.SCENE_NODE,
             f"{len(masks)} masks, {len(names)} names and {len(colors)} colours do not make "
-            "a segmentation: it needs one of each for each segment."
+            "a segmentation: it needs one of each for each segment.",
         )
     check_right_angles(checked_affine(affine, name), name)
     if len(masks) == 0:
-        raise InputError(f"The segmentation '{name}' has no segments.")
+        raise InputError(ErrorCode.SCENE_NODE, f"The segmentation '{name}' has no segments.")
     node = new_segmentation(scene.GenerateUniqueName(name))
     segmentation = node.GetSegmentation()
     for number, (mask, title, color) in enumerate(zip(masks, names, colors, strict=True), start=1):
@@ -185,19 +186,28 @@ def masks_on_grid(
     elif node.IsA("vtkMRMLLabelMapVolumeNode"):
         sources = _of_label_map(node, segment_ids)
     else:
-        raise InputError(f"'{node.GetName()}' is neither a segmentation nor a label map.")
+        raise InputError(
+            ErrorCode.SCENE_NODE, f"'{node.GetName()}' is neither a segmentation nor a label map."
+        )
     if not sources:
-        raise InputError(f"'{node.GetName()}' has no segments: draw or load one first.")
+        raise InputError(
+            ErrorCode.SCENE_NODE, f"'{node.GetName()}' has no segments: draw or load one first."
+        )
     shape = volume_node.GetImageData().GetDimensions() if volume_node.GetImageData() else (0, 0, 0)
     if 0 in shape:
-        raise InputError(f"The volume '{volume_node.GetName()}' has no voxels.")
+        raise InputError(
+            ErrorCode.SCENE_NODE, f"The volume '{volume_node.GetName()}' has no voxels."
+        )
     masks = np.zeros((len(sources), *shape), dtype=np.uint8)
     to_ras = world_affine(volume_node)
     for mask, source in zip(masks, sources, strict=True):
         mask[...] = _sampled(source, node, to_ras, shape)
         if not mask.any():
             where = "no voxel" if source.empty else f"no voxel in '{volume_node.GetName()}'"
-            raise InputError(f"The segment '{source.name}' of '{node.GetName()}' has {where}.")
+            raise InputError(
+                ErrorCode.SCENE_NODE,
+                f"The segment '{source.name}' of '{node.GetName()}' has {where}.",
+            )
     return SegmentMasks(
         masks,
         tuple(source.name for source in sources),
@@ -293,7 +303,10 @@ def _with_voxels(
     image = oriented_image(np.zeros(volume_node.GetImageData().GetDimensions(), np.uint8), grid)
     set_reference_geometry(copy, image)
     if not copy.CreateRepresentation(BINARY):
-        raise InputError(f"The segments of '{node.GetName()}' cannot be turned into voxels.")
+        raise InputError(
+            ErrorCode.SCENE_NODE,
+            f"The segments of '{node.GetName()}' cannot be turned into voxels.",
+        )
     return copy
 
 

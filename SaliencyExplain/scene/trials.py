@@ -9,7 +9,7 @@ from pathlib import Path
 
 import slicer
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import AttributionMap, read_attribution, same_map
@@ -61,8 +61,9 @@ def keep_verdicts_on(
     there = node.GetScene() is not None and node.GetScene().IsNodePresent(node)
     if not there or not same_map(read_attribution(node), judged):
         raise InputError(
+            ErrorCode.MAP_OUTDATED,
             "The map was computed anew or removed while its trial ran: what the trial said was "
-            "about the map before and is dropped. Try it again."
+            "about the map before and is dropped. Try it again.",
         )
     keep_verdicts(node, verdicts)
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, csv_advice, safe_name
 from SaliencyExplain.study.files import ambiguous, image_suffix, natural, stem
 
@@ -46,7 +46,10 @@ def bids_cases(path: Path, channels: Sequence[str]) -> list[Case]:
             found = _channels(where, images, channels)
             cases.append(Case(safe_name(entities), found, _mask(where, entities, masks)))
     if not cases:
-        raise InputError(f"{path}: the BIDS subjects have no images (sub-*_T1w.nii.gz) in anat.")
+        raise InputError(
+            ErrorCode.CASES_MISSING,
+            f"{path}: the BIDS subjects have no images (sub-*_T1w.nii.gz) in anat.",
+        )
     return sorted(cases, key=lambda case: natural(Path(case.case)))
 
 
@@ -72,8 +75,9 @@ def _channels(
     wanted = channels or list(images)
     if not all(channel.casefold() in lower for channel in wanted):
         raise InputError(
+            ErrorCode.CHANNELS,
             f"{where}: the classifier wants {', '.join(channels)}, and the images here are "
-            f"{', '.join(images)}. {csv_advice(channels)}"
+            f"{', '.join(images)}. {csv_advice(channels)}",
         )
     return tuple((channel, lower[channel.casefold()]) for channel in wanted)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import SUFFIXES, short_name
 
 #: Longest file name part in bytes; with a method, a layer and a suffix the whole
@@ -177,8 +177,9 @@ def check_unique(cases: Sequence[Case]) -> list[Case]:
         other = seen.setdefault(case.case.casefold(), case)
         if other is not case:
             raise InputError(
+                ErrorCode.NAME_DUPLICATE,
                 f"Two cases are named '{case.case}' ({_where(other)} and {_where(case)}). "
-                f"{csv_advice()}"
+                f"{csv_advice()}",
             )
     return list(cases)
 

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name
 
 _KNOWN = ("case", "image", "segmentation", "label", "patient", "split")
@@ -37,7 +37,9 @@ def read_cases(
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a table of cases ({error}).") from None
+        raise InputError(
+            ErrorCode.CASES_TABLE, f"{path}: cannot be read as a table of cases ({error})."
+        ) from None
     header = text.partition("\n")[0]
     delimiter = next((d for d in (",", "\t", ";") if d in header), ",")
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
@@ -53,25 +55,33 @@ def read_cases(
             first = lines.setdefault(case.case.casefold(), reader.line_num)
             if first != reader.line_num:
                 raise InputError(
+                    ErrorCode.NAME_DUPLICATE,
                     f"{where}: the case '{case.case}' is already on line {first}; "
-                    "every case needs a name of its own."
+                    "every case needs a name of its own.",
                 )
             cases.append(case)
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not a CSV ({error}).") from None
+        raise InputError(
+            ErrorCode.CASES_TABLE, f"{path}, line {reader.line_num}: not a CSV ({error})."
+        ) from None
     if not cases:
-        raise InputError(f"{path}: the table has no cases below its header line.")
+        raise InputError(
+            ErrorCode.CASES_MISSING, f"{path}: the table has no cases below its header line."
+        )
     return cases
 
 
 def _image_columns(path: Path, columns: Sequence[str], channels: Sequence[str]) -> list[str]:
     if "case" not in columns:
         raise InputError(
+            ErrorCode.CASES_TABLE,
             f"{path}, line 1: the column 'case' is missing (found: {', '.join(columns)}); "
-            "wanted are case,image,segmentation,label."
+            "wanted are case,image,segmentation,label.",
         )
     if len(set(columns)) < len(columns):
-        raise InputError(f"{path}, line 1: a column occurs twice ({', '.join(columns)}).")
+        raise InputError(
+            ErrorCode.CASES_TABLE, f"{path}, line 1: a column occurs twice ({', '.join(columns)})."
+        )
     if "image" in columns:
         return ["image"]
     others = {name.casefold(): name for name in columns if name and name not in _KNOWN}
@@ -79,7 +89,8 @@ def _image_columns(path: Path, columns: Sequence[str], channels: Sequence[str]) 
     if not others or (missing and len(channels) > 1):
         wanted = f" or columns for the channels {', '.join(channels)}" if channels else ""
         raise InputError(
-            f"{path}, line 1: the column 'image'{wanted} is missing (found: {', '.join(columns)})."
+            ErrorCode.CASES_TABLE,
+            f"{path}, line 1: the column 'image'{wanted} is missing (found: {', '.join(columns)}).",
         )
     if missing:
         return list(others.values())
@@ -94,14 +105,16 @@ def _case(
     keep_identifiers: bool,
 ) -> Case:
     if None in row or None in row.values():
-        raise InputError(f"{where}: the line has another number of cells than the header.")
+        raise InputError(
+            ErrorCode.CASES_TABLE, f"{where}: the line has another number of cells than the header."
+        )
     cells = {str(name): str(cell).strip() for name, cell in row.items()}
     if not cells["case"]:
-        raise InputError(f"{where}: the cell 'case' is empty.")
+        raise InputError(ErrorCode.CASES_TABLE, f"{where}: the cell 'case' is empty.")
     images: list[tuple[str | None, Path]] = []
     for column in image_columns:
         if not cells[column]:
-            raise InputError(f"{where}: the cell '{column}' is empty.")
+            raise InputError(ErrorCode.CASES_TABLE, f"{where}: the cell '{column}' is empty.")
         if column == "image":
             images += [_named(where, folder, item) for item in cells[column].split(";") if item]
         else:
@@ -131,5 +144,5 @@ def _named(where: str, folder: Path, item: str) -> tuple[str | None, Path]:
 def _existing(where: str, folder: Path, text: str) -> Path:
     path = folder / Path(text.strip()).expanduser()
     if not path.exists():
-        raise InputError(f"{where}: {path} does not exist.")
+        raise InputError(ErrorCode.FILE_MISSING, f"{where}: {path} does not exist.")
     return path

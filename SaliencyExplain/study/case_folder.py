@@ -16,7 +16,7 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.errors import OutputError
+from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.explanation import Attribution, Explanation
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
@@ -111,7 +111,8 @@ def _complete_folder(folder: Path, name: str) -> Iterator[Path]:
     final = folder / name
     if final.exists() and not _may_replace(final):
         raise OutputError(
-            f"{final} exists and is no result of SaliencyExplain; choose another output folder."
+            ErrorCode.OUTPUT_EXISTS,
+            f"{final} exists and is no result of SaliencyExplain; choose another output folder.",
         )
     temporary = folder / PARTIAL / f"{name}-{os.getpid()}"
     old = folder / PARTIAL / f"{name}-{os.getpid()}-old"
@@ -124,7 +125,9 @@ def _complete_folder(folder: Path, name: str) -> Iterator[Path]:
         os.rename(temporary, final)
         _synchronise(folder)
     except OSError as error:
-        raise OutputError(f"{final}: cannot be written ({error.strerror}).") from error
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"{final}: cannot be written ({error.strerror})."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

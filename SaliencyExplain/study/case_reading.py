@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.inputs import read_input
-from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.study.case import Case
 
@@ -90,11 +90,12 @@ def read_backgrounds(classifier: Classifier, cases: Sequence[Case]) -> tuple[Met
 
 
 def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:
-    """A failure as it is recorded: one line, without what may name the patient."""
+    """A failure as it is recorded: a code and one line, without what may name the patient."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, SaliencyExplainError):
         reason = f"{type(error).__name__}: {reason}"
-    return {"stage": stage, "reason": case.public(reason)[:500]}
+    code = getattr(error, "code", ErrorCode.JOB_FAILED)
+    return {"stage": stage, "code": code.value, "reason": case.public(reason)[:500]}
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[Read]:

@@ -11,7 +11,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, csv_advice, safe_name
 
 #: DICOM 2024d, newer than the table of names in pydicom 3.0.
@@ -93,9 +93,10 @@ def dicom_cases(root: Path, files: Iterable[Path], *, keep_identifiers: bool) ->
             continue
         if len(mine) > 1:
             raise InputError(
+                ErrorCode.CASES_LAYOUT,
                 f"{names[one.uid]} (folder {_shown(one.folder, root, keep_identifiers)}) has "
                 f"{len(mine)} segmentations: {', '.join(sorted(o.path.name for o, _ in mine))}. "
-                f"{csv_advice()}"
+                f"{csv_advice()}",
             )
         notes = [note for _, note in mine if note]
         if left_out[one.study]:
@@ -192,9 +193,10 @@ def _series_of(outline: _Outline, ordered: list[_Series], names: dict[str, str])
             f"folder among those of {how}"
         )
     raise InputError(
+        ErrorCode.CASES_LAYOUT,
         f"The segmentation {outline.path.name} could belong to any of {len(nearest)} series "
         f"({', '.join(names[s.uid] for s in nearest[:10])}): its references resolve to nothing "
-        f"and they lie equally near. {csv_advice()}"
+        f"and they lie equally near. {csv_advice()}",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.matlab import SUFFIX
 from SaliencyExplain.study.bids import bids_cases, is_bids
 from SaliencyExplain.study.case import Case, check_unique, describe_cases, single_case
@@ -66,10 +66,14 @@ def discover(
     """
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-            raise InputError(f"{path}: a study is a folder, or a CSV of cases.")
+            raise InputError(
+                ErrorCode.FILE_FORMAT, f"{path}: a study is a folder, or a CSV of cases."
+            )
         return check_unique(read_cases(path, channels, keep_identifiers=keep_identifiers))
     if not path.is_dir():
-        raise InputError(f"{path}: there is no such folder or CSV of cases.")
+        raise InputError(
+            ErrorCode.FILE_MISSING, f"{path}: there is no such folder or CSV of cases."
+        )
     path = path.resolve()
     return check_unique(_layout(path, channels, keep_identifiers))
 
@@ -112,7 +116,10 @@ def _layout(path: Path, channels: Sequence[str], keep_identifiers: bool) -> list
         return tumour_set_cases(path, slices)
     if not pictures and not volumes:
         count = f"{len(others)} other files" if others else "nothing"
-        raise InputError(f"{path}: no images found ({count}). Looked for: {_LOOKED_FOR}.")
+        raise InputError(
+            ErrorCode.CASES_MISSING,
+            f"{path}: no images found ({count}). Looked for: {_LOOKED_FOR}.",
+        )
     here = [file for file in visible(path) if file.is_file() and image_suffix(file)]
     below = [folder for folder in visible(path) if folder.is_dir()]
     if here:

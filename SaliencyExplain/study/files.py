@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import csv_advice
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -88,7 +88,9 @@ def visible(folder: Path) -> list[Path]:
             and not any((entry / name).is_file() for name in _RESULTS)
         ]
     except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be read ({error.strerror}).") from None
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"{folder}: the folder cannot be read ({error.strerror})."
+        ) from None
     return sorted(entries, key=natural)
 
 
@@ -112,4 +114,6 @@ def parse_name(path: Path) -> Name:
 def ambiguous(where: str, found: Sequence[Path], question: str) -> InputError:
     """The error for files of which discovery cannot tell what belongs together."""
     names = ", ".join(path.name for path in found[:8]) + (", …" if len(found) > 8 else "")
-    return InputError(f"{where}: {question} (found: {names}). {csv_advice()}")
+    return InputError(
+        ErrorCode.CASES_LAYOUT, f"{where}: {question} (found: {names}). {csv_advice()}"
+    )

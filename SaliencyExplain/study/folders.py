@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, csv_advice, safe_name
 from SaliencyExplain.study.files import Name, ambiguous, image_suffix, parse_name, visible
 
@@ -129,8 +129,9 @@ def _channels(folder: Path, images: Sequence[Name], channels: Sequence[str]) -> 
 
 def _wrong_channels(folder: Path, channels: Sequence[str], names: Sequence[str]) -> InputError:
     return InputError(
+        ErrorCode.CHANNELS,
         f"{folder}: the classifier wants {', '.join(channels)}, and the images here are named "
-        f"{', '.join(names)}. {csv_advice(channels)}"
+        f"{', '.join(names)}. {csv_advice(channels)}",
     )
 
 
@@ -158,8 +159,9 @@ def _by_channel(folder: Path, images: Sequence[Name], channels: Sequence[str]) -
         missing = [channel for channel in channels if channel not in found]
         if missing:
             raise InputError(
+                ErrorCode.CHANNELS,
                 f"{folder}: {key or folder.name} lacks an image for {', '.join(missing)}. "
-                f"{csv_advice(channels)}"
+                f"{csv_advice(channels)}",
             )
     return {k: tuple((c, found[c]) for c in channels) for k, found in groups.items()}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.errors import InputError, OutputError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.study.case import Case
 
@@ -61,8 +61,9 @@ class Journal:
         differences = _differences(journal.configuration, json.loads(_line(configuration)))
         if differences:
             raise InputError(
+                ErrorCode.STUDY_CONFIGURATION,
                 f"{folder} holds a study with another configuration ({'; '.join(differences)}). "
-                "Choose another output folder, or delete this one."
+                "Choose another output folder, or delete this one.",
             )
         journal._cut_torn_end()
         return journal
@@ -79,12 +80,16 @@ class Journal:
             with path.open("rb") as file:
                 first = file.readline()
         except OSError as error:
-            raise InputError(f"{folder} holds no study ({JOURNAL}: {error.strerror}).") from None
+            raise InputError(
+                ErrorCode.STUDY_INCOMPLETE,
+                f"{folder} holds no study ({JOURNAL}: {error.strerror}).",
+            ) from None
         try:
             configuration = json.loads(first)
         except ValueError:
             raise InputError(
-                f"{path}: the first line is damaged; delete it to start anew."
+                ErrorCode.FILE_DAMAGED,
+                f"{path}: the first line is damaged; delete it to start anew.",
             ) from None
         journal = cls(path, configuration)
         journal._index()
@@ -108,7 +113,9 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror}).") from error
+            raise OutputError(
+                ErrorCode.OUTPUT_UNWRITABLE, f"{self.path}: cannot be written ({error.strerror})."
+            ) from error
         self._places[str(entry["case"])] = place
 
     def __contains__(self, case: str) -> bool:
@@ -167,7 +174,10 @@ class Journal:
             try:
                 os.truncate(self.path, self._end)
             except OSError as error:
-                raise OutputError(f"{self.path}: cannot be written ({error.strerror}).") from error
+                raise OutputError(
+                    ErrorCode.OUTPUT_UNWRITABLE,
+                    f"{self.path}: cannot be written ({error.strerror}).",
+                ) from error
 
 
 def source_digest(case: Case) -> str:
@@ -186,7 +196,9 @@ def source_digest(case: Case) -> str:
                 status = file.stat()
                 digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+            raise InputError(
+                ErrorCode.FILE_UNREADABLE, f"{path}: cannot be read ({error.strerror})."
+            ) from None
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, csv_advice, safe_name
 from SaliencyExplain.study.files import image_suffix, stem, visible
 
@@ -34,10 +34,16 @@ def nnunet_cases(path: Path, channels: Sequence[str]) -> list[Case]:
             match = re.fullmatch(r"(.+)_(\d{4})", stem(file))
             key, channel = (match[1], int(match[2])) if match else (stem(file), 0)
             if channel in found[key]:
-                raise InputError(f"{path / 'imagesTr'}: {key} has two images for one channel.")
+                raise InputError(
+                    ErrorCode.NAME_DUPLICATE,
+                    f"{path / 'imagesTr'}: {key} has two images for one channel.",
+                )
             found[key][channel] = file
     if not found:
-        raise InputError(f"{path / 'imagesTr'}: no images (NAME_0000.nii.gz) are in this folder.")
+        raise InputError(
+            ErrorCode.CASES_MISSING,
+            f"{path / 'imagesTr'}: no images (NAME_0000.nii.gz) are in this folder.",
+        )
     every = sorted({channel for images in found.values() for channel in images})
     names = _channel_names(path / "dataset.json")
     labels = {
@@ -50,8 +56,9 @@ def nnunet_cases(path: Path, channels: Sequence[str]) -> list[Case]:
         missing = [f"_{channel:04d}" for channel in every if channel not in images]
         if missing:
             raise InputError(
+                ErrorCode.CHANNELS,
                 f"{path / 'imagesTr'}: {key} lacks the channel {', '.join(missing)} that other "
-                "cases have."
+                "cases have.",
             )
         named = {names.get(channel): images[channel] for channel in every}
         pairs = [(names.get(channel), images[channel]) for channel in every]
@@ -69,8 +76,9 @@ def _in_order(
     lower = {str(name).casefold(): file for name, file in named.items()}
     if not all(channel.casefold() in lower for channel in channels):
         raise InputError(
+            ErrorCode.CHANNELS,
             f"{path}: the classifier wants the channels {', '.join(channels)}, and dataset.json "
-            f"names {', '.join(str(name) for name in named)}. {csv_advice(channels)}"
+            f"names {', '.join(str(name) for name in named)}. {csv_advice(channels)}",
         )
     return [(channel, lower[channel.casefold()]) for channel in channels]
 
@@ -83,4 +91,6 @@ def _channel_names(path: Path) -> dict[int, str]:
         named = content.get("channel_names") or content.get("modality") or {}
         return {int(number): str(name) for number, name in named.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be read as nnU-Net's dataset.json ({error}).") from None
+        raise InputError(
+            ErrorCode.FILE_FORMAT, f"{path}: cannot be read as nnU-Net's dataset.json ({error})."
+        ) from None

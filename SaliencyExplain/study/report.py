@@ -17,7 +17,7 @@ from markupsafe import Markup
 from SaliencyExplain.attribution.method import value_text
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison import yardsticks
-from SaliencyExplain.errors import OutputError
+from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import to_jpeg
 from SaliencyExplain.pictures.layout import STANDARD_WIDTH
@@ -336,7 +336,9 @@ def write_report(out: Path, runs: Sequence[StudyOutput], *, title: str = "") -> 
             for chunk in stream:
                 file.write(chunk)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}).") from error
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"{out}: cannot be written ({error.strerror})."
+        ) from error
     return out
 
 

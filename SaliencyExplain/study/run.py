@@ -18,7 +18,7 @@ import torch
 
 from SaliencyExplain.attribution.layers import named_layers
 from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.errors import Cancelled, InputError, OutputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, OutputError
 from SaliencyExplain.explanation import versions
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import choose_device
@@ -120,10 +120,13 @@ def run_study(
     """
     check_unique(cases)
     if not cases:
-        raise InputError("There are no cases to explain.")
+        raise InputError(ErrorCode.CASES_MISSING, "There are no cases to explain.")
     for name, number, least in (("jobs", jobs, 1), ("threads", work.threads, 0)):
         if number < least:
-            raise InputError(f"The number of {name} is {number}; it must be {least} or more.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"The number of {name} is {number}; it must be {least} or more.",
+            )
     out = work.out
     work = dataclasses.replace(work, threads=work.threads or max(1, _cores() // jobs))
     worker = CaseWorker(work)
@@ -197,13 +200,19 @@ def check_work(worker: CaseWorker) -> None:
     if work.scene:
         check_libraries()
     if not work.methods:
-        raise InputError("No method was given.")
+        raise InputError(ErrorCode.OPTION_MISSING, "No method was given.")
     if work.trial_budget is not None and not work.trial_budget >= 1:
-        raise InputError(f"A trial may cost 1 forward pass or more, not {work.trial_budget:g}.")
+        raise InputError(
+            ErrorCode.VALUE_RANGE,
+            f"A trial may cost 1 forward pass or more, not {work.trial_budget:g}.",
+        )
     names: set[str] = set()
     for method in work.methods:
         if method.name in names:
-            raise InputError(f"The method '{method.name}' was given twice; its maps share a name.")
+            raise InputError(
+                ErrorCode.NAME_DUPLICATE,
+                f"The method '{method.name}' was given twice; its maps share a name.",
+            )
         names.add(method.name)
         layers = getattr(method, "layers", ())
         if layers:
@@ -259,9 +268,13 @@ def only_one(out: Path) -> Iterator[None]:
                     (out / _LOCK).unlink()
                     out.rmdir()
     except filelock.Timeout:
-        raise InputError(f"{out}: another run is at work in this folder.") from None
+        raise InputError(
+            ErrorCode.STUDY_BUSY, f"{out}: another run is at work in this folder."
+        ) from None
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}).") from error
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"{out}: cannot be written ({error.strerror})."
+        ) from error
 
 
 def _todo(work: Work, journal: Journal, case: Case) -> Todo | None:

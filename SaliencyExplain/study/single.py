@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from SaliencyExplain.errors import InputError, SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.explanation import Estimate
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import voxel_hash
@@ -54,7 +54,10 @@ def explain_case(
     out = work.out
     check_work(worker)
     if work.target == LABEL and case.label is None:
-        raise InputError("A case by itself has no label; --target is a class or predicted.")
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT,
+            "A case by itself has no label; --target is a class or predicted.",
+        )
     read = worker.read(case)
     # Whoever named the files on the command line may see their names again.
     for error in read.errors:
@@ -90,11 +93,12 @@ def _check_place(out: Path, case: Case, read: ReadCase) -> None:
     known = json.loads(earlier.read_text(encoding="utf-8"))["provenance"].get("image_sha256")
     if known not in (None, voxel_hash(read.image)):
         raise InputError(
+            ErrorCode.OUTPUT_EXISTS,
             f"{earlier.parent} holds the results of another image. Name this case with --case, "
-            "or choose another output folder."
+            "or choose another output folder.",
         )
 
 
 def _raise_first(failures: Sequence[dict[str, str]]) -> None:
     if failures:
-        raise InputError(failures[0]["reason"])
+        raise InputError(ErrorCode.of(failures[0]["code"]), failures[0]["reason"])

@@ -41,9 +41,9 @@ def write_tables(folder: Path, journal: Journal, order: Sequence[str]) -> list[P
     )
     _write(
         folder / FAILURES,
-        ("case", "stage", "reason"),
+        ("case", "stage", "code", "reason"),
         (
-            (entry["case"], failure["stage"], failure["reason"])
+            (entry["case"], failure["stage"], failure["code"], failure["reason"])
             for entry in journal.entries(order)
             for failure in entry["failures"]
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.matlab import is_tumour_slice, read_description
 from SaliencyExplain.study.case import Case, safe_name
 
@@ -42,7 +42,8 @@ def tumour_set_cases(root: Path, files: Sequence[Path]) -> list[Case]:
         if first_error is not None:
             raise first_error
         raise InputError(
+            ErrorCode.FILE_FORMAT,
             f"{root}: none of its {others} MATLAB files is of the brain tumour set (a structure "
-            "'cjdata' with image, label and tumorMask)."
+            "'cjdata' with image, label and tumorMask).",
         )
     return cases

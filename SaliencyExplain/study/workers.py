@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
 from SaliencyExplain.study.case_reading import TRIAL_STAGE, UNFORESEEN, Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
 
@@ -116,16 +116,17 @@ def _lost(todo: Todo, status: int | None) -> dict[str, Any]:
     how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
     reason = f"the worker process died ({how}); most often the machine's memory was exhausted"
     case = todo.case
+    failed = {"code": ErrorCode.JOB_FAILED.value, "reason": reason}
     if todo.entry is not None:
         # Its maps stay; what was being made of them is tried again by the next run.
         kept = [one for one in todo.entry["failures"] if one["stage"] != TRIAL_STAGE]
-        return {**todo.entry, "failures": [*kept, {"stage": TRIAL_STAGE, "reason": reason}]}
+        return {**todo.entry, "failures": [*kept, {"stage": TRIAL_STAGE, **failed}]}
     return {
         "case": case.case,
         "done": False,
         "source": "",
         "label": case.label,
-        "failures": [{"stage": "explaining", "reason": reason}],
+        "failures": [{"stage": "explaining", **failed}],
     }
 
 

@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, OutputError
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.training.augmentation import Augmentation
 from SaliencyExplain.training.descent import descend, scores_of
@@ -137,8 +137,9 @@ class Training:
                 self._epoch(progress)
             except torch.OutOfMemoryError as error:
                 raise DeviceMemoryError(
+                    ErrorCode.MEMORY,
                     f"The memory of {self.device} does not hold a batch of "
-                    f"{self.settings.batch_size} images: choose a smaller --batch-size."
+                    f"{self.settings.batch_size} images: choose a smaller --batch-size.",
                 ) from error
             self._save()
         self.network.load_state_dict(self._best_state)
@@ -256,7 +257,8 @@ class Training:
             )
         except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise OutputError(
-                f"{self.checkpoint} is damaged: delete its folder and train anew."
+                ErrorCode.FILE_DAMAGED,
+                f"{self.checkpoint} is damaged: delete its folder and train anew.",
             ) from error
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
@@ -269,5 +271,6 @@ class Training:
 def _check_finite(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise ClassifierError(
-            f"The loss is no longer finite in epoch {epoch + 1}: choose a lower --learning-rate."
+            ErrorCode.TRAINING_DIVERGED,
+            f"The loss is no longer finite in epoch {epoch + 1}: choose a lower --learning-rate.",
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.inputs import read_input
-from SaliencyExplain.errors import InputError, SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import Case
@@ -86,18 +86,23 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
     given = [case for case in cases if case.label is not None]
     if not given:
         raise InputError(
+            ErrorCode.LABELS,
             "None of the cases has a label to learn: put the images into a folder per class, or "
-            "name a CSV with the columns case, image, label."
+            "name a CSV with the columns case, image, label.",
         )
     names = list(classes) or sorted({str(c.label) for c in given}, key=lambda n: natural(Path(n)))
     spelled: dict[str, str] = {}
     for name in names:
         other = spelled.setdefault(name.casefold(), name)
         if other != name:
-            raise InputError(f"The labels '{other}' and '{name}' differ by case only; choose one.")
+            raise InputError(
+                ErrorCode.LABELS,
+                f"The labels '{other}' and '{name}' differ by case only; choose one.",
+            )
     if len(names) < 2:
         raise InputError(
-            f"All cases have the label '{names[0]}': a classifier needs two classes or more."
+            ErrorCode.LABELS,
+            f"All cases have the label '{names[0]}': a classifier needs two classes or more.",
         )
     kept = [case for case in given if str(case.label).casefold() in spelled]
     found = {str(case.label).casefold() for case in kept}
@@ -105,7 +110,8 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
     if missing:
         known = ", ".join(sorted({str(case.label) for case in given})[:10])
         raise InputError(
-            f"No case has the label {', '.join(missing)}. The labels there are: {known}."
+            ErrorCode.LABELS,
+            f"No case has the label {', '.join(missing)}. The labels there are: {known}.",
         )
     notes = []
     for others, why in (
@@ -196,14 +202,17 @@ def prepare_images(
                 shape = shape or values.shape
                 if values.shape != shape:
                     raise InputError(
+                        ErrorCode.GRID_MISMATCH,
                         f"{case.case} has {_sizes(values.shape)} voxels on the network's grid, and "
-                        f"{cases[kept[0]].case} has {_sizes(shape)}: give one --size for all."
+                        f"{cases[kept[0]].case} has {_sizes(shape)}: give one --size for all.",
                     )
                 file.write(values.astype(np.float32).tobytes())
                 kept.append(place)
             progress(place + 1, len(cases))
         if not kept:
-            raise InputError(f"No image can be read. The first: {left_out[0]['reason']}")
+            raise InputError(
+                ErrorCode.CASES_MISSING, f"No image can be read. The first: {left_out[0]['reason']}"
+            )
     return Prepared(path, (len(kept), *shape)), kept, left_out
 
 

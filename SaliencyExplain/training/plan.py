@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
 
 PLAN = "plan.json"
@@ -32,8 +32,9 @@ def begun(work: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     different = differences(plan, wanted)
     if different:
         raise InputError(
+            ErrorCode.STUDY_CONFIGURATION,
             f"{work} holds an unfinished training with other {different}: delete it, or name "
-            "another bundle with --out."
+            "another bundle with --out.",
         )
     return plan
 

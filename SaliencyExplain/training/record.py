@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from SaliencyExplain.classifiers.bundle import LARGEST_CONFIG_BYTES, BundleFiles
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case
 
 RECORD, CURVE = "training.json", "training.png"
@@ -64,13 +64,15 @@ def held_out_cases(cases: Sequence[Case], classifier: Path) -> list[Case]:
         names = set(record["parts"]["test"])
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(
+            ErrorCode.CASES_MISSING,
             f"{classifier} does not say which cases its training held out: it was not made by "
-            "'saliency-explain classifier train'."
+            "'saliency-explain classifier train'.",
         ) from error
     kept = [case for case in cases if case.case in names]
     if not kept:
         raise InputError(
+            ErrorCode.CASES_MISSING,
             f"None of these {len(cases)} cases was held out by the training of {classifier.name}, "
-            f"which held out {len(names)}: name the folder or table that it was trained on."
+            f"which held out {len(names)}: name the folder or table that it was trained on.",
         )
     return kept

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.training.augmentation import DEFAULT_WORDS, check_words
 
 Balance = Literal["weights", "sampling", "none"]
@@ -69,23 +69,34 @@ class Settings:
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(
-                    f"The {_words(name)} is {getattr(self, name)}; it must be 1 or more."
+                    ErrorCode.VALUE_RANGE,
+                    f"The {_words(name)} is {getattr(self, name)}; it must be 1 or more.",
                 )
         if not self.learning_rate > 0:
-            raise InputError(f"The learning rate is {self.learning_rate}; it must be above 0.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"The learning rate is {self.learning_rate}; it must be above 0.",
+            )
         if self.balance not in ("weights", "sampling", "none"):
-            raise InputError(f"The balance is weights, sampling or none, not '{self.balance}'.")
+            raise InputError(
+                ErrorCode.VALUE_FORM,
+                f"The balance is weights, sampling or none, not '{self.balance}'.",
+            )
         if not (
             self.validation_share > 0
             and self.test_share >= 0
             and self.validation_share + self.test_share < 1
         ):
             raise InputError(
+                ErrorCode.VALUE_RANGE,
                 f"The shares of validation ({self.validation_share:g}) and test cases "
-                f"({self.test_share:g}) must leave some to learn from and some to choose the epoch."
+                f"({self.test_share:g}) must leave some to learn from and some to choose the "
+                "epoch.",
             )
         if self.seed < 0:
-            raise InputError(f"The seed is a whole number from 0 on, not {self.seed}.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE, f"The seed is a whole number from 0 on, not {self.seed}."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON values; of the weight file its sha256, not its place.
@@ -99,7 +110,9 @@ class Settings:
             try:
                 digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
             except OSError as error:
-                raise InputError(f"{self.weights} cannot be read: {error.strerror}.") from error
+                raise InputError(
+                    ErrorCode.FILE_UNREADABLE, f"{self.weights} cannot be read: {error.strerror}."
+                ) from error
             values["weights"] = digest
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 

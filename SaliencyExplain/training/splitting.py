@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from SaliencyExplain.errors import InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.files import PART_NAMES
 
@@ -55,7 +55,9 @@ def _as_said(
     parts: list[Part] = []
     for case in cases:
         if case.split is None:
-            raise InputError(f"{case.case}: says nothing of its split, and other cases do.")
+            raise InputError(
+                ErrorCode.SPLIT, f"{case.case}: says nothing of its split, and other cases do."
+            )
         named = PART_NAMES.get(case.split.casefold())
         if named is None:
             raise unknown_name("split", case.split, PARTS)
@@ -66,8 +68,9 @@ def _as_said(
             first, name = homes.setdefault(case.patient, (part, case.case))
             if first != part:
                 raise InputError(
+                    ErrorCode.SPLIT,
                     f"{name} ({first}) and {case.case} ({part}) are of the same patient: what is "
-                    "learnt from one is no test of the other. Put them into the same split."
+                    "learnt from one is no test of the other. Put them into the same split.",
                 )
     if "validation" not in parts:
         learning = [place for place, part in enumerate(parts) if part == "train"]
@@ -83,7 +86,9 @@ def _as_said(
         there = {label for label, part in zip(labels, parts, strict=True) if part == needed}
         missing = sorted(set(labels) - there)
         if missing:
-            raise InputError(f"The split has no {needed} case of {', '.join(missing)}.")
+            raise InputError(
+                ErrorCode.SPLIT, f"The split has no {needed} case of {', '.join(missing)}."
+            )
     return parts
 
 
@@ -112,7 +117,7 @@ def _drawn(
                 part_of[shuffled.pop()] = part
         part_of |= dict.fromkeys(shuffled, "train")
         if {part_of[patient] for patient in own} < {"train", *wanted}:
-            raise InputError(_too_few(label, labels, len(own), list(wanted)))
+            raise InputError(ErrorCode.SPLIT, _too_few(label, labels, len(own), list(wanted)))
     return [part_of[patient] for patient in patient_of]
 
 

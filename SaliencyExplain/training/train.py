@@ -18,7 +18,7 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.classifiers.networks import build_network, network_definition
 from SaliencyExplain.classifiers.wrapping import wrap
-from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError, SaliencyExplainError
 from SaliencyExplain.explanation import versions
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.writing import atomic_file
@@ -241,7 +241,7 @@ def _axes(labelled: Labelled, settings: Settings) -> int:
     for case in labelled.cases:
         with contextlib.suppress(SaliencyExplainError, *UNFORESEEN):
             return read_image(case.paths[0], series=case.series).ndim - 1
-    raise InputError("None of the images can be read.")
+    raise InputError(ErrorCode.CASES_MISSING, "None of the images can be read.")
 
 
 def _parts(labelled: Labelled, settings: Settings) -> list[Part]:
@@ -292,7 +292,8 @@ def _earlier(out: Path, wanted: dict[str, Any]) -> TrainingResult:
     different = differences(record, wanted) if record else "content"
     if different:
         raise OutputError(
-            f"{out} exists already, with other {different}: name a new folder for the bundle."
+            ErrorCode.OUTPUT_EXISTS,
+            f"{out} exists already, with other {different}: name a new folder for the bundle.",
         )
     result = _result(out, record)
     return dataclasses.replace(result, notes=(*result.notes, "It was trained before."))

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from SaliencyExplain.classifiers.weights import read_weights, unwrapped
-from SaliencyExplain.errors import ClassifierError, InputError
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 
 
 def begin_with(network: nn.Module, path: Path) -> str:
@@ -27,7 +27,9 @@ def begin_with(network: nn.Module, path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
+        ) from error
     expected = network.state_dict()
     given = unwrapped(read_weights(content, path.name), expected)
     fitting = {
@@ -37,8 +39,9 @@ def begin_with(network: nn.Module, path: Path) -> str:
     }
     if not fitting:
         raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
             f"None of the weights in {path.name} fit the network {type(network).__name__}: are "
-            "they of another network?"
+            "they of another network?",
         )
     network.load_state_dict(fitting, strict=False)
     rest = [name for name in expected if name not in fitting]

@@ -11,7 +11,7 @@ from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.requests import CompareRequest
 from SaliencyExplain.engine.results import CompareResult
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.viewer import images
@@ -131,7 +131,9 @@ class ComparePart(Part):
         viewer, target, chosen = self.viewer, self.get("target"), self.get("segment")
         image, node = viewer.shown, viewer.segmentation
         if image is None or node is None or target is None:
-            raise InputError(self.get("why") or "Choose the class whose maps are compared.")
+            raise InputError(
+                ErrorCode.SELECTION, self.get("why") or "Choose the class whose maps are compared."
+            )
         axes, affine = image.image.ndim - 1, images.affine_of(image.image)
         maps = {}
         for one in attributions_of(viewer.scene, image.node):

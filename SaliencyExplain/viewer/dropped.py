@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_series import is_dicom, list_series
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.files import parse_name
@@ -63,7 +63,7 @@ def sort_dropped(paths: Sequence[Path]) -> Dropped:
         else:
             images += slices
     if len(masks) > 1:
-        raise InputError("Drop one segmentation at a time.")
+        raise InputError(ErrorCode.SELECTION, "Drop one segmentation at a time.")
     return Dropped(tuple(classifiers), tuple(images), masks[0] if masks else None)
 
 

@@ -13,7 +13,7 @@ from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.requests import EstimateRequest, ExplainRequest
 from SaliencyExplain.engine.results import EstimateResult, ExplainResult, MapResult
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import (
@@ -299,4 +299,6 @@ def _number(what: str, text: Any) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise InputError(f"{what} is '{text}'; it must be a number.") from error
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"{what} is '{text}'; it must be a number."
+        ) from error

@@ -13,7 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from PIL import Image
 
 from SaliencyExplain.engine.uploads import check_archive
-from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError, SaliencyExplainError
 from SaliencyExplain.scene.mrb import save_mrb
 from SaliencyExplain.viewer.dropped import free_path, sort_dropped, unpack
 from SaliencyExplain.viewer.screenshot import screenshot
@@ -95,12 +95,15 @@ class Files:
         """Takes files as multipart/form-data and opens them; one line says what is wrong."""
         try:
             if not request.content_type.startswith("multipart/"):
-                raise InputError("An upload is multipart/form-data with at least one file.")
+                raise InputError(
+                    ErrorCode.ENGINE_REQUEST,
+                    "An upload is multipart/form-data with at least one file.",
+                )
             paths = await self._receive(request)
             self._viewer.open.open_dropped(await asyncio.to_thread(sort_dropped, paths))
         except (SaliencyExplainError, ValueError, HttpProcessingError) as error:
             line = " ".join(str(error).split())
-            self._viewer.fail(InputError(line))
+            self._viewer.fail(InputError(ErrorCode.ENGINE_REQUEST, line))
             return web.Response(status=400, text=f"{line}\n")
         return web.Response(text="taken\n")
 
@@ -120,12 +123,15 @@ class Files:
                 while piece := await part.read_chunk(_PIECE):
                     size += len(piece)
                     if size > largest:
-                        raise InputError(f"The viewer takes at most {largest} bytes at once.")
+                        raise InputError(
+                            ErrorCode.ENGINE_LIMIT,
+                            f"The viewer takes at most {largest} bytes at once.",
+                        )
                     await asyncio.to_thread(file.write, piece)
             await asyncio.to_thread(check_archive, path, largest)
             paths += await asyncio.to_thread(unpack, path)
         if not paths:
-            raise InputError("The upload holds no file.")
+            raise InputError(ErrorCode.ENGINE_REQUEST, "The upload holds no file.")
         return paths
 
 

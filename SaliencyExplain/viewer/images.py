@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from SaliencyExplain.classifiers.channels import are_colours
 from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.raster import SUFFIXES
 from SaliencyExplain.images.reading import read_channels, read_image, short_name, to_image
@@ -109,8 +109,9 @@ def read_input(chosen: Sequence[OpenImage], classifier: ClassifierInfo) -> Input
     axes = image.ndim - 1
     if axes != classifier.spatial_dims:
         raise InputError(
+            ErrorCode.IMAGE_AXES,
             f"{first.name} has {axes} axes, and the classifier {classifier.name} takes images of "
-            f"{classifier.spatial_dims}."
+            f"{classifier.spatial_dims}.",
         )
     values = np.ascontiguousarray(image.numpy(), dtype=np.float32)
     return Input(Volume(values, affine_of(image)), first, tuple(image.meta["notes"]))

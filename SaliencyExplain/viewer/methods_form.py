@@ -7,7 +7,7 @@ from typing import Any
 
 from SaliencyExplain.attribution.method import FAMILIES
 from SaliencyExplain.engine.requests import MethodChoice
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def rows(
@@ -133,5 +133,6 @@ def _value(row: Mapping[str, Any], field: Mapping[str, Any]) -> Any:
         return int(number) if field["whole"] and number == int(number) else number
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{row['title']}: {field['label']} is '{value}'; it must be a number."
+            ErrorCode.VALUE_RANGE,
+            f"{row['title']}: {field['label']} is '{value}'; it must be a number.",
         ) from error

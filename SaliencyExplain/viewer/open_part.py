@@ -9,7 +9,7 @@ from typing import Any
 from trame.widgets import html
 
 from SaliencyExplain.engine.places import Places
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import SUFFIXES, short_name
 from SaliencyExplain.viewer import images
 from SaliencyExplain.viewer.dropped import CLASSIFIERS, Dropped
@@ -119,7 +119,9 @@ class OpenPart(Part):
         if segmentation is not None:
             image = viewer.volumes.image()
             if image is None:
-                raise InputError("Open the image first: segments lie on its grid.")
+                raise InputError(
+                    ErrorCode.SELECTION, "Open the image first: segments lie on its grid."
+                )
             found = await viewer.runner.call(images.read_segments, segmentation, image)
             node = images.show_segments(viewer.scene, short_name(segmentation), found)
             viewer.segmentation_opened(node)
@@ -133,14 +135,16 @@ class OpenPart(Part):
             return
         folder = self._places.inside(path)
         if not folder.is_dir():
-            raise InputError(f"{folder.name} is no folder.")
+            raise InputError(ErrorCode.FILE_MISSING, f"{folder.name} is no folder.")
         try:
             found = sorted(
                 (one for one in folder.iterdir() if not one.name.startswith(".")),
                 key=lambda one: (not one.is_dir(), one.name.lower()),
             )
         except OSError as error:
-            raise InputError(f"{folder.name}: cannot be opened ({error.strerror}).") from error
+            raise InputError(
+                ErrorCode.FILE_UNREADABLE, f"{folder.name}: cannot be opened ({error.strerror})."
+            ) from error
         above = "" if folder in self._places.folders else str(folder.parent)
         entries = [_entry(one.name, one) for one in found[:_MOST_ENTRIES]]
         self.put(folder=folder.name, up=above, entries=entries)

@@ -11,7 +11,7 @@ from SaliencyExplain.engine.clicks import Answer, History
 from SaliencyExplain.engine.requests import ProbeRequest
 from SaliencyExplain.engine.results import ProbeResult
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.layers import jump_to
 from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.viewer import images, probe_tables
@@ -161,7 +161,9 @@ class ProbePart(Part):
         except ValueError:
             radii = ()
         if not radii or not 0 < min(radii) <= max(radii) < 1e4:
-            raise InputError("Radii are numbers above 0 in mm, such as 4, 8, 16.")
+            raise InputError(
+                ErrorCode.VALUE_RANGE, "Radii are numbers above 0 in mm, such as 4, 8, 16."
+            )
         return radii
 
     def _ask(self, place: Point) -> None:
@@ -176,7 +178,7 @@ class ProbePart(Part):
         self._show(answer)
         why = self.viewer.volumes.why_not_ready()
         if why:
-            raise InputError(why)
+            raise InputError(ErrorCode.SELECTION, why)
         self.radii()
         self.work(self._probe(answer), "Asking …")
 
@@ -230,7 +232,7 @@ class ProbePart(Part):
         """What image, maps and segments say of the place."""
         image = self.viewer.volumes.image()
         if image is None:
-            raise InputError("Open an image first.")
+            raise InputError(ErrorCode.SELECTION, "Open an image first.")
         readings = readings_at(self.viewer.scene, image.node, answer.point)
         return replace(
             answer,

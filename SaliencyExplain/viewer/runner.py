@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from SaliencyExplain.engine.interface import ENDED, Engine, JobStatus
 from SaliencyExplain.engine.requests import Request
 from SaliencyExplain.engine.results import ExplainResult
-from SaliencyExplain.errors import EngineLostError, SaliencyExplainError
+from SaliencyExplain.errors import EngineLostError, ErrorCode, SaliencyExplainError
 
 _Result = TypeVar("_Result")
 
@@ -28,8 +28,8 @@ class JobError(SaliencyExplainError):
         details: What a developer would ask for.
     """
 
-    def __init__(self, line: str, details: str) -> None:
-        super().__init__(line)
+    def __init__(self, code: ErrorCode, line: str, details: str) -> None:
+        super().__init__(code, line)
         self.details = details
 
 
@@ -96,7 +96,7 @@ class Runner:
         except EngineLostError:
             raise
         except SaliencyExplainError as error:
-            raise JobError(str(error), status.details) from error
+            raise JobError(error.code, str(error), status.details) from error
 
     def close(self) -> None:
         """Takes no further questions."""

@@ -13,7 +13,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from SaliencyExplain.comparison import yardsticks
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.scene import names
@@ -93,7 +93,7 @@ class StudyCases:
         """
         entry = self._entry(number)
         if not entry["done"]:
-            raise InputError(f"{entry['case']} failed: {_reason(entry)}")
+            raise InputError(ErrorCode.CASE_FAILED, f"{entry['case']} failed: {_reason(entry)}")
         scene = self._case_folder(entry) / SCENE
         if scene.is_file():
             return _from_scene(scene)
@@ -101,8 +101,9 @@ class StudyCases:
             if case.case == entry["case"] and source_digest(case) == entry["source"]:
                 return self._from_files(entry, case)
         raise InputError(
+            ErrorCode.SELECTION,
             f"The image of {entry['case']} is not here: name the study's folder with --data, "
-            "or make the study again with --scene."
+            "or make the study again with --scene.",
         )
 
     def folder_of(self, number: int) -> Path:
@@ -123,7 +124,7 @@ class StudyCases:
     def _entry(self, number: int) -> dict[str, Any]:
         cases = self._journal.cases()
         if not 0 <= number < len(cases):
-            raise InputError(f"The study has {len(cases)} cases.")
+            raise InputError(ErrorCode.CASES_MISSING, f"The study has {len(cases)} cases.")
         return self._journal.entry(cases[number])
 
     def _case_folder(self, entry: Mapping[str, Any]) -> Path:
@@ -178,7 +179,7 @@ def _from_scene(path: Path) -> CaseData:
         if not node.GetAttribute(names.KIND) and not node.IsA("vtkMRMLLabelMapVolumeNode")
     ]
     if not images:
-        raise InputError(f"{path}: holds no image.")
+        raise InputError(ErrorCode.FILE_FORMAT, f"{path}: holds no image.")
     affine = volume_values(images[0])[1]
     segments: dict[str, tuple[Color, np.ndarray]] = {}
     for node in given_segmentations(scene):

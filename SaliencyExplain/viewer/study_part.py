@@ -9,7 +9,7 @@ from aiohttp import web
 from trame.widgets import html
 from trame_vuetify.widgets import vuetify3 as v
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.pictures.thumbnail import to_jpeg
@@ -113,7 +113,9 @@ class StudyPart(Part):
 
     async def _open(self, number: int) -> None:
         if self.cases is None:
-            raise InputError("No study is open: start the viewer with --study.")
+            raise InputError(
+                ErrorCode.SELECTION, "No study is open: start the viewer with --study."
+            )
         data: CaseData = await self.viewer.runner.call(self.cases.read, number)
         row = self._rows[number]
         self.viewer.close_images()

@@ -12,7 +12,7 @@ from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.requests import TrialRequest
 from SaliencyExplain.engine.results import TrialResult, TriedMap
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts_on, verdict_line, verdicts_of
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
@@ -118,15 +118,19 @@ class TrialPart(Part):
         viewer, classifier = self.viewer, self.viewer.opened_classifier()
         node = viewer.display.shown()
         if node is None:
-            raise InputError(_NO_MAP)
+            raise InputError(ErrorCode.SELECTION, _NO_MAP)
         map_ = read_attribution(node)
         if map_.share_done < 1:
-            raise InputError("The map is partial; compute the whole of it before it is tried.")
+            raise InputError(
+                ErrorCode.MAP_UNFINISHED,
+                "The map is partial; compute the whole of it before it is tried.",
+            )
         try:
             budget = float(self.get("budget"))
         except ValueError as error:
             raise InputError(
-                f"Forward passes is '{self.get('budget')}'; it must be a number."
+                ErrorCode.VALUE_RANGE,
+                f"Forward passes is '{self.get('budget')}'; it must be a number.",
             ) from error
         read = await viewer.volumes.input()
         backgrounds = await viewer.explain.background_volumes()
@@ -155,7 +159,7 @@ class TrialPart(Part):
         )
         one = next((one for one in result.maps if one.label == map_.label), None)
         if one is None:
-            raise InputError(f"The trial has no map '{map_.label}'.")
+            raise InputError(ErrorCode.SELECTION, f"The trial has no map '{map_.label}'.")
         kept = [KeptVerdict(each.topic, each.answer, each.words) for each in one.verdicts]
         keep_verdicts_on(node, map_, kept)
         self._found[node.GetID()] = one

@@ -9,7 +9,7 @@ from typing import Any
 from trame_server import Server
 
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.attributions import attributions_of, remove_attribution
 from SaliencyExplain.viewer.classifier_part import ClassifierPart
 from SaliencyExplain.viewer.compare_part import ComparePart
@@ -118,7 +118,7 @@ class Viewer:
             InputError: None is open.
         """
         if self.classifier is None:
-            raise InputError("Open a classifier.")
+            raise InputError(ErrorCode.SELECTION, "Open a classifier.")
         return self.classifier
 
     def set_classifier(

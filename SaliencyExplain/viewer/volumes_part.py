@@ -11,7 +11,7 @@ from trame_vuetify.widgets import vuetify3 as v
 from SaliencyExplain.engine.channel_names import guess_channels
 from SaliencyExplain.engine.requests import PredictRequest
 from SaliencyExplain.engine.results import PredictResult
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.layers import show as show_layers
 from SaliencyExplain.viewer import images
 from SaliencyExplain.viewer.images import Input, OpenImage
@@ -99,7 +99,7 @@ class VolumesPart(Part):
             return chosen[:1]
         for row in rows:
             if row["image"] is None:
-                raise InputError(f"Choose a volume for {row['name']}.")
+                raise InputError(ErrorCode.SELECTION, f"Choose a volume for {row['name']}.")
         return chosen
 
     def image(self) -> OpenImage | None:

@@ -47,7 +47,7 @@ from SaliencyExplain.comparison.agreement import agreements
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, NO_TUMOUR
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.faithfulness.randomisation import randomised, stages_of
 from SaliencyExplain.faithfulness.similarity import similarity
 from SaliencyExplain.images.body import body_mask
@@ -296,7 +296,10 @@ def check_settings(known: Mapping[str, type[Method]]) -> None:
     """Raises InputError where the settings name a method that is not there any more."""
     gone = (set(SETTINGS) | set(SMALL)) - set(known)
     if gone:
-        raise InputError(f"The table's settings name what is no method: {', '.join(sorted(gone))}.")
+        raise InputError(
+            ErrorCode.NAME_UNKNOWN,
+            f"The table's settings name what is no method: {', '.join(sorted(gone))}.",
+        )
 
 
 def main(words: Sequence[str] | None = None) -> list[Row]:

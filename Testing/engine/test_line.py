@@ -12,7 +12,7 @@ from SaliencyExplain.engine.interface import ENDED, JobStatus
 from SaliencyExplain.engine.line import Job, Line, Reporter, new_name
 from SaliencyExplain.engine.requests import ExplainRequest, PredictRequest, ProbeRequest, Request
 from SaliencyExplain.engine.results import EstimateResult, ExplainResult, Result
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 
 ANSWER = EstimateResult(1.0, 1.0)
 
@@ -197,7 +197,7 @@ def test_cancelled_host_ends_after_the_pause(workshop: Workshop):
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
-        (InputError("wrong voxels"), "wrong voxels"),
+        (InputError(ErrorCode.IMAGE_VALUES, "wrong voxels"), "wrong voxels"),
         (ZeroDivisionError("by zero\nin C:/patients/Doe"), "ZeroDivisionError: by zero"),
         (AttributeError(), "AttributeError"),
         (AssertionError("x" * 5000), "AssertionError"),
@@ -225,7 +225,9 @@ def test_whatever_a_job_raises_ends_that_job_alone(
     assert workshop.ended(after).state == "done"
 
 
-@pytest.mark.parametrize("raised", [InputError("no"), KeyError("no"), Cancelled("no")])
+@pytest.mark.parametrize(
+    "raised", [InputError(ErrorCode.SELECTION, "no"), KeyError("no"), Cancelled("no")]
+)
 def test_failure_keeps_nothing_of_its_work_alive(workshop: Workshop, raised: Exception):
     class Image:
         pass

@@ -13,7 +13,7 @@ from pathlib import Path
 from SaliencyExplain.engine.client import RemoteEngine
 from SaliencyExplain.engine.interface import About, Engine
 from SaliencyExplain.engine.process import EngineProcess, find_engine
-from SaliencyExplain.errors import EngineLostError, InputError
+from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError
 
 from .BackgroundCalls import BackgroundCalls
 from .Failures import Failure
@@ -225,7 +225,11 @@ class EngineConnection:
         """Notices an engine of our own that has died while nobody asked it anything."""
         if self.state == READY and self._process is not None and not self._process.alive:
             self.lose(
-                Failure.of(EngineLostError("The engine has ended unexpectedly; start it again."))
+                Failure.of(
+                    EngineLostError(
+                        ErrorCode.ENGINE_LOST, "The engine has ended unexpectedly; start it again."
+                    )
+                )
             )
 
     def _become(self, state: str) -> None:
@@ -240,11 +244,15 @@ def connect(choice: EngineChoice) -> RemoteEngine:
         InputError: The address is no address, or the token cannot be read.
     """
     if not choice.address.startswith(("http://", "https://")):
-        raise InputError("The address of a server begins with http:// or https://.")
+        raise InputError(
+            ErrorCode.VALUE_FORM, "The address of a server begins with http:// or https://."
+        )
     if not choice.token_file:
-        raise InputError("Choose the file that holds the server's token.")
+        raise InputError(ErrorCode.ENGINE_ACCESS, "Choose the file that holds the server's token.")
     try:
         token = Path(choice.token_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{choice.token_file}: the token cannot be read ({error}).") from error
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"{choice.token_file}: the token cannot be read ({error})."
+        ) from error
     return RemoteEngine(choice.address, token)

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import SaliencyExplain
-from SaliencyExplain.errors import Cancelled, InputError, OutputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, OutputError
 
 from .PackagePlan import PackageToInstall, packages_of, pins
 from .PipProcess import run_pip
@@ -76,8 +76,9 @@ def slicer_python() -> Path:
         found = sys.executable
     if not found:
         raise InputError(
+            ErrorCode.PACKAGE_MISSING,
             "This Slicer has no PythonSlicer program: name another Python's saliency-explain as "
-            "the engine command."
+            "the engine command.",
         )
     return Path(found)
 
@@ -131,7 +132,10 @@ class EnginePackages:
             InputError: The packages are not installed.
         """
         if not self.installed():
-            raise InputError("The engine's packages are not installed: install them first.")
+            raise InputError(
+                ErrorCode.PACKAGE_MISSING,
+                "The engine's packages are not installed: install them first.",
+            )
         return [str(self.python), str(self.folder / _START)]
 
     def environment(self) -> dict[str, str]:
@@ -176,9 +180,10 @@ class EnginePackages:
             except InputError as error:
                 if "ResolutionImpossible" in str(error):
                     raise InputError(
+                        ErrorCode.ENGINE_START,
                         f"The engine's packages do not go with PyTorch {torch} of Slicer's Python: "
                         "install a newer one in the module 'PyTorch Utils', or name another "
-                        "engine command."
+                        "engine command.",
                     ) from error
                 raise
             found = json.loads(report.read_text(encoding="utf-8"))
@@ -232,8 +237,9 @@ class EnginePackages:
             self._put_in_place(packages)
         except OSError as error:
             raise OutputError(
+                ErrorCode.OUTPUT_UNWRITABLE,
                 f"{self.folder}: the packages cannot be installed there ({error.strerror}). "
-                "Stop the engine, and see that the folder can be written and has room."
+                "Stop the engine, and see that the folder can be written and has room.",
             ) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -249,7 +255,8 @@ class EnginePackages:
             _delete(self.folder)
         except OSError as error:
             raise OutputError(
-                f"{self.folder} cannot be removed ({error.strerror}): stop the engine first."
+                ErrorCode.OUTPUT_UNWRITABLE,
+                f"{self.folder} cannot be removed ({error.strerror}): stop the engine first.",
             ) from error
 
     def _put_in_place(self, packages: Path) -> None:
@@ -270,8 +277,9 @@ class EnginePackages:
         free = shutil.disk_usage(self.folder.parent).free
         if free < needed:
             raise OutputError(
+                ErrorCode.OUTPUT_UNWRITABLE,
                 f"{self.folder.parent}: {needed / 1e9:.1f} GB are needed for the packages and "
-                f"{free / 1e9:.1f} GB are free. Make room, or choose another folder."
+                f"{free / 1e9:.1f} GB are free. Make room, or choose another folder.",
             )
 
     def _torch_version(self) -> str:
@@ -284,16 +292,19 @@ class EnginePackages:
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
         except OSError as error:
-            raise InputError(f"{self.python} cannot be started: {error.strerror}.") from error
+            raise InputError(
+                ErrorCode.ENGINE_START, f"{self.python} cannot be started: {error.strerror}."
+            ) from error
         if "PackageNotFoundError" in asked.stderr:
             raise TorchMissingError(
+                ErrorCode.PACKAGE_MISSING,
                 "PyTorch is not in Slicer's Python yet: install the extension 'PyTorch', open its "
                 "module 'PyTorch Utils' and press Install, then try again. Or name another "
-                "Python's saliency-explain as the engine command."
+                "Python's saliency-explain as the engine command.",
             )
         if asked.returncode:
             last = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise InputError(f"{self.python} does not run: {last}")
+            raise InputError(ErrorCode.ENGINE_START, f"{self.python} does not run: {last}")
         return asked.stdout.strip()
 
     def _pip(
@@ -331,8 +342,9 @@ def install_torch() -> None:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise TorchMissingError(
+            ErrorCode.PACKAGE_MISSING,
             "The extension 'PyTorch' is not installed: install it in the Extensions Manager and "
-            "restart Slicer, or name another Python's saliency-explain as the engine command."
+            "restart Slicer, or name another Python's saliency-explain as the engine command.",
         ) from error
     wanted = re.search(
         r"^torch([<>=!~]\S*)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE

@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 
 from .EngineConnection import (
     COMMAND_VARIABLE,
@@ -75,7 +75,7 @@ class EngineSection(Section):
             return EngineChoice(choice_from_text(command).command, environment)
         packages = self.panel.packages
         if packages is None:
-            raise InputError(_NO_PYTHON)
+            raise InputError(ErrorCode.ENGINE_START, _NO_PYTHON)
         return EngineChoice(tuple(packages.command()), packages.environment())
 
     def start(self, then: Any = lambda: None) -> None:

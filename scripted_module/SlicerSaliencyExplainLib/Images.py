@@ -10,7 +10,7 @@ import numpy as np
 
 from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import volume_values, world_affine
 
 #: Affines that differ by less than this, in millimetres over the whole image, are the same.
@@ -40,10 +40,15 @@ class SentImage:
         """Raises InputError where the scene does not hold this image any more."""
         for node in self.nodes:
             if not scene.IsNodePresent(node):
-                raise InputError("The volume was removed meanwhile; its result was dropped.")
+                raise InputError(
+                    ErrorCode.MAP_OUTDATED,
+                    "The volume was removed meanwhile; its result was dropped.",
+                )
         if self.state != _state(self.nodes):
             raise InputError(
-                f"{self.node.GetName()} was changed meanwhile; its result was dropped. Start again."
+                ErrorCode.MAP_OUTDATED,
+                f"{self.node.GetName()} was changed meanwhile; its result was dropped. "
+                "Start again.",
             )
 
 
@@ -74,9 +79,9 @@ def read_image(nodes: Sequence[Any], classifier: ClassifierInfo) -> SentImage:
     """
     for name, node in zip(classifier.channels, nodes, strict=False):
         if node is None:
-            raise InputError(f"Choose a volume for the channel {name}.")
+            raise InputError(ErrorCode.SELECTION, f"Choose a volume for the channel {name}.")
     if not nodes:
-        raise InputError("Choose a volume.")
+        raise InputError(ErrorCode.SELECTION, "Choose a volume.")
     channels, affine = _channels(nodes[0])
     for node in nodes[1:]:
         values, own = _channels(node)
@@ -84,8 +89,9 @@ def read_image(nodes: Sequence[Any], classifier: ClassifierInfo) -> SentImage:
         reach = max(channels.shape[1:])
         if shape != channels.shape[1:] or np.abs(own - affine).max() * reach > _SAME_GRID_MM:
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"{node.GetName()} lies on another grid than {nodes[0].GetName()}; "
-                "resample it onto that volume first."
+                "resample it onto that volume first.",
             )
         channels = np.concatenate([channels, values])
     if classifier.spatial_dims == 2 and channels.shape[-1] == 1:

@@ -20,7 +20,7 @@ from SaliencyExplain.engine.requests import (
 )
 from SaliencyExplain.engine.results import ExplainResult
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import InputError, SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.scene.attributions import (
     AttributionMap,
     add_attribution,
@@ -133,7 +133,7 @@ class SaliencyExplainLogic(Questions):
             InputError: No engine, classifier or method, or the volumes cannot be used.
         """
         if not methods:
-            raise InputError("Choose at least one method.")
+            raise InputError(ErrorCode.SELECTION, "Choose at least one method.")
         image = self.read(nodes)
         grown: dict[str, Any] = {}
 
@@ -251,9 +251,14 @@ class SaliencyExplainLogic(Questions):
         read = {node.GetName(): read_attribution(node) for node in maps}
         targets = sorted({map_.target_name for map_ in read.values()})
         if not read:
-            raise InputError("There is no map of this volume yet: explain it first.")
+            raise InputError(
+                ErrorCode.SELECTION, "There is no map of this volume yet: explain it first."
+            )
         if len(targets) > 1:
-            raise InputError(f"The maps explain different classes: {', '.join(targets)}.")
+            raise InputError(
+                ErrorCode.OPTION_CONFLICT,
+                f"The maps explain different classes: {', '.join(targets)}.",
+            )
         image = self._comparable(image_node)
         segments, names = self.segments(image, segmentation, segment_ids)
         axes = image.volume.values.ndim - 1

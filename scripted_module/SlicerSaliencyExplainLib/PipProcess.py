@@ -12,7 +12,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from SaliencyExplain.errors import Cancelled, InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.errors import (
+    Cancelled,
+    ErrorCode,
+    InputError,
+    OutputError,
+    SaliencyExplainError,
+)
 
 #: Seconds between two looks at ``cancelled`` while pip says nothing.
 _LOOK = 0.1
@@ -101,7 +107,9 @@ def run_pip(
             **_group_of_its_own(),
         )
     except OSError as error:
-        raise InputError(f"{python} cannot be started: {error.strerror}.") from error
+        raise InputError(
+            ErrorCode.ENGINE_START, f"{python} cannot be started: {error.strerror}."
+        ) from error
     with process:
         reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
         reader.start()
@@ -166,4 +174,6 @@ def _reason(python: Path, said: Sequence[str]) -> SaliencyExplainError:
             return kind(message.format(python=python))
     errors = [line for line in said if line.startswith("ERROR:")]
     last = (errors or [line for line in said if line] or ["it said nothing"])[-1]
-    return InputError(f"pip did not finish: {last.removeprefix('ERROR:').strip()}")
+    return InputError(
+        ErrorCode.ENGINE_START, f"pip did not finish: {last.removeprefix('ERROR:').strip()}"
+    )

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.clicks import COLUMNS, Answer, History
 from SaliencyExplain.engine.results import ProbeResult
-from SaliencyExplain.errors import InputError, SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.scene.points import readings_at
 
 from .AnswerView import AnswerView
@@ -67,7 +67,9 @@ class ProbeSection(Section):
         except ValueError:
             radii = ()
         if not radii or min(radii) <= 0:
-            raise InputError(_("Radii are numbers above 0 in mm, such as 4, 8, 16."))
+            raise InputError(
+                ErrorCode.VALUE_RANGE, _("Radii are numbers above 0 in mm, such as 4, 8, 16.")
+            )
         return radii
 
     def classifier_changed(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine, JobStatus
 from SaliencyExplain.engine.requests import StudyRequest
-from SaliencyExplain.errors import EngineLostError, InputError
+from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError
 
 from .BackgroundCalls import BackgroundCalls, Call
 from .Failures import Failure
@@ -147,7 +147,9 @@ class Questions:
 
     def _running_engine(self) -> Engine:
         if self.engine is None:
-            raise EngineLostError("There is no engine: start or connect one.")
+            raise EngineLostError(
+                ErrorCode.ENGINE_LOST, "There is no engine: start or connect one."
+            )
         return self.engine
 
     def opened_classifier(self) -> ClassifierInfo:
@@ -157,5 +159,5 @@ class Questions:
             InputError: None is open.
         """
         if self.classifier is None:
-            raise InputError("Open a classifier first.")
+            raise InputError(ErrorCode.SELECTION, "Open a classifier first.")
         return self.classifier

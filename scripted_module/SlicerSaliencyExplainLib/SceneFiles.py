@@ -7,7 +7,7 @@ from typing import Any
 
 import slicer
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def load_volume(scene: Any, path: Path, name: str) -> slicer.vtkMRMLScalarVolumeNode:
@@ -23,7 +23,7 @@ def load_volume(scene: Any, path: Path, name: str) -> slicer.vtkMRMLScalarVolume
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetName(scene.GenerateUniqueName(name))
     if not (slices or path.is_file()) or not storage.ReadData(node):
-        raise InputError(f"{path} cannot be read as a volume.")
+        raise InputError(ErrorCode.FILE_FORMAT, f"{path} cannot be read as a volume.")
     scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     return node
@@ -42,6 +42,6 @@ def load_segmentation(scene: Any, path: Path, name: str) -> slicer.vtkMRMLSegmen
     scene.AddNode(node)
     if not Path(path).is_file() or not storage.ReadData(node):
         scene.RemoveNode(node)
-        raise InputError(f"{path} cannot be read as a segmentation.")
+        raise InputError(ErrorCode.FILE_FORMAT, f"{path} cannot be read as a segmentation.")
     node.CreateDefaultDisplayNodes()
     return node

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
 from SaliencyExplain.scene.trials import keep_written
@@ -96,7 +96,9 @@ def load_case(
     try:
         said = json.loads((folder / _EXPLANATION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no results of this case.") from error
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE, f"{folder} holds no results of this case."
+        ) from error
     images = [load_volume(scene, path, case) for path in sources.images]
     maps = []
     for entry in said["attributions"]:
@@ -137,7 +139,9 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             yield from csv.DictReader(file)
     except OSError as error:
-        raise InputError(f"{path.parent} holds no finished study ({path.name}).") from error
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE, f"{path.parent} holds no finished study ({path.name})."
+        ) from error
 
 
 def find_sources(study: Path, case: str) -> CaseSources:
@@ -159,8 +163,9 @@ def find_sources(study: Path, case: str) -> CaseSources:
     images = [path for path in files if path not in masks]
     if not images:
         raise InputError(
+            ErrorCode.STUDY_INCOMPLETE,
             f"The volume of {case} is not found in {study}: press Start, which finds the cases "
-            "again and computes nothing anew."
+            "again and computes nothing anew.",
         )
     return CaseSources(tuple(images), masks[0] if masks else None)
 

@@ -9,7 +9,7 @@ from SaliencyExplain.engine.again import trial_of_map
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.requests import TrialRequest
 from SaliencyExplain.engine.results import TrialResult, TriedMap
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts_on
 
@@ -48,7 +48,10 @@ def try_map(
     """
     map_ = read_attribution(node)
     if map_.share_done < 1:
-        raise InputError("The map is partial; compute the whole of it before it is tried.")
+        raise InputError(
+            ErrorCode.MAP_UNFINISHED,
+            "The map is partial; compute the whole of it before it is tried.",
+        )
     image, classifier = logic.read(nodes), logic.opened_classifier()
     segments, names = None, ()
     if beside.segmentation is not None:

@@ -13,7 +13,7 @@ from scipy import linalg
 from sklearn.cluster import SpectralClustering
 from sklearn.neighbors import kneighbors_graph
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.evaluation.fixed_places import PlacedEnergy
 
 #: Maps without which no groups are looked for: three neighbours of each would be half of all.
@@ -80,8 +80,9 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
     """
     if len(maps) < LEAST_MAPS:
         raise InputError(
+            ErrorCode.CASES_MISSING,
             f"{method}: groups of maps are looked for among {LEAST_MAPS} cases or more, and "
-            f"there are {len(maps)}."
+            f"there are {len(maps)}.",
         )
     features = np.stack([_feature(one.energy) for one in maps])
     neighbours = max(_LEAST_NEIGHBOURS, round(float(np.log(len(maps)))))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation import versions
 from SaliencyExplain.progress import Progress, part_of, silent
 from SaliencyExplain.study.evaluation.biomarkers import Correlation, biomarker_table
@@ -128,8 +128,9 @@ def evaluate_study(
     study = read_study(folder)
     if len(study.cases) < 2:
         raise InputError(
+            ErrorCode.CASES_MISSING,
             f"{folder} has a single explained case; a study is evaluated over two or more. For "
-            "one image: saliency-explain evaluate IMAGE --classifier … --method …."
+            "one image: saliency-explain evaluate IMAGE --classifier … --method ….",
         )
     found = survey(study, cases, progress=part_of(progress, 0, _READ, 100))
     notes = list(found.notes)

@@ -16,7 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case_folder import EXPLANATION
 from SaliencyExplain.study.journal import JOURNAL, Journal
 from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
@@ -74,17 +74,24 @@ class FinishedCase:
             values = np.asarray(nibabel.load(path).dataobj, np.float32)
         except FileNotFoundError:
             raise InputError(
-                f"{path} is missing, though the journal calls the case done; run the study again."
+                ErrorCode.STUDY_INCOMPLETE,
+                f"{path} is missing, though the journal calls the case done; run the study again.",
             ) from None
         except (ImageFileError, OSError, EOFError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error}); run the study again.") from None
+            raise InputError(
+                ErrorCode.STUDY_INCOMPLETE, f"{path} is damaged ({error}); run the study again."
+            ) from None
         if values.shape != self.shape:
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"{path} has the shape {values.shape} and its case's image {self.shape}; run the "
-                "study again."
+                "study again.",
             )
         if not np.isfinite(values).all():
-            raise InputError(f"{path} has values that are not finite; run the study again.")
+            raise InputError(
+                ErrorCode.MAP_NOT_FINITE,
+                f"{path} has values that are not finite; run the study again.",
+            )
         return values
 
 
@@ -139,7 +146,8 @@ def read_study(folder: Path) -> FinishedStudy:
             failed += 1
     if not cases:
         raise InputError(
-            f"{folder}: none of the study's cases is explained yet; let the study run first."
+            ErrorCode.CASES_MISSING,
+            f"{folder}: none of the study's cases is explained yet; let the study run first.",
         )
     return FinishedStudy(
         folder, journal.configuration, tuple(cases), failed, journal_digest(folder)
@@ -174,8 +182,11 @@ def _document(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"{path} is missing, though the journal calls the case done; run the study again."
+            ErrorCode.STUDY_INCOMPLETE,
+            f"{path} is missing, though the journal calls the case done; run the study again.",
         ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}); run the study again.") from None
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE, f"{path} is damaged ({error}); run the study again."
+        ) from None
     return content

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.finished import FinishedCase, FinishedStudy
@@ -78,8 +78,9 @@ def survey(
     for case in study.cases:
         if side_names(case.shape, case.affine) != found.sides:
             raise InputError(
+                ErrorCode.IMAGE_AXES,
                 f"{study.folder}: {case.case} has other axes than {first.case} (pictures and "
-                "volumes, or slices of several planes); evaluate a study of one kind of image."
+                "volumes, or slices of several planes); evaluate a study of one kind of image.",
             )
     total = sum(len(case.maps) for case in study.cases)
     total += 0 if cases is None else 3 * len(study.cases)

@@ -12,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.reading import read_channels
@@ -67,9 +67,10 @@ class TruthReader:
         missing = [case.case for case in study.cases if case.case not in self._cases]
         if missing:
             raise InputError(
+                ErrorCode.STUDY_INCOMPLETE,
                 f"{cases} has no case {missing[0]}"
                 + (f" and {len(missing) - 1} more of the study's" if len(missing) > 1 else "")
-                + "; name the folder or CSV that the study was made from."
+                + "; name the folder or CSV that the study was made from.",
             )
         self.notes = self._changes(study, step)
 
@@ -86,8 +87,9 @@ class TruthReader:
         affine = image.affine.numpy().astype(np.float64)
         if not same_grid(tuple(image.shape[1:]), affine, case.shape, case.affine):
             raise InputError(
+                ErrorCode.GRID_MISMATCH,
                 f"The image of {case.case} is on another grid than its maps; name the folder or "
-                "CSV that the study was made from."
+                "CSV that the study was made from.",
             )
         return Truth(self.segments(case), body_mask(image), image[0].numpy().astype(np.float32))
 
@@ -132,4 +134,4 @@ def _without_paths(case: Case) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(case.public(str(error))) from None
+        raise InputError(error.code, case.public(str(error))) from None

@@ -9,6 +9,7 @@ for the next probe of its stream.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import uuid
@@ -280,7 +281,7 @@ class Line:
         details = frames(failure) if state == FAILED else ""
         if failure is not None:
             # As it was said, without the frames, whose variables hold whole images.
-            failure = type(failure)(str(failure))
+            failure = copy.copy(failure)
         with self._changed:
             job.result, job.failure, job.details = result, failure, details
             self._running.remove(job)

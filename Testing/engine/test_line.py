@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -238,7 +239,7 @@ def test_failure_keeps_nothing_of_its_work_alive(workshop: Workshop, raised: Exc
         image = Image()
         images.append(weakref.ref(image))
         # Without the frames of this test itself, which would keep it.
-        raise type(raised)(str(raised))
+        raise copy.copy(raised)
 
     workshop.ended(workshop.add(long(), fail))
     assert images[0]() is None

@@ -102,6 +102,9 @@ _OF_TWO = {
     "imul": Kind.PRODUCT,
 }
 
+#: Functions behind ``+=`` and the like.
+_IN_PLACE = ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow")
+
 
 def name_of(node: fx.Node) -> str:
     """The name of a function or method, without the ``_`` of those that overwrite."""
@@ -116,7 +119,7 @@ def overwrites(node: fx.Node, module: nn.Module | None) -> bool:
         return bool(getattr(module, "inplace", False))
     target = node.target
     name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
-    return bool(node.kwargs.get("inplace")) or name.endswith("_") or name in ("iadd", "imul")
+    return bool(node.kwargs.get("inplace")) or name.endswith("_") or name in _IN_PLACE
 
 
 def kind_of(node: fx.Node, module: nn.Module | None, carriers: int) -> Kind:

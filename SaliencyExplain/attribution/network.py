@@ -40,11 +40,13 @@ class ScoreNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Class scores before the activation, shape ``(B, K)``.
 
+        The network gets a copy of the images: some scale their input in place.
+
         Raises:
             ClassifierError: The network does not return one score per class.
         """
         with frozen_convolutions(self.network, images):
-            return self.checked(self.network(images), len(images))
+            return self.checked(self.network(images.clone()), len(images))
 
     def checked(self, scores: Any, count: int) -> Tensor:
         """Scores ``(B, K)`` from what the wrapped network returns for ``count`` images.

@@ -21,6 +21,7 @@ from SaliencyExplain.attribution.layer_kinds import Kind, kind_of, name_of, over
 from SaliencyExplain.attribution.layers import require_open
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.symbolic import symbolic_trace
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: What works where a layer has no rule: these ask the network for scores or gradients only.
@@ -186,7 +187,7 @@ def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
     """
     require_open(network, method)
     try:
-        return fx.symbolic_trace(network.network)
+        return symbolic_trace(network.network)
     except (
         fx.proxy.TraceError,
         TypeError,

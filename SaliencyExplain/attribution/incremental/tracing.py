@@ -19,6 +19,8 @@ from SaliencyExplain.attribution.incremental.operations import (
     Pointwise,
     Step,
 )
+from SaliencyExplain.attribution.layer_kinds import overwrites
+from SaliencyExplain.attribution.symbolic import symbolic_trace
 
 #: Functions of torch that work cell by cell, also those ending in ``_``.
 _POINTWISE_FUNCTIONS = (
@@ -56,8 +58,12 @@ _COMBINATIONS: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
     "imul": torch.mul,
     "mul_": torch.mul,
     "sub": torch.sub,
+    "isub": torch.sub,
+    "sub_": torch.sub,
     "truediv": torch.div,
+    "itruediv": torch.div,
     "div": torch.div,
+    "div_": torch.div,
 }
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _ADAPTIVE_MEANS = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -87,7 +93,7 @@ def trace(network: nn.Module, image: Tensor) -> list[Step]:
         if module._forward_hooks or module._forward_pre_hooks:
             raise NotTraceable("hooks watch its layers")
     try:
-        graph = fx.symbolic_trace(network)
+        graph = symbolic_trace(network)
         return _Lowering(graph, image).lower()
     except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, NameError) as error:
         raise NotTraceable(str(error).splitlines()[0] if str(error) else "torch.fx fails") from None
@@ -108,7 +114,8 @@ class _Lowering(fx.Interpreter):
 
     def lower(self) -> list[Step]:
         with torch.no_grad():
-            self.run(self._image)
+            # A copy: what works in place would change the image.
+            self.run(self._image.clone())
         assert self._result is not None
         return _needed(self._steps, self._result)
 
@@ -170,17 +177,23 @@ class _Lowering(fx.Interpreter):
 
     def _rename(self, node: fx.Node, given: Sequence[Step], module: nn.Module | None) -> None:
         """What overwrites its input is what later users of the input see."""
-        if given and _overwrites(node, module):
+        if given and self._overwrites(node, module):
             for other, step in self._step_of.items():
                 if step is given[0]:
                     self._step_of[other] = self._step_of[node]
+
+    def _overwrites(self, node: fx.Node, module: nn.Module | None) -> bool:
+        """Whether a node writes into a tensor; ``n += 1`` of a number makes another number."""
+        if not overwrites(node, module) or not node.all_input_nodes:
+            return False
+        return isinstance(self.env.get(node.all_input_nodes[0]), Tensor)
 
     def _call(self, node: fx.Node, module: nn.Module | None) -> Call:
         """The node as it is, with places for its inputs."""
         inputs = node.all_input_nodes
         number = {source: place for place, source in enumerate(inputs)}
         target = node.target
-        overwrites = _overwrites(node, module)
+        writes = self._overwrites(node, module)
 
         def function(*values: Any) -> Any:
             def fill(source: fx.Node) -> Any:
@@ -188,7 +201,7 @@ class _Lowering(fx.Interpreter):
 
             args: Any = fx.node.map_arg(node.args, fill)
             kwargs: Any = fx.node.map_arg(node.kwargs, fill)
-            if overwrites:
+            if writes:
                 args = (args[0].clone(), *args[1:])
             if module is not None:
                 return module(*args, **kwargs)
@@ -230,13 +243,6 @@ class _Lowering(fx.Interpreter):
             whole = isinstance(parts, (list, tuple)) and len(parts) == len(given)
             return Concat() if whole and dim in (1, 1 - len(shape)) else None
         return None
-
-
-def _overwrites(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node writes its output into its first input."""
-    if module is not None:
-        return bool(getattr(module, "inplace", False))
-    return bool(node.kwargs.get("inplace")) or _name(node.target).endswith("_")
 
 
 def _name(target: Any) -> str:

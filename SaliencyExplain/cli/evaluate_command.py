@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 Effort = Literal["full", "reduced", "least"]
 
 #: The parameters of this command that a finished study has a use for.
-_OF_A_STUDY = ("images", "out", "cases", "seed", "as_json")
+_OF_A_STUDY = ("images", "out", "seed", "as_json")
+
+#: Those that only a study has.
+_OF_A_STUDY_ALONE = ("cases", "all_cases", "smallest_difference")
 
 #: Those that say something of the methods whose maps are tried.
 _OF_METHODS = ("setting", "layer", "background")
@@ -70,6 +73,24 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    all_cases: Annotated[
+        bool,
+        typer.Option(
+            "--all-cases",
+            help="Of a study: compare methods on all cases, also where the explained class is "
+            "not the case's own.",
+        ),
+    ] = False,
+    smallest_difference: Annotated[
+        list[str],
+        typer.Option(
+            "--smallest-difference",
+            metavar="[FIGURE=]VALUE",
+            help="Of a study: differences below it are not called better; 0.05 by default, 5 mm "
+            "of distances; repeatable.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
     method: Annotated[
         list[str],
         typer.Option(
@@ -136,19 +157,29 @@ def evaluate(
     shortcut, which maps look alike, what goes with the energy in a segment?
     """
     given = options.given(context)
-    of_image = [option for name, option in given.items() if name not in _OF_A_STUDY]
+    of_image = [
+        option for name, option in given.items() if name not in (*_OF_A_STUDY, *_OF_A_STUDY_ALONE)
+    ]
     if is_study(images) or (len(images) == 1 and Path(images[0]).is_dir() and not of_image):
         if of_image:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
                 f"{of_image[0]} is for the trial of an image; {images[0]} is a study.",
             )
-        evaluate_study_folder(Path(images[0]), cases, out, seed, as_json=as_json)
+        evaluate_study_folder(
+            Path(images[0]),
+            cases,
+            out,
+            all_cases=all_cases,
+            smallest_difference=smallest_difference,
+            seed=seed,
+            as_json=as_json,
+        )
         return
-    if cases is not None:
+    if of_study := [given[name] for name in _OF_A_STUDY_ALONE if name in given]:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            f"--cases is for a study, and {images[0]} is no folder of one.",
+            f"{of_study[0]} is for a study, and {images[0]} is no folder of one.",
         )
     if classifier is None or out is None:
         raise typer.BadParameter("the trial of an image needs --classifier and --out.")

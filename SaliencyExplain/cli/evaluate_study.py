@@ -34,9 +34,25 @@ def is_study(images: Sequence[str]) -> bool:
 
 
 def evaluate_study_folder(
-    folder: Path, cases: Path | None, out: Path | None, seed: int, *, as_json: bool
+    folder: Path,
+    cases: Path | None,
+    out: Path | None,
+    *,
+    all_cases: bool,
+    smallest_difference: Sequence[str],
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Evaluates a study, writes and prints what was found, and renews the study's report.
+
+    Args:
+        folder: The study's output folder.
+        cases: What it was made from, where that was given.
+        out: Where the evaluation is written; the folder ``evaluation`` in the study by default.
+        all_cases: Compare methods on all cases.
+        smallest_difference: Smallest differences of interest, as they were given.
+        seed: Of everything random.
+        as_json: Print one JSON document.
 
     Raises:
         InputError: The folder or the cases cannot be evaluated.
@@ -63,7 +79,12 @@ def evaluate_study_folder(
     options.check_output(out or own)
     with progress_bar("evaluating", quiet=as_json) as progress:
         found = evaluate_study(
-            folder, cases=cases, seed=seed, progress=part_of(progress, 0, _FOUND, 100)
+            folder,
+            cases=cases,
+            all_cases=all_cases,
+            smallest_difference=smallest_difference,
+            seed=seed,
+            progress=part_of(progress, 0, _FOUND, 100),
         )
         files = write_evaluation(out or own, found, progress=part_of(progress, _FOUND, 100, 100))
         if (out or own).resolve() == own.resolve():
@@ -108,17 +129,21 @@ def _places_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
 
 
 def _pairs_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
+    from SaliencyExplain.study.evaluation.pair_words import answer_words, interval_words, signed
+
     table = _table(
-        "Methods on the same cases (p corrected by Holm)",
-        "figure", "pair", "difference", "95 % interval", "p", "cases",
+        "Methods on the same cases (p corrected by Holm; intervals hold together)",
+        "figure", "pair", "difference", "95 % interval", "p", "cases", "answer",
     )  # fmt: skip
     shown = [one for one in found.pairs if one.figure in ("auroc", "sic_compressed")]
     for one in shown[:_MOST_ROWS]:
         table.add_row(
             f"{one.figure} {one.segment}".strip(),
             f"{titles.get(one.first, one.first)} − {titles.get(one.second, one.second)}",
-            f"{one.difference:+.3f}", f"{one.low:+.3f} to {one.high:+.3f}", f"{one.p_holm:.2g}",
-            str(one.cases), style="bold" if one.better else "",
+            signed(one.difference), interval_words(one.low, one.high), f"{one.p_holm:.2g}",
+            str(one.cases),
+            answer_words(one.answer, one.better, one.smallest, titles.get(one.better, "")),
+            style="bold" if one.better else "",
         )  # fmt: skip
     return table
 

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.table import FIGURES
 from SaliencyExplain.study.evaluation.findings import FORMAT
 from SaliencyExplain.study.evaluation.finished import journal_digest
+from SaliencyExplain.study.evaluation.pair_words import (
+    answer_words,
+    interval_words,
+    signed,
+)
 from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER
 from SaliencyExplain.study.report_words import number, percent
 
@@ -22,8 +26,8 @@ _PICTURES = {
     "image, planes through the place, the frame around it.",
     "places.png": "Mean share of the positive attribution in each place, with 95 % interval; the "
     "dashed line is the place's share of the image, which a map that knows nothing has.",
-    "paired.png": "Methods held against each other on the same cases; coloured where the "
-    "corrected test tells them apart.",
+    "paired.png": "Methods held against each other on the same cases, with intervals that hold "
+    "together; coloured where the corrected test tells them apart by as much as is of interest.",
     "curves.png": "Curves of the tried cases; dashed the random maps.",
     "clusters.png": "Maps that look alike: each group's mean map, by its largest values, over the "
     "mean image of the class that is most frequent in it.",
@@ -137,24 +141,20 @@ class EvaluationSection:
         rows: list[Sequence[str]] = [
             (
                 f"{self.title(one['first'])} − {self.title(one['second'])}", one["segment"],
-                "" if one["difference"] is None else f"{one['difference']:+.3f}",
-                "" if one["low"] is None else f"{one['low']:+.3f} to {one['high']:+.3f}",
+                "" if one["difference"] is None else signed(one["difference"]),
+                interval_words(one["low"], one["high"]),
                 "" if one["p_holm"] is None else f"{one['p_holm']:.2g}", str(one["cases"]),
-                self.title(one["better"]) if one["better"] else "–",
+                answer_words(
+                    one["answer"], one["better"], one["smallest"], self.title(one["better"])
+                ),
             )
             for one in self.document["pairs"]
             if one["figure"] == figure
-            and {one["first"], one["second"]} - set(yardsticks.NAMES)
         ]  # fmt: skip
         columns = (
-            "Methods",
-            "Segment",
-            "Difference",
-            "95 % interval",
-            "p (Holm)",
-            "Cases",
-            "Better",
-        )
+            "Methods", "Segment", "Mean difference", "95 % interval, of all pairs together",
+            "p (Holm)", "Cases", "Answer",
+        )  # fmt: skip
         kind = "of the comparison" if figure in FIGURES else "of the trials"
         return f"Methods on the same cases: {figure.replace('_', ' ')} {kind}", columns, rows
 

@@ -80,7 +80,10 @@ def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command
         (["{empty}", "-m", "gradcam"], "needs --classifier and --out"),
         (["{study}", "--cases", "{empty}"], "no images found"),
         (["{study}", "--cases", "{study}/none.csv"], "there is no such folder or CSV"),
+        (["{study}", "--smallest-difference", "auroc=much"], "--smallest-difference"),
         (["{image}", "--cases", "{table}"], "--cases is for a study"),
+        (["{image}", "--all-cases"], "--all-cases is for a study"),
+        (["{image}", "--smallest-difference", "0.1"], "--smallest-difference is for a study"),
         (["{image}", "-m", "gradcam"], "needs --classifier and --out"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from SaliencyExplain.study.evaluation.finished import FinishedStudy, read_study
 from SaliencyExplain.study.evaluation.fixed_places import FixedPlace, find_fixed_places
 from SaliencyExplain.study.evaluation.paired import Pair, compare_methods
 from SaliencyExplain.study.evaluation.places import PlaceSummary, summarise_places
+from SaliencyExplain.study.evaluation.selection import select_cases, smallest_differences
 from SaliencyExplain.study.evaluation.survey import Survey, survey
 
 #: Number of the form of ``evaluation.json``.
-FORMAT = 2
+FORMAT = 3
 
 #: Per cent of the time after which all maps of a study are read, and after which the fixed
 #: places are known; large images take longer to read and leave less for the rest.
@@ -39,6 +41,7 @@ class Evaluation:
 
     Attributes:
         study: What was evaluated.
+        compared: Names of the cases on which methods are compared.
         survey: What was read off the maps, for the pictures.
         segments_known: Whether segmentations were read beside the maps.
         seed: Of everything random.
@@ -53,6 +56,7 @@ class Evaluation:
     """
 
     study: FinishedStudy
+    compared: tuple[str, ...]
     survey: Survey
     segments_known: bool
     seed: int
@@ -78,6 +82,7 @@ class Evaluation:
             "classifier": self.study.configuration["classifier"],
             "classifier_sha256": self.study.configuration["classifier_sha256"],
             "cases": len(self.study.cases),
+            "compared": len(self.compared),
             "failed": self.study.failed,
             "tried": self.tried,
             "segments_known": self.segments_known,
@@ -107,6 +112,8 @@ def evaluate_study(
     folder: Path,
     *,
     cases: Path | None = None,
+    all_cases: bool = False,
+    smallest_difference: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -117,12 +124,17 @@ def evaluate_study(
         cases: The folder or CSV that it was made from. Without it the segments and the body
             are not known, and evidence in a finding that lies in one place in all cases
             cannot be told from a shortcut.
+        all_cases: Compare methods on all cases, also on those whose explained class is not their
+            own (:func:`~SaliencyExplain.study.evaluation.selection.select_cases`).
+        smallest_difference: Smallest differences of interest where they are not the default:
+            ``VALUE``, or ``FIGURE=VALUE``.
         seed: Of bootstraps, shuffles and clustering.
         progress: Told in per cent; may raise Cancelled.
 
     Raises:
         InputError: The folder holds no study with two explained cases or more, one of its files
-            is missing or damaged, or the cases do not belong to it.
+            is missing or damaged, the cases do not belong to it, or a smallest difference is
+            none.
         Cancelled: Out of ``progress``.
     """
     study = read_study(folder)
@@ -132,8 +144,11 @@ def evaluate_study(
             f"{folder} has a single explained case; a study is evaluated over two or more. For "
             "one image: saliency-explain evaluate IMAGE --classifier … --method ….",
         )
+    chosen = select_cases(study.cases, all_cases=all_cases)
+    values = figure_values(chosen.cases)
+    smallest = smallest_differences(smallest_difference, values)
     found = survey(study, cases, progress=part_of(progress, 0, _READ, 100))
-    notes = list(found.notes)
+    notes = [*found.notes, *([chosen.note] if chosen.note else [])]
     if study.failed:
         notes.append(f"{study.failed} cases of the study have no explanation and count nowhere.")
     if cases is None:
@@ -148,10 +163,11 @@ def evaluate_study(
         progress=part_of(progress, _READ, _PLACED, 100),
     )
     pairs = compare_methods(
-        figure_values(study.cases), seed=seed, progress=part_of(progress, _PLACED, 100, 100)
+        values, smallest=smallest, progress=part_of(progress, _PLACED, 100, 100)
     )
     return Evaluation(
         study=study,
+        compared=tuple(case.case for case in chosen.cases),
         survey=found,
         segments_known=cases is not None,
         seed=seed,
@@ -159,7 +175,7 @@ def evaluate_study(
         places=tuple(summarise_places(found.shares, seed=seed)),
         fixed_places=tuple(fixed_places),
         clusters=tuple(_clusters(study, found, seed, notes)),
-        biomarkers=tuple(biomarker_table(study.cases, seed=seed)),
+        biomarkers=tuple(biomarker_table(chosen.cases, seed=seed)),
         trials=tuple(trial_table(study.cases, seed=seed)),
         curves=tuple(mean_curves(study.cases)),
         notes=tuple(notes),

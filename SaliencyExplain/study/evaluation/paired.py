@@ -6,34 +6,49 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-from scipy import stats
-
-from SaliencyExplain.comparison.bootstrap import confidence_interval
+from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison.sign_flip import PairedDifference
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.figures import FigureValues
 
-#: Level below which a corrected p-value counts as a difference.
+#: Level at and below which a corrected p-value counts as a difference.
 SIGNIFICANCE = 0.05
+
+#: Smallest difference of interest of a figure from 0 to 1, and of a distance in mm.
+SMALLEST_DIFFERENCE, SMALLEST_DIFFERENCE_MM = 0.05, 5.0
+
+#: An end of an interval that lies at zero without holding it.
+_BESIDE_ZERO = 1e-9
+
+#: What a comparison says of the first method against the second: its value is higher or
+#: lower by as much as is of interest; it differs, but by less; they differ by no more than the
+#: smallest difference of interest; they are not told apart; the cases are too few for a test.
+Answer = Literal["higher", "lower", "small", "equal", "open", "untested"]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods in one figure.
+    """Two methods, or a method and a control map, in one figure.
 
     Attributes:
         figure: Name of the figure.
         segment: The segment it is about; empty for a figure of a trial.
-        first: Label of one method or yardstick.
+        first: Label of one method or control map.
         second: Label of the other.
         difference: Mean over the cases of first minus second.
-        low: Lower end of its 95 % bootstrap interval over the cases; NaN with fewer than two.
+        low: Lower end of its interval. The intervals of all pairs of this figure and segment
+            hold together with 95 % confidence; zero is outside exactly where ``p_holm`` is at
+            most 0.05. NaN where the cases are too few.
         high: Upper end.
-        p_value: Of Wilcoxon's signed-rank test, two-sided; NaN with fewer than two cases.
+        p_value: Of the paired test of the mean, two-sided; NaN with fewer than two cases.
         p_holm: The same, corrected for all pairs of this figure and segment (Holm 1979).
         cases: Cases in which both are defined.
-        better: Label of the one that is better by the corrected test; empty where neither is.
+        smallest: Smallest difference that is of interest, 0 or more.
+        answer: What that says of the first against the second.
+        better: Label of the one that is better by as much as is of interest; empty where
+            neither is.
     """
 
     figure: str
@@ -46,53 +61,77 @@ class Pair:
     p_value: float
     p_holm: float
     cases: int
+    smallest: float
+    answer: Answer
     better: str
 
 
 def compare_methods(
-    values: Sequence[FigureValues], *, seed: int = 0, progress: Progress = silent
+    values: Sequence[FigureValues],
+    *,
+    smallest: Mapping[str, float] = {},
+    progress: Progress = silent,
 ) -> list[Pair]:
-    """Compares each pair of methods, the yardsticks included, in each figure.
+    """Compares each pair of methods, and each method with the control maps, in each figure.
 
-    The interval is :func:`SaliencyExplain.comparison.bootstrap.confidence_interval`, the test
-    ``scipy.stats.wilcoxon``. The correction is for all pairs of one figure and segment: the
-    figures are many views of one thing, and a reader looks at one at a time.
+    Test and interval are of one statistic, the mean of the differences case by case
+    (:class:`~SaliencyExplain.comparison.sign_flip.PairedDifference`). The correction is for all
+    pairs of one figure and segment: the figures are many views of one thing, and a reader looks
+    at one at a time. Intervals are simultaneous: each at the level of Bonferroni's correction, and
+    where Holm's procedure, which rejects more, excludes zero from one that would hold it, the
+    interval ends beside zero (Strassburger and Bretz 2008, Compatible simultaneous lower
+    confidence bounds for the Holm procedure). The control maps are not compared with each other.
 
     Args:
         values: The figures by method and case.
-        seed: Of the bootstrap.
+        smallest: ``{figure: smallest difference of interest}``, where it is not
+            :data:`SMALLEST_DIFFERENCE`, or :data:`SMALLEST_DIFFERENCE_MM` of a distance.
         progress: Told after each figure; may raise Cancelled.
     """
     pairs: list[Pair] = []
     for number, figure in enumerate(values, start=1):
-        measured = [
-            _measure(figure, first, second, seed)
-            for first, second in itertools.combinations(figure.values, 2)
+        named = [
+            pair
+            for pair in itertools.combinations(figure.values, 2)
+            if set(pair) - set(yardsticks.NAMES)
         ]
-        corrected = holm([one["p_value"] for one in measured])
-        for (first, second), one, p_holm in zip(
-            itertools.combinations(figure.values, 2), measured, corrected, strict=True
+        measured = [_differences(figure, first, second) for first, second in named]
+        p_values = [one.p_value for one in measured]
+        tests = sum(not math.isnan(p_value) for p_value in p_values)
+        corrected = holm(p_values)
+        of_interest = smallest.get(figure.figure, default_smallest(figure.figure))
+        for (first, second), one, p_value, p_holm in zip(
+            named, measured, p_values, corrected, strict=True
         ):
+            low, high = _interval(one, p_holm, tests)
+            answer = _answer(one.mean, low, high, p_holm, of_interest)
             better = ""
-            if p_holm < SIGNIFICANCE and one["difference"] != 0:
-                better = first if (one["difference"] > 0) != figure.less_is_better else second
+            if answer in ("higher", "lower"):
+                better = first if (answer == "higher") != figure.less_is_better else second
             pairs.append(
                 Pair(
                     figure=figure.figure,
                     segment=figure.segment,
                     first=first,
                     second=second,
-                    difference=one["difference"],
-                    low=one["low"],
-                    high=one["high"],
-                    p_value=one["p_value"],
+                    difference=one.mean,
+                    low=low,
+                    high=high,
+                    p_value=p_value,
                     p_holm=p_holm,
-                    cases=int(one["cases"]),
+                    cases=one.cases,
+                    smallest=of_interest,
+                    answer=answer,
                     better=better,
                 )
             )
         progress(number, len(values))
     return pairs
+
+
+def default_smallest(figure: str) -> float:
+    """The smallest difference of interest of a figure for which none was chosen."""
+    return SMALLEST_DIFFERENCE_MM if figure.endswith("_mm") else SMALLEST_DIFFERENCE
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -114,20 +153,29 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _measure(figure: FigureValues, first: str, second: str, seed: int) -> Mapping[str, float]:
+def _differences(figure: FigureValues, first: str, second: str) -> PairedDifference:
     one, other = figure.values[first], figure.values[second]
-    both = np.array([one[case] - other[case] for case in one if case in other])
-    known = both[np.isfinite(both)]
-    interval = confidence_interval(known, seed=seed)
-    p_value = math.nan
-    if known.size > 1:
-        # Differences of equal figures in another order of summation are rounding, not ranks.
-        ranked = np.where(np.abs(known) < 1e-12, 0.0, known)
-        p_value = float(stats.wilcoxon(ranked).pvalue) if ranked.any() else 1.0
-    return {
-        "difference": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "p_value": p_value,
-        "cases": float(known.size),
-    }
+    return PairedDifference.of(one[case] - other[case] for case in one if case in other)
+
+
+def _interval(one: PairedDifference, p_holm: float, tests: int) -> tuple[float, float]:
+    if one.cases < 2:
+        return math.nan, math.nan
+    low, high = one.interval(1 - SIGNIFICANCE / tests)
+    if p_holm <= SIGNIFICANCE and not (low > 0 or high < 0):
+        # NaN: too few cases for Bonferroni's level, though Holm's rejects.
+        beside = min(_BESIDE_ZERO, abs(one.mean))
+        if one.mean > 0:
+            return beside, high if high > 0 else math.inf
+        return low if low < 0 else -math.inf, -beside
+    return low, high
+
+
+def _answer(mean: float, low: float, high: float, p_holm: float, smallest: float) -> Answer:
+    if math.isnan(low):
+        return "untested"
+    if p_holm <= SIGNIFICANCE and abs(mean) >= smallest:
+        return "higher" if mean > 0 else "lower"
+    if -smallest < low and high < smallest:
+        return "equal"
+    return "small" if p_holm <= SIGNIFICANCE else "open"

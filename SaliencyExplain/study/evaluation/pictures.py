@@ -146,7 +146,8 @@ def _draw_pairs(found: Evaluation, title: Title) -> Figure | None:
     axes = figure.add_axes(_inside(figure, left=4.6, right=1.4))
     for row, one in enumerate(pairs):
         color = plots.COLORS[0] if one.better else FAINT
-        axes.plot([one.low, one.high], [row, row], color=color, lw=2)
+        ends = np.clip((one.low, one.high), -1e9, 1e9)
+        axes.plot(ends, [row, row], color=color, lw=2)
         axes.plot(one.difference, row, "o", color=color, ms=6)
         axes.annotate(
             f"p = {one.p_holm:.2g}, {one.cases} cases", (1.01, row), fontfamily=FONT,
@@ -157,7 +158,7 @@ def _draw_pairs(found: Evaluation, title: Title) -> Figure | None:
     name = words[pairs[0].figure] + (f" on {pairs[0].segment}" if pairs[0].segment else "")
     plots.style(
         axes, f"{name}: the same cases by two methods",
-        "mean difference with 95 % interval (bootstrap); p of Wilcoxon's test, Holm-corrected", "",
+        "mean difference; 95 % intervals hold for all pairs together; p corrected by Holm", "",
     )  # fmt: skip
     axes.set(yticks=range(len(pairs)), ylim=(len(pairs) - 0.5, -0.5))
     axes.set_yticklabels([f"{title(one.first)} − {title(one.second)}" for one in pairs])

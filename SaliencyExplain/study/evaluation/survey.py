@@ -95,7 +95,7 @@ def survey(
         covered = defaultdict(list)
         for case in study.cases:
             for name, mask in reader.segments(case).items():
-                covered[name].append(on_common_grid(mask, case.affine) / _voxels_of_cell(case))
+                covered[name].append(on_common_grid(mask, case.affine) / voxels_of_cell(case.shape))
             step()
         found.fixed = fixed_segments(covered)
     anatomy: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
@@ -127,31 +127,60 @@ def _read_maps(
     if masks:
         union = np.logical_or.reduce(masks)
         inside = near(union, spacing_of(case.affine, union.ndim), SEGMENT_MARGIN_MM)
-    room = (1 - on_common_grid(inside, case.affine) / _voxels_of_cell(case)).astype(np.float32)
     for label in case.maps:
         step()
         values = case.read_map(label)
         found.shares += place_shares(case, label, values, places)
-        positive = np.maximum(values, 0)
-        energy = on_common_grid(positive, case.affine)
-        total = energy.sum()
-        if total <= 0:
+        placed = placed_energy(case.case, label, case.target, values, case.affine, inside)
+        if placed is None:
             found.empty += 1
-            continue
-        share = (energy / total).astype(np.float32)
-        outside = share
-        if masks:
-            beyond = on_common_grid(np.where(inside, 0, positive), case.affine)
-            outside = (beyond / total).astype(np.float32)
-        found.placed.append(PlacedEnergy(case.case, label, case.target, share, outside, room))
+        else:
+            found.placed.append(placed)
 
 
-def _voxels_of_cell(case: FinishedCase) -> float:
-    sides = [size for size in case.shape if size > 1 or len(case.shape) == 2]
+def placed_energy(
+    case: str,
+    method: str,
+    target: str,
+    values: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    inside: NDArray[np.bool_],
+) -> PlacedEnergy | None:
+    """Where one map's positive attribution lies on the common grid.
+
+    Args:
+        case: Name of the case.
+        method: Label of the map.
+        target: Name of the explained class.
+        values: The map, ``(*S)``.
+        affine: 4x4 of its image, voxel indices to RAS millimetres.
+        inside: ``(*S)``, the segments that move, with their margin.
+
+    Returns:
+        None where no voxel speaks for the class.
+    """
+    positive = np.maximum(values, 0)
+    energy = on_common_grid(positive, affine)
+    total = energy.sum()
+    if total <= 0:
+        return None
+    share = (energy / total).astype(np.float32)
+    outside = share
+    room = np.ones_like(share)
+    if inside.any():
+        beyond = on_common_grid(np.where(inside, 0, positive), affine)
+        outside = (beyond / total).astype(np.float32)
+        room -= (on_common_grid(inside, affine) / voxels_of_cell(values.shape)).astype(np.float32)
+    return PlacedEnergy(case, method, target, share, outside, room)
+
+
+def voxels_of_cell(shape: tuple[int, ...]) -> float:
+    """Voxels of an image of that shape in a cell of the common grid."""
+    sides = [size for size in shape if size > 1 or len(shape) == 2]
     return float(np.prod(sides)) / CELLS ** len(sides)
 
 
 def _brightness(case: FinishedCase, truth: Truth) -> NDArray[np.float64]:
     low, high = np.percentile(truth.anatomy, (1, 99))
     grey = np.clip((truth.anatomy - low) / max(high - low, 1e-12), 0, 1)
-    return on_common_grid(grey, case.affine) / _voxels_of_cell(case)
+    return on_common_grid(grey, case.affine) / voxels_of_cell(case.shape)

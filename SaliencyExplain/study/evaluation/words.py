@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 from SaliencyExplain.comparison import yardsticks
-from SaliencyExplain.faithfulness.verdicts import listed
+from SaliencyExplain.faithfulness.verdicts import CHANCE_P, listed
 from SaliencyExplain.study.evaluation.biomarkers import SIZE
 from SaliencyExplain.study.evaluation.findings import Evaluation
 from SaliencyExplain.study.evaluation.fixed_places import LEAST_CASES, FixedPlace
-from SaliencyExplain.study.evaluation.paired import SIGNIFICANCE
+from SaliencyExplain.study.evaluation.pair_words import pair_sentences
 from SaliencyExplain.study.evaluation.places import AIR
 from SaliencyExplain.study.report_data import map_titles
 from SaliencyExplain.study.report_words import number, percent
@@ -36,7 +36,7 @@ def evaluation_sentences(found: Evaluation) -> list[str]:
     return [
         *_fixed(found, titles),
         *_air(found, titles),
-        *_best(found, titles),
+        *pair_sentences(found.pairs, titles),
         *_trials(found, titles),
         *_groups(found, titles),
         *_biomarkers(found, titles),
@@ -126,56 +126,18 @@ def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
     ]
 
 
-def _best(found: Evaluation, titles: dict[str, str]) -> list[str]:
-    said = []
-    for segment in found.study.segments:
-        pairs = [one for one in found.pairs if (one.figure, one.segment) == ("auroc", segment)]
-        names = list(dict.fromkeys(name for one in pairs for name in (one.first, one.second)))
-        wins = {
-            name: [
-                one.second if one.first == name else one.first
-                for one in pairs
-                if one.better == name
-            ]
-            for name in names
-        }
-        own = [name for name in names if name not in yardsticks.NAMES]
-        if not own or not pairs:
-            continue
-        first = max(own, key=lambda name: len(wins[name]))
-        beaten = [titles.get(name, name) for name in wins[first]]
-        count = max(one.cases for one in pairs)
-        if 2 * len(pairs) / 2**count >= SIGNIFICANCE:
-            # The least p-value of the signed-rank test, times all pairs.
-            said.append(
-                f"On “{segment}”, {count} cases are too few to tell {len(names)} methods and "
-                "yardsticks apart by a corrected test."
-            )
-        elif not beaten:
-            said.append(
-                f"On “{segment}”, no method's AUROC differs from another's or a yardstick's over "
-                f"{count} cases (Holm-corrected p below {SIGNIFICANCE:g})."
-            )
-        else:
-            said.append(
-                f"On “{segment}”, {titles.get(first, first)} has a higher AUROC than "
-                f"{listed(beaten)} on the same {count} cases (Holm-corrected p below "
-                f"{SIGNIFICANCE:g})."
-            )
-    return said
-
-
 def _trials(found: Evaluation, titles: dict[str, str]) -> list[str]:
-    said = []
-    for one in found.trials:
-        if one.figure == "sic_compressed" and not math.isnan(one.value.mean):
-            relation = "more than" if one.value.mean > one.chance else "no more than"
-            said.append(
-                f"{titles.get(one.method, one.method)}: softmax information area "
-                f"{number(one.value.mean)}, {relation} random maps' {number(one.chance)}; it beats "
-                f"chance in {percent(one.beats_chance)} of {one.value.count} tried cases."
-            )
-    return said
+    return [
+        f"{titles.get(one.method, one.method)}: mean softmax information area "
+        f"{number(one.value.mean)}, that of random maps {number(one.chance)}; held against the "
+        f"random maps of its own case (p at most {CHANCE_P:g}, uncorrected) it is better in "
+        f"{percent(one.beats_chance)} of {one.value.count} tried cases, where a random map would "
+        f"be in about {percent(CHANCE_P)}."
+        for one in found.trials
+        if one.figure == "sic_compressed"
+        and not math.isnan(one.value.mean)
+        and not math.isnan(one.beats_chance)
+    ]
 
 
 def _groups(found: Evaluation, titles: dict[str, str]) -> list[str]:

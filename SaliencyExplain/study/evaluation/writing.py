@@ -73,10 +73,10 @@ def _tables(found: Evaluation) -> dict[str, tuple[Sequence[str], list[Sequence[A
     """``{file: (header, rows)}``."""
     return {
         "paired.csv": (
-            ("figure", "segment", "first", "second", "difference", "low", "high", "p_wilcoxon",
-             "p_holm", "cases", "better"),
+            ("figure", "segment", "first", "second", "difference", "low", "high", "p_value",
+             "p_holm", "cases", "smallest_difference", "answer", "better"),
             [(p.figure, p.segment, p.first, p.second, p.difference, p.low, p.high, p.p_value,
-              p.p_holm, p.cases, p.better) for p in found.pairs],
+              p.p_holm, p.cases, p.smallest, p.answer, p.better) for p in found.pairs],
         ),
         "places.csv": (
             ("method", "place", "energy", "low", "high", "share_of_image", "cases"),

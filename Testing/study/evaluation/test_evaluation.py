@@ -85,7 +85,8 @@ def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(st
     assert "10 of 10 cases" in sentence
     assert any("no proof of a shortcut" in limit for limit in document["limits"])
     assert any("1 cases of the study have no explanation" in note for note in document["notes"])
-    assert any("higher AUROC than random map and centre" in said for said in document["sentences"])
+    compared = "is higher than that of the random map by 0.400 [0.400, 0.400] (p = 0.0039"
+    assert any(compared in said for said in document["sentences"])
     assert any("the energy in “core” rises" in said for said in document["sentences"])
     with (study / FOLDER / "places.csv").open() as file:
         places = {(row["method"], row["place"]): row for row in csv.DictReader(file)}

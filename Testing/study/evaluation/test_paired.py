@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.study.evaluation.figures import FigureValues, figure_values
 from SaliencyExplain.study.evaluation.finished import read_study
+from SaliencyExplain.study.evaluation.pair_words import pair_sentences, signed
 from SaliencyExplain.study.evaluation.paired import compare_methods, holm
 from Testing.study.evaluation.conftest import agreement, faithfulness, noise
 
@@ -53,13 +55,125 @@ def test_a_method_that_is_better_by_a_known_amount_is_found_so():
     assert same.p_holm > 0.05
 
 
-def test_the_p_value_is_wilcoxons_and_the_correction_is_over_all_pairs_of_the_figure():
+def test_p_is_of_the_paired_test_and_the_correction_is_over_all_pairs_of_the_figure():
     random = np.random.default_rng(1)
-    one, two, three = random.random((3, 12))
+    one, two, three = random.random((3, 9))
     found = compare_methods([values(one=one, two=two, three=three)])
-    raw = [float(stats.wilcoxon(a - b).pvalue) for a, b in ((one, two), (one, three), (two, three))]
+    raw = [
+        stats.permutation_test(
+            (a - b,), np.mean, permutation_type="samples", n_resamples=np.inf
+        ).pvalue
+        for a, b in ((one, two), (one, three), (two, three))
+    ]
     assert [pair.p_value for pair in found] == pytest.approx(raw)
     assert [pair.p_holm for pair in found] == pytest.approx(holm(raw))
+
+
+def test_the_control_maps_are_not_compared_with_each_other():
+    found = compare_methods([values(a=[0.9] * 9, random=[0.5] * 9, centre=[0.6] * 9)])
+    assert [(one.first, one.second) for one in found] == [("a", "random"), ("a", "centre")]
+
+
+def table_of_nothing(seed, methods=5, cases=12):
+    """Methods that are alike: figures of hard and easy cases, skewed, some of them equal."""
+    random = np.random.default_rng(seed)
+    ease = random.beta(5, 2, cases)
+    found = np.clip(ease + random.gamma(2, 0.05, (methods, cases)), 0, 1)
+    return {f"m{number}": own for number, own in enumerate(found)}
+
+
+@pytest.mark.parametrize("cases", [8, 12, 20])
+def test_among_methods_that_are_alike_one_table_in_twenty_has_any_difference(cases):
+    wrong = 0
+    for seed in range(300):
+        found = compare_methods([values(**table_of_nothing(seed, cases=cases))])
+        wrong += any(one.p_holm <= 0.05 for one in found)
+    # Two standard errors of 300 tables above 5 %.
+    assert wrong / 300 <= 0.075
+
+
+def test_the_intervals_of_a_table_hold_together_in_19_of_20():
+    held = 0
+    for seed in range(300):
+        table = table_of_nothing(seed)
+        for number, own in enumerate(table.values()):
+            own += 0.1 * number  # some of the pairs differ much, and Holm rejects them
+        found = compare_methods([values(**table)])
+        held += all(
+            one.low <= 0.1 * (int(one.first[1:]) - int(one.second[1:])) <= one.high for one in found
+        )
+    assert held / 300 >= 0.925
+
+
+def test_an_interval_excludes_zero_exactly_where_the_corrected_p_value_is_small():
+    excluded = 0
+    for seed in range(120):
+        table = table_of_nothing(seed, methods=4, cases=6 + seed % 12)
+        table["m0"] = table["m0"] + 0.04 * (seed % 4)
+        for one in compare_methods([values(**table)]):
+            outside = one.low > 0 or one.high < 0
+            assert outside == (one.p_holm <= 0.05), one
+            assert one.p_holm < 1 or not outside
+            excluded += outside
+    assert excluded > 30
+
+
+def test_holm_rejects_what_bonferroni_would_not_and_the_interval_ends_beside_zero():
+    order = np.arange(12) / 1000
+    # Both differences are sure; of the second, Bonferroni's interval would hold zero.
+    found = compare_methods(
+        [values(a=order + 0.3, random=order, b=[*(order[:10] + 0.1), *(order[10:] - 0.05)])]
+    )
+    for one in found:
+        assert (one.low > 0 or one.high < 0) == (one.p_holm <= 0.05)
+
+
+def lost(by, cases=12):
+    centre = np.linspace(0.7, 0.9, cases)
+    wobble = np.random.default_rng(0).normal(0, 0.01, (2, cases))
+    return values(a=centre - by + wobble[0], b=centre - by + wobble[1], centre=centre)
+
+
+def test_methods_that_only_lose_are_said_to_lose_by_how_much():
+    pairs = compare_methods([lost(0.3)])
+    against = [one for one in pairs if one.second == "centre"]
+    assert all(one.p_holm <= 0.05 and one.better == "centre" for one in against)
+    said = " ".join(pair_sentences(pairs, {"a": "Grad-CAM", "centre": "centre-weighted map"}))
+    assert "the AUROC of Grad-CAM is lower than that of the centre-weighted map by 0." in said
+    assert "the AUROC of b is lower" in said
+    assert "higher than" not in said
+    interval = re.search(r"by 0\.\d+ \[(0\.\d+), (0\.\d+)\] \(p = 0\.00\d+, 12 cases\)", said)
+    assert float(interval[1]) < 0.3 < float(interval[2])
+
+
+def test_a_sure_difference_that_is_of_no_interest_is_not_called_higher():
+    base = np.linspace(0.5, 0.9, 12)
+    (pair,) = compare_methods([values(a=base - 0.0002, b=base)])
+    assert pair.p_holm <= 0.05
+    assert (pair.answer, pair.better) == ("equal", "")
+    said = " ".join(pair_sentences([pair], {}))
+    assert "of 1 pair of methods 1 differ by no more than 0.05" in said
+    (chosen,) = compare_methods([values(a=base - 0.0002, b=base)], smallest={"auroc": 0.0001})
+    assert chosen.answer == "lower"
+
+
+def test_equal_and_unknown_are_told_apart_and_few_cases_are_said():
+    random = np.random.default_rng(4)
+    base = random.random(12)
+    same, wild = base + random.normal(0, 0.01, 12), base + random.normal(0, 0.4, 12)
+    found = compare_methods([values(a=base, b=same, c=wild)])
+    assert [one.answer for one in found] == ["equal", "open", "open"]
+    few = compare_methods([values(a=[0.9] * 4, b=[0.1] * 4, random=[0.5] * 4)])
+    assert {one.answer for one in few} == {"untested"}
+    assert pair_sentences(few, {}) == [
+        "On “tumour”, 4 cases are too few to compare the AUROC of 2 methods and 1 control map."
+    ]
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_sign():
+    assert [signed(value) for value in (-0.0001, 0.0, 0.0004, -0.0006)] == [
+        "0.000", "0.000", "0.000", "-0.001",
+    ]  # fmt: skip
 
 
 def test_where_less_is_better_the_smaller_one_is_better():

@@ -197,10 +197,15 @@ def _structure(values: Values) -> Values:
 
 
 def _mean_of_two(values: Values, padding: int) -> Values:
-    """Mean of each two neighbours along each axis; with a padding the ends by themselves too."""
+    """Mean of each two neighbours along each axis; with a padding the ends by themselves too.
+
+    Along an axis of a single value there are no neighbours, and it stays as it is.
+    """
     tensor = torch.from_numpy(values)[None, None]
     pool = F.avg_pool3d if values.ndim == 3 else F.avg_pool2d
-    found = pool(tensor, 2, stride=1, padding=padding, count_include_pad=False)
+    kernel = [min(2, size) for size in values.shape]
+    around = [padding if size > 1 else 0 for size in values.shape]
+    found = pool(tensor, kernel, stride=1, padding=around, count_include_pad=False)
     return found[0, 0].numpy()
 
 

@@ -91,8 +91,7 @@ def hints(
         return nothing
     try:
         found = first_order_drops(task, filling, windows, channels, probability=probability)
-    except (RuntimeError, MemoryError) as error:
-        # Whatever it is, it comes again where it matters: in the forward passes.
+    except Exception as error:  # noqa: BLE001 - it comes again where it matters: in the passes
         _LOG.info(
             "Occlusion has no hint of the gradient: %s.", (str(error).splitlines() or [""])[0]
         )

@@ -13,8 +13,8 @@ from torch import Tensor
 from SaliencyExplain.attribution.batches import is_out_of_memory, memory_left
 from SaliencyExplain.attribution.filling import Filling
 from SaliencyExplain.attribution.incremental.boxes import inside
+from SaliencyExplain.attribution.incremental.failures import reason_of
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.windows import Windows
 
@@ -32,6 +32,11 @@ _LEAST_GAIN = 1.2
 
 #: Difference of the scores, in their largest size, that rounding explains.
 _ROUNDING = 1e-4
+
+#: Windows on which the incremental way is compared with whole passes: as many as take at most
+#: this share of the work, but one at the least, or all of them where the network has operations
+#: on feature maps whose influence is not known to be local (window attention, rolls, turns).
+_CHECK_SHARE, _CHECKS = 0.02, 4
 
 #: Share of the free memory that the maps of the unchanged image and the weights may take.
 _MEMORY_SHARE = 0.4
@@ -62,6 +67,8 @@ class CoveredWindows:
         self._filling = filling
         self._memory = memory_left(self._image.device, task.memory_bytes) * _MEMORY_SHARE
         self._chosen = windows.corners(np.asarray(chosen, dtype=np.int64))
+        self.share = 1.0
+        self._together = 0
         self._incremental = self._open()
 
     def original(self) -> Tensor:
@@ -89,7 +96,18 @@ class CoveredWindows:
             return self.plain_scores(windows, channel)
         corners = self._windows.corners(windows)
         contents = self._contents(corners, channel)
-        return self._incremental.scores(corners, contents, self._together)
+        try:
+            return self._incremental.scores(corners, contents, self._together)
+        except Exception as error:
+            # A smaller batch may fit into the memory: that is for the caller to try.
+            if is_out_of_memory(error) and len(windows) > 1:
+                raise
+            reason = reason_of(error)
+        _LOG.warning("Occlusion goes on with whole forward passes: %s.", reason)
+        most = max(1, round(len(windows) * self.share))
+        self._incremental, self.share = None, 1.0
+        parts = range(0, len(windows), most)
+        return torch.cat([self.plain_scores(windows[n : n + most], channel) for n in parts])
 
     def plain_scores(self, windows: NDArray[np.int64], channel: int | None = None) -> Tensor:
         """The same by whole forward passes."""
@@ -118,7 +136,6 @@ class CoveredWindows:
 
     def _open(self) -> IncrementalInference | None:
         """The incremental way, if it is open, pays, and agrees with the plain one."""
-        self.share = 1.0
         if len(self._chosen) < _PASSES_WORTHWHILE:
             return None
         failure = None
@@ -134,13 +151,10 @@ class CoveredWindows:
                 failure = "the network is so small that the GPU would wait for its steps"
             elif not self._agrees(inference):
                 failure = "the traced network gives other scores"
-        except NotTraceable as error:
-            failure = str(error)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failure = "memory is short"
+        except Exception as error:  # noqa: BLE001 - whatever fails, whole passes give the answer
+            failure = reason_of(error)
         if failure:
+            self.share = 1.0
             _LOG.info("Occlusion runs whole forward passes, window by window: %s.", failure)
             return None
         self._together = inference.together(self._chosen, self._windows.window)
@@ -158,13 +172,21 @@ class CoveredWindows:
         return inference.gain(self._chosen, self._windows.window) > _LEAST_GAIN
 
     def _agrees(self, inference: IncrementalInference) -> bool:
-        """Whether image and one covered window have the scores of a plain forward pass."""
+        """Whether image and some covered windows have the scores of plain forward passes."""
         self._original = self._plain(1, self._chosen[:0])
-        corner = self._chosen[[len(self._chosen) // 2]]
-        covered = self._plain(0, corner)
-        tolerance = _ROUNDING * float(torch.stack([self._original, covered]).abs().max())
+        corners = self._checked(inference)
+        covered = self._plain(0, corners)
+        tolerance = _ROUNDING * float(torch.cat([self._original, covered]).abs().max())
         differences = (
             inference.scores_unchanged - self._original,
-            inference.scores(corner, self._contents(corner, None)) - covered,
+            inference.scores(corners, self._contents(corners, None)) - covered,
         )
         return all(float(difference.abs().max()) <= tolerance for difference in differences)
+
+    def _checked(self, inference: IncrementalInference) -> NDArray[np.int64]:
+        """Corners of the windows to compare: the middle one, the first and last, one between."""
+        count = len(self._chosen)
+        affordable = int(_CHECK_SHARE * count * self.share)
+        number = _CHECKS if inference.has_other_operations else min(max(1, affordable), _CHECKS)
+        places = [count // 2, 0, count - 1, count // 4][:number]
+        return self._chosen[sorted(set(places))]

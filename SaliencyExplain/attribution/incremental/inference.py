@@ -14,7 +14,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, inside
 from SaliencyExplain.attribution.incremental.engine import Run, Schedule
 from SaliencyExplain.attribution.incremental.folding import fold, pack, weight_bytes
-from SaliencyExplain.attribution.incremental.operations import Step
+from SaliencyExplain.attribution.incremental.operations import Call, Step
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable, trace
 from SaliencyExplain.attribution.incremental.workers import Workers
 from SaliencyExplain.attribution.network import ScoreNetwork
@@ -50,6 +50,8 @@ class IncrementalInference:
     Attributes:
         scores_unchanged: Scores ``(1, K)`` of the image as it is.
         kept_bytes: What these maps and weights take, beside the network's own weights.
+        has_other_operations: Whether operations on feature maps are among the network's whose
+            influence is not known: they are computed as a whole.
 
     Raises:
         NotTraceable: The network cannot be taken apart, or the memory does not suffice.
@@ -66,6 +68,12 @@ class IncrementalInference:
         self._image = image
         self._format = _CHANNELS_LAST[image.ndim - 2]
         steps = fold(trace(network.network, image))
+        self.has_other_operations = any(
+            isinstance(step.operation, Call)
+            and not step.operation.query
+            and math.prod(step.shape[2:]) > 1
+            for step in steps
+        )
         self._schedule = Schedule(steps, smallest, image.device)
         maps = self._schedule.kept_cells() * image.element_size()
         # Packed weights are no smaller; what they take is known when they are there.

@@ -273,7 +273,7 @@ class Call(Operation):
         """See :class:`Operation`."""
         values = []
         for source in step.sources:
-            if self.query and source.shape:
+            if self.query and source.is_map:
                 # A tensor of that shape without memory: the query must not gather a map.
                 like = batch.value(source)
                 values.append(like.new_empty(1).expand(batch.count, *source.shape[1:]))

@@ -14,8 +14,8 @@ from torch import Tensor
 from SaliencyExplain.attribution.batches import in_batches, is_out_of_memory, memory_left
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.incremental.boxes import inside
+from SaliencyExplain.attribution.incremental.failures import reason_of
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.progress import Progress, silent
@@ -81,7 +81,10 @@ class WarmImage:
         failure = "a GPU runs them in the time in which it would wait for the steps"
         if image.device.type == "cpu":
             with untouched(network):
-                failure = self._keep_maps()
+                try:
+                    failure = self._keep_maps()
+                except Exception as error:  # noqa: BLE001 - whole passes give the answer as well
+                    failure = reason_of(error)
         if failure:
             _LOG.info("Whole forward passes run for each change: %s.", failure)
 
@@ -108,7 +111,16 @@ class WarmImage:
             if self._inference is None:
                 return self._plain(some)
             corners, contents = [c.corner for c in some], [c.content for c in some]
-            return self._inference.scores_of(corners, contents)
+            try:
+                return self._inference.scores_of(corners, contents)
+            except Exception as error:
+                # A smaller batch may fit into the memory: that is for the caller to try.
+                if is_out_of_memory(error) and len(some) > 1:
+                    raise
+                reason = reason_of(error)
+            _LOG.warning("Whole forward passes run from here on: %s.", reason)
+            self._inference = None
+            return self._plain(some)
 
         spacing = (1.0,) * (self._image.ndim - 2)
         task = Task(
@@ -134,32 +146,37 @@ class WarmImage:
     def _keep_maps(self) -> str:
         """Keeps the maps of the image; or says why not."""
         sizes = self._image.shape[2:]
-        try:
-            inference = IncrementalInference(
-                self._network,
-                self._image,
-                (1,) * len(sizes),
-                memory=memory_left(self._image.device, self._memory_bytes) * _MEMORY_SHARE,
-            )
-        except NotTraceable as error:
-            return str(error)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return "memory is short"
+        inference = IncrementalInference(
+            self._network,
+            self._image,
+            (1,) * len(sizes),
+            memory=memory_left(self._image.device, self._memory_bytes) * _MEMORY_SHARE,
+        )
         middle = np.array([[size // 2 for size in sizes]])
         share = inference.share(middle, (1,) * len(sizes))
         if share > _LARGEST_SHARE:
             return f"a voxel reaches {share:.0%} of the network"
-        corner = tuple(size // 2 - size // 16 for size in sizes)
-        box = [max(1, size // 8) for size in sizes]
-        change = Change(corner, self._image.new_zeros((self._image.shape[1], *box)))
-        expected = self.scores([change])
-        found = inference.scores_of([corner], [change.content])
+        checks = self._checks(inference)
+        expected = self.scores(checks)
+        found = inference.scores_of([c.corner for c in checks], [c.content for c in checks])
         if not float((found - expected).abs().max()) <= _ROUNDING * float(expected.abs().max()):
             return "the traced network gives other scores"
         self._inference = inference
         return ""
+
+    def _checks(self, inference: IncrementalInference) -> list[Change]:
+        """Changes to compare with whole passes: in the middle, and at two corners.
+
+        The latter only where the influence of some operations is not known to be local.
+        """
+        sizes = self._image.shape[2:]
+        box = [max(1, size // 8) for size in sizes]
+        corners = [tuple(size // 2 - size // 16 for size in sizes)]
+        if inference.has_other_operations:
+            last = tuple(size - width for size, width in zip(sizes, box, strict=True))
+            corners += [(0,) * len(sizes), last]
+        content = self._image.new_zeros((self._image.shape[1], *box))
+        return [Change(corner, content) for corner in corners]
 
 
 def _fingerprint(network: ScoreNetwork) -> tuple[tuple[int, int], ...]:

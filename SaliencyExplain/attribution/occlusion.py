@@ -35,10 +35,14 @@ class Occlusion(Method):
 
     A box moves over the image and replaces what it covers, in all channels at once or in
     one of them, such as one modality (:func:`filling` says by what). The drop of
-    the target's probability, ``p(original) - p(occluded)``, belongs to the box; a voxel's
-    value is the mean over the boxes that cover it. The boxes lie as in MONAI: from the
-    first voxel in steps of the stride, the last one flush with the border, so that each
-    voxel is covered and no box reaches outside.
+    the target's probability, ``p(original) - p(occluded)``, belongs to the box's centre;
+    between the centres it is interpolated (:func:`interpolation_between_windows`). The boxes
+    lie as in MONAI: from the first voxel in steps of the stride, the last one flush with the
+    border, so that each voxel is covered and no box reaches outside. MONAI's map is the mean
+    of the boxes over a voxel instead: it jumps wherever one box more or less covers a voxel.
+
+    The automatic box is twice the stride on the grid. In a volume whose slices are so few that
+    they are thinner than the box, the box covers all of them.
 
     A box that would replace nothing (air by air) has a drop of exactly 0 and costs nothing.
 
@@ -52,7 +56,7 @@ class Occlusion(Method):
     family: ClassVar[str] = "perturbation"
     title: ClassVar[str] = "Occlusion sensitivity"
     source: ClassVar[str] = (
-        "Zeiler & Fergus 2014, section 4.2; p(original) minus the map of "
+        "Zeiler & Fergus 2014, section 4.2; each window's drop is that of "
         "monai.visualize.OcclusionSensitivity with a constant fill"
     )
     signed: ClassVar[bool] = True
@@ -63,7 +67,7 @@ class Occlusion(Method):
         "Side of the occluding box.",
         unit="mm",
         minimum=0.0,
-        automatic="an eighth of the image's longest side",
+        automatic="about an eighth of the image's longest side",
     )
     stride_mm: float = parameter(
         0.0,
@@ -106,44 +110,53 @@ class Occlusion(Method):
             spacing: Millimetres per voxel and axis.
 
         Raises:
-            InputError: The image is smaller than the box, or the stride leaves gaps.
+            InputError: The image is smaller than the box along more than one axis of a volume,
+                or along an axis in 2D; or the stride leaves gaps.
         """
-        sides = [size * voxel for size, voxel in zip(shape, spacing, strict=True)]
-        window_mm, stride_mm = self._sizes_mm(sides)
+        window_mm, stride_mm = self._sizes_mm(shape, spacing)
         if stride_mm > window_mm:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
                 f"occlusion.stride_mm ({stride_mm:g} mm) is larger than the window "
                 f"({window_mm:g} mm): voxels between the boxes would never be covered.",
             )
-        window, starts = [], []
-        for size, voxel in zip(shape, spacing, strict=True):
-            width = max(1, round(window_mm / voxel))
-            if width > size:
-                image = " x ".join(f"{side:g}" for side in sides)
-                raise InputError(
-                    ErrorCode.WINDOW,
-                    f"The image ({image} mm) is smaller than the occlusion window "
-                    f"({window_mm:g} mm); set occlusion.window_mm to less.",
-                )
-            step = min(max(1, round(stride_mm / voxel)), width)
-            window.append(width)
-            starts.append((*range(0, size - width, step), size - width))
-        return Windows(tuple(window), tuple(starts))
+        widths = [_voxels(window_mm, voxel) for voxel in spacing]
+        short = sum(width > size for width, size in zip(widths, shape, strict=True))
+        if short > (len(shape) == 3):
+            image = " x ".join(f"{n * voxel:g}" for n, voxel in zip(shape, spacing, strict=True))
+            raise InputError(
+                ErrorCode.WINDOW,
+                f"The image ({image} mm) is smaller than the occlusion window "
+                f"({window_mm:g} mm); set occlusion.window_mm to less.",
+            )
+        window = tuple(min(width, size) for width, size in zip(widths, shape, strict=True))
+        starts = tuple(
+            (*range(0, size - width, min(_voxels(stride_mm, voxel), width)), size - width)
+            for size, voxel, width in zip(shape, spacing, window, strict=True)
+        )
+        return Windows(window, starts)
 
     def resolved(self, task: Task) -> Occlusion:
         """With the window, stride and blur in millimetres that this image gets."""
         shape = tuple(task.input.shape[2:])
-        sides = [size * voxel for size, voxel in zip(shape, task.spacing, strict=True)]
-        window_mm, stride_mm = self._sizes_mm(sides)
+        window_mm, stride_mm = self._sizes_mm(shape, task.spacing)
         blur_mm = self.blur_mm
         if self.fill == "blur" and not blur_mm:
             blur_mm = automatic_blur_mm(shape, task.spacing)
         return dataclasses.replace(self, window_mm=window_mm, stride_mm=stride_mm, blur_mm=blur_mm)
 
-    def _sizes_mm(self, sides: Sequence[float]) -> tuple[float, float]:
-        window_mm = self.window_mm or min(max(sides) / 8, min(sides))
-        return window_mm, self.stride_mm or window_mm / 2
+    def _sizes_mm(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, float]:
+        """Window and stride in mm."""
+        if self.window_mm:
+            return self.window_mm, self.stride_mm or self.window_mm / 2
+        sides = sorted(size * voxel for size, voxel in zip(shape, spacing, strict=True))
+        # The slices of a volume may be so few that the box covers them all.
+        most = sides[-2]
+        window_mm = min(sides[-1] / 8, most)
+        if self.stride_mm:
+            return window_mm, self.stride_mm
+        stride_mm = _half_window_mm(window_mm / 2, most / 2, shape, spacing)
+        return 2 * stride_mm, stride_mm
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; drops of probability lie in [-1, 1].
@@ -152,10 +165,13 @@ class Occlusion(Method):
         """
         image = plain(task.input)
         windows, filling = self._places(task)
-        means = [
-            matrix / matrix.sum(dim=1, keepdim=True)
-            for matrix in windows.coverage(tuple(image.shape[2:]))
-        ]
+        for width, size in zip(windows.window, image.shape[2:], strict=True):
+            if image.ndim == 5 and width == size > 1:
+                task.note(
+                    f"The window covers all {size} slices along one axis: the map does not tell "
+                    "them apart."
+                )
+        between = windows.interpolation(tuple(image.shape[2:]))
         keys = self._channels(task)
         changing = self._changing(task, windows, filling)
         growing = GrowingMap(task)
@@ -206,7 +222,7 @@ class Occlusion(Method):
 
             def so_far() -> dict[str, Tensor]:
                 return {
-                    key: along_axes(torch.from_numpy(one.guess()), means).float().to(image.device)
+                    key: along_axes(torch.from_numpy(one.guess()), between).float().to(image.device)
                     for key, one in zip(keys, drops, strict=True)
                 }
 
@@ -267,3 +283,45 @@ class Occlusion(Method):
             np.flatnonzero(changes.any(axis=0) if channel is None else changes[channel]).tolist()
             for channel in self._channels(task).values()
         ]
+
+
+def _voxels(size_mm: float, voxel: float) -> int:
+    """A size in whole voxels, at least one."""
+    return max(1, round(size_mm / voxel))
+
+
+def _half_window_mm(
+    wanted: float, most: float, shape: Sequence[int], spacing: Sequence[float]
+) -> float:
+    """The stride nearest to the wanted one of which the window is twice as long on the grid.
+
+    It is a whole number of voxels along one axis. Along the others, stride and window in whole
+    voxels are also 1 to 2, or the window is a single voxel or the whole axis.
+
+    Args:
+        wanted: The stride, mm.
+        most: Largest stride, mm.
+        shape: Voxels per axis.
+        spacing: Millimetres per voxel and axis.
+    """
+
+    def is_half(stride: float) -> bool:
+        for size, voxel in zip(shape, spacing, strict=True):
+            width = _voxels(2 * stride, voxel)
+            if 1 < width < size and width != 2 * _voxels(stride, voxel):
+                return False
+        return True
+
+    # Spacings that share no such size within a third keep the wanted one: the map is
+    # interpolated all the same.
+    least, largest = 0.7 * wanted, min(1.4 * wanted, most)
+    found = [
+        count * voxel
+        for voxel in spacing
+        for count in range(1, int(largest / voxel * (1 + 1e-9)) + 1)
+        if count * voxel >= least and is_half(count * voxel)
+    ]
+    one_voxel = min(spacing)
+    if not found and wanted < one_voxel <= most:
+        return one_voxel
+    return min(found, key=lambda stride: abs(np.log(stride / wanted)), default=wanted)

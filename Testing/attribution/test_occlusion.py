@@ -9,34 +9,117 @@ from monai.visualize import OcclusionSensitivity
 from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
+from SaliencyExplain.attribution.windows import interpolation_between_windows
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
-def triangle(shape, place, window):
-    """Share of the boxes over a voxel that also cover ``place``, for a stride of one voxel."""
-    factors = []
-    for size, centre, width in zip(shape, place, window, strict=True):
-        starts = np.arange(size - width + 1)
-        over = (np.arange(size)[:, None] >= starts) & (np.arange(size)[:, None] < starts + width)
-        hits = (centre >= starts) & (centre < starts + width)
-        factors.append((over & hits).sum(1) / over.sum(1))
-    return factors[0][:, None] * factors[1] if len(factors) == 2 else np.einsum("i,j,k", *factors)
+def drops_of(values, windows):
+    """The windows' own values: the map at their centres, which are voxels of odd windows."""
+    assert all(width % 2 for width in windows.window)
+    centres = [np.asarray(s) + w // 2 for s, w in zip(windows.starts, windows.window, strict=True)]
+    return values[np.ix_(*centres)]
+
+
+def mean_over_windows(drops, windows, shape):
+    """As MONAI makes a map: the mean of the windows that cover a voxel."""
+    axes = zip(shape, windows.window, windows.starts, strict=True)
+    covers = [coverage_matrix(size, width, starts) for size, width, starts in axes]
+    means = [matrix / matrix.sum(1, keepdim=True) for matrix in covers]
+    return along_axes(drops.double(), means).float()
 
 
 @pytest.mark.parametrize(
     ("shape", "spacing", "place"),
     [((20, 17), (1.0, 2.0), (9, 5)), ((14, 15, 9), (1.0, 1.0, 3.0), (6, 8, 4))],
 )
-def test_one_voxel_detector_peaks_at_its_voxel_with_the_known_shape(
-    task, detector, shape, spacing, place
-):
+def test_one_voxel_detector_is_seen_by_the_windows_over_it(task, detector, shape, spacing, place):
     image = torch.ones(1, 1, *shape)
     image[(0, 0, *place)] = 5.0
     method = Occlusion(window_mm=6.0, stride_mm=1.0, fill="value", value=2.0)
     values = method.attribute(task(detector(shape, place), image, spacing=spacing))[""].numpy()
-    window = [round(6 / voxel) for voxel in spacing]
-    np.testing.assert_allclose(values, 3.0 * triangle(shape, place, window), atol=1e-6)
-    assert np.unravel_index(values.argmax(), shape) == place
+    expected = np.float64(3.0)
+    for axis, (size, centre, voxel) in enumerate(zip(shape, place, spacing, strict=True)):
+        # Windows whose centre is within half a window of the voxel cover it, one voxel
+        # farther none does; beyond the end windows' centres the map is constant.
+        half = (round(6 / voxel) - 1) / 2
+        at = np.arange(size).clip(half, size - 1 - half)
+        factor = (half + 1 - abs(at - centre)).clip(0, 1)
+        expected = expected * factor.reshape([-1 if axis == a else 1 for a in range(len(shape))])
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+def smooth_evidence(centre, width=20.0):
+    """A network whose score is the image under a wide Gaussian along the first axis."""
+
+    class Smooth(torch.nn.Module):
+        def forward(self, images):
+            place = torch.arange(images.shape[2]) - centre
+            weight = torch.exp(-((place / width) ** 2) / 2)
+            score = (images.flatten(3).mean((1, 3)) * weight).mean(1)
+            return torch.stack([-score, score], 1)
+
+    return Smooth()
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "settings"),
+    [
+        ((218, 30), (1.0, 1.0), {}),
+        ((218, 30), (1.0, 1.0), {"window_mm": 27.0}),
+        ((218, 30), (1.0, 1.0), {"window_mm": 27.0, "stride_mm": 10.0}),
+        ((218, 30), (1.0, 1.0), {"window_mm": 16.0, "stride_mm": 15.0}),
+        ((109, 20, 5), (2.0, 2.2, 5.0), {}),
+    ],
+)
+@pytest.mark.parametrize("centre", [97.0, 125.0])
+def test_smooth_evidence_gives_a_map_without_seams_and_its_peak(
+    task, shape, spacing, settings, centre
+):
+    network = smooth_evidence(centre / spacing[0], 20 / spacing[0])
+    job = task(network, torch.ones(1, 1, *shape), spacing=spacing)
+    method = Occlusion(fill="value", output="score", **settings)
+    values = method.attribute(job)[""].double()
+    line = values[(slice(None), *(n // 2 for n in shape[1:]))]
+    # Along the other axes nothing changes: all windows cover as much.
+    torch.testing.assert_close(values, line.reshape(-1, *[1] * (len(shape) - 1)).expand(shape))
+    steps = line.diff() / line.max()
+    assert (line[1:-1] - torch.maximum(line[:-2], line[2:])).max() < 0.02 * line.max()
+    assert steps.abs().max() < 0.06
+    peak = int(line.argmax())
+    assert abs(peak * spacing[0] - centre) <= method.resolved(job).stride_mm
+    # It rises to the peak and falls behind it: nowhere is a seam between windows.
+    assert steps[:peak].min() > -0.003
+    assert steps[peak:].max() < 0.003
+
+
+@pytest.mark.parametrize("window", [4, 5])
+def test_windows_that_do_not_overlap_are_tiles_of_their_own_drop(task, linear, window):
+    weights = torch.randn(1, 22, 20)
+    image = torch.randn(1, 1, 22, 20)
+    settings = {"window_mm": float(window), "stride_mm": float(window)}
+    method = Occlusion(fill="value", output="score", **settings)
+    values = method.attribute(task(linear(weights), image))[""]
+    evidence = (weights * image)[0, 0]
+    for i in range(0, 22 - window, window):
+        for j in range(0, 20, window):
+            expected = evidence[i : i + window, j : j + window].sum()
+            assert values[i, j] == pytest.approx(float(expected), abs=1e-4)
+            if i + window <= 22 - window:
+                assert (values[i : i + window, j : j + window] == values[i, j]).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 23])
+@pytest.mark.parametrize(("window", "step"), [(1, 1), (2, 1), (7, 3), (9, 9), (23, 4)])
+def test_weights_of_windows_sum_to_one_and_favour_no_place(size, window, step):
+    window = min(size, window)
+    starts = (*range(0, size - window, step), size - window)
+    weights = interpolation_between_windows(size, window, starts)
+    assert weights.shape == (size, len(starts))
+    assert weights.min() >= 0
+    torch.testing.assert_close(weights.sum(1), torch.ones(size).double())
+    torch.testing.assert_close(weights[0], torch.eye(len(starts)).double()[0])
+    torch.testing.assert_close(weights[-1], torch.eye(len(starts)).double()[-1])
 
 
 def test_positive_means_that_the_place_speaks_for_the_class(task):
@@ -90,9 +173,54 @@ def test_window_is_the_same_size_in_millimetres_on_every_axis():
     assert [starts[1] for starts in windows.starts] == [6, 3, 2]
 
 
-def test_default_window_is_an_eighth_of_the_longest_side_and_fits_thin_slabs():
+def test_default_window_is_an_eighth_of_the_longest_side_and_covers_all_of_a_few_slices():
     assert Occlusion().windows((128, 96), (1.5, 1.5)).window == (16, 16)
-    assert Occlusion().windows((160, 160, 3), (1.0, 1.0, 5.0)).window == (15, 15, 3)
+    assert Occlusion().windows((160, 160, 3), (1.0, 1.0, 5.0)).window == (20, 20, 3)
+    assert Occlusion().windows((96, 96, 1), (1.0, 1.0, 3.0)).window == (12, 12, 1)
+    assert Occlusion().windows((400, 20), (1.0, 1.0)).window == (20, 20)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((182, 218, 182), (1.0, 1.0, 1.0)),
+        ((240, 240, 155), (1.0, 1.0, 1.0)),
+        ((256, 256, 30), (0.9375, 0.9375, 5.0)),
+        ((512, 512, 24), (0.45, 0.45, 6.0)),
+        ((60, 30, 9), (2.0, 2.2, 3.1)),
+        ((218, 181), (1.0, 1.3)),
+        ((8, 8), (1.0, 1.0)),
+    ],
+)
+def test_default_window_is_twice_the_stride_on_the_grid(task, linear, shape, spacing):
+    method = Occlusion()
+    windows = method.windows(shape, spacing)
+    for size, width, starts in zip(shape, windows.window, windows.starts, strict=True):
+        if len(starts) > 2:
+            assert set(np.diff(starts)[:-1]) == {width // 2}
+        assert width % 2 == 0 or width == size
+    longest = max(n * voxel for n, voxel in zip(shape, spacing, strict=True))
+    resolved = method.resolved(
+        task(linear(torch.zeros(1, 2, 2)), torch.zeros(1, 1, *shape), spacing=spacing)
+    )
+    assert 0.7 <= resolved.window_mm / (longest / 8) <= 1.4 or resolved.window_mm == 2
+    # What the file says of the map gives the same windows again.
+    assert resolved.windows(shape, spacing) == windows
+
+
+def test_a_window_thicker_than_the_slices_of_a_volume_covers_all_of_them(task, linear):
+    weights = torch.randn(1, 12, 12, 3)
+    image = torch.randn(1, 1, 12, 12, 3)
+    method = Occlusion(window_mm=4.0, stride_mm=4.0, fill="value", output="score")
+    notes = []
+    values = method.attribute(task(linear(weights), image, note=notes.append))[""]
+    assert len(notes) == 1
+    assert "3 slices" in notes[0]
+    expected = (weights * image)[0, 0, 4:8, :4].sum()
+    torch.testing.assert_close(values[4:8, :4], expected.expand(4, 4, 3), atol=1e-4, rtol=0)
+    with pytest.raises(InputError) as error:
+        method.windows((12, 3, 3), (1.0, 1.0, 1.0))
+    assert error.value.code is ErrorCode.WINDOW
 
 
 def test_image_smaller_than_the_window_is_refused(task, detector):
@@ -133,13 +261,15 @@ def test_equals_monai_window_by_window(task, dims, name, fill):
     else:
         network = resnet18(spatial_dims=dims, n_input_channels=1, num_classes=3)
     image = torch.randn(1, 1, *(41, 33, 34)[:dims])
-    # MONAI's stride is int(window (1 - overlap)) = 10 of 24, which divides none of the sides.
-    ours = Occlusion(window_mm=24.0, stride_mm=10.0, fill=fill, value=0.3)
-    drop = ours.attribute(task(network, image, 2, batch_size=4))[""]
+    # MONAI's stride is int(window (1 - overlap)) = 10 of 23, which divides none of the sides.
+    ours = Occlusion(window_mm=23.0, stride_mm=10.0, fill=fill, value=0.3)
+    values = ours.attribute(task(network, image, 2, batch_size=4))[""]
+    windows = ours.windows(values.shape, (1.0,) * dims)
+    drop = mean_over_windows(drops_of(values, windows), windows, values.shape)
     modes = {"value": 0.3, "mean": "mean_img"}
     theirs, _ = OcclusionSensitivity(
         network.eval(),
-        mask_size=24,
+        mask_size=23,
         n_batch=4,
         mode=modes[fill],
         overlap=0.55,
@@ -148,7 +278,7 @@ def test_equals_monai_window_by_window(task, dims, name, fill):
     )(image)
     with torch.no_grad():
         original = network(image).softmax(1)[0, 2]
-    torch.testing.assert_close(original - drop, theirs[0, 2].as_tensor(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(original - drop, theirs[0, 2].as_tensor(), rtol=1e-5, atol=1e-7)
     assert drop.abs().max() > 1e-5
 
 
@@ -188,22 +318,23 @@ def test_other_infills_and_single_channels_equal_monai_with_that_content(task, d
         original = network(image).softmax(1)[0, 2]
     found = {}
     for channel in ("all", "each"):
-        method = Occlusion(window_mm=14.0, stride_mm=7.0, fill=fill, channel=channel)
+        method = Occlusion(window_mm=15.0, stride_mm=7.0, fill=fill, channel=channel)
         found |= method.attribute(job)
+    shape = tuple(image.shape[2:])
+    windows = method.windows(shape, job.spacing)
     assert list(found) == ["", "T1", "FLAIR"]
     for key, number in (("", None), ("T1", 0), ("FLAIR", 1)):
         theirs, _ = OcclusionSensitivity(
             Filled(network, image, content, number).eval(),
-            mask_size=14,
+            mask_size=15,
             n_batch=4,
             mode=MARK,
             overlap=0.5,
             activate=lambda scores: scores.softmax(1),
             verbose=False,
         )(image)
-        torch.testing.assert_close(
-            original - found[key], theirs[0, 2].as_tensor(), rtol=1e-5, atol=1e-6
-        )
+        drop = mean_over_windows(drops_of(found[key], windows), windows, shape)
+        torch.testing.assert_close(original - drop, theirs[0, 2].as_tensor(), rtol=1e-5, atol=1e-6)
         assert found[key].abs().max() > 1e-5
 
 

@@ -97,10 +97,7 @@ def measure(name: str, classifier: Classifier, image: MetaTensor) -> dict[str, o
     windows = Occlusion().windows(
         tuple(values.shape[2:]), spacing_of(prepared.affine, prepared.ndim - 1)
     )
-    means = [
-        matrix / matrix.sum(dim=1, keepdim=True)
-        for matrix in windows.coverage(tuple(values.shape[2:]))
-    ]
+    between = windows.interpolation(tuple(values.shape[2:]))
     spacing = spacing_of(prepared.affine, prepared.ndim - 1)
     task = Task(network, values, target, spacing)
     fill = filling(values, "mean", spacing)
@@ -109,7 +106,7 @@ def measure(name: str, classifier: Classifier, image: MetaTensor) -> dict[str, o
 
     # Every second voxel of a large map is enough to hold it against another.
     thinning = 2 if values[0, 0].numel() > 1_000_000 else 1
-    kept = [matrix[::thinning] for matrix in means]
+    kept = [matrix[::thinning] for matrix in between]
 
     def to_map(drops: Values) -> Values:
         return along_axes(torch.from_numpy(drops.reshape(grid)), kept).numpy().ravel()

@@ -39,7 +39,7 @@ def test_a_parameter_has_its_unit_its_range_and_what_automatic_means(form: Metho
     window = form.field("occlusion", "window_mm")
     assert window.suffix == " mm"
     assert window.minimum == 0.0
-    assert window.specialValueText == "automatic: an eighth of the image's longest side"
+    assert window.specialValueText == "automatic: about an eighth of the image's longest side"
     samples = form.field("smoothgrad", "samples")
     assert (samples.minimum, samples.value) == (1, 25)
     assert "first, last" in form.field("gradcam", "layers").toolTip

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.convolutions import frozen_convolutions
+from SaliencyExplain.attribution.outputs import is_scores, scores_in
 from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -17,25 +18,40 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class ScoreNetwork(nn.Module):
     """Gives any classification network one form: ``(B, C, *S) -> (B, K)`` scores.
 
-    Networks that return a tuple (MONAI's ViT) give its first element. A network
-    with one logit z for two classes gives the scores ``[-z, z]`` with a sigmoid
-    activation, so that both classes have a probability and a gradient.
+    A network with one logit z for two classes gives the scores ``[-z, z]`` with a sigmoid
+    activation, so that both classes have a probability and a gradient; one that gives the
+    probability p of the second class itself gives ``[1 - p, p]`` with the activation none.
 
     Attributes:
         network: The wrapped network; layer names are relative to it.
         activation: What turns scores into probabilities: ``softmax`` over the
             classes, ``sigmoid`` for each class, ``none`` where the network
             returns probabilities already.
-        one_logit: Whether the network has a single logit for two classes.
+        one_logit: Whether the network has a single output for two classes.
+        output: Path of the class scores in what the network returns, as
+            :func:`~SaliencyExplain.attribution.outputs.outputs_by_path` has it; None where
+            it returns nothing else of their shape.
+        independent: Whether several classes may be true at once, each with a probability of
+            its own.
     """
 
     def __init__(
-        self, network: nn.Module, activation: Activation = "softmax", *, one_logit: bool = False
+        self,
+        network: nn.Module,
+        activation: Activation = "softmax",
+        *,
+        one_logit: bool = False,
+        output: str | None = None,
+        independent: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
-        self.activation: Activation = "sigmoid" if one_logit else activation
+        self.activation: Activation = (
+            "sigmoid" if one_logit and activation == "softmax" else activation
+        )
         self.one_logit = one_logit
+        self.output = output
+        self.independent = independent or (self.activation == "sigmoid" and not one_logit)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores before the activation, shape ``(B, K)``.
@@ -46,16 +62,19 @@ class ScoreNetwork(nn.Module):
             ClassifierError: The network does not return one score per class.
         """
         with frozen_convolutions(self.network, images):
-            return self.checked(self.network(images.clone()), len(images))
+            return self.checked(scores_in(self.network(images.clone()), self.output), len(images))
 
     def checked(self, scores: Any, count: int) -> Tensor:
-        """Scores ``(B, K)`` from what the wrapped network returns for ``count`` images.
+        """Scores ``(B, K)`` from the output of the wrapped network for ``count`` images.
 
         Raises:
             ClassifierError: It is not one score per class.
         """
-        if isinstance(scores, (tuple, list)):
-            scores = scores[0]
+        if isinstance(scores, Tensor):
+            if self.one_logit and scores.numel() == count and scores.ndim < 2:
+                scores = scores.reshape(count, 1)
+            elif is_scores(scores):
+                scores = scores.flatten(1)
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != count:
             shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ClassifierError(
@@ -64,7 +83,8 @@ class ScoreNetwork(nn.Module):
                 f"{shape}, not one score per class (batch, classes).",
             )
         if self.one_logit:
-            scores = torch.cat([-scores, scores], dim=1)
+            other = 1 - scores if self.activation == "none" else -scores
+            scores = torch.cat([other, scores], dim=1)
         return scores
 
     def probabilities(self, scores: Tensor) -> Tensor:

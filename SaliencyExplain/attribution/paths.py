@@ -32,7 +32,13 @@ class _ProbabilityNetwork(ScoreNetwork):
     """The same classifier with its probabilities in the place of the scores."""
 
     def __init__(self, network: ScoreNetwork) -> None:
-        super().__init__(network.network, network.activation, one_logit=network.one_logit)
+        super().__init__(
+            network.network,
+            network.activation,
+            one_logit=network.one_logit,
+            output=network.output,
+            independent=network.independent,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Class probabilities, shape ``(B, K)``."""

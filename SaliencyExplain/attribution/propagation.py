@@ -21,6 +21,7 @@ from SaliencyExplain.attribution.layer_kinds import Kind, kind_of, name_of, over
 from SaliencyExplain.attribution.layers import require_open
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.outputs import scores_in
 from SaliencyExplain.attribution.symbolic import symbolic_trace
 from SaliencyExplain.errors import ErrorCode, InputError
 
@@ -29,6 +30,9 @@ OTHERS = "use occlusion, integrated-gradients or smoothgrad instead"
 
 #: Difference of the scores, in their largest size, that folding and rounding explain.
 _ROUNDING = 1e-3
+
+#: Where a traced graph keeps the path of the class scores in what it returns.
+_OUTPUT = "output of the class scores"
 
 #: The rule of an operation: from what comes back for its output, its inputs and its output
 #: to what goes on to each input.
@@ -77,15 +81,13 @@ class Propagation(fx.Interpreter):
         # It would write its own lines into the messages of errors.
         self.extra_traceback = False
         self._method = method
+        self._output: str | None = graph.meta.get(_OUTPUT)
         self._carrying: set[fx.Node] = set()
 
     def scores(self, images: Tensor) -> Tensor:
-        """What the network returns for ``(B, C, *S)``, the first if it returns several."""
+        """The class scores in what the network returns for ``(B, C, *S)``."""
         self._carrying.clear()
-        result = self.run(images)
-        while isinstance(result, (tuple, list)):
-            result = result[0]
-        return result
+        return scores_in(self.run(images), self._output)
 
     def run_node(self, n: fx.Node) -> Any:
         """Runs one operation; those that the image does not reach run as they are."""
@@ -187,7 +189,7 @@ def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
     """
     require_open(network, method)
     try:
-        return symbolic_trace(network.network)
+        graph = symbolic_trace(network.network)
     except (
         fx.proxy.TraceError,
         TypeError,
@@ -204,6 +206,8 @@ def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
             f"{method} needs a network that can be taken apart into its layers, and torch.fx "
             f"fails on this one ({why}); {OTHERS}.",
         ) from None
+    graph.meta[_OUTPUT] = network.output
+    return graph
 
 
 def target_score(network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:

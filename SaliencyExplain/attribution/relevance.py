@@ -286,7 +286,7 @@ class LayerwiseRelevance(Method):
             )
             voxels = image.detach().requires_grad_()
             with torch.enable_grad():
-                scores = walk.scores(voxels)
+                scores = walk.scores(voxels).reshape(1, -1)
                 check_same(network.checked(scores, 1), expected, self.name)
                 score = float(target_score(network, scores.detach(), task.target))
                 start = torch.zeros_like(scores)

@@ -17,6 +17,7 @@ from SaliencyExplain.attribution.guard import exact_convolutions
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers import geometry
 from SaliencyExplain.classifiers.channels import are_colours
+from SaliencyExplain.classifiers.settings import Setting
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
 
 
@@ -40,6 +41,7 @@ class Classifier:
         format: ``"MONAI bundle"``, ``"TorchScript"`` or ``"torch.export"``.
         trusted: Whether code that came with the classifier was run.
         notes: What was guessed at loading, to be said aloud.
+        settings: What the bundle was made with: told, guessed or tried.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Classifier:
     format: str = "MONAI bundle"
     trusted: bool = False
     notes: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
 
     @property
     def device(self) -> torch.device:

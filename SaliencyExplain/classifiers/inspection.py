@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -20,10 +21,12 @@ def describe(classifier: Classifier) -> dict[str, Any]:
 
     Returns:
         name, format, identity (sha256), trusted, classes, channels, spatial_dims, spacing
-        in mm, input_size in voxels, activation, parameters (their number), preprocessing
-        (names of the transforms in order), notes, and candidate_layers: for each
-        convolution its name, output channels and the size of its feature map for
-        ``measured_size`` voxels of input.
+        in mm, input_size in voxels, activation, output (path of the class scores in what the
+        network returns, None where it returns nothing else), independent (whether several
+        classes may be true), settings (what was told and what was guessed), parameters
+        (their number), preprocessing (names of the transforms in order), notes, and
+        candidate_layers: for each convolution its name, output channels and the size of its
+        feature map for ``measured_size`` voxels of input.
     """
     network = classifier.network
     layers, size = _feature_maps(classifier)
@@ -39,6 +42,9 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         "input_size": list(classifier.input_size) if classifier.input_size else None,
         "activation": network.activation,
         "one_logit": network.one_logit,
+        "output": network.output or None,
+        "independent": network.independent,
+        "settings": [dataclasses.asdict(setting) for setting in classifier.settings],
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "preprocessing": [
             type(step).__name__ for step in getattr(classifier.preprocessing, "transforms", ())
@@ -63,7 +69,7 @@ def _feature_maps(classifier: Classifier) -> tuple[list[dict[str, Any]], tuple[i
     handles = [module.register_forward_hook(remember(name)) for name, module in layers.items()]
     device = classifier.device
     try:
-        _, size = probe(
+        _, noise = probe(
             classifier.to("cpu").network.network,
             len(classifier.channels),
             classifier.spatial_dims,
@@ -78,4 +84,4 @@ def _feature_maps(classifier: Classifier) -> tuple[list[dict[str, Any]], tuple[i
         for name, module in layers.items()
         if name in found
     ]
-    return described, size
+    return described, tuple(noise.shape[2:])

@@ -22,9 +22,12 @@ from SaliencyExplain.classifiers.bundle import (
 )
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.configuration import Configuration, parse_text
-from SaliencyExplain.classifiers.probe import convolution_dims, gives_probabilities, probe
+from SaliencyExplain.classifiers.decision import decide, found_settings
+from SaliencyExplain.classifiers.outputs import examine
+from SaliencyExplain.classifiers.probe import convolution_dims, probe
 from SaliencyExplain.classifiers.programs import load_exported, load_script, program_files
 from SaliencyExplain.classifiers.scripts import PACKAGE, importable
+from SaliencyExplain.classifiers.settings import Setting
 from SaliencyExplain.classifiers.weights import format_of, load_into, read_weights
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
@@ -32,7 +35,7 @@ _NETWORK_KEYS = ("network_def", "network", "net", "model")
 _WRAP = "make a bundle of it with 'saliency-explain classifier wrap'"
 
 
-def load_classifier(path: Path, *, trust: bool = False) -> Classifier:
+def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> Classifier:
     """Loads a classifier, ready to predict on the CPU.
 
     Args:
@@ -40,6 +43,8 @@ def load_classifier(path: Path, *, trust: bool = False) -> Classifier:
             carries a bundle's metadata.json and inference.json as extra files.
         trust: Whether code that comes with the classifier may be run: Python expressions
             and scripts of a bundle, a torch.export program (which torch unpickles).
+        guess: Whether a bundle that says no activation gets a softmax where its network gives
+            logits of several classes; the settings say so.
 
     Returns:
         The classifier, its network in eval mode with frozen parameters.
@@ -52,19 +57,19 @@ def load_classifier(path: Path, *, trust: bool = False) -> Classifier:
     if trust:
         # Trust is for those that need it: without, a classifier is never more than its parts.
         with suppress(ClassifierError):
-            return _load(path, trust=False)
-    return _load(path, trust=trust)
+            return _load(path, trust=False, guess=guess)
+    return _load(path, trust=trust, guess=guess)
 
 
-def _load(path: Path, *, trust: bool) -> Classifier:
+def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     if path.is_dir():
-        return _load_bundle(BundleFiles(path), path, trust=trust)
+        return _load_bundle(BundleFiles(path), path, trust=trust, guess=guess)
     if not path.is_file():
         raise ClassifierError(ErrorCode.FILE_MISSING, f"There is no classifier {path}.")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith(METADATA) and "/extra" not in name for name in archive.namelist()):
-                return _load_bundle(BundleFiles(path), path, trust=trust)
+                return _load_bundle(BundleFiles(path), path, trust=trust, guess=guess)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -88,15 +93,17 @@ def _load(path: Path, *, trust: bool) -> Classifier:
     )
 
 
-def _load_bundle(files: BundleFiles, path: Path, *, trust: bool) -> Classifier:
+def _load_bundle(files: BundleFiles, path: Path, *, trust: bool, guess: bool) -> Classifier:
     if trust and path.is_file():
         with tempfile.TemporaryDirectory(prefix="saliency-explain-") as folder:
             files.unpack(Path(folder))
-            return _assemble(files, path, trust=trust, folder=Path(folder))
-    return _assemble(files, path, trust=trust, folder=path)
+            return _assemble(files, path, trust=trust, guess=guess, folder=Path(folder))
+    return _assemble(files, path, trust=trust, guess=guess, folder=path)
 
 
-def _assemble(files: BundleFiles, path: Path, *, trust: bool, folder: Path) -> Classifier:
+def _assemble(
+    files: BundleFiles, path: Path, *, trust: bool, guess: bool, folder: Path
+) -> Classifier:
     inference = files.first(INFERENCE)
     if inference is None:
         raise ClassifierError(
@@ -123,7 +130,14 @@ def _assemble(files: BundleFiles, path: Path, *, trust: bool, folder: Path) -> C
             load_into(network, read_weights(read[model], model), model)
         read |= {name: files.read(name) for name in scripts}
         return _finish(
-            network, configuration, described, path, identity_of(read), "MONAI bundle", kind
+            network,
+            configuration,
+            described,
+            path,
+            identity_of(read),
+            form="MONAI bundle",
+            kind=kind,
+            guess=guess,
         )
 
 
@@ -140,7 +154,7 @@ def _load_program(content: bytes, path: Path, kind: str, *, trust: bool) -> Clas
     load = load_script if kind == "TorchScript" else load_exported
     network = load(content, path.name, trust=trust)
     identity = identity_of({"models/model": content})
-    return _finish(network, configuration, described, path, identity, kind, kind)
+    return _finish(network, configuration, described, path, identity, form=kind, kind=kind)
 
 
 def _finish(
@@ -149,8 +163,10 @@ def _finish(
     described: metadata.Metadata,
     path: Path,
     identity: str,
+    *,
     form: str,
     kind: str,
+    guess: bool = False,
 ) -> Classifier:
     network.eval()
     for parameter in network.parameters():
@@ -164,16 +180,21 @@ def _finish(
         )
     steps: Compose = preprocessing.build_preprocessing(configuration, spatial_dims)
     size = preprocessing.size_of(steps, spatial_dims) or described.size
-    scores, _ = probe(network, len(described.channels), spatial_dims, size)
-    classes, activation, one_logit, notes = metadata.decide(
-        described, configuration.content, scores.shape[1], gives_probabilities(scores)
-    )
+    result, noise = probe(network, len(described.channels), spatial_dims, size)
+    output = examine(network, noise, result, described.classes, described.output)
+    decision = decide(described, configuration.content, output, guess=guess)
     return Classifier(
         name=path.name.removesuffix(".zip") if form == "MONAI bundle" else path.stem,
-        classes=classes,
+        classes=decision.classes,
         channels=described.channels,
         spatial_dims=spatial_dims,
-        network=ScoreNetwork(network, activation, one_logit=one_logit).eval(),
+        network=ScoreNetwork(
+            network,
+            decision.activation,
+            one_logit=decision.one_logit,
+            output=output.path,
+            independent=decision.independent,
+        ).eval(),
         preprocessing=steps,
         identity=identity,
         source=path,
@@ -181,8 +202,15 @@ def _finish(
         input_size=size,
         format=form if form == kind or kind == "weights" else f"{form} ({kind})",
         trusted=configuration.trust,
-        notes=notes,
+        notes=(*((output.note,) if output.note else ()), *decision.notes),
+        settings=_settings(described.settings, found_settings(output, decision)),
     )
+
+
+def _settings(said: tuple[Setting, ...], found: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    """The settings that a bundle says, and of what was found those that it does not say."""
+    names = {setting.name for setting in said}
+    return said + tuple(setting for setting in found if setting.name not in names)
 
 
 def _built_network(configuration: Configuration) -> nn.Module:

@@ -1,11 +1,12 @@
-"""One forward pass that shows whether a network is a classifier, and of how many classes."""
+"""One forward pass that shows whether a network takes images of a kind."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 # Inputs to try where no size is declared: too small ones vanish in the pooling, too large
@@ -15,8 +16,8 @@ _SIZES = {2: (64, 224, 128, 32, 299, 28), 3: (64, 96, 32, 128)}
 
 def probe(
     network: nn.Module, channels: int, spatial_dims: int, size: tuple[int, ...] | None
-) -> tuple[Tensor, tuple[int, ...]]:
-    """Scores of a network for one noise image.
+) -> tuple[Any, Tensor]:
+    """What a network returns for one noise image.
 
     Args:
         network: Any network, in eval mode.
@@ -25,10 +26,10 @@ def probe(
         size: Voxels along each axis where known; else some usual sizes are tried.
 
     Returns:
-        The scores ``(1, K)`` and the size that went in.
+        What it returned, and the noise that went in, ``(1, C, *S)``.
 
     Raises:
-        ClassifierError: The network takes no such input, or gives no class scores.
+        ClassifierError: The network takes no such input.
     """
     tries = [size] if size else [(edge,) * spatial_dims for edge in _SIZES[spatial_dims]]
     generator = torch.Generator().manual_seed(0)
@@ -37,7 +38,8 @@ def probe(
         noise = torch.randn((1, channels, *edges), generator=generator)
         try:
             with torch.no_grad():
-                return ScoreNetwork(network)(noise), edges
+                # A copy: a network may write into its input.
+                return network(noise.clone()), noise
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # TorchScript puts its traceback first and the error last.
@@ -48,16 +50,6 @@ def probe(
         ErrorCode.MODEL_INPUT,
         f"The network cannot take an image of {channels} channel{'s' if channels > 1 else ''} and "
         f"{'x'.join(map(str, tries[0]))} voxels: {first_error[:300]}",
-    )
-
-
-def gives_probabilities(scores: Tensor) -> bool:
-    """Whether scores already are the output of a softmax over two classes or more."""
-    values = scores.double()
-    return bool(
-        values.shape[1] > 1
-        and (values >= 0).all()
-        and torch.allclose(values.sum(dim=1), torch.ones(len(values)).double(), atol=1e-5)
     )
 
 

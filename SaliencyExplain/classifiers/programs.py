@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from SaliencyExplain.classifiers.bundle import INFERENCE, LARGEST_CONFIG_BYTES, METADATA
 from SaliencyExplain.errors import ClassifierError, ErrorCode
@@ -66,13 +67,14 @@ class ExportedNetwork(nn.Module):
         self.program = program
         self.batch = batch
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Scores of a batch of images."""
+    def forward(self, images: Tensor) -> Any:
+        """What the program returns for a batch of images."""
         if self.batch is None or len(images) == self.batch:
-            return _first(self.program(images))
+            return self.program(images)
         if len(images) % self.batch:
             raise RuntimeError(f"the program was exported for batches of {self.batch} images")
-        return torch.cat([_first(self.program(part)) for part in images.split(self.batch)])
+        parts = [self.program(part) for part in images.split(self.batch)]
+        return tree_map(_joined, *parts)
 
     def train(self, mode: bool = True) -> ExportedNetwork:
         """Keeps the mode the program was exported in; torch cannot change it."""
@@ -131,5 +133,7 @@ def _fixed_batch(program: Any) -> int | None:
     return None
 
 
-def _first(scores: Any) -> Tensor:
-    return scores[0] if isinstance(scores, (tuple, list)) else scores
+def _joined(*values: Any) -> Any:
+    """One output of several batches: numbers that are no tensors are the program's own."""
+    first = values[0]
+    return torch.cat(values) if isinstance(first, Tensor) and first.ndim else first

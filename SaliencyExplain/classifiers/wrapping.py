@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from SaliencyExplain.classifiers.bundle import METADATA
 from SaliencyExplain.classifiers.channels import are_colours
+from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.intensity import intensity_transforms, padding_value
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.classifiers.networks import build_network, network_definition
 from SaliencyExplain.classifiers.probe import convolution_dims
 from SaliencyExplain.classifiers.scripts import PACKAGE, importable
+from SaliencyExplain.classifiers.settings import KEY, Setting
 from SaliencyExplain.classifiers.weights import (
     format_of,
     load_into,
@@ -51,17 +54,22 @@ def wrap(
     spacing: Sequence[float] | None = None,
     size: Sequence[int] | None = None,
     fit: Fit | None = None,
-    intensity: str = "none",
+    intensity: str | None = None,
     orientation: str | None = "standard",
-    activation: str = "softmax",
+    activation: str | None = None,
+    output: str | None = None,
+    own_training: bool = False,
     description: str = "",
     eval_metrics: Mapping[str, Any] | None = None,
     documents: Mapping[str, bytes] | None = None,
     trust: bool = False,
 ) -> Path:
-    """Writes a MONAI bundle and loads it again as the proof that it works.
+    """Writes a MONAI bundle and loads it again, which runs its network on made images.
 
-    The preprocessing is orientation, spacing, size, intensity, in this order.
+    The preprocessing is orientation, spacing, size, intensity, in this order. What was given,
+    what was guessed and what was found by running the network stands in the bundle's metadata
+    (:mod:`SaliencyExplain.classifiers.settings`). That its predictions are those of the
+    network's own code is not checked.
 
     Args:
         network: ``DenseNet121`` and the like of monai, ``timm.NAME``, the dotted name of a
@@ -80,11 +88,17 @@ def wrap(
         size: Voxels per axis of the network's input.
         fit: How the size is reached: ``resize`` the whole field of view, or ``crop`` (and
             pad) about its centre; where None, crop with a spacing and resize without.
-        intensity: One of :data:`SaliencyExplain.classifiers.intensity.WORDS`.
+        intensity: One of :data:`SaliencyExplain.classifiers.intensity.WORDS`; where None,
+            as in the file.
         orientation: Axis codes that the network was trained with. ``standard`` is RAS in 3D
             and PL in 2D (rows downwards, columns to the patient's left, as torchvision and
             most 2D training code see a picture). None: as in the file.
-        activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one.
+        activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one; where
+            None, none for outputs that are probabilities for all made images, else softmax.
+        output: Path of the class scores where the network returns several outputs: an index, a
+            key, or several with dots between them. Where None, the only one that fits.
+        own_training: Whether the network is trained with this preprocessing, so that nothing
+            of it is guessed.
         description: A sentence for people.
         eval_metrics: How well it does, for the key of that name in MONAI's metadata.
         documents: Further files by name, for the bundle's ``docs``.
@@ -98,7 +112,7 @@ def wrap(
         ClassifierError: The weights do not fit, or the network is no classifier.
         OutputError: The folder exists or cannot be written.
     """
-    if activation not in _ACTIVATIONS:
+    if activation is not None and activation not in _ACTIVATIONS:
         raise InputError(
             ErrorCode.VALUE_FORM, f"The activation is softmax, sigmoid or none, not '{activation}'."
         )
@@ -147,7 +161,9 @@ def wrap(
                     ErrorCode.OPTION_MISSING,
                     "Say whether the network takes 2D or 3D images (spatial_dims).",
                 )
-            steps = _preprocessing(dims, len(channels), spacing, size, fit, intensity, orientation)
+            steps = _preprocessing(
+                dims, len(channels), spacing, size, fit, intensity or "none", orientation
+            )
             reader = {"reader": "ITKReader"} if dims == 2 else {}
             loading = {
                 "_target_": "LoadImaged",
@@ -159,22 +175,22 @@ def wrap(
                 **definition,
                 "preprocessing": {"_target_": "Compose", "transforms": [loading, *steps]},
                 "inferer": {"_target_": "SimpleInferer"},
-                "postprocessing": {
-                    "_target_": "Compose",
-                    "transforms": [
-                        {"_target_": "Activationsd", "keys": "pred", **_ACTIVATIONS[activation]}
-                    ],
-                },
             }
-            _write_json(bundle / "configs" / "inference.json", inference)
-            content = _metadata(classes, channels, dims, size, activation, description or out.name)
+            content = _metadata(classes, channels, dims, size, description or out.name)
+            settings = _settings(
+                dims, channels, spacing, size, fit, intensity, orientation, own_training
+            )
             if eval_metrics is not None:
                 content["eval_metrics"] = dict(eval_metrics)
-            _write_json(bundle / METADATA, content)
             for name, document in (documents or {}).items():
                 (bundle / "docs").mkdir(exist_ok=True)
                 (bundle / "docs" / name).write_bytes(document)
-            load_classifier(bundle, trust=trust)
+            _write_configurations(bundle, inference, content, settings, activation, output)
+            found = load_classifier(bundle, trust=trust, guess=activation is None)
+            settings += _found(found, output, own_training)
+            _write_configurations(
+                bundle, inference, content, settings, found.network.activation, found.network.output
+            )
             for cache in bundle.rglob("__pycache__"):
                 shutil.rmtree(cache)
             bundle.rename(out)
@@ -183,6 +199,83 @@ def wrap(
             ErrorCode.OUTPUT_UNWRITABLE, f"The bundle {out} cannot be written: {error.strerror}."
         ) from error
     return out
+
+
+def _write_configurations(
+    bundle: Path,
+    inference: Mapping[str, Any],
+    content: dict[str, Any],
+    settings: Sequence[Setting],
+    activation: str | None,
+    output: str | None,
+) -> None:
+    """Writes inference.json and metadata.json, with the activation and output where known."""
+    postprocessing = {
+        "_target_": "Compose",
+        "transforms": [
+            {"_target_": "Activationsd", "keys": "pred", **_ACTIVATIONS[activation or "none"]}
+        ],
+    }
+    if activation is not None:
+        inference = {**inference, "postprocessing": postprocessing}
+    _write_json(bundle / "configs" / "inference.json", inference)
+    if output:
+        content["network_data_format"]["outputs"]["pred"]["network_output"] = output
+    content[KEY] = [dataclasses.asdict(setting) for setting in settings]
+    _write_json(bundle / METADATA, content)
+
+
+def _found(classifier: Classifier, output: str | None, own_training: bool) -> list[Setting]:
+    """What loading the bundle found of the network's outputs."""
+    found = {one.name: one for one in classifier.settings if one.name in ("activation", "output")}
+    if output is not None:
+        found["output"] = Setting("output", output, "given")
+    if own_training:
+        return [dataclasses.replace(one, source="trained") for one in found.values()]
+    return list(found.values())
+
+
+def _settings(
+    dims: int,
+    channels: Sequence[str],
+    spacing: Sequence[float] | None,
+    size: Sequence[int] | None,
+    fit: Fit | None,
+    intensity: str | None,
+    orientation: str | None,
+    own_training: bool,
+) -> list[Setting]:
+    """What the preprocessing is, and which of it was guessed."""
+
+    def setting(name: str, value: str, given: object) -> Setting:
+        source = "trained" if own_training else "given" if given else "guessed"
+        return Setting(name, value, source)
+
+    def numbers(values: Sequence[float]) -> str:
+        return " x ".join(f"{value:g}" for value in values)
+
+    standard = orientation == "standard"
+    turned = orientation is not None and orientation.lower() != "none"
+    codes = _ORIENTATION[dims] if standard else str(orientation).upper()
+    found = [
+        setting("orientation", codes if turned else "as in the file", not standard),
+        setting("channel order", ", ".join(channels), len(channels) > 1 or channels != ("image",)),
+        setting("spacing", f"{numbers(spacing)} mm" if spacing else "as in the file", spacing),
+        setting("size", f"{numbers(size)} voxels" if size else "as in the file", size),
+    ]
+    if size:
+        reached = fit or ("crop" if spacing else "resize")
+        found.append(setting("fit", reached, fit))
+    if spacing or (size and reached == "resize"):
+        linear = "trilinear" if dims == 3 else "bilinear"
+        found.append(
+            setting("interpolation", f"{linear}, align_corners false, no antialiasing", False)
+        )
+    scaling = intensity or "none"
+    found.append(
+        setting("intensity", "as in the file" if scaling == "none" else scaling, intensity)
+    )
+    return [*found, setting("order of steps", "orientation, spacing, size, intensity", False)]
 
 
 def _write_program(
@@ -359,7 +452,6 @@ def _metadata(
     channels: Sequence[str],
     dims: int,
     size: Sequence[int] | None,
-    activation: str,
     description: str,
 ) -> dict[str, Any]:
     def numbered(names: Sequence[str]) -> dict[str, str]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from SaliencyExplain.cli import options, train_command
 from SaliencyExplain.cli.messages import console, print_json, say_notes
+
+if TYPE_CHECKING:
+    from SaliencyExplain.classifiers.settings import Setting
 
 application = typer.Typer(
     no_args_is_help=True, help="Look at a classifier, make a MONAI bundle of a network, or train."
@@ -34,9 +40,11 @@ def inspect(
     say_notes(described["notes"])
     facts = Table(box=None, padding=(0, 2), show_header=False)
     for key, value in described.items():
-        if key not in ("candidate_layers", "measured_size", "notes"):
+        if key not in ("candidate_layers", "measured_size", "notes", "settings"):
             facts.add_row(key.replace("_", " "), _words(value))
     console.print(facts)
+    if described["settings"]:
+        console.print(_settings_table(described["settings"]))
     layers = Table(box=None, padding=(0, 2), title_justify="left")
     layers.title = f"layers (feature maps for an input of {_words(described['measured_size'])})"
     for heading in ("name", "channels", "feature map"):
@@ -71,7 +79,10 @@ def wrap(
     spacing: options.Spacing = None,
     size: options.Size = None,
     fit: options.Fit = None,
-    intensity: options.Intensity = "none",
+    intensity: Annotated[
+        str | None,
+        typer.Option("--intensity", help=f"{options.INTENSITY_HELP} Left out: as in the file."),
+    ] = None,
     orientation: Annotated[
         str,
         typer.Option(
@@ -81,8 +92,22 @@ def wrap(
         ),
     ] = "standard",
     activation: Annotated[
-        str, typer.Option("--activation", help="softmax, sigmoid, or none where it ends in one.")
-    ] = "softmax",
+        str | None,
+        typer.Option(
+            "--activation",
+            help="softmax (one class is true), sigmoid (several may be, or a single logit), none "
+            "where the network ends in one. Left out: none for outputs that are probabilities "
+            "for all made images, else softmax as a guess.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            help="Which of several outputs holds the class scores: its index or key, such as "
+            "0 or logits. Left out: the only one that fits.",
+        ),
+    ] = None,
     description: Annotated[str, typer.Option("--description", help="A sentence.")] = "",
     trust: options.Trust = False,
     as_json: options.Json = False,
@@ -107,13 +132,35 @@ def wrap(
         intensity=intensity,
         orientation=orientation,
         activation=activation,
+        output=output,
         description=description,
         trust=trust,
     )
+    loaded = load_classifier(bundle, trust=trust)
     if as_json:
-        print_json({"bundle": str(bundle), **describe(load_classifier(bundle, trust=trust))})
-    else:
-        console.print(f"{bundle}", markup=False)
+        print_json({"bundle": str(bundle), **describe(loaded)})
+        return
+    console.print(f"{bundle}", markup=False)
+    console.print(_settings_table(dataclasses.asdict(one) for one in loaded.settings))
+    say_notes([*loaded.notes, *_not_checked(loaded.settings)])
+
+
+def _settings_table(settings: Iterable[Mapping[str, str]]) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    for heading in ("setting", "value", "source"):
+        table.add_column(heading)
+    for one in settings:
+        table.add_row(one["name"], Text(one["value"]), one["source"])
+    return table
+
+
+def _not_checked(settings: Sequence[Setting]) -> list[str]:
+    guessed = [one.name for one in settings if one.source == "guessed"]
+    words = f"Guessed and not checked: {', '.join(guessed)}. " if guessed else ""
+    return [
+        f"{words}Hold a prediction of an image that you know against the network's own code: "
+        "that was not done here."
+    ]
 
 
 def _words(value: object) -> str:

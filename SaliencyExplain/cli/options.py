@@ -125,13 +125,8 @@ Fit = Annotated[
     Literal["resize", "crop"] | None,
     typer.Option("--fit", help="How the size is reached: resize, or crop (and pad)."),
 ]
-Intensity = Annotated[
-    str,
-    typer.Option(
-        "--intensity",
-        help="none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet.",
-    ),
-]
+INTENSITY_HELP = "none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet."
+Intensity = Annotated[str, typer.Option("--intensity", help=INTENSITY_HELP)]
 
 Scene = Annotated[
     bool,

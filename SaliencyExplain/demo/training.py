@@ -195,6 +195,8 @@ def write_bundle(recipe: Recipe, folder: Path, progress: Progress = silent) -> P
             spacing=recipe.spacing,
             size=recipe.size,
             intensity="percentile:1,99.5",
+            activation="softmax",
+            own_training=True,
             description=description,
         )
 

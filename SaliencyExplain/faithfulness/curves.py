@@ -221,7 +221,7 @@ class CurveMaker:
     def _accuracy(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """1 where the classifier says the target: likeliest, or 0.5 where labels are free."""
         target, network = self._task.target, self._task.network
-        if network.activation == "sigmoid" and not network.one_logit:
+        if network.independent:
             return (probabilities[:, target] >= 0.5).astype(np.float64)
         return (probabilities.argmax(axis=1) == target).astype(np.float64)
 

@@ -226,6 +226,8 @@ def _wrapped(
         size=settings.size,
         fit=settings.fit,
         intensity=settings.intensity,
+        activation="softmax",
+        own_training=True,
         description=description,
         eval_metrics=metrics,
         documents=documents,

@@ -197,7 +197,15 @@ def test_a_network_that_ends_in_a_softmax_is_noticed(tmp_path) -> None:
 
     state = nn.Sequential(nn.Conv2d(1, 3, 3)).state_dict()
     with pytest.raises(ClassifierError, match="set the activation to none"):
-        wrap(f"{file}:Ends", state, CLASSES, tmp_path / "twice", size=[8, 8], trust=True)
+        wrap(
+            f"{file}:Ends",
+            state,
+            CLASSES,
+            tmp_path / "twice",
+            size=[8, 8],
+            activation="softmax",
+            trust=True,
+        )
     path = wrap(
         f"{file}:Ends",
         state,

@@ -20,6 +20,7 @@ from SaliencyExplain.attribution.incremental.operations import (
     Step,
 )
 from SaliencyExplain.attribution.layer_kinds import overwrites
+from SaliencyExplain.attribution.outputs import outputs_by_path, path_of_scores
 from SaliencyExplain.attribution.symbolic import symbolic_trace
 
 #: Functions of torch that work cell by cell, also those ending in ``_``.
@@ -73,7 +74,7 @@ class NotTraceable(Exception):
     """The network cannot be taken apart; the message says why."""
 
 
-def trace(network: nn.Module, image: Tensor) -> list[Step]:
+def trace(network: nn.Module, image: Tensor, output: str | None = None) -> list[Step]:
     """The operations of a network in eval mode, in order; the image first.
 
     Nothing is left on the network. The weights are shared where they are not folded, so
@@ -82,8 +83,11 @@ def trace(network: nn.Module, image: Tensor) -> list[Step]:
     Args:
         network: The network.
         image: An image for it, ``(1, C, *S)``.
+        output: Path of the class scores in what it returns, see
+            :func:`~SaliencyExplain.attribution.outputs.path_of_scores`.
 
     Raises:
+        ClassifierError: It returns no such output.
         NotTraceable: What it does depends on the values, or its layers are hidden or
             watched by hooks.
     """
@@ -94,7 +98,7 @@ def trace(network: nn.Module, image: Tensor) -> list[Step]:
             raise NotTraceable("hooks watch its layers")
     try:
         graph = symbolic_trace(network)
-        return _Lowering(graph, image).lower()
+        return _Lowering(graph, image, output).lower()
     except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, NameError) as error:
         raise NotTraceable(str(error).splitlines()[0] if str(error) else "torch.fx fails") from None
     except (RuntimeError, NotImplementedError, LookupError, AssertionError) as error:
@@ -104,9 +108,10 @@ def trace(network: nn.Module, image: Tensor) -> list[Step]:
 class _Lowering(fx.Interpreter):
     """Runs the traced network once for the shapes and makes a step of each node."""
 
-    def __init__(self, graph: fx.GraphModule, image: Tensor) -> None:
+    def __init__(self, graph: fx.GraphModule, image: Tensor, output: str | None) -> None:
         super().__init__(graph)
         self._image = image
+        self._output = output
         self._axes = image.ndim - 2
         self._steps: list[Step] = []
         self._step_of: dict[fx.Node, Step] = {}
@@ -122,9 +127,7 @@ class _Lowering(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.op == "output":
-            result = n.args[0]
-            while isinstance(result, (tuple, list)):
-                result = result[0]
+            result = outputs_by_path(n.args[0])[path_of_scores(value, self._output)]
             if not isinstance(result, fx.Node):
                 raise NotTraceable("it returns no tensor")
             self._result = self._step_of[result]

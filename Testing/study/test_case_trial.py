@@ -221,7 +221,9 @@ def test_a_trial_that_fails_costs_only_itself(
         one = single_case([(None, folder / "P1_image.nii.gz")])
         entry = explain_case(one, work(bundle, tmp_path / "single"))
     for failure in (Journal.read(out).entry("P1")["failures"], entry["failures"]):
-        assert failure == [{"stage": "trying the maps", "reason": "MemoryError: not enough"}]
+        (failed,) = failure
+        assert (failed["stage"], failed["code"]) == ("trying the maps", "SE-JOB-FAILED")
+        assert "MemoryError: not enough" in failed["reason"]
     assert len(list(out.glob("P1/*.nii.gz"))) == 1
     assert len(list((tmp_path / "single").glob("*/*.nii.gz"))) == 1
     assert "the trial failed" in (out / "report.html").read_text(encoding="utf-8")

@@ -95,7 +95,7 @@ def test_a_study_writes_what_the_tables_promise(
     assert float(prediction["p_tumour"]) == pytest.approx(
         explanation["prediction"]["probabilities"]["tumour"], rel=1e-5
     )
-    assert (out / "failures.csv").read_text() == "case,stage,reason\n"
+    assert (out / "failures.csv").read_text() == "case,stage,code,reason\n"
     assert not (out / ".partial").exists()
 
 
@@ -114,6 +114,7 @@ def test_a_bad_case_costs_only_itself(
     assert list(failures) == ["P1", "P2", "P3"]
     assert failures["P1"]["stage"] == "reading the image"
     assert failures["P2"]["stage"] == "reading the segmentation"
+    assert failures["P1"]["code"] == "SE-FILE-DAMAGED"
     assert "\n" not in failures["P1"]["reason"]
     # An empty mask cannot be compared with, but the map is there.
     assert [row["case"] for row in table(out / "predictions.csv")] == ["P2", "P4"]

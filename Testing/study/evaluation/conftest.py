@@ -110,7 +110,8 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
         for case in failed:
             journal.append(
                 {"case": case, "done": False, "source": "", "label": None, "failures": [
-                    {"stage": "reading the image", "reason": "it is damaged"}]}
+                    {"stage": "reading the image", "code": "SE-FILE-DAMAGED",
+                     "reason": "it is damaged"}]}
             )  # fmt: skip
         return folder
 

@@ -69,7 +69,9 @@ def evaluate(
         typer.Option(
             "--cases",
             metavar="FOLDER_OR_CSV",
-            help="Of a study: what it was made from, for its segmentations and the body.",
+            help="Of a study: what it was made from, for its segmentations and the body. By "
+            "default the files that its journal names: all but DICOM, whose paths may name "
+            "patients.",
             show_default=False,
         ),
     ] = None,

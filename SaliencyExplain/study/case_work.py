@@ -41,6 +41,7 @@ from SaliencyExplain.study.case_reading import (
 from SaliencyExplain.study.case_scene import SCENE, write_scene
 from SaliencyExplain.study.case_trial import has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
+from SaliencyExplain.study.origins import origin_of
 from SaliencyExplain.study.tables import true_class
 
 
@@ -158,7 +159,7 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of the progress callback.
         """
-        case, entry = read.case, _entry(read)
+        case, entry = read.case, _entry(read, self.work.out)
         if read.image is None:
             return entry
         try:
@@ -303,11 +304,12 @@ class CaseWorker:
         )
 
 
-def _entry(read: ReadCase) -> dict[str, Any]:
+def _entry(read: ReadCase, out: Path) -> dict[str, Any]:
     return {
         "case": read.case.case,
         "done": False,
         "source": read.source,
+        "files": origin_of(read.case, out),
         "label": read.case.label,
         "failures": list(read.failures),
     }

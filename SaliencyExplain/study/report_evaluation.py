@@ -22,8 +22,8 @@ from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER
 from SaliencyExplain.study.report_words import number, percent
 
 _PICTURES = {
-    "fixed-places.png": "Where maps of one class gather in one small place: mean map over the mean "
-    "image, planes through the place, the frame around it.",
+    "fixed-places.png": "Shortcut alarms, where maps of one class gather in one small place: mean "
+    "map over the mean image, planes through the place, the frame around it.",
     "places.png": "Mean share of the positive attribution in each place, with 95 % interval; the "
     "dashed line is the place's share of the image, which a map that knows nothing has.",
     "paired.png": "Methods held against each other on the same cases, with intervals that hold "
@@ -82,7 +82,8 @@ class EvaluationSection:
     def _fixed_places(self) -> Table:
         rows: list[Sequence[str]] = [
             (
-                self.title(one["method"]), one["target"], "alarm" if one["alarm"] else "none",
+                self.title(one["method"]), one["target"],
+                "alarm" if one["alarm"] else "not known" if one["undecided"] else "none",
                 one["words"], percent(one["excess"]), percent(one["chance"]),
                 f"{one['p_corrected']:.2g}",
                 f"{round(one['stands_out'] * one['cases'])} of {one['cases']}",
@@ -92,8 +93,8 @@ class EvaluationSection:
         ]  # fmt: skip
         columns = (
             "Method", "Class", "Shortcut alarm", "Where the maps agree most",
-            "Energy beyond the surroundings'", "By chance at most", "p", "Stands out in",
-            "In other classes",
+            "Energy beyond the surroundings'", "By chance at most, in 95 of 100", "p (corrected)",
+            "Stands out in", "In other classes",
         )  # fmt: skip
         return "Fixed places", columns, rows
 

@@ -21,7 +21,11 @@ from SaliencyExplain.study.evaluation.curves import (
 )
 from SaliencyExplain.study.evaluation.figures import figure_values
 from SaliencyExplain.study.evaluation.finished import FinishedStudy, read_study
-from SaliencyExplain.study.evaluation.fixed_places import FixedPlace, find_fixed_places
+from SaliencyExplain.study.evaluation.fixed_places import (
+    FixedPlace,
+    find_fixed_places,
+    told_from_anatomy,
+)
 from SaliencyExplain.study.evaluation.paired import Pair, compare_methods
 from SaliencyExplain.study.evaluation.places import PlaceSummary, summarise_places
 from SaliencyExplain.study.evaluation.selection import select_cases, smallest_differences
@@ -43,7 +47,7 @@ class Evaluation:
         study: What was evaluated.
         compared: Names of the cases on which methods are compared.
         survey: What was read off the maps, for the pictures.
-        segments_known: Whether segmentations were read beside the maps.
+        segments_known: Whether a segment was read beside any of the maps.
         seed: Of everything random.
         pairs: Methods held against each other.
         places: Where the energy goes.
@@ -121,9 +125,10 @@ def evaluate_study(
 
     Args:
         folder: The study's output folder.
-        cases: The folder or CSV that it was made from. Without it the segments and the body
-            are not known, and evidence in a finding that lies in one place in all cases
-            cannot be told from a shortcut.
+        cases: The folder or CSV that it was made from; None: the files that its journal names,
+            if they are all still there. Without them the segments and the body are not
+            known, and evidence in a finding that lies in one place in all cases cannot be told
+            from a shortcut.
         all_cases: Compare methods on all cases, also on those whose explained class is not their
             own (:func:`~SaliencyExplain.study.evaluation.selection.select_cases`).
         smallest_difference: Smallest differences of interest where they are not the default:
@@ -147,21 +152,18 @@ def evaluate_study(
     chosen = select_cases(study.cases, all_cases=all_cases)
     values = figure_values(chosen.cases)
     smallest = smallest_differences(smallest_difference, values)
-    found = survey(study, cases, progress=part_of(progress, 0, _READ, 100))
-    notes = [*found.notes, *([chosen.note] if chosen.note else [])]
+    found, notes = _survey(study, cases, part_of(progress, 0, _READ, 100))
+    if chosen.note:
+        notes.append(chosen.note)
     if study.failed:
         notes.append(f"{study.failed} cases of the study have no explanation and count nowhere.")
-    if cases is None:
-        notes.append(
-            "Without the cases (--cases FOLDER_OR_CSV) segments and body are not known: an organ "
-            "or finding that always lies in one place looks like a shortcut."
-        )
     fixed_places = find_fixed_places(
         found.placed,
         found.fixed,
         seed=seed,
         progress=part_of(progress, _READ, _PLACED, 100),
     )
+    fixed_places = told_from_anatomy(fixed_places, found.segmented, found.body)
     pairs = compare_methods(
         values, smallest=smallest, progress=part_of(progress, _PLACED, 100, 100)
     )
@@ -169,7 +171,7 @@ def evaluate_study(
         study=study,
         compared=tuple(case.case for case in chosen.cases),
         survey=found,
-        segments_known=cases is not None,
+        segments_known=bool(found.segmented),
         seed=seed,
         pairs=tuple(pairs),
         places=tuple(summarise_places(found.shares, seed=seed)),
@@ -180,6 +182,29 @@ def evaluate_study(
         curves=tuple(mean_curves(study.cases)),
         notes=tuple(notes),
     )
+
+
+def _survey(
+    study: FinishedStudy, cases: Path | None, progress: Progress
+) -> tuple[Survey, list[str]]:
+    """What is read off the maps, with the cases' segments and bodies where they are known."""
+    why = "the journal does not name all of their files, or some of them are not there"
+    if cases is not None or study.origins is not None:
+        try:
+            found = survey(study, cases, with_cases=True, progress=progress)
+        except InputError as error:
+            if cases is not None:
+                raise
+            why = str(error)
+        else:
+            return found, [*found.notes]
+    found = survey(study, progress=progress)
+    return found, [
+        *found.notes,
+        f"The study's cases were not read ({why}), so segments and body are not known, and a "
+        "finding or organ that lies in one place is not told from a shortcut: name the folder or "
+        "CSV that the study was made from with --cases.",
+    ]
 
 
 def _clusters(study: FinishedStudy, found: Survey, seed: int, notes: list[str]) -> list[Clusters]:

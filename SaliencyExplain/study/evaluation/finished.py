@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_folder import EXPLANATION
 from SaliencyExplain.study.journal import JOURNAL, Journal
+from SaliencyExplain.study.origins import case_of
 from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
 from SaliencyExplain.trial_words import TRIAL_FILE
 
@@ -40,6 +42,7 @@ class FinishedCase:
         rows: The agreement of the maps and the yardsticks with the segments.
         trial: The content of its ``trial.json``; None where its maps were not tried.
         source: Digest of the files that it was made of.
+        origin: Its files, where the journal names them.
     """
 
     case: str
@@ -54,6 +57,7 @@ class FinishedCase:
     rows: tuple[Row, ...]
     trial: dict[str, Any] | None
     source: str
+    origin: Case | None
 
     @property
     def voxel_size(self) -> float:
@@ -124,6 +128,20 @@ class FinishedStudy:
         return list(dict.fromkeys(row.segment for case in self.cases for row in case.rows))
 
     @property
+    def origins(self) -> dict[str, Case] | None:
+        """The cases' files by case; None where some are not named or no longer there."""
+        found = {}
+        for case in self.cases:
+            origin = case.origin
+            if origin is None:
+                return None
+            files = [*origin.paths, *([origin.segmentation] if origin.segmentation else [])]
+            if not all(path.exists() for path in files):
+                return None
+            found[case.case] = origin
+        return found
+
+    @property
     def targets(self) -> list[str]:
         """The explained classes, in the classifier's order."""
         found = {case.target for case in self.cases}
@@ -174,6 +192,7 @@ def _case(folder: Path, entry: Mapping[str, Any], classes: Sequence[str]) -> Fin
         rows=tuple(comparison_rows(entry)),
         trial=_document(folder / TRIAL_FILE) if (folder / TRIAL_FILE).is_file() else None,
         source=entry["source"],
+        origin=case_of(entry, folder.parent),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from skimage.segmentation import watershed
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.normalised import CELLS
 from SaliencyExplain.study.evaluation.paired import SIGNIFICANCE
+from SaliencyExplain.study.evaluation.places import CORNER_SHARE
 from SaliencyExplain.study.evaluation.shuffles import Shuffles, corrected_p_values, p_value
 
 
@@ -60,6 +61,9 @@ LEAST_CASES = 5
 
 #: Share of the cases in which a place must stand out to be an alarm.
 MOST_CASES = 0.6
+
+#: Share of a place that may be body, on average over its cells and the cases, if it is in the air.
+_LITTLE_BODY = 0.1
 
 #: How many times what stands out a case may count for at most, so that one map cannot make a
 #: place.
@@ -110,7 +114,10 @@ class FixedPlace:
             there is no other class.
         cases: Cases of the class.
         segment: Name of the segment that never moves and holds the place; empty elsewhere.
-        alarm: Whether it is more than chance, and stands out in most cases.
+        alarm: Whether it is more than chance, stands out in most cases, and no finding or organ
+            is known to explain it.
+        undecided: Whether it would be an alarm if it were known that neither a finding nor an
+            organ lies there (:func:`told_from_anatomy`).
     """
 
     method: str
@@ -127,6 +134,7 @@ class FixedPlace:
     cases: int
     segment: str
     alarm: bool
+    undecided: bool = False
 
 
 def find_fixed_places(
@@ -207,6 +215,34 @@ def find_fixed_places(
         if (judged.alarm, judged.stands_out) > (known.alarm, known.stands_out):
             best[one.method, one.target] = judged
     return list(best.values())
+
+
+def told_from_anatomy(
+    places: Sequence[FixedPlace],
+    segmented: Collection[str],
+    body: Mapping[str, NDArray[np.float64]],
+) -> list[FixedPlace]:
+    """Takes back the alarms that may be about anatomy.
+
+    An honest classifier looks at one place, too, where its finding has one region (a pituitary
+    tumour), or where it makes sure that there is none. Evidence in a fixed place is an alarm only
+    where the class has segments, outside of which it was looked for, or outside of the body;
+    where the body is not known, in a corner of the image.
+
+    Args:
+        places: From :func:`find_fixed_places`.
+        segmented: The classes of which at least one case has a segment.
+        body: Of each class the mean share of each cell that is body, as far as it is known.
+
+    Returns:
+        The places in their order; alarms that were taken back are undecided.
+    """
+    return [
+        replace(one, alarm=False, undecided=True)
+        if one.alarm and one.target not in segmented and not _in_the_air(one, body.get(one.target))
+        else one
+        for one in places
+    ]
 
 
 def fixed_segments(
@@ -317,6 +353,15 @@ def _box_mean(values: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
 def _at(cases: NDArray[np.float32], place: tuple[int, ...]) -> NDArray[np.float32]:
     """What each case has at a place."""
     return np.array([one[place] for one in cases])
+
+
+def _in_the_air(found: FixedPlace, body: NDArray[np.float64] | None) -> bool:
+    if body is None:
+        return all(min(share, 1 - share) <= CORNER_SHARE for share in found.place)
+    reach = found.cells // 2
+    at = [int(share * CELLS) for share in found.place]
+    box = tuple(slice(max(0, index - reach), index + reach + 1) for index in at)
+    return bool(body[box].mean() <= _LITTLE_BODY)
 
 
 def _segment_at(found: FixedPlace, segments: Mapping[str, NDArray[np.float64]]) -> str:

@@ -39,6 +39,9 @@ class Survey:
         placed: Each map on the common grid; maps in which nothing speaks for the class are
             left out.
         fixed: The segments that never move, as :func:`fixed_segments` gives them.
+        segmented: The classes of which at least one case has a segment.
+        body: Of each class the mean share of each cell that is body, over the cases whose body can
+            be told from the image.
         anatomy: Mean of the images on the common grid by class, each from 0 to 1; empty where
             the images are not known.
         cell_mm: Mean side of a cell along each axis, mm.
@@ -50,6 +53,8 @@ class Survey:
     shares: list[PlaceShare] = field(default_factory=list)
     placed: list[PlacedEnergy] = field(default_factory=list)
     fixed: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    segmented: set[str] = field(default_factory=set)
+    body: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     anatomy: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     cell_mm: tuple[float, ...] = ()
     sides: tuple[tuple[str, str], ...] = ()
@@ -58,15 +63,21 @@ class Survey:
 
 
 def survey(
-    study: FinishedStudy, cases: Path | None = None, *, progress: Progress = silent
+    study: FinishedStudy,
+    cases: Path | None = None,
+    *,
+    with_cases: bool = False,
+    progress: Progress = silent,
 ) -> Survey:
     """Reads each map once.
 
     Args:
         study: The study.
         cases: The folder or CSV that it was made from: segments, body and anatomy are read
-            from there. Without it, only places that need none of these are known.
-        progress: Told of steps done and to do, one for each map and, with ``cases``, three for
+            from there.
+        with_cases: Read them from the files that the journal names where ``cases`` is None.
+            Without either, only places that need none of these are known.
+        progress: Told of steps done and to do, one for each map and, with the cases, three for
             each case; may raise Cancelled.
 
     Raises:
@@ -83,13 +94,14 @@ def survey(
                 "volumes, or slices of several planes); evaluate a study of one kind of image.",
             )
     total = sum(len(case.maps) for case in study.cases)
-    total += 0 if cases is None else 3 * len(study.cases)
+    with_cases = with_cases or cases is not None
+    total += 3 * len(study.cases) if with_cases else 0
     steps = itertools.count(1)
 
     def step() -> None:
         progress(next(steps), total)
 
-    reader = None if cases is None else TruthReader(study, cases, step)
+    reader = TruthReader(study, cases, step) if with_cases else None
     if reader is not None:
         found.notes += reader.notes
         covered = defaultdict(list)
@@ -99,15 +111,22 @@ def survey(
             step()
         found.fixed = fixed_segments(covered)
     anatomy: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    body: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     sizes = []
     for case in study.cases:
         truth = None if reader is None else reader.of(case)
         if truth is not None:
             anatomy[case.target].append(_brightness(case, truth))
+            if truth.body is not None:
+                share = on_common_grid(truth.body, case.affine) / voxels_of_cell(case.shape)
+                body[case.target].append(share)
+            if any(mask.any() for mask in truth.segments.values()):
+                found.segmented.add(case.target)
             step()
         sizes.append(cell_size_mm(case.shape, case.affine))
         _read_maps(found, case, truth, step)
     found.cell_mm = tuple(np.mean(sizes, axis=0).tolist())
+    found.body = {name: np.mean(shares, axis=0) for name, shares in body.items()}
     found.anatomy = {name: np.mean(images, axis=0) for name, images in anatomy.items()}
     if found.empty:
         found.notes.append(

@@ -43,7 +43,8 @@ class TruthReader:
 
     Args:
         study: The study.
-        cases: The folder or CSV that the study was made from.
+        cases: The folder or CSV that the study was made from; None: the files that the journal
+            names (:attr:`~SaliencyExplain.study.evaluation.finished.FinishedStudy.origins`).
         step: Called after each case whose files were held against the study's; may raise
             Cancelled.
 
@@ -55,24 +56,27 @@ class TruthReader:
     """
 
     def __init__(
-        self, study: FinishedStudy, cases: Path, step: Callable[[], None] = lambda: None
+        self, study: FinishedStudy, cases: Path | None, step: Callable[[], None] = lambda: None
     ) -> None:
         self._channels: Sequence[str] = study.configuration["channels"]
+        self._cases = (study.origins or {}) if cases is None else self._found(study, cases)
+        missing = [case.case for case in study.cases if case.case not in self._cases]
+        if missing:
+            raise InputError(
+                ErrorCode.STUDY_INCOMPLETE,
+                f"{cases or study.folder} has no case {missing[0]}"
+                + (f" and {len(missing) - 1} more of the study's" if len(missing) > 1 else "")
+                + "; name the folder or CSV that the study was made from.",
+            )
+        self.notes = self._changes(study, step)
+
+    def _found(self, study: FinishedStudy, cases: Path) -> dict[str, Case]:
         found = discover(
             cases,
             channels=self._channels,
             keep_identifiers=bool(study.configuration.get("keep_identifiers")),
         )
-        self._cases = {case.case: case for case in found}
-        missing = [case.case for case in study.cases if case.case not in self._cases]
-        if missing:
-            raise InputError(
-                ErrorCode.STUDY_INCOMPLETE,
-                f"{cases} has no case {missing[0]}"
-                + (f" and {len(missing) - 1} more of the study's" if len(missing) > 1 else "")
-                + "; name the folder or CSV that the study was made from.",
-            )
-        self.notes = self._changes(study, step)
+        return {case.case: case for case in found}
 
     def of(self, case: FinishedCase) -> Truth:
         """What is known of one case.

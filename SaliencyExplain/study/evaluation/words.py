@@ -9,7 +9,11 @@ from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.faithfulness.verdicts import CHANCE_P, listed
 from SaliencyExplain.study.evaluation.biomarkers import SIZE
 from SaliencyExplain.study.evaluation.findings import Evaluation
-from SaliencyExplain.study.evaluation.fixed_places import LEAST_CASES, FixedPlace
+from SaliencyExplain.study.evaluation.fixed_places import (
+    LEAST_CASES,
+    MOST_CASES,
+    FixedPlace,
+)
 from SaliencyExplain.study.evaluation.pair_words import pair_sentences
 from SaliencyExplain.study.evaluation.places import AIR
 from SaliencyExplain.study.report_data import map_titles
@@ -73,41 +77,48 @@ def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
             f"No class has {LEAST_CASES} explained cases: whether the maps gather in a fixed place "
             "is not known."
         ]
-    alarms: dict[tuple[str, str, str], list[FixedPlace]] = {}
-    for one in found.fixed_places:
-        if one.alarm:
-            where = place_words(one.place, found.survey.sides).partition(" (")[0]
-            alarms.setdefault((one.target, where, one.segment), []).append(one)
-    if alarms:
-        return [_alarm(own, titles, found) for own in alarms.values()]
+    said = []
+    for undecided in (False, True):
+        alike: dict[tuple[str, str, str], list[FixedPlace]] = {}
+        for one in found.fixed_places:
+            if one.undecided if undecided else one.alarm:
+                where = place_words(one.place, found.survey.sides).partition(" (")[0]
+                alike.setdefault((one.target, where, one.segment), []).append(one)
+        said += [_gathers(own, titles, found) for own in alike.values()]
+    if said:
+        return said
     tested = len({one.target for one in found.fixed_places})
+    outside = " outside of the segments" if found.segments_known else ""
     return [
         f"No sign of a shortcut in a fixed place: in {tested} class{'es' if tested != 1 else ''} "
-        f"with {LEAST_CASES} cases or more no small place outside of the segments gathers the "
-        "evidence of most cases."
-        if found.segments_known
-        else "No small place of the image gathers the evidence of most cases of a class."
+        f"with {LEAST_CASES} cases or more no small place{outside} gathers more of the evidence "
+        f"than chance and its surroundings would in {percent(MOST_CASES)} of the cases."
     ]
 
 
-def _alarm(alike: Sequence[FixedPlace], titles: dict[str, str], found: Evaluation) -> str:
-    """The alarm of several methods for one class and place, in the figures of the strongest."""
+def _gathers(alike: Sequence[FixedPlace], titles: dict[str, str], found: Evaluation) -> str:
+    """What several methods have in one place for one class, in the figures of the strongest."""
     one = max(alike, key=lambda place: place.excess)
     names = listed([titles.get(own.method, own.method) for own in alike])
     gather = "gathers" if len(alike) == 1 else "gather"
     where = place_words(one.place, found.survey.sides)
     if one.segment:
-        where += f", in the segment “{one.segment}”, which lies there in all cases"
+        where += f", in the segment “{one.segment}”, which lies there in most of its cases"
     of = "" if len(alike) == 1 else f" of {titles.get(one.method, one.method)}"
     others = ""
     if not math.isnan(one.others):
         others = f"; in the maps of the other classes it is {_signed(one.others)}"
+    start, end = "Perhaps a shortcut: ", ""
+    if one.undecided:
+        start = "Finding, organ or shortcut, which is not known: "
+        end = f" No segment of a case explained for {one.target} is known."
     return (
-        f"Perhaps a shortcut: {names} for {one.target} {gather} in one place, {where}. It holds "
-        f"{percent(one.energy)} of the energy of a map{of}, {percent(one.excess)} more than its "
-        f"surroundings would put there (maps shifted at random: at most {percent(one.chance)}, "
-        f"p = {one.p_corrected:.2g}){others}; it stands out in "
-        f"{round(one.stands_out * one.cases)} of {one.cases} cases."
+        f"{start}{names} for {one.target} {gather} in one place, {where}. It holds "
+        f"{percent(one.energy)} of the energy of a map{of}, {percent(one.excess)} of the energy "
+        "more than its surroundings would put there (in 95 of 100 sets of maps shifted at random "
+        f"at most {percent(one.chance)} anywhere; p = {one.p_corrected:.2g}, corrected for all "
+        f"methods, classes and sizes of places){others}; it stands out in "
+        f"{round(one.stands_out * one.cases)} of {one.cases} cases.{end}"
     )
 
 

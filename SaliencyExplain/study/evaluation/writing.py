@@ -85,10 +85,11 @@ def _tables(found: Evaluation) -> dict[str, tuple[Sequence[str], list[Sequence[A
         ),
         "fixed_places.csv": (
             ("method", "target", "place", "cells", "excess", "energy", "chance", "p_value",
-             "p_corrected", "stands_out", "others", "cases", "segment", "alarm"),
+             "p_corrected", "stands_out", "others", "cases", "segment", "alarm", "undecided"),
             [(p.method, p.target, " ".join(f"{share:.3g}" for share in p.place), p.cells, p.excess,
               p.energy, p.chance, p.p_value, p.p_corrected, p.stands_out, p.others, p.cases,
-              p.segment, "yes" if p.alarm else "no") for p in found.fixed_places],
+              p.segment, "yes" if p.alarm else "no", "yes" if p.undecided else "no")
+             for p in found.fixed_places],
         ),
         "biomarkers.csv": (
             ("method", "segment", "quantity", "spearman", "low", "high", "p_value", "cases"),

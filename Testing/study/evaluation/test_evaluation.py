@@ -110,7 +110,7 @@ def test_a_place_is_named_by_the_patients_sides_however_the_images_are_stored(ma
         maps[name] = {"gradcam": turned.get_fdata(dtype=np.float32)}
     found = evaluate_study(make_study(maps, affine=turned.affine))
     (place,) = found.fixed_places
-    assert place.alarm
+    assert place.undecided
     assert place_words(place.place, found.survey.sides) == (
         "towards the patient's left and the front (8 % from the patient's left, 88 % from the "
         "back, 48 % from the feet)"
@@ -128,6 +128,23 @@ def test_without_the_cases_segments_and_body_are_not_known_and_it_says_so(study)
     found = evaluate_study(study)
     assert {one.place for one in found.places} == {"outermost 10 mm", "corners"}
     assert any("--cases" in note for note in found.notes)
+
+
+def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_study, cases):
+    maps = {}
+    for n, name in enumerate(NAMES):
+        values = noise(n) * 0.1
+        values[11:14, 14:17, 9:12] += 5
+        maps[name] = {"gradcam": values}
+    study = make_study(maps)
+    (place,) = evaluate_study(study).fixed_places
+    assert (place.alarm, place.undecided) == (False, True)
+    document = json.loads(write_evaluation(study / FOLDER, evaluate_study(study))[-1].read_text())
+    assert not any("Perhaps a shortcut" in said for said in document["sentences"])
+    assert any("which is not known: Grad-CAM for tumour" in said for said in document["sentences"])
+    # With the segments, which lie elsewhere, it is one.
+    (place,) = evaluate_study(study, cases=cases).fixed_places
+    assert (place.alarm, place.undecided) == (True, False)
 
 
 def test_the_same_study_gives_the_same_files(study):

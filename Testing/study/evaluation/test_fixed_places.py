@@ -13,6 +13,7 @@ from SaliencyExplain.study.evaluation.fixed_places import (
     PlacedEnergy,
     find_fixed_places,
     fixed_segments,
+    told_from_anatomy,
 )
 from SaliencyExplain.study.evaluation.normalised import CELLS
 
@@ -159,3 +160,24 @@ def test_progress_rises_to_its_total_and_a_cancel_comes_through_at_any_step():
 def test_the_same_seed_gives_the_same_p_value():
     maps = [placed(seed, background(seed)) for seed in range(6)]
     assert find_fixed_places(maps, {}, seed=3) == find_fixed_places(maps, {}, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("at", "segmented", "body", "alarm"),
+    [
+        ((10, 10, 6), ["tumour"], {}, True),
+        ((10, 10, 6), ["healthy"], {}, False),
+        ((10, 10, 6), [], {"tumour": np.zeros(CUBE)}, True),
+        ((10, 10, 6), [], {"tumour": np.ones(CUBE)}, False),
+        ((17, 3, 17), [], {}, True),
+        ((17, 3, 10), [], {}, False),
+        ((17, 3, 17), [], {"tumour": np.ones(CUBE)}, False),
+    ],
+)
+def test_an_alarm_that_may_be_anatomy_is_taken_back(at, segmented, body, alarm):
+    maps = [placed(seed, wandering(seed) + 0.05 * blob(at)) for seed in range(8)]
+    found = find_fixed_places(maps, {})
+    assert found[0].alarm
+    (judged,) = told_from_anatomy(found, segmented, body)
+    assert (judged.alarm, judged.undecided) == (alarm, not alarm)
+    assert judged.place == found[0].place

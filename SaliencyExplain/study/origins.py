@@ -1,0 +1,51 @@
+"""Where the files of a study's cases lie: written beside its results, read by its evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.study.case import Case
+
+
+def origin_of(case: Case, out: Path) -> dict[str, Any] | None:
+    """A case's files for its entry in the journal, relative to the study's output folder.
+
+    Args:
+        case: The case.
+        out: The output folder.
+
+    Returns:
+        None where the paths may name the patient.
+    """
+    if case.private:
+        return None
+    return {
+        "images": [[name, _from(out, path)] for name, path in case.images],
+        "segmentation": _from(out, case.segmentation) if case.segmentation else None,
+        "series": case.series,
+    }
+
+
+def case_of(entry: Mapping[str, Any], out: Path) -> Case | None:
+    """The case of an entry of the journal; None where the entry names no files."""
+    files = entry.get("files")
+    if files is None:
+        return None
+    return Case(
+        entry["case"],
+        tuple((name, Path(os.path.normpath(out / path))) for name, path in files["images"]),
+        Path(os.path.normpath(out / files["segmentation"])) if files["segmentation"] else None,
+        label=entry["label"],
+        series=files["series"],
+    )
+
+
+def _from(out: Path, path: Path) -> str:
+    try:
+        return Path(os.path.relpath(path.resolve(), out.resolve())).as_posix()
+    except ValueError:
+        # Another drive on Windows.
+        return path.resolve().as_posix()

@@ -24,6 +24,7 @@ from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.shared_pass import SharedPass
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
+from SaliencyExplain.method_failures import MethodFailure, MethodFailures
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import (
     AUTOMATIC,
@@ -90,9 +91,10 @@ class Explanation:
         classes: Names of the classes.
         probabilities: One for each class, in [0, 1].
         target: Index of the class that is explained.
-        attributions: One for each method and layer.
+        attributions: One for each method and layer that gave a map; at least one.
         notes: What a user should be told aloud: resampled, guessed, fallen back.
         timings: Seconds by step.
+        failures: Of the methods that gave no map.
     """
 
     image: MetaTensor
@@ -102,6 +104,7 @@ class Explanation:
     attributions: tuple[Attribution, ...]
     notes: tuple[str, ...]
     timings: dict[str, float]
+    failures: tuple[MethodFailure, ...] = ()
 
 
 def estimate(
@@ -115,12 +118,15 @@ def estimate(
 ) -> Estimate:
     """What :func:`explain` costs with the same arguments; takes one forward pass to know.
 
+    Methods that cannot take the image cost nothing.
+
     Raises:
-        InputError: The image, target, device, layer or a parameter does not fit.
+        InputError: The image, target or device does not fit, or no method can take the image.
         ClassifierError: The network fails on the image.
         DeviceMemoryError: The CPU's memory does not hold a single image.
     """
-    return _sum(Question(image, classifier, target, compute, given).costs(methods))
+    question = Question(image, classifier, target, compute, given)
+    return _sum([cost for _, cost in _costed(question, methods, MethodFailures())])
 
 
 def explain(
@@ -144,6 +150,8 @@ def explain(
     and one backward pass. A GPU whose memory does not hold a single image is left for
     the CPU, and a note says so.
 
+    A method that fails costs its own map: the others go on, and ``failures`` says why.
+
     A budget of time stops the methods whose map grows (those with ``Method.parts``:
     occlusion, SmoothGrad) with the best map so far, and a note says how far they came. In
     their order they share the time equally, and what one does not need goes to the others.
@@ -165,9 +173,10 @@ def explain(
         budget_seconds: Time for everything; None: as long as it takes.
 
     Raises:
-        InputError: The image, target, layer, budget or a parameter does not fit.
-        ClassifierError: The network fails on the image.
-        DeviceMemoryError: The CPU's memory does not hold a single image.
+        InputError: The image, target or budget does not fit, or what the first of all methods
+            said where none gives a map.
+        ClassifierError: The network fails on the image; or as above.
+        DeviceMemoryError: The CPU's memory does not hold a single image; or as above.
         Cancelled: Out of ``progress`` or ``publish``.
     """
     begun = time.perf_counter()
@@ -176,7 +185,9 @@ def explain(
             ErrorCode.VALUE_RANGE, f"The budget is {budget_seconds:g} s; it must be at least 0 s."
         )
     question = Question(image, classifier, target, compute, given)
-    costs = question.costs(methods)
+    failures = MethodFailures()
+    costed = _costed(question, methods, failures)
+    methods, costs = [method for method, _ in costed], [cost for _, cost in costed]
     total = _sum(costs)
     if announce is not None:
         announce(total)
@@ -207,10 +218,13 @@ def explain(
             task = dataclasses.replace(
                 task, deadline=time.perf_counter() + _fair_share(left, needs)
             )
-        attributions += work.attributions(task)
+        with failures.of(method.name):
+            attributions += work.attributions(task)
         question.timings[method.name] = work.seconds
         spent += cost.forward_passes
         progress(spent, total.forward_passes)
+    if not attributions:
+        failures.raise_first()
     return Explanation(
         image=image,
         classes=classifier.classes,
@@ -219,6 +233,7 @@ def explain(
         attributions=tuple(attributions),
         notes=tuple(question.notes),
         timings=question.timings,
+        failures=tuple(failures.found),
     )
 
 
@@ -370,6 +385,23 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+def _costed(
+    question: Question, methods: Sequence[Method], failures: MethodFailures
+) -> list[tuple[Method, Estimate]]:
+    """What each method costs that can take the image; why the others cannot is recorded.
+
+    Raises:
+        InputError: None of them can.
+    """
+    costs: list[tuple[Method, Estimate]] = []
+    for method in methods:
+        with failures.of(method.name):
+            costs.append((method, question.costs([method])[0]))
+    if not costs:
+        failures.raise_first()
+    return costs
 
 
 def _sum(estimates: Sequence[Estimate]) -> Estimate:

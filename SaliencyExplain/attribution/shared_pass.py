@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -140,7 +140,9 @@ class SharedPass:
         for method in methods:
             # One that computes in float32 whatever is asked for has a pass of its own then.
             if method.lower_precision or task.precision == "float32":
-                wanted |= method.shares(task) or Wanted()
+                # What a method cannot have, it says itself when it is computed.
+                with suppress(InputError):
+                    wanted |= method.shares(task) or Wanted()
         return cls(wanted, task.precision)
 
     def passed(self, task: Task, wanted: Wanted) -> Passed:
@@ -156,10 +158,11 @@ class SharedPass:
             self._passed = None
             try:
                 self._passed = task, run(task, self._wanted)
-            except DeviceMemoryError:
+            except (DeviceMemoryError, InputError):
                 if wanted == self._wanted:
                     raise
-                # All of it together is too much: from now on each method runs by itself.
+                # All of it together is too much, or cannot be had: from now on each method runs
+                # by itself, and fails by itself.
                 self._wanted = Wanted()
                 return run(task, wanted)
         return self._passed[1]

@@ -10,7 +10,14 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.evaluate_study import evaluate_study_folder, is_study
-from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
+from SaliencyExplain.cli.messages import (
+    SOME_CASES_FAILED,
+    aside,
+    console,
+    print_json,
+    progress_bar,
+    say_notes,
+)
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.trial_words import PARTS
 
@@ -257,6 +264,7 @@ def evaluate(
     say_notes([*notes, *found.notes, *(note for one in found.maps for note in one.notes)])
     if as_json:
         print_json({**found.as_json(), "files": [str(path) for path in files]})
+        _end(found)
         return
     console.print(_verdict_table(found))
     if found.channels is not None:
@@ -267,6 +275,13 @@ def evaluate(
             console.print(f"{one.label}: {one.msfi.words}", markup=False)
     for path in files:
         console.print(str(path), markup=False, soft_wrap=True)
+    _end(found)
+
+
+def _end(found: Trial) -> None:
+    """Ends with a status of its own where some methods gave no map."""
+    if found.failures:
+        raise typer.Exit(SOME_CASES_FAILED)
 
 
 def _channel_file(text: str) -> tuple[str, Path]:

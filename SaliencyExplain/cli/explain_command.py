@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from SaliencyExplain.cli import options
-from SaliencyExplain.cli.messages import aside, console, print_json, progress_bar, say_notes
+from SaliencyExplain.cli.messages import (
+    SOME_CASES_FAILED,
+    aside,
+    console,
+    print_json,
+    progress_bar,
+    say_error,
+    say_notes,
+)
 from SaliencyExplain.cli.work import work_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
@@ -60,6 +69,7 @@ def explain(
     from SaliencyExplain.explanation import Estimate
     from SaliencyExplain.figures import figure_lines
     from SaliencyExplain.study.case import single_case
+    from SaliencyExplain.study.case_reading import METHOD_STAGE
     from SaliencyExplain.study.run import REPORT
     from SaliencyExplain.study.single import explain_case
     from SaliencyExplain.study.tables import comparison_rows
@@ -109,13 +119,21 @@ def explain(
             announce=None if as_json else announce,
         )
     document = json.loads((out / one.case / "explanation.json").read_text(encoding="utf-8"))
-    notes = [f"{one['stage']}: {one['reason']}" for one in entry["failures"]]
+    of_methods = document["failures"]
+    notes = [
+        f"{each['stage']}: {each['reason']}"
+        for each in entry["failures"]
+        if not each["stage"].startswith(METHOD_STAGE)
+    ]
     say_notes([*document["notes"], *notes])
+    for each in of_methods:
+        say_error(f"{each['method']}: {each['reason']}", ErrorCode.of(each["code"]))
     tried = entry.get("trial")
     if as_json:
         print_json(
             {**document, "trial": tried, "folder": str(out / one.case), "report": str(out / REPORT)}
         )
+        _end(of_methods)
         return
     console.print(probability_table(document["prediction"]["probabilities"]))
     for found in document["attributions"]:
@@ -128,3 +146,10 @@ def explain(
         answers = " · ".join(f"{each['topic']}: {each['answer']}" for each in found["verdicts"])
         console.print(f"{found['label']}: {answers}", markup=False, highlight=False)
     console.print(f"{out / one.case}\n{out / REPORT}", markup=False, soft_wrap=True)
+    _end(of_methods)
+
+
+def _end(failures: Sequence[object]) -> None:
+    """Ends with a status of its own where some methods gave no map."""
+    if failures:
+        raise typer.Exit(SOME_CASES_FAILED)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from SaliencyExplain.training.epochs import TrainingProgress
 
 BAD_INPUT = 2
+#: Some cases of a study, or some of the methods of one image, gave no result.
 SOME_CASES_FAILED = 3
 INTERRUPTED = 130
 

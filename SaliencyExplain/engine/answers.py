@@ -200,6 +200,7 @@ def explained(
         maps=tuple(_map_result(map_, keep) for map_ in explanation.attributions),
         notes=(*classifier.notes, *explanation.notes),
         timings=explanation.timings,
+        failures=explanation.failures,
     )
 
 

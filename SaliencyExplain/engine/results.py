@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from SaliencyExplain.method_failures import MethodFailure
+
 
 @dataclass(frozen=True)
 class PredictResult:
@@ -49,7 +51,10 @@ class MapResult:
 
 @dataclass(frozen=True)
 class ExplainResult:
-    """What the classifier says of a volume, and which voxels made it say so."""
+    """What the classifier says of a volume, and which voxels made it say so.
+
+    ``failures`` says of the methods without a map why they have none.
+    """
 
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
@@ -57,6 +62,7 @@ class ExplainResult:
     maps: tuple[MapResult, ...]
     notes: tuple[str, ...]
     timings: dict[str, float]
+    failures: tuple[MethodFailure, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.geometry import squeeze_slice
 from SaliencyExplain.comparison.table import Row, rows
-from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.faithfulness.chance import FaithfulnessTrial
 from SaliencyExplain.faithfulness.channels import (
     MOST_CHANNELS,
@@ -42,6 +42,7 @@ from SaliencyExplain.faithfulness.work import Work
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import Question
@@ -72,6 +73,7 @@ class Examination:
         pairs: Agreement among methods and layers.
         channels: Importance of the channels.
         notes: What a user should be told.
+        failures: Of the methods that gave no map.
         work: The forward passes so far.
     """
 
@@ -88,6 +90,7 @@ class Examination:
         self.pairs: list[Pair] = []
         self.channels: ChannelImportance | None = None
         self.notes: list[str] = []
+        self.failures = MethodFailures()
         self.work = Work(cost.forward_passes, progress)
         self._question = question
         self._effort = cost.effort
@@ -111,12 +114,19 @@ class Examination:
         """Tries the maps of these methods, and the given ones."""
         classifier = self._question.classifier
         check_modalities(modalities, classifier.channels)
-        makers = [
-            MapMaker(method, method.forward_passes(self._task), self.work) for method in methods
-        ]
-        originals = [maker.maps(self._task) for maker in makers]
-        for maker, maps in zip(makers, originals, strict=True):
-            _check_finite(maker.method.name, maps)
+        makers: list[MapMaker] = []
+        originals: list[Maps] = []
+        # A GPU whose memory is short is left for the CPU, with all methods.
+        on_cpu = self._task.input.device.type == "cpu"
+        for method in methods:
+            with self.failures.of(method.name, () if on_cpu else DeviceMemoryError):
+                maker = MapMaker(method, method.forward_passes(self._task), self.work)
+                maps = maker.maps(self._task)
+                _check_finite(method.name, maps)
+                makers.append(maker)
+                originals.append(maps)
+        if not makers and not given_maps:
+            return
         others = {
             name: map_on_network_grid(
                 values, classifier, self._question.prepared, self._question.image

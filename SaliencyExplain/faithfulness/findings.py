@@ -16,6 +16,7 @@ from SaliencyExplain.faithfulness.randomisation import Sanity
 from SaliencyExplain.faithfulness.similarity import Similarity
 from SaliencyExplain.faithfulness.stability import Stability
 from SaliencyExplain.faithfulness.verdicts import Verdict
+from SaliencyExplain.method_failures import MethodFailure
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Trial:
         forward_passes: What it cost, as the methods tell it.
         seconds: Time that it took.
         versions: Of what computed it.
+        failures: Of the methods that gave no map to try.
     """
 
     image: str
@@ -132,6 +134,7 @@ class Trial:
     forward_passes: float
     seconds: float
     versions: dict[str, str]
+    failures: tuple[MethodFailure, ...] = ()
 
     @property
     def target_name(self) -> str:
@@ -143,13 +146,14 @@ class Trial:
         document = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("maps", "pairs", "channels", "probabilities")
+            if field.name not in ("maps", "pairs", "channels", "probabilities", "failures")
         }
         return {
             **document,
             "target_name": self.target_name,
             "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
             "maps": [one.as_json() for one in self.maps],
+            "failures": [dataclasses.asdict(one) for one in self.failures],
             "pairs": [dataclasses.asdict(pair) for pair in self.pairs],
             "channels": None if self.channels is None else dataclasses.asdict(self.channels),
         }

@@ -20,6 +20,7 @@ from SaliencyExplain.faithfulness.effort import (
 from SaliencyExplain.faithfulness.examination import Examination
 from SaliencyExplain.faithfulness.findings import Trial
 from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question
 from SaliencyExplain.trial_words import PARTS
@@ -42,7 +43,8 @@ def trial(
     """Tries the maps of one image.
 
     The maps are computed on the network's grid, again for each change of image, seed or
-    weights; the weights are changed on copies. With a segmentation in ``question.given`` the
+    weights; the weights are changed on copies. A method that fails costs its own map: the
+    others are tried, and ``failures`` says why. With a segmentation in ``question.given`` the
     maps are held against it as :mod:`SaliencyExplain.comparison` does.
 
     Args:
@@ -65,13 +67,17 @@ def trial(
         announce: Told the cost before the first map is computed.
 
     Raises:
-        InputError: A method cannot take the image, or a map is not of it.
+        InputError: No method gives a map of the image, or a given map is not of it.
         DeviceMemoryError: The CPU's memory does not hold a single image.
         Cancelled: Out of ``progress``.
     """
     started = time.perf_counter()
     check_parts(parts)
     given_maps, modalities = given_maps or {}, modalities or {}
+    failures = MethodFailures()
+    methods = _able(question, methods, seed, failures)
+    if not methods and not given_maps:
+        failures.raise_first()
     cost = affordable(
         question.task(seed),
         methods,
@@ -89,6 +95,8 @@ def trial(
     def examined() -> Examination:
         found = Examination(question, cost, parts, seed, name, progress)
         found.run(methods, given_maps, modalities)
+        if not found.maps:
+            found.failures.raise_first()
         return found
 
     try:
@@ -96,7 +104,8 @@ def trial(
     except DeviceMemoryError as error:
         question.move_to_cpu(error)
         found = examined()
-    notes = [*question.notes, *found.notes]
+    failed = [*failures.found, *found.failures.found]
+    notes = [*question.notes, *(one.line for one in failed), *found.notes]
     if effort is None and cost.effort != EFFORTS["full"]:
         notes.append(
             f"The {cost.name} effort was made, for the budget of {budget:,.0f} forward passes."
@@ -120,4 +129,18 @@ def trial(
         forward_passes=found.work.spent,
         seconds=time.perf_counter() - started,
         versions=versions(),
+        failures=tuple(failed),
     )
+
+
+def _able(
+    question: Question, methods: Sequence[Method], seed: int, failures: MethodFailures
+) -> list[Method]:
+    """The methods that can take the image; why the others cannot is recorded."""
+    task = question.task(seed)
+    able = []
+    for method in methods:
+        with failures.of(method.name):
+            method.forward_passes(task)
+            able.append(method)
+    return able

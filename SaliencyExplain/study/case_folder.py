@@ -253,6 +253,7 @@ def _case_json(
             for row in rows
             if row.method in yardsticks.NAMES
         ],
+        "failures": [dataclasses.asdict(failure) for failure in explanation.failures],
         "notes": list(explanation.notes),
         "provenance": provenance,
         "timings": {name: round(seconds, 4) for name, seconds in explanation.timings.items()},

@@ -29,6 +29,7 @@ from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
 from SaliencyExplain.study.case_reading import (
+    METHOD_STAGE,
     SCENE_STAGE,
     TRIAL_STAGE,
     UNFORESEEN,
@@ -178,6 +179,14 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "explaining", error))
             return entry
+        entry["failures"] += [
+            {
+                "stage": f"{METHOD_STAGE} {one.method}",
+                "code": one.code,
+                "reason": case.public(one.reason),
+            }
+            for one in explanation.failures
+        ]
         explanation.timings["read"] = read.seconds
         started = time.perf_counter()
         compared: list[Row] = []

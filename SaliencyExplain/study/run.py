@@ -98,7 +98,9 @@ def run_study(
     What is done stays: stopped at any moment, the same call goes on where it
     stopped, and the files come out the same (but for the timings in the cases'
     ``explanation.json``), also for another number of jobs with the same number of
-    threads. Cases that failed are tried again. Memory does not grow with the number of cases.
+    threads. Cases that failed are tried again. A case in which some methods failed is done with
+    the maps of the others: the same methods would fail again. Memory
+    does not grow with the number of cases.
 
     Args:
         cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`.

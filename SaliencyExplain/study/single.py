@@ -16,7 +16,7 @@ from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import voxel_hash
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import EXPLANATION, remove_case
-from SaliencyExplain.study.case_reading import ReadCase
+from SaliencyExplain.study.case_reading import METHOD_STAGE, ReadCase
 from SaliencyExplain.study.case_trial import TwoSteps
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal
@@ -42,7 +42,8 @@ def explain_case(
         announce: Told the cost before the first method starts.
 
     Returns:
-        The journal's entry of the case; its failures say why its maps were not tried.
+        The journal's entry of the case; its failures say which methods gave no map, and why its
+        maps were not tried.
 
     Raises:
         InputError: Anything is wrong with the image, segmentation, classifier, a
@@ -71,9 +72,10 @@ def explain_case(
     with only_one(out):
         steps = TwoSteps(progress, work.trial_budget or 0.0)
         entry = worker.compute(read, steps.maps, announce)
-        if entry["failures"] and entry["done"]:
+        failed = [one for one in entry["failures"] if not one["stage"].startswith(METHOD_STAGE)]
+        if failed and entry["done"]:
             remove_case(out, case.case)
-        _raise_first(entry["failures"])
+        _raise_first(failed)
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
         try:

@@ -222,7 +222,8 @@ class ExplainPart(Part):
         )
         await self._show(read, result)
         viewer.volumes.show_prediction(result.classes, result.probabilities)
-        notes = [*read.notes, *result.notes]
+        failed = [failure.line for failure in result.failures]
+        notes = [*failed, *read.notes, *result.notes]
         share = min((map_.share_done for map_ in result.maps), default=1.0)
         if share < 1:
             notes.insert(0, f"Stopped after {share:.0%} of the computation.")

@@ -256,7 +256,8 @@ class ExplainSection(Section):
     def _done(self, result: ExplainResult) -> None:
         self.end()
         self.panel.sections.volumes.show_prediction(result.classes, result.probabilities, ())
-        notes = [
+        notes = [failure.line for failure in result.failures]
+        notes += [
             f"{map_.title}: {line}"
             for map_ in result.maps
             for line in figure_lines(map_.provenance.get("figures", {}))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.classifier import INTENSITY_NOTES, Classifier
 from SaliencyExplain.classifiers.geometry import squeeze_slice
 from SaliencyExplain.errors import (
     ClassifierError,
@@ -163,6 +163,7 @@ class Question:
         self.device = choose_device(self.compute.device)
         self.notes: list[str] = list(self.image.meta.get("notes", []))
         self.prepared = self.classifier.prepare(self.image)
+        self.notes += self.prepared.meta.get(INTENSITY_NOTES, [])
         inside = self.classifier.share_inside(self.prepared, self.image)
         if inside < _LITTLE_INSIDE:
             self.notes.append(
@@ -243,7 +244,11 @@ class Question:
         prepared = []
         for number, background in enumerate(self.given.backgrounds, start=1):
             name = background.meta.get("name") or f"number {number}"
-            values = self.classifier.prepare(background).as_tensor()
+            ready = self.classifier.prepare(background)
+            self.notes += [
+                f"background {name}: {one}" for one in ready.meta.get(INTENSITY_NOTES, [])
+            ]
+            values = ready.as_tensor()
             if values.shape != self.prepared.shape:
                 raise InputError(
                     ErrorCode.BACKGROUNDS,

@@ -17,8 +17,12 @@ from SaliencyExplain.attribution.guard import exact_convolutions
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers import geometry
 from SaliencyExplain.classifiers.channels import are_colours
+from SaliencyExplain.classifiers.clipping import run_watched
 from SaliencyExplain.classifiers.settings import Setting
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
+
+#: Key of what a prepared image's user must be told of its intensities.
+INTENSITY_NOTES = "intensity_notes"
 
 
 @dataclass
@@ -85,7 +89,9 @@ class Classifier:
                 equal channels by a classifier of colour pictures.
 
         Returns:
-            The network's input ``(C, *S')``, float32 on the CPU, with its 4x4 RAS affine.
+            The network's input ``(C, *S')``, float32 on the CPU, with its 4x4 RAS affine;
+            ``meta[INTENSITY_NOTES]`` says where the preprocessing cuts off most of the
+            intensities or leaves them almost constant.
 
         Raises:
             InputError: Wrong number of axes or channels, non-finite voxels, or the
@@ -103,7 +109,7 @@ class Classifier:
         voxels = image.as_tensor().to(torch.float32, copy=True)
         bare = MetaTensor(voxels, affine=torch.from_numpy(affine))
         try:
-            prepared = self.preprocessing({"image": bare})["image"]
+            prepared, notes = run_watched(self.preprocessing, bare, self.channels)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 ErrorCode.MODEL_INPUT,
@@ -129,7 +135,7 @@ class Classifier:
                 f"network's input are {float(values.flatten()[0]):g}. Are its intensities of the "
                 "kind that the classifier was trained with, and is it larger than a voxel there?",
             )
-        return MetaTensor(values, affine=after, meta=meta)
+        return MetaTensor(values, affine=after, meta={**meta, INTENSITY_NOTES: notes})
 
     def scores(self, prepared: Tensor) -> Tensor:
         """Scores ``(K,)`` before the activation for an input that :meth:`prepare` gave.

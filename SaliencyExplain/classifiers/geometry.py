@@ -138,6 +138,19 @@ def share_inside(
     return 1.0 - outside / float(np.prod(shape))
 
 
+def inside_mask(
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+    of_shape: tuple[int, ...],
+    of_affine: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Which of a grid's voxels have their centres inside another grid's voxels.
+
+    Arguments as for :func:`share_inside`; the result has the grid's shape.
+    """
+    return ~np.stack(list(_outside(of_shape, of_affine, affine, shape)))
+
+
 def _outside(
     field: tuple[int, ...],
     affine: NDArray[np.float64],

@@ -216,7 +216,8 @@ def _observed(network: nn.Module, path: str, noise: Tensor, result: Any) -> Outp
         if len(seen) > 1 and _settled(torch.stack(seen)):
             break
         with torch.no_grad():
-            found = scores_of(network(image))
+            # A copy: a network may write into its input.
+            found = scores_of(network(image.clone()))
         if bool(torch.isfinite(found).all()):
             seen.append(found)
     values = torch.stack(seen)

@@ -18,13 +18,14 @@ def predict(
     from SaliencyExplain.classifiers.inputs import read_input
     from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.cli.tables import probability_table
-    from SaliencyExplain.explanation import predict as compute
+    from SaliencyExplain.question import Compute, Question
 
     with progress_bar("predicting", quiet=as_json):
         loaded = load_classifier(classifier, trust=trust)
         image = read_input(loaded, [options.named_path(text) for text in images], series=series)
-        probabilities = compute(image, loaded, device=device)
-    notes = [*loaded.notes, *image.meta["notes"]]
+        question = Question(image, loaded, "predicted", Compute(device))
+    probabilities = question.probabilities
+    notes = [*loaded.notes, *question.notes]
     say_notes(notes)
     document = {
         "image": image.meta["name"],

@@ -25,6 +25,7 @@ from SaliencyExplain.attribution.shared_pass import SharedPass
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
+from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import (
     AUTOMATIC,
@@ -56,7 +57,8 @@ class Attribution:
         target: Index of the class.
         target_name: Name of the class.
         parameters: The method's parameters.
-        provenance: Classifier, input, seed and versions: what it takes to do it again; and
+        provenance: Classifier, input, seed and versions: what it takes to do it again; under
+            ``resolution_mm`` what the map resolves, 0 for a voxel or a region; and
             under ``figures`` what the method found beside the map, under ``notes`` what whoever
             looks at it must be told.
         seconds: Time that the computation took.
@@ -80,6 +82,11 @@ class Attribution:
     def label(self) -> str:
         """``method`` or ``method@layer``: its name in files and tables."""
         return f"{self.method}@{self.layer}" if self.layer else self.method
+
+    @property
+    def resolution_mm(self) -> float:
+        """What the map resolves, mm; its peak is looked for at that scale."""
+        return float(self.provenance.get(RESOLUTION_MM, 0.0))
 
 
 @dataclass(frozen=True)
@@ -257,6 +264,7 @@ class _MethodWork:
         self._share = 1.0
         self._figures: dict[str, Any] = {}
         self._notes: list[str] = []
+        self._resolutions: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:
@@ -266,7 +274,12 @@ class _MethodWork:
     def attributions(self, task: Task) -> list[Attribution]:
         """Computes the method's maps, on a GPU or, where its memory is short, on the CPU."""
         question, method = self._question, self._method
-        task = dataclasses.replace(task, record=self._figures.update, note=self._notes.append)
+        task = dataclasses.replace(
+            task,
+            record=self._figures.update,
+            note=self._notes.append,
+            resolution=self._resolutions.__setitem__,
+        )
         if self._publish is not None or self._budget is not None:
             task = dataclasses.replace(task, publish=self._receive)
         try:
@@ -329,7 +342,10 @@ class _MethodWork:
                     target=question.target,
                     target_name=classifier.classes[question.target],
                     parameters=parameters,
-                    provenance=dict(provenance),
+                    provenance={
+                        **provenance,
+                        RESOLUTION_MM: round(self._resolutions.get(layer, 0.0), 4),
+                    },
                     seconds=seconds,
                     share_done=self._share,
                 )

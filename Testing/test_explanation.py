@@ -139,9 +139,11 @@ def test_what_is_random_comes_from_the_seed_and_the_image_not_from_its_name():
 
 def test_automatic_parameters_are_recorded_in_millimetres():
     done = explain(bright_image(), classifier_of(CornerBrightness()), select_methods(["occlusion"]))
-    # The longest side is 16 voxels of 3 mm; the network's grid has 2 mm.
-    assert done.attributions[0].parameters["window_mm"] == pytest.approx(6.0, abs=0.3)
-    assert done.attributions[0].parameters["stride_mm"] == pytest.approx(3.0, abs=0.15)
+    # The longest side is 16 voxels of 3 mm; on the network's grid of 2 mm, 8 mm is nearest to
+    # 6 mm among the windows of twice a whole stride.
+    assert done.attributions[0].parameters["window_mm"] == pytest.approx(8.0)
+    assert done.attributions[0].parameters["stride_mm"] == pytest.approx(4.0)
+    assert done.attributions[0].resolution_mm == pytest.approx(8.0)
 
 
 def test_progress_covers_all_methods_and_cancelling_ends_it():

@@ -15,11 +15,11 @@ from scipy import ndimage
 
 from SaliencyExplain.colormaps import THRESHOLD, color_table, opacity_table
 from SaliencyExplain.errors import InputError, OutputError
+from SaliencyExplain.peak import find_peak
 from SaliencyExplain.pictures import draw_planes, to_jpeg
 from SaliencyExplain.pictures.outlines import outline_colors, outline_edges
 from SaliencyExplain.pictures.planes import view_through
 from SaliencyExplain.pictures.reading_aids import (
-    find_peak,
     grey_window,
     heat_window,
     peak_and_segments,

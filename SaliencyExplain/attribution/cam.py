@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.cells import FeatureMap
+from SaliencyExplain.attribution.cells import FeatureMap, upsampled_maps
 from SaliencyExplain.attribution.layers import named_layers
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.network import CONVOLUTIONS
@@ -34,7 +34,7 @@ class _ActivationMap(Method):
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; keys are the layers' names."""
         total = self.forward_passes(task)
-        maps = {name: cells.upsampled() for name, cells in self.raw(task).items()}
+        maps = upsampled_maps(task, self.raw(task))
         task.progress(total, total)
         return maps
 

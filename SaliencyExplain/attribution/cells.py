@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -19,6 +20,9 @@ from torch.nn.modules.pooling import (
 
 from SaliencyExplain.attribution.layers import looking
 from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
+
+if TYPE_CHECKING:
+    from SaliencyExplain.attribution.method import Task
 
 _PADS = (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)
 _ADAPTIVE = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)
@@ -49,6 +53,22 @@ class FeatureMap:
             for size, cells, place in zip(self.size, self.values.shape, self.placement, strict=True)
         ]
         return along_axes(self.values, matrices).float()
+
+    def cell_mm(self, spacing: Sequence[float]) -> float:
+        """Side of a cell in mm; where its sides differ, that of a cube or square as large.
+
+        Args:
+            spacing: Millimetres per voxel of the image and axis.
+        """
+        sides = [scale * voxel for (scale, _), voxel in zip(self.placement, spacing, strict=True)]
+        return math.prod(sides) ** (1 / len(sides))
+
+
+def upsampled_maps(task: Task, maps: Mapping[str, FeatureMap]) -> dict[str, Tensor]:
+    """The maps of layers on the image's grid; the task is told the size of their cells."""
+    for layer, cells in maps.items():
+        task.resolution(layer, cells.cell_mm(task.spacing))
+    return {layer: cells.upsampled() for layer, cells in maps.items()}
 
 
 class CellGrid:

@@ -83,9 +83,13 @@ class LayerSweep(Method):
         maps = self.raw(task)
         combined = torch.zeros(image.shape[2:], device=image.device)
         found: dict[str, Tensor] = {}
+        sizes = {layer: cells.cell_mm(task.spacing) for layer, cells in maps.items()}
+        # The combined map shows what the finest layer does.
+        task.resolution("", min(sizes.values()))
         for layer, cells in maps.items():
             values = cells.upsampled()
             if self.each:
+                task.resolution(layer, sizes[layer])
                 found[layer] = values
             peak = values.max()
             if peak > 0:

@@ -50,12 +50,22 @@ FAMILIES = {
 Note = Callable[[str], None]
 
 
+#: Called as ``resolution(key, mm)`` with a map's key and the size of the least thing that the map
+#: can show apart: an occlusion window, the cell of a feature map. The map's peak is looked for at
+#: that scale (:mod:`SaliencyExplain.peak`). Methods that resolve voxels or regions say nothing.
+Resolution = Callable[[str, float], None]
+
+
 def unpublished(maps: dict[str, Tensor], share: float) -> None:
     """A publish callback that tells nobody."""
 
 
 def unnoted(text: str) -> None:
     """A note callback that keeps nothing."""
+
+
+def unresolved(key: str, resolution_mm: float) -> None:
+    """A resolution callback that keeps nothing."""
 
 
 def unrecorded(figures: Mapping[str, Any]) -> None:
@@ -83,6 +93,7 @@ class Task:
         precision: ``float32``, or ``bfloat16`` where gradient methods may compute in it.
         record: Given the figures that a method finds beside its map.
         note: Given what whoever looks at the map must be told.
+        resolution: Given what a map resolves, in mm, before it is published.
         regions: Label map ``(*S)`` of a given segmentation on the input's grid, int64 on the
             CPU: 0 outside of all segments, else 1 + index in ``region_names``, of several
             that overlap the last one; None: none was given.
@@ -106,6 +117,7 @@ class Task:
     precision: str = "float32"
     record: Record = unrecorded
     note: Note = unnoted
+    resolution: Resolution = unresolved
     regions: Tensor | None = None
     region_names: tuple[str, ...] = ()
     backgrounds: Tensor | None = None

@@ -174,6 +174,8 @@ class Occlusion(Method):
         between = windows.interpolation(tuple(image.shape[2:]))
         keys = self._channels(task)
         changing = self._changing(task, windows, filling)
+        for key in keys:
+            task.resolution(key, self._sizes_mm(image.shape[2:], task.spacing)[0])
         growing = GrowingMap(task)
         with untouched(task.network):
             covered = CoveredWindows(

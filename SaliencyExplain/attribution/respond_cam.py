@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from SaliencyExplain.attribution.batches import GRADIENT_COST
-from SaliencyExplain.attribution.cells import FeatureMap
+from SaliencyExplain.attribution.cells import FeatureMap, upsampled_maps
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
 
@@ -42,7 +42,7 @@ class RespondCAM(Method):
             InputError: A layer does not exist, gives no feature map, or does not run.
         """
         total = self.forward_passes(task)
-        found = {layer: cells.upsampled() for layer, cells in self.raw(task).items()}
+        found = upsampled_maps(task, self.raw(task))
         task.progress(total, total)
         return found
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from SaliencyExplain.attribution.batches import in_batches
-from SaliencyExplain.attribution.cells import FeatureMap
+from SaliencyExplain.attribution.cells import FeatureMap, upsampled_maps
 from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
@@ -86,7 +86,7 @@ class ScoreCAM(Method):
         Raises:
             InputError: A layer does not exist, gives no feature map, or does not run.
         """
-        return _upsampled(self.raw(task))
+        return upsampled_maps(task, self.raw(task))
 
     def raw(self, task: Task) -> dict[str, FeatureMap]:
         """The rectified maps on the layers' own grids, before upsampling.
@@ -130,7 +130,7 @@ class ScoreCAM(Method):
                 scores = torch.cat([scores, found])
                 # Each layer has a map as soon as the first feature map of each is weighed.
                 if len(scores) >= len(features) and growing.is_enough(
-                    indices.stop / len(order), lambda: _upsampled(maps())
+                    indices.stop / len(order), lambda: upsampled_maps(task, maps())
                 ):
                     break
         task.record(
@@ -177,10 +177,6 @@ class ScoreCAM(Method):
         """One for each feature map, as the layers define them; the image, and the baseline."""
         counts = channel_count(task.network, self.layers).values()
         return 2.0 + sum(min(count, self.channels or count) for count in counts)
-
-
-def _upsampled(maps: dict[str, FeatureMap]) -> dict[str, Tensor]:
-    return {layer: cells.upsampled() for layer, cells in maps.items()}
 
 
 def _strongest_first(features: dict[str, Tensor], most: int) -> list[tuple[str, int]]:

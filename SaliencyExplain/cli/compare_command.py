@@ -29,6 +29,7 @@ def compare(
     from SaliencyExplain.comparison.table import rows
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_segmentation
+    from SaliencyExplain.study.case_folder import resolution_of_file
 
     with progress_bar("comparing", quiet=as_json):
         values = read_map(attribution)
@@ -40,6 +41,7 @@ def compare(
             segments,
             values.affine.numpy(),
             seed=seed,
+            resolutions_mm={"map": resolution_of_file(attribution)},
         )
     notes = [*values.meta["notes"], *segments.notes]
     say_notes(notes)

@@ -17,6 +17,7 @@ from SaliencyExplain.comparison.distances import (
 )
 from SaliencyExplain.comparison.ranking import Ranking
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.peak import strongest_voxels
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Agreement:
             energy-based pointing game; Wang et al. 2020, Score-CAM, section 4.3).
         energy_chance: What a map that knows nothing has there: the segment's share of the
             volume, [0, 1].
-        pointing: 1 where the maximum lies in the segment, else 0 (Zhang et al. 2018, Top-down
-            neural attention by excitation backprop); where several voxels share the maximum,
-            the share of them that does.
+        pointing: 1 where the peak lies in the segment, else 0 (Zhang et al. 2018, Top-down
+            neural attention by excitation backprop); the peak is the maximum of the map smoothed
+            over half its resolution (:mod:`SaliencyExplain.peak`); where several voxels share
+            it, the share of them that does.
         pointing_tolerance: The same, within the tolerance of the segment, between voxel
             centres in mm.
         auroc: Chance that a voxel inside outranks one outside, [0, 1]; chance gives 0.5.
@@ -78,6 +80,7 @@ def agreement(
     *,
     body: NDArray[np.bool_] | None = None,
     tolerance_mm: float = 5.0,
+    resolution_mm: float = 0.0,
 ) -> Agreement:
     """Measures how well a map agrees with a segment.
 
@@ -102,12 +105,20 @@ def agreement(
         mask: The segment, same shape.
         affine: 4x4 of the grid, RAS mm (oblique, anisotropic and sheared grids are fine).
         body: The voxels of the body, same shape, for the second chance level.
-        tolerance_mm: How far from the segment the maximum may lie and still count, mm.
+        tolerance_mm: How far from the segment the peak may lie and still count, mm.
+        resolution_mm: What the map's method resolves, mm; 0: single voxels or regions.
 
     Raises:
         InputError: The map has non-finite values, the shapes differ, or the tolerance is negative.
     """
-    (found,) = agreements(values, [mask], affine, body=body, tolerance_mm=tolerance_mm)
+    (found,) = agreements(
+        values,
+        [mask],
+        affine,
+        body=body,
+        tolerance_mm=tolerance_mm,
+        resolution_mm=resolution_mm,
+    )
     return found
 
 
@@ -118,6 +129,7 @@ def agreements(
     *,
     body: NDArray[np.bool_] | None = None,
     tolerance_mm: float = 5.0,
+    resolution_mm: float = 0.0,
 ) -> list[Agreement]:
     """Measures one map against several segments: `agreement` of each, sorting the map once.
 
@@ -130,7 +142,7 @@ def agreements(
             ErrorCode.VALUE_RANGE,
             f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.",
         )
-    evidence = _Evidence(values, affine)
+    evidence = _Evidence(values, affine, resolution_mm)
     return [
         _measured(evidence, mask.astype(bool, copy=False), body, tolerance_mm) for mask in masks
     ]
@@ -139,18 +151,25 @@ def agreements(
 class _Evidence:
     """A map with what all segments ask of it."""
 
-    def __init__(self, values: NDArray[np.floating], affine: NDArray[np.float64]) -> None:
+    def __init__(
+        self, values: NDArray[np.floating], affine: NDArray[np.float64], resolution_mm: float
+    ) -> None:
         self.values = values
         self.affine = affine
         self.ordered = np.sort(values, axis=None)
         self.positive = np.maximum(values, 0)
         self.energy = float(self.positive.sum(dtype=np.float64))
-        self.maxima = values == self.ordered[-1]
+        self._resolution_mm = resolution_mm
 
     @property
     def constant(self) -> bool:
         """Whether all values are one."""
         return bool(self.ordered[0] == self.ordered[-1])
+
+    @cached_property
+    def maxima(self) -> NDArray[np.bool_]:
+        """The voxels that share the peak."""
+        return strongest_voxels(self.values, self.affine, self._resolution_mm)
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:

@@ -70,6 +70,7 @@ def rows(
     body: NDArray[np.bool_] | None = None,
     tolerance_mm: float = 5.0,
     seed: int = 0,
+    resolutions_mm: Mapping[str, float] | None = None,
     yardsticks: bool = True,
 ) -> list[Row]:
     """Compares maps of one class, and the yardsticks, with every segment.
@@ -83,6 +84,7 @@ def rows(
         body: The voxels of the body, where they can be told.
         tolerance_mm: Tolerance of the pointing game, mm.
         seed: Seed of the random yardstick.
+        resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
         yardsticks: Whether rows for ``random`` and ``centre`` are added. A map that is already
             there under a yardstick's name stands for it.
 
@@ -101,7 +103,14 @@ def rows(
     masks = [segment.mask for segment in segmentation.segments]
     table = []
     for label, values in maps.items():
-        found = agreements(values, masks, affine, body=body, tolerance_mm=tolerance_mm)
+        found = agreements(
+            values,
+            masks,
+            affine,
+            body=body,
+            tolerance_mm=tolerance_mm,
+            resolution_mm=(resolutions_mm or {}).get(label, 0.0),
+        )
         table += [
             Row(case, label, target, name, one) for name, one in zip(names, found, strict=True)
         ]

@@ -267,6 +267,7 @@ def compared(
             held,
             affine,
             body=body,
+            resolutions_mm=request.resolutions_mm,
             yardsticks=False,
         )
         table += [row.as_json() for row in found]

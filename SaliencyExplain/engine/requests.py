@@ -106,6 +106,7 @@ class CompareRequest:
         segment_names: N names.
         case: Name of the case in the table.
         seed: Of the random yardstick.
+        resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
     """
 
     volume: str
@@ -115,6 +116,7 @@ class CompareRequest:
     segment_names: tuple[str, ...]
     case: str = "image"
     seed: int = 0
+    resolutions_mm: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
         segments=segments_of(question.given.segmentation),
         title=f"{found.image} · {one.label} · {found.target_name} (p = {probability:.2f})",
         signed=one.signed,
+        resolution_mm=one.resolution_mm,
     )
     with Image.open(buffer) as picture:
         return np.asarray(picture.convert("RGB"))

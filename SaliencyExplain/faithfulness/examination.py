@@ -43,6 +43,7 @@ from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.method_failures import MethodFailures
+from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import Question
@@ -114,6 +115,7 @@ class Examination:
         """Tries the maps of these methods, and the given ones."""
         classifier = self._question.classifier
         check_modalities(modalities, classifier.channels)
+        self._resolutions: dict[tuple[str, str], float] = {}
         makers: list[MapMaker] = []
         originals: list[Maps] = []
         # A GPU whose memory is short is left for the CPU, with all methods.
@@ -121,7 +123,7 @@ class Examination:
         for method in methods:
             with self.failures.of(method.name, () if on_cpu else DeviceMemoryError):
                 maker = MapMaker(method, method.forward_passes(self._task), self.work)
-                maps = maker.maps(self._task)
+                maps = self._original(maker)
                 _check_finite(method.name, maps)
                 makers.append(maker)
                 originals.append(maps)
@@ -155,9 +157,18 @@ class Examination:
                 f"channels, and a classifier of 2 to {MOST_CHANNELS} channels."
             )
         for name, values in others.items():
+            self._resolutions[name, ""] = float(given_maps[name].meta.get(RESOLUTION_MM, 0.0))
             self._add(name, None, "", values, None, None, (_FROM_FILE, _FROM_FILE), None, masks)
         if "agreement" in self._parts:
             self._agreement(makers, originals, others)
+
+    def _original(self, maker: MapMaker) -> Maps:
+        """The maps of a method; what they resolve is kept."""
+
+        def keep(layer: str, resolution_mm: float) -> None:
+            self._resolutions[maker.method.name, layer] = resolution_mm
+
+        return maker.maps(dataclasses.replace(self._task, resolution=keep))
 
     def _try_method(
         self, maker: MapMaker, maps: Maps, masks: Mapping[str, NDArray[np.bool_]]
@@ -225,7 +236,8 @@ class Examination:
         restored = question.classifier.restore(
             torch.from_numpy(values), question.prepared, question.image
         )
-        found = self._rows(label, restored)
+        resolution_mm = self._resolutions.get((name, layer), 0.0)
+        found = self._rows(label, restored, resolution_mm)
         target = question.target
         self.maps.append(
             MapTrial(
@@ -247,13 +259,14 @@ class Examination:
                     *self._on_segments(found, label),
                 ),
                 notes=tuple(notes),
+                resolution_mm=resolution_mm,
             )
         )
 
     def _parameters(self, method: Method) -> dict[str, Any]:
         return dataclasses.asdict(method.resolved(self._task))
 
-    def _rows(self, label: str, values: NDArray[np.float32]) -> list[Row]:
+    def _rows(self, label: str, values: NDArray[np.float32], resolution_mm: float) -> list[Row]:
         question = self._question
         segmentation = question.given.segmentation
         if segmentation is None:
@@ -267,6 +280,7 @@ class Examination:
             np.asarray(question.image.affine, dtype=np.float64),
             body=None if body is None else body.reshape(values.shape),
             seed=self._seed,
+            resolutions_mm={label: resolution_mm},
         )
 
     def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:

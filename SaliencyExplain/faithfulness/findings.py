@@ -39,6 +39,7 @@ class MapTrial:
         msfi: Modality-specific feature importance; None without segmentations of modalities.
         verdicts: What that says, a question each.
         notes: What a user should be told of this map.
+        resolution_mm: What the map resolves, mm; 0: voxels or regions, or not known.
     """
 
     label: str
@@ -54,12 +55,21 @@ class MapTrial:
     msfi: FeatureImportance | None
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    resolution_mm: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the voxels."""
         document: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("label", "method", "layer", "parameters", "signed", "notes")
+            for name in (
+                "label",
+                "method",
+                "layer",
+                "parameters",
+                "signed",
+                "resolution_mm",
+                "notes",
+            )
         }
         document["faithfulness"] = (
             None if self.faithfulness is None else self.faithfulness.as_json()

@@ -69,6 +69,7 @@ class PartialImageRows:
             affine,
             segments_of(question.given.segmentation),
             signed=one.signed,
+            resolution_mm=one.resolution_mm,
         )
         self._slab: Slab = slab_of(seen, affine)
         wide, high = self._slab.plane.size_mm

@@ -15,6 +15,7 @@ from PIL import Image
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.peak import Peak
 from SaliencyExplain.pictures import panel
 from SaliencyExplain.pictures.layout import (
     FAINT,
@@ -30,7 +31,6 @@ from SaliencyExplain.pictures.outlines import Color, outline_colors
 from SaliencyExplain.pictures.planes import Plane, View
 from SaliencyExplain.pictures.reading_aids import (
     HeatWindow,
-    Peak,
     Segment,
     peak_and_segments,
 )
@@ -50,6 +50,7 @@ def draw_planes(
     segments: Sequence[Segment] = (),
     title: str,
     signed: bool,
+    resolution_mm: float = 0.0,
     caption: str = "",
     width: int = STANDARD_WIDTH,
 ) -> None:
@@ -71,6 +72,8 @@ def draw_planes(
             could be taken for heat or grey is replaced; the legend shows the one in use.
         title: First line, such as case, method and class.
         signed: Whether negative values are evidence against the class and drawn as such.
+        resolution_mm: What the method resolves, mm, for the peak
+            (:func:`SaliencyExplain.peak.strongest_voxels`).
         caption: Last line.
         width: Width of the picture in pixels; below 500 its text is hard to read.
 
@@ -79,7 +82,7 @@ def draw_planes(
         OutputError: The file cannot be written.
     """
     _check(image, values, segments)
-    seen = peak_view(image, values, affine, segments, signed=signed)
+    seen = peak_view(image, values, affine, segments, signed=signed, resolution_mm=resolution_mm)
     window, view = seen.heat, seen.view
     colors = outline_colors([color for _, color, _ in segments], signed)
     cuts = [[plane.cut(mask) for plane in view.planes] for _, _, mask in segments]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
+from SaliencyExplain.peak import Peak
 
 Segment = tuple[str, tuple[float, float, float], NDArray[np.bool_]]
 """A segment's name, colour (RGB in [0, 1]) and voxels."""
@@ -17,50 +18,6 @@ Segment = tuple[str, tuple[float, float, float], NDArray[np.bool_]]
 _SAMPLE = 500_000
 _NOISE = 0.005
 _VIEW_MARGIN = 0.04
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The voxel that a picture's planes go through.
-
-    Attributes:
-        index: The voxel.
-        value: The map's value there.
-        remark: What must be said of the map, such as that it is constant; mostly empty.
-    """
-
-    index: tuple[int, ...]
-    value: float
-    remark: str
-
-
-def find_peak(values: NDArray[np.floating], signed: bool, affine: NDArray[np.float64]) -> Peak:
-    """The strongest voxel for the class; of several, the one nearest to their middle.
-
-    A map that has no such voxel still gets planes, and the remark says why they lie there:
-    the middle of a constant map, the strongest voxel against the class otherwise.
-    """
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        middle = tuple(size // 2 for size in values.shape)
-        word = "map is zero everywhere" if low == 0 else f"map is constant ({low:.4g} everywhere)"
-        return Peak(middle, low, word)
-    if high > 0:
-        return Peak(_middle_of(values == high, affine), high, "")
-    if not signed:
-        return Peak(_middle_of(values == high, affine), high, "no voxel speaks for the class")
-    remark = "no voxel speaks for the class; planes through the strongest voxel against it"
-    return Peak(_middle_of(values == low, affine), low, remark)
-
-
-def _middle_of(voxels: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[int, ...]:
-    candidates = np.argwhere(voxels)
-    offsets = _millimetres(candidates - candidates.mean(axis=0), affine)
-    apart = np.linalg.norm(offsets, axis=1).round(3)
-    # Of those equally near the middle one is chosen by its place in the body, not by the order
-    # of the axes: a flipped copy has the same picture.
-    first = np.lexsort((*offsets.T.round(3), apart))[0]
-    return tuple(int(at) for at in candidates[first])
 
 
 def peak_and_segments(peak: Peak, segments: Sequence[Segment], affine: NDArray[np.float64]) -> str:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain.peak import Peak, find_peak
 from SaliencyExplain.pictures.planes import Plane, View, view_through
 from SaliencyExplain.pictures.reading_aids import (
     GreyWindow,
     HeatWindow,
-    Peak,
     Segment,
     field_of_view,
-    find_peak,
     grey_window,
     heat_window,
 )
@@ -47,13 +46,14 @@ def peak_view(
     segments: Sequence[Segment],
     *,
     signed: bool,
+    resolution_mm: float = 0.0,
 ) -> PeakView:
     """The planes through the peak of a map; see :func:`~SaliencyExplain.pictures.draw_planes`.
 
     Raises:
         InputError: The volume has no plane to draw.
     """
-    peak = find_peak(values, signed, affine)
+    peak = find_peak(values, signed, affine, resolution_mm)
     heat = heat_window(values, signed)
     greys = grey_window(image)
     box = tuple(slice(0, size) for size in values.shape)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.colormaps import THRESHOLD, window_end
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import set_volume_values, volume_values
 from SaliencyExplain.scene.colors import add_heat_table, fill_heat_table
@@ -40,7 +41,7 @@ class AttributionMap:
         target_name: The class that is explained.
         classifier_name: What was explained.
         parameters: Of the method.
-        provenance: What it takes to compute it again.
+        provenance: What it takes to compute it again, and under ``resolution_mm`` what it resolves.
         share_done: Share of the computation that is in it; below 1: a partial map.
     """
 
@@ -54,6 +55,11 @@ class AttributionMap:
     parameters: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     share_done: float = 1.0
+
+    @property
+    def resolution_mm(self) -> float:
+        """What the map resolves, mm; its peak is looked for at that scale. 0: not known."""
+        return float(self.provenance.get(RESOLUTION_MM, 0.0))
 
 
 def add_attribution(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import write_bands, write_volume
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.report_words import percent
@@ -150,6 +152,20 @@ def _synchronise(folder: Path) -> None:
             os.close(descriptor)
 
 
+def resolution_of_file(path: Path) -> float:
+    """What a map's file resolves, mm, as the ``explanation.json`` beside it says; else 0.
+
+    Args:
+        path: A map, of this or of any other tool.
+    """
+    try:
+        document = json.loads((path.parent / EXPLANATION).read_text(encoding="utf-8"))
+        entries = {one["files"]["map"]: one for one in document["attributions"]}
+        return float(entries[path.name][RESOLUTION_MM])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+
+
 def _write_attribution(
     stem: Path,
     case: str,
@@ -178,6 +194,7 @@ def _write_attribution(
         segments=[(segment.name, segment.color, segment.mask) for segment in segments],
         title=f"{case} · {what} · {attribution.target_name} (p = {probability:.2f})",
         signed=attribution.signed,
+        resolution_mm=attribution.resolution_mm,
         caption=" · ".join(_figures(row) for row in rows[:2]),
     )
 
@@ -206,6 +223,7 @@ def _attribution_json(
             for name, value in attribution.parameters.items()
         },
         "device": attribution.provenance["device"],
+        RESOLUTION_MM: attribution.resolution_mm,
         "figures": attribution.provenance.get("figures", {}),
         "files": dict(files),
         "comparison": [_figures_json(row) for row in rows],
@@ -223,7 +241,7 @@ def _case_json(
     image = explanation.image
     affine = np.asarray(image.affine, dtype=np.float64)
     provenance = dict(explanation.attributions[0].provenance) if explanation.attributions else {}
-    for own in ("device", "figures", "share_done", "budget_seconds"):
+    for own in ("device", "figures", "share_done", "budget_seconds", RESOLUTION_MM):
         provenance.pop(own, None)
     if not keep_identifiers:
         provenance["image"] = case

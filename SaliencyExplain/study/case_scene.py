@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.images.segmentation import Segmentation
-from SaliencyExplain.pictures.reading_aids import find_peak
+from SaliencyExplain.peak import RESOLUTION_MM, find_peak
 from SaliencyExplain.study.case_folder import EXPLANATION
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def write_scene(
     affine = np.asarray(image.affine, dtype=np.float64)
     maps = read_maps(folder, affine)
     first = maps[0]
-    peak = find_peak(first.values, first.signed, affine)
+    peak = find_peak(first.values, first.signed, affine, first.resolution_mm)
     index = np.array([*peak.index, *(0,) * (3 - first.values.ndim), 1.0])
     right, anterior, superior = (float(at) for at in (affine @ index)[:3])
     segments = segmentation.segments if segmentation else ()
@@ -91,7 +91,11 @@ def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]
                 target_name=content["target"]["name"],
                 classifier_name=content["provenance"]["classifier"],
                 parameters=entry["parameters"],
-                provenance={**content["provenance"], "device": entry["device"]},
+                provenance={
+                    **content["provenance"],
+                    "device": entry["device"],
+                    RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
+                },
             )
         )
     return maps

@@ -310,6 +310,7 @@ class CaseWorker:
             explanation.image.affine.numpy(),
             body=body_mask(explanation.image),
             seed=self.work.seed,
+            resolutions_mm={map_.label: map_.resolution_mm for map_ in explanation.attributions},
         )
 
 

@@ -135,14 +135,16 @@ class ComparePart(Part):
                 ErrorCode.SELECTION, self.get("why") or "Choose the class whose maps are compared."
             )
         axes, affine = image.image.ndim - 1, images.affine_of(image.image)
-        maps = {}
+        maps, resolutions = {}, {}
         for one in attributions_of(viewer.scene, image.node):
             if read_target(one) == target:
                 map = read_attribution(one)
                 # Without the class, which all share; two of one method differ in their end.
-                maps[one.GetName().replace(f" - {target}", "")] = Volume(
+                label = one.GetName().replace(f" - {target}", "")
+                maps[label] = Volume(
                     images.on_axes(map.values, axes).astype(np.float32), map.affine
                 )
+                resolutions[label] = map.resolution_mm
         masks, names_of = images.segment_masks(node, image, None if chosen == ALL else [chosen])
         voxels = Volume(np.ascontiguousarray(image.image.numpy(), dtype=np.float32), affine)
 
@@ -154,6 +156,7 @@ class ComparePart(Part):
                 engine.put(masks),
                 names_of,
                 case=image.public_name,
+                resolutions_mm=resolutions,
             )
 
         self._result = await viewer.runner.job(

@@ -10,6 +10,7 @@ from trame.widgets import html
 
 from SaliencyExplain.bands import BANDS
 from SaliencyExplain.colormaps import THRESHOLD, color_table
+from SaliencyExplain.peak import find_peak
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import (
     attributions_of,
@@ -271,10 +272,10 @@ class DisplayPart(Part):
 
 
 def peak_of(node: Any) -> tuple[float, float, float]:
-    """The place of a map's greatest value, RAS mm."""
+    """The place of a map's peak, RAS mm."""
     map = read_attribution(node)
-    index = np.unravel_index(int(np.argmax(map.values)), map.values.shape)
-    ras = map.affine @ [*index, 1.0]
+    peak = find_peak(map.values, map.signed, map.affine, map.resolution_mm)
+    ras = map.affine @ [*peak.index, *(0,) * (3 - map.values.ndim), 1.0]
     return (float(ras[0]), float(ras[1]), float(ras[2]))
 
 

@@ -273,6 +273,7 @@ class SaliencyExplainLogic(Questions):
                 targets[0],
                 engine.put(segments),
                 names,
+                resolutions_mm={name: map_.resolution_mm for name, map_ in read.items()},
             ),
             image,
             callbacks,

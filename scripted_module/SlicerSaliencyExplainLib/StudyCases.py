@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
 from SaliencyExplain.scene.trials import keep_written
@@ -120,7 +121,7 @@ def _map(
     affine: Any,
     titles: Mapping[str, str],
 ) -> AttributionMap:
-    provenance = said["provenance"]
+    provenance = {**said["provenance"], RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0)}
     return AttributionMap(
         values,
         affine,

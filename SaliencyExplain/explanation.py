@@ -318,8 +318,9 @@ class _MethodWork:
         )
         if self._figures:
             provenance["figures"] = dict(self._figures)
-        if self._notes:
-            provenance["notes"] = list(self._notes)
+        notes = [*classifier.network.repeatability.notes, *self._notes]
+        if notes:
+            provenance["notes"] = notes
         if self._share < 1:
             provenance |= {"share_done": round(self._share, 4), "budget_seconds": self._budget}
         parameters = dataclasses.asdict(method.resolved(question.task()))

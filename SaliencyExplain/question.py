@@ -7,7 +7,8 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,16 +173,21 @@ class Question:
                 "was made for?"
             )
         self.timings = {"prepare": time.perf_counter() - started}
-        started = time.perf_counter()
         try:
-            self.probabilities = class_probabilities(self.classifier, self.prepared, self.device)
+            self._predict()
         except DeviceMemoryError as error:
             self.move_to_cpu(error)
-            self.probabilities = class_probabilities(self.classifier, self.prepared, self.device)
-        self.timings["predict"] = time.perf_counter() - started
+            self._predict()
+        self.notes += self.classifier.network.repeatability.notes
         self.target = self.classifier.class_index(self.wanted, self.probabilities)
         self._regions = self._region_map()
         self._backgrounds = self._prepared_backgrounds()
+
+    def _predict(self) -> None:
+        examine(self.classifier, self.prepared, self.device)
+        started = time.perf_counter()
+        self.probabilities = class_probabilities(self.classifier, self.prepared, self.device)
+        self.timings["predict"] = time.perf_counter() - started
 
     def move_to_cpu(self, error: DeviceMemoryError, method: str = "") -> None:
         """Goes on after a GPU's memory was exhausted; raises the error if it was the CPU's."""
@@ -270,6 +276,28 @@ class Question:
         return [Estimate(one / one_pass, one) for one in seconds]
 
 
+def examine(classifier: Classifier, prepared: MetaTensor, device: torch.device) -> None:
+    """Finds out, once for a classifier, what its scores depend on beside the image.
+
+    Raises:
+        InputError: The network cannot take an input of this size.
+        ClassifierError: The network fails, or gives the image another score each time.
+        DeviceMemoryError: The device's memory does not hold the image.
+    """
+    with _one_image_on(device):
+        classifier.to(device).examine(prepared)
+
+
+@contextmanager
+def _one_image_on(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            ErrorCode.MEMORY, f"The memory of {device} does not hold one image."
+        ) from error
+
+
 def class_probabilities(
     classifier: Classifier, prepared: MetaTensor, device: torch.device
 ) -> NDArray[np.float64]:
@@ -280,12 +308,8 @@ def class_probabilities(
         ClassifierError: The network fails, or its scores are not finite.
         DeviceMemoryError: The device's memory does not hold the image.
     """
-    try:
+    with _one_image_on(device):
         scores = classifier.to(device).scores(prepared)
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(
-            ErrorCode.MEMORY, f"The memory of {device} does not hold one image."
-        ) from error
     return probabilities_of(classifier.network, scores[None])[0]
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.convolutions import frozen_convolutions
+from SaliencyExplain.attribution.network_state import REPEATABLE, Repeatability, as_given
 from SaliencyExplain.attribution.outputs import is_scores, scores_in
 from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
 
@@ -33,6 +34,9 @@ class ScoreNetwork(nn.Module):
             it returns nothing else of their shape.
         independent: Whether several classes may be true at once, each with a probability of
             its own.
+        examined: Whether ``repeatability`` is known
+            (:func:`SaliencyExplain.attribution.repeatability.examine`).
+        repeatability: What has to be done so that a score belongs to its image alone.
     """
 
     def __init__(
@@ -52,17 +56,33 @@ class ScoreNetwork(nn.Module):
         self.one_logit = one_logit
         self.output = output
         self.independent = independent or (self.activation == "sigmoid" and not one_logit)
+        self.examined = False
+        self.repeatability: Repeatability = REPEATABLE
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores before the activation, shape ``(B, K)``.
 
-        The network gets a copy of the images: some scale their input in place.
+        Outside of training the score of an image depends on that image alone, as far as the
+        network was examined, and images and network stay as they are: the network gets a copy
+        of the images, since some scale their input in place.
 
         Raises:
             ClassifierError: The network does not return one score per class.
         """
-        with frozen_convolutions(self.network, images):
-            return self.checked(scores_in(self.network(images.clone()), self.output), len(images))
+        if self.network.training:
+            with frozen_convolutions(self.network, images):
+                return self._scores(self.network(images), len(images))
+        if self.repeatability.one_at_a_time and len(images) > 1:
+            return torch.cat([self._pass(image) for image in images.split(1)])
+        return self._pass(images)
+
+    def _pass(self, images: Tensor) -> Tensor:
+        given = as_given(self.network, self.repeatability.changing)
+        with given, frozen_convolutions(self.network, images):
+            return self._scores(self.network(images.clone()), len(images))
+
+    def _scores(self, returned: Any, count: int) -> Tensor:
+        return self.checked(scores_in(returned, self.output), count)
 
     def checked(self, scores: Any, count: int) -> Tensor:
         """Scores ``(B, K)`` from the output of the wrapped network for ``count`` images.

@@ -39,6 +39,7 @@ class _ProbabilityNetwork(ScoreNetwork):
             output=network.output,
             independent=network.independent,
         )
+        self.examined, self.repeatability = network.examined, network.repeatability
 
     def forward(self, images: Tensor) -> Tensor:
         """Class probabilities, shape ``(B, K)``."""

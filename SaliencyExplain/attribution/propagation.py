@@ -185,11 +185,20 @@ def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
     """The network as a list of operations; it shares the weights and changes nothing.
 
     Raises:
-        InputError: The network hides its layers, or what it does depends on the values.
+        InputError: The network hides its layers, what it does depends on the values, or its
+            scores on other images.
     """
     require_open(network, method)
+    known = network.repeatability
+    if known.one_at_a_time or known.drifts:
+        other = "the other images of its batch" if known.one_at_a_time else "the passes before"
+        raise InputError(
+            ErrorCode.METHOD_NETWORK,
+            f"{method} walks through the layers with several images, and this network's score of "
+            f"an image depends on {other}; {OTHERS}.",
+        )
     try:
-        graph = symbolic_trace(network.network)
+        graph = symbolic_trace(network.network, known)
     except (
         fx.proxy.TraceError,
         TypeError,

@@ -13,8 +13,9 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.guard import exact_convolutions
+from SaliencyExplain.attribution.guard import untouched
 from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.repeatability import examine
 from SaliencyExplain.classifiers import geometry
 from SaliencyExplain.classifiers.channels import are_colours
 from SaliencyExplain.classifiers.clipping import run_watched
@@ -142,12 +143,30 @@ class Classifier:
 
         Raises:
             InputError: The network cannot take an input of this size.
-            ClassifierError: The network does not return one score per class.
+            ClassifierError: The network does not return one score per class, or not the same
+                each time.
         """
+        return self._on_network(prepared, lambda images: self.network(images)[0])
+
+    def examine(self, prepared: Tensor) -> None:
+        """Finds out, once, what the scores depend on beside the image (:func:`examine`).
+
+        Args:
+            prepared: An input that :meth:`prepare` gave.
+
+        Raises:
+            InputError: As :meth:`scores`, as the other.
+            ClassifierError: See there.
+        """
+        self._on_network(prepared, lambda images: images)
+
+    def _on_network(self, prepared: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         values = prepared.as_tensor() if isinstance(prepared, MetaTensor) else prepared
+        images = values[None].to(self.device)
         try:
-            with torch.no_grad(), exact_convolutions():
-                return self.network(values[None].to(self.device))[0]
+            examine(self.network, images, self.name)
+            with torch.no_grad(), untouched(self.network):
+                return function(images)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from SaliencyExplain.attribution.network_state import Snapshot
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 # Inputs to try where no size is declared: too small ones vanish in the pooling, too large
@@ -36,6 +37,7 @@ def probe(
     first_error = ""
     for edges in tries:
         noise = torch.randn((1, channels, *edges), generator=generator)
+        snapshot = Snapshot(network)
         try:
             with torch.no_grad():
                 # A copy: a network may write into its input.
@@ -46,6 +48,9 @@ def probe(
             script = bool(lines) and lines[0].startswith("The following operation failed")
             message = lines[-1 if script else 0] if lines else type(error).__name__
             first_error = first_error or message
+        finally:
+            # What the network keeps of noise is not to be a part of its scores.
+            snapshot.restore()
     raise ClassifierError(
         ErrorCode.MODEL_INPUT,
         f"The network cannot take an image of {channels} channel{'s' if channels > 1 else ''} and "

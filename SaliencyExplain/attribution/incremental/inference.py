@@ -67,7 +67,7 @@ class IncrementalInference:
         self._network = network
         self._image = image
         self._format = _CHANNELS_LAST[image.ndim - 2]
-        steps = fold(trace(network.network, image, network.output))
+        steps = fold(trace(network.network, image, network.output, network.repeatability))
         self.has_other_operations = any(
             isinstance(step.operation, Call)
             and not step.operation.query

@@ -20,6 +20,7 @@ from SaliencyExplain.attribution.incremental.operations import (
     Step,
 )
 from SaliencyExplain.attribution.layer_kinds import overwrites
+from SaliencyExplain.attribution.network_state import REPEATABLE, Repeatability
 from SaliencyExplain.attribution.outputs import outputs_by_path, path_of_scores
 from SaliencyExplain.attribution.symbolic import symbolic_trace
 
@@ -74,7 +75,12 @@ class NotTraceable(Exception):
     """The network cannot be taken apart; the message says why."""
 
 
-def trace(network: nn.Module, image: Tensor, output: str | None = None) -> list[Step]:
+def trace(
+    network: nn.Module,
+    image: Tensor,
+    output: str | None = None,
+    known: Repeatability = REPEATABLE,
+) -> list[Step]:
     """The operations of a network in eval mode, in order; the image first.
 
     Nothing is left on the network. The weights are shared where they are not folded, so
@@ -85,19 +91,24 @@ def trace(network: nn.Module, image: Tensor, output: str | None = None) -> list[
         image: An image for it, ``(1, C, *S)``.
         output: Path of the class scores in what it returns, see
             :func:`~SaliencyExplain.attribution.outputs.path_of_scores`.
+        known: What is known of the network's scores.
 
     Raises:
         ClassifierError: It returns no such output.
-        NotTraceable: What it does depends on the values, or its layers are hidden or
-            watched by hooks.
+        NotTraceable: What it does depends on the values, on the other images of a batch or on
+            the passes before, or its layers are hidden or watched by hooks.
     """
+    if known.one_at_a_time:
+        raise NotTraceable("its scores depend on the other images of a batch")
+    if known.drifts:
+        raise NotTraceable("its scores depend on the passes before")
     for module in network.modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise NotTraceable("a TorchScript module hides its layers")
         if module._forward_hooks or module._forward_pre_hooks:
             raise NotTraceable("hooks watch its layers")
     try:
-        graph = symbolic_trace(network)
+        graph = symbolic_trace(network, known)
         return _Lowering(graph, image, output).lower()
     except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, NameError) as error:
         raise NotTraceable(str(error).splitlines()[0] if str(error) else "torch.fx fails") from None

@@ -161,6 +161,7 @@ class _Comparison:
         self._network: ScoreNetwork = task.network
         self._image = plain(task.input)
         self._target, self._method = task.target, method
+        self._note = task.note
         self._walk: DifferencePropagation | None = None
         self.score = 0.0
         self.score_of_references: list[float] = []
@@ -172,14 +173,19 @@ class _Comparison:
         if self._walk is None:
             with torch.no_grad():
                 expected = network(self._image)
-            self._walk = DifferencePropagation(traced(network, self._method), self._method)
+            graph = traced(network, self._image, self._method)
+            self._walk = DifferencePropagation(graph, self._method)
+            if self._walk.note:
+                self._note(self._walk.note)
+        scored = self._walk.network_of_scores(network)
         multipliers, below, above = self._walk.multipliers(
-            self._image, references, lambda scores: target_score(network, scores, target)
+            self._image, references, lambda scores: target_score(scored, scores, target)
         )
         if expected is not None:
-            check_same(network.checked(above, len(above))[:1], expected, self._method)
-        self.score = float(target_score(network, above, target)[0])
-        self.score_of_references += target_score(network, below, target).tolist()
+            same = network.checked(self._walk.finished(above), len(above))[:1]
+            check_same(same, expected, self._method)
+        self.score = float(target_score(scored, above, target)[0])
+        self.score_of_references += target_score(scored, below, target).tolist()
         return multipliers * (self._image - references)
 
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from SaliencyExplain.attribution.batches import GRADIENT_COST, in_batches
+from SaliencyExplain.attribution.gradient_path import no_gradient
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.shared_pass import Wanted, autocast, no_gradient, passed
+from SaliencyExplain.attribution.shared_pass import Wanted, autocast, passed
 
 _VOXELS = Wanted(voxels=True)
 
@@ -43,7 +44,7 @@ def input_gradients(
         with autocast(images.device, precision):
             scores = network(voxels)[:, target].float()
         if not scores.requires_grad:
-            raise no_gradient()
+            raise no_gradient(network, images[:1])
         return torch.autograd.grad(scores.sum(), voxels)[0]
 
 

@@ -81,7 +81,8 @@ _FUNCTIONS: dict[str, Kind] = {
     for kind, names in {
         Kind.SHAPE: "cat concat concatenate stack flatten view reshape permute transpose squeeze "
         "unsqueeze contiguous clone getitem chunk split narrow expand movedim pad dropout "
-        "dropout2d dropout3d alpha_dropout size dim getattr",
+        "dropout2d dropout3d alpha_dropout size dim getattr flip fliplr flipud roll rot90 unbind "
+        "tile swapaxes swapdims adjoint t unflatten reshape_as view_as expand_as identity",
         Kind.LINEAR: "conv2d conv3d linear",
         Kind.BATCH_NORMALISATION: "batch_norm",
         Kind.MEAN: "mean sum avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d",

@@ -20,8 +20,8 @@ from SaliencyExplain.attribution.batches import GRADIENT_COST
 from SaliencyExplain.attribution.layer_kinds import Kind, kind_of, name_of, overwrites
 from SaliencyExplain.attribution.layers import require_open
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.outputs import scores_in
+from SaliencyExplain.attribution.network import Activation, ScoreNetwork
+from SaliencyExplain.attribution.outputs import outputs_by_path, scores_in
 from SaliencyExplain.attribution.symbolic import symbolic_trace
 from SaliencyExplain.errors import ErrorCode, InputError
 
@@ -31,8 +31,24 @@ OTHERS = "use occlusion, integrated-gradients or smoothgrad instead"
 #: Difference of the scores, in their largest size, that folding and rounding explain.
 _ROUNDING = 1e-3
 
-#: Where a traced graph keeps the path of the class scores in what it returns.
-_OUTPUT = "output of the class scores"
+#: Where a traced graph keeps the path of the class scores in what it returns, and the name of
+#: the activation that was taken off its end.
+_OUTPUT, _FINAL = "output of the class scores", "activation at the end"
+
+#: What turns scores into probabilities at the end of a network, and the activation of the
+#: scores before it.
+_FINALS: dict[str, tuple[Callable[[Tensor], Tensor], Activation]] = {
+    "softmax": (lambda scores: scores.softmax(1), "softmax"),
+    "log_softmax": (lambda scores: scores.log_softmax(1), "softmax"),
+    "sigmoid": (torch.sigmoid, "sigmoid"),
+    "logsigmoid": (torch.nn.functional.logsigmoid, "sigmoid"),
+}
+_FINAL_MODULES: dict[type[nn.Module], str] = {
+    nn.Softmax: "softmax",
+    nn.LogSoftmax: "log_softmax",
+    nn.Sigmoid: "sigmoid",
+    nn.LogSigmoid: "logsigmoid",
+}
 
 #: The rule of an operation: from what comes back for its output, its inputs and its output
 #: to what goes on to each input.
@@ -82,12 +98,39 @@ class Propagation(fx.Interpreter):
         self.extra_traceback = False
         self._method = method
         self._output: str | None = graph.meta.get(_OUTPUT)
+        self._final: str = graph.meta.get(_FINAL, "")
         self._carrying: set[fx.Node] = set()
 
     def scores(self, images: Tensor) -> Tensor:
         """The class scores in what the network returns for ``(B, C, *S)``."""
         self._carrying.clear()
         return scores_in(self.run(images), self._output)
+
+    @property
+    def note(self) -> str:
+        """What a user must be told of where the propagation begins; empty: of nothing."""
+        if not self._final:
+            return ""
+        return (
+            f"The network ends in a {self._final.replace('_', '-')}: the map explains the class's "
+            "score before it."
+        )
+
+    def finished(self, scores: Tensor) -> Tensor:
+        """What the network itself returns: the scores after an activation at its end."""
+        return _FINALS[self._final][0](scores) if self._final else scores
+
+    def network_of_scores(self, network: ScoreNetwork) -> ScoreNetwork:
+        """The network without an activation at its end, as far as its scores are concerned."""
+        if not self._final:
+            return network
+        return ScoreNetwork(
+            network.network,
+            _FINALS[self._final][1],
+            one_logit=network.one_logit,
+            output=network.output,
+            independent=network.independent,
+        )
 
     def run_node(self, n: fx.Node) -> Any:
         """Runs one operation; those that the image does not reach run as they are."""
@@ -181,8 +224,16 @@ class Propagation(fx.Interpreter):
         return function
 
 
-def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
+def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
     """The network as a list of operations; it shares the weights and changes nothing.
+
+    A softmax, log-softmax or sigmoid at its end is left out: the scores before it are what the
+    classes differ in.
+
+    Args:
+        network: The network.
+        image: An image for it, ``(1, C, *S)``.
+        method: Name of the method, for refusals.
 
     Raises:
         InputError: The network hides its layers, what it does depends on the values, or its
@@ -198,7 +249,7 @@ def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
             f"an image depends on {other}; {OTHERS}.",
         )
     try:
-        graph = symbolic_trace(network.network, known)
+        graph = symbolic_trace(network.network, image, known)
     except (
         fx.proxy.TraceError,
         TypeError,
@@ -216,7 +267,46 @@ def traced(network: ScoreNetwork, method: str) -> fx.GraphModule:
             f"fails on this one ({why}); {OTHERS}.",
         ) from None
     graph.meta[_OUTPUT] = network.output
+    _without_detach(graph)
+    graph.meta[_FINAL] = _without_final(graph, network.output)
     return graph
+
+
+def _without_detach(graph: fx.GraphModule) -> None:
+    """Takes ``detach`` out: it stops gradients, and what is handed down here are none."""
+    for node in list(graph.graph.nodes):
+        if node.op in ("call_method", "call_function") and name_of(node) == "detach":
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _without_final(graph: fx.GraphModule, output: str | None) -> str:
+    """Takes an activation off the end of a graph; gives its name, or nothing."""
+    (end,) = (node for node in graph.graph.nodes if node.op == "output")
+    parts = outputs_by_path(end.args[0])
+    ends = [parts.get(output)] if output is not None else list(parts.values())
+    found = [one for one in (_final_of(graph, part) for part in ends) if one]
+    if len(found) != 1:
+        return ""
+    node, name = found[0]
+    node.replace_all_uses_with(node.all_input_nodes[0])
+    graph.graph.erase_node(node)
+    graph.recompile()
+    return name
+
+
+def _final_of(graph: fx.GraphModule, node: Any) -> tuple[fx.Node, str] | None:
+    """The activation behind which nothing but reshaping follows, and its name."""
+    while isinstance(node, fx.Node) and len(node.all_input_nodes) == 1:
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        name = name_of(node) if module is None else _FINAL_MODULES.get(type(module), "")
+        if name in _FINALS:
+            return node, name
+        if node.op == "placeholder" or kind_of(node, module, 1) is not Kind.SHAPE:
+            return None
+        node = node.all_input_nodes[0]
+    return None
 
 
 def target_score(network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:

@@ -15,26 +15,41 @@ from SaliencyExplain.attribution.batches import in_batches
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layer_kinds import Kind, kind_of, name_of
 from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.propagation import (
     Propagation,
     carried,
     check_same,
     in_forward_passes,
-    target_score,
     traced,
 )
 from SaliencyExplain.attribution.relevance_rules import (
     COMPOSITES,
     LinearLayer,
     epsilon,
+    epsilon_with_bias,
     proportional,
     stabilised,
 )
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Forward passes: one as a check, one of the walk, and on the way back of each layer two to
 #: eight convolutions and as many of their gradients. Measured on ResNet-18 of 48^3 voxels.
 _COST = {"alpha2-beta1-flat": 10.0, "gamma-box": 22.0}
 _USUAL_COST = 7.0
+
+#: Limits between which the sum, in scores, is called near: half and twice. On 36 phantoms in 2D
+#: and 15 in 3D the stable rules stay within 0.8 and 1.5, and epsilon-plus-flat, whose sign fails
+#: in a fifth, between -4 and 1.2.
+_NEAR = (0.5, 2.0)
+
+#: Relevance in its size, in that of what was handed down, from which on it is called unstable.
+#: The rules that find the planted tumour stay below 60 (DenseNets of 2D and 3D); epsilon has
+#: 27,000 and gamma-box 2,000 there, with an AUROC of 0.4 to 0.7. And the same of its sum.
+_EXPLODED, _EXPLODED_SUM = 1000.0, 100.0
+
+#: The same from which on a note says that values cancel.
+_CANCELS = 100.0
 
 _GATES = ("sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid")
 
@@ -55,6 +70,9 @@ class RelevancePropagation(Propagation):
         super().__init__(graph, method)
         self._composite = COMPOSITES[composite]
         self._epsilon = epsilon(stabiliser)
+        self._dense = (
+            epsilon_with_bias(stabiliser) if self._composite.shares_bias else epsilon(stabiliser)
+        )
         # Nodes behind a linear layer: the others see the image itself.
         self._deep: set[fx.Node] = set()
 
@@ -115,7 +133,7 @@ class RelevancePropagation(Propagation):
                 low=values.detach().amin(axes, keepdim=True),
                 high=values.detach().amax(axes, keepdim=True),
             )
-        rule = chosen or self._epsilon
+        rule = chosen or (self._dense if is_dense else self._epsilon)
         return carried(
             layer,
             lambda relevance, given, output: (rule(layer, relevance, given[0], output),),
@@ -241,11 +259,13 @@ class LayerwiseRelevance(Method):
     constant factors hand on what they get; max pooling hands all to the largest cell; means
     and sums share by contribution; a map times a gate (squeeze and excitation) takes all.
 
-    The sum of the map is the target's score where all conserve. Biases of layers with the
-    epsilon rule keep their share, and under the plus rule a cell that has only negative
-    contributions loses its own: rare behind ReLU, common behind SiLU (EfficientNet), where epsilon
-    and gamma are unstable instead. The score and the sum are recorded: what lies between
-    them, such as the last layer's bias, the map does not show.
+    What is handed down is the target's score, with the stable rules and classes that exclude each
+    other the score less the mean of the other classes'. The sum of the map is what was handed down
+    where all conserve. Biases of layers with the epsilon rule keep their share (with the stable
+    rules they hand it on), and under the plus rule a cell that has only negative contributions
+    loses its own: rare behind ReLU, common behind SiLU (EfficientNet), where epsilon and gamma are
+    unstable instead. Score and sum are recorded, a note says where they are far apart, and
+    relevance that has exploded is refused.
     """
 
     name: ClassVar[str] = "lrp"
@@ -259,9 +279,11 @@ class LayerwiseRelevance(Method):
     signed: ClassVar[bool] = True
 
     rules: str = parameter(
-        "epsilon-plus-flat",
-        "Rules of the layers: for dense layers epsilon (plus for deep-taylor), for convolutions "
-        "plus, alpha2-beta1, gamma or epsilon, for the first layer flat or box (z-B).",
+        "stable",
+        "Rules of the layers: stable is epsilon-plus-flat where dense layers share their biases "
+        "among their inputs and the target is told from the other classes. The others: for dense "
+        "layers epsilon (plus for deep-taylor), for convolutions plus, alpha2-beta1, gamma or "
+        "epsilon, for the first layer flat or box (z-B).",
         choices=tuple(COMPOSITES),
     )
     epsilon: float = parameter(
@@ -275,24 +297,24 @@ class LayerwiseRelevance(Method):
         """See :meth:`Method.attribute`; the relevances of the channels are added."""
         image = plain(task.input)
         network = task.network
-        score = 0.0
+        start = torch.zeros(0)
 
         def compute(_: range) -> Tensor:
-            nonlocal score
+            nonlocal start
             with torch.no_grad():
                 expected = network(image)
-            walk = RelevancePropagation(
-                traced(network, self.name), self.rules, self.epsilon, self.name
-            )
+            graph = traced(network, image, self.name)
+            walk = RelevancePropagation(graph, self.rules, self.epsilon, self.name)
             voxels = image.detach().requires_grad_()
             with torch.enable_grad():
-                scores = walk.scores(voxels).reshape(1, -1)
-                check_same(network.checked(scores, 1), expected, self.name)
-                score = float(target_score(network, scores.detach(), task.target))
-                start = torch.zeros_like(scores)
-                # The relevance of a logit is the score made of it, negated where that is.
-                start[:, 0 if network.one_logit else task.target] = score
-                return torch.autograd.grad(scores, voxels, start)[0]
+                scores = walk.scores(voxels)
+                check_same(network.checked(walk.finished(scores), 1), expected, self.name)
+                scored = walk.network_of_scores(network)
+                start = self._start(scored, scores.detach(), task.target)
+                relevance = torch.autograd.grad(scores, voxels, start)[0]
+            if walk.note:
+                task.note(walk.note)
+            return relevance
 
         relevance = torch.zeros_like(image)
         with untouched(network):
@@ -304,9 +326,53 @@ class LayerwiseRelevance(Method):
                 total=1.0,
             ):
                 relevance = found
-        values = relevance[0].sum(0).float()
-        task.record({"score": score, "relevance": float(values.double().sum())})
-        return {"": values}
+        values = relevance[0].sum(0)
+        self._check(task, start, values)
+        return {"": values.float()}
+
+    def _start(self, network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:
+        """The relevance of what the wrapped network returns, of its shape."""
+        start = torch.zeros_like(scores)
+        if network.one_logit:
+            # The first class's score is made of the second's, which is the one that there is.
+            return scores if target else -scores
+        exclusive = network.activation == "softmax" and not network.independent
+        others = scores.shape[1] - 1
+        if COMPOSITES[self.rules].contrast and exclusive and others:
+            start = -scores / others
+        start[:, target] = scores[:, target]
+        return start
+
+    def _check(self, task: Task, start: Tensor, values: Tensor) -> None:
+        """Records score and sum; says where they are far apart, and refuses what exploded.
+
+        Raises:
+            InputError: The relevance has exploded.
+        """
+        score, total = float(start.double().sum()), float(values.double().sum())
+        task.record({"score": score, "relevance": total})
+        given, handed = float(start.double().abs().sum()), float(values.double().abs().sum())
+        if not (abs(total) <= _EXPLODED_SUM * given and handed <= _EXPLODED * given):
+            raise InputError(
+                ErrorCode.METHOD_NETWORK,
+                f"{self.name} with the rules {self.rules} is unstable on this network: the "
+                f"relevance has grown from {given:.3g} to {handed:.3g} on its way to the image, "
+                f"with a sum of {total:.3g} for a score of {score:.3g}. Use lrp.rules=stable, or a "
+                "larger lrp.epsilon.",
+            )
+        if not _NEAR[0] * abs(score) <= total * (1 if score >= 0 else -1) <= _NEAR[1] * abs(score):
+            opposite = total * score < 0
+            task.note(
+                f"The map's relevance adds up to {total:.3g}, "
+                f"{'of the other sign than' if opposite else 'far from'} the score of {score:.3g} "
+                "that was handed down: the rest went to biases or was lost, and the map's sign "
+                "says little."
+            )
+        elif handed > _CANCELS * given:
+            task.note(
+                f"The map's values add up to {total:.3g} only because positive and negative ones "
+                f"of {handed:.3g} in all cancel: single places say little."
+            )
 
     def forward_passes(self, task: Task) -> float:
         """What the rules of the layers take."""

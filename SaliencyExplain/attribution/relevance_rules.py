@@ -89,6 +89,24 @@ def epsilon(stabiliser: float) -> Rule:
     return rule
 
 
+def epsilon_with_bias(stabiliser: float) -> Rule:
+    """LRP-epsilon whose biases hand their share on, to the inputs by the size of what they add.
+
+    As the ``bias_factor`` of the LRP toolbox (Lapuschkin et al. 2016), which shares equally: the
+    inputs' relevance adds up to the outputs', and so has their sign. The bias of a last layer can
+    be larger than its score, and what is left without it then has the other sign.
+    """
+
+    def rule(layer: LinearLayer, relevance: Tensor, values: Tensor, output: Tensor) -> Tensor:
+        found = layer.share(relevance, [(values, layer.weight)], layer.bias, stabiliser)
+        if layer.bias is None:
+            return found
+        kept = relevance * layer.bias / stabilised(layer(values), stabiliser)
+        return found + layer.share(kept, [(values.abs(), layer.weight.abs())])
+
+    return rule
+
+
 def plus(layer: LinearLayer, relevance: Tensor, values: Tensor, output: Tensor) -> Tensor:
     """LRP z-plus, which is alpha 1, beta 0: positive contributions alone."""
     return layer.share(relevance, _parts(layer, values, positive=True))
@@ -145,15 +163,22 @@ class Composite:
         convolution: For convolutions.
         dense: For dense layers; None: epsilon.
         first: For the layers that see the image itself.
+        shares_bias: Whether the epsilon of dense layers shares their biases among the inputs.
+        contrast: Whether the target's score less the mean of the other classes' is handed down
+            where the classes exclude each other, not the score itself: a softmax stays the same
+            when the same number is added to all scores, so that a score's own sign says nothing.
     """
 
     convolution: Rule | None
     dense: Rule | None
     first: Rule | None
+    shares_bias: bool = False
+    contrast: bool = False
 
 
 #: By name: None stands for epsilon.
 COMPOSITES = {
+    "stable": Composite(plus, None, flat, shares_bias=True, contrast=True),
     "epsilon-plus-flat": Composite(plus, None, flat),
     "epsilon-plus": Composite(plus, None, plus),
     "alpha2-beta1-flat": Composite(alpha2_beta1, None, flat),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from SaliencyExplain.attribution.batches import is_out_of_memory, memory_error
 from SaliencyExplain.attribution.cells import CellGrid
+from SaliencyExplain.attribution.gradient_path import gradient_end, no_gradient
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layers import (
     feature_layers,
@@ -284,7 +285,11 @@ class _Pass:
     def _differentiate(self, score: Tensor, voxels: Tensor, found: Passed) -> None:
         places = self._features if self._wanted.gradients else {}
         starts = [*places.values(), *([voxels] if self._wanted.voxels else [])]
+        if not score.requires_grad:
+            raise no_gradient(self._network, self._image)
         gradients = torch.autograd.grad(score, starts, allow_unused=True)
+        if None in gradients and gradient_end(self._network, self._image):
+            raise no_gradient(self._network, self._image)
         for name, gradient in zip(places, gradients, strict=False):
             zero = gradient is None  # the score does not depend on this layer
             found.gradients[name] = (
@@ -292,7 +297,7 @@ class _Pass:
             )
         if self._wanted.voxels:
             if gradients[-1] is None:
-                raise no_gradient()
+                raise no_gradient(self._network, self._image)
             found.voxels = gradients[-1][0]
 
     def _look(self, name: str, given: Tensor, output: Tensor) -> Tensor | None:
@@ -351,12 +356,4 @@ class _Pass:
                 ErrorCode.LAYER_UNSUITABLE, f"{named} in a forward pass; choose another layer."
             )
         if self._wanted.voxels and not scores.requires_grad:
-            raise no_gradient()
-
-
-def no_gradient() -> InputError:
-    """Says why there is no gradient."""
-    return InputError(
-        ErrorCode.NO_GRADIENT,
-        "The network lets no gradient through (it was exported without); use occlusion.",
-    )
+            raise no_gradient(self._network, self._image)

@@ -10,17 +10,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from SaliencyExplain.attribution.copying import Copier, cloned
 from SaliencyExplain.attribution.network_state import REPEATABLE, Repeatability
+from SaliencyExplain.attribution.shaped_trace import shaped_trace
 
 
-def symbolic_trace(network: nn.Module, known: Repeatability = REPEATABLE) -> fx.GraphModule:
+def symbolic_trace(
+    network: nn.Module, image: Tensor, known: Repeatability = REPEATABLE
+) -> fx.GraphModule:
     """The operations of a network, as :func:`torch.fx.symbolic_trace` gives them.
+
+    Where the network's code looks at shapes, which that cannot follow, they are those for images
+    of one shape (:func:`shaped_trace`).
 
     Args:
         network: Is left as it was, also what it keeps from pass to pass.
+        image: An image for it, ``(1, C, *S)``.
         known: What a forward pass changes in it.
 
     Returns:
@@ -29,7 +36,10 @@ def symbolic_trace(network: nn.Module, known: Repeatability = REPEATABLE) -> fx.
     Raises:
         Exception: Whatever torch.fx raises for networks that it cannot trace.
     """
-    return fx.symbolic_trace(copy_sharing_weights(network, known))
+    try:
+        return fx.symbolic_trace(copy_sharing_weights(network, known))
+    except Exception:  # noqa: BLE001 - code that looks at shapes fails in any way; then it counts
+        return shaped_trace(copy_sharing_weights(network, known), image)
 
 
 def copy_sharing_weights(network: nn.Module, known: Repeatability = REPEATABLE) -> nn.Module:

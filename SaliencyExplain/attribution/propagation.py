@@ -249,7 +249,7 @@ def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
             f"an image depends on {other}; {OTHERS}.",
         )
     try:
-        graph = symbolic_trace(network.network, image, known)
+        graph = symbolic_trace(network.network, known, image=image)
     except (
         fx.proxy.TraceError,
         TypeError,

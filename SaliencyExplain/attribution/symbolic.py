@@ -18,7 +18,7 @@ from SaliencyExplain.attribution.shaped_trace import shaped_trace
 
 
 def symbolic_trace(
-    network: nn.Module, image: Tensor, known: Repeatability = REPEATABLE
+    network: nn.Module, known: Repeatability = REPEATABLE, *, image: Tensor | None = None
 ) -> fx.GraphModule:
     """The operations of a network, as :func:`torch.fx.symbolic_trace` gives them.
 
@@ -27,8 +27,8 @@ def symbolic_trace(
 
     Args:
         network: Is left as it was, also what it keeps from pass to pass.
-        image: An image for it, ``(1, C, *S)``.
         known: What a forward pass changes in it.
+        image: An image for it, ``(1, C, *S)``; without one, code that looks at shapes fails.
 
     Returns:
         A graph whose weights are the network's own, but for those that a pass writes into.
@@ -38,7 +38,9 @@ def symbolic_trace(
     """
     try:
         return fx.symbolic_trace(copy_sharing_weights(network, known))
-    except Exception:  # noqa: BLE001 - code that looks at shapes fails in any way; then it counts
+    except Exception:
+        if image is None:
+            raise
         return shaped_trace(copy_sharing_weights(network, known), image)
 
 

@@ -108,7 +108,7 @@ def trace(
         if module._forward_hooks or module._forward_pre_hooks:
             raise NotTraceable("hooks watch its layers")
     try:
-        graph = symbolic_trace(network, image, known)
+        graph = symbolic_trace(network, known, image=image)
         return _Lowering(graph, image, output).lower()
     except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, NameError) as error:
         raise NotTraceable(str(error).splitlines()[0] if str(error) else "torch.fx fails") from None

@@ -109,19 +109,66 @@ class _RegionRanking(Method):
         """See :meth:`Method.attribute`; the map's sum is that of the integrated gradients.
 
         Recorded beside it are the number of regions, and of each baseline how complete the
-        integral is.
+        integral is and how strong its part is. The parts from black and from white can cancel,
+        so that no region adds to the score: where one of them dominates, both then count alike,
+        each divided by its size, and a note says so.
 
         Raises:
             InputError: The image is not fit for this kind of regions, or has values that
                 are not finite.
         """
         regions = self.found_regions(task)
-        values, paths = self._integrated(task)
-        one = values.sum(dim=0) if self.channels == "sum" else values.amax(dim=0)
-        least = round(one.numel() * _LEAST_SIDE**one.ndim)
-        ranking = self._rank(one.cpu().numpy(), regions, max(1, least))
+        parts, paths = self._integrated(task)
+        ranking = self._ranked((parts[0] + parts[1]) / 2, regions)
+        if not (ranking > 0).any():
+            ranking = self._without_dominance(task, parts, ranking, regions)
+        sizes = [float(part.abs().sum()) for part in parts]
+        for figures, size in zip(paths, sizes, strict=True):
+            figures["size_of_map"] = size
         task.record({"regions": len(regions), "baselines": paths})
         return {"": torch.from_numpy(ranking).float().to(task.input.device)}
+
+    def _ranked(self, values: Tensor, regions: Sequence[Region]) -> NDArray[np.float64]:
+        one = values.sum(dim=0) if self.channels == "sum" else values.amax(dim=0)
+        least = round(one.numel() * _LEAST_SIDE**one.ndim)
+        return self._rank(one.cpu().numpy(), regions, max(1, least))
+
+    def _without_dominance(
+        self,
+        task: Task,
+        parts: Sequence[Tensor],
+        ranking: NDArray[np.float64],
+        regions: Sequence[Region],
+    ) -> NDArray[np.float64]:
+        """The ranking with both baselines alike in size, where their mean says no to all regions.
+
+        Args:
+            task: Its ``note`` is told.
+            parts: Integrated gradients ``(C, *S)`` from black and from white.
+            ranking: That of their mean.
+            regions: The regions.
+        """
+        sizes = [float(part.abs().sum()) for part in parts]
+        if not all(sizes):
+            return ranking
+        stronger = int(sizes[1] > sizes[0])
+        colour = ("black", "white")[stronger]
+        mean = sum(sizes) / 2
+        scaled = [part * (mean / size) for part, size in zip(parts, sizes, strict=True)]
+        alike = self._ranked((scaled[0] + scaled[1]) / 2, regions)
+        dominance = (
+            f"The integrated gradients from the {colour} image, "
+            f"{sizes[stronger] / sizes[1 - stronger]:.1f} times as strong as those from the other "
+            "baseline, speak against the class everywhere"
+        )
+        if (alike > 0).any():
+            task.note(f"{dominance}: both baselines count alike in this ranking.")
+            return alike
+        task.note(
+            f"{dominance}, and so do both together: no region adds to the score, and only the "
+            "order of the values says something."
+        )
+        return ranking
 
     def found_regions(self, task: Task) -> list[Region]:
         """The regions of all sizes, which overlap.
@@ -168,10 +215,10 @@ class _RegionRanking(Method):
         voxel = math.prod(spacing) ** (1 / len(spacing))
         return self.smallest_mm or max(wanted, _LEAST_ALONG * voxel)
 
-    def _integrated(self, task: Task) -> tuple[Tensor, list[dict[str, Any]]]:
-        """Mean integrated gradients ``(C, *S)`` of both baselines, and figures of each."""
+    def _integrated(self, task: Task) -> tuple[list[Tensor], list[dict[str, Any]]]:
+        """Integrated gradients ``(C, *S)`` from each of the baselines, and figures of each."""
         image, total = plain(task.input), self.forward_passes(task)
-        values = torch.zeros(image.shape[1:], dtype=torch.float64, device=image.device)
+        parts: list[Tensor] = []
         paths: list[dict[str, Any]] = []
         for number, colour in enumerate((image.min(), image.max())):
             figures: dict[str, Any] = {}
@@ -186,9 +233,9 @@ class _RegionRanking(Method):
                 deadline=math.inf,
                 record=figures.update,
             )
-            values += self._path(float(colour)).raw(way) / 2
+            parts.append(self._path(float(colour)).raw(way))
             paths.append(figures)
-        return values, paths
+        return parts, paths
 
     def seconds_beside(self, task: Task) -> float:
         """The time that regions of all sizes take, and their ranking."""

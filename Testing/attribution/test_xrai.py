@@ -226,6 +226,37 @@ def test_the_largest_channel_is_as_in_pair(task):
     assert float(found.double().sum()) == pytest.approx(float(attribution.double().sum()), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["xrai", "xrai-fast"])
+def test_where_one_baseline_dominates_the_regions_are_ranked_all_the_same(task, kind):
+    class Bright(nn.Module):
+        """Class 1 for brightness: black lowers its score, and white raises it much more."""
+
+        def forward(self, images):
+            score = images.mean((1, 2, 3))
+            return torch.stack([-score, score], dim=1)
+
+    image = torch.zeros(1, 1, 48, 48)
+    image[..., 12:30, 8:24] = 0.3
+    image[..., 40:44, 40:44] = 1.0
+    image += 0.01 * torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    # Regions in which little of the brightest part lies: all means are below half of the range.
+    method = {"xrai": XRAI, "xrai-fast": FastXRAI}[kind](
+        steps=3, regions="slic", smallest_mm=14.0, widened_mm=3.0, area=100.0
+    )
+    notes, figures = [], {}
+    job = task(Bright(), image, 1)
+    object.__setattr__(job, "note", notes.append)
+    object.__setattr__(job, "record", figures.update)
+    found = method.attribute(job)[""]
+    assert (found > 0).any()
+    assert found[14:28, 10:22].mean() > 2 * found.mean() + 1e-9
+    assert found[14:28, 10:22].mean() > found[2:8, 30:46].mean()
+    (note,) = notes
+    assert "white" in note
+    black, white = (path["size_of_map"] for path in figures["baselines"])
+    assert white > 3 * black
+
+
 def test_felzenszwalb_in_3d_is_refused_before_anything_is_computed(task):
     class Never(nn.Module):
         def forward(self, images):

@@ -20,7 +20,13 @@ from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Method, Task, parameter
-from SaliencyExplain.attribution.supervoxels import seconds_to_find, size_for, supervoxels
+from SaliencyExplain.attribution.supervoxels import (
+    SECONDS_AS_IN_LIME,
+    quickshift_as_in_lime,
+    seconds_to_find,
+    size_for,
+    supervoxels,
+)
 from SaliencyExplain.errors import ErrorCode, InputError
 
 Floats = NDArray[np.float64]
@@ -219,13 +225,14 @@ class RegionMethod(Method):
 
     regions: str = parameter(
         "supervoxels",
-        "What is weighed: supervoxels (SLIC), or the segments of the given segmentation, with what "
-        "lies outside of all of them as one more.",
-        choices=("supervoxels", "segments"),
+        "What is weighed: supervoxels (SLIC); in 2D also quickshift, the regions of LIME's image "
+        "explainer (kernel_size 4, max_dist 200, ratio 0.2); or the segments of the given "
+        "segmentation, with what lies outside of all of them as one more.",
+        choices=("supervoxels", "quickshift", "segments"),
     )
     size_mm: float = parameter(
         0.0,
-        "Side of a supervoxel.",
+        "Side of a supervoxel; quickshift has none.",
         unit="mm",
         minimum=0.0,
         automatic=f"such that there are about {REGIONS}",
@@ -247,7 +254,7 @@ class RegionMethod(Method):
 
     def resolved(self, task: Task) -> Method:
         """With the size in millimetres that this image's supervoxels get."""
-        if self.regions == "segments" or self.size_mm:
+        if self.regions != "supervoxels" or self.size_mm:
             return self
         size = size_for(plain(task.input)[0], task.spacing, REGIONS)
         return dataclasses.replace(self, size_mm=size)
@@ -262,11 +269,16 @@ class RegionMethod(Method):
         if self.regions == "segments":
             labels, names = self._segments(task)
         else:
-            image = plain(task.input)[0]
-            size = self.size_mm or size_for(image, task.spacing, REGIONS)
-            labels = supervoxels(image, task.spacing, size_mm=size)
+            labels = self._divided(plain(task.input)[0], task.spacing)
             names = {label: f"region {label}" for label in range(1, int(labels.max()) + 1)}
         return RegionGame(task, labels, names, fill=self.fill, value=self.value, output=self.output)
+
+    def _divided(self, image: Tensor, spacing: Sequence[float]) -> Tensor:
+        """The regions of an image ``(C, *S)``, labels from 1."""
+        if self.regions == "quickshift":
+            return quickshift_as_in_lime(image)
+        size = self.size_mm or size_for(image, spacing, REGIONS)
+        return supervoxels(image, spacing, size_mm=size)
 
     def _segments(self, task: Task) -> tuple[Tensor, dict[int, str]]:
         if task.regions is None or not task.region_names:
@@ -336,6 +348,8 @@ class RegionMethod(Method):
         voxels = math.prod(shape)
         if self.regions == "segments":
             regions, finding = len(task.region_names) + 1, 0.0
+        elif self.regions == "quickshift":
+            regions, finding = REGIONS, voxels * SECONDS_AS_IN_LIME
         else:
             extent = voxels * math.prod(spacing)
             size = self.size_mm or (extent / REGIONS) ** (1 / len(shape))

@@ -9,6 +9,7 @@ import numpy as np
 
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
+from SaliencyExplain.comparison.sign_flip import PairedDifference
 from SaliencyExplain.comparison.table import FIGURES, Row
 
 ALL_TARGETS = "all"
@@ -29,8 +30,9 @@ class Summary:
         figure: Name of the figure, a column of the table.
         interval: Mean and confidence interval over the cases.
         against: ``{yardstick: interval}`` of the difference method minus yardstick, case by
-            case, over the cases where both are defined. Empty for the yardsticks themselves and
-            for the chance levels, which are the segment's own.
+            case, over the cases where both are defined, by inversion of the paired test
+            (:class:`~SaliencyExplain.comparison.sign_flip.PairedDifference`). Empty for the
+            yardsticks themselves and for the chance levels, which are the segment's own.
     """
 
     method: str
@@ -44,7 +46,8 @@ class Summary:
         """Whether the whole interval of the difference is on the better side of zero.
 
         Returns:
-            True or False, or None where the yardstick was not measured in two cases or more.
+            True or False, or None where the yardstick was measured in too few cases for an
+            interval (at 95 %: fewer than six).
         """
         difference = self.against.get(yardstick)
         if difference is None or np.isnan(difference.low):
@@ -73,7 +76,7 @@ def summarise(
         by_target: Whether each class has summaries of its own, else all classes go in together.
         figures: The figures wanted.
         level: Confidence level.
-        resamples: Resamples of the bootstrap.
+        resamples: Resamples of the bootstrap of the means.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -98,14 +101,17 @@ def summarise(
                 theirs = _by_case(other, figure)
                 if not figure.startswith("energy_chance"):
                     differences = [values[case] - theirs[case] for case in values if case in theirs]
-                    against[name] = confidence_interval(
-                        differences, level=level, resamples=resamples, seed=seed
-                    )
+                    against[name] = _paired(PairedDifference.of(differences), level)
             interval = confidence_interval(
                 values.values(), level=level, resamples=resamples, seed=seed
             )
             summaries.append(Summary(method, target, segment, figure, interval, against))
     return tuple(summaries)
+
+
+def _paired(found: PairedDifference, level: float) -> Interval:
+    low, high = found.interval(level)
+    return Interval(found.mean, low, high, found.cases, found.dropped, level)
 
 
 def _by_case(cases: Mapping[str, Sequence[Row]], figure: str) -> dict[str, float]:

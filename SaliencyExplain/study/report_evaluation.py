@@ -131,11 +131,14 @@ class EvaluationSection:
                 self.title(one["method"]), one["segment"], one["quantity"],
                 number(_known(one["coefficient"])),
                 "" if one["low"] is None else f"{one['low']:.2f} to {one['high']:.2f}",
-                "" if one["p_value"] is None else f"{one['p_value']:.2g}", str(one["cases"]),
+                "" if one["p_holm"] is None else f"{one['p_holm']:.2g}", str(one["cases"]),
             )
             for one in self.document["biomarkers"]
         ]  # fmt: skip
-        columns = ("Method", "Segment", "With", "Spearman", "95 % interval", "p", "Cases")
+        columns = (
+            "Method", "Segment", "With", "Spearman", "95 % interval, of all methods' together",
+            "p (Holm)", "Cases",
+        )  # fmt: skip
         return "What the energy in a segment goes with", columns, rows
 
     def _pairs(self, figure: str) -> Table:

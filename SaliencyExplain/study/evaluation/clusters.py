@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,11 @@ from sklearn.cluster import SpectralClustering
 from sklearn.neighbors import kneighbors_graph
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.study.evaluation.corrections import SIGNIFICANCE
 from SaliencyExplain.study.evaluation.fixed_places import PlacedEnergy
+from SaliencyExplain.study.evaluation.normalised import CELLS
+from SaliencyExplain.study.evaluation.shuffles import Shuffles, corrected_p_values
 
 #: Maps without which no groups are looked for: three neighbours of each would be half of all.
 LEAST_MAPS = 8
@@ -26,9 +31,15 @@ _MOST_GROUPS = 8
 #: many (von Luxburg 2007, A tutorial on spectral clustering, section 8.1).
 _LEAST_NEIGHBOURS = 3
 
-#: Gap between two eigenvalues below which the maps are one group. Smooth random maps without
-#: any groups have gaps up to about a quarter.
+#: Gap between two eigenvalues below which the maps are one group.
 LEAST_GAP = 0.3
+
+#: Sets of the maps, moved at random, whose gaps are those of no groups:
+#: with few maps such sets often have gaps above :data:`LEAST_GAP`, too.
+_SHUFFLES = 99
+
+#: Maps beyond which no such set comes near :data:`LEAST_GAP`, and none are made.
+_MOST_SHUFFLED = 100
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,74 @@ class Clusters:
         groups: One, where the maps do not fall apart.
         eigenvalues: The smallest ones of the graph's normalised Laplacian, rising.
         gap: The eigengap after the number of groups.
+        p_corrected: Share of the shuffled sets with as large a gap, the larger one of two ways to
+            make them, corrected for all methods (:func:`cluster_methods`); NaN where the gap by
+            itself decides.
     """
 
     method: str
     groups: tuple[Group, ...]
     eigenvalues: tuple[float, ...]
     gap: float
+    p_corrected: float
+
+
+def cluster_methods(
+    maps: Mapping[str, Sequence[PlacedEnergy]], *, seed: int = 0, progress: Progress = silent
+) -> list[Clusters]:
+    """Groups of maps of each method.
+
+    There are groups only where the gap is larger than chance makes it, in two ways: larger than in
+    95 of 100 sets of the same maps, each shifted round the ends of the grid and turned over at
+    random, alike in all maps of a case; and larger than in 95 of 100 sets in which what all maps
+    share, their mean, stays where it is and only the rest is moved.
+
+    Args:
+        maps: Of each method, one for each case, eight or more.
+        seed: Of the shuffles and the clustering.
+        progress: Told after each method; may raise Cancelled.
+
+    Raises:
+        InputError: A method has fewer than eight maps.
+        Cancelled: Out of ``progress``.
+    """
+    found = []
+    # Of each method the gaps of whole maps moved, and of what they have beyond their mean.
+    whole: dict[str, NDArray[np.float64]] = {}
+    beyond: dict[str, NDArray[np.float64]] = {}
+    cases = list(dict.fromkeys(one.case for own in maps.values() for one in own))
+    for number, (method, own) in enumerate(maps.items(), start=1):
+        one = cluster_maps(method, own, seed=seed)
+        found.append(one)
+        if len(one.groups) > 1 and len(own) <= _MOST_SHUFFLED:
+            features = _features(own)
+            mean = features.mean(axis=0)
+            shuffles = Shuffles(cases, axes=mean.ndim, cells=CELLS // 2, seed=seed, count=_SHUFFLES)
+            names = [one.case for one in own]
+            whole[method] = np.array(
+                [_spectrum(moved)[2] for moved in shuffles.moved(names, features)]
+            )
+            beyond[method] = np.array(
+                [_spectrum(mean + moved)[2] for moved in shuffles.moved(names, features - mean)]
+            )
+        progress(number, len(maps))
+    tested = [one for one in found if one.method in whole]
+    gaps = [one.gap for one in tested]
+    both = zip(
+        corrected_p_values(gaps, list(whole.values())),
+        corrected_p_values(gaps, list(beyond.values())),
+        strict=True,
+    )
+    corrected = {one.method: max(p_values) for one, p_values in zip(tested, both, strict=True)}
+    return [
+        _judged(one, corrected[one.method], maps[one.method]) if one.method in corrected else one
+        for one in found
+    ]
+
+
+def _judged(one: Clusters, p_corrected: float, maps: Sequence[PlacedEnergy]) -> Clusters:
+    kept = one.groups if p_corrected <= SIGNIFICANCE else (_group(maps),)
+    return replace(one, groups=kept, p_corrected=p_corrected)
 
 
 def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) -> Clusters:
@@ -68,7 +141,8 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
 
     Maps are brought onto the small common grid, normalised, joined with their nearest
     neighbours, and grouped by spectral clustering (scikit-learn); how many groups there are
-    is where the eigenvalues of the normalised Laplacian have their largest gap.
+    is where the eigenvalues of the normalised Laplacian have their largest gap. With fewer than
+    some fifty maps chance makes large gaps, too: :func:`cluster_methods` holds them against it.
 
     Args:
         method: Label of the maps.
@@ -84,16 +158,8 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
             f"{method}: groups of maps are looked for among {LEAST_MAPS} cases or more, and "
             f"there are {len(maps)}.",
         )
-    features = np.stack([_feature(one.energy) for one in maps])
-    neighbours = max(_LEAST_NEIGHBOURS, round(float(np.log(len(maps)))))
-    graph = kneighbors_graph(features, neighbours, include_self=False).toarray()
-    affinity = (graph + graph.T) / 2
-    scale = 1 / np.sqrt(affinity.sum(axis=1))
-    laplacian = np.eye(len(maps)) - scale[:, None] * affinity * scale[None]
-    wanted = min(_MOST_GROUPS, len(maps) // 4) + 1
-    eigenvalues = linalg.eigh(laplacian, eigvals_only=True, subset_by_index=(0, wanted - 1))
-    gaps = np.diff(eigenvalues)
-    count, gap = int(gaps.argmax()) + 1, float(gaps.max())
+    affinity, eigenvalues, gap = _spectrum(_features(maps))
+    count = int(np.diff(eigenvalues).argmax()) + 1
     labels = np.zeros(len(maps), dtype=int)
     if count > 1 and gap >= LEAST_GAP:
         with warnings.catch_warnings():
@@ -102,25 +168,46 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
             labels = SpectralClustering(
                 count, affinity="precomputed", assign_labels="cluster_qr", random_state=seed
             ).fit_predict(affinity)
-    groups = []
-    for label in np.unique(labels):
-        own = [one for one, its in zip(maps, labels, strict=True) if its == label]
-        groups.append(
-            Group(
-                cases=tuple(one.case for one in own),
-                targets=dict(Counter(one.target for one in own)),
-                mean=np.mean([one.energy for one in own], axis=0),
-            )
-        )
+    groups = [
+        _group([one for one, its in zip(maps, labels, strict=True) if its == label])
+        for label in np.unique(labels)
+    ]
     groups.sort(key=lambda group: -len(group.cases))
-    return Clusters(method, tuple(groups), tuple(np.maximum(eigenvalues, 0).tolist()), gap)
+    return Clusters(
+        method, tuple(groups), tuple(np.maximum(eigenvalues, 0).tolist()), gap, math.nan
+    )
 
 
-def _feature(energy: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The map with half as many cells along each axis, of length 1."""
-    halved = energy.astype(np.float64)
-    for axis in range(energy.ndim):
+def _group(maps: Sequence[PlacedEnergy]) -> Group:
+    return Group(
+        cases=tuple(one.case for one in maps),
+        targets=dict(Counter(one.target for one in maps)),
+        mean=np.mean([one.energy for one in maps], axis=0),
+    )
+
+
+def _spectrum(
+    features: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """The graph of the nearest neighbours, its smallest eigenvalues, and their largest gap."""
+    count = len(features)
+    flat = features.reshape(count, -1)
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    neighbours = max(_LEAST_NEIGHBOURS, round(float(np.log(count))))
+    graph = kneighbors_graph(flat, neighbours, include_self=False).toarray()
+    affinity = (graph + graph.T) / 2
+    scale = 1 / np.sqrt(affinity.sum(axis=1))
+    laplacian = np.eye(count) - scale[:, None] * affinity * scale[None]
+    wanted = min(_MOST_GROUPS, count // 4) + 1
+    eigenvalues = linalg.eigh(laplacian, eigvals_only=True, subset_by_index=(0, wanted - 1))
+    return affinity, eigenvalues, float(np.diff(eigenvalues).max())
+
+
+def _features(maps: Sequence[PlacedEnergy]) -> NDArray[np.float64]:
+    """Each map with half as many cells along each axis, of length 1: ``(N, CELLS / 2, ...)``."""
+    halved = np.stack([one.energy for one in maps]).astype(np.float64)
+    for axis in range(1, halved.ndim):
         shape = [*halved.shape[:axis], -1, 2, *halved.shape[axis + 1 :]]
         halved = halved.reshape(shape).sum(axis=axis + 1)
-    flat = halved.ravel()
-    return flat / np.linalg.norm(flat)
+    norms = np.linalg.norm(halved.reshape(len(maps), -1), axis=1)
+    return halved / norms.reshape(-1, *[1] * (halved.ndim - 1))

@@ -12,7 +12,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation import versions
 from SaliencyExplain.progress import Progress, part_of, silent
 from SaliencyExplain.study.evaluation.biomarkers import Correlation, biomarker_table
-from SaliencyExplain.study.evaluation.clusters import LEAST_MAPS, Clusters, cluster_maps
+from SaliencyExplain.study.evaluation.clusters import LEAST_MAPS, Clusters, cluster_methods
 from SaliencyExplain.study.evaluation.curves import (
     MeanCurve,
     TrialFigure,
@@ -102,6 +102,7 @@ class Evaluation:
             {
                 "method": one.method,
                 "gap": one.gap,
+                "p_corrected": one.p_corrected,
                 "eigenvalues": one.eigenvalues,
                 "groups": [
                     {"cases": group.cases, "targets": group.targets} for group in one.groups
@@ -177,7 +178,7 @@ def evaluate_study(
         places=tuple(summarise_places(found.shares, seed=seed)),
         fixed_places=tuple(fixed_places),
         clusters=tuple(_clusters(study, found, seed, notes)),
-        biomarkers=tuple(biomarker_table(chosen.cases, seed=seed)),
+        biomarkers=tuple(biomarker_table(chosen.cases)),
         trials=tuple(trial_table(study.cases, seed=seed)),
         curves=tuple(mean_curves(study.cases)),
         notes=tuple(notes),
@@ -208,11 +209,9 @@ def _survey(
 
 
 def _clusters(study: FinishedStudy, found: Survey, seed: int, notes: list[str]) -> list[Clusters]:
-    clusters = []
-    for label in study.labels:
-        maps = [one for one in found.placed if one.method == label]
-        if len(maps) >= LEAST_MAPS:
-            clusters.append(cluster_maps(label, maps, seed=seed))
+    own = {label: [one for one in found.placed if one.method == label] for label in study.labels}
+    enough = {label: maps for label, maps in own.items() if len(maps) >= LEAST_MAPS}
+    clusters = cluster_methods(enough, seed=seed)
     if not clusters:
         notes.append(
             f"Groups of maps are looked for among {LEAST_MAPS} cases or more; there are "

@@ -18,8 +18,8 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.study.evaluation.corrections import SIGNIFICANCE
 from SaliencyExplain.study.evaluation.normalised import CELLS
-from SaliencyExplain.study.evaluation.paired import SIGNIFICANCE
 from SaliencyExplain.study.evaluation.places import CORNER_SHARE
 from SaliencyExplain.study.evaluation.shuffles import Shuffles, corrected_p_values, p_value
 

@@ -11,16 +11,15 @@ from typing import Literal
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.sign_flip import PairedDifference
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.study.evaluation.corrections import (
+    SIGNIFICANCE,
+    holm,
+    simultaneous_interval,
+)
 from SaliencyExplain.study.evaluation.figures import FigureValues
-
-#: Level at and below which a corrected p-value counts as a difference.
-SIGNIFICANCE = 0.05
 
 #: Smallest difference of interest of a figure from 0 to 1, and of a distance in mm.
 SMALLEST_DIFFERENCE, SMALLEST_DIFFERENCE_MM = 0.05, 5.0
-
-#: An end of an interval that lies at zero without holding it.
-_BESIDE_ZERO = 1e-9
 
 #: What a comparison says of the first method against the second: its value is higher or
 #: lower by as much as is of interest; it differs, but by less; they differ by no more than the
@@ -77,10 +76,9 @@ def compare_methods(
     Test and interval are of one statistic, the mean of the differences case by case
     (:class:`~SaliencyExplain.comparison.sign_flip.PairedDifference`). The correction is for all
     pairs of one figure and segment: the figures are many views of one thing, and a reader looks
-    at one at a time. Intervals are simultaneous: each at the level of Bonferroni's correction, and
-    where Holm's procedure, which rejects more, excludes zero from one that would hold it, the
-    interval ends beside zero (Strassburger and Bretz 2008, Compatible simultaneous lower
-    confidence bounds for the Holm procedure). The control maps are not compared with each other.
+    at one at a time. Their intervals hold together
+    (:func:`~SaliencyExplain.study.evaluation.corrections.simultaneous_interval`). The control
+    maps are not compared with each other.
 
     Args:
         values: The figures by method and case.
@@ -103,7 +101,7 @@ def compare_methods(
         for (first, second), one, p_value, p_holm in zip(
             named, measured, p_values, corrected, strict=True
         ):
-            low, high = _interval(one, p_holm, tests)
+            low, high = simultaneous_interval(one.mean, one.interval, p_holm, tests)
             answer = _answer(one.mean, low, high, p_holm, of_interest)
             better = ""
             if answer in ("higher", "lower"):
@@ -134,41 +132,9 @@ def default_smallest(figure: str) -> float:
     return SMALLEST_DIFFERENCE_MM if figure.endswith("_mm") else SMALLEST_DIFFERENCE
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979, A simple sequentially rejective procedure).
-
-    Args:
-        p_values: In any order; NaN ones were not tested, count to no number of tests, and
-            stay NaN.
-
-    Returns:
-        The corrected values in the same order, at most 1.
-    """
-    known = [place for place, value in enumerate(p_values) if not math.isnan(value)]
-    corrected = [math.nan] * len(p_values)
-    largest = 0.0
-    for rank, place in enumerate(sorted(known, key=lambda place: p_values[place])):
-        largest = max(largest, min(1.0, (len(known) - rank) * p_values[place]))
-        corrected[place] = largest
-    return corrected
-
-
 def _differences(figure: FigureValues, first: str, second: str) -> PairedDifference:
     one, other = figure.values[first], figure.values[second]
     return PairedDifference.of(one[case] - other[case] for case in one if case in other)
-
-
-def _interval(one: PairedDifference, p_holm: float, tests: int) -> tuple[float, float]:
-    if one.cases < 2:
-        return math.nan, math.nan
-    low, high = one.interval(1 - SIGNIFICANCE / tests)
-    if p_holm <= SIGNIFICANCE and not (low > 0 or high < 0):
-        # NaN: too few cases for Bonferroni's level, though Holm's rejects.
-        beside = min(_BESIDE_ZERO, abs(one.mean))
-        if one.mean > 0:
-            return beside, high if high > 0 else math.inf
-        return low if low < 0 else -math.inf, -beside
-    return low, high
 
 
 def _answer(mean: float, low: float, high: float, p_holm: float, smallest: float) -> Answer:

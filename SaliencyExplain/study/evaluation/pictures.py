@@ -250,7 +250,7 @@ def _draw_biomarkers(found: Evaluation, title: Title) -> Figure | None:
     axes.axvline(0, color=FAINT, lw=1)
     plots.style(
         axes, "What the energy in a segment goes with",
-        "Spearman's rank correlation with 95 % interval (bootstrap)", "",
+        "Spearman's rank correlation; 95 % intervals hold for all methods together", "",
     )  # fmt: skip
     axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5), xlim=(-1, 1))
     axes.set_yticklabels([drawable(f"{title(m)}: {s}") for m, s in rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,26 @@ class Shuffles:
                 total += twice[tuple(map(self._window, *way))]
             step()
         return totals.reshape(self._count, -1).max(axis=1).astype(np.float64) / len(maps)
+
+    def moved(
+        self, cases: Sequence[str], maps: NDArray[np.floating]
+    ) -> Iterator[NDArray[np.floating]]:
+        """All maps, ``(N, CELLS, ...)``, as each shuffle moves them.
+
+        Args:
+            cases: Names of the cases.
+            maps: Of each of them, ``(N, CELLS, ...)``.
+        """
+        twice = [np.tile(one, (2,) * one.ndim) for one in maps]
+        rows = [self._row[case] for case in cases]
+        for number in range(self._count):
+            yield np.stack(
+                [
+                    one[tuple(map(self._window, self._starts[row, number].tolist(),
+                                  self._turned[row, number].tolist()))]
+                    for one, row in zip(twice, rows, strict=True)
+                ]
+            )  # fmt: skip
 
     def _window(self, start: int, turned: bool) -> slice:
         stop = start + self._cells

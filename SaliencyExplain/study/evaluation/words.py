@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.faithfulness.verdicts import CHANCE_P, listed
 from SaliencyExplain.study.evaluation.biomarkers import SIZE
+from SaliencyExplain.study.evaluation.corrections import SIGNIFICANCE
 from SaliencyExplain.study.evaluation.findings import Evaluation
 from SaliencyExplain.study.evaluation.fixed_places import (
     LEAST_CASES,
@@ -160,19 +161,42 @@ def _groups(found: Evaluation, titles: dict[str, str]) -> list[str]:
             ", ".join(f"{count} {name}" for name, count in group.targets.items())
             for group in one.groups
         )
+        chance = (
+            ""
+            if math.isnan(one.p_corrected)
+            else (
+                "; maps shifted at random fall apart as clearly with p = "
+                f"{one.p_corrected:.2g}, corrected for all methods"
+            )
+        )
         said.append(
             f"The maps of {titles.get(one.method, one.method)} fall into {len(one.groups)} groups "
-            f"({sizes}): look at their mean maps for a strategy that you did not expect."
+            f"({sizes}{chance}): look at their mean maps for a strategy that you did not expect."
         )
     return said
 
 
 def _biomarkers(found: Evaluation, titles: dict[str, str]) -> list[str]:
-    return [
-        f"{titles.get(one.method, one.method)}: the energy in “{one.segment}” "
-        f"{'rises' if one.coefficient > 0 else 'falls'} with the "
-        f"{'segment’s size' if one.quantity == SIZE else 'probability'} (Spearman "
-        f"{one.coefficient:.2f} [{one.low:.2f}, {one.high:.2f}], {one.cases} cases)."
+    controls = {
+        (one.method, one.segment, one.quantity): one.coefficient
         for one in found.biomarkers
-        if one.method not in yardsticks.NAMES and (one.low > 0 or one.high < 0)
-    ]
+        if one.method in yardsticks.NAMES and not math.isnan(one.coefficient)
+    }
+    said = []
+    for one in found.biomarkers:
+        if one.method in yardsticks.NAMES or not one.p_holm <= SIGNIFICANCE:
+            continue
+        rises = "rises" if one.coefficient > 0 else "falls"
+        what = "segment’s size" if one.quantity == SIZE else "probability"
+        beside = [
+            f"that of the {titles[name]} {coefficient:.2f}"
+            for name in yardsticks.NAMES
+            if (coefficient := controls.get((name, one.segment, one.quantity))) is not None
+        ]
+        said.append(
+            f"{titles.get(one.method, one.method)}: the energy in “{one.segment}” {rises} with the "
+            f"{what} (Spearman {one.coefficient:.2f} [{one.low:.2f}, {one.high:.2f}], p = "
+            f"{one.p_holm:.2g} corrected by Holm, {one.cases} cases)"
+            + (f"; for comparison, {listed(beside)}." if beside else ".")
+        )
+    return said

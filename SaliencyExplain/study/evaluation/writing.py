@@ -92,8 +92,10 @@ def _tables(found: Evaluation) -> dict[str, tuple[Sequence[str], list[Sequence[A
              for p in found.fixed_places],
         ),
         "biomarkers.csv": (
-            ("method", "segment", "quantity", "spearman", "low", "high", "p_value", "cases"),
-            [(b.method, b.segment, b.quantity, b.coefficient, b.low, b.high, b.p_value, b.cases)
+            ("method", "segment", "quantity", "spearman", "low", "high", "p_value", "p_holm",
+             "cases"),
+            [(b.method, b.segment, b.quantity, b.coefficient, b.low, b.high, b.p_value, b.p_holm,
+              b.cases)
              for b in found.biomarkers],
         ),
         "clusters.csv": (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.study.evaluation.biomarkers import biomarker_table, rank_correlation
+from SaliencyExplain.study.evaluation.biomarkers import RankCorrelation, biomarker_table
 from SaliencyExplain.study.evaluation.finished import read_study
 from Testing.study.evaluation.conftest import SHAPE, agreement, noise
 
@@ -42,24 +43,69 @@ def test_the_size_is_the_segments_volume_in_ml(make_study):
     assert 0.02 * np.prod(SHAPE) * cases[0].voxel_size == pytest.approx(millilitres)
 
 
-def test_the_coefficient_is_scipys_and_the_interval_holds_it():
+def test_the_coefficient_is_scipys_and_the_interval_that_of_bonett_and_wright():
     random = np.random.default_rng(0)
     first = random.normal(size=30)
     second = first + random.normal(size=30)
-    coefficient, low, high, p_value = rank_correlation(first, second)
+    found = RankCorrelation.of(first, second)
     expected = stats.spearmanr(first, second)
-    assert (coefficient, p_value) == pytest.approx((expected.statistic, expected.pvalue))
-    assert low < coefficient < high
-    assert 0.1 < low < high < 1
+    assert found.coefficient == pytest.approx(expected.statistic)
+    low, high = found.interval(0.95)
+    error = math.sqrt((1 + found.coefficient**2 / 2) / 27)
+    assert math.atanh(high) - math.atanh(low) == pytest.approx(2 * 1.959964 * error)
+    assert 0.1 < low < found.coefficient < high < 1
 
 
-def test_the_interval_holds_zero_in_most_studies_of_unrelated_figures():
+@pytest.mark.parametrize("cases", [5, 6, 9, 20])
+def test_of_unrelated_figures_one_study_in_twenty_is_rejected_and_its_interval_says_so(cases):
+    rejected = 0
+    for seed in range(600):
+        first, second = np.random.default_rng([seed, cases]).normal(size=(2, cases))
+        found = RankCorrelation.of(first, second)
+        low, high = found.interval(0.95)
+        assert (low > 0 or high < 0) == (found.p_value <= 0.05)
+        rejected += found.p_value <= 0.05
+    assert rejected / 600 <= 0.065
+
+
+@pytest.mark.parametrize("correlation", [0.4, 0.8])
+def test_the_interval_holds_the_true_correlation(correlation):
+    random = np.random.default_rng(1)
+    # Spearman's coefficient of a bivariate normal distribution.
+    true = 6 / math.pi * math.asin(correlation / 2)
     held = 0
-    for seed in range(100):
-        first, second = np.random.default_rng(seed).normal(size=(2, 20))
-        _, low, high, _ = rank_correlation(first, second, resamples=400)
-        held += low <= 0 <= high
-    assert 85 <= held <= 100
+    for _ in range(600):
+        first, own = random.normal(size=(2, 18))
+        second = correlation * first + math.sqrt(1 - correlation**2) * own
+        low, high = RankCorrelation.of(first, second).interval(0.95)
+        held += low <= true <= high
+    assert held / 600 > 0.92
+
+
+def test_a_perfect_order_of_few_cases_is_no_surer_than_its_chance():
+    found = RankCorrelation.of(np.arange(5.0), np.arange(5.0))
+    assert found.p_value == pytest.approx(2 / 120)
+    assert all(map(math.isnan, found.interval(0.99)))
+
+
+def test_many_unrelated_correlations_are_corrected_together(make_study):
+    wrong = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        rows, maps = [], {}
+        for n in range(9):
+            maps[f"P{n}"] = {"gradcam": noise(0, (4, 4, 4))}
+            for method in ("a", "b", "c", "random"):
+                for segment in ("core", "rim"):
+                    own = agreement(0.9, random.random(), random.uniform(0.01, 0.1))
+                    rows.append(Row(f"P{n}", method, "tumour", segment, own))
+        given = {name: random.random() for name in maps}
+        study = read_study(make_study(maps, rows=rows, probabilities=given))
+        table = biomarker_table(study.cases)
+        wrong += any(one.p_holm <= 0.05 for one in table)
+        assert all(math.isnan(one.p_holm) for one in table if one.method == "random")
+        shutil.rmtree(study.folder)
+    assert wrong <= 5
 
 
 def test_undefined_energies_are_left_out_and_too_few_cases_say_nothing(make_study):
@@ -68,4 +114,7 @@ def test_undefined_energies_are_left_out_and_too_few_cases_say_nothing(make_stud
     size, _ = biomarker_table(cases)
     assert size.cases == 4
     assert math.isnan(size.coefficient)
-    assert all(map(math.isnan, rank_correlation(np.ones(9), np.arange(9.0))))
+    none = RankCorrelation.of(np.ones(9), np.arange(9.0))
+    assert math.isnan(none.coefficient)
+    assert math.isnan(none.p_value)
+    assert all(map(math.isnan, none.interval(0.95)))

@@ -24,6 +24,7 @@ from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.shared_pass import SharedPass
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
+from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE, FieldOfView
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.progress import Progress, silent
@@ -82,6 +83,11 @@ class Attribution:
     def label(self) -> str:
         """``method`` or ``method@layer``: its name in files and tables."""
         return f"{self.method}@{self.layer}" if self.layer else self.method
+
+    @property
+    def field_of_view(self) -> FieldOfView | None:
+        """Outside of it the map is undefined; None: the network sees the whole image."""
+        return FieldOfView.of(self.provenance)
 
     @property
     def resolution_mm(self) -> float:
@@ -207,6 +213,9 @@ def explain(
         "sign": SIGN_CONVENTION,
         "versions": versions(),
     }
+    if question.seen_share < 1:
+        provenance[SEEN_SHARE] = round(question.seen_share, 6)
+        provenance[FIELD_OF_VIEW] = question.field_of_view.as_json()
     question.notes += _precision_notes(methods, compute.precision)
     shared = SharedPass.of(methods, question.task())
     attributions: list[Attribution] = []

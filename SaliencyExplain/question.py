@@ -37,6 +37,10 @@ from SaliencyExplain.images.segmentation import Segmentation
 #: on a grid made for brains more than half is.
 _LITTLE_INSIDE = 0.1
 
+#: Share of the image that the network sees below which a note says so: a grid of other voxels may
+#: leave out the outermost ones.
+_MUCH_SEEN = 0.98
+
 #: In what methods may compute; which of them do is for each to say.
 PRECISIONS = ("float32", "bfloat16")
 
@@ -144,6 +148,8 @@ class Question:
         prepared: The network's input, ``(C, *S')``.
         probabilities: One for each class, in [0, 1].
         target: Index of the class.
+        field_of_view: Which part of the image the network sees.
+        seen_share: The same as a share of the image's voxels.
         timings: Seconds by step; grows.
         device: Where it is computed now.
 
@@ -171,6 +177,14 @@ class Question:
                 f"Only {percent(inside)} of the network's input lie inside the image, the rest "
                 "is padding: is its voxel size right, and is it of the kind that the classifier "
                 "was made for?"
+            )
+        self.field_of_view = self.classifier.field_of_view(self.prepared, self.image)
+        self.seen_share = float(self.field_of_view.seen(tuple(self.image.shape[1:])).mean())
+        if self.seen_share < _MUCH_SEEN:
+            self.notes.append(
+                f"The network sees {percent(self.seen_share)} of the image; the preprocessing cuts "
+                "the rest off. There maps are undefined (0 in files and views), and comparisons "
+                "leave it out."
             )
         self.timings = {"prepare": time.perf_counter() - started}
         try:

@@ -21,6 +21,7 @@ from SaliencyExplain.classifiers.channels import are_colours
 from SaliencyExplain.classifiers.clipping import run_watched
 from SaliencyExplain.classifiers.settings import Setting
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
+from SaliencyExplain.field_of_view import FieldOfView
 
 #: Key of what a prepared image's user must be told of its intensities.
 INTENSITY_NOTES = "intensity_notes"
@@ -198,7 +199,8 @@ class Classifier:
 
         Returns:
             ``(*S)`` in the image's own shape, by linear interpolation between the voxel
-            centres in the world; 0 outside the network's field of view.
+            centres in the world; 0 outside the network's field of view, where the map is
+            undefined (:meth:`field_of_view`).
         """
         array = torch.as_tensor(values).detach().to("cpu", torch.float32).numpy()
         if array.shape != tuple(prepared.shape[1:]):
@@ -219,6 +221,17 @@ class Classifier:
         """
         affine, to_affine, shape = self._grids(prepared, image)
         return geometry.share_inside(tuple(prepared.shape[1:]), affine, shape, to_affine)
+
+    def field_of_view(self, prepared: MetaTensor, image: MetaTensor) -> FieldOfView:
+        """Which part of an image the network sees.
+
+        Args:
+            prepared: What :meth:`prepare` gave for ``image``.
+            image: The image as it came in.
+        """
+        affine, to_affine, _ = self._grids(prepared, image)
+        rows = (np.linalg.inv(affine) @ to_affine).round(9).tolist()
+        return FieldOfView(tuple(prepared.shape[1:]), tuple(map(tuple, rows)))
 
     def _grids(
         self, prepared: MetaTensor, image: MetaTensor

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.field_of_view import outside_planes
 from SaliencyExplain.images.grids import resample, same_grid
 
 # For a plane whose normal is nearest to the x, y or z axis: the direction to the right
@@ -158,17 +159,7 @@ def _outside(
     to_shape: tuple[int, ...],
 ) -> Iterator[NDArray[np.bool_]]:
     """For each index of a grid's first axis, which of its voxels lie outside a field of view."""
-    matrix = np.linalg.inv(affine) @ to_affine
-    rest = np.ogrid[tuple(slice(0, size) for size in to_shape[1:])]
-    for index in range(to_shape[0]):
-        outside: NDArray[np.bool_] = np.zeros(to_shape[1:], dtype=bool)
-        for axis, size in enumerate(field):
-            place = matrix[axis, 3] + matrix[axis, 0] * index
-            for other, steps in enumerate(rest, start=1):
-                if matrix[axis, other]:
-                    place = place + matrix[axis, other] * steps
-            outside |= (place < -0.5 - 1e-6) | (place > size - 0.5 + 1e-6)
-        yield outside
+    yield from outside_planes(field, np.linalg.inv(affine) @ to_affine, to_shape)
 
 
 def _translation(steps: NDArray[np.float64]) -> NDArray[np.float64]:

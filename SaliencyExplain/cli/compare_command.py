@@ -26,14 +26,15 @@ def compare(
 ) -> None:
     """Agreement of a map with a segmentation, beside what chance would give."""
     from SaliencyExplain.cli.tables import agreement_table
-    from SaliencyExplain.comparison.table import rows
+    from SaliencyExplain.comparison.table import rows, unseen_notes
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_segmentation
-    from SaliencyExplain.study.case_folder import resolution_of_file
+    from SaliencyExplain.study.case_folder import field_of_view_of_file, resolution_of_file
 
     with progress_bar("comparing", quiet=as_json):
         values = read_map(attribution)
         segments = read_segmentation(segmentation, values)
+        field = field_of_view_of_file(attribution)
         figures = rows(
             values.meta["name"],
             "",
@@ -42,8 +43,9 @@ def compare(
             values.affine.numpy(),
             seed=seed,
             resolutions_mm={"map": resolution_of_file(attribution)},
+            fields_of_view={"map": field},
         )
-    notes = [*values.meta["notes"], *segments.notes]
+    notes = [*values.meta["notes"], *segments.notes, *unseen_notes(segments, field)]
     say_notes(notes)
     if as_json:
         print_json({"rows": [row.as_json() for row in figures], "notes": notes})

@@ -130,34 +130,58 @@ def agreements(
     body: NDArray[np.bool_] | None = None,
     tolerance_mm: float = 5.0,
     resolution_mm: float = 0.0,
+    seen: NDArray[np.bool_] | None = None,
 ) -> list[Agreement]:
     """Measures one map against several segments: `agreement` of each, sorting the map once.
+
+    Args:
+        values: See `agreement`, as the others.
+        masks: The segments.
+        affine: See there.
+        body: See there.
+        tolerance_mm: See there.
+        resolution_mm: See there.
+        seen: ``(*S)``, the voxels that the network saw: the map is undefined outside, and every
+            figure is that of these voxels alone, chance too. None: all of them.
 
     Raises:
         InputError: As `agreement`.
     """
-    values = checked_map(values, masks, body)
+    values = checked_map(values, masks, body, seen)
+    if seen is not None and not seen.any():
+        seen = None
     if not tolerance_mm >= 0:
         raise InputError(
             ErrorCode.VALUE_RANGE,
             f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.",
         )
-    evidence = _Evidence(values, affine, resolution_mm)
-    return [
-        _measured(evidence, mask.astype(bool, copy=False), body, tolerance_mm) for mask in masks
-    ]
+    evidence = _Evidence(values, affine, resolution_mm, seen)
+    masks = [mask.astype(bool, copy=False) for mask in masks]
+    if seen is not None:
+        masks = [mask & seen for mask in masks]
+        body = None if body is None else body & seen
+    return [_measured(evidence, mask, body, tolerance_mm) for mask in masks]
 
 
 class _Evidence:
     """A map with what all segments ask of it."""
 
     def __init__(
-        self, values: NDArray[np.floating], affine: NDArray[np.float64], resolution_mm: float
+        self,
+        values: NDArray[np.floating],
+        affine: NDArray[np.float64],
+        resolution_mm: float,
+        seen: NDArray[np.bool_] | None = None,
     ) -> None:
+        self.ordered = np.sort(values if seen is None else values[seen], axis=None)
+        self.positive = np.maximum(values, 0)
+        if seen is not None:
+            # What is undefined is no evidence, and no stronger than anything that is defined.
+            self.positive = np.where(seen, self.positive, 0).astype(values.dtype)
+            values = np.where(seen, values, min(self.ordered[0], 0)).astype(values.dtype)
         self.values = values
         self.affine = affine
-        self.ordered = np.sort(values, axis=None)
-        self.positive = np.maximum(values, 0)
+        self._seen = seen
         self.energy = float(self.positive.sum(dtype=np.float64))
         self._resolution_mm = resolution_mm
 
@@ -169,7 +193,8 @@ class _Evidence:
     @cached_property
     def maxima(self) -> NDArray[np.bool_]:
         """The voxels that share the peak."""
-        return strongest_voxels(self.values, self.affine, self._resolution_mm)
+        found = strongest_voxels(self.values, self.affine, self._resolution_mm)
+        return found if self._seen is None or not (found & self._seen).any() else found & self._seen
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:
@@ -184,7 +209,7 @@ def _measured(
     tolerance_mm: float,
 ) -> Agreement:
     voxels = int(np.count_nonzero(mask))
-    chance = voxels / mask.size
+    chance = voxels / evidence.ordered.size
     chance_body = math.nan
     if body is not None and body.any():
         chance_body = float(np.count_nonzero(mask & body) / np.count_nonzero(body))
@@ -218,6 +243,7 @@ def checked_map(
     values: NDArray[np.floating],
     masks: Sequence[NDArray[np.bool_]],
     body: NDArray[np.bool_] | None = None,
+    seen: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.floating]:
     """The map as floats, once it is sure that it can be held against the masks.
 
@@ -225,7 +251,10 @@ def checked_map(
         InputError: The map has non-finite values or neither 2 nor 3 axes, or the shapes differ.
     """
     values = np.asarray(values)
-    others = [("segment", mask) for mask in masks] + ([] if body is None else [("body", body)])
+    others = [("segment", mask) for mask in masks]
+    others += [
+        (name, one) for name, one in (("body", body), ("field of view", seen)) if one is not None
+    ]
     for name, other in others:
         if other.shape != values.shape:
             raise InputError(

@@ -55,13 +55,24 @@ def curve(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> Curve:
     return found
 
 
-def curves(values: NDArray[np.floating], masks: Sequence[NDArray[np.bool_]]) -> list[Curve]:
+def curves(
+    values: NDArray[np.floating],
+    masks: Sequence[NDArray[np.bool_]],
+    seen: NDArray[np.bool_] | None = None,
+) -> list[Curve]:
     """The `curve` of one map against each of several segments, sorting the map once.
+
+    Args:
+        values: See `curve`.
+        masks: The segments.
+        seen: ``(*S)``, the voxels that the network saw, which then are the image; None: all.
 
     Raises:
         InputError: As `curve`.
     """
-    values = checked_map(values, masks)
+    values = checked_map(values, masks, seen=seen)
+    if seen is not None and seen.any():
+        values, masks = values[seen], [mask[seen] for mask in masks]
     ordered = np.sort(values, axis=None)
     return [_curve(values, ordered, mask.astype(bool, copy=False)) for mask in masks]
 

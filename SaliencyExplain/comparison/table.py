@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.comparison.agreement import Agreement, agreements
 from SaliencyExplain.comparison.yardsticks import yardstick_maps
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import atomic_file
 
@@ -71,6 +72,7 @@ def rows(
     tolerance_mm: float = 5.0,
     seed: int = 0,
     resolutions_mm: Mapping[str, float] | None = None,
+    fields_of_view: Mapping[str, FieldOfView | None] | None = None,
     yardsticks: bool = True,
 ) -> list[Row]:
     """Compares maps of one class, and the yardsticks, with every segment.
@@ -85,6 +87,8 @@ def rows(
         tolerance_mm: Tolerance of the pointing game, mm.
         seed: Seed of the random yardstick.
         resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
+        fields_of_view: ``{label: what the network saw}``; a map is compared within it, and so are
+            the yardsticks where all maps have the same. None: the whole image.
         yardsticks: Whether rows for ``random`` and ``centre`` are added. A map that is already
             there under a yardstick's name stands for it.
 
@@ -101,12 +105,20 @@ def rows(
             maps.setdefault(name, values)
     names = [segment.name for segment in segmentation.segments]
     masks = [segment.mask for segment in segmentation.segments]
+    fields = fields_of_view or {}
+    # A yardstick is held against the segments where the maps are.
+    usual = common(fields.get(label) for label in attributions)
+    seen: dict[FieldOfView | None, NDArray[np.bool_] | None] = {None: None}
     table = []
     for label, values in maps.items():
+        field = fields.get(label, None if label in attributions else usual)
+        if field is not None and field not in seen:
+            seen[field] = field.seen(values.shape)
         found = agreements(
             values,
             masks,
             affine,
+            seen=seen[field],
             body=body,
             tolerance_mm=tolerance_mm,
             resolution_mm=(resolutions_mm or {}).get(label, 0.0),
@@ -115,6 +127,28 @@ def rows(
             Row(case, label, target, name, one) for name, one in zip(names, found, strict=True)
         ]
     return table
+
+
+def unseen_notes(segmentation: Segmentation, field: FieldOfView | None) -> list[str]:
+    """What a user must be told of segments that lie outside of what the network sees.
+
+    Args:
+        segmentation: On the image's grid.
+        field: What the network sees; None: the whole image.
+    """
+    if field is None or not segmentation.segments:
+        return []
+    unseen = ~field.seen(segmentation.segments[0].mask.shape)
+    notes = []
+    for segment in segmentation.segments:
+        voxels, outside = int((segment.mask != 0).sum()), int(((segment.mask != 0) & unseen).sum())
+        if outside:
+            share = "all" if outside == voxels else f"{max(1, round(100 * outside / voxels))} %"
+            notes.append(
+                f"{segment.name}: {share} of it lies outside of what the network sees; the figures "
+                "are of the rest."
+            )
+    return notes
 
 
 def write_comparison(path: Path, rows: Iterable[Row]) -> None:

@@ -16,7 +16,7 @@ from SaliencyExplain.attribution.method import Method, parse_parameters
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.comparison.curve import curves
-from SaliencyExplain.comparison.table import COLUMNS, rows
+from SaliencyExplain.comparison.table import COLUMNS, rows, unseen_notes
 from SaliencyExplain.comparison.yardsticks import yardstick_maps
 from SaliencyExplain.engine.line import Reporter
 from SaliencyExplain.engine.requests import (
@@ -38,6 +38,7 @@ from SaliencyExplain.engine.results import (
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.explanation import Attribution, estimate, explain
+from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.labels import PALETTE
@@ -257,6 +258,11 @@ def compared(
     table: list[dict[str, Any]] = []
     drawn: list[CurveResult] = []
     masks = [segment.mask for segment in held.segments]
+    fields: dict[str, FieldOfView | None] = dict(request.fields_of_view)
+    usual = common(fields.get(label) for label in maps)
+    for label in compared_maps:
+        fields.setdefault(label, None if label in maps else usual)
+    notes += unseen_notes(held, usual)
     for number, (label, values) in enumerate(compared_maps.items()):
         reporter.doing(f"compares {label}")
         reporter.progress(number, len(compared_maps))
@@ -268,10 +274,13 @@ def compared(
             affine,
             body=body,
             resolutions_mm=request.resolutions_mm,
+            fields_of_view=fields,
             yardsticks=False,
         )
         table += [row.as_json() for row in found]
-        for segment, curve in zip(held.segments, curves(values, masks), strict=True):
+        field = fields[label]
+        seen = None if field is None else field.seen(values.shape)
+        for segment, curve in zip(held.segments, curves(values, masks, seen), strict=True):
             shares = _floats(curve.share_of_image), _floats(curve.share_of_segment)
             drawn.append(CurveResult(label, segment.name, *shares))
     return CompareResult(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
@@ -107,6 +108,7 @@ class CompareRequest:
         case: Name of the case in the table.
         seed: Of the random yardstick.
         resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
+        fields_of_view: ``{label: what the network saw}``, where that is not the whole image.
     """
 
     volume: str
@@ -117,6 +119,7 @@ class CompareRequest:
     case: str = "image"
     seed: int = 0
     resolutions_mm: dict[str, float] = field(default_factory=dict)
+    fields_of_view: dict[str, FieldOfView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

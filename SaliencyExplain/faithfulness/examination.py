@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.geometry import squeeze_slice
-from SaliencyExplain.comparison.table import Row, rows
+from SaliencyExplain.comparison.table import Row, rows, unseen_notes
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.faithfulness.chance import FaithfulnessTrial
 from SaliencyExplain.faithfulness.channels import (
@@ -99,6 +99,9 @@ class Examination:
         self._parts = parts
         self._task = question.task(seed)
         self._case, self._seed = case, seed
+        self._field_of_view = question.field_of_view if question.seen_share < 1 else None
+        if question.given.segmentation is not None:
+            self.notes += unseen_notes(question.given.segmentation, self._field_of_view)
         flat = question.classifier.spatial_dims == 2 and question.image.ndim == 4
         self._image = squeeze_slice(question.image) if flat else question.image
         self._image_body = body_mask(self._image)
@@ -281,6 +284,7 @@ class Examination:
             body=None if body is None else body.reshape(values.shape),
             seed=self._seed,
             resolutions_mm={label: resolution_mm},
+            fields_of_view={label: self._field_of_view},
         )
 
     def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.scene import names
@@ -55,6 +56,11 @@ class AttributionMap:
     parameters: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     share_done: float = 1.0
+
+    @property
+    def field_of_view(self) -> FieldOfView | None:
+        """Outside of it the map is undefined; None: the network sees the whole image."""
+        return FieldOfView.of(self.provenance)
 
     @property
     def resolution_mm(self) -> float:

@@ -19,6 +19,7 @@ from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.explanation import Attribution, Explanation
+from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import write_bands, write_volume
@@ -164,6 +165,23 @@ def resolution_of_file(path: Path) -> float:
         return float(entries[path.name][RESOLUTION_MM])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
+
+
+def field_of_view_of_file(path: Path) -> FieldOfView | None:
+    """What the network of a map's file saw, as the ``explanation.json`` beside it says.
+
+    Args:
+        path: A map, of this or of any other tool.
+
+    Returns:
+        None where it saw the whole image, or nothing is known.
+    """
+    try:
+        document = json.loads((path.parent / EXPLANATION).read_text(encoding="utf-8"))
+        names = [one["files"]["map"] for one in document["attributions"]]
+        return FieldOfView.of(document["provenance"]) if path.name in names else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _write_attribution(

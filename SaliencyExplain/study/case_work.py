@@ -14,7 +14,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.classifiers.loading import load_classifier
-from SaliencyExplain.comparison.table import Row, rows
+from SaliencyExplain.comparison.table import Row, rows, unseen_notes
 from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
 from SaliencyExplain.explanation import (
     Attribution,
@@ -196,7 +196,10 @@ class CaseWorker:
             except (SaliencyExplainError, *UNFORESEEN) as error:
                 entry["failures"].append(failure(case, "comparing", error))
         explanation.timings["compare"] = time.perf_counter() - started
-        notes = [*case.notes, *(read.segmentation.notes if read.segmentation else ())]
+        notes = [*case.notes]
+        if read.segmentation is not None:
+            notes += read.segmentation.notes
+            notes += unseen_notes(read.segmentation, explanation.attributions[0].field_of_view)
         notes = [case.public(note) for note in dict.fromkeys([*explanation.notes, *notes])]
         explanation = dataclasses.replace(explanation, notes=tuple(notes))
         try:
@@ -311,6 +314,7 @@ class CaseWorker:
             body=body_mask(explanation.image),
             seed=self.work.seed,
             resolutions_mm={map_.label: map_.resolution_mm for map_ in explanation.attributions},
+            fields_of_view={map_.label: map_.field_of_view for map_ in explanation.attributions},
         )
 
 

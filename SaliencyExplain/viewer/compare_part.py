@@ -135,7 +135,7 @@ class ComparePart(Part):
                 ErrorCode.SELECTION, self.get("why") or "Choose the class whose maps are compared."
             )
         axes, affine = image.image.ndim - 1, images.affine_of(image.image)
-        maps, resolutions = {}, {}
+        maps, resolutions, fields = {}, {}, {}
         for one in attributions_of(viewer.scene, image.node):
             if read_target(one) == target:
                 map = read_attribution(one)
@@ -145,6 +145,8 @@ class ComparePart(Part):
                     images.on_axes(map.values, axes).astype(np.float32), map.affine
                 )
                 resolutions[label] = map.resolution_mm
+                if map.field_of_view is not None:
+                    fields[label] = map.field_of_view
         masks, names_of = images.segment_masks(node, image, None if chosen == ALL else [chosen])
         voxels = Volume(np.ascontiguousarray(image.image.numpy(), dtype=np.float32), affine)
 
@@ -157,6 +159,7 @@ class ComparePart(Part):
                 names_of,
                 case=image.public_name,
                 resolutions_mm=resolutions,
+                fields_of_view=fields,
             )
 
         self._result = await viewer.runner.job(

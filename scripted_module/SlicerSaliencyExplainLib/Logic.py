@@ -274,6 +274,11 @@ class SaliencyExplainLogic(Questions):
                 engine.put(segments),
                 names,
                 resolutions_mm={name: map_.resolution_mm for name, map_ in read.items()},
+                fields_of_view={
+                    name: map_.field_of_view
+                    for name, map_ in read.items()
+                    if map_.field_of_view is not None
+                },
             ),
             image,
             callbacks,

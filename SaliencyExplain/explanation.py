@@ -333,6 +333,9 @@ class _MethodWork:
         if self._share < 1:
             provenance |= {"share_done": round(self._share, 4), "budget_seconds": self._budget}
         parameters = dataclasses.asdict(method.resolved(question.task()))
+        if "output" in parameters:
+            # Where the probability cannot move a method watches the score instead.
+            parameters["output"] = self._figures.get("output", parameters["output"])
         found = []
         for layer, values in maps.items():
             restored = classifier.restore(values.detach().float().cpu(), question.prepared, image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -93,6 +94,12 @@ class CoarseToFine:
         self._known.flat[windows] = True
         if self._next is not None and self._known[np.ix_(*self._next)].all():
             self._lattice, self._next = self._next, None
+
+    def of(self, values: Values) -> CoarseToFine:
+        """The same windows known, with other values; without hints, which are in another unit."""
+        twin = copy.copy(self)
+        twin.values, twin._hints = values, []
+        return twin
 
     def stages(self) -> Iterator[NDArray[np.int64]]:
         """Windows to ask, a stage at a time; all of a stage are told before the next."""

@@ -108,7 +108,11 @@ class ScoreNetwork(nn.Module):
         return scores
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Turns scores ``(B, K)`` into probabilities ``(B, K)`` in [0, 1]."""
+        """Turns scores ``(B, K)`` into probabilities ``(B, K)`` in [0, 1], in float64.
+
+        In float32 those of a sure classifier would be 1, whatever is covered.
+        """
+        scores = scores.double()
         if self.activation == "softmax":
             return scores.softmax(dim=1)
         if self.activation == "sigmoid":

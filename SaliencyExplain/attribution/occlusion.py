@@ -22,6 +22,7 @@ from SaliencyExplain.attribution.hints import hints
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.occluded import CoveredWindows
 from SaliencyExplain.attribution.separable import along_axes
+from SaliencyExplain.attribution.watched import PROBABILITY, SCORE, Watched
 from SaliencyExplain.attribution.windows import Windows
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
@@ -43,6 +44,9 @@ class Occlusion(Method):
 
     The automatic box is twice the stride on the grid. In a volume whose slices are so few that
     they are thinner than the box, the box covers all of them.
+
+    Where the probability cannot move (:mod:`SaliencyExplain.attribution.watched`), the
+    drop is of the score, and a note says so.
 
     A box that would replace nothing (air by air) has a drop of exactly 0 and costs nothing.
 
@@ -176,7 +180,8 @@ class Occlusion(Method):
         changing = self._changing(task, windows, filling)
         for key in keys:
             task.resolution(key, self._sizes_mm(image.shape[2:], task.spacing)[0])
-        growing = GrowingMap(task)
+        growing, watched = GrowingMap(task), Watched(task, self.output)
+        wanted = SCORE if self.output == "score" else PROBABILITY
         with untouched(task.network):
             covered = CoveredWindows(
                 task, windows, filling, sorted(set().union(*map(set, changing)))
@@ -194,6 +199,7 @@ class Occlusion(Method):
                 CoarseToFine(windows.starts, asked, guide)
                 for asked, guide in zip(changing, guides, strict=True)
             ]
+            score_falls = [np.zeros_like(one.values) for one in drops]
             # The image as it is comes first, then the windows in their order.
             order = np.zeros(1, dtype=np.int64)
             current = 0
@@ -218,24 +224,28 @@ class Occlusion(Method):
                 else:
                     channel = list(keys.values())[current]
                     scores = covered.scores(order[indices.start : indices.stop], channel)
-                if self.output == "probability":
-                    scores = task.network.probabilities(scores)
-                return scores[:, task.target].double().cpu()
+                return watched.outputs(scores)
 
             def so_far() -> dict[str, Tensor]:
+                chosen = drops
+                if self.output == "probability" and watched.column == SCORE:
+                    chosen = [one.of(falls) for one, falls in zip(drops, score_falls, strict=True)]
                 return {
                     key: along_axes(torch.from_numpy(one.guess()), between).float().to(image.device)
-                    for key, one in zip(keys, drops, strict=True)
+                    for key, one in zip(keys, chosen, strict=True)
                 }
 
-            original = 0.0
+            original = np.zeros(2)
             for indices, values in in_stages(
                 task, stages(), watch, gradient=False, total=1.0 + total, share=covered.share
             ):
+                watched.see(values.numpy())
                 if indices.start == 0:
-                    original = float(values)
+                    original = values.numpy()[0]
                     continue
-                drops[current].tell(order[indices.start : indices.stop], original - values.numpy())
+                numbers, falls = order[indices.start : indices.stop], original - values.numpy()
+                drops[current].tell(numbers, falls[:, wanted])
+                score_falls[current].flat[numbers] = falls[:, SCORE]
                 # Before the coarsest stage is done there is nothing to guess by.
                 last = indices.stop == len(order)
                 share = (indices.stop - 1) / total
@@ -243,6 +253,7 @@ class Occlusion(Method):
                     share, so_far, stage=last
                 ):
                     break
+        watched.tell(original)
         return so_far()
 
     def forward_passes(self, task: Task) -> float:

@@ -23,6 +23,7 @@ from SaliencyExplain.attribution.baselines import BASELINES, baseline_image
 from SaliencyExplain.attribution.filling import automatic_blur_mm
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.watched import LEAST
 
 #: The rules by which an integral becomes a sum.
 RULES = ("gausslegendre", "riemann-middle", "riemann-left", "riemann-right")
@@ -66,7 +67,17 @@ class PathMethod(Method):
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; the values add up to the change of the output."""
-        return over_channels(self.raw(task))
+        values = self.raw(task)
+        if self.output == "probability" and float(values.abs().max()) < LEAST:
+            score = dataclasses.replace(self, output="score").raw(task)
+            if float(score.abs().max()) > 0:
+                task.record({"output": "score"})
+                task.note(
+                    "The target's probability does not move on the way from the baseline: the map "
+                    "shows the target's score before the activation instead (output=score)."
+                )
+                values = score
+        return over_channels(values)
 
     @abstractmethod
     def raw(self, task: Task) -> Tensor:

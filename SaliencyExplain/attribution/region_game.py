@@ -27,6 +27,7 @@ from SaliencyExplain.attribution.supervoxels import (
     size_for,
     supervoxels,
 )
+from SaliencyExplain.attribution.watched import Watched
 from SaliencyExplain.errors import ErrorCode, InputError
 
 Floats = NDArray[np.float64]
@@ -87,7 +88,6 @@ class RegionGame:
         names: Name of each label that is a region, in the order of the record.
         fill: One of the fills.
         value: The constant for ``fill="value"``.
-        output: ``probability`` or ``score``.
 
     Attributes:
         regions: All regions, those without a voxel too.
@@ -102,9 +102,8 @@ class RegionGame:
         *,
         fill: str,
         value: float,
-        output: str,
     ) -> None:
-        self._task, self._output = task, output
+        self._task = task
         self._image = plain(task.input)
         infill = filling(self._image, fill, task.spacing, value=value, seed=task.seed)
         self._substitute = self._image[0].clone()
@@ -123,8 +122,8 @@ class RegionGame:
         self._labels = labels
         self._place = place.clamp(max=self.players).to(self._image.device)
 
-    def outputs(self, present: Masks) -> Tensor:
-        """The target's output for images with these regions, ``(B,)`` in float64 on the CPU.
+    def scores(self, present: Masks) -> Tensor:
+        """The scores ``(B, K)`` of images with these regions.
 
         Args:
             present: ``(B, players)``, true where a region is there.
@@ -132,12 +131,8 @@ class RegionGame:
         given = torch.from_numpy(np.pad(present, ((0, 0), (0, 1)), constant_values=True))
         kept = given.to(self._place.device)[:, self._place]
         images = torch.where(kept[:, None], self._image, self._substitute)
-        network = self._task.network
         with torch.no_grad():
-            scores = network(images)
-        if self._output == "probability":
-            scores = network.probabilities(scores)
-        return scores[:, self._task.target].double().cpu()
+            return self._task.network(images)
 
     def painted(self, values: Floats) -> Tensor:
         """A map with each player's value shared by its voxels, ``(*S)``; others have 0.
@@ -271,7 +266,7 @@ class RegionMethod(Method):
         else:
             labels = self._divided(plain(task.input)[0], task.spacing)
             names = {label: f"region {label}" for label in range(1, int(labels.max()) + 1)}
-        return RegionGame(task, labels, names, fill=self.fill, value=self.value, output=self.output)
+        return RegionGame(task, labels, names, fill=self.fill, value=self.value)
 
     def _divided(self, image: Tensor, spacing: Sequence[float]) -> Tensor:
         """The regions of an image ``(C, *S)``, labels from 1."""
@@ -309,31 +304,38 @@ class RegionMethod(Method):
         """
         game = self.game(task)
         plan = self.plan(task, game.players)
-        outputs = np.full(plan.count, np.nan)
-        growing, done = GrowingMap(task), 0
+        both = np.full((plan.count, 2), np.nan)
+        growing, watched, done = GrowingMap(task), Watched(task, self.output), 0
 
         def compute(indices: range) -> Tensor:
-            return game.outputs(np.stack([plan.present(index) for index in indices]))
+            present = np.stack([plan.present(index) for index in indices])
+            return watched.outputs(game.scores(present))
+
+        def outputs() -> Floats:
+            return both[:done, watched.column]
 
         def so_far() -> dict[str, Tensor]:
-            return {"": game.painted(plan.estimate(outputs[:done], self.confidence).values)}
+            return {"": game.painted(plan.estimate(outputs(), self.confidence).values)}
 
         with untouched(task.network):
             for indices, found in in_batches(
                 task, plan.count, compute, gradient=False, total=float(plan.count)
             ):
                 done = indices.stop
-                outputs[indices.start : done] = found.numpy()
+                both[indices.start : done] = found.numpy()
+                watched.see(found.numpy())
                 if done >= plan.least and growing.is_enough(done / plan.count, so_far):
                     break
-        estimate = plan.estimate(outputs[:done], self.confidence)
+        whole = (index for index in range(done) if plan.present(index).all())
+        watched.tell(both[next(whole, 0)])
+        estimate = plan.estimate(outputs(), self.confidence)
         task.record(
             {
                 "regions": game.figures(estimate),
                 "estimator": plan.estimator,
                 "confidence": self.confidence,
                 "samples": done,
-                **plan.figures(outputs[:done]),
+                **plan.figures(outputs()),
             }
         )
         return {"": game.painted(estimate.values)}

@@ -19,6 +19,7 @@ from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layers import channel_count
 from SaliencyExplain.attribution.method import Method, Task, parameter
 from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.watched import Watched
 from SaliencyExplain.errors import ErrorCode, InputError
 
 
@@ -110,38 +111,46 @@ class ScoreCAM(Method):
                 mask = given.grid.place(features[layer][channel]).upsampled()
                 low, high = mask.aminmax()
                 masks.append((mask - low) / (high - low).clamp(min=torch.finfo(mask.dtype).tiny))
-            return self._watched(task, torch.lerp(dark, image, torch.stack(masks)[:, None]))
+            shown = torch.lerp(dark, image, torch.stack(masks)[:, None])
+            return watched.outputs(self._scores(task, shown))
+
+        def gains() -> Tensor:
+            return (both - bare)[:, watched.column].to(image)
 
         def maps() -> dict[str, FeatureMap]:
             return {
-                layer: given.grid.place(self._weighed(values, layer, order, scores - bare))
+                layer: given.grid.place(self._weighed(values, layer, order, gains()))
                 for layer, values in features.items()
             }
 
         job = dataclasses.replace(
             task, progress=lambda done, _of: task.progress((2 + done) * total / passes, total)
         )
-        growing, scores = GrowingMap(task), torch.zeros(0, device=image.device)
+        growing, watched = GrowingMap(task), Watched(task, self.output)
+        both = torch.zeros(0, 2, dtype=torch.float64)
         with untouched(task.network):
-            bare = self._watched(task, dark)
+            bare = watched.outputs(self._scores(task, dark))
+            watched.see(bare.numpy())
             for indices, found in in_batches(
                 job, len(order), compute, gradient=False, total=len(order)
             ):
-                scores = torch.cat([scores, found])
+                both = torch.cat([both, found])
+                watched.see(found.numpy())
                 # Each layer has a map as soon as the first feature map of each is weighed.
-                if len(scores) >= len(features) and growing.is_enough(
+                if len(both) >= len(features) and growing.is_enough(
                     indices.stop / len(order), lambda: upsampled_maps(task, maps())
                 ):
                     break
         task.record(
             {
                 "feature_maps": {
-                    layer: sum(name == layer for name, _ in order[: len(scores)])
+                    layer: sum(name == layer for name, _ in order[: len(both)])
                     for layer in features
                 },
-                "output_of_baseline": float(bare),
+                "output_of_baseline": float(bare[0, watched.column]),
             }
         )
+        watched.tell(bare.numpy()[0])
         return maps()
 
     def shares(self, task: Task) -> Wanted:
@@ -152,13 +161,9 @@ class ScoreCAM(Method):
         """
         return wanted_layers(task, self.layers, self.name, gradients=False)
 
-    def _watched(self, task: Task, images: Tensor) -> Tensor:
-        """The target's output for each of the images, ``(B,)``."""
+    def _scores(self, task: Task, images: Tensor) -> Tensor:
         with torch.no_grad():
-            found = task.network(images)
-            if self.output == "probability":
-                found = task.network.probabilities(found)
-        return found[:, task.target]
+            return task.network(images)
 
     def _weighed(
         self, features: Tensor, layer: str, order: Sequence[tuple[str, int]], gains: Tensor

@@ -25,6 +25,7 @@ from SaliencyExplain.attribution.shared_pass import SharedPass
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE, FieldOfView
+from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.progress import Progress, silent
@@ -88,6 +89,11 @@ class Attribution:
     def field_of_view(self) -> FieldOfView | None:
         """Outside of it the map is undefined; None: the network sees the whole image."""
         return FieldOfView.of(self.provenance)
+
+    @property
+    def own_segments(self) -> tuple[str, ...]:
+        """Hashes of the segments that are the map's regions; empty where it has other ones."""
+        return tuple(self.provenance.get(EACH_SEGMENT, ()))
 
     @property
     def resolution_mm(self) -> float:

@@ -11,6 +11,9 @@ _MOST_REGIONS = 6
 #: Share of what is to be explained that a sum may miss before it is said.
 _INCOMPLETE = 0.05
 
+#: The key of a map's provenance with the hashes of the segments that are its regions.
+EACH_SEGMENT = "each_segment_sha256"
+
 
 def figure_lines(figures: Mapping[str, Any]) -> list[str]:
     """The figures that a user should be told of, one line each; most methods have none.

@@ -29,6 +29,7 @@ from SaliencyExplain.errors import (
     InputError,
     unknown_name,
 )
+from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
@@ -366,7 +367,8 @@ def given_hashes(given: Given, method: Method) -> dict[str, Any]:
 
     Returns:
         ``segments_sha256`` over names and voxels in their order where the method weighs
-        segments, ``backgrounds_sha256``, a list, where it has backgrounds; else nothing.
+        segments, and ``each_segment_sha256``, a list; ``backgrounds_sha256``, a list, where it
+        has backgrounds; else nothing.
     """
     found: dict[str, Any] = {}
     if uses(method, "segmentation") and given.segmentation is not None:
@@ -375,6 +377,7 @@ def given_hashes(given: Given, method: Method) -> dict[str, Any]:
             digest.update(segment.name.encode() + b"\0")
             digest.update(np.packbits(segment.mask != 0).tobytes())
         found["segments_sha256"] = digest.hexdigest()
+        found[EACH_SEGMENT] = [segment.sha256 for segment in given.segmentation.segments]
     if uses(method, "backgrounds") and given.backgrounds:
         found["backgrounds_sha256"] = [voxel_hash(one) for one in given.backgrounds]
     return found

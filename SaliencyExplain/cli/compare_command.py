@@ -29,12 +29,14 @@ def compare(
     from SaliencyExplain.comparison.table import rows, unseen_notes
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_segmentation
-    from SaliencyExplain.study.case_folder import field_of_view_of_file, resolution_of_file
+    from SaliencyExplain.question import voxel_hash
+    from SaliencyExplain.study.case_folder import field_of_view_of_file, said_of_file
 
     with progress_bar("comparing", quiet=as_json):
         values = read_map(attribution)
         segments = read_segmentation(segmentation, values)
         field = field_of_view_of_file(attribution)
+        resolution_mm, own_segments = said_of_file(attribution)
         figures = rows(
             values.meta["name"],
             "",
@@ -42,7 +44,9 @@ def compare(
             segments,
             values.affine.numpy(),
             seed=seed,
-            resolutions_mm={"map": resolution_of_file(attribution)},
+            image_sha256=voxel_hash(values),
+            resolutions_mm={"map": resolution_mm},
+            own_segments={"map": own_segments},
             fields_of_view={"map": field},
         )
     notes = [*values.meta["notes"], *segments.notes, *unseen_notes(segments, field)]

@@ -212,12 +212,13 @@ def evaluate(
     from SaliencyExplain.faithfulness.effort import EFFORTS
     from SaliencyExplain.faithfulness.trial import trial
     from SaliencyExplain.faithfulness.writing import write_trial
+    from SaliencyExplain.figures import EACH_SEGMENT
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_segmentation
     from SaliencyExplain.peak import RESOLUTION_MM
     from SaliencyExplain.question import Compute, Given, Question
     from SaliencyExplain.study.case import single_case
-    from SaliencyExplain.study.case_folder import resolution_of_file
+    from SaliencyExplain.study.case_folder import said_of_file
     from SaliencyExplain.study.case_reading import read_backgrounds
     from SaliencyExplain.study.discovery import background_cases
 
@@ -245,7 +246,7 @@ def evaluate(
         maps = {}
         for path in map_file:
             values = read_map(path)
-            values.meta[RESOLUTION_MM] = resolution_of_file(path)
+            values.meta[RESOLUTION_MM], values.meta[EACH_SEGMENT] = said_of_file(path)
             maps[str(values.meta["name"])] = values
         backgrounds = read_backgrounds(loaded, background_cases(background, loaded.channels))
         question = Question(image, loaded, target, Compute(device), Given(truth, backgrounds))

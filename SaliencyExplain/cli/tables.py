@@ -40,10 +40,13 @@ def agreement_table(rows: Iterable[Row]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         found = row.agreement
+        auroc = "withheld" if row.remark else _figure(found.auroc)
+        if row.low is not None and row.high is not None:
+            auroc += f"\n{_figure(row.low.auroc)} to {_figure(row.high.auroc)}"
         table.add_row(
             row.method,
             row.segment,
-            _figure(found.auroc),
+            auroc,
             percent(found.energy_inside),
             percent(found.energy_chance),
             _peak(found.pointing),

@@ -214,7 +214,7 @@ def _measured(
     if body is not None and body.any():
         chance_body = float(np.count_nonzero(mask & body) / np.count_nonzero(body))
     if voxels == 0:
-        return _undefined(energy_chance=chance, energy_chance_body=chance_body)
+        return undefined_agreement(energy_chance=chance, energy_chance_body=chance_body)
 
     ranking = Ranking.of(evidence.values, evidence.ordered, mask)
     taken = min(voxels, ranking.positive_voxels())
@@ -283,7 +283,8 @@ def _size(shape: tuple[int, ...]) -> str:
     return "×".join(str(side) for side in shape)
 
 
-def _undefined(*, energy_chance: float, energy_chance_body: float) -> Agreement:
+def undefined_agreement(*, energy_chance: float, energy_chance_body: float) -> Agreement:
+    """All figures NaN but for the chance levels."""
     figures = dict.fromkeys(Agreement.__dataclass_fields__, math.nan)
     figures.update(energy_chance=energy_chance, energy_chance_body=energy_chance_body)
     return Agreement(**figures)

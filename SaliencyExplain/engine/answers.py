@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.method import Method, parse_parameters
 from SaliencyExplain.attribution.registry import find_method, methods
+from SaliencyExplain.attribution.yardsticks import centre_map
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.comparison.curve import curves
-from SaliencyExplain.comparison.table import COLUMNS, rows, unseen_notes
-from SaliencyExplain.comparison.yardsticks import yardstick_maps
+from SaliencyExplain.comparison.table import COLUMNS, OWN_SEGMENT, Row, rows, unseen_notes
+from SaliencyExplain.comparison.yardsticks import CENTRE, NAMES, RANDOM
 from SaliencyExplain.engine.line import Reporter
 from SaliencyExplain.engine.requests import (
     CompareRequest,
@@ -40,11 +41,11 @@ from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.explanation import Attribution, estimate, explain
 from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.grids import same_grid
+from SaliencyExplain.images.grids import same_grid, spacing_of
 from SaliencyExplain.images.labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute, Given, Question
+from SaliencyExplain.question import Compute, Given, Question, voxel_hash
 
 
 class Desk(Protocol):
@@ -253,39 +254,57 @@ def compared(
     }
     reporter.doing("finds the body")
     body = body_mask(image_of(image))
-    for name, values in yardstick_maps(shape, affine, request.case, seed=request.seed).items():
-        compared_maps.setdefault(name, values)
-    table: list[dict[str, Any]] = []
+    table: list[Row] = []
     drawn: list[CurveResult] = []
     masks = [segment.mask for segment in held.segments]
     fields: dict[str, FieldOfView | None] = dict(request.fields_of_view)
     usual = common(fields.get(label) for label in maps)
-    for label in compared_maps:
-        fields.setdefault(label, None if label in maps else usual)
     notes += unseen_notes(held, usual)
-    for number, (label, values) in enumerate(compared_maps.items()):
-        reporter.doing(f"compares {label}")
-        reporter.progress(number, len(compared_maps))
-        found = rows(
-            request.case,
-            request.target_name,
-            {label: values},
-            held,
-            affine,
-            body=body,
-            resolutions_mm=request.resolutions_mm,
-            fields_of_view=fields,
-            yardsticks=False,
+
+    def compare(some: Mapping[str, NDArray[Any]], yardsticks: bool = False) -> None:
+        table.extend(
+            rows(
+                request.case,
+                request.target_name,
+                some,
+                held,
+                affine,
+                body=body,
+                seed=request.seed,
+                image_sha256=voxel_hash(image_of(image)),
+                resolutions_mm=request.resolutions_mm,
+                fields_of_view=fields,
+                usual_field=usual,
+                own_segments=request.own_segments,
+                yardsticks=yardsticks,
+            )
         )
-        table += [row.as_json() for row in found]
-        field = fields[label]
+
+    def draw(label: str, values: NDArray[Any], field: FieldOfView | None) -> None:
         seen = None if field is None else field.seen(values.shape)
         for segment, curve in zip(held.segments, curves(values, masks, seen), strict=True):
             shares = _floats(curve.share_of_image), _floats(curve.share_of_segment)
             drawn.append(CurveResult(label, segment.name, *shares))
+
+    own = {label: values for label, values in compared_maps.items() if label not in NAMES}
+    for number, (label, values) in enumerate(own.items()):
+        reporter.doing(f"compares {label}")
+        reporter.progress(number, len(own) + 1)
+        compare({label: values})
+        draw(label, values, fields.get(label))
+    reporter.doing("compares random maps")
+    compare({}, yardsticks=True)
+    # The expectation of all random maps is the diagonal.
+    drawn += [CurveResult(RANDOM, one.name, (0.0, 1.0), (0.0, 1.0)) for one in held.segments]
+    draw(CENTRE, centre_map(shape, spacing_of(affine, len(shape))), usual)
+    notes += [
+        f"{row.method} has no agreement with {row.segment}: its regions are that segment itself."
+        for row in table
+        if row.remark == OWN_SEGMENT
+    ]
     return CompareResult(
         columns=(*COLUMNS, "energy_chance_body"),
-        rows=tuple(table),
+        rows=tuple(row.as_json() for row in table),
         curves=tuple(drawn),
         notes=tuple(notes),
     )

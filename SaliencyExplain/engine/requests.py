@@ -109,6 +109,8 @@ class CompareRequest:
         seed: Of the random yardstick.
         resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
         fields_of_view: ``{label: what the network saw}``, where that is not the whole image.
+        own_segments: ``{label: hashes}`` of the segments that are the regions of a map, with
+            which its agreement is withheld.
     """
 
     volume: str
@@ -120,6 +122,7 @@ class CompareRequest:
     seed: int = 0
     resolutions_mm: dict[str, float] = field(default_factory=dict)
     fields_of_view: dict[str, FieldOfView] = field(default_factory=dict)
+    own_segments: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.geometry import squeeze_slice
 from SaliencyExplain.comparison.table import Row, rows, unseen_notes
+from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.faithfulness.chance import FaithfulnessTrial
 from SaliencyExplain.faithfulness.channels import (
@@ -39,6 +40,7 @@ from SaliencyExplain.faithfulness.verdicts import (
     is_stable,
 )
 from SaliencyExplain.faithfulness.work import Work
+from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
@@ -46,7 +48,7 @@ from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
-from SaliencyExplain.question import Question
+from SaliencyExplain.question import Question, given_hashes
 
 Found = TypeVar("Found")
 
@@ -108,6 +110,8 @@ class Examination:
         anatomy = self._image_body if self._image_body is not None else _anatomy(self._image)
         self._body = None if anatomy is None else self._on_network_grid(anatomy)
         self._faithful: FaithfulnessTrial | None = None
+        self._controls: list[Row] | None = None
+        self._given_segments: dict[str, tuple[str, ...]] = {}
 
     def run(
         self,
@@ -160,7 +164,9 @@ class Examination:
                 f"channels, and a classifier of 2 to {MOST_CHANNELS} channels."
             )
         for name, values in others.items():
-            self._resolutions[name, ""] = float(given_maps[name].meta.get(RESOLUTION_MM, 0.0))
+            said = given_maps[name].meta
+            self._resolutions[name, ""] = float(said.get(RESOLUTION_MM, 0.0))
+            self._given_segments[name] = tuple(said.get(EACH_SEGMENT, ()))
             self._add(name, None, "", values, None, None, (_FROM_FILE, _FROM_FILE), None, masks)
         if "agreement" in self._parts:
             self._agreement(makers, originals, others)
@@ -240,7 +246,10 @@ class Examination:
             torch.from_numpy(values), question.prepared, question.image
         )
         resolution_mm = self._resolutions.get((name, layer), 0.0)
-        found = self._rows(label, restored, resolution_mm)
+        own: Sequence[str] = self._given_segments.get(name, ())
+        if method is not None:
+            own = given_hashes(question.given, method).get(EACH_SEGMENT, ())
+        found = self._rows(label, restored, resolution_mm, own)
         target = question.target
         self.maps.append(
             MapTrial(
@@ -269,23 +278,40 @@ class Examination:
     def _parameters(self, method: Method) -> dict[str, Any]:
         return dataclasses.asdict(method.resolved(self._task))
 
-    def _rows(self, label: str, values: NDArray[np.float32], resolution_mm: float) -> list[Row]:
+    def _rows(
+        self,
+        label: str,
+        values: NDArray[np.float32],
+        resolution_mm: float,
+        own_segments: Sequence[str],
+    ) -> list[Row]:
         question = self._question
         segmentation = question.given.segmentation
         if segmentation is None:
             return []
-        body = self._image_body
-        return rows(
-            self._case,
-            question.classifier.classes[question.target],
-            {label: values},
-            segmentation,
-            np.asarray(question.image.affine, dtype=np.float64),
-            body=None if body is None else body.reshape(values.shape),
-            seed=self._seed,
-            resolutions_mm={label: resolution_mm},
-            fields_of_view={label: self._field_of_view},
-        )
+
+        def compare(maps: Mapping[str, NDArray[np.float32]], yardsticks: bool) -> list[Row]:
+            body = self._image_body
+            return rows(
+                self._case,
+                question.classifier.classes[question.target],
+                maps,
+                segmentation,
+                np.asarray(question.image.affine, dtype=np.float64),
+                body=None if body is None else body.reshape(values.shape),
+                seed=self._seed,
+                image_sha256=question.image_hash,
+                resolutions_mm={label: resolution_mm},
+                fields_of_view={label: self._field_of_view},
+                usual_field=self._field_of_view,
+                own_segments={label: own_segments},
+                yardsticks=yardsticks,
+            )
+
+        if self._controls is None:
+            self._controls = compare({}, yardsticks=True)
+        own = {} if label in YARDSTICKS else {label: values}
+        return [*compare(own, yardsticks=False), *self._controls]
 
     def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:
         names = dict.fromkeys(row.segment for row in found)

@@ -7,11 +7,11 @@ map that lies on the tumour and ignores the weights is not half good.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
+from SaliencyExplain.comparison.table import Row, auroc_chance
+from SaliencyExplain.comparison.yardsticks import CENTRE, RANDOM
 from SaliencyExplain.faithfulness.chance import Faithfulness, Figure
 from SaliencyExplain.faithfulness.randomisation import Sanity
 from SaliencyExplain.faithfulness.stability import Stability
@@ -164,16 +164,38 @@ def is_stable(found: Stability | None, reason: str, probability: float) -> Verdi
 
 
 def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
-    """Whether the map lies on a segment, better than the yardsticks do."""
-    found = {row.method: row.agreement for row in rows if row.segment == segment}
-    own = found[label]
-    habits = [found[name] for name in YARDSTICKS if name in found and name != label]
+    """Whether the map lies on a segment, better than chance and a centre-weighted map do.
+
+    Better than chance is beyond the central 95 % of random maps on this very segment.
+
+    Args:
+        rows: The rows of the map and of the control maps.
+        label: Label of the map.
+        segment: Name of the segment.
+    """
+    question = f"Is it on the segment {segment}?"
+    limits = (
+        "A classifier may rightly look beside the segment, and a map on it need not be what the "
+        "classifier used: a faithful map of a wrong classifier lies elsewhere."
+    )
+    source = "Arras et al. 2022 (CLEVR-XAI); Arun et al. 2021"
+    found = {row.method: row for row in rows if row.segment == segment}
+    if found[label].remark:
+        words = (
+            "The regions of the map are this segment itself: it has the segment's outline, "
+            "whatever the classifier looks at. Agreement and answer are withheld."
+        )
+        return Verdict(question, UNKNOWN, words, limits, source)
+    own = found[label].agreement
+    habits = [found[CENTRE].agreement] if CENTRE in found and label != CENTRE else []
+    if RANDOM in found and (chance := found[RANDOM].high) is not None:
+        habits.append(chance)
     # Several voxels are the strongest where a map is flat at its top or ends at the border.
     peak = own.pointing_tolerance
     near = "peak" if peak in (0, 1) else f"half of its strongest voxels ({100 * peak:.0f} %)"
     checks = {
         f"{near} inside or within 5 mm": peak >= 0.5,
-        "ranks it better than a random and a centre-weighted map": all(
+        "ranks it better than 97.5 % of random maps and a centre-weighted map": all(
             own.auroc > habit.auroc for habit in habits
         ),
         "has more of its energy there than they": all(
@@ -182,20 +204,16 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
     }
     held = sum(checks.values())
     answer = YES if held == len(checks) else PARTLY if held else NO
+    beside = [auroc_chance(rows, segment)]
+    if CENTRE in found and label != CENTRE:
+        beside.append(f"centre-weighted map {found[CENTRE].agreement.auroc:.2f}")
     words = (
-        f"AUROC {own.auroc:.2f} ({_yardstick(found, 'auroc')}), "
+        f"AUROC {own.auroc:.2f} ({'; '.join(beside)}), "
         f"{100 * _known(own.energy_inside):.0f} % of its energy inside, "
         f"{100 * own.energy_chance:.1f} % by chance; "
         + "; ".join(f"{name}: {'yes' if true else 'no'}" for name, true in checks.items())
     )
-    return Verdict(
-        f"Is it on the segment {segment}?",
-        answer,
-        f"{words}.",
-        "A classifier may rightly look beside the segment, and a map on it need not be what the "
-        "classifier used: a faithful map of a wrong classifier lies elsewhere.",
-        "Arras et al. 2022 (CLEVR-XAI); Arun et al. 2021",
-    )
+    return Verdict(question, answer, f"{words}.", limits, source)
 
 
 def _beside_chance(figure: Figure) -> str:
@@ -204,12 +222,6 @@ def _beside_chance(figure: Figure) -> str:
     return (
         f"{figure.title} {figure.value:.2f} (random {random:.2f}), beats "
         f"{figure.beaten * count:.3g} of {count} random maps"
-    )
-
-
-def _yardstick(found: Mapping[str, object], figure: str) -> str:
-    return ", ".join(
-        f"{name} {getattr(found[name], figure):.2f}" for name in YARDSTICKS if name in found
     )
 
 

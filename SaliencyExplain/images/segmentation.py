@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,13 @@ class Segment:
     name: str
     color: tuple[float, float, float]
     mask: NDArray[np.bool_]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the shape and the voxels, whatever the segment is called."""
+        digest = hashlib.sha256(repr(self.mask.shape).encode())
+        digest.update(np.packbits(self.mask != 0).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

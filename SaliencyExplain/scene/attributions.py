@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.colormaps import THRESHOLD, window_end
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
+from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.scene import names
@@ -61,6 +62,11 @@ class AttributionMap:
     def field_of_view(self) -> FieldOfView | None:
         """Outside of it the map is undefined; None: the network sees the whole image."""
         return FieldOfView.of(self.provenance)
+
+    @property
+    def own_segments(self) -> tuple[str, ...]:
+        """Hashes of the segments that are the map's regions; empty where it has other ones."""
+        return tuple(self.provenance.get(EACH_SEGMENT, ()))
 
     @property
     def resolution_mm(self) -> float:

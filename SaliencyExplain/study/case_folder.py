@@ -16,10 +16,11 @@ import numpy as np
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.comparison import yardsticks
-from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.comparison.table import Row, auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.explanation import Attribution, Explanation
 from SaliencyExplain.field_of_view import FieldOfView
+from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import write_bands, write_volume
@@ -80,7 +81,10 @@ def write_case(
         for attribution in explanation.attributions:
             stem = file_stem(attribution)
             own = [row for row in rows if row.method == attribution.label]
-            _write_attribution(temporary / stem, case, explanation, attribution, segmentation, own)
+            caption = " · ".join(_figures(row, auroc_chance(rows, row.segment)) for row in own[:2])
+            _write_attribution(
+                temporary / stem, case, explanation, attribution, segmentation, caption
+            )
             names = {
                 kind: f"{stem}{suffix}"
                 for kind, suffix in (
@@ -153,18 +157,22 @@ def _synchronise(folder: Path) -> None:
             os.close(descriptor)
 
 
-def resolution_of_file(path: Path) -> float:
-    """What a map's file resolves, mm, as the ``explanation.json`` beside it says; else 0.
+def said_of_file(path: Path) -> tuple[float, tuple[str, ...]]:
+    """What the ``explanation.json`` beside a map's file says of it.
 
     Args:
         path: A map, of this or of any other tool.
+
+    Returns:
+        What the map resolves, mm, and the hashes of the segments that are its regions; 0 and
+        nothing where no such document speaks of the file.
     """
     try:
         document = json.loads((path.parent / EXPLANATION).read_text(encoding="utf-8"))
-        entries = {one["files"]["map"]: one for one in document["attributions"]}
-        return float(entries[path.name][RESOLUTION_MM])
+        entry = {one["files"]["map"]: one for one in document["attributions"]}[path.name]
+        return float(entry[RESOLUTION_MM]), tuple(map(str, entry[EACH_SEGMENT]))
     except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
+        return 0.0, ()
 
 
 def field_of_view_of_file(path: Path) -> FieldOfView | None:
@@ -190,7 +198,7 @@ def _write_attribution(
     explanation: Explanation,
     attribution: Attribution,
     segmentation: Segmentation | None,
-    rows: Sequence[Row],
+    caption: str,
 ) -> None:
     values, affine = attribution.values, attribution.affine
     done = attribution.share_done
@@ -213,14 +221,16 @@ def _write_attribution(
         title=f"{case} · {what} · {attribution.target_name} (p = {probability:.2f})",
         signed=attribution.signed,
         resolution_mm=attribution.resolution_mm,
-        caption=" · ".join(_figures(row) for row in rows[:2]),
+        caption=caption,
     )
 
 
-def _figures(row: Row) -> str:
+def _figures(row: Row, chance: str) -> str:
     found = row.agreement
+    if row.remark:
+        return f"{row.segment}: {row.remark}"
     return (
-        f"{row.segment}: AUROC {found.auroc:.2f} (chance 0.50), energy inside "
+        f"{row.segment}: AUROC {found.auroc:.2f} ({chance}), energy inside "
         f"{percent(found.energy_inside)} (chance {percent(found.energy_chance)})"
     )
 
@@ -242,6 +252,7 @@ def _attribution_json(
         },
         "device": attribution.provenance["device"],
         RESOLUTION_MM: attribution.resolution_mm,
+        EACH_SEGMENT: list(attribution.own_segments),
         "figures": attribution.provenance.get("figures", {}),
         "files": dict(files),
         "comparison": [_figures_json(row) for row in rows],
@@ -259,7 +270,7 @@ def _case_json(
     image = explanation.image
     affine = np.asarray(image.affine, dtype=np.float64)
     provenance = dict(explanation.attributions[0].provenance) if explanation.attributions else {}
-    for own in ("device", "figures", "share_done", "budget_seconds", RESOLUTION_MM):
+    for own in ("device", "figures", "share_done", "budget_seconds", RESOLUTION_MM, EACH_SEGMENT):
         provenance.pop(own, None)
     if not keep_identifiers:
         provenance["image"] = case

@@ -25,7 +25,7 @@ from SaliencyExplain.explanation import (
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
+from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_folder import file_stem, write_case
 from SaliencyExplain.study.case_reading import (
@@ -313,8 +313,10 @@ class CaseWorker:
             explanation.image.affine.numpy(),
             body=body_mask(explanation.image),
             seed=self.work.seed,
+            image_sha256=voxel_hash(explanation.image),
             resolutions_mm={map_.label: map_.resolution_mm for map_ in explanation.attributions},
             fields_of_view={map_.label: map_.field_of_view for map_ in explanation.attributions},
+            own_segments={map_.label: map_.own_segments for map_ in explanation.attributions},
         )
 
 

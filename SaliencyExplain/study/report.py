@@ -17,6 +17,7 @@ from markupsafe import Markup
 from SaliencyExplain.attribution.method import value_text
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import to_jpeg
@@ -343,10 +344,14 @@ def write_report(out: Path, runs: Sequence[StudyOutput], *, title: str = "") -> 
 
 
 def _picture_figures(run: RunData, entry: Entry, label: str) -> str:
+    rows = list(comparison_rows(entry))
     return "; ".join(
-        f"{row.segment}: AUROC {number(row.agreement.auroc)} (chance 0.50), energy "
+        f"{row.segment}: {row.remark}"
+        if row.remark
+        else f"{row.segment}: AUROC {number(row.agreement.auroc)} "
+        f"({auroc_chance(rows, row.segment)}), energy "
         f"{percent(row.agreement.energy_inside)} (chance {percent(row.agreement.energy_chance)})"
-        for row in comparison_rows(entry)
+        for row in rows
         if row.method == label and row.segment in run.segments[:2]
     )
 

@@ -53,6 +53,7 @@ class RunData:
         labels: The accuracy, where there are labels.
         summaries: ``{(method, segment, figure): summary}``.
         values: ``{(method, segment, figure): values of the cases}`` for the figures drawn.
+        withheld: ``(method, segment)`` whose agreement was withheld in a case.
         layers: Layers looked at, ``{method: names}``.
         titles: Titles of all maps' labels, as :func:`map_titles`.
         best: Names of the best cases, the best first.
@@ -70,6 +71,7 @@ class RunData:
     labels: Labels | None = None
     summaries: dict[tuple[str, str, str], Summary] = field(default_factory=dict)
     values: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
+    withheld: set[tuple[str, str]] = field(default_factory=set)
     layers: dict[str, list[str]] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     best: list[str] = field(default_factory=list)
@@ -160,6 +162,7 @@ def gather(output: StudyOutput) -> RunData:
     data.labels = count_predictions(journal)
     for summary in summarise(rows, figures=(*FIGURES, "energy_chance_body")):
         data.summaries[summary.method, summary.segment, summary.figure] = summary
+    data.withheld = {(row.method, row.segment) for row in rows if row.remark}
     for row in rows:
         for figure in ("auroc", "energy_inside"):
             value = getattr(row.agreement, figure)

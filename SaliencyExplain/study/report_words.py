@@ -57,13 +57,18 @@ def sentences(run: RunData) -> list[str]:
 
 
 def _verdict(run: RunData, method: str, segment: str) -> str:
+    if (method, segment) in run.withheld:
+        return (
+            f"{run.title_of(method)}, “{segment}”: withheld where the map's regions are this "
+            "segment itself, which would lie on it whatever the classifier looks at."
+        )
     auroc = run.of(method, segment, "auroc")
     energy = run.of(method, segment, "energy_inside")
     chance = run.of(method, segment, "energy_chance")
     if auroc is None or energy is None or chance is None or math.isnan(auroc.interval.mean):
         return ""
     others = []
-    for name, words in (("random", "the random map"), ("centre", "the centre-weighted map")):
+    for name, words in (("random", "random maps"), ("centre", "the centre-weighted map")):
         yardstick = run.of(name, segment, "auroc")
         if yardstick is not None:
             others.append(f"{words} {number(yardstick.interval.mean)}")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.comparison.agreement import Agreement
-from SaliencyExplain.comparison.table import Row, write_comparison
+from SaliencyExplain.comparison.table import Row, row_of, write_comparison
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.labels import Labels, count_labels
@@ -92,12 +90,10 @@ def count_predictions(journal: Journal, order: Sequence[str] | None = None) -> L
 def comparison_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
     """The rows of the comparison that a case's entry holds; undefined figures are NaN."""
     for row in entry.get("rows", []):
-        figures = {
-            field.name: math.nan if row[field.name] is None else row[field.name]
-            for field in fields(Agreement)
-        }
-        names = {name: row[name] for name in ("case", "method", "target", "segment")}
-        yield Row(**names, agreement=Agreement(**figures))
+        case, method, target, segment = (
+            str(row[name]) for name in ("case", "method", "target", "segment")
+        )
+        yield row_of(row, case, method, target, segment, str(row.get("remark", "")))
 
 
 def predicted_class(entry: Mapping[str, Any], classes: Sequence[str]) -> str:

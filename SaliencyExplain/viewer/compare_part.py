@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ class ComparePart(Part):
                 ErrorCode.SELECTION, self.get("why") or "Choose the class whose maps are compared."
             )
         axes, affine = image.image.ndim - 1, images.affine_of(image.image)
-        maps, resolutions, fields = {}, {}, {}
+        maps, resolutions, fields, own = {}, {}, {}, {}
         for one in attributions_of(viewer.scene, image.node):
             if read_target(one) == target:
                 map = read_attribution(one)
@@ -144,7 +145,7 @@ class ComparePart(Part):
                 maps[label] = Volume(
                     images.on_axes(map.values, axes).astype(np.float32), map.affine
                 )
-                resolutions[label] = map.resolution_mm
+                resolutions[label], own[label] = map.resolution_mm, map.own_segments
                 if map.field_of_view is not None:
                     fields[label] = map.field_of_view
         masks, names_of = images.segment_masks(node, image, None if chosen == ALL else [chosen])
@@ -160,6 +161,7 @@ class ComparePart(Part):
                 case=image.public_name,
                 resolutions_mm=resolutions,
                 fields_of_view=fields,
+                own_segments=own,
             )
 
         self._result = await viewer.runner.job(
@@ -180,7 +182,7 @@ class ComparePart(Part):
                     "rows": [
                         {
                             "yardstick": row["method"] in _YARDSTICKS,
-                            "cells": [_cell(row.get(column)) for column in _SHOWN],
+                            "cells": [_cell(row, column) for column in _SHOWN],
                         }
                         for row in result.rows
                         if row["segment"] == segment
@@ -213,7 +215,11 @@ def read_target(node: Any) -> str:
     return str(node.GetAttribute(names.TARGET))
 
 
-def _cell(value: Any) -> str:
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if column == "auroc" and f"{column}_low" in row:
+        ends = " to ".join(number_text(row[f"{column}_{end}"]) for end in ("low", "high"))
+        return f"{number_text(value)} ({ends})"
     if isinstance(value, float) and 0 < abs(value) < 0.001:
         # One digit: seven columns share a panel of 356 pixels, and the CSV has all of them.
         return f"{value:.1g}"

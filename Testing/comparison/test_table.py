@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from SaliencyExplain.attribution.yardsticks import centre_map
 from SaliencyExplain.comparison.agreement import Agreement, agreement
 from SaliencyExplain.comparison.table import (
     COLUMNS,
     FIGURES,
+    OWN_SEGMENT,
     Row,
     read_comparison,
+    row_of,
     rows,
     write_comparison,
 )
-from SaliencyExplain.comparison.yardsticks import yardstick_maps
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 
@@ -47,7 +49,9 @@ def test_columns_are_those_of_the_file_format():
     assert ",".join(COLUMNS) == (
         "case,method,target,segment,energy_inside,energy_chance,pointing,pointing_tolerance,auroc,"
         "average_precision,rank_accuracy,dice_equal_volume,iou_equal_volume,dice_best,"
-        "hausdorff95_mm,mean_surface_distance_mm,centre_distance_mm"
+        "hausdorff95_mm,mean_surface_distance_mm,centre_distance_mm,"
+        + ",".join(f"{figure}_low,{figure}_high" for figure in FIGURES if figure != "energy_chance")
+        + ",remark"
     )
 
 
@@ -65,12 +69,12 @@ def test_every_map_and_yardstick_meets_every_segment(maps, segmentation):
     )
 
 
-def test_a_yardstick_that_was_asked_for_is_not_measured_twice(maps, segmentation):
-    own = {"random": maps["occlusion"]}
+def test_a_centre_map_that_was_asked_for_is_not_measured_twice(maps, segmentation):
+    own = {"centre": maps["occlusion"]}
     table = rows("case", "glioma", own, segmentation, AFFINE)
     assert [row.method for row in table] == ["random", "random", "centre", "centre"]
-    expected = agreement(own["random"], segmentation.segments[0].mask, AFFINE)
-    assert table[0].agreement.auroc == expected.auroc
+    expected = agreement(own["centre"], segmentation.segments[0].mask, AFFINE)
+    assert table[2].agreement.auroc == expected.auroc
 
 
 def test_yardsticks_can_be_left_out(maps, segmentation):
@@ -113,7 +117,7 @@ def test_undefined_figures_are_empty_in_csv_and_null_in_json(tmp_path, segmentat
     assert document["energy_inside"] is None
     assert document["energy_chance_body"] is None
     assert document["auroc"] == 0.5
-    assert set(document) == {*COLUMNS, "energy_chance_body"}
+    assert set(document) == {"case", "method", "target", "segment", *FIGURES, "energy_chance_body"}
 
 
 def test_rounding_noise_does_not_reach_the_file(maps, segmentation):
@@ -143,15 +147,44 @@ def test_another_table_is_refused(tmp_path):
         read_comparison(tmp_path / "missing.csv")
 
 
-def test_each_case_draws_random_noise_of_its_own():
-    shape = (16, 14, 8)
-    first, again, other = (yardstick_maps(shape, AFFINE, case, seed=1) for case in ("a", "a", "b"))
-    assert np.array_equal(first["random"], again["random"])
-    assert abs(np.corrcoef(first["random"].ravel(), other["random"].ravel())[0, 1]) < 0.5
-    assert not np.array_equal(first["random"], yardstick_maps(shape, AFFINE, "a", seed=2)["random"])
-    assert np.array_equal(first["centre"], other["centre"])
+def test_random_maps_are_a_distribution_that_the_name_of_the_case_does_not_change(
+    maps, segmentation
+):
+    def random_rows(case, **settings):
+        table = rows(case, "glioma", maps, segmentation, AFFINE, **settings)
+        return [row for row in table if row.method == "random"]
+
+    first, again, other = (random_rows(case, image_sha256=h) for case, h in ("aa", "ba", "ab"))
+    for one, two, three in zip(first, again, other, strict=True):
+        assert one.agreement.auroc == 0.5
+        assert one.low.auroc < 0.5 < one.high.auroc
+        assert (one.low, one.high) == (two.low, two.high)
+        assert one.low != three.low
+    # The control is the distribution even where a random map is among the maps.
+    table = rows("a", "x", {"random": maps["occlusion"]}, segmentation, AFFINE, image_sha256="a")
+    assert [row.low for row in table if row.method == "random"] == [row.low for row in first]
 
 
-def test_centre_yardstick_peaks_in_the_middle():
-    values = yardstick_maps((15, 13, 7), AFFINE, "a")["centre"]
-    assert np.unravel_index(values.argmax(), values.shape) == (7, 6, 3)
+def test_a_map_of_the_segments_themselves_has_no_agreement_with_them(tmp_path, maps, segmentation):
+    core, whole = segmentation.segments
+    shapley = core.mask.astype(np.float32) - 0.1 * whole.mask
+    own = {"shapley": [core.sha256]}
+    table = rows("case", "x", {"shapley": shapley}, segmentation, AFFINE, own_segments=own)
+    found = {(row.method, row.segment): row for row in table}
+    withheld = found["shapley", core.name]
+    assert withheld.remark == OWN_SEGMENT
+    assert math.isnan(withheld.agreement.auroc)
+    assert math.isnan(withheld.agreement.energy_inside)
+    assert withheld.agreement.energy_chance == core.mask.mean()
+    # Another segment, and the control maps, are compared as ever.
+    assert found["shapley", whole.name].agreement.auroc > 0
+    assert not found["random", core.name].remark
+    path = tmp_path / "comparison.csv"
+    write_comparison(path, table)
+    assert [row.remark for row in read_comparison(path)] == [row.remark for row in table]
+    assert row_of(withheld.as_json(), *[""] * 4, remark=OWN_SEGMENT).remark == OWN_SEGMENT
+
+
+def test_centre_yardstick_peaks_in_the_middle(segmentation):
+    centre = centre_map((15, 13, 7), (1.0, 1.0, 3.0))
+    assert np.unravel_index(centre.argmax(), centre.shape) == (7, 6, 3)

@@ -175,4 +175,8 @@ class CompareSection(Section):
 def _short(row: dict[str, Any], column: str) -> Any:
     """A cell of the panel's table; the class of all maps stands above the table."""
     value = row.get(column)
+    if column == "auroc" and value is not None and "auroc_low" in row:
+        return _("{mean:.2f} ({low:.2f} to {high:.2f})").format(
+            mean=value, low=row["auroc_low"], high=row["auroc_high"]
+        )
     return value.removesuffix(f" - {row['target']}") if column == "method" else value

@@ -279,6 +279,7 @@ class SaliencyExplainLogic(Questions):
                     for name, map_ in read.items()
                     if map_.field_of_view is not None
                 },
+                own_segments={name: map_.own_segments for name, map_ in read.items()},
             ),
             image,
             callbacks,

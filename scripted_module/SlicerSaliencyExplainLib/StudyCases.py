@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
@@ -121,7 +122,11 @@ def _map(
     affine: Any,
     titles: Mapping[str, str],
 ) -> AttributionMap:
-    provenance = {**said["provenance"], RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0)}
+    provenance = {
+        **said["provenance"],
+        RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
+        EACH_SEGMENT: entry.get(EACH_SEGMENT, []),
+    }
     return AttributionMap(
         values,
         affine,

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from SaliencyExplain.attribution.filling import filling as fill_image
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.warm import Change, WarmImage
+from SaliencyExplain.attribution.watched import text as probability_text
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.geometry import squeeze_slice
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
@@ -26,6 +28,15 @@ from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import ball, filled_voxels
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Question, probabilities_of
+
+#: Changes of a probability below this are shown as 0, to three decimals.
+_SHOWN = 5e-4
+
+#: Distance from 0 or 1 within which a probability is shown as such.
+_AT_ENDS = 1e-3
+
+#: Difference of the scores, in their largest size, that rounding explains.
+_ROUNDING = 1e-6
 
 #: Millimetres; beyond any image, and its square is still a number.
 _LARGEST_RADIUS = 1e6
@@ -41,12 +52,14 @@ class Removal:
         voxels: Voxels of the network's grid that got another value; 0: there was nothing to
             remove, and nothing moves.
         probabilities: ``(K,)`` in [0, 1].
+        scores: ``(K,)`` before the activation.
     """
 
     name: str
     radius_mm: float | None
     voxels: int
     probabilities: NDArray[np.float64]
+    scores: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -56,16 +69,21 @@ class Probe:
     Attributes:
         classes: Names of the classes.
         before: ``(K,)`` in [0, 1], of the image as it is.
+        scores: ``(K,)`` before the activation, of the image as it is.
         removals: One for each radius, the smallest first, or one for the segment.
         notes: What a user should be told of this answer.
         seconds: Time that it took.
+        output: What says something of the place: ``probability``, or ``score`` where all
+            probabilities lie at 0 and 1 and do not move.
     """
 
     classes: tuple[str, ...]
     before: NDArray[np.float64]
+    scores: NDArray[np.float64]
     removals: tuple[Removal, ...]
     notes: tuple[str, ...]
     seconds: float
+    output: str = "probability"
 
 
 @dataclass(frozen=True)
@@ -282,19 +300,39 @@ class Prober:
                 changes.append(change)
                 rows[same] = len(changes)
             found.append((count, rows.get(same, 0)))
+        without = self._without(changes, progress)
         probabilities = np.concatenate(
-            [self.probabilities[None], self._without(changes, progress)], axis=0
+            [self.probabilities[None], probabilities_of(self._classifier.network, without)]
         )
+        scores = np.concatenate([self._question.scores[None], without.double().cpu().numpy()])
         removals = tuple(
-            Removal(place.name, place.radius_mm, count, probabilities[row])
+            Removal(place.name, place.radius_mm, count, probabilities[row], scores[row])
             for place, (count, row) in zip(places, found, strict=True)
         )
+        output = "score" if _are_fixed(probabilities, scores) else "probability"
+        if output == "score":
+            notes = [*notes, self._fixed_note(scores[0], removals)]
         return Probe(
             self._classifier.classes,
             probabilities[0],
+            scores[0],
             removals,
             tuple(notes),
             time.perf_counter() - started,
+            output,
+        )
+
+    def _fixed_note(self, scores: NDArray[np.float64], removals: Sequence[Removal]) -> str:
+        """Says what the place does to the likeliest class's score."""
+        likeliest = int(self.probabilities.argmax())
+        changes = ", ".join(
+            f"{one.scores[likeliest]:.4g} without {one.name}" for one in removals if one.voxels
+        )
+        return (
+            f"all probabilities lie at 0 and 1 ({self._classifier.classes[likeliest]}: "
+            f"{probability_text(self.probabilities[likeliest])}) and hardly move, so that the "
+            f"scores before the activation are told (output=score): "
+            f"{scores[likeliest]:.4g} as it is, {changes}"
         )
 
     def _change(self, place: _Place) -> tuple[int, Change]:
@@ -308,18 +346,33 @@ class Prober:
             after = kept
         return int((after != before).any(dim=0).sum()), Change(place.corner, after)
 
-    def _without(self, changes: Sequence[Change], progress: Progress) -> NDArray[np.float64]:
-        """Probabilities ``(len(changes), K)`` of the changed images."""
+    def _without(self, changes: Sequence[Change], progress: Progress) -> Tensor:
+        """Scores ``(len(changes), K)`` of the changed images."""
         if not changes:
-            return np.zeros((0, len(self._classifier.classes)))
+            return torch.zeros(0, len(self._classifier.classes))
         try:
-            scores = self._ready().scores(changes, progress)
+            return self._ready().scores(changes, progress)
         except DeviceMemoryError as error:
             self._question.move_to_cpu(error)
             self._compute = dataclasses.replace(self._compute, device="cpu")
             moved = [Change(change.corner, change.content.cpu()) for change in changes]
-            scores = self._open().scores(moved, progress)
-        return probabilities_of(self._classifier.network, scores)
+            return self._open().scores(moved, progress)
+
+
+def _are_fixed(probabilities: NDArray[np.float64], scores: NDArray[np.float64]) -> bool:
+    """Whether the scores move and the probabilities, all at 0 or 1, do not as far as is shown.
+
+    Args:
+        probabilities: ``(B, K)``, the first of the image as it is.
+        scores: ``(B, K)``.
+    """
+    at_ends = np.minimum(probabilities, 1 - probabilities).max() < _AT_ENDS
+    moved = np.abs(scores - scores[0]).max()
+    return bool(
+        at_ends
+        and np.abs(probabilities - probabilities[0]).max() < _SHOWN
+        and moved > _ROUNDING * np.abs(scores).max()
+    )
 
 
 def _number_of(channel: str, classifier: Classifier) -> int:

@@ -148,6 +148,7 @@ class Question:
         notes: What a user should be told aloud; grows.
         prepared: The network's input, ``(C, *S')``.
         probabilities: One for each class, in [0, 1].
+        scores: One for each class, before the activation.
         target: Index of the class.
         field_of_view: Which part of the image the network sees.
         seen_share: The same as a share of the image's voxels.
@@ -201,7 +202,9 @@ class Question:
     def _predict(self) -> None:
         examine(self.classifier, self.prepared, self.device)
         started = time.perf_counter()
-        self.probabilities = class_probabilities(self.classifier, self.prepared, self.device)
+        scores = class_scores(self.classifier, self.prepared, self.device)
+        self.probabilities = probabilities_of(self.classifier.network, scores[None])[0]
+        self.scores = scores.double().cpu().numpy()
         self.timings["predict"] = time.perf_counter() - started
 
     def move_to_cpu(self, error: DeviceMemoryError, method: str = "") -> None:
@@ -323,9 +326,17 @@ def class_probabilities(
         ClassifierError: The network fails, or its scores are not finite.
         DeviceMemoryError: The device's memory does not hold the image.
     """
-    with _one_image_on(device):
-        scores = classifier.to(device).scores(prepared)
+    scores = class_scores(classifier, prepared, device)
     return probabilities_of(classifier.network, scores[None])[0]
+
+
+def class_scores(classifier: Classifier, prepared: MetaTensor, device: torch.device) -> Tensor:
+    """Class scores before the activation, ``(K,)``; raises what :func:`class_probabilities` does.
+
+    (But for scores that are not finite.)
+    """
+    with _one_image_on(device):
+        return classifier.to(device).scores(prepared)
 
 
 def probabilities_of(network: ScoreNetwork, scores: Tensor) -> NDArray[np.float64]:

@@ -437,3 +437,28 @@ def test_places_that_cannot_be_probed_are_told_in_one_line():
         with pytest.raises(InputError, match=message) as raised:
             call()
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("margin", "output"), [(1.0, "probability"), (15.0, "score")])
+def test_a_click_on_what_a_sure_classifier_sees_tells_the_score(margin, output):
+    class Brightness(nn.Module):
+        def forward(self, images):
+            score = margin * images.mean((1, 2, 3))[:, None] / 2
+            return torch.cat([-score, score], dim=1)
+
+    values = torch.ones(1, 24, 24)
+    values[0, 6:12, 14:20] = 1.8
+    meta = {"name": "a", "notes": [], "modality": "", "frame_of_reference": ""}
+    image = MetaTensor(values, affine=torch.eye(4).double(), meta=meta)
+    network = ScoreNetwork(Brightness().eval())
+    classifier = Classifier(
+        "sure", ("low", "high"), ("i",), 2, network, Compose([]), "0" * 64, Path(".")
+    )
+    found = Prober(image, classifier, compute=Compute("cpu")).at([8, 16, 0], [3.0])
+    (removal,) = found.removals
+    assert found.output == output
+    assert ("output=score" in "".join(found.notes)) == (output == "score")
+    assert removal.scores[1] < found.scores[1]
+    assert found.scores[1] == pytest.approx(margin * float(values.mean()) / 2, rel=1e-5)
+    fall = found.before[1] - removal.probabilities[1]
+    assert 0 < fall < (1e-5 if output == "score" else 1)

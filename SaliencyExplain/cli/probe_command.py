@@ -118,14 +118,17 @@ def probe(
                 "fill": fill,
                 "channel": channel,
                 "before": dict(zip(loaded.classes, prober.probabilities.tolist(), strict=True)),
+                "scores_before": dict(zip(loaded.classes, probes[0].scores.tolist(), strict=True)),
                 "removals": [
                     {
                         "name": removal.name,
                         "radius_mm": removal.radius_mm,
                         "voxels": removal.voxels,
+                        "output": answer.output,
                         "probabilities": dict(
                             zip(loaded.classes, removal.probabilities.tolist(), strict=True)
                         ),
+                        "scores": dict(zip(loaded.classes, removal.scores.tolist(), strict=True)),
                     }
                     for answer in probes
                     for removal in answer.removals
@@ -168,18 +171,27 @@ def _table(probes: list[Probe]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("class", overflow="fold")
     table.add_column("as it is", justify="right")
-    removals = [removal for answer in probes for removal in answer.removals]
-    for removal in removals:
-        table.add_column(f"without {removal.name}", justify="right", overflow="fold")
-    before = probes[0].before
+    removals = [(removal, answer) for answer in probes for removal in answer.removals]
+    for removal, answer in removals:
+        score = ", score" if answer.output == "score" else ""
+        table.add_column(f"without {removal.name}{score}", justify="right", overflow="fold")
+    before, scores = probes[0].before, probes[0].scores
     for row, name in enumerate(probes[0].classes):
         cells = [
-            f"{removal.probabilities[row]:.3f} ({removal.probabilities[row] - before[row]:+.3f})"
-            for removal in removals
+            _change(removal.scores[row], scores[row])
+            if answer.output == "score"
+            else _change(removal.probabilities[row], before[row])
+            for removal, answer in removals
         ]
         likeliest = row == int(before.argmax())
-        table.add_row(name, f"{before[row]:.3f}", *cells, style="bold" if likeliest else "")
-    table.add_row(
-        "voxels", "", *(f"{removal.voxels}" for removal in removals), style="dim", end_section=True
-    )
+        shown = f"{before[row]:.3f}"
+        if any(answer.output == "score" for answer in probes):
+            shown += f" (score {scores[row]:.3f})"
+        table.add_row(name, shown, *cells, style="bold" if likeliest else "")
+    voxels = [f"{removal.voxels}" for removal, _ in removals]
+    table.add_row("voxels", "", *voxels, style="dim", end_section=True)
     return table
+
+
+def _change(after: float, before: float) -> str:
+    return f"{after:.3f} ({after - before:+.3f})"

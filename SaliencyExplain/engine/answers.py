@@ -227,11 +227,19 @@ def probed(
         classes=tuple(found.classes),
         before=_floats(found.before),
         removals=tuple(
-            RemovalResult(one.name, one.radius_mm, int(one.voxels), _floats(one.probabilities))
+            RemovalResult(
+                one.name,
+                one.radius_mm,
+                int(one.voxels),
+                _floats(one.probabilities),
+                _floats(one.scores),
+            )
             for one in found.removals
         ),
         notes=(*prober.notes, *found.notes),
         seconds=found.seconds,
+        output=found.output,
+        scores=_floats(found.scores),
     )
 
 

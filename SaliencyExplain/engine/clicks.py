@@ -67,10 +67,11 @@ class Answer:
         """The greatest change of one class, as it is written at the point."""
         if self.probe is None or not self.removals:
             return ""
-        before = self.probe.before[target]
-        most = max(self.removals, key=lambda r: abs(r.probabilities[target] - before))
-        after = most.probabilities[target]
-        return f"{self.probe.classes[target]} {before:.2f} → {after:.2f} without {most.name}"
+        output, before = self.probe.output, self.probe.shown[target]
+        most = max(self.removals, key=lambda r: abs(r.shown(output)[target] - before))
+        after = most.shown(output)[target]
+        name = self.probe.classes[target] + (", score" if output == "score" else "")
+        return f"{name} {before:.2f} → {after:.2f} without {most.name}"
 
 
 @dataclass

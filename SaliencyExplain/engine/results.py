@@ -82,23 +82,47 @@ class RemovalResult:
         radius_mm: Radius of the ball; None for a segment.
         voxels: Voxels of the network's grid that were replaced; 0: nothing was there to remove.
         probabilities: One for each class, in [0, 1].
+        scores: One for each class, before the activation.
     """
 
     name: str
     radius_mm: float | None
     voxels: int
     probabilities: tuple[float, ...]
+    scores: tuple[float, ...] = ()
+
+    def shown(self, output: str) -> tuple[float, ...]:
+        """The probabilities or the scores, as :attr:`ProbeResult.output` says."""
+        return self.scores if output == "score" else self.probabilities
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """A probe's answer: the probabilities before, and without each place."""
+    """A probe's answer: the probabilities before, and without each place.
+
+    Attributes:
+        classes: Names of the classes.
+        before: Their probabilities for the image as it is.
+        removals: What the classifier says without each place.
+        notes: What a user should be told.
+        seconds: Time that it took.
+        output: What says something of the place: ``probability``, or ``score`` where all
+            probabilities lie at 0 and 1 and do not move.
+        scores: The classes' scores before the activation for the image as it is.
+    """
 
     classes: tuple[str, ...]
     before: tuple[float, ...]
     removals: tuple[RemovalResult, ...]
     notes: tuple[str, ...]
     seconds: float
+    output: str = "probability"
+    scores: tuple[float, ...] = ()
+
+    @property
+    def shown(self) -> tuple[float, ...]:
+        """The probabilities or the scores of the image as it is, as ``output`` says."""
+        return self.scores if self.output == "score" else self.before
 
 
 @dataclass(frozen=True)

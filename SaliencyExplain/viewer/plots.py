@@ -23,10 +23,13 @@ _Line = tuple[str, Sequence[float], Sequence[float], bool]
 
 
 def probability_plot(answer: Answer) -> dict[str, Any]:
-    """The probability of each class over the radius of the removed ball; 0 mm: nothing removed."""
+    """The probability of each class over the radius of the removed ball; 0 mm: nothing removed.
+
+    Nothing where the probabilities cannot move.
+    """
     probe = answer.probe
     balls = [one for one in answer.removals if one.radius_mm is not None]
-    if probe is None or not balls:
+    if probe is None or not balls or probe.output == "score":
         return {}
     radii = [0.0, *(float(one.radius_mm or 0.0) for one in balls)]
     lines: list[_Line] = [

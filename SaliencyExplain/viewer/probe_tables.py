@@ -9,17 +9,18 @@ from SaliencyExplain.viewer.words import number_text, place_text
 
 
 def answer_table(answer: Answer) -> tuple[list[str], list[dict[str, Any]]]:
-    """Titles and rows: for each class the probability before and without each place."""
+    """Titles and rows: for each class the probability, or score, before and without each place."""
     probe = answer.probe
     if probe is None:
         return [], []
-    columns = ["before", *(f"− {removal.name}" for removal in answer.removals)]
+    first = "score before" if probe.output == "score" else "before"
+    columns = [first, *(f"− {removal.name}" for removal in answer.removals)]
     rows = []
     for index, name in enumerate(probe.classes):
-        before = probe.before[index]
+        before = probe.shown[index]
         cells = [{"text": f"{before:.3f}", "color": "transparent"}]
         for removal in answer.removals:
-            after = removal.probabilities[index]
+            after = removal.shown(probe.output)[index]
             text = f"{after:.3f}" if removal.voxels else "nothing there"
             cells.append({"text": text, "color": _color(after - before)})
         rows.append({"name": name, "cells": cells})

@@ -36,12 +36,13 @@ class AnswerView:
     def show(self, answer: Answer) -> None:
         """Shows all of an answer that has come."""
         result = answer.probe
-        columns = (_("Class"), _("Before"), *(f"− {removal.name}" for removal in answer.removals))
+        before = _("Score before") if result.output == "score" else _("Before")
+        columns = (_("Class"), before, *(f"− {removal.name}" for removal in answer.removals))
         rows = [
             (
                 name,
-                result.before[index],
-                *(removal.probabilities[index] for removal in answer.removals),
+                result.shown[index],
+                *(removal.shown(result.output)[index] for removal in answer.removals),
             )
             for index, name in enumerate(result.classes)
         ]
@@ -54,7 +55,8 @@ class AnswerView:
         balls = sorted(
             (r for r in result.removals if r.radius_mm is not None), key=lambda r: r.radius_mm
         )
-        if not balls:
+        # The axis of the plot is that of a probability.
+        if not balls or result.output == "score":
             self._ui.probePlotLabel.visible = False
             return
         radii = [0.0, *(ball.radius_mm for ball in balls)]
@@ -102,10 +104,10 @@ class AnswerView:
             if answer.probe is None or not answer.removals:
                 continue
             index = target_index(answer.probe)
-            before = answer.probe.before[index]
-            most = max(answer.removals, key=lambda r: abs(r.probabilities[index] - before))
+            output, before = answer.probe.output, answer.probe.shown[index]
+            most = max(answer.removals, key=lambda r: abs(r.shown(output)[index] - before))
             place = ", ".join(f"{coordinate:.0f}" for coordinate in answer.point)
-            after = f"{number_text(most.probabilities[index])} ({most.name})"
+            after = f"{number_text(most.shown(output)[index])} ({most.name})"
             rows.append((answer.number, place, answer.probe.classes[index], before, after))
         columns = (_("Click"), _("Place (RAS mm)"), _("Class"), _("Before"), _("After"))
         fill_table(self._ui.historyTable, columns, rows, most_rows=6)

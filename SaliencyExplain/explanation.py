@@ -6,7 +6,9 @@ attributions on the image's own grid.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +25,7 @@ from SaliencyExplain import __version__
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.shared_pass import SharedPass
 from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.classifiers.settings import by_name
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE, FieldOfView
 from SaliencyExplain.figures import EACH_SEGMENT
@@ -40,6 +43,7 @@ from SaliencyExplain.question import (
     class_probabilities,
     given_hashes,
     percent,
+    seconds_text,
 )
 
 SIGN_CONVENTION = "positive = speaks for the target class"
@@ -145,7 +149,7 @@ def estimate(
         DeviceMemoryError: The CPU's memory does not hold a single image.
     """
     question = Question(image, classifier, target, compute, given)
-    return _sum([cost for _, cost in _costed(question, methods, MethodFailures())])
+    return _total(_costed(question, methods, MethodFailures()))
 
 
 def explain(
@@ -175,7 +179,8 @@ def explain(
     occlusion, SmoothGrad) with the best map so far, and a note says how far they came. In
     their order they share the time equally, and what one does not need goes to the others.
     Each method gives a map: those that have none before they end run whole, the others run
-    to their first one, whatever the budget.
+    to their first one, whatever the budget. A note names the first before they start, and
+    another says how long it took where that was more than the budget.
 
     Args:
         image: ``(C, *S)`` with its affine, channels in the classifier's order.
@@ -207,16 +212,20 @@ def explain(
     failures = MethodFailures()
     costed = _costed(question, methods, failures)
     methods, costs = [method for method, _ in costed], [cost for _, cost in costed]
-    total = _sum(costs)
+    total = _total(costed)
     if announce is not None:
         announce(total)
+    not_stopped = total.not_stopped(budget_seconds) if budget_seconds is not None else ""
+    question.notes += [not_stopped] if not_stopped else []
     provenance = {
         "classifier": classifier.name,
         "classifier_sha256": classifier.identity,
         "image": image.meta.get("name", ""),
         "image_sha256": question.image_hash,
+        "classifier_settings": by_name(classifier.settings),
         "seed": seed,
         "sign": SIGN_CONVENTION,
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
     if question.seen_share < 1:
@@ -247,6 +256,8 @@ def explain(
         progress(spent, total.forward_passes)
     if not attributions:
         failures.raise_first()
+    if budget_seconds is not None:
+        question.notes += _exceeded(budget_seconds, time.perf_counter() - begun, question, methods)
     return Explanation(
         image=image,
         classes=classifier.classes,
@@ -307,8 +318,10 @@ class _MethodWork:
         found = self._restored(maps)
         if self._share < 1:
             question.notes.append(
-                f"{method.name}: {percent(self._share)} of the {method.parts} within the budget "
-                f"of {self._budget:g} s; the best map so far."
+                f"{method.name}: stopped after {seconds_text(self.seconds)} with "
+                f"{percent(self._share)} "
+                f"of the {method.parts}, for the budget of {self._budget:g} s in all; the best map "
+                "so far."
             )
         question.notes += [f"{method.name}: {note}" for note in self._notes]
         for attribution in found:
@@ -411,14 +424,33 @@ def predict(
     return class_probabilities(classifier, classifier.prepare(image), choose_device(device))
 
 
+def _exceeded(
+    budget: float, seconds: float, question: Question, methods: Sequence[Method]
+) -> list[str]:
+    """That a budget did not hold, and for which methods, where it took more seconds."""
+    if seconds <= budget:
+        return []
+    each = ", ".join(
+        f"{method.name} {seconds_text(question.timings[method.name])}"
+        for method in methods
+        if method.name in question.timings
+    )
+    return [f"It took {seconds_text(seconds)}, more than the budget of {budget:g} s: {each}."]
+
+
 def versions() -> dict[str, str]:
-    """Versions of what computes the figures."""
+    """Versions of what reads the images and computes the figures."""
+    readers = {}
+    for name in ("scipy", "scikit-image", "SimpleITK", "nibabel"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            readers[name] = importlib.metadata.version(name)
     return {
         "SaliencyExplain": __version__,
         "torch": torch.__version__,
         "monai": monai.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
+        **readers,
     }
 
 
@@ -439,7 +471,10 @@ def _costed(
     return costs
 
 
-def _sum(estimates: Sequence[Estimate]) -> Estimate:
+def _total(costed: Sequence[tuple[Method, Estimate]]) -> Estimate:
+    """What all methods cost together, and which of them no budget stops."""
     return Estimate(
-        sum(one.forward_passes for one in estimates), sum(one.seconds for one in estimates)
+        sum(cost.forward_passes for _, cost in costed),
+        sum(cost.seconds for _, cost in costed),
+        tuple((method.name, cost.seconds) for method, cost in costed if not method.parts),
     )

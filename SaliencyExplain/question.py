@@ -55,10 +55,35 @@ class Estimate:
             network, counted as their equal in time.
         seconds: From the time of the forward pass that made the prediction; batches
             and incremental methods can be faster.
+        unstoppable: Names of the methods that have no map before they end, so that no budget
+            of time stops them, and the seconds of each; they are in ``seconds``.
     """
 
     forward_passes: float
     seconds: float
+    unstoppable: tuple[tuple[str, float], ...] = ()
+
+    def seconds_within(self, budget: float) -> float:
+        """Seconds that it takes at most where the other methods are stopped for a budget."""
+        needed = sum(seconds for _, seconds in self.unstoppable)
+        return needed + min(self.seconds - needed, max(budget - needed, 0.0))
+
+    def not_stopped(self, budget: float) -> str:
+        """Which methods a budget in seconds does not stop, as a sentence; empty where none lasts.
+
+        Those that take a second or a tenth of the budget are named.
+        """
+        lasting = [
+            f"{name} (about {seconds_text(seconds)})"
+            for name, seconds in self.unstoppable
+            if seconds >= min(1.0, 0.1 * budget)
+        ]
+        if not lasting:
+            return ""
+        return (
+            f"The budget of {budget:g} s does not stop {', '.join(lasting)}: they have no map "
+            "before they end, and run whole."
+        )
 
 
 @dataclass(frozen=True)
@@ -355,6 +380,11 @@ def probabilities_of(network: ScoreNetwork, scores: Tensor) -> NDArray[np.float6
     return probabilities
 
 
+def seconds_text(seconds: float) -> str:
+    """Seconds in words, to two digits or whole."""
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
 def percent(share: float) -> str:
     """A share in whole per cent; a small one is not called nothing, nor a large one all."""
     if 0.995 <= share < 1:
@@ -383,11 +413,7 @@ def given_hashes(given: Given, method: Method) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if uses(method, "segmentation") and given.segmentation is not None:
-        digest = hashlib.sha256()
-        for segment in given.segmentation.segments:
-            digest.update(segment.name.encode() + b"\0")
-            digest.update(np.packbits(segment.mask != 0).tobytes())
-        found["segments_sha256"] = digest.hexdigest()
+        found["segments_sha256"] = given.segmentation.sha256
         found[EACH_SEGMENT] = [segment.sha256 for segment in given.segmentation.segments]
     if uses(method, "backgrounds") and given.backgrounds:
         found["backgrounds_sha256"] = [voxel_hash(one) for one in given.backgrounds]

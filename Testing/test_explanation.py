@@ -266,8 +266,48 @@ def test_without_any_time_each_method_still_gives_a_map_and_says_how_far_it_is()
     assert gradient.share_done == 1
     assert "share_done" not in gradient.provenance
     assert smoothgrad.share_done == pytest.approx(1 / 25)
-    assert [note.split(":")[0] for note in done.notes] == ["occlusion", "smoothgrad"]
-    assert "4 % of the noisy copies within the budget of 0 s; the best map so far" in done.notes[1]
+    before, first, second, after = done.notes
+    assert "gradient" in before
+    assert "occlusion" not in before
+    assert [note.split(":")[0] for note in (first, second)] == ["occlusion", "smoothgrad"]
+    assert "4 % of the noisy copies" in second
+    # Nothing is said to be within a budget that was exceeded.
+    took = float(after.removeprefix("It took ").split(" s")[0])
+    assert 0 < took < 60
+    assert not any("within" in note for note in done.notes)
+
+
+def test_what_a_budget_does_not_stop_is_named_before_it_starts():
+    methods = select_methods(["occlusion", "guided-ig"], OCCLUSION)
+    announced: list[Estimate] = []
+    done = explain(
+        bright_image(),
+        classifier_of(SlowCorner()),
+        methods,
+        budget_seconds=0.05,
+        announce=announced.append,
+    )
+    (total,) = announced
+    assert [name for name, _ in total.unstoppable] == ["guided-ig"]
+    seconds = total.unstoppable[0][1]
+    assert "guided-ig" in total.not_stopped(0.05)
+    assert total.not_stopped(0.05) in done.notes
+    # The growing method gets what is left of the budget, and the other one all that it needs.
+    assert total.seconds_within(0.0) == pytest.approx(seconds)
+    assert total.seconds_within(seconds + 0.5) == pytest.approx(
+        min(total.seconds, seconds + 0.5), rel=1e-6
+    )
+    assert total.seconds_within(1e9) == pytest.approx(total.seconds)
+    assert done.attributions[1].share_done == 1
+
+
+def test_a_map_says_threads_and_versions_of_what_read_and_computed_it():
+    map_ = explain(
+        bright_image(), classifier_of(CornerBrightness()), select_methods(["gradient"])
+    ).attributions[0]
+    assert map_.provenance["threads"] == torch.get_num_threads()
+    wanted = {"SimpleITK", "nibabel", "scipy", "scikit-image", "torch", "monai", "numpy"}
+    assert set(map_.provenance["versions"]) > wanted
 
 
 def test_a_budget_that_suffices_leaves_no_trace():

@@ -56,7 +56,8 @@ def explain(
             "--budget",
             metavar="SECONDS",
             min=0,
-            help="Stop then, with the best maps so far; the results say how far they came.",
+            help="Stop methods whose map grows then, with the best map so far; the results say "
+            "how far they came. The others run whole, and are named before they start.",
             show_default=False,
         ),
     ] = None,
@@ -103,13 +104,16 @@ def explain(
 
     def announce(estimate: Estimate) -> None:
         if estimate.seconds > 2:
-            limit = f", stopped after {budget:g} s" if budget is not None else ""
+            seconds = estimate.seconds if budget is None else estimate.seconds_within(budget)
+            limit = f", with a budget of {budget:g} s" if budget is not None else ""
             limit += f"; then up to {trial_budget:,.0f} for their trial" if trial else ""
             aside.print(
                 f"about {estimate.forward_passes:,.0f} forward passes, "
-                f"{estimate.seconds:,.0f} s or less{limit}",
+                f"{seconds:,.0f} s or less{limit}",
                 style="dim",
             )
+        if budget is not None and estimate.not_stopped(budget):
+            say_notes([estimate.not_stopped(budget)])
 
     with progress_bar("explaining", quiet=as_json) as progress:
         entry = explain_case(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,8 @@ class Row:
         low: Of random maps, the lower end of the central 95 % of the draws; else None.
         high: The upper end.
         remark: Why there are no figures, such as :data:`OWN_SEGMENT`; mostly empty.
+        segmentation_sha256: Hash of the segments that the map was held against, by name and
+            voxels on the image's grid; empty for rows out of a CSV, which has no column for it.
     """
 
     case: str
@@ -63,6 +65,7 @@ class Row:
     low: Agreement | None = None
     high: Agreement | None = None
     remark: str = ""
+    segmentation_sha256: str = ""
 
     def cells(self) -> list[str]:
         """The row of the CSV: six significant digits, empty where a figure is undefined."""
@@ -81,6 +84,7 @@ class Row:
         if self.low is not None:
             ends = self._range()
             named |= {name: None if math.isnan(ends[name]) else ends[name] for name in ends}
+        named["segmentation_sha256"] = self.segmentation_sha256
         return named | ({"remark": self.remark} if self.remark else {})
 
     def _range(self) -> dict[str, float]:
@@ -193,7 +197,8 @@ def rows(
         # Before the centre-weighted map, as everywhere.
         first = next(n for n, row in enumerate(table) if row.method == CENTRE)
         table[first:first] = drawn
-    return table
+    digest = segmentation.sha256
+    return [replace(row, segmentation_sha256=digest) for row in table]
 
 
 def unseen_notes(segmentation: Segmentation, field: FieldOfView | None) -> list[str]:

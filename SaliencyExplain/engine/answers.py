@@ -138,10 +138,12 @@ def estimated(
         compute=compute,
         given=given,
     )
-    seconds = cost.seconds
-    if request.budget_seconds is not None:
-        seconds = min(seconds, request.budget_seconds)
-    return EstimateResult(forward_passes=cost.forward_passes, seconds=seconds)
+    budget = request.budget_seconds
+    if budget is None:
+        return EstimateResult(cost.forward_passes, cost.seconds)
+    note = cost.not_stopped(budget)
+    notes = (note,) if note else ()
+    return EstimateResult(cost.forward_passes, cost.seconds_within(budget), notes)
 
 
 def explained(

@@ -67,10 +67,14 @@ class ExplainResult:
 
 @dataclass(frozen=True)
 class EstimateResult:
-    """Cost of an explanation in forward passes of one image, and at most in seconds."""
+    """Cost of an explanation in forward passes of one image, and at most in seconds.
+
+    ``notes`` names the methods that a budget does not stop.
+    """
 
     forward_passes: float
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

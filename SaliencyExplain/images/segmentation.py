@@ -57,6 +57,15 @@ class Segmentation:
     affine: NDArray[np.float64]
     notes: tuple[str, ...]
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) over the segments' names and voxels, in their order."""
+        digest = hashlib.sha256()
+        for segment in self.segments:
+            digest.update(segment.name.encode() + b"\0")
+            digest.update(np.packbits(segment.mask != 0).tobytes())
+        return digest.hexdigest()
+
 
 def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
     """Reads a segmentation onto the grid of an image.

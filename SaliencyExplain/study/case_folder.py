@@ -33,6 +33,8 @@ from SaliencyExplain.study.report_words import percent
 #: Where folders are written before they are complete, in the output folder.
 PARTIAL = ".partial"
 EXPLANATION = "explanation.json"
+#: Parts of a map's provenance that are said of no case, even where all of its maps share them.
+_OF_ONE_MAP = ("notes", "share_done", "budget_seconds", RESOLUTION_MM, EACH_SEGMENT)
 
 
 def file_stem(attribution: Attribution) -> str:
@@ -54,7 +56,8 @@ def write_case(
     For each attribution ``<method>-<target>.nii.gz`` (the map on the image's grid),
     ``.seg.nrrd`` (its label-map bands) and ``.png`` (three planes through its peak);
     and ``explanation.json``: prediction, target, parameters with their units,
-    figures beside the yardsticks, notes, provenance, timings. Names are made safe
+    figures beside the yardsticks, notes, provenance (of each map, and what all of
+    them have in common), timings. Names are made safe
     by :func:`SaliencyExplain.study.case.safe_name`. Results of an earlier run in
     the same place are replaced; any other folder there is left alone.
 
@@ -94,8 +97,9 @@ def write_case(
                 )
             }
             files += names.values()
-            maps.append(_attribution_json(attribution, names, own))
-        content = _case_json(case, explanation, maps, segmentation, rows, keep_identifiers)
+            name_of = None if keep_identifiers else case
+            maps.append(_attribution_json(attribution, names, own, name_of))
+        content = _case_json(case, explanation, maps, segmentation, rows)
         _write_text(temporary / EXPLANATION, json_text(content))
         files.append(EXPLANATION)
     return [folder / name / file for file in files]
@@ -236,7 +240,10 @@ def _figures(row: Row, chance: str) -> str:
 
 
 def _attribution_json(
-    attribution: Attribution, files: Mapping[str, str], rows: Sequence[Row]
+    attribution: Attribution,
+    files: Mapping[str, str],
+    rows: Sequence[Row],
+    image_name: str | None,
 ) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(find_method(attribution.method))}
     return {
@@ -256,6 +263,29 @@ def _attribution_json(
         "figures": attribution.provenance.get("figures", {}),
         "files": dict(files),
         "comparison": [_figures_json(row) for row in rows],
+        "provenance": _provenance(attribution, image_name),
+    }
+
+
+def _provenance(attribution: Attribution, image_name: str | None) -> dict[str, Any]:
+    """What it takes to make a map again; the figures beside it stand elsewhere.
+
+    Args:
+        attribution: The map.
+        image_name: What stands for the image's own name; None: that name.
+    """
+    own = {name: value for name, value in attribution.provenance.items() if name != "figures"}
+    return own if image_name is None else own | {"image": image_name}
+
+
+def _common(provenances: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the provenances of all maps of a case have in common."""
+    first = provenances[0] if provenances else {}
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in _OF_ONE_MAP
+        and all(name in one and one[name] == value for one in provenances)
     }
 
 
@@ -265,15 +295,12 @@ def _case_json(
     maps: Sequence[Mapping[str, Any]],
     segmentation: Segmentation | None,
     rows: Sequence[Row],
-    keep_identifiers: bool,
 ) -> dict[str, Any]:
     image = explanation.image
     affine = np.asarray(image.affine, dtype=np.float64)
-    provenance = dict(explanation.attributions[0].provenance) if explanation.attributions else {}
-    for own in ("device", "figures", "share_done", "budget_seconds", RESOLUTION_MM, EACH_SEGMENT):
-        provenance.pop(own, None)
-    if not keep_identifiers:
-        provenance["image"] = case
+    provenance = _common([one["provenance"] for one in maps])
+    if segmentation is not None:
+        provenance["segmentation_sha256"] = segmentation.sha256
     best = int(np.argmax(explanation.probabilities))
     return {
         "case": case,

@@ -94,7 +94,7 @@ def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]
                 parameters=entry["parameters"],
                 provenance={
                     **content["provenance"],
-                    "device": entry["device"],
+                    **entry["provenance"],
                     RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
                     EACH_SEGMENT: entry.get(EACH_SEGMENT, []),
                 },

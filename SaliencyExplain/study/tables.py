@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def comparison_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
         case, method, target, segment = (
             str(row[name]) for name in ("case", "method", "target", "segment")
         )
-        yield row_of(row, case, method, target, segment, str(row.get("remark", "")))
+        found = row_of(row, case, method, target, segment, str(row.get("remark", "")))
+        yield replace(found, segmentation_sha256=str(row.get("segmentation_sha256", "")))
 
 
 def predicted_class(entry: Mapping[str, Any], classes: Sequence[str]) -> str:

@@ -78,7 +78,8 @@ class ExplainPart(Part):
                 text_field(
                     self.name("budget"),
                     "Stop after, s",
-                    "Stop with the best maps so far after this time. Empty: compute all.",
+                    "Methods whose map grows stop after this time with the best map so far; the "
+                    "others run whole. Empty: compute all.",
                     placeholder="never",
                 )
                 text_field(
@@ -161,8 +162,13 @@ class ExplainPart(Part):
                 lambda engine: EstimateRequest(request(engine))
             )
             self.put(
-                estimate=f"About {cost.forward_passes:,.0f} forward passes, "
-                f"at most {time_text(cost.seconds)}"
+                estimate=" ".join(
+                    [
+                        f"About {cost.forward_passes:,.0f} forward passes, "
+                        f"at most {time_text(cost.seconds)}",
+                        *(f"· {note}" for note in cost.notes),
+                    ]
+                )
             )
         except (SaliencyExplainError, Cancelled) as error:
             self.put(estimate=str(error))

@@ -117,7 +117,8 @@ def test_undefined_figures_are_empty_in_csv_and_null_in_json(tmp_path, segmentat
     assert document["energy_inside"] is None
     assert document["energy_chance_body"] is None
     assert document["auroc"] == 0.5
-    assert set(document) == {"case", "method", "target", "segment", *FIGURES, "energy_chance_body"}
+    names = {"case", "method", "target", "segment", "segmentation_sha256"}
+    assert set(document) == {*names, *FIGURES, "energy_chance_body"}
 
 
 def test_rounding_noise_does_not_reach_the_file(maps, segmentation):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -12,6 +13,8 @@ from monai.networks.nets import DenseNet
 from PIL import Image
 
 from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.attribution.selection import select_methods
+from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.classifiers.wrapping import wrap
 from SaliencyExplain.comparison.table import rows
@@ -19,15 +22,19 @@ from SaliencyExplain.errors import OutputError
 from SaliencyExplain.explanation import Explanation, explain
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
-from SaliencyExplain.question import Compute
+from SaliencyExplain.question import Compute, Given
 from SaliencyExplain.study.case_folder import write_case
 from Testing.study.conftest import NETWORK, make_study
 
 
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explanation, Segmentation]:
-    """An explanation for a class whose name is no file name."""
-    folder = make_study(tmp_path_factory.mktemp("case"), 1)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("case"), 1)
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> Classifier:
+    """A classifier with a class whose name is no file name."""
     torch.manual_seed(3)
     bundle = wrap(
         "monai.networks.nets.DenseNet",
@@ -37,10 +44,15 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Explanation, Se
         network_args=NETWORK,
         intensity="zscore",
     )
+    return load_classifier(bundle)
+
+
+@pytest.fixture(scope="module")
+def explained(folder: Path, classifier: Classifier) -> tuple[Explanation, Segmentation]:
     image = read_image(folder / "P1_image.nii.gz")
     explanation = explain(
         image,
-        load_classifier(bundle),
+        classifier,
         [find_method("gradcam")()],
         target="1",
         compute=Compute("cpu"),
@@ -95,6 +107,50 @@ def test_the_explanation_says_what_it_takes_to_do_it_again(
     assert [row["method"] for row in content["yardsticks"]] == ["random", "centre"]
     kept = write_case(tmp_path, "P1", explanation, keep_identifiers=True)[-1]
     assert json.loads(kept.read_text(encoding="utf-8"))["provenance"]["image"] == "P1_image"
+
+
+def test_each_map_has_a_provenance_of_its_own(
+    classifier: Classifier, explained: tuple[Explanation, Segmentation], tmp_path: Path
+) -> None:
+    explanation, segmentation = explained
+    maps = explain(
+        explanation.image,
+        classifier,
+        select_methods(["gradient", "shapley"], ["shapley.regions=segments"]),
+        target="1",
+        compute=Compute("cpu", precision="bfloat16"),
+        given=Given(segmentation),
+    )
+    *_, file = write_case(tmp_path, "P1", maps, segmentation=segmentation)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    first, second = (one["provenance"] for one in content["attributions"])
+    assert (first["precision"], second["precision"]) == ("bfloat16", "float32")
+    assert "segments_sha256" not in first
+    assert second["segments_sha256"] == segmentation.sha256
+    assert second["image"] == "P1"
+    # What is said of the case is true of each map.
+    common = content["provenance"]
+    assert common["segmentation_sha256"] == segmentation.sha256
+    assert not {"precision", "segments_sha256"} & set(common)
+    assert all(first[name] == common[name] for name in set(common) - {"segmentation_sha256"})
+
+
+def test_the_hash_of_a_segmentation_is_of_its_names_and_voxels(
+    explained: tuple[Explanation, Segmentation],
+) -> None:
+    explanation, segmentation = explained
+    map_ = explanation.attributions[0]
+
+    def hashes(held: Segmentation) -> set[str]:
+        found = rows("P1", "x", {map_.label: map_.values}, held, map_.affine)
+        return {row.segmentation_sha256 for row in found}
+
+    first = segmentation.segments[0]
+    renamed = replace(segmentation, segments=(replace(first, name="other"),))
+    mask = first.mask.copy()
+    mask.flat[0] = not mask.flat[0]
+    changed = replace(segmentation, segments=(replace(first, mask=mask),))
+    assert len(hashes(segmentation) | hashes(renamed) | hashes(changed)) == 3
 
 
 def test_results_are_replaced_and_foreign_folders_are_not(

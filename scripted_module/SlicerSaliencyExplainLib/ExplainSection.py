@@ -183,11 +183,10 @@ class ExplainSection(Section):
         ]
 
     def _show_estimate(self, estimate: EstimateResult) -> None:
-        self._say_estimate(
-            _("About {passes} forward passes, at most {time}.").format(
-                passes=f"{estimate.forward_passes:,.0f}", time=time_text(estimate.seconds)
-            )
+        text = _("About {passes} forward passes, at most {time}.").format(
+            passes=f"{estimate.forward_passes:,.0f}", time=time_text(estimate.seconds)
         )
+        self._say_estimate(" ".join([text, *estimate.notes]))
 
     def _say_estimate(self, text: str) -> None:
         self.ui.estimateLabel.text = text

@@ -122,8 +122,10 @@ def _map(
     affine: Any,
     titles: Mapping[str, str],
 ) -> AttributionMap:
+    # Cases of earlier versions say it of all maps together only.
     provenance = {
         **said["provenance"],
+        **entry.get("provenance", {}),
         RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
         EACH_SEGMENT: entry.get(EACH_SEGMENT, []),
     }

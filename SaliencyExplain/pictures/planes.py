@@ -81,6 +81,28 @@ def has_body_axes(affine: NDArray[np.float64], axes: int) -> bool:
     return not (plain and np.allclose(affine[:3, 3], 0))
 
 
+def as_seen(plane: NDArray[Any], *, in_patient: bool) -> NDArray[Any]:
+    """The pixels of a plane, rows from the top: what decides how every picture is turned.
+
+    Args:
+        plane: Its axes rise to the patient's right, front or head, the first of them across; or
+            it is a plain picture, columns first, as it is stored.
+        in_patient: Which of the two. The viewer's left and top are then the patient's right,
+            front or head (radiological convention); a plain picture is drawn as it is stored.
+    """
+    return np.ascontiguousarray((plane[::-1, ::-1] if in_patient else plane).T)
+
+
+def edge_letters(across: int, down: int) -> tuple[str, str, str, str]:
+    """Letters at the left, right, top and bottom edge of what :func:`as_seen` gives.
+
+    Args:
+        across: World axis from edge to edge: 0 right, 1 front, 2 head.
+        down: The other one.
+    """
+    return (*_LETTERS[across], *_LETTERS[down])
+
+
 def view_through(
     index: tuple[int, ...], box: tuple[slice, ...], affine: NDArray[np.float64]
 ) -> View:
@@ -127,7 +149,7 @@ def view_through(
         planes.append(
             Plane(
                 name=_NAMES[normal] if known else "",
-                letters=(*_LETTERS[across], *_LETTERS[down]) if known else None,
+                letters=edge_letters(across, down) if known else None,
                 size_mm=size_mm,
                 cross_mm=(
                     (sizes[across] - place[across] - 0.5) * spacing[across],
@@ -163,8 +185,7 @@ def _cutter(
         volume = part[..., None] if part.ndim == 2 else part
         # Indexed, not np.take: that one copies through the whole volume's memory.
         plane = orientations.apply_orientation(volume, turn)[where]
-        # Both axes grow towards R, A or S; the viewer's left and top are just those sides.
-        return np.ascontiguousarray(plane[::-1, ::-1].T)
+        return as_seen(plane, in_patient=True)
 
     return cut
 

@@ -6,6 +6,8 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
+from SaliencyExplain.pictures.planes import has_body_axes
+
 #: Cells along each axis of the common grid: a cell is a twentieth of the image's side,
 #: about a centimetre of a head.
 CELLS = 20
@@ -27,8 +29,9 @@ def on_common_grid(
 ) -> NDArray[np.float64]:
     """The sum of a map's values in each cell of a grid over its image.
 
-    Volumes are turned first, so that their axes rise to the patient's right, front and head
-    as nearly as they can; pictures stay as they are stored. A voxel that lies in several
+    Volumes, and slices of two axes with a place in the patient, are turned first, so that their
+    axes rise to the patient's right, front and head as nearly as they can; plain pictures stay as
+    they are stored. A voxel that lies in several
     cells is shared out among them, so that the sum over all cells is the map's.
 
     Args:
@@ -39,7 +42,8 @@ def on_common_grid(
         ``(CELLS, ...)``, an axis for each of the map's; an axis of a single voxel is left out.
     """
     found = np.asarray(values, dtype=np.float64)
-    if found.ndim == 3:
+    if has_body_axes(affine, found.ndim):
+        found = found.reshape(*found.shape, *(1,) * (3 - found.ndim))
         found = apply_orientation(found, io_orientation(affine))
         found = found.reshape([size for size in found.shape if size > 1])
     for axis, size in enumerate(found.shape):
@@ -50,9 +54,10 @@ def on_common_grid(
 def cell_size_mm(shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Side of the cells along each axis of the common grid, mm."""
     sides = np.linalg.norm(affine[:3, : len(shape)], axis=0) * np.array(shape)
-    if len(shape) == 3:
+    if has_body_axes(affine, len(shape)):
         order = np.argsort(io_orientation(affine)[:, 0])
-        sides = np.array([sides[axis] for axis in order if shape[axis] > 1])
+        kept = [axis for axis, size in enumerate(shape) if size > 1]
+        sides = np.array([sides[axis] for axis in order if axis in kept])
     return sides / CELLS
 
 
@@ -70,7 +75,7 @@ def side_names(shape: tuple[int, ...], affine: NDArray[np.float64]) -> tuple[tup
     Of volumes, and slices with a place in the patient, the patient's sides, however the file
     stores them; of pictures, whose patient may lie any way, the picture's.
     """
-    if len(shape) == 2:
+    if not has_body_axes(affine, len(shape)):
         return PICTURE_SIDES
     order = io_orientation(affine)[:, 0].astype(int)
     long = sorted(order[axis] for axis, size in enumerate(shape) if size > 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.faithfulness import plots
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures.layout import BACKGROUND, FAINT, FONT, TEXT, drawable, shorten
-from SaliencyExplain.pictures.panel import heat_colormap
+from SaliencyExplain.pictures.panel import draw_letters, heat_colormap
+from SaliencyExplain.pictures.planes import as_seen, edge_letters
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.evaluation.biomarkers import PROBABILITY, SIZE
 from SaliencyExplain.study.evaluation.findings import Evaluation
 from SaliencyExplain.study.evaluation.normalised import CELLS, PATIENT_SIDES, PICTURE_SIDES
+from SaliencyExplain.study.evaluation.survey import Survey
 from SaliencyExplain.study.report_data import map_titles
 
 #: Rows of a picture at most; everything is in the tables.
@@ -30,6 +33,9 @@ _MOST_PLACES, _MOST_METHODS, _MOST_GROUPS = 6, 8, 6
 
 _WIDTH, _INCH = 11.0, 100
 _SMALL = 10
+
+#: Size of the orientation letters, as a part of those of a map's own picture.
+_LETTER_SCALE = 0.7
 
 #: The colours of chance and of the yardsticks, as in the report.
 _CHANCE, _YARDSTICK = "#f0a875", "#8a939c"
@@ -83,7 +89,7 @@ def _draw_fixed_places(found: Evaluation, title: Title) -> Figure | None:
         mean = np.mean([p.energy for p in maps], axis=0)
         at = [int(share * CELLS) for share in one.place]
         for axes, (across, up) in zip(row, planes, strict=True):
-            _show(axes, found, one.target, mean, (across, up), at)
+            draw_plane(axes, found.survey, one.target, mean, (across, up), at)
             axes.add_patch(
                 Rectangle(
                     ((at[across] - one.cells // 2) / CELLS, (at[up] - one.cells // 2) / CELLS),
@@ -220,7 +226,7 @@ def _draw_clusters(found: Evaluation, title: Title) -> Figure | None:
             target = max(group.targets, key=group.targets.__getitem__)
             for plane, pair in enumerate(planes):
                 axes = row[number * len(planes) + plane]
-                _show(axes, found, target, group.mean, pair, None)
+                draw_plane(axes, found.survey, target, group.mean, pair, None)
             classes = ", ".join(f"{count} {name}" for name, count in group.targets.items())
             head = title(one.method) if number == 0 else ""
             words = f"{len(group.cases)} cases: {classes}"
@@ -258,16 +264,27 @@ def _draw_biomarkers(found: Evaluation, title: Title) -> Figure | None:
     return figure
 
 
-def _show(
+def draw_plane(
     axes: Axes,
-    found: Evaluation,
+    survey: Survey,
     target: str,
     energy: NDArray[np.float64],
     plane: tuple[int, int],
     at: Sequence[int] | None,
 ) -> None:
-    """A plane of a map on the common grid over the mean image; without a place its maxima."""
-    across, up = plane
+    """A plane of a map on the common grid over the mean image; without a place its maxima.
+
+    Turned as all pictures are (:func:`as_seen`); the axes' coordinates are shares of the grid.
+
+    Args:
+        axes: Where it is drawn.
+        survey: The study's maps on the common grid.
+        target: Name of the class, for the mean image.
+        energy: What is drawn, on the common grid.
+        plane: Axes of the grid across and up.
+        at: A cell that the plane goes through; None: the maxima over the third axis.
+    """
+    in_patient = survey.sides != PICTURE_SIDES
 
     def cut(values: NDArray[np.float64], middle: bool) -> NDArray[np.float64]:
         for axis in reversed(range(values.ndim)):
@@ -276,25 +293,26 @@ def _show(
                 values = (
                     np.take(values, index, axis) if middle or at is not None else values.max(axis)
                 )
-        return values if across > up else values.T
+        return as_seen(values, in_patient=in_patient)
 
-    anatomy = found.survey.anatomy.get(target)
-    sides = [found.survey.cell_mm[axis] * CELLS for axis in plane]
-    down = found.survey.sides == PICTURE_SIDES
-    # Radiological convention: the patient's right on the viewer's left.
-    mirrored = found.survey.sides[across] == PATIENT_SIDES[0]
-    extent = (0, 1, 0, 1)
+    anatomy = survey.anatomy.get(target)
+    sides = [survey.cell_mm[axis] * CELLS for axis in plane]
+    # Shares at the left, right, bottom and top edge.
+    extent = (1, 0, 0, 1) if in_patient else (0, 1, 1, 0)
     if anatomy is not None:
-        axes.imshow(cut(anatomy, True), cmap="gray", vmin=0, vmax=1, origin="lower", extent=extent,
+        axes.imshow(cut(anatomy, True), cmap="gray", vmin=0, vmax=1, extent=extent,
                     interpolation="bilinear")  # fmt: skip
     end = float(energy.max())
     axes.imshow(cut(energy, False), cmap=heat_colormap(False), vmin=0, vmax=end or 1,
-                origin="lower", extent=extent, interpolation="nearest")  # fmt: skip
+                extent=extent, interpolation="nearest")  # fmt: skip
     axes.set_facecolor("black")
-    axes.set(xlim=(1, 0) if mirrored else (0, 1), ylim=(1, 0) if down else (0, 1))
+    axes.set(xlim=extent[:2], ylim=extent[2:])
     axes.set_aspect(sides[1] / sides[0])
     axes.set(xticks=[], yticks=[])
     axes.set_axis_on()
+    if in_patient:
+        world = [PATIENT_SIDES.index(survey.sides[axis]) for axis in plane]
+        draw_letters(axes, edge_letters(world[0], world[1]), _LETTER_SCALE, math.inf)
 
 
 def _planes(axes: int) -> list[tuple[int, int]]:

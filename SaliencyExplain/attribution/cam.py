@@ -24,7 +24,7 @@ class _ActivationMap(Method):
     lower_precision: ClassVar[bool] = True
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last convolution or activation function that runs."
+        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
     )
 
     @abstractmethod
@@ -58,11 +58,13 @@ class _GradientWeighted(_ActivationMap):
         """
         wanted = self.shares(task)
         given = passed(task, wanted)
+        score = given.scores[task.target]
         return {
-            name: given.grid.place(
-                self._map(given.features[name], given.gradients[name], given.scores[task.target])
+            name: FeatureMap.total(
+                [part.place(self._map(part.features, part.slope, score)) for part in parts],
+                rectified=True,
             )
-            for name in given.names(wanted)
+            for name, parts in given.wanted(wanted, task).items()
         }
 
     def shares(self, task: Task) -> Wanted:
@@ -75,7 +77,7 @@ class _GradientWeighted(_ActivationMap):
 
     def _map(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
         weights = self.weigh(features.flatten(1), gradient.flatten(1), score)
-        return (weights * features.flatten(1)).sum(0).relu().reshape(features.shape[1:])
+        return (weights * features.flatten(1)).sum(0).reshape(features.shape[1:])
 
     def forward_passes(self, task: Task) -> float:
         """One, and the share of the convolutions behind the earliest layer once more."""
@@ -153,25 +155,29 @@ class CAM(_ActivationMap):
             InputError: The network is not of that form, or the layer is not the one whose
                 mean goes into the linear layer; the message names those that are.
         """
-        network = task.network
-        given = passed(task, self.shares(task))
-        classes = 1 if network.one_logit else len(given.scores)
+        network, wanted = task.network, self.shares(task)
+        given = passed(task, wanted)
         kind = type(network.network).__name__
-        name, pooled = given.end or ("", given.scores)
+        name, pooled, output = given.end or ("", given.scores, given.scores)
         last = network.network.get_submodule(name)
-        if not isinstance(last, nn.Linear) or last.out_features != classes or pooled.ndim != 2:
+        if not isinstance(last, nn.Linear) or not _is_score(output, given.scores, task):
             raise InputError(
                 ErrorCode.METHOD_NETWORK,
                 f"cam needs a network that ends in a linear layer; {kind} does not. "
                 "Use gradcam instead.",
             )
+        found = given.wanted(wanted, task)
+        if given.name not in found:
+            found = {**found, given.name: given.target}
         fit = {
-            name: values
-            for name, values in given.means.items()
-            if len(values) == pooled.shape[1]
-            and _equal(values.flatten(1).mean(dim=1), pooled[0], task.precision)
+            name: parts[0]
+            for name, parts in found.items()
+            if len(parts) == 1
+            and pooled.ndim == 2
+            and len(parts[0].features) == pooled.shape[1]
+            and _equal(parts[0].features.flatten(1).mean(dim=1), pooled[0], task.precision)
         }
-        if not fit:
+        if given.name not in fit:
             raise InputError(
                 ErrorCode.METHOD_NETWORK,
                 "cam needs a network whose last feature map is averaged over space (more than one "
@@ -188,22 +194,29 @@ class CAM(_ActivationMap):
         weights = last.weight.detach()
         weight = weights[0] * (2 * task.target - 1) if network.one_logit else weights[task.target]
         return {
-            name: given.grid.place(torch.tensordot(weight, fit[name], dims=1))
-            for name in self.layers or (next(iter(fit)),)
+            name: fit[name].place(torch.tensordot(weight, fit[name].features, dims=1))
+            for name in self.layers or (given.name,)
         }
 
     def shares(self, task: Task) -> Wanted:
-        """What goes into the last linear layer.
+        """What goes into the last linear layer, and the last feature maps.
 
         Raises:
             InputError: A layer does not exist, or the network's layers cannot be looked into.
         """
         named_layers(task.network, self.layers, self.name)
-        return Wanted(ends=True)
+        return Wanted(self.layers, last=True, ends=True)
 
     def forward_passes(self, task: Task) -> float:
         """One."""
         return 1.0
+
+
+def _is_score(output: Tensor, scores: Tensor, task: Task) -> bool:
+    """Whether a linear layer's output is what the network returns."""
+    if task.network.one_logit:
+        scores = scores[1:]
+    return output.numel() == len(scores) and _equal(output.flatten(), scores, task.precision)
 
 
 def _equal(means: Tensor, pooled: Tensor, precision: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from torch.nn.modules.pooling import (
 )
 
 from SaliencyExplain.attribution.layers import looking
+from SaliencyExplain.attribution.layout import Placement
+from SaliencyExplain.attribution.layout_rules import window_step
 from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
 
 if TYPE_CHECKING:
@@ -27,9 +30,6 @@ if TYPE_CHECKING:
 _PADS = (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd)
 _ADAPTIVE = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)
 _POOLS = (_AvgPoolNd, _MaxPoolNd)
-
-#: Per axis: voxels from cell to cell, and the voxel coordinate of the first cell's centre.
-Placement = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,32 @@ class FeatureMap:
         values: ``(*s)``.
         size: Voxels of the image per axis.
         placement: Per axis the distance of the cells and the place of the first, in voxels.
+        others: What is to be added to it on other grids: members of an ensemble, branches.
+        rectified: Whether only the positive values of that sum count.
     """
 
     values: Tensor
     size: tuple[int, ...]
     placement: Placement
+    others: tuple[FeatureMap, ...] = ()
+    rectified: bool = False
+
+    @classmethod
+    def total(cls, maps: Sequence[FeatureMap], *, rectified: bool) -> FeatureMap:
+        """The sum of maps; of a single one the positive values on its own grid already."""
+        first, *others = maps
+        if others:
+            return dataclasses.replace(first, others=tuple(others), rectified=rectified)
+        return dataclasses.replace(first, values=first.values.relu()) if rectified else first
 
     def upsampled(self) -> Tensor:
         """The map on the image's grid, ``(*S)`` in float32, linear between the cells."""
+        values = self._upsampled()
+        for other in self.others:
+            values = values + other.upsampled()
+        return values.relu() if self.rectified else values
+
+    def _upsampled(self) -> Tensor:
         matrices = [
             interpolation_matrix(size, cells, *place).to(self.values)
             for size, cells, place in zip(self.size, self.values.shape, self.placement, strict=True)
@@ -110,6 +128,10 @@ class CellGrid:
         with looking(layers, look):
             yield
 
+    def known(self, cells: Sequence[int]) -> Placement | None:
+        """Where the cells of a grid lie; None: no layer that was watched made it."""
+        return self._placements.get(tuple(cells))
+
     def place(self, values: Tensor) -> FeatureMap:
         """A map ``(*s)`` of a layer that ran meanwhile, with its place in the image."""
         cells = tuple(values.shape)
@@ -139,12 +161,10 @@ def _step(
         scale = before[axis] / after[axis]
         return scale, (scale - 1) / 2
     kernel, stride = _at(module.kernel_size, axis), _at(module.stride, axis)
-    reach = _at(getattr(module, "dilation", 1), axis) * (kernel - 1)
-    padding = module.padding
-    if padding == "same":
-        return 1.0, 0.0
-    return stride, reach / 2 - (0 if padding == "valid" else _at(padding, axis))
+    dilation, padding = _at(getattr(module, "dilation", 1), axis), module.padding
+    padding = padding if isinstance(padding, str) else _at(padding, axis)
+    return window_step(kernel, stride, dilation, padding)
 
 
-def _at(setting: int | Sequence[int], axis: int) -> float:
-    return float(setting if isinstance(setting, int) else setting[axis])
+def _at(setting: int | Sequence[int], axis: int) -> int:
+    return int(setting if isinstance(setting, int) else setting[axis])

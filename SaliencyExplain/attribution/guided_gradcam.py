@@ -33,7 +33,7 @@ class GuidedGradCAM(Method):
     lower_precision: ClassVar[bool] = True
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last convolution or activation function that runs."
+        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
     )
     channels: str = parameter(
         "max",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,9 +11,9 @@ from torch import Tensor
 from SaliencyExplain.attribution.batches import GRADIENT_COST
 from SaliencyExplain.attribution.cells import FeatureMap
 from SaliencyExplain.attribution.guard import plain
-from SaliencyExplain.attribution.layers import ACTIVATIONS, feature_layers
+from SaliencyExplain.attribution.layers import feature_layers
 from SaliencyExplain.attribution.method import Method, Task, parameter
-from SaliencyExplain.attribution.shared_pass import Passed, Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
 
 #: As in Jiang et al. 2021: scales the weak maps of early layers up, the peak to 0.96.
 _GAMMA = 2.0
@@ -27,6 +26,8 @@ _KEEPING = 0.5
 _SECONDS_PER_VOXEL = 1e-8
 #: Sizes of feature maps that a network has, about.
 _STAGES = 5
+#: What is wanted of the pass.
+_DEFAULTS = {"stages": "stages", "all": "every"}
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,12 @@ class LayerSweep(Method):
     )
     signed: ClassVar[bool] = False
 
-    layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: convolutions and activation functions, see which."
-    )
+    layers: tuple[str, ...] = parameter((), "Names of the layers; none: see which.")
     which: str = parameter(
         "stages",
-        "Of those that run with more than one cell: the last activation function (convolution) "
-        "of each stage, which is a size of feature maps, or all.",
+        "The last tensor of each stage (a size of feature maps) that all paths to the scores go "
+        "through, behind an activation function where there is one; or all convolutions and "
+        "activation functions with more than one cell.",
         choices=("stages", "all"),
     )
     rule: str = parameter(
@@ -110,8 +110,13 @@ class LayerSweep(Method):
         """
         wanted = self.shares(task)
         given = passed(task, wanted, exact=True)
-        names = self._swept(task, given, given.names(wanted))
-        return {layer: given.grid.place(self._map(given, layer)) for layer in names}
+        return {
+            layer: FeatureMap.total(
+                [part.place(self._map(part.features, part.slope)) for part in parts],
+                rectified=True,
+            )
+            for layer, parts in given.wanted(wanted, task).items()
+        }
 
     def shares(self, task: Task) -> Wanted:
         """Features and gradients of the layers.
@@ -119,29 +124,14 @@ class LayerSweep(Method):
         Raises:
             InputError: A layer does not exist, or the network's layers cannot be looked into.
         """
-        return wanted_layers(task, self.layers, self.name, every=True)
+        return wanted_layers(task, self.layers, self.name, default=_DEFAULTS[self.which])
 
-    def _swept(self, task: Task, given: Passed, names: tuple[str, ...]) -> Sequence[str]:
-        if self.layers or self.which == "all":
-            return names
-        last: dict[tuple[int, ...], str] = {}
-        for layer in names:
-            shape = tuple(given.features[layer].shape[1:])
-            # The paper's layers are rectified; behind a stage's last activation function there
-            # may be a convolution that belongs to the next stage already.
-            if isinstance(task.network.layer(layer), ACTIVATIONS) or not isinstance(
-                task.network.layer(last.get(shape, layer)), ACTIVATIONS
-            ):
-                last[shape] = layer
-        return list(last.values())
-
-    def _map(self, given: Passed, layer: str) -> Tensor:
-        features, gradient = given.features[layer], given.gradients[layer]
+    def _map(self, features: Tensor, gradient: Tensor) -> Tensor:
         if self.rule == "layercam":
             weights = gradient.relu()
         else:
             weights = gradient.flatten(1).mean(dim=1).reshape(-1, *[1] * (gradient.ndim - 1))
-        return (weights * features).sum(dim=0).relu()
+        return (weights * features).sum(dim=0)
 
     def forward_passes(self, task: Task) -> float:
         """A forward and a backward pass for all layers together, in which each one's is kept."""

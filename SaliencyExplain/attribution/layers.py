@@ -72,17 +72,6 @@ def require_open(network: ScoreNetwork, method: str) -> None:
         )
 
 
-def require_convolutions(network: ScoreNetwork, method: str) -> None:
-    """Raises InputError where no layer by default gives feature maps, or layers are hidden."""
-    require_open(network, method)
-    if not any(isinstance(module, CONVOLUTIONS) for module in network.network.modules()):
-        raise InputError(
-            ErrorCode.LAYER_UNSUITABLE,
-            f"{method} needs a convolution, and the network has none. Use occlusion, gradient, "
-            "smoothgrad or integrated-gradients, or name the layers that give feature maps.",
-        )
-
-
 def closed_kind(network: nn.Module) -> str:
     """What hides the layers: TorchScript, an exported program; empty where nothing does."""
     for module in network.modules():
@@ -98,28 +87,14 @@ def closed_kind(network: nn.Module) -> str:
 def feature_layers(network: ScoreNetwork) -> dict[str, nn.Module]:
     """The convolutions and activation functions by name, in the order of their definition.
 
-    The last of them that runs and sees places is where class activation methods look by
-    default. Where a network has an activation function behind its last convolution, it
-    matters: a feature map says where its feature is only once the negative values are cut
-    off. On 12 phantoms each the mean AUROC of Grad-CAM++ is 0.997 in 2D and 0.994 in 3D
+    Where a network has an activation function behind its last convolution, it matters to class
+    activation methods: a feature map says where its feature is only once the negative values are
+    cut off. On 12 phantoms each the mean AUROC of Grad-CAM++ is 0.997 in 2D and 0.994 in 3D
     behind the last ReLU of the shipped DenseNets, and 0.766 and 0.685 at the convolution
     before it; that of Grad-CAM 0.971 and 0.991, and 0.968 and 0.991.
     """
     kinds = (*CONVOLUTIONS, *ACTIVATIONS)
     return {name: m for name, m in network.network.named_modules() if isinstance(m, kinds)}
-
-
-def sees_places(output: Tensor, image: Tensor) -> bool:
-    """Whether it is a feature map with more than one cell.
-
-    A gate of squeeze-and-excitation and what follows a global pooling are not.
-    """
-    return is_feature_map(output, image) and output[0, 0].numel() > 1
-
-
-def is_feature_map(output: Tensor, image: Tensor) -> bool:
-    """Whether a layer's output is ``(B, C, *s)`` with as many axes as the image."""
-    return output.ndim == image.ndim and output.shape[0] == image.shape[0]
 
 
 def channel_count(network: ScoreNetwork, layers: tuple[str, ...]) -> dict[str, int]:

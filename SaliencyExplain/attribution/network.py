@@ -37,6 +37,8 @@ class ScoreNetwork(nn.Module):
         examined: Whether ``repeatability`` is known
             (:func:`SaliencyExplain.attribution.repeatability.examine`).
         repeatability: What has to be done so that a score belongs to its image alone.
+        structures: What was found out about where its feature maps are, for each shape of
+            images; names and numbers only, so that copies with other weights take it along.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ScoreNetwork(nn.Module):
         self.independent = independent or (self.activation == "sigmoid" and not one_logit)
         self.examined = False
         self.repeatability: Repeatability = REPEATABLE
+        self.structures: dict[Any, Any] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores before the activation, shape ``(B, K)``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.batches import GRADIENT_COST
 from SaliencyExplain.attribution.cells import FeatureMap, upsampled_maps
 from SaliencyExplain.attribution.method import Method, Task, parameter
-from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.shared_pass import Part, Wanted, passed, wanted_layers
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class RespondCAM(Method):
     signed: ClassVar[bool] = True
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last convolution or activation function that runs."
+        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
     )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
@@ -54,22 +55,17 @@ class RespondCAM(Method):
         """
         wanted = self.shares(task)
         given = passed(task, wanted, exact=True)
-        maps = {}
-        for layer in given.names(wanted):
-            features = given.features[layer]
-            flat = features.flatten(1).double()
-            responses = (given.gradients[layer].flatten(1).double() * flat).sum(dim=1)
-            sums = flat.sum(dim=1)
-            # A feature map whose sum is 0 has no weight: all of it is 0, or nothing can be said.
-            weights = torch.where(sums != 0, responses / sums, torch.zeros_like(sums))
-            maps[layer] = torch.tensordot(weights, features.double(), dims=1)
+        maps = {
+            layer: FeatureMap.total([_responding(part) for part in parts], rectified=False)
+            for layer, parts in given.wanted(wanted, task).items()
+        }
         task.record(
             {
                 "score": float(given.scores[task.target]),
-                "sum_of_map": {layer: float(values.sum()) for layer, values in maps.items()},
+                "sum_of_map": {layer: _sum(cells) for layer, cells in maps.items()},
             }
         )
-        return {layer: given.grid.place(values.float()) for layer, values in maps.items()}
+        return {layer: _single(cells) for layer, cells in maps.items()}
 
     def shares(self, task: Task) -> Wanted:
         """Features and gradients of the layers.
@@ -82,3 +78,21 @@ class RespondCAM(Method):
     def forward_passes(self, task: Task) -> float:
         """At most a forward and a backward pass; the backward pass ends at the layer."""
         return GRADIENT_COST
+
+
+def _responding(part: Part) -> FeatureMap:
+    flat = part.features.flatten(1).double()
+    responses = (part.slope.flatten(1).double() * flat).sum(dim=1)
+    sums = flat.sum(dim=1)
+    # A feature map whose sum is 0 has no weight: all of it is 0, or nothing can be said.
+    weights = torch.where(sums != 0, responses / sums, torch.zeros_like(sums))
+    return part.place(torch.tensordot(weights, part.features.double(), dims=1))
+
+
+def _sum(cells: FeatureMap) -> float:
+    return float(cells.values.sum()) + sum(_sum(other) for other in cells.others)
+
+
+def _single(cells: FeatureMap) -> FeatureMap:
+    others = tuple(_single(other) for other in cells.others)
+    return dataclasses.replace(cells, values=cells.values.float(), others=others)

@@ -18,7 +18,7 @@ from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layers import channel_count
 from SaliencyExplain.attribution.method import Method, Task, parameter
-from SaliencyExplain.attribution.shared_pass import Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.shared_pass import Parts, Wanted, passed, wanted_layers
 from SaliencyExplain.attribution.watched import Watched
 from SaliencyExplain.errors import ErrorCode, InputError
 
@@ -49,7 +49,7 @@ class ScoreCAM(Method):
     parts: ClassVar[str] = "feature maps"
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last convolution or activation function that runs."
+        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
     )
     channels: int = parameter(
         64,
@@ -98,8 +98,8 @@ class ScoreCAM(Method):
         image = plain(task.input)
         wanted = self.shares(task)
         given = passed(task, wanted, exact=True)
-        features = {layer: given.features[layer] for layer in given.names(wanted)}
-        order = _strongest_first(features, self.channels)
+        parts = given.wanted(wanted, task)
+        order = _strongest_first(parts, self.channels)
         baseline = filling(image, self.fill, task.spacing, value=self.value)
         dark = baseline.boxes(np.zeros((1, image.ndim - 2), dtype=np.int64), image.shape[2:])
         # What is said before counts the feature maps by the layers' definition.
@@ -107,8 +107,9 @@ class ScoreCAM(Method):
 
         def compute(indices: range) -> Tensor:
             masks = []
-            for layer, channel in order[indices.start : indices.stop]:
-                mask = given.grid.place(features[layer][channel]).upsampled()
+            for layer, number, channel in order[indices.start : indices.stop]:
+                part = parts[layer][number]
+                mask = part.place(part.features[channel]).upsampled()
                 low, high = mask.aminmax()
                 masks.append((mask - low) / (high - low).clamp(min=torch.finfo(mask.dtype).tiny))
             shown = torch.lerp(dark, image, torch.stack(masks)[:, None])
@@ -119,8 +120,8 @@ class ScoreCAM(Method):
 
         def maps() -> dict[str, FeatureMap]:
             return {
-                layer: given.grid.place(self._weighed(values, layer, order, gains()))
-                for layer, values in features.items()
+                layer: self._weighed(several, layer, order, gains())
+                for layer, several in parts.items()
             }
 
         job = dataclasses.replace(
@@ -137,15 +138,15 @@ class ScoreCAM(Method):
                 both = torch.cat([both, found])
                 watched.see(found.numpy())
                 # Each layer has a map as soon as the first feature map of each is weighed.
-                if len(both) >= len(features) and growing.is_enough(
+                if len(both) >= len(parts) and growing.is_enough(
                     indices.stop / len(order), lambda: upsampled_maps(task, maps())
                 ):
                     break
         task.record(
             {
                 "feature_maps": {
-                    layer: sum(name == layer for name, _ in order[: len(both)])
-                    for layer in features
+                    layer: sum(name == layer for name, _, _ in order[: len(both)])
+                    for layer in parts
                 },
                 "output_of_baseline": float(bare[0, watched.column]),
             }
@@ -166,17 +167,21 @@ class ScoreCAM(Method):
             return task.network(images)
 
     def _weighed(
-        self, features: Tensor, layer: str, order: Sequence[tuple[str, int]], gains: Tensor
-    ) -> Tensor:
-        """The rectified sum of a layer's feature maps that have a score, ``(*s)``."""
-        done = [
-            (i, channel) for i, (name, channel) in enumerate(order[: len(gains)]) if name == layer
-        ]
-        places, channels = zip(*done, strict=True)
-        weights = gains[list(places)]
+        self, parts: Parts, layer: str, order: Sequence[_Mask], gains: Tensor
+    ) -> FeatureMap:
+        """The rectified sum of a layer's feature maps that have a score."""
+        done = [n for n, mask in enumerate(order[: len(gains)]) if mask[0] == layer]
+        weights = gains[done]
         if self.weights == "softmax":
             weights = weights.softmax(dim=0)
-        return torch.tensordot(weights, features[list(channels)], dims=1).relu()
+        maps = []
+        for number, part in enumerate(parts):
+            of_part = [n for n, place in enumerate(done) if order[place][1] == number]
+            channels = [order[done[n]][2] for n in of_part]
+            maps.append(
+                part.place(torch.tensordot(weights[of_part], part.features[channels], dims=1))
+            )
+        return FeatureMap.total(maps, rectified=True)
 
     def forward_passes(self, task: Task) -> float:
         """One for each feature map, as the layers define them; the image, and the baseline."""
@@ -184,24 +189,30 @@ class ScoreCAM(Method):
         return 2.0 + sum(min(count, self.channels or count) for count in counts)
 
 
-def _strongest_first(features: dict[str, Tensor], most: int) -> list[tuple[str, int]]:
-    """Layers and channels, the layers in turn, each by falling standard deviation.
+#: A feature map: layer, part and channel.
+_Mask = tuple[str, int, int]
+
+
+def _strongest_first(parts: dict[str, Parts], most: int) -> list[_Mask]:
+    """Feature maps, the layers in turn, each layer's by falling standard deviation.
 
     Raises:
         InputError: A layer's feature maps are the same everywhere.
     """
-    order: list[tuple[int, int, str, int]] = []
-    for turn, (layer, maps) in enumerate(features.items()):
-        strength = maps.flatten(1).std(dim=1, correction=0)
+    order: list[tuple[int, int, _Mask]] = []
+    for turn, (layer, several) in enumerate(parts.items()):
+        places = [(n, channel) for n, p in enumerate(several) for channel in range(len(p.features))]
+        strength = torch.cat([p.features.flatten(1).std(dim=1, correction=0) for p in several])
         ranking = strength.argsort(descending=True, stable=True).tolist()
         # Rounding makes a feature map that is the same everywhere differ in its last digits.
-        flat = 1e-6 * maps.abs().amax()
-        chosen = [channel for channel in ranking if strength[channel] > flat][: most or None]
+        flat = 1e-6 * torch.stack([p.features.abs().amax() for p in several]).amax()
+        chosen = [place for place in ranking if strength[place] > flat][: most or None]
         if not chosen:
+            cells = " x ".join(map(str, several[0].features.shape[1:]))
             raise InputError(
                 ErrorCode.LAYER_UNSUITABLE,
-                f"The feature maps of layer '{layer}' ({' x '.join(map(str, maps.shape[1:]))} "
-                "cells) are the same everywhere and mask nothing; choose another layer.",
+                f"The feature maps of layer '{layer}' ({cells} cells) are the same everywhere and "
+                "mask nothing; choose another layer.",
             )
-        order += [(rank, turn, layer, channel) for rank, channel in enumerate(chosen)]
-    return [(layer, channel) for _, _, layer, channel in sorted(order)]
+        order += [(rank, turn, (layer, *places[place])) for rank, place in enumerate(chosen)]
+    return [mask for _, _, mask in sorted(order)]

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from SaliencyExplain.attribution.batches import is_out_of_memory, memory_error
-from SaliencyExplain.attribution.cells import CellGrid
-from SaliencyExplain.attribution.gradient_path import gradient_end, no_gradient
-from SaliencyExplain.attribution.guard import plain, untouched
-from SaliencyExplain.attribution.layers import (
-    feature_layers,
-    is_feature_map,
-    looking,
-    named_layers,
-    require_convolutions,
-    sees_places,
-)
+from SaliencyExplain.attribution.cells import FeatureMap
+from SaliencyExplain.attribution.guard import plain
+from SaliencyExplain.attribution.layers import named_layers, require_open
+from SaliencyExplain.attribution.layout import Placement
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError
+from SaliencyExplain.errors import DeviceMemoryError, InputError
 
 
 @dataclass(frozen=True)
@@ -33,15 +25,18 @@ class Wanted:
 
     Attributes:
         layers: Names of layers whose features are wanted.
-        last: Those of the last of :func:`feature_layers` that runs and still sees places.
-        every: Those of all of them that run and see places.
-        gradients: The gradients of all these layers as well.
+        last: Those of the tensors that class activation methods look at by default: the last
+            ones with a grid that all paths to the scores go through.
+        stages: Those of the last such tensor of each grid on the way.
+        every: Those of all convolutions and activation functions with a grid.
+        gradients: The gradients of all these as well.
         voxels: The gradient of the image.
-        ends: What goes into the last linear layer, and the feature maps whose mean it may be.
+        ends: What goes into the last linear layer.
     """
 
     layers: tuple[str, ...] = ()
     last: bool = False
+    stages: bool = False
     every: bool = False
     gradients: bool = False
     voxels: bool = False
@@ -50,47 +45,95 @@ class Wanted:
     def __or__(self, other: Wanted) -> Wanted:
         return Wanted(
             tuple(dict.fromkeys((*self.layers, *other.layers))),
-            self.last or other.last,
-            self.every or other.every,
-            self.gradients or other.gradients,
-            self.voxels or other.voxels,
+            *(self.last or other.last, self.stages or other.stages, self.every or other.every),
+            *(self.gradients or other.gradients, self.voxels or other.voxels),
             self.ends or other.ends,
         )
 
     def __contains__(self, other: Wanted) -> bool:
         return self | other == self
 
+    @property
+    def features(self) -> bool:
+        """Whether the features of any layer are wanted."""
+        return bool(self.layers) or self.last or self.stages or self.every
+
+
+@dataclass(frozen=True)
+class Part:
+    """Feature maps on one grid.
+
+    Attributes:
+        features: ``(c, *s)``, float32 and without a graph.
+        gradient: The same of the target's score; None: not wanted.
+        placement: Where the cells lie in the image.
+        size: Voxels of the image per axis.
+    """
+
+    features: Tensor
+    gradient: Tensor | None
+    placement: Placement
+    size: tuple[int, ...]
+
+    @property
+    def slope(self) -> Tensor:
+        """The gradient, where it was wanted."""
+        assert self.gradient is not None
+        return self.gradient
+
+    def place(self, values: Tensor) -> FeatureMap:
+        """A map ``(*s)`` of it, with its place in the image."""
+        return FeatureMap(values, self.size, self.placement)
+
+
+#: What a layer gave: one part, or several where a layer ran side by side on several grids, or
+#: where the tensor is that of several branches or members of an ensemble.
+Parts = tuple[Part, ...]
+
 
 @dataclass
 class Passed:
-    """What a pass gave, float32 and without a graph; empty where it was not wanted.
+    """What a pass gave; empty where it was not wanted.
 
     Attributes:
         scores: ``(K,)``.
-        grid: Where the cells of feature maps lie in the image.
-        features: ``{layer: (c, *s)}``, in the order in which they ran, of a layer that ran
-            again the last time.
-        gradients: The same of the target's score.
-        last: Name of the last layer that sees places.
-        every: Names of all layers that see places, in the same order.
+        layers: Of the named layers, and of the convolutions and activation functions.
+        target: Of the tensors that class activation methods look at by default.
+        stages: Of those of each grid, in the order in which they ran.
+        every: Names of the convolutions and activation functions with a grid, in that order.
+        rectified: Names of those layers that are rectified.
+        name: Of ``target``.
+        notes: What must be told of a map of a layer by its name, and of ``target`` by "".
+        record: What is to be recorded of ``target``.
         voxels: Gradient of the image, ``(C, *S)``.
-        end: Name of the last linear layer that ran, and its input.
-        means: Feature maps that have as many channels as a linear layer's input.
+        end: Name of the last linear layer that ran, its input and its output.
     """
 
     scores: Tensor
-    grid: CellGrid
-    features: dict[str, Tensor] = field(default_factory=dict)
-    gradients: dict[str, Tensor] = field(default_factory=dict)
-    last: str = ""
+    layers: dict[str, Parts] = field(default_factory=dict)
+    target: Parts = ()
+    stages: dict[str, Parts] = field(default_factory=dict)
     every: tuple[str, ...] = ()
+    name: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+    record: list[dict[str, object]] = field(default_factory=list)
     voxels: Tensor | None = None
-    end: tuple[str, Tensor] | None = None
-    means: dict[str, Tensor] = field(default_factory=dict)
+    end: tuple[str, Tensor, Tensor] | None = None
 
-    def names(self, wanted: Wanted) -> tuple[str, ...]:
-        """The layers that somebody wanted: those named, else every one, else the last."""
-        return wanted.layers or (self.every if wanted.every else (self.last,))
+    def wanted(self, wanted: Wanted, task: Task) -> dict[str, Parts]:
+        """The layers that a method wants; it tells the task what is to be said of them."""
+        for name in wanted.layers or ("",) * wanted.last:
+            if name in self.notes:
+                task.note(self.notes[name])
+        if wanted.layers:
+            return {name: self.layers[name] for name in wanted.layers}
+        if wanted.every:
+            return {name: self.layers[name] for name in self.every}
+        if wanted.stages:
+            return self.stages
+        if self.record:
+            task.record({"feature_maps_of": self.record})
+        return {self.name: self.target}
 
 
 def wanted_layers(
@@ -98,28 +141,31 @@ def wanted_layers(
     layers: tuple[str, ...],
     method: str,
     *,
-    every: bool = False,
+    default: str = "last",
     gradients: bool = True,
 ) -> Wanted:
-    """The named layers, else every one or the last that sees places.
+    """The named layers, else those of the default.
 
     Args:
         task: The network.
-        layers: Names of layers; none: see ``every``.
+        layers: Names of layers; none: the default.
         method: Name of the method, for errors.
-        every: Without names: all convolutions and activation functions that run with more
-            than one cell, instead of the last of them.
+        default: ``last``, ``stages`` or ``every``, see :class:`Wanted`.
         gradients: Whether their gradients are wanted as well.
 
     Raises:
-        InputError: A layer does not exist, the network hides its layers or has no
-            convolution.
+        InputError: A layer does not exist, or the network hides its layers.
     """
     if layers:
         named_layers(task.network, layers, method)
         return Wanted(layers, gradients=gradients)
-    require_convolutions(task.network, method)
-    return Wanted(last=not every, every=every, gradients=gradients)
+    require_open(task.network, method)
+    return Wanted(
+        last=default == "last",
+        stages=default == "stages",
+        every=default == "every",
+        gradients=gradients,
+    )
 
 
 class SharedPass:
@@ -196,16 +242,16 @@ def _alike(task: Task, other: Task) -> bool:
 def run(task: Task, wanted: Wanted) -> Passed:
     """One forward pass of the task's image, and one backward pass if gradients are wanted.
 
-    The backward pass ends at the earliest layer that is wanted: its output is made the
-    start of the graph.
-
     Raises:
         InputError: A layer gives no feature map or did not run, or the network lets no
             gradient through.
         DeviceMemoryError: The memory does not suffice.
     """
     try:
-        return _Pass(task, wanted).run()
+        # The pass itself is in a module of its own, which needs what is defined here.
+        from SaliencyExplain.attribution.feature_pass import FeaturePass
+
+        return FeaturePass(task, wanted).run()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -217,143 +263,3 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     """Lets a network compute in a precision, ``float32`` or ``bfloat16``; its weights stay."""
     lower = precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower, cache_enabled=False)
-
-
-class _Pass:
-    """A pass while it runs."""
-
-    def __init__(self, task: Task, wanted: Wanted) -> None:
-        self._network: ScoreNetwork = task.network
-        self._task, self._wanted = task, wanted
-        self._image = plain(task.input)
-        self._graph = wanted.gradients or wanted.voxels
-        #: Where nothing before the last layer is wanted the graph begins there.
-        self._cuts = not (wanted.layers or wanted.every or wanted.voxels)
-        self._features: dict[str, Tensor] = {}
-        self._every: dict[str, None] = {}
-        self._last = ""
-        self._end: tuple[str, Tensor] | None = None
-        self._means: dict[str, Tensor] = {}
-        self._places = feature_layers(self._network) if wanted.last or wanted.every else {}
-        self._layers = self._watched()
-        #: The layer that is likely to be the last; what runs before it is not looked at.
-        self._guess = next(reversed(self._places), "") if self._cuts else ""
-
-    def _watched(self) -> dict[str, nn.Module]:
-        chosen = {name: self._network.layer(name) for name in self._wanted.layers} | self._places
-        if not self._wanted.ends:
-            return chosen
-        modules = {name: module for name, module in self._network.network.named_modules() if name}
-        linear = {name: m for name, m in modules.items() if isinstance(m, nn.Linear)}
-        self._linear, self._widths = set(linear), {m.in_features for m in linear.values()}
-        return chosen | modules
-
-    def run(self) -> Passed:
-        network, image = self._network, self._image
-        grid = CellGrid(image.shape[2:])
-        with untouched(network), torch.set_grad_enabled(self._graph):
-            voxels = image.detach()
-            if self._wanted.voxels:
-                voxels = voxels.clone().requires_grad_()
-            scores = self._scores(voxels, grid)
-            if self._guess and not self._last:
-                # That layer did not run, or is a gate: all of them are looked at.
-                self._guess = ""
-                scores = self._scores(voxels, grid)
-            self._check(scores)
-            found = Passed(
-                scores.detach()[0],
-                grid,
-                last=self._last,
-                every=tuple(self._every),
-                end=self._end,
-                means=self._means,
-            )
-            for name, features in self._features.items():
-                found.features[name] = features.detach()[0].float()
-            if self._graph:
-                self._differentiate(scores[0, self._task.target], voxels, found)
-        return found
-
-    def _scores(self, voxels: Tensor, grid: CellGrid) -> Tensor:
-        # The image's own gradient has no cells to be followed.
-        following = grid.following(self._network.network) if self._layers else nullcontext()
-        precise = autocast(voxels.device, self._task.precision)
-        with following, looking(self._layers, self._look), precise:
-            return self._network(voxels).float()
-
-    def _differentiate(self, score: Tensor, voxels: Tensor, found: Passed) -> None:
-        places = self._features if self._wanted.gradients else {}
-        starts = [*places.values(), *([voxels] if self._wanted.voxels else [])]
-        if not score.requires_grad:
-            raise no_gradient(self._network, self._image)
-        gradients = torch.autograd.grad(score, starts, allow_unused=True)
-        if None in gradients and gradient_end(self._network, self._image):
-            raise no_gradient(self._network, self._image)
-        for name, gradient in zip(places, gradients, strict=False):
-            zero = gradient is None  # the score does not depend on this layer
-            found.gradients[name] = (
-                torch.zeros_like(found.features[name]) if zero else gradient[0].float()
-            )
-        if self._wanted.voxels:
-            if gradients[-1] is None:
-                raise no_gradient(self._network, self._image)
-            found.voxels = gradients[-1][0]
-
-    def _look(self, name: str, given: Tensor, output: Tensor) -> Tensor | None:
-        if self._wanted.ends:
-            self._look_at_end(name, given, output)
-        is_named = name in self._wanted.layers
-        if is_named and not is_feature_map(output, self._image):
-            raise InputError(
-                ErrorCode.LAYER_UNSUITABLE,
-                f"Layer '{name}' gives {tuple(output.shape)}, not a feature map with "
-                f"{self._image.ndim - 2} spatial axes; choose a convolution such as "
-                f"'{(self._network.convolutions() or ['none'])[-1]}'.",
-            )
-        if self._guess and not self._last and name != self._guess:
-            return None
-        of_places = name in self._places and sees_places(output, self._image)
-        if not (is_named or of_places):
-            return None
-        if self._cuts:
-            output = output.detach()
-        if self._graph and not output.requires_grad:
-            output = output.detach().requires_grad_()
-        if of_places:
-            if not self._wanted.every and self._last not in self._wanted.layers:
-                self._features.pop(self._last, None)
-            self._last = name
-            if self._wanted.every:
-                self._every.pop(name, None)
-                self._every[name] = None
-        # Of a layer that runs again the last run counts, in its place.
-        self._features.pop(name, None)
-        self._features[name] = output
-        # A copy, since a ReLU behind the layer may work in place.
-        return output.clone()
-
-    def _look_at_end(self, name: str, given: Tensor, output: Tensor) -> None:
-        if name in self._linear:
-            self._end = name, given.detach().float()
-        elif (
-            is_feature_map(output, self._image)
-            and output.shape[1] in self._widths
-            and output[0, 0].numel() > 1
-        ):
-            # A copy, as above.
-            self._means[name] = output.detach()[0].float().clone()
-
-    def _check(self, scores: Tensor) -> None:
-        missing = [name for name in self._wanted.layers if name not in self._features]
-        if missing or (self._places and not self._last):
-            named = (
-                f"Layer '{missing[0]}' did not run"
-                if missing
-                else "No convolution with more than one cell ran"
-            )
-            raise InputError(
-                ErrorCode.LAYER_UNSUITABLE, f"{named} in a forward pass; choose another layer."
-            )
-        if self._wanted.voxels and not scores.requires_grad:
-            raise no_gradient(self._network, self._image)

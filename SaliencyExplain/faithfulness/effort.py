@@ -7,18 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layer_sweep import LayerSweep
-from SaliencyExplain.attribution.layers import (
-    closed_kind,
-    feature_layers,
-    looking,
-    sees_places,
-)
+from SaliencyExplain.attribution.layers import closed_kind
 from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.structure import feature_outputs
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES
 from SaliencyExplain.faithfulness.channels import MOST_CHANNELS
@@ -174,8 +167,8 @@ def sanity_maps(effort: Effort, stages: int) -> int:
 def at_layers(methods: Sequence[Method], task: Task) -> tuple[Method, ...]:
     """The methods at the layers whose maps are held against each other.
 
-    The layers are of :func:`feature_layers`, of which the class activation methods take the
-    last by default, as far as they run and see places; a forward pass tells.
+    The layers are the convolutions and activation functions that the image reaches and on whose
+    cells, more than one, the scores depend; a forward pass tells.
 
     Left out are methods that look at no layer, were told which, or make one map of several,
     and all where the network has a single such layer or hides them.
@@ -198,19 +191,9 @@ def at_layers(methods: Sequence[Method], task: Task) -> tuple[Method, ...]:
 
 def _layers_that_see(task: Task) -> list[str]:
     """The feature layers that give more than one cell, as they run."""
-    network, image = task.network, plain(task.input)
-    seen: dict[str, None] = {}
-
-    def look(name: str, _given: Tensor, output: Tensor) -> None:
-        if sees_places(output, image):
-            # Of a layer that runs again the last run counts.
-            seen.pop(name, None)
-            seen[name] = None
-
-    if not closed_kind(network.network):
-        with untouched(network), torch.no_grad(), looking(feature_layers(network), look):
-            network(image)
-    return list(seen)
+    if closed_kind(task.network.network):
+        return []
+    return list(feature_outputs(task.network, task.input))
 
 
 def _maps(task: Task, parts: Sequence[str], effort: Effort) -> int:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from SaliencyExplain import __version__
 from SaliencyExplain.attribution.method import Method, Task
 from SaliencyExplain.attribution.shared_pass import SharedPass
+from SaliencyExplain.attribution.zero_maps import zero_map_note
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.settings import by_name
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
@@ -315,6 +316,7 @@ class _MethodWork:
             self._figures.clear()
             self._notes.clear()
             maps = method.attribute(dataclasses.replace(task, input=question.task().input))
+        self._notes += [zero_map_note(method, name) for name, one in maps.items() if not one.any()]
         found = self._restored(maps)
         if self._share < 1:
             question.notes.append(

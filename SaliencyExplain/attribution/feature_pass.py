@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.cells import CellGrid
 from SaliencyExplain.attribution.gradient_path import gradient_end, no_gradient
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layers import feature_layers
-from SaliencyExplain.attribution.layout import Layout
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.recording import Counting, Recorder, function_name
@@ -28,7 +26,6 @@ from SaliencyExplain.attribution.shared_pass import (
 from SaliencyExplain.attribution.structure import (
     Spot,
     Structure,
-    analyse,
     keep_structure,
     known_structure,
     structure_of,
@@ -42,10 +39,8 @@ _Place = tuple[str, int, int]
 class FeaturePass:
     """One forward pass of an image, and one backward pass if gradients are wanted.
 
-    Where the tensors are is known from an earlier image of the same shape; the first one finds
-    it out. Most networks are understood from what runs behind their last convolution, which is
-    recorded in the same pass; others are recorded from the image on, where a graph from there
-    is not wanted anyway in a pass of its own without a graph.
+    Where the tensors are is known from an earlier image of the same shape. The first one finds
+    it out: its pass is recorded, and most often gives the tensors as well; else a second one does.
 
     The backward pass ends at the earliest tensor that is wanted: it is made the start of the
     graph.
@@ -112,15 +107,12 @@ class FeaturePass:
 
     def _first(self) -> tuple[Structure, Passed | None]:
         """Finds out where the tensors are, and gives them where they are at hand then."""
+        wanted, recorder = self._wanted, Recorder(self._network)
+        # What runs behind the last convolution is kept until it is known what is wanted of it.
         start = next(reversed(self._network.convolutions()), "")
-        if self._cuts or not (self._wanted.layers or self._wanted.every or self._wanted.stages):
-            if not start:
-                return analyse(self._network, self._image), None
-            return self._first_late(start)
-        recorder = Recorder(self._network)
-        layers = {name: self._network.layer(name) for name in self._wanted.layers}
-        if self._wanted.every or self._wanted.stages:
-            layers |= feature_layers(self._network)
+        layers = {start, *wanted.layers}
+        if wanted.every or wanted.stages:
+            layers |= set(feature_layers(self._network))
         runs: dict[str, int] = {}
 
         def look(name: str) -> Callable[..., Tensor | None]:
@@ -136,7 +128,7 @@ class FeaturePass:
             return hook
 
         voxels = self._voxels()
-        with recorder.recording(), hooks(layers | {start: None}, self._network, look):
+        with recorder.recording(), hooks(layers, self._network, look):
             scores = self._scores(voxels)
         structure = keep_structure(self._network, self._image, structure_of(recorder))
         tensors = {}
@@ -144,54 +136,12 @@ class FeaturePass:
             tensor = self._captured.get(place(spot))
             if tensor is None:
                 tensor = _unchanged(recorder, spot)
-            if tensor is None:
+            if tensor is None or (wanted.gradients and not tensor.requires_grad):
                 return structure, None
             tensors[spot.value] = tensor
-        if structure.is_nested and self._wanted.last:
+        if structure.is_nested and wanted.last:
             return structure, None
         return structure, self._passed(structure, tensors, scores, voxels)
-
-    def _first_late(self, start: str) -> tuple[Structure, Passed | None]:
-        """As :meth:`_first` from what runs behind the last convolution, if that suffices."""
-        network = self._network.network
-        recorder, grid = Recorder(self._network), CellGrid(self._image.shape[2:])
-        layers = {name: module for name, module in network.named_modules() if name}
-        around = [name for name in layers if start.startswith(f"{name}.")]
-
-        with ExitStack() as stack:
-
-            def look(_name: str) -> Callable[..., Tensor | None]:
-                def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-                    fits = isinstance(output, Tensor) and output.ndim == self._image.ndim
-                    placement = grid.known(output.shape[2:]) if fits else None
-                    if placement is None or len(output) != 1 or recorder.values:
-                        return None
-                    changed = self._capture((start, 0, 0), output)
-                    assert changed is not None
-                    layout = Layout.channels_first(changed.shape, placement)
-                    recorder.begin_late(changed, layout, start)
-                    rest = {n: m for n, m in layers.items() if n not in around and n != start}
-                    stack.enter_context(recorder.watching(rest))
-                    return changed
-
-                return hook
-
-            voxels = self._voxels()
-            stack.enter_context(grid.following(network))
-            stack.enter_context(recorder.watching({name: layers[name] for name in around}))
-            stack.enter_context(recorder.within())
-            stack.enter_context(hooks({start: None}, self._network, look))
-            scores = self._scores(voxels)
-        if not recorder.gave_up:
-            structure = structure_of(recorder)
-            tensors = {
-                spot.value: tensor
-                for spot in structure.targets
-                if (tensor := _unchanged(recorder, spot)) is not None
-            }
-            if structure.targets and len(tensors) == len(structure.targets) == 1:
-                return structure, self._passed(structure, tensors, scores, voxels)
-        return analyse(self._network, self._image), None
 
     def _spots(self, structure: Structure) -> list[Spot]:
         """The tensors that are wanted.
@@ -378,7 +328,7 @@ def place(spot: Spot) -> _Place:
 
 @contextmanager
 def hooks(
-    layers: Mapping[str, nn.Module | None],
+    layers: Iterable[str],
     network: ScoreNetwork,
     look: Callable[[str], Callable[..., Tensor | None]],
 ) -> Iterator[None]:

@@ -119,6 +119,11 @@ class Layout:
         return any(axis.has_tokens for axis in self.axes)
 
     @property
+    def channels(self) -> int:
+        """How many :meth:`features` has."""
+        return math.prod(r.size for axis in self.axes for r in axis.runs if r.space is None)
+
+    @property
     def placement(self) -> Placement:
         """Where the cells lie."""
         return tuple(zip(self.scale, self.offset, strict=True))

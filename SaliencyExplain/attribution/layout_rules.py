@@ -191,6 +191,8 @@ def _layout(call: Call, name: str, layout: Layout | None, shape: tuple[int, ...]
         return layout.sliced(axis, start, start + int(call.argument(3, "length")), 1)
     if name == "pad":
         return _padded(call, layout)
+    if name == "flip":
+        return _flipped(call, layout)
     return _windowed(call, name, layout, shape)
 
 
@@ -312,8 +314,15 @@ def _has_size(tensor: Tensor, place: int, size: int) -> bool:
     return tensor.ndim >= -place and tensor.shape[place] == size
 
 
-def _averaged(layout: Layout, others: Sequence[Layout]) -> Layout:
-    """Where branches whose cells lie a part of a cell apart meet: in the middle."""
+def _averaged(layout: Layout, others: Sequence[Layout]) -> Layout | None:
+    """Where branches whose cells lie a part of a cell apart meet: in the middle.
+
+    None where one of them is mirrored.
+    """
+    for one in others:
+        turned = any(a * b < 0 for a, b in zip(one.scale, layout.scale, strict=True))
+        if turned and one.has_grid and one.axes == layout.axes:
+            return None
     alike = [one for one in others if one.axes == layout.axes and one.scale == layout.scale]
     if all(one.offset == layout.offset for one in alike):
         return layout
@@ -334,6 +343,8 @@ def _concatenated(call: Call) -> Layout | None:
             return None
         first = max(layouts, key=lambda one: one.has_grid)
         merged = _averaged(first, [one for one in layouts if one is not first])
+        if merged is None:
+            return None
         return merged.replaced(axis, channels(sum(one.shape[axis] for one in tensors)))
     if len(grids) > 1:
         # Space in pieces.
@@ -402,6 +413,8 @@ def _stacked(call: Call) -> Layout | None:
         return None
     axis = call.argument(1, "dim", 0) % (tensors[0].ndim + 1)
     merged = _averaged(known[0], known[1:])
+    if merged is None:
+        return None
     axes = (*merged.axes[:axis], channels(len(tensors)), *merged.axes[axis:])
     return Layout(axes, merged.counts, merged.scale, merged.offset)
 
@@ -495,6 +508,16 @@ def _padded(call: Call, layout: Layout) -> Layout | None:
         if changed is not None and (pad[n] or pad[n + 1]):
             length = changed.axes[axis].length + pad[n] + pad[n + 1]
             changed = changed.moved(axis, length, 1.0, -float(pad[n]))
+    return changed
+
+
+def _flipped(call: Call, layout: Layout) -> Layout | None:
+    dims = call.args[1] if len(call.args) == 2 else call.args[1:] or call.kwargs["dims"]
+    changed: Layout | None = layout
+    for axis in _several(dims, len(layout.axes)):
+        if changed is not None and changed.axes[axis].carries_space:
+            size = changed.axes[axis].length
+            changed = changed.moved(axis, size, -1.0, size - 1.0)
     return changed
 
 

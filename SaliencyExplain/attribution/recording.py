@@ -30,8 +30,7 @@ _SILENT = words(
 )
 _PROPERTIES = words("T mT H mH data real imag")
 
-#: Values that a recording which begins late holds at most; a network that goes on longer is
-#: recorded from its beginning, without holding them.
+#: Tensors that are held at most; where more follow, none is.
 _MOST_HELD = 64
 
 CONSTANT = -1
@@ -139,15 +138,11 @@ class Counting(TorchFunctionMode):
 class Recorder(Counting):
     """Records what runs while it is active; the network's layers are told to it.
 
-    It begins with the image, or late, with the output of a layer: whatever else ran before
-    then counts as made of the image (value 0), in a way that is not known.
-
     Attributes:
         values: In the order in which they were made.
         outputs: For each layer the values that its runs gave.
         result: The network's scores.
-        held: Tensors by value, with the version that they had; only of late recordings.
-        is_late: Whether it began with the output of a layer.
+        held: Tensors by value, with the version that they had, from :meth:`hold` on.
     """
 
     def __init__(self, network: ScoreNetwork) -> None:
@@ -162,26 +157,12 @@ class Recorder(Counting):
         self.outputs: dict[str, list[int]] = {}
         self.result = CONSTANT
         self.held: dict[int, tuple[Tensor, int]] = {}
-        self.is_late = False
-        self.gave_up = False
         self._holds = False
 
     def begin(self, image: Tensor, layout: Layout) -> None:
         """Begins with the image."""
         self._add(
             image, Value((), "image", tuple(image.shape), layout, False, False, ("", 0), 0, "")
-        )
-
-    def begin_late(self, output: Tensor, layout: Layout, layer: str) -> None:
-        """Begins with the output of a convolution."""
-        self.is_late = self._holds = True
-        nothing = Value((), "image", (), None, False, False, ("", 0), 0, "")
-        self.values.append(nothing)
-        self._running = [layer[:n] for n, c in enumerate(layer) if c == "."]
-        self.enter()
-        self._add(
-            output,
-            Value((0,), "conv", tuple(output.shape), layout, False, True, ("", 0), 0, "", layer),
         )
 
     @contextmanager
@@ -197,17 +178,12 @@ class Recorder(Counting):
             yield
 
     @contextmanager
-    def within(self, begin: Callable[[Tensor], None] | None = None) -> Iterator[None]:
-        """Ends with the network's own forward.
-
-        Args:
-            begin: Told the image when it begins; None: :meth:`begin_late` is called meanwhile.
-        """
+    def within(self, begin: Callable[[Tensor], None]) -> Iterator[None]:
+        """Is active while the network's own forward runs, which begins with this call."""
 
         def enter(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if begin is not None:
-                begin(inputs[0])
-                self.enter()
+            begin(inputs[0])
+            self.enter()
 
         def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
             self.leave()
@@ -222,7 +198,7 @@ class Recorder(Counting):
             yield
 
     def hold(self) -> None:
-        """Keeps tensors from here on, as a late recording does."""
+        """Keeps the tensors from here on."""
         self._holds = True
 
     def index(self, tensor: Tensor) -> int:
@@ -239,7 +215,7 @@ class Recorder(Counting):
         """Calls the function and notes what it made of what."""
         kwargs = kwargs or {}
         name = function_name(func)
-        if not name or self.gave_up:
+        if not name:
             return func(*args, **kwargs)
         given = tensors_in(args) + tensors_in(kwargs)
         versions = [tensor._version for tensor in given]
@@ -282,7 +258,7 @@ class Recorder(Counting):
             self._writes[tensor.untyped_storage().data_ptr()] = len(self.values) - 1
         if self._holds and len(self.held) > _MOST_HELD:
             self.held.clear()
-            self._holds, self.gave_up = False, self.is_late
+            self._holds = False
 
     def _add(self, tensor: Tensor, value: Value) -> None:
         self._known[tensor] = len(self.values)
@@ -355,7 +331,7 @@ class Recorder(Counting):
             self._runs[name] = run + 1
             self.ended(name, run)
             tensor = first_tensor(output)
-            if tensor is None or not self.values or self.gave_up:
+            if tensor is None or not self.values:
                 return
             found = self.index(tensor)
             self.outputs.setdefault(name, []).append(found)

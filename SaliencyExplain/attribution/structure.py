@@ -181,7 +181,7 @@ def feature_outputs(network: ScoreNetwork, image: Tensor) -> dict[str, Output]:
 
 def _key(network: ScoreNetwork, image: Tensor) -> tuple[object, ...]:
     # A network whose layers were exchanged meanwhile is another one.
-    kinds = tuple((name, type(module)) for name, module in network.network.named_modules())
+    kinds = tuple(type(module) for module in network.network.modules())
     return (tuple(image.shape), hash(kinds))
 
 
@@ -204,7 +204,7 @@ class _Graph:
             tuple(self._spot(target) for target in targets),
             any(other in behind[target] for target in targets for other in targets),
             self._stages(targets),
-            {} if self._recorder.is_late else self._outputs(),
+            self._outputs(),
         )
 
     def _ancestors(self, last: int) -> set[int]:

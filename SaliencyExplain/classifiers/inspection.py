@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import torch
-from torch import nn
-
-from SaliencyExplain.attribution.network import CONVOLUTIONS
+from SaliencyExplain.attribution.layers import closed_kind
+from SaliencyExplain.attribution.structure import analyse
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.probe import probe
 
@@ -25,11 +23,12 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         network returns, None where it returns nothing else), independent (whether several
         classes may be true), settings (what was told and what was guessed), parameters
         (their number), preprocessing (names of the transforms in order), notes, and
-        candidate_layers: for each convolution its name, output channels and the size of its
-        feature map for ``measured_size`` voxels of input.
+        candidate_layers: for each convolution on whose cells the scores depend its name, output
+        channels and the size of its feature map for ``measured_size`` voxels of input;
+        default_layer: what class activation methods take, None where they refuse the network.
     """
     network = classifier.network
-    layers, size = _feature_maps(classifier)
+    layers, default, size = _feature_maps(classifier)
     return {
         "name": classifier.name,
         "format": classifier.format,
@@ -51,37 +50,33 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         ],
         "measured_size": list(size),
         "candidate_layers": layers,
+        "default_layer": default or None,
         "notes": list(classifier.notes),
     }
 
 
-def _feature_maps(classifier: Classifier) -> tuple[list[dict[str, Any]], tuple[int, ...]]:
-    network = classifier.network.network
-    found: dict[str, list[int]] = {}
-
-    def remember(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            found[name] = list(output.shape[2:])
-
-        return hook
-
-    layers = {name: m for name, m in network.named_modules() if isinstance(m, CONVOLUTIONS)}
-    handles = [module.register_forward_hook(remember(name)) for name, module in layers.items()]
+def _feature_maps(classifier: Classifier) -> tuple[list[dict[str, Any]], str, tuple[int, ...]]:
+    """The layers, what class activation methods take by default, and the size of the input."""
     device = classifier.device
     try:
+        network = classifier.to("cpu").network
         _, noise = probe(
-            classifier.to("cpu").network.network,
+            network.network,
             len(classifier.channels),
             classifier.spatial_dims,
             classifier.input_size,
         )
+        size = tuple(noise.shape[2:])
+        if closed_kind(network.network):
+            return [], "", size
+        structure = analyse(network, noise)
     finally:
         classifier.to(device)
-        for handle in handles:
-            handle.remove()
-    described = [
-        {"name": name, "channels": module.out_channels, "size": found[name]}
-        for name, module in layers.items()
-        if name in found
-    ]
-    return described, tuple(noise.shape[2:])
+    layers = []
+    for name in network.convolutions():
+        output = structure.outputs.get(name)
+        if output is not None and output.spots:
+            layout = output.spots[-1].layout
+            size_of_map = list(layout.counts)
+            layers.append({"name": name, "channels": layout.channels, "size": size_of_map})
+    return layers, " and ".join(spot.told for spot in structure.targets), size

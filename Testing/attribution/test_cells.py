@@ -9,7 +9,24 @@ from torch import nn
 from torch.nn import functional
 
 from SaliencyExplain.attribution.cam import CAM, GradCAM
-from SaliencyExplain.attribution.cells import CellGrid
+from SaliencyExplain.attribution.cells import FeatureMap
+from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.structure import analyse
+
+
+class Pooled(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images):
+        return self.body(images).flatten(2).mean(2)
+
+
+def layout_of(body, shape):
+    """Where the cells of a body's output lie."""
+    network = ScoreNetwork(Pooled(body).eval())
+    return analyse(network, torch.rand(1, 1, *shape)).outputs["body"].spots[-1].layout
 
 
 def place_of_cell(body, shape, cell):
@@ -43,11 +60,9 @@ def place_of_cell(body, shape, cell):
 )
 def test_placement_is_the_centre_of_what_a_cell_sees(layers):
     body, shape = nn.Sequential(*layers), (48, 32)
-    grid = CellGrid(shape)
-    with grid.following(body), torch.no_grad():
-        values = body(torch.zeros(1, 1, *shape))[0, 0]
-    placement = grid.place(values).placement
-    cell = tuple(size // 2 for size in values.shape)
+    layout = layout_of(body, shape)
+    placement = layout.placement
+    cell = tuple(size // 2 for size in layout.counts)
     expected = place_of_cell(body, shape, cell)
     found = [scale * i + offset for i, (scale, offset) in zip(cell, placement, strict=True)]
     assert found == pytest.approx(expected, abs=1e-6)
@@ -61,18 +76,43 @@ def test_placement_is_the_centre_of_what_a_cell_sees(layers):
     ],
 )
 def test_last_layers_of_the_known_networks(network, cells, expected):
-    grid = CellGrid((64, 64))
-    with grid.following(network.eval()), torch.no_grad():
-        network(torch.zeros(1, 1, 64, 64))
-    assert grid.place(torch.zeros(cells, cells)).placement == (expected,) * 2
+    found = analyse(ScoreNetwork(network.eval()), torch.rand(1, 1, 64, 64)).targets
+    (layout,) = (spot.layout for spot in found)
+    assert layout.counts == (cells, cells)
+    assert layout.placement == (expected,) * 2
+
+
+class Functions(nn.Module):
+    """Strides, pads and pooling by functions and slices."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(2, 1, 4, 3)), None
+
+    def forward(self, images):
+        images = functional.pad(images, (2, 1, 0, 3))[:, :, 1::2]
+        images = functional.conv2d(images, self.weight.to(images), stride=(1, 2), padding=(1, 0))
+        return functional.avg_pool2d(images, 3, 2, 1).flip(-1)[..., 1:]
+
+
+def test_functions_are_followed_as_layers_are():
+    body, shape = Functions(), (48, 33)
+    layout = layout_of(body, shape)
+    cell = tuple(size // 2 for size in layout.counts)
+    expected = place_of_cell(body, shape, cell)
+    found = [scale * i + offset for i, (scale, offset) in zip(cell, layout.placement, strict=True)]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert layout.scale[1] < 0
 
 
 @pytest.mark.parametrize(("size", "cells"), [((32, 24), (8, 6)), ((30, 21, 8), (7, 5, 2))])
-def test_unknown_shapes_are_stretched_as_monai_does(size, cells):
+def test_cells_that_fill_the_image_are_stretched_as_monai_does(size, cells):
     values = torch.rand(cells)
     mode = "bilinear" if len(size) == 2 else "trilinear"
     expected = functional.interpolate(values[None, None], size=size, mode=mode)[0, 0]
-    torch.testing.assert_close(CellGrid(size).place(values).upsampled(), expected)
+    scales = [voxels / count for voxels, count in zip(size, cells, strict=True)]
+    placement = tuple((scale, (scale - 1) / 2) for scale in scales)
+    torch.testing.assert_close(FeatureMap(values, size, placement).upsampled(), expected)
 
 
 class SpotDetector(nn.Module):

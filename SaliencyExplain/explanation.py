@@ -29,7 +29,7 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.settings import by_name
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE, FieldOfView
-from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.progress import Progress, silent
@@ -94,6 +94,11 @@ class Attribution:
     def field_of_view(self) -> FieldOfView | None:
         """Outside of it the map is undefined; None: the network sees the whole image."""
         return FieldOfView.of(self.provenance)
+
+    @property
+    def channel(self) -> int:
+        """The channel that the map is drawn over: its own, or the first."""
+        return int(self.provenance.get(CHANNEL, 0))
 
     @property
     def own_segments(self) -> tuple[str, ...]:
@@ -353,7 +358,8 @@ class _MethodWork:
             provenance["notes"] = notes
         if self._share < 1:
             provenance |= {"share_done": round(self._share, 4), "budget_seconds": self._budget}
-        parameters = dataclasses.asdict(method.resolved(question.task()))
+        asked = question.task()
+        parameters = dataclasses.asdict(method.resolved(asked))
         if "output" in parameters:
             # Where the probability cannot move a method watches the score instead.
             parameters["output"] = self._figures.get("output", parameters["output"])
@@ -379,12 +385,18 @@ class _MethodWork:
                     provenance={
                         **provenance,
                         RESOLUTION_MM: round(self._resolutions.get(layer, 0.0), 4),
+                        **_of_channel(method.channel_of(layer, asked)),
                     },
                     seconds=seconds,
                     share_done=self._share,
                 )
             )
         return found
+
+
+def _of_channel(channel: int | None) -> dict[str, int]:
+    """For the provenance of a map; nothing where it is of all channels."""
+    return {} if channel is None else {CHANNEL: channel}
 
 
 def _precision_notes(methods: Sequence[Method], precision: str) -> list[str]:

@@ -14,6 +14,10 @@ _INCOMPLETE = 0.05
 #: The key of a map's provenance with the hashes of the segments that are its regions.
 EACH_SEGMENT = "each_segment_sha256"
 
+#: The key of a map's provenance with the number of the one channel that the map is of, from 0;
+#: such a map is drawn over that channel, others over the first.
+CHANNEL = "channel"
+
 
 def figure_lines(figures: Mapping[str, Any]) -> list[str]:
     """The figures that a user should be told of, one line each; most methods have none.

@@ -204,6 +204,10 @@ class Method(ABC):
         """The same method with the values that its automatic parameters get for this image."""
         return self
 
+    def channel_of(self, key: str, task: Task) -> int | None:
+        """The channel that the map of this key is of; None: of all channels together."""
+        return None
+
     def shares(self, task: Task) -> Wanted | None:
         """What it wants of a pass that others may want, too; None: nothing."""
         return None

@@ -289,6 +289,10 @@ class Occlusion(Method):
             raise unknown_name("channel", self.channel, [_ALL, _EACH, *numbers])
         return {self.channel: numbers[self.channel]}
 
+    def channel_of(self, key: str, task: Task) -> int | None:
+        """The channel that is covered; None: all together."""
+        return self._channels(task)[key]
+
     def _changing(self, task: Task, windows: Windows, filling: Filling) -> list[list[int]]:
         """For each map the boxes that replace at least one voxel by another value."""
         changes = filling.changes(windows)

@@ -132,7 +132,7 @@ def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
     probability = found.probabilities[found.target]
     draw_planes(
         buffer,
-        question.image[0].as_tensor().numpy(),
+        question.image[one.channel].as_tensor().numpy(),
         one.values,
         np.asarray(question.image.affine, dtype=np.float64),
         segments=segments_of(question.given.segmentation),

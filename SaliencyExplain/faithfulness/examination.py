@@ -272,6 +272,7 @@ class Examination:
                 ),
                 notes=tuple(notes),
                 resolution_mm=resolution_mm,
+                channel=(method.channel_of(layer, self._task) if method else None) or 0,
             )
         )
 

@@ -40,6 +40,7 @@ class MapTrial:
         verdicts: What that says, a question each.
         notes: What a user should be told of this map.
         resolution_mm: What the map resolves, mm; 0: voxels or regions, or not known.
+        channel: The channel that the map is drawn over: its own, or the first.
     """
 
     label: str
@@ -56,6 +57,7 @@ class MapTrial:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     resolution_mm: float = 0.0
+    channel: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the voxels."""

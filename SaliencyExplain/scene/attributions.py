@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.colormaps import THRESHOLD, window_end
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
-from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.scene import names
@@ -64,6 +65,11 @@ class AttributionMap:
         return FieldOfView.of(self.provenance)
 
     @property
+    def channel(self) -> int:
+        """The channel that the map is drawn over: its own, or the first."""
+        return int(self.provenance.get(CHANNEL) or 0)
+
+    @property
     def own_segments(self) -> tuple[str, ...]:
         """Hashes of the segments that are the map's regions; empty where it has other ones."""
         return tuple(self.provenance.get(EACH_SEGMENT, ()))
@@ -74,8 +80,17 @@ class AttributionMap:
         return float(self.provenance.get(RESOLUTION_MM, 0.0))
 
 
+def anatomy_of(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLVolumeNode | None:
+    """What a map is shown over: the volume of its own channel, else the image; None: removed."""
+    channel = node.GetNodeReference(names.CHANNEL_ROLE)
+    return channel if channel is not None else node.GetNodeReference(names.IMAGE_ROLE)
+
+
 def add_attribution(
-    scene: slicer.vtkMRMLScene, map: AttributionMap, image_node: slicer.vtkMRMLVolumeNode
+    scene: slicer.vtkMRMLScene,
+    map: AttributionMap,
+    image_node: slicer.vtkMRMLVolumeNode,
+    channel_nodes: Sequence[slicer.vtkMRMLVolumeNode] = (),
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """Adds a map of an image, without showing it yet (see `layers.show`).
 
@@ -86,6 +101,8 @@ def add_attribution(
         scene: The scene.
         map: The map.
         image_node: The image that was explained.
+        channel_nodes: The image's channels, where each has a node of its own: the map of a single
+            channel is shown over that one.
 
     Raises:
         InputError: A value is not finite, or the geometry cannot be kept; nothing is added.
@@ -102,6 +119,8 @@ def add_attribution(
     node.SetName(scene.GenerateUniqueName(_name(map)))
     scene.AddNode(node)
     node.SetNodeReferenceID(names.IMAGE_ROLE, image_node.GetID())
+    if map.channel < len(channel_nodes):
+        node.SetNodeReferenceID(names.CHANNEL_ROLE, channel_nodes[map.channel].GetID())
     table = add_heat_table(scene, node.GetName())
     node.SetNodeReferenceID(names.COLORS_ROLE, table.GetID())
     display = slicer.vtkMRMLScalarVolumeDisplayNode()

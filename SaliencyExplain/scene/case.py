@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
+from SaliencyExplain.scene.attributions import AttributionMap, add_attribution, anatomy_of
 from SaliencyExplain.scene.bands import add_bands
 from SaliencyExplain.scene.cameras import look_at
 from SaliencyExplain.scene.images import add_image
@@ -60,7 +60,7 @@ def case_scene(content: CaseContent) -> slicer.vtkMRMLScene:
     for name, values in content.channels.items():
         title = content.name if len(content.channels) == 1 else f"{content.name} {name}"
         images.append(add_image(scene, _compact(values), content.affine, title))
-    nodes = [add_attribution(scene, map, images[0]) for map in content.maps]
+    nodes = [add_attribution(scene, map, images[0], images) for map in content.maps]
     for node in nodes:
         add_bands(scene, node)
     if content.segments:
@@ -75,7 +75,7 @@ def case_scene(content: CaseContent) -> slicer.vtkMRMLScene:
         outline(truth)
         show_surfaces(truth, True)
         truth.GetDisplayNode().SetOpacity3D(_SURFACE_OPACITY)
-    show(scene, images[0], nodes[0] if nodes else None)
+    show(scene, anatomy_of(nodes[0]) if nodes else images[0], nodes[0] if nodes else None)
     link_views(scene, True)
     jump_to(scene, content.place)
     look_at(scene, images[0])

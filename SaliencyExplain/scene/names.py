@@ -28,5 +28,6 @@ FOLDER = f"{PREFIX}Folder"
 
 #: Roles of node references. MRML writes them as ``role:ID;``, so a role has no colon.
 IMAGE_ROLE = f"{PREFIX}image"
+CHANNEL_ROLE = f"{PREFIX}channel"
 ATTRIBUTION_ROLE = f"{PREFIX}attribution"
 COLORS_ROLE = f"{PREFIX}colors"

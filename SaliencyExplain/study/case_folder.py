@@ -20,7 +20,7 @@ from SaliencyExplain.comparison.table import Row, auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.explanation import Attribution, Explanation
 from SaliencyExplain.field_of_view import FieldOfView
-from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import write_bands, write_volume
@@ -34,7 +34,7 @@ from SaliencyExplain.study.report_words import percent
 PARTIAL = ".partial"
 EXPLANATION = "explanation.json"
 #: Parts of a map's provenance that are said of no case, even where all of its maps share them.
-_OF_ONE_MAP = ("notes", "share_done", "budget_seconds", RESOLUTION_MM, EACH_SEGMENT)
+_OF_ONE_MAP = ("notes", "share_done", "budget_seconds", RESOLUTION_MM, EACH_SEGMENT, CHANNEL)
 
 
 def file_stem(attribution: Attribution) -> str:
@@ -218,7 +218,7 @@ def _write_attribution(
     what = f"{method.title}{layer}{partial}"
     draw_planes(
         stem.with_name(f"{stem.name}.png"),
-        np.asarray(explanation.image[0]),
+        np.asarray(explanation.image[attribution.channel]),
         values,
         affine,
         segments=[(segment.name, segment.color, segment.mask) for segment in segments],
@@ -260,6 +260,7 @@ def _attribution_json(
         "device": attribution.provenance["device"],
         RESOLUTION_MM: attribution.resolution_mm,
         EACH_SEGMENT: list(attribution.own_segments),
+        CHANNEL: attribution.provenance.get(CHANNEL),
         "figures": attribution.provenance.get("figures", {}),
         "files": dict(files),
         "comparison": [_figures_json(row) for row in rows],

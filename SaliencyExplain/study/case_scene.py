@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.peak import RESOLUTION_MM, find_peak
 from SaliencyExplain.study.case_folder import EXPLANATION
@@ -97,6 +97,7 @@ def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]
                     **entry["provenance"],
                     RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
                     EACH_SEGMENT: entry.get(EACH_SEGMENT, []),
+                    CHANNEL: entry.get(CHANNEL) or 0,
                 },
             )
         )

@@ -13,6 +13,7 @@ from SaliencyExplain.colormaps import THRESHOLD, color_table
 from SaliencyExplain.peak import find_peak
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import (
+    anatomy_of,
     attributions_of,
     is_signed,
     read_attribution,
@@ -164,7 +165,7 @@ class DisplayPart(Part):
         bands = self.get("bands")
         show(
             viewer.scene,
-            image.node,
+            anatomy_of(node),
             None if bands else node,
             opacity=self.get("opacity"),
             label_map=add_bands(viewer.scene, node).label_map if bands else None,

@@ -264,7 +264,7 @@ class ExplainPart(Part):
             if _is_same(node, map):
                 update_attribution(node, map)
                 return node
-        return add_attribution(self.viewer.scene, map, read.image.node)
+        return add_attribution(self.viewer.scene, map, read.image.node, read.nodes)
 
     def _build_beside(self) -> None:
         """What the chosen methods can use beside the image, where one of them can."""

@@ -53,11 +53,13 @@ class Input:
         volume: ``(C, *S)``, the channels in the classifier's order.
         image: The first channel; maps and segments lie on its grid.
         notes: What was resampled or guessed, to be said aloud.
+        nodes: The node of each channel; of a colour picture a single one.
     """
 
     volume: Volume
     image: OpenImage
     notes: tuple[str, ...]
+    nodes: tuple[Any, ...]
 
 
 def read(path: Path) -> MetaTensor:
@@ -114,7 +116,8 @@ def read_input(chosen: Sequence[OpenImage], classifier: ClassifierInfo) -> Input
             f"{classifier.spatial_dims}.",
         )
     values = np.ascontiguousarray(image.numpy(), dtype=np.float32)
-    return Input(Volume(values, affine_of(image)), first, tuple(image.meta["notes"]))
+    nodes = tuple(one.node for one in chosen)
+    return Input(Volume(values, affine_of(image)), first, tuple(image.meta["notes"]), nodes)
 
 
 def takes_colour(image: OpenImage, classifier: ClassifierInfo) -> bool:

@@ -15,6 +15,7 @@ from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import (
     add_attribution,
+    anatomy_of,
     attributions_of,
     read_attribution,
     remove_attribution,
@@ -216,3 +217,17 @@ def test_all_attributes_begin_with_the_projects_name(scene, image):
     found = node.GetAttributeNames()
     assert found
     assert all(name.startswith(names.PREFIX) for name in found)
+
+
+def test_the_map_of_one_channel_is_shown_over_that_channel(scene, image):
+    flair = add_image(scene, np.ones(SHAPE), GRID, "FLAIR")
+    given = attribution(VALUES, GRID)
+    second = dataclasses.replace(given, provenance={"channel": 1})
+    of_all = add_attribution(scene, given, image, (image, flair))
+    of_flair = add_attribution(scene, second, image, (image, flair))
+    assert anatomy_of(of_all).GetID() == image.GetID()
+    assert anatomy_of(of_flair).GetID() == flair.GetID()
+    # It is a map of the image all the same.
+    assert attributions_of(scene, image) == [of_all, of_flair]
+    scene.RemoveNode(flair)
+    assert anatomy_of(of_flair).GetID() == image.GetID()

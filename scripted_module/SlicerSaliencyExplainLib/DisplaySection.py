@@ -8,10 +8,15 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from SaliencyExplain.errors import SaliencyExplainError
-from SaliencyExplain.scene.attributions import attributions_of, is_attribution, set_threshold
+from SaliencyExplain.scene.attributions import (
+    anatomy_of,
+    attributions_of,
+    is_attribution,
+    set_threshold,
+)
 from SaliencyExplain.scene.bands import add_bands, bands_of
 from SaliencyExplain.scene.layers import link_views, set_opacity, show
-from SaliencyExplain.scene.names import ATTRIBUTION, IMAGE_ROLE, KIND
+from SaliencyExplain.scene.names import ATTRIBUTION, KIND
 from SaliencyExplain.scene.nodes import composite_nodes, given_segmentations
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
 from SaliencyExplain.scene.segmentations import outline
@@ -125,8 +130,7 @@ class DisplaySection(Section):
             label_map = bands.label_map
             if self.ui.surfacesCheckBox.checked:
                 show_surfaces(bands.segmentation, True)
-        image = node.GetNodeReference(IMAGE_ROLE)
-        show(scene, image, None if on else node, opacity=opacity, label_map=label_map)
+        show(scene, anatomy_of(node), None if on else node, opacity=opacity, label_map=label_map)
         for composite in composite_nodes(scene):
             composite.SetLabelOpacity(opacity)
 

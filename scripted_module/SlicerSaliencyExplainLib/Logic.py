@@ -372,7 +372,7 @@ class SaliencyExplainLogic(Questions):
         if node is not None and self.scene.IsNodePresent(node):
             update_attribution(node, attribution)
             return node
-        return add_attribution(self.scene, attribution, image.node)
+        return add_attribution(self.scene, attribution, image.node, image.nodes)
 
     def _start_newer(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
@@ -108,7 +108,7 @@ def load_case(
         values, affine = volume_values(loaded)
         scene.RemoveNode(loaded)
         map_ = _map(said, entry, values, affine, titles)
-        maps.append(add_attribution(scene, map_, images[0]))
+        maps.append(add_attribution(scene, map_, images[0], images))
         keep_written(maps[-1], folder)
     mask = sources.segmentation
     segmentation = load_segmentation(scene, mask, f"{case} segmentation") if mask else None
@@ -128,6 +128,7 @@ def _map(
         **entry.get("provenance", {}),
         RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
         EACH_SEGMENT: entry.get(EACH_SEGMENT, []),
+        CHANNEL: entry.get(CHANNEL) or 0,
     }
     return AttributionMap(
         values,

@@ -42,7 +42,8 @@ def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> 
         path: A MONAI bundle (folder or zip), or a TorchScript or torch.export file that
             carries a bundle's metadata.json and inference.json as extra files.
         trust: Whether code that comes with the classifier may be run: Python expressions
-            and scripts of a bundle, a torch.export program (which torch unpickles).
+            and scripts of a bundle, a TorchScript program (parts of which run while it is
+            loaded), a torch.export program (which torch unpickles).
         guess: Whether a bundle that says no activation gets a softmax where its network gives
             logits of several classes; the settings say so.
 

@@ -13,6 +13,7 @@ from monai.transforms import Compose, MapTransform, RandomizableTrait, Transform
 from numpy.typing import NDArray
 
 from SaliencyExplain.classifiers.configuration import Configuration
+from SaliencyExplain.classifiers.targets import shown
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 IMAGE = "image"
@@ -144,6 +145,8 @@ def _for_image(step: Any) -> Any:
     """
     if not isinstance(step, Mapping) or "_target_" not in step:
         return step
+    if _name_of(step).startswith("Rand"):
+        raise _random(_name_of(step))
     result = {name: value for name, value in step.items() if name != "device"}
     if _name_of(step).removesuffix("Dict").removesuffix("D").removesuffix("d") == "EnsureType":
         result.pop("track_meta", None)
@@ -162,14 +165,18 @@ def _for_image(step: Any) -> Any:
     return result
 
 
+def _random(name: str) -> ClassifierError:
+    return ClassifierError(
+        ErrorCode.MODEL_PREPROCESSING,
+        f"The bundle's preprocessing has the random transform {shown(name)[1:-1]}: the same image "
+        "would give another map each time. Leave it out for inference.",
+    )
+
+
 def _check_step(step: Any, spatial_dims: int) -> None:
     name = type(step).__name__
     if isinstance(step, RandomizableTrait):
-        raise ClassifierError(
-            ErrorCode.MODEL_PREPROCESSING,
-            f"The bundle's preprocessing has the random transform {name}: the same image would "
-            "give another map each time. Leave it out for inference.",
-        )
+        raise _random(name)
     if isinstance(step, Compose):
         for inner in step.transforms:
             _check_step(inner, spatial_dims)

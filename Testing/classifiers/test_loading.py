@@ -94,8 +94,10 @@ def test_a_torchscript_file_with_a_bundles_configurations_loads(bundle, image, t
         meta_values=json.loads((bundle / METADATA).read_text()),
         more_extra_files={"inference.json": (bundle / INFERENCE).read_bytes()},
     )
-    classifier = load_classifier(path)
+    assert "--trust" in one_line(path)
+    classifier = load_classifier(path, trust=True)
     assert classifier.format == "TorchScript"
+    assert classifier.trusted
     np.testing.assert_allclose(classifier.predict(image), original.predict(image), rtol=1e-5)
 
 
@@ -104,6 +106,8 @@ def test_a_torchscript_file_alone_says_how_to_make_a_bundle_of_it(bundle, image,
     path = tmp_path / "alone.pt"
     torch.jit.script(original.network.network).save(str(path))
     assert "classifier wrap" in one_line(path)
+    with pytest.raises(ClassifierError, match="--trust"):
+        wrap(None, path, CLASSES, tmp_path / "untrusted", size=[16, 18, 20])
     wrapped = wrap(
         None,
         path,
@@ -112,8 +116,10 @@ def test_a_torchscript_file_alone_says_how_to_make_a_bundle_of_it(bundle, image,
         spacing=[2, 2, 2],
         size=[16, 18, 20],
         intensity="zscore",
+        trust=True,
     )
-    classifier = load_classifier(wrapped)
+    assert "--trust" in one_line(wrapped)
+    classifier = load_classifier(wrapped, trust=True)
     assert classifier.format == "MONAI bundle (TorchScript)"
     np.testing.assert_allclose(classifier.predict(image), original.predict(image), rtol=1e-5)
 

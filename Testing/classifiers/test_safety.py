@@ -14,9 +14,10 @@ from torch import nn
 
 from SaliencyExplain.classifiers import bundle as bundle_module
 from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.classifiers.programs import load_script
 from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
 from SaliencyExplain.classifiers.wrapping import wrap
-from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 from Testing.classifiers.test_loading import INFERENCE, METADATA, one_line, zip_of
 
 
@@ -245,21 +246,36 @@ def test_a_configuration_of_endless_size_is_refused(bundle) -> None:
 
 
 class Writer(nn.Module):
-    """A TorchScript program that writes a file whenever it is asked for scores."""
+    """A TorchScript program that writes a file as soon as it is loaded."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
 
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.path, self.training = state
+        torch.save(torch.zeros(1), self.path)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        torch.save(images, self.path)
         return images.mean(dim=[2, 3])
 
 
-def test_a_torchscript_program_that_writes_files_wants_trust(tmp_path, mark) -> None:
-    program = torch.jit.script(Writer(str(mark)))
+def test_a_torchscript_program_wants_trust_because_loading_it_runs_it(tmp_path, mark) -> None:
     path = tmp_path / "writer.pt"
-    program.save(str(path))
-    with pytest.raises(ClassifierError, match=r"may reach files; it is run only with --trust"):
+    torch.jit.script(Writer(str(mark))).save(str(path))
+    torch.jit.load(str(path))
+    assert mark.exists(), "the program must write where it is loaded, or this test proves nothing"
+    mark.unlink()
+    with pytest.raises(ClassifierError) as error:
         wrap(None, path, ["a", "b"], tmp_path / "out", channels=["x", "y"], size=[8, 8])
+    assert error.value.code is ErrorCode.MODEL_UNTRUSTED
+    with pytest.raises(ClassifierError) as error:
+        load_script(path.read_bytes(), "writer.pt", trust=False)
+    assert error.value.code is ErrorCode.MODEL_UNTRUSTED
+    assert "writer.pt" in str(error.value)
     assert not mark.exists()

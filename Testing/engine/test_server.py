@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import pickle
 import threading
@@ -17,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 import requests
+import torch
 
 from SaliencyExplain.engine.client import RemoteEngine
 from SaliencyExplain.engine.guard import Guard
@@ -270,6 +272,50 @@ def test_pickle_in_weights_is_not_run(call: Caller, bundle: Path, tmp_path: Path
     assert answer.status_code == 400
     assert answer.json()["kind"] == "ClassifierError"
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"_disabled_": "$CODE"}, "SE-MODEL-UNTRUSTED"),
+        ({"act": "$'''$CODE'''"}, "SE-MODEL-UNTRUSTED"),
+        ({"act": "$[{'_target_': 'os.system', 'command': 'touch MARK'}]"}, "SE-MODEL-UNTRUSTED"),
+        ({"_target_": "os.system", "command": "touch MARK"}, "SE-MODEL-REFUSED"),
+        ({"_target_": "HoVerNet", "pretrained_url": "file://MARK"}, "SE-MODEL-REFUSED"),
+    ],
+)
+def test_code_in_an_uploaded_configuration_is_not_run(
+    call: Caller, bundle: Path, tmp_path: Path, change: dict[str, str], code: str
+):
+    mark = tmp_path / "was-run"
+    content = json.loads((bundle / "configs/inference.json").read_text())
+    run = f"__import__('os').system('touch {mark}')"
+    for name, value in change.items():
+        value = value.replace("CODE", run).replace("MARK", str(mark))
+        content["network_def"][name] = value
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("configs/inference.json", json.dumps(content))
+        archive.write(bundle / "configs/metadata.json", "configs/metadata.json")
+        archive.write(bundle / "models/model.pt", "models/model.pt")
+    answer = sent(call, path)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == code
+    assert not mark.exists()
+
+
+def test_an_uploaded_torchscript_program_is_not_loaded(call: Caller, bundle: Path, tmp_path: Path):
+    script = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), script)
+    path = tmp_path / "program.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((bundle / "configs").iterdir()):
+            archive.write(file, f"configs/{file.name}")
+        archive.writestr("models/model.ts", script.getvalue())
+    answer = sent(call, path)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "SE-MODEL-UNTRUSTED"
+    assert "model.ts" in answer.json()["error"]
 
 
 def test_trust_needs_the_server_and_the_request(

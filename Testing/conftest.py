@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
+
+from Testing.beside_torch import load_torchvision
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -26,25 +24,11 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def torchvision() -> Iterator[ModuleType]:
-    """The library torchvision; tests skip without it.
-
-    Its wheels carry operators for one build of torch only and do not load beside another
-    one. No network here calls them: declared without a body they let the import through.
-    """
+def torchvision() -> ModuleType:
+    """The library torchvision; tests skip without it."""
     if find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    declared = None
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        declared = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            declared.define(f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    yield importlib.import_module("torchvision")
-    del declared
+    return load_torchvision()
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,6 @@ MONAI: Mapping[str, tuple[dict[str, Any], int]] = {
         {"model_name": "efficientnet-b0", "spatial_dims": 3, "in_channels": 1, "num_classes": 3},
         64,
     ),
-    "HighResNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 3}, 24),
     "ResNet18": ({"spatial_dims": 3, "n_input_channels": 1, "num_classes": 3}, 64),
     "ResNet50": ({"spatial_dims": 3, "n_input_channels": 1, "num_classes": 3}, 64),
     "SEResNet50": ({"spatial_dims": 3, "in_channels": 1, "num_classes": 3}, 64),

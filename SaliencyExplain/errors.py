@@ -25,6 +25,7 @@ class ErrorCode(str, Enum):
     FILE_FORMAT = "SE-FILE-FORMAT", "The file is not of a format that is read here."
     OUTPUT_EXISTS = "SE-OUTPUT-EXISTS", "The output would replace something that is not its own."
     OUTPUT_UNWRITABLE = "SE-OUTPUT-UNWRITABLE", "The output cannot be written."
+    NETWORK = "SE-NETWORK", "Another machine does not answer, or is not trusted."
     PACKAGE_MISSING = "SE-PACKAGE-MISSING", "A package or program that is needed is not installed."
 
     # Images and segmentations

@@ -16,6 +16,7 @@ import pytest
 from SaliencyExplain.attribution.selection import select_methods
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.peak import RESOLUTION_MM, find_peak
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.bands import bands_of
@@ -104,7 +105,9 @@ def test_a_scene_is_ready_to_be_looked_at(done: Path):
     (layout,) = nodes_of(scene, "vtkMRMLLayoutNode")
     assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
     values, to_ras = volume_values(first)
-    peak = place_of(to_ras, np.unravel_index(np.argmax(values), values.shape))
+    known = read_attribution(first)
+    resolution = known.provenance[RESOLUTION_MM]
+    peak = place_of(to_ras, find_peak(values, known.signed, to_ras, resolution).index)
     for view in slice_nodes(scene):
         matrix = view.GetSliceToRAS()
         normal = [matrix.GetElement(row, 2) for row in range(3)]
@@ -114,8 +117,8 @@ def test_a_scene_is_ready_to_be_looked_at(done: Path):
                 if n.GetName() == "ground truth")  # fmt: skip
     assert not truth.GetDisplayNode().GetVisibility2DFill()
     reading = readings_at(scene, image, peak)
-    assert reading.maps[0].value == values.max()
-    assert reading.maps[0].percentile > 99
+    assert reading.maps[0].value > 0.9 * values.max()
+    assert reading.maps[0].percentile > 95
     assert slice_picture(scene, "axial", peak, (100, 100)).any()
     assert picture_3d(scene, (100, 100)).any()
 
@@ -135,9 +138,10 @@ def test_scenes_made_later_or_by_two_processes_have_the_same_bytes(
 ):
     expected = contents(done)
     assert f"P2/{SCENE}" in expected
-    study(tmp_path / "jobs" / "out", scene=True, jobs=2)
-    assert contents(tmp_path / "jobs" / "out") == expected
-    later = tmp_path / "later" / "out"
+    # As deep as the other: the journal names the images by their way from the folder.
+    study(tmp_path / "out", scene=True, jobs=2)
+    assert contents(tmp_path / "out") == expected
+    later = tmp_path / "later"
     assert study(later).resumed == 0
     assert not (later / "P1" / SCENE).exists()
     computed = (later / "P1" / EXPLANATION).stat().st_mtime_ns

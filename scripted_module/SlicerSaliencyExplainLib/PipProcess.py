@@ -27,25 +27,29 @@ _LOOK = 0.1
 _NETWORK = (
     "pip reaches no package index: check the network, or the proxy (the environment's HTTPS_PROXY)."
 )
-_REASONS: tuple[tuple[str, type[SaliencyExplainError], str], ...] = (
+_REASONS: tuple[tuple[str, type[SaliencyExplainError], ErrorCode, str], ...] = (
     (
         r"No module named '?pip\b",
         InputError,
+        ErrorCode.PACKAGE_MISSING,
         "pip is missing in {python}: name a Python that has it, or another engine.",
     ),
     (
         r"no such option: --(dry-run|report)",
         InputError,
+        ErrorCode.PACKAGE_MISSING,
         "pip of {python} is older than 22.2: update it, or name another engine.",
     ),
     (
         r"Errno 28|No space left on device|not enough space on the disk",
         OutputError,
+        ErrorCode.OUTPUT_UNWRITABLE,
         "The disk is full: nothing was installed. Make room, or choose another folder.",
     ),
     (
         r"Errno 13|Permission denied|Access is denied|Read-only file system",
         OutputError,
+        ErrorCode.OUTPUT_UNWRITABLE,
         "pip may not write where it has to: nothing was installed. Choose another folder.",
     ),
     (
@@ -53,17 +57,20 @@ _REASONS: tuple[tuple[str, type[SaliencyExplainError], str], ...] = (
         r"|name resolution|getaddrinfo failed|Network is unreachable|Connection refused"
         r"|ProxyError|Cannot connect to proxy|Max retries exceeded|RemoteDisconnected",
         InputError,
+        ErrorCode.NETWORK,
         _NETWORK,
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLError",
         InputError,
+        ErrorCode.NETWORK,
         "The package index's certificate is not trusted here: ask who runs the network for its "
         "certificate and name it in the environment's PIP_CERT.",
     ),
     (
         r"DO NOT MATCH THE HASHES",
         InputError,
+        ErrorCode.FILE_DAMAGED,
         "A downloaded package is not the one that was announced: nothing was installed. Try again.",
     ),
 )
@@ -169,9 +176,9 @@ def _end_tree(process: subprocess.Popen[str]) -> None:
 def _reason(python: Path, said: Sequence[str]) -> SaliencyExplainError:
     """Why pip failed, in one line."""
     text = "\n".join(said)
-    for pattern, kind, message in _REASONS:
+    for pattern, kind, code, message in _REASONS:
         if re.search(pattern, text):
-            return kind(message.format(python=python))
+            return kind(code, message.format(python=python))
     errors = [line for line in said if line.startswith("ERROR:")]
     last = (errors or [line for line in said if line] or ["it said nothing"])[-1]
     return InputError(

@@ -69,3 +69,11 @@ def test_what_each_segment_contributes_is_said_in_words(ready: Application) -> N
     notes = ui.explainNotesLabel.text
     assert "Shapley values of regions: tumour: +" in notes
     assert "interval" not in notes.split("\n")[0]
+
+
+def test_a_method_that_fails_is_named_beside_the_maps_that_came(ready: Application) -> None:
+    ready.explain({"gradient": {}, "deepshap": {}})
+    notes = ready.ui.explainNotesLabel.text.split("\n")
+    assert "deepshap" in notes[0]
+    assert "SE-BACKGROUNDS" in notes[0]
+    assert not ready.ui.explainNotesLabel.isHidden()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.convolutions import frozen_convolutions
+from SaliencyExplain.attribution.half_precision import Float32
 from SaliencyExplain.attribution.network_state import REPEATABLE, Repeatability, as_given
 from SaliencyExplain.attribution.outputs import is_scores, scores_in
 from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
@@ -81,7 +83,10 @@ class ScoreNetwork(nn.Module):
 
     def _pass(self, images: Tensor) -> Tensor:
         given = as_given(self.network, self.repeatability.changing)
-        with given, frozen_convolutions(self.network, images):
+        precise: AbstractContextManager[Any] = (
+            Float32() if self.repeatability.float32 else nullcontext()
+        )
+        with given, precise, frozen_convolutions(self.network, images):
             return self._scores(self.network(images.clone()), len(images))
 
     def _scores(self, returned: Any, count: int) -> Tensor:

@@ -84,12 +84,15 @@ class Repeatability:
         one_at_a_time: The score of an image depends on the others in its batch.
         changing: What a forward pass changes in the network.
         drifts: Whether the score depends on the passes before unless that is put back.
+        float32: The wrapped network is a copy in float32 of one in half precision, whose
+            forward pass must be kept from converting to that.
         notes: What a user must be told of it, a sentence each.
     """
 
     one_at_a_time: bool = False
     changing: tuple[Place, ...] = ()
     drifts: bool = False
+    float32: bool = False
     notes: tuple[str, ...] = ()
 
     def written(self, network: nn.Module) -> list[Tensor]:

@@ -241,6 +241,12 @@ def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
     """
     require_open(network, method)
     known = network.repeatability
+    if known.float32:
+        raise InputError(
+            ErrorCode.METHOD_NETWORK,
+            f"{method} walks through the layers, and those of this network convert to half "
+            f"precision; {OTHERS}.",
+        )
     if known.one_at_a_time or known.drifts:
         other = "the other images of its batch" if known.one_at_a_time else "the passes before"
         raise InputError(

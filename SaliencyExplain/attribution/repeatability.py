@@ -12,15 +12,19 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from SaliencyExplain.attribution.guard import plain, untouched
+from SaliencyExplain.attribution.half_precision import SeenHalves, half_weights, in_float32
 from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.network_state import Place, Snapshot
+from SaliencyExplain.attribution.network_state import Place, Repeatability, Snapshot
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 #: Difference of scores, in their largest size, that rounding explains.
 _ROUNDING = 1e-4
+
+#: The same where one of them was computed in half precision.
+_ROUNDING_OF_HALVES = 0.1
 
 #: What a network raises that takes one image at a time; methods find that out as they run.
 _FAILURES = (
@@ -61,9 +65,20 @@ class _Examination:
     name: str
 
     def run(self) -> None:
+        half = half_weights(self.network.network) or self._examine(look=True)
+        if half is not None:
+            self._raise_precision(half)
+            self._examine(look=False)
+        self._tell()
+
+    def _examine(self, *, look: bool) -> torch.dtype | None:
+        """Finds out all else; with ``look`` ends where the network computes in half precision."""
         snapshot = Snapshot(self.network.network)
         try:
-            first = self.network(self.image)
+            with SeenHalves() as seen:
+                first = self.network(self.image)
+            if look and seen.dtype is not None:
+                return seen.dtype
             changing = snapshot.changed()
             if changing:
                 drifts = not _is_same(first, self.network(self.image))
@@ -73,7 +88,48 @@ class _Examination:
             self._keep(snapshot.changed(), drifts=self.network.repeatability.drifts)
         finally:
             snapshot.restore()
-        self._tell()
+        return None
+
+    def _raise_precision(self, half: torch.dtype) -> None:
+        """Computes in float32 where that gives the same scores but for rounding."""
+        name = str(half).removeprefix("torch.")
+        given, known = self.network.network, self.network.repeatability
+        try:
+            expected = self._scores_of(given, known)
+        except _FAILURES:
+            expected = None  # it takes no float32 image
+        twin = in_float32(given)
+        note = (
+            f"{self.name} computes in {name}, whose rounding may be as large as what a covered "
+            "place changes: maps of small effects may show rounding."
+        )
+        if twin is not None:
+            try:
+                found = self._scores_of(twin, dataclasses.replace(known, float32=True))
+            except _FAILURES:
+                found = None
+            alike = found is not None and (
+                expected is None or _is_same(found, expected, _ROUNDING_OF_HALVES)
+            )
+            if alike:
+                note = (
+                    f"{self.name} is made for {name}, whose rounding is as large as what a covered "
+                    "place changes: it was computed in float32, with the same weights."
+                )
+                self.network.network = twin
+                known = dataclasses.replace(known, float32=True)
+        self.network.repeatability = dataclasses.replace(known, notes=(note,))
+
+    def _scores_of(self, network: nn.Module, known: Repeatability) -> Tensor:
+        """Scores of the image by a network in the place of the wrapped one, for this pass."""
+        before = self.network.network, self.network.repeatability
+        snapshot = Snapshot(network)
+        try:
+            self.network.network, self.network.repeatability = network, known
+            return self.network(self.image)
+        finally:
+            self.network.network, self.network.repeatability = before
+            snapshot.restore()
 
     def _keep(self, changing: tuple[Place, ...], *, drifts: bool) -> None:
         """Has these put back after each pass; how many ran may be counted where it is no matter."""
@@ -123,7 +179,7 @@ class _Examination:
 
     def _tell(self) -> None:
         known = self.network.repeatability
-        notes = []
+        notes = list(known.notes)
         if known.one_at_a_time:
             notes.append(
                 f"The score that {self.name} gives an image depends on the other images of its "
@@ -151,11 +207,11 @@ def _other(image: Tensor) -> Tensor:
     return low + (image.flip(-1) - low) / 2
 
 
-def _is_same(one: Tensor, other: Tensor) -> bool:
+def _is_same(one: Tensor, other: Tensor, rounding: float = _ROUNDING) -> bool:
     """Whether scores ``(B, K)`` are the same but for rounding."""
     one, other = one.double(), other.double()
     if bool((torch.isfinite(one) != torch.isfinite(other)).any()):
         return False
     difference = torch.nan_to_num((one - other).abs(), nan=0.0).max()
     size = torch.nan_to_num(torch.cat([one, other]).abs(), nan=0.0, posinf=0.0).max()
-    return bool(difference <= _ROUNDING * size)
+    return bool(difference <= rounding * size)

@@ -100,6 +100,8 @@ def trace(
     """
     if known.one_at_a_time:
         raise NotTraceable("its scores depend on the other images of a batch")
+    if known.float32:
+        raise NotTraceable("its operations convert to half precision")
     if known.drifts:
         raise NotTraceable("its scores depend on the passes before")
     for module in network.modules():

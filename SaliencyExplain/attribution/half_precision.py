@@ -1,0 +1,82 @@
+"""Networks in bfloat16 or float16, computed in float32.
+
+bfloat16 has eight binary digits, so that a score of 5 moves in steps of 0.03: as large as what
+an occlusion window does, and the map is mostly rounding. The weights are exact in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+HALVES = (torch.bfloat16, torch.float16)
+
+_CASTS = (Tensor.bfloat16, Tensor.half)
+
+
+class Float32(TorchFunctionMode):
+    """Lets what runs meanwhile stay in float32, though it asks for less or for autocast."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _CASTS:
+            return args[0].float()
+        given = [_raised(one) for one in args]
+        named = {name: _raised(one) for name, one in (kwargs or {}).items()}
+        for kind in {one.device.type for one in given if isinstance(one, Tensor)}:
+            if torch.is_autocast_enabled(kind):
+                with torch.autocast(kind, enabled=False):
+                    return func(*given, **named)
+        return func(*given, **named)
+
+
+class SeenHalves(TorchFunctionMode):
+    """Notices whether anything that runs meanwhile gives a tensor of half precision.
+
+    Attributes:
+        dtype: The last one that was seen.
+    """
+
+    dtype: torch.dtype | None = None
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and found.dtype in HALVES:
+            self.dtype = found.dtype
+        return found
+
+
+def half_weights(network: nn.Module) -> torch.dtype | None:
+    """The half precision in which a network keeps weights; None: in none."""
+    for tensor in [*network.parameters(), *network.buffers()]:
+        if tensor.dtype in HALVES:
+            return tensor.dtype
+    return None
+
+
+def in_float32(network: nn.Module) -> nn.Module | None:
+    """A copy of a network with its weights in float32; None: it cannot be copied."""
+    try:
+        return copy.deepcopy(network).float()
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError):
+        return None
+
+
+def _raised(value: Any) -> Any:
+    return torch.float32 if isinstance(value, torch.dtype) and value in HALVES else value

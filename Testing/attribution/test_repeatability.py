@@ -215,9 +215,13 @@ def test_each_method_gives_the_map_of_one_image_at_a_time(kind: str) -> None:
         found, right = done.attributions[0].values, true.attributions[0].values
         scale = float(np.abs(right).max())
         assert np.allclose(found, right, atol=2e-3 * scale + 1e-9), (name, scale)
-        assert bool(done.notes) == (kind in _NOTED), (name, done.notes)
-        assert not true.notes, (name, true.notes)
-        for note in done.notes:
+        # What a method says of its own map is another matter.
+        said, of_tame = (
+            [note for note in one.notes if not note.startswith(f"{name}:")] for one in (done, true)
+        )
+        assert bool(said) == (kind in _NOTED), (name, said)
+        assert not of_tame, (name, of_tame)
+        for note in said:
             assert note in done.attributions[0].provenance["notes"]
         assert pickle.dumps(network) == before, name
         assert torch.equal(image, voxels), name

@@ -42,7 +42,7 @@ def pair_sentences(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[str
             continue
         tested = True
         said += _against_controls(own, titles, f"{where}, the {name} of")
-        said += _among_methods(own, titles, f"{where}, the {name} of", where)
+        said += _among_methods(own, titles, where, name)
     if tested:
         said.append(
             "Differences are means over the cases that both have. p is of the paired test of "
@@ -111,7 +111,7 @@ def _against_controls(pairs: Sequence[Pair], titles: Mapping[str, str], start: s
 
 
 def _among_methods(
-    pairs: Sequence[Pair], titles: Mapping[str, str], start: str, where: str
+    pairs: Sequence[Pair], titles: Mapping[str, str], where: str, name: str
 ) -> list[str]:
     own = [one for one in pairs if not {one.first, one.second} & set(yardsticks.NAMES)]
     differ = sorted(
@@ -119,7 +119,8 @@ def _among_methods(
         key=lambda one: -abs(one.difference),
     )
     said = [
-        f"{start} {titles.get(one.first, one.first)} {_piece(one, one.first, titles)}."
+        f"{where}, the {name} of {titles.get(one.first, one.first)} "
+        f"{_piece(one, one.first, titles)}."
         for one in differ[:_MOST_PAIRS]
     ]
     rest = len(differ) - _MOST_PAIRS
@@ -131,17 +132,18 @@ def _among_methods(
     words = [
         f"{number} {text}"
         for number, text in (
-            (max(rest, 0), "more differ, as paired.csv says"),
-            (counts["small"], f"differ, by less than {smallest:g} as measured"),
-            (counts["equal"], f"differ by no more than {smallest:g}"),
-            (counts["open"], "are not told apart"),
-            (counts["untested"], "have too few cases in common"),
+            (max(rest, 0), "with further differences, which are in paired.csv"),
+            (counts["small"], f"with a difference, below {smallest:g} as measured"),
+            (counts["equal"], f"with no difference over {smallest:g}"),
+            (counts["open"], "not told apart"),
+            (counts["untested"], "with too few cases in common"),
         )
         if number
     ]
     if words:
         said.append(
-            f"{where}, of {len(own)} pair{'s' if len(own) != 1 else ''} of methods {listed(words)}."
+            f"{where}, of {len(own)} pair{'s' if len(own) != 1 else ''} of methods by the "
+            f"{name}: {listed(words)}."
         )
     return said
 

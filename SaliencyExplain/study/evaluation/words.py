@@ -20,7 +20,8 @@ from SaliencyExplain.study.evaluation.places import AIR
 from SaliencyExplain.study.report_data import map_titles
 from SaliencyExplain.study.report_words import number, percent
 
-#: Energy in the air from which it is said; a map that knows nothing has the air's share.
+#: Energy in the air from which it is said, where it is more than the air's share of the image,
+#: which a map that knows nothing has there.
 _MUCH_AIR = 0.5
 
 LIMITS = (
@@ -129,12 +130,16 @@ def _signed(value: float) -> str:
 
 def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
     return [
-        f"{titles.get(one.method, one.method)} has {percent(one.energy.mean)} of its energy in the "
-        f"air around the body, which is {percent(one.volume)} of the image "
-        f"(in the {one.energy.count} cases whose body can be told): evidence there is none of the "
-        "patient's."
+        f"{titles.get(one.method, one.method)} has {percent(one.energy.mean)} "
+        f"[{percent(one.energy.low)}, {percent(one.energy.high)}] of its energy in the air around "
+        f"the body, which is {percent(one.volume)} of the image (in the {one.energy.count} cases "
+        "whose body can be told): evidence there is none of the patient's."
         for one in found.places
-        if one.place == AIR and one.energy.mean >= _MUCH_AIR and one.method not in yardsticks.NAMES
+        if one.place == AIR
+        and one.energy.count >= LEAST_CASES
+        and one.energy.mean >= _MUCH_AIR
+        and one.energy.low > one.volume
+        and one.method not in yardsticks.NAMES
     ]
 
 

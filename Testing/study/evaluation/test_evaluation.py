@@ -13,7 +13,7 @@ from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import Cancelled, InputError
 from SaliencyExplain.study.evaluation.findings import evaluate_study
 from SaliencyExplain.study.evaluation.normalised import PATIENT_SIDES, PICTURE_SIDES
-from SaliencyExplain.study.evaluation.words import place_words
+from SaliencyExplain.study.evaluation.words import evaluation_sentences, place_words
 from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER, write_evaluation
 from SaliencyExplain.study.report import StudyOutput, write_report
 from Testing.study.conftest import write_nifti
@@ -128,6 +128,19 @@ def test_without_the_cases_segments_and_body_are_not_known_and_it_says_so(study)
     found = evaluate_study(study)
     assert {one.place for one in found.places} == {"outermost 10 mm", "corners"}
     assert any("--cases" in note for note in found.notes)
+
+
+def test_energy_in_the_air_is_told_only_where_it_is_more_than_the_airs_share(make_study, cases):
+    maps = {}
+    for n, name in enumerate(NAMES):
+        bright = noise(n)
+        bright[:4] *= 20  # outside of the body
+        maps[name] = {"gradcam": bright, "gradient": noise(n)}
+    found = evaluate_study(make_study(maps), cases=cases)
+    air = {one.method: one for one in found.places if one.place == "outside the body"}
+    assert min(one.energy.mean for one in air.values()) > 0.5
+    said = [words for words in evaluation_sentences(found) if "in the air" in words]
+    assert [words.partition(" has")[0] for words in said] == ["Grad-CAM"]
 
 
 def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_study, cases):

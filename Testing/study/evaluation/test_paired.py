@@ -153,7 +153,7 @@ def test_a_sure_difference_that_is_of_no_interest_is_not_called_higher():
     assert pair.p_holm <= 0.05
     assert (pair.answer, pair.better) == ("equal", "")
     said = " ".join(pair_sentences([pair], {}))
-    assert "of 1 pair of methods 1 differ by no more than 0.05" in said
+    assert "of 1 pair of methods by the AUROC: 1 with no difference over 0.05." in said
     (chosen,) = compare_methods([values(a=base - 0.0002, b=base)], smallest={"auroc": 0.0001})
     assert chosen.answer == "lower"
 

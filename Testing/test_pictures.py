@@ -433,3 +433,20 @@ def test_folder_that_cannot_be_written_is_said(tmp_path):
         draw_planes(
             tmp_path / "file" / "x.png", image, image, np.eye(4), title="case", signed=False
         )
+
+
+@pytest.mark.parametrize(
+    ("affine", "words"),
+    [
+        (PLAIN, "6.0 px from lesion"),
+        (np.diag([-0.5, -0.5, 1.0, 1.0]), "3.0 mm from lesion"),
+        (np.diag([1.0, 1.0, 1.0, 1.0]), "6.0 mm from lesion"),
+    ],
+)
+def test_distances_in_a_picture_without_a_size_are_pixels(affine, words):
+    values = np.zeros((20, 16))
+    values[3, 5] = 1
+    lesion = np.zeros((20, 16), dtype=bool)
+    lesion[9:12, 5] = True
+    peak = find_peak(values, False, affine)
+    assert peak_and_segments(peak, [("lesion", CYAN, lesion)], affine) == words

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from SaliencyExplain.demo.phantoms import draw_phantom
+from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.reading import read_image, to_image
 
@@ -44,6 +46,24 @@ def test_padding_of_a_scanner_and_its_table_are_no_body():
     np.testing.assert_array_equal(found, head)
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("planes", [slice(None), 20], ids=["3D", "2D"])
+def test_the_body_is_found_in_noise(noise, planes):
+    head, values = phantom_head(noise)
+    image = to_image(values[np.newaxis, :, :, planes], np.eye(4), name="noisy")
+    found, head = body_mask(image), head[:, :, planes]
+    assert 2 * (found & head).sum() / (found.sum() + head.sum()) > 0.9
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_head_of_every_phantom_is_found(dimensions):
+    for seed in range(12 if dimensions == 2 else 3):
+        phantom = draw_phantom(CLASSES[1 + seed % 3], 5_000_000 + seed, dimensions=dimensions)
+        found = body_mask(phantom.image)
+        assert 0.25 < found.mean() < 0.6
+        assert found[phantom.masks["tumour"]].mean() > 0.99
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -73,5 +93,10 @@ def test_real_images(shared_data):
     # The head in its holder, within the circle that the scanner pads with -3024.
     assert 0.25 < ct.mean() < 0.4
     assert not ct[:90].any()
+    sarcoma = shared_data / "soft-tissue-sarcoma-nifti"
+    # Fat, muscle and air in a noisy MR of a thigh: the whole thigh, not only the fat.
+    assert body_mask(read_image(sarcoma / "STS_024" / "MR_T1_image.nii.gz")).mean() > 0.85
+    for pet in sorted(sarcoma.glob("*/PET_image.nii.gz")):
+        assert body_mask(read_image(pet)) is None
     for chest in sorted((shared_data / "cxr-nih-boxes").glob("*.png")):
         assert body_mask(read_image(chest)) is None

@@ -153,7 +153,7 @@ def _trials_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
 
     table = _table(
         "Faithfulness over the tried cases",
-        "method", "figure", "mean", "median curve", "random", "random beaten", "cases",
+        "method", "figure", "mean", "median curve", "null maps", "null maps beaten", "cases",
     )  # fmt: skip
     for one in found.trials[:_MOST_ROWS]:
         table.add_row(

@@ -220,17 +220,17 @@ class VerdictResult:
 
 @dataclass(frozen=True)
 class ChanceResult:
-    """A figure of a map beside what chance gives.
+    """A figure of a map beside that of its null maps.
 
     Attributes:
         name: Such as ``deletion_area``.
         title: For people.
         value: Of the map; NaN where it is undefined.
         higher_is_better: Whether a faithful map has a high value.
-        chance: Mean of the random maps.
+        chance: Mean of the null maps; NaN where it is not computed for them.
         centre: Of the centre-weighted map.
-        beaten: Share of the random maps that the map beats, [0, 1].
-        p_value: Chance that a random map is as good.
+        beaten: Share of the null maps that the map beats, [0, 1]; NaN where it tells nothing.
+        p_value: Chance that a null map is as good.
     """
 
     name: str
@@ -253,7 +253,7 @@ class TrialCurve:
         y_title: What is drawn.
         xs: Rising; shares in [0, 1], or stages of random weights.
         ys: Probabilities, or rank correlations.
-        chance: Median of the random maps at the same places; empty where there is none.
+        chance: Median of the null maps at the same places; empty where there is none.
     """
 
     name: str

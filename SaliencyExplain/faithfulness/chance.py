@@ -13,30 +13,34 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.guard import plain
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.yardsticks import centre_map, random_map
 from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES, Baseline, choose_baseline
-from SaliencyExplain.faithfulness.curves import CurveMaker, MapCurves
+from SaliencyExplain.faithfulness.controls import CENTRE, MOST_CONTROLS, control_maps
+from SaliencyExplain.faithfulness.curves import CurveMaker, MapCurves, passes_of_a_null_map
 from SaliencyExplain.faithfulness.infidelity import Infidelity, InfidelityMaker
 from SaliencyExplain.faithfulness.information import InformationCurve
+from SaliencyExplain.faithfulness.null_maps import NullMaps
 from SaliencyExplain.faithfulness.partial_images import KINDS, PartialImages, RandomRanking
 from SaliencyExplain.faithfulness.work import Work
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a map, beside the same figure of random maps.
+    """A figure of a map, beside the same figure of its null maps and of the control maps.
 
     Attributes:
         name: Such as ``deletion_area``.
         title: For people.
         value: Of the map; NaN where it is undefined.
         higher_is_better: Whether a faithful map has a high value.
-        chance: Of the random maps, one each.
+        chance: Of the map's null maps, one each; empty for a figure that is not computed for them.
         centre: Of the centre-weighted map, a habit that knows nothing of the classifier.
-        beaten: Share of the random maps that the map beats, equal ones half, [0, 1].
-        p_value: Chance that a random map is as good, ``(1 + as good) / (1 + maps)``
+        control: The control map with the best value; empty where none has one.
+        control_value: Its value.
+        beaten: Share of the null maps that the map beats, equal ones half, [0, 1]; NaN where
+            the figure tells nothing.
+        p_value: Chance that a null map is as good, ``(1 + as good) / (1 + maps)``
             (Phipson and Smyth 2010).
-        remark: Why it is undefined; empty otherwise.
+        remark: Why it is undefined or tells nothing; empty otherwise.
     """
 
     name: str
@@ -45,9 +49,20 @@ class Figure:
     higher_is_better: bool
     chance: tuple[float, ...]
     centre: float
+    control: str
+    control_value: float
     beaten: float
     p_value: float
     remark: str = ""
+
+    @property
+    def beats_controls(self) -> bool:
+        """Whether the map is better than each control map."""
+        if math.isnan(self.value):
+            return False
+        if math.isnan(self.control_value):
+            return True
+        return _better(self.value, self.control_value, self.higher_is_better)
 
 
 @dataclass(frozen=True)
@@ -57,9 +72,11 @@ class Faithfulness:
     Attributes:
         curves: The map's own.
         figures: Its figures, each beside chance.
-        chance_deletion: 5th percentile, median and 95th percentile of the random maps'
+        chance_deletion: 5th percentile, median and 95th percentile of the null maps'
             deletion curves, three tuples as long as ``curves.shares``.
         chance_insertion: The same of the insertion curves.
+        ranked: Share of the voxels, one of the curves', up to which the map ranks them: a mask
+            ranks its own before the rest, and among the rest it says nothing.
         baseline: What stood where voxels were taken away, in words.
         infidelity: The map's own, with its scale.
         boxes: What was taken away for the infidelity, in words.
@@ -70,6 +87,7 @@ class Faithfulness:
     figures: tuple[Figure, ...]
     chance_deletion: tuple[tuple[float, ...], ...]
     chance_insertion: tuple[tuple[float, ...], ...]
+    ranked: float
     baseline: str
     infidelity: Infidelity
     boxes: str
@@ -83,7 +101,8 @@ class Faithfulness:
         """Everything but the voxels."""
         return {
             **{name: getattr(self, name) for name in ("chance_deletion", "chance_insertion")},
-            "curves": {**dataclasses.asdict(self.curves), "aopc": self.curves.aopc},
+            "curves": {**dataclasses.asdict(self.curves), "mean_drop": self.curves.mean_drop},
+            "ranked": self.ranked,
             "figures": [dataclasses.asdict(figure) for figure in self.figures],
             "baseline": self.baseline,
             "infidelity": dataclasses.asdict(self.infidelity),
@@ -94,63 +113,73 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is measured of a map, a random one or not."""
+    """What is measured of a map, a null map or a control."""
 
     curves: MapCurves
     infidelity: Infidelity
 
 
-def _area(curve: Callable[[MapCurves], InformationCurve]) -> Callable[[_Measured], float]:
-    return lambda measured: curve(measured.curves).area
+#: How a figure is read off what was measured, given the share up to which the map ranks.
+_Reader = Callable[[_Measured, float], float]
+
+
+def _information(kind: str, measure: str) -> _Reader:
+    def read(measured: _Measured, _ranked: float) -> float:
+        curves: dict[str, InformationCurve] = getattr(measured.curves, kind)
+        return curves[measure].area if measure in curves else math.nan
+
+    return read
 
 
 #: Name, title, whether high is good, and how it is read off what was measured.
-_FIGURES: tuple[tuple[str, str, bool, Callable[[_Measured], float]], ...] = (
-    ("deletion_area", "deletion area", False, lambda m: m.curves.deletion_area),
-    ("insertion_area", "insertion area", True, lambda m: m.curves.insertion_area),
-    ("aopc", "AOPC", True, lambda m: m.curves.aopc),
-    ("infidelity", "infidelity", False, lambda m: m.infidelity.share),
+_FIGURES: tuple[tuple[str, str, bool, _Reader], ...] = (
+    ("deletion_area", "deletion area", False, lambda m, _: m.curves.deletion_area),
+    ("insertion_area", "insertion area", True, lambda m, _: m.curves.insertion_area),
     (
-        "sic_compressed",
-        "SIC, compressed size",
-        True,
-        _area(lambda c: c.softmax_information["compressed"]),
+        "deletion_ranked",
+        "deletion over the ranked voxels",
+        False,
+        lambda m, share: m.curves.mean_up_to("deletion", share),
     ),
     (
-        "sic_histogram",
-        "SIC, histogram",
+        "insertion_ranked",
+        "insertion over the ranked voxels",
         True,
-        _area(lambda c: c.softmax_information["histogram"]),
+        lambda m, share: m.curves.mean_up_to("insertion", share),
     ),
-    (
-        "aic_compressed",
-        "AIC, compressed size",
-        True,
-        _area(lambda c: c.accuracy_information["compressed"]),
-    ),
-    (
-        "aic_histogram",
-        "AIC, histogram",
-        True,
-        _area(lambda c: c.accuracy_information["histogram"]),
+    ("mean_drop", "mean drop", True, lambda m, _: m.curves.mean_drop),
+    ("infidelity", "infidelity", False, lambda m, _: m.infidelity.share),
+    *(
+        (f"{letters}_{measure}", f"{letters.upper()}, {words}", True, _information(kind, measure))
+        for letters, kind in (("sic", "softmax_information"), ("aic", "accuracy_information"))
+        for measure, words in (("compressed", "compressed size"), ("histogram", "histogram"))
     ),
 )
 
+#: A deletion or insertion curve that neither the map nor a null map nor a control moves by so
+#: much of the probability tells nothing about maps of that size.
+_LEAST_MOVED = 0.05
+
+#: A value that this share of the voxels have is a plateau, among which a map ranks nothing.
+_PLATEAU = 0.02
+
 
 class FaithfulnessTrial:
-    """Holds maps of one image against random ones, whose curves are computed once.
+    """Holds maps of one image against null maps of their own, and against control maps.
 
-    The random maps are blobs (:func:`random_map`), each of a seed of its own. Every other one
-    ranks the body before the rest: a map that does no more than leave out the air beats blobs
-    in the air, and knows nothing of the classifier. The others lie anywhere, since what the
-    classifier looks at may lie beside the body.
+    The control maps (:func:`control_maps`) are computed once for the image; the null maps
+    (:class:`NullMaps`) are made of each map, so that they have its smoothness and its values.
 
     Args:
         task: Network, image and target.
         body: ``(*S)`` on the network's grid; None where it cannot be told.
-        random_maps: How many, at least one.
-        seed: Of the random maps.
+        random_maps: Null maps of each map, at least one.
+        seed: Of the null maps.
         work: Counts the forward passes.
+
+    Attributes:
+        random_maps: Null maps of each map that is tried from now on. More of them begin with
+            the same ones.
     """
 
     def __init__(
@@ -163,7 +192,10 @@ class FaithfulnessTrial:
         seed: int = 0,
     ) -> None:
         self._work = work
-        self._image = plain(task.input)[0, 0].cpu().numpy()
+        image = plain(task.input)[0].cpu().numpy()
+        self._image = image[0]
+        self.random_maps = random_maps
+        self._nulls = NullMaps(image[0], body, seed=seed)
         with work.part(CHOICE_PASSES) as progress:
             self.baseline: Baseline = choose_baseline(task, progress)
         self._maker = CurveMaker(task, self.baseline, seed=seed)
@@ -172,21 +204,13 @@ class FaithfulnessTrial:
         self._boxes = InfidelityMaker(task, self.baseline)
         with work.part(len(self._boxes.boxes)) as progress:
             self._boxes.prepare(progress)
-        shape = tuple(task.input.shape[2:])
-        seeds = np.random.SeedSequence(seed).generate_state(random_maps)
-
-        def chance(number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-            values = random_map(shape, task.spacing, seed=int(seeds[number]))
-            return values, body if number % 2 else None
-
-        self._chance = [self._of_chance(*chance(number)) for number in range(random_maps)]
-        self._centre = self._of_chance(centre_map(shape, task.spacing), body)
-        self._random: dict[str, RandomRanking] = {}
-        for kind in KINDS:
-            number = _middle([getattr(one.curves, f"{kind}_area") for one in self._chance])
-            curve = getattr(self._chance[number].curves, kind)
-            places = self._maker.places(_inside_first(*chance(number)))
-            self._random[kind] = RandomRanking(places, curve)
+        controls = control_maps(image, self._nulls.body, task.spacing)
+        self._controls: dict[str, _Measured] = {}
+        with work.part(MOST_CONTROLS * self._maker.passes) as progress:
+            for number, (name, values) in enumerate(controls.items()):
+                curves = self._maker.curves(values, fast=True)
+                self._controls[name] = _Measured(curves, self._boxes.of(values))
+                progress(number + 1, MOST_CONTROLS)
 
     def of(self, values: NDArray[np.floating]) -> Faithfulness:
         """The faithfulness of a map ``(*S)`` on the network's grid.
@@ -194,13 +218,28 @@ class FaithfulnessTrial:
         Raises:
             InputError: The map is constant or not finite.
         """
-        curves = self._curves(values)
+        with self._work.part(self._maker.passes) as progress:
+            curves = self._maker.curves(values, progress)
         measured = _Measured(curves, self._boxes.of(values))
+        copies = self._nulls.of(values, self.random_maps)
+        nulls = []
+        with self._work.part(self.random_maps * passes_of_a_null_map()) as progress:
+            for number, copy in enumerate(copies):
+                its = self._maker.curves(copy, information=False)
+                nulls.append(_Measured(its, self._boxes.of(copy)))
+                progress(number + 1, self.random_maps)
+        ranked = curves.shares[int(np.searchsorted(curves.shares, ranked_share(values)))]
+        random = {}
+        for kind in KINDS:
+            middle = _middle([getattr(one.curves, f"{kind}_area") for one in nulls])
+            places = self._maker.places(copies[middle])
+            random[kind] = RandomRanking(places, getattr(nulls[middle].curves, kind))
         return Faithfulness(
             curves=curves,
-            figures=tuple(self._figure(measured, *one) for one in _FIGURES),
-            chance_deletion=_band([one.curves.deletion for one in self._chance]),
-            chance_insertion=_band([one.curves.insertion for one in self._chance]),
+            figures=tuple(self._figure(measured, nulls, ranked, *one) for one in _FIGURES),
+            chance_deletion=_band([one.curves.deletion for one in nulls]),
+            chance_insertion=_band([one.curves.insertion for one in nulls]),
+            ranked=ranked,
             baseline=self.baseline.words,
             infidelity=measured.infidelity,
             boxes=self._boxes.words,
@@ -209,49 +248,72 @@ class FaithfulnessTrial:
                 baseline=self.baseline.values[0].cpu().numpy(),
                 places=self._maker.places(values),
                 curves=curves,
-                random=self._random,
+                random=random,
             ),
         )
-
-    def _curves(self, values: NDArray[np.floating], *, chance: bool = False) -> MapCurves:
-        with self._work.part(self._maker.passes) as progress:
-            return self._maker.curves(values, progress, chance=chance)
-
-    def _of_chance(self, values: NDArray[np.float32], body: NDArray[np.bool_] | None) -> _Measured:
-        # Sums over boxes want no more than zeros outside of the body, ranks want it last.
-        inside = values if body is None else np.where(body, values, np.float32(0))
-        curves = self._curves(_inside_first(values, body), chance=True)
-        return _Measured(curves, self._boxes.of(inside))
 
     def _figure(
         self,
         measured: _Measured,
+        nulls: Sequence[_Measured],
+        ranked: float,
         name: str,
         title: str,
         higher: bool,
-        read: Callable[[_Measured], float],
+        read: _Reader,
     ) -> Figure:
-        value = read(measured)
-        chance = tuple(read(one) for one in self._chance)
-        remark = ""
-        if math.isnan(value) and name == "infidelity":
-            remark = measured.infidelity.remark
-        elif math.isnan(value):
-            curves = measured.curves
-            kind = curves.softmax_information if "sic" in name else curves.accuracy_information
-            remark = kind[name.split("_")[1]].remark
-        beaten, p_value = compared_with_chance(value, chance, higher)
+        value = read(measured, ranked)
+        chance = tuple(read(one, ranked) for one in nulls)
+        if all(math.isnan(one) for one in chance):
+            chance = ()
+        controls = {key: read(one, ranked) for key, one in self._controls.items()}
+        known = {key: one for key, one in controls.items() if not math.isnan(one)}
+        best = (max if higher else min)(known, key=lambda key: known[key]) if known else ""
+        remark = self._remark(measured, name, (value, *chance, *known.values()))
+        beaten, p_value = (math.nan, math.nan)
+        if not remark:
+            beaten, p_value = compared_with_chance(value, chance, higher)
         return Figure(
             name=name,
             title=title,
             value=value,
             higher_is_better=higher,
             chance=chance,
-            centre=read(self._centre),
+            centre=controls[CENTRE],
+            control=best,
+            control_value=known.get(best, math.nan),
             beaten=beaten,
             p_value=p_value,
             remark=remark,
         )
+
+    def _remark(self, measured: _Measured, name: str, found: Sequence[float]) -> str:
+        """Why a figure is undefined or tells nothing."""
+        curves = measured.curves
+        if name == "infidelity":
+            return measured.infidelity.remark
+        if name in ("deletion_ranked", "insertion_ranked"):
+            start = getattr(curves, name.partition("_")[0])[0]
+            if max(abs(one - start) for one in found) < _LEAST_MOVED:
+                return "no map of this size moves the classifier's answer"
+            return ""
+        letters, _, measure = name.partition("_")
+        kinds = {"sic": curves.softmax_information, "aic": curves.accuracy_information}
+        return kinds[letters][measure].remark if letters in kinds else ""
+
+
+def ranked_share(values: NDArray[np.floating]) -> float:
+    """The share of the voxels that a map ranks before its plateau, (0, 1].
+
+    A mask is zero outside of the segment, half of a Grad-CAM is zero: among voxels of one value
+    the order is drawn, and says nothing of the map. A map whose plateau is its greatest value
+    ranks all the others behind it.
+    """
+    found, counts = np.unique(values, return_counts=True)
+    most = int(counts.argmax())
+    if counts[most] < _PLATEAU * values.size or most == found.size - 1:
+        return 1.0
+    return float(counts[most + 1 :].sum() / values.size)
 
 
 def compared_with_chance(
@@ -271,11 +333,10 @@ def compared_with_chance(
     return beaten, float((1 + np.count_nonzero(~better)) / (1 + known.size))
 
 
-def _inside_first(
-    values: NDArray[np.float32], body: NDArray[np.bool_] | None
-) -> NDArray[np.float32]:
-    """The map with the body's voxels before all others; values lie in [0, 1]."""
-    return values if body is None else values + 2 * body.astype(np.float32)
+def _better(value: float, other: float, higher_is_better: bool) -> bool:
+    if math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-12):
+        return False
+    return value > other if higher_is_better else value < other
 
 
 def _middle(areas: Sequence[float]) -> int:

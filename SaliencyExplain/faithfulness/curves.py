@@ -46,8 +46,8 @@ class MapCurves:
             the baseline (Samek et al. 2017; Petsiuk et al. 2018, RISE, section 4.3).
         insertion: The same with that share of the strongest voxels alone put into the
             baseline. At share s it is what taking away the weakest 1 - s leaves.
-        softmax_information: By measure of information, the SIC.
-        accuracy_information: By measure of information, the AIC.
+        softmax_information: By measure of information, the SIC; empty where not asked for.
+        accuracy_information: By measure of information, the AIC; empty where not asked for.
     """
 
     shares: tuple[float, ...]
@@ -67,13 +67,22 @@ class MapCurves:
         return float(integrate.trapezoid(self.insertion, self.shares))
 
     @property
-    def aopc(self) -> float:
-        """Mean drop of the probability over the steps, [-1, 1] (Samek et al. 2017, eq. 12).
+    def mean_drop(self) -> float:
+        """Mean drop of the probability over the shares of the curve, [-1, 1].
 
-        The area over the perturbation curve: one step for each share, the image as it is and
-        the last one, where all is taken away, included.
+        Not the AOPC of Samek et al. 2017 (equation 12), which takes regions away in many equal
+        steps: these shares lie close together at the start, and lead up to the whole image.
         """
         return float(np.mean(self.deletion[0] - np.array(self.deletion)))
+
+    def mean_up_to(self, kind: str, share: float) -> float:
+        """Mean of the deletion or insertion curve over the shares up to this one, [0, 1].
+
+        Up to 1 it is the area under the curve.
+        """
+        count = self.shares.index(share) + 1
+        curve: tuple[float, ...] = getattr(self, kind)
+        return float(integrate.trapezoid(curve[:count], self.shares[:count]) / share)
 
 
 class CurveMaker:
@@ -126,15 +135,21 @@ class CurveMaker:
         return voxel_places(values, self._ties)
 
     def curves(
-        self, values: NDArray[np.floating], progress: Progress = silent, *, chance: bool = False
+        self,
+        values: NDArray[np.floating],
+        progress: Progress = silent,
+        *,
+        information: bool = True,
+        fast: bool = False,
     ) -> MapCurves:
         """The curves of one map.
 
         Args:
             values: ``(*S)`` on the grid of the network's input.
             progress: Told after each batch; may raise Cancelled.
-            chance: Whether it is one of many random maps, whose pictures may be interpolated
-                in the faster way.
+            information: Whether the information curves are wanted. In 2D they cost forward
+                passes and most of the time.
+            fast: Whether pictures may be interpolated in the faster way.
 
         Raises:
             InputError: The map is constant or not finite.
@@ -145,9 +160,11 @@ class CurveMaker:
         masks = [places < voxels_of_share(share, places.size) for share in SHARES]
         strongest = [torch.from_numpy(mask).to(self._image.device) for mask in masks]
         steps = len(masks)
-        if self._kept is not None:
+        kinds = 2
+        if self._kept is not None and information:
+            kinds = 3
             masks = [mask | self._kept for mask in masks]
-            restored = [interpolated(self._grey, mask, rims_only=chance) for mask in masks]
+            restored = [interpolated(self._grey, mask, rims_only=fast) for mask in masks]
 
         def build(index: int) -> Tensor:
             kind, step = divmod(index, steps)
@@ -155,13 +172,16 @@ class CurveMaker:
                 return self._shown(restored[step])
             return torch.where(strongest[step] == (kind == 1), self._image, self._baseline.values)
 
-        found = probabilities_of_images(self._task, round(self.passes), build, progress)
+        found = probabilities_of_images(self._task, kinds * steps, build, progress)
         deletion, insertion = found[:steps], found[steps : 2 * steps]
-        answers = found[2 * steps :]
-        if self._kept is None:
+        measured = {}
+        if information:
+            answers = insertion if self._kept is None else found[2 * steps :]
+            if self._kept is None:
+                restored = [self._levels.of(build(steps + n).cpu().numpy()) for n in range(steps)]
+            measured = {name: self._information(name, restored, masks) for name in ENTROPIES}
+        else:
             answers = insertion
-            restored = [self._levels.of(build(steps + n).cpu().numpy()) for n in range(steps)]
-        measured = {name: self._information(name, restored, masks) for name in ENTROPIES}
         target = self._task.target
         whole, bare = self._baseline.original[target], self._baseline.probabilities[target]
         return MapCurves(
@@ -206,6 +226,8 @@ class CurveMaker:
         answers: NDArray[np.float64],
         performance: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     ) -> dict[str, InformationCurve]:
+        if not measured:
+            return {}
         bare, whole = performance(self._answers_of_ends).tolist()
         curves = {}
         for name, information in measured.items():
@@ -229,6 +251,11 @@ class CurveMaker:
 def passes_of_a_map(axes: int) -> float:
     """Forward passes for the curves of one map: deletion, insertion, in 2D restoration."""
     return float(len(SHARES) * (3 if axes == 2 else 2))
+
+
+def passes_of_a_null_map() -> float:
+    """Forward passes for the deletion and insertion curves of a null map."""
+    return float(len(SHARES) * 2)
 
 
 def passes_of_the_image(axes: int) -> float:

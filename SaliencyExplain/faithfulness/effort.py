@@ -15,7 +15,12 @@ from SaliencyExplain.attribution.structure import feature_outputs
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.faithfulness.baselines import CHOICE_PASSES
 from SaliencyExplain.faithfulness.channels import MOST_CHANNELS
-from SaliencyExplain.faithfulness.curves import passes_of_a_map, passes_of_the_image
+from SaliencyExplain.faithfulness.controls import MOST_CONTROLS
+from SaliencyExplain.faithfulness.curves import (
+    passes_of_a_map,
+    passes_of_a_null_map,
+    passes_of_the_image,
+)
 from SaliencyExplain.faithfulness.infidelity import passes_of_boxes
 from SaliencyExplain.faithfulness.randomisation import stages_of
 from SaliencyExplain.trial_words import PARTS
@@ -33,8 +38,8 @@ class Effort:
     """How many maps a trial computes.
 
     Attributes:
-        random_maps: Random maps that faithfulness is held against. With 20, beating all of
-            them has a p-value of 1/21 < 0.05.
+        random_maps: Null maps that the faithfulness of each map is held against. With 20,
+            beating all of them has a p-value of 1/21 < 0.05.
         stages: Stages of the cascade of random weights. Adebayo et al. show one per layer;
             a DenseNet121 has 121, and the curve through six tells the same.
         draws: Times that all weights are drawn: one draw may look alike by chance.
@@ -220,17 +225,19 @@ def _passes(
     found = {"maps": of_maps}
     if "faithfulness" in parts:
         layers = [max(1, len(getattr(method, "layers", ()))) for method in methods]
-        every = sum(layers) + given_maps + effort.random_maps + 1
+        of_nulls = effort.random_maps * passes_of_a_null_map()
         found["faithfulness"] = (
             CHOICE_PASSES
             + passes_of_the_image(axes)
-            + every * passes_of_a_map(axes)
+            + MOST_CONTROLS * passes_of_a_map(axes)
+            + (sum(layers) + given_maps) * (passes_of_a_map(axes) + of_nulls)
             + passes_of_boxes(tuple(task.input.shape[2:]))
         )
     # Each changed network or image is asked for its probability, too.
     if "sanity" in parts and methods:
         stages = len(stages_of(task.network, effort.stages))
-        found["sanity"] = sanity_maps(effort, stages) * (of_maps + len(methods))
+        # The trained network's scores, once for each method, are held against the random ones'.
+        found["sanity"] = sanity_maps(effort, stages) * (of_maps + len(methods)) + len(methods)
     if "stability" in parts and methods:
         found["stability"] = stability_maps(task, effort) * (of_maps + len(methods))
     channels = task.input.shape[1]

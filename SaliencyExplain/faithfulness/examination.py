@@ -266,7 +266,7 @@ class Examination:
                 msfi=self._msfi(restored, apart, masks, notes),
                 verdicts=(
                     beats_chance(faithful, reason, question.classifier.classes[target]),
-                    depends_on_weights(sane, reasons[0]),
+                    depends_on_weights(sane, reasons[0], body_known=self._image_body is not None),
                     is_stable(stable, reasons[1], float(question.probabilities[target])),
                     *self._on_segments(found, label),
                 ),

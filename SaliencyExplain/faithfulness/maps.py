@@ -74,11 +74,14 @@ class MapMaker:
         values = raw.detach().float() if self.method.signed else raw.detach().float().abs()
         return dict(zip(task.channels, values.cpu().numpy(), strict=True))
 
+    def scores(self, task: Task) -> Tensor:
+        """The scores ``(1, K)`` of the task's network on the task's image, in float64."""
+        with self.work.part(1), untouched(task.network), torch.no_grad():
+            return task.network(plain(task.input)).double()
+
     def probability(self, task: Task) -> float:
         """What the task's network gives the target on the task's image."""
-        with self.work.part(1), untouched(task.network), torch.no_grad():
-            scores = task.network(plain(task.input))
-        return float(task.network.probabilities(scores.double())[0, task.target])
+        return float(task.network.probabilities(self.scores(task))[0, task.target])
 
 
 def map_on_network_grid(

@@ -21,7 +21,7 @@ KINDS = ("deletion", "insertion")
 
 @dataclass(frozen=True)
 class RandomRanking:
-    """A random map as the yardstick of pictures: the middle one by the area of its curve.
+    """A null map beside the pictures: the middle one by the area of its curve.
 
     Attributes:
         places: ``(*S)``, the place of each voxel in its order, 0 for the strongest.
@@ -56,7 +56,7 @@ class PartialImages:
         Args:
             kind: One of :data:`KINDS`.
             share: In [0, 1]; at 0 and 1 the image or the baseline as it is.
-            random: Whether the order is that of the random map.
+            random: Whether the order is that of the null map.
         """
         places = self.random[kind].places if random else self.places
         count = 0 if share == 0 else places.size if share == 1 else _count(share, places)

@@ -38,11 +38,11 @@ def style(axes: Axes, title: str, across: str, up: str) -> None:
 def draw_curves(
     axes: Axes, found: Mapping[str, Faithfulness], kind: str, *, legend: bool = True
 ) -> None:
-    """Draws the deletion or insertion curves of maps over the band of the random maps."""
+    """Draws the deletion or insertion curves of maps over the band of the null maps."""
     first = next(iter(found.values()))
     shares = first.curves.shares
     low, middle, high = getattr(first, f"chance_{kind}")
-    axes.fill_between(shares, low, high, color=FAINT, alpha=0.3, linewidth=0, label="random maps")
+    axes.fill_between(shares, low, high, color=FAINT, alpha=0.3, linewidth=0, label="null maps")
     axes.plot(shares, middle, color=FAINT, linewidth=1, linestyle="--")
     for number, (label, one) in enumerate(found.items()):
         color = COLORS[number % len(COLORS)]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network import ScoreNetwork
@@ -25,6 +26,10 @@ from SaliencyExplain.faithfulness.similarity import Similarity, similarity
 
 #: Stages from which on the last but one says what the first layers alone give.
 _STAGES_THAT_TELL = 3
+
+#: Change of the scores, as a share of the largest, up to which they are the same: what the
+#: order of a sum in float32 changes in a deep network.
+LEAST_CHANGE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Randomised:
         kind: ``cascading``: these layers and all behind them; ``independent``: these alone;
             ``all``: every weight, another draw.
         probability: What the random network gives the target.
+        output_change: By how much the scores of the classes differ from the trained network's at
+            most, over the largest of these in size; 0 where randomising changed nothing.
         likeness: How alike the two maps are; NaN figures where the random network's map is
             constant.
     """
@@ -63,6 +70,7 @@ class Randomised:
     layers: str
     kind: str
     probability: float
+    output_change: float
     likeness: Similarity
 
 
@@ -99,6 +107,15 @@ class Sanity:
         if len(self.cascading) < _STAGES_THAT_TELL:
             return math.nan
         return float(np.nan_to_num(self.cascading[-2].likeness.alike, nan=0.0))
+
+    @property
+    def outputs_change(self) -> bool:
+        """Whether the network answers otherwise with random weights, in at least one draw.
+
+        Weights that are equal within each parameter keep their places in any order, and an
+        output may not depend on them at all; then a map has no reason to change.
+        """
+        return any(one.output_change > LEAST_CHANGE for one in self.all_random)
 
     @property
     def constant_at_random(self) -> bool:
@@ -220,13 +237,18 @@ def sanity(
         runs += [("independent", stage.title, [stage], task.seed) for stage in found[1:]]
     runs += [("all", "all", found, task.seed + draw) for draw in range(1, draws)]
     results: dict[str, list[Randomised]] = {layer: [] for layer in original}
+    trained = maker.scores(task)
     for kind, title, which, seed in runs:
         changed = dataclasses.replace(task, network=randomised(task.network, which, seed))
+        # The outputs first: where they are the same, the map may be.
+        scores = maker.scores(changed)
+        probability = float(task.network.probabilities(scores)[0, task.target])
         maps = maker.maps(changed)
-        probability = maker.probability(changed)
         for layer, values in original.items():
             likeness = _likeness(values, first_of(maps, layer), body)
-            results[layer].append(Randomised(title, kind, probability, likeness))
+            results[layer].append(
+                Randomised(title, kind, probability, _change(trained, scores), likeness)
+            )
     return {layer: _sanity(entries) for layer, entries in results.items()}
 
 
@@ -235,6 +257,15 @@ def _likeness(
 ) -> Similarity:
     # Random weights may overflow: such a map has nothing of the original.
     return similarity(values, np.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0), body)
+
+
+def _change(trained: Tensor, scores: Tensor) -> float:
+    """The greatest change of a score over the largest score in size; infinite where one is."""
+    if not bool(torch.isfinite(scores).all()):
+        return math.inf
+    largest = float(trained.abs().max())
+    change = float((scores - trained).abs().max())
+    return change / largest if largest > 0 else (math.inf if change > 0 else 0.0)
 
 
 def _sanity(entries: Sequence[Randomised]) -> Sanity:

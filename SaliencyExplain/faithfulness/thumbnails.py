@@ -96,7 +96,7 @@ class PartialImageRows:
         Args:
             kind: ``deletion`` or ``insertion``.
             share: Of the strongest voxels, one of the shown ones or 0.
-            random: Whether of the random map.
+            random: Whether of the null map.
         """
         shown = self._restored(self._found.images.shown(kind, share, random=random))
         return self._slab.plane.cut(np.where(self._inside, shown, np.float32(self.greys.black)))
@@ -130,7 +130,7 @@ class PartialImageRows:
     def _rows(self, kind: str) -> list[_Row]:
         return [
             _Row(self._label, kind, random=False),
-            _Row("random map", kind, random=True),
+            _Row("null map", kind, random=True),
         ]
 
     def _row_height(self) -> int:

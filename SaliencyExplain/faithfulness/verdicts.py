@@ -10,26 +10,32 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from SaliencyExplain.comparison.table import Row, auroc_chance
 from SaliencyExplain.comparison.yardsticks import CENTRE, RANDOM
 from SaliencyExplain.faithfulness.chance import Faithfulness, Figure
 from SaliencyExplain.faithfulness.randomisation import Sanity
 from SaliencyExplain.faithfulness.stability import Stability
 
-#: A map beats chance in a figure where a random map is as good with at most this
-#: probability: the usual level of a one-sided test. With 20 random maps it must beat all.
+#: A map beats chance in a figure where one of its null maps is as good with at most this
+#: probability: the usual level of a one-sided test. With 20 null maps it must beat all.
 CHANCE_P = 0.05
 
-#: The figures that answer whether a map beats chance, one for each way to ask the classifier.
-#: AOPC repeats the deletion curve; the AIC of one image is a step and mostly ties. Infidelity
-#: is told beside them: it sums values, and a map may rank voxels well without being a sum.
-CHANCE_FIGURES = ("deletion_area", "insertion_area", "sic_compressed")
+#: The figures that answer whether a map beats chance, one for each way to ask the classifier:
+#: the strongest voxels taken away, put in alone, and boxes taken away. The curves count as far
+#: as the map ranks voxels. The mean drop repeats the deletion curve; the information curves
+#: show the images of the insertion curve or ones like them.
+CHANCE_FIGURES = ("deletion_ranked", "insertion_ranked", "infidelity")
 
 #: Rank correlations are read as is usual in medicine (Mukaka 2012, A guide to appropriate use
 #: of correlation coefficient in medical research, table 1): below 0.5 low, from 0.7 on high.
 #: A map that must differ (random weights) has to fall below LOW, one that must stay (noise,
 #: shift, seed) has to reach HIGH; in between the answer is "partly".
 LOW, HIGH = 0.5, 0.7
+
+#: Two maps of this rank correlation or more are the same, the air or not.
+SAME = 0.99
 
 #: A change that moves the target's probability by more than this is none that does not
 #: matter: the classifier itself answered otherwise, and the map may.
@@ -65,45 +71,60 @@ class Verdict:
 
 
 def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdict:
-    """Whether the classifier misses what the map shows more than what random maps show."""
+    """Whether the classifier misses what the map shows more than what knowing nothing shows.
+
+    Yes: in all three figures the map beats its null maps and every control map. Partly: it beats
+    its null maps in two of them, and every control map in two of these or in the infidelity. The
+    curves of a control may be as good where what the classifier uses is bright or lies in the
+    middle. Not known: a figure that tells nothing of this map decides.
+    """
     question = CHANCE
     limits = (
         "Images with voxels taken away are none that the network was trained on; another "
-        "baseline may give other figures."
+        "baseline may give other figures. How often the answer is wrong on maps that know "
+        "nothing is in docs/CALIBRATION.md."
     )
     source = (
-        "Samek et al. 2017; Petsiuk et al. 2018 (RISE); Kapishnikov et al. 2019 (XRAI); "
-        "infidelity: Yeh et al. 2019"
+        "Samek et al. 2017; Petsiuk et al. 2018 (RISE); Yeh et al. 2019 (infidelity); null maps: "
+        "Theiler et al. 1992, Schreiber and Schmitz 1996"
     )
     if found is None:
         return Verdict(question, UNKNOWN, reason, limits, source)
     figures = [found.figure(name) for name in CHANCE_FIGURES]
     known = [figure for figure in figures if not math.isnan(figure.beaten)]
+    mute = [figure for figure in figures if math.isnan(figure.beaten)]
     if not known:
-        words = f"No figure is defined: {figures[0].remark or 'no random map was tried'}."
+        words = f"No figure is defined: {figures[0].remark or 'no null map was tried'}."
         return Verdict(question, UNKNOWN, words, limits, source)
     better = [figure for figure in known if figure.p_value <= CHANCE_P]
-    answer = YES if len(better) == len(known) else PARTLY if better else NO
-    words = "; ".join(_beside_chance(figure) for figure in known)
-    habit = [
-        figure.title
-        for figure in known
-        if (
-            figure.centre >= figure.value
-            if figure.higher_is_better
-            else figure.centre <= figure.value
-        )
-    ]
-    if habit:
-        words += f". A map that is merely bright in the middle does no worse in {listed(habit)}"
+    beyond = [figure for figure in better if figure.beats_controls]
     infidelity = found.figure("infidelity")
-    if not math.isnan(infidelity.beaten):
-        words += f". Told and not counted: {_beside_chance(infidelity)}, low is good"
+    if len(beyond) == len(figures):
+        answer = YES
+    elif len(better) >= 2 and (len(beyond) >= 2 or infidelity.beats_controls):
+        answer = PARTLY
+    elif mute and len(better) + len(mute) >= 2:
+        answer = UNKNOWN
+    else:
+        answer = NO
+    words = "; ".join(_beside_chance(figure) for figure in known)
+    habit = [f"{one.control} ({one.title})" for one in known if not one.beats_controls]
+    if habit:
+        words += f". A map that knows only the image does as well: {listed(habit)}"
+    for figure in mute:
+        words += f". No answer by {figure.title}: {figure.remark}"
     return Verdict(question, answer, f"For {target}: {words}.", limits, source)
 
 
-def depends_on_weights(found: Sanity | None, reason: str) -> Verdict:
-    """Whether the map changes when the network's weights are random."""
+def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = True) -> Verdict:
+    """Whether the map changes when the network's weights are random.
+
+    Args:
+        found: How alike the maps are; None where that was not measured.
+        reason: Why it was not.
+        body_known: Whether likeness was measured within the body alone. The air is alike in any
+            two maps: with it, only maps that are the same, or another one all the same, tell.
+    """
     question = "Does it depend on the weights?"
     limits = (
         "That a map changes does not make it right; smooth maps of random networks are "
@@ -116,6 +137,19 @@ def depends_on_weights(found: Sanity | None, reason: str) -> Verdict:
     figures = f"rank correlation {alike:.2f} with the map of the same network with random weights"
     if found.constant_at_random:
         figures = "the same network with random weights gives a constant one"
+    if not found.outputs_change:
+        words = (
+            "Random weights do not change the network's own answer, so that the map has no reason "
+            "to change: its weights are equal within each layer, or the answer does not depend "
+            "on them."
+        )
+        return Verdict(question, UNKNOWN, words, limits, source)
+    if not body_known and LOW <= np.fmax(alike, early) < SAME:
+        words = (
+            "The body cannot be told from the air in this image, and the air is alike in any two "
+            f"maps: {figures}."
+        )
+        return Verdict(question, UNKNOWN, words, limits, source)
     if alike >= HIGH:
         words = (
             f"The map hardly changes: {figures}. A map that does not change when the weights are "
@@ -217,11 +251,11 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
 
 
 def _beside_chance(figure: Figure) -> str:
-    random = sum(figure.chance) / len(figure.chance)
+    mean = sum(figure.chance) / len(figure.chance)
     count = len(figure.chance)
     return (
-        f"{figure.title} {figure.value:.2f} (random {random:.2f}), beats "
-        f"{figure.beaten * count:.3g} of {count} random maps"
+        f"{figure.title} {figure.value:.2f} (null maps {mean:.2f}), beats "
+        f"{figure.beaten * count:.3g} of {count} null maps"
     )
 
 

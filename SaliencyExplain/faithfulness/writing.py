@@ -17,7 +17,7 @@ from SaliencyExplain.trial_words import TRIAL_FILE
 
 CURVES, CURVES_PICTURE = "curves.csv", "curves.png"
 
-#: Columns of ``curves.csv``. The chance columns hold the random maps' 5th percentile, median
+#: Columns of ``curves.csv``. The chance columns hold the null maps' 5th percentile, median
 #: and 95th percentile at the same share, for the deletion and insertion curves.
 COLUMNS = ("map", "curve", "x", "y", "chance_low", "chance_median", "chance_high")
 

@@ -102,9 +102,7 @@ def _bright_parts(values: NDArray[np.floating], threshold: float) -> NDArray[np.
     return body if _LEAST <= body.mean() <= 1 - _LEAST else None
 
 
-def _is_even(
-    values: NDArray[np.floating], body: NDArray[np.bool_], air: NDArray[np.bool_]
-) -> bool:
+def _is_even(values: NDArray[np.floating], body: NDArray[np.bool_], air: NDArray[np.bool_]) -> bool:
     low, middle, high = np.percentile(values[air], (5, 50, 95))
     return bool(high - low <= _UNEVEN * (float(np.median(values[body])) - middle))
 

@@ -28,7 +28,7 @@ _PICTURES = {
     "dashed line is the place's share of the image, which a map that knows nothing has.",
     "paired.png": "Methods held against each other on the same cases, with intervals that hold "
     "together; coloured where the corrected test tells them apart by as much as is of interest.",
-    "curves.png": "Curves of the tried cases; dashed the random maps.",
+    "curves.png": "Curves of the tried cases; dashed the null maps.",
     "clusters.png": "Maps that look alike: each group's mean map, by its largest values, over the "
     "mean image of the class that is most frequent in it.",
     "biomarkers.png": "What goes with the energy in a segment; the yardsticks show what the "
@@ -120,8 +120,8 @@ class EvaluationSection:
             for one in self.document["trials"]
         ]  # fmt: skip
         columns = (
-            "Method", "Figure", "Mean", "Area under the median curve", "Random maps",
-            "Centre-weighted map", "Random maps beaten", "Cases that beat chance", "Cases",
+            "Method", "Figure", "Mean", "Area under the median curve", "Null maps",
+            "Centre-weighted map", "Null maps beaten", "Cases that beat the null maps", "Cases",
         )  # fmt: skip
         return "Faithfulness over the tried cases", columns, rows
 

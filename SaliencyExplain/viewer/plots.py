@@ -52,12 +52,12 @@ def curve_plot(result: CompareResult, segment: str) -> dict[str, Any]:
 
 
 def trial_plot(curves: Sequence[TrialCurve]) -> dict[str, Any]:
-    """A map's deletion and insertion curves; dashed: the median of random maps."""
+    """A map's deletion and insertion curves; dashed: the median of null maps."""
     lines: list[_Line] = []
     for curve in curves:
         if curve.chance:
             lines.append((curve.name, curve.xs, curve.ys, False))
-            lines.append((f"{curve.name}, random maps", curve.xs, curve.chance, True))
+            lines.append((f"{curve.name}, null maps", curve.xs, curve.chance, True))
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     title = "strongest share taken away or put in"
     return _plot(lines, 1.0, title, "probability", ticks) if lines else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -19,7 +20,7 @@ from SaliencyExplain.errors import InputError
 from SaliencyExplain.faithfulness.maps import MapMaker
 from SaliencyExplain.faithfulness.randomisation import randomised, sanity, stages_of
 from SaliencyExplain.faithfulness.similarity import similarity
-from SaliencyExplain.faithfulness.verdicts import NO, PARTLY, YES, depends_on_weights
+from SaliencyExplain.faithfulness.verdicts import NO, PARTLY, UNKNOWN, YES, depends_on_weights
 from SaliencyExplain.faithfulness.work import Work
 
 
@@ -84,6 +85,46 @@ def test_a_map_that_knows_nothing_of_the_network_is_flagged(small, task):
     verdict = depends_on_weights(found, "")
     assert verdict.answer == NO
     assert "explains nothing" in verdict.words
+
+
+def test_weights_that_are_equal_within_each_layer_tell_nothing(small, task):
+    network = small()
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.fill_(0.1)
+    found = tried(Gradient(), task(network, torch.rand(1, 1, 12, 12, 12)))
+    assert not found.outputs_change
+    assert found.all_random[0].output_change == 0
+    verdict = depends_on_weights(found, "")
+    assert verdict.answer == UNKNOWN
+    assert "own answer" in verdict.words
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_a_network_that_answers_otherwise_is_told_from_one_that_does_not(small, task, scale):
+    network = small()
+    with torch.no_grad():
+        network.network.last.weight.mul_(scale)
+        network.network.last.bias.zero_()
+    found = tried(Gradient(), task(network, torch.rand(1, 1, 12, 12, 12)))
+    assert found.outputs_change
+
+
+def test_without_a_body_mask_only_the_same_map_and_another_one_are_an_answer(small, task):
+    same = tried(CentreYardstick(), task(small(), torch.rand(1, 1, 12, 12, 12)))
+    assert depends_on_weights(same, "", body_known=False).answer == NO
+    stage = same.all_random[0]
+    for correlation, answer in ((0.3, YES), (0.6, UNKNOWN), (0.8, UNKNOWN)):
+        likeness = dataclasses.replace(
+            stage.likeness,
+            rank_correlation=correlation,
+            rank_correlation_absolute=correlation,
+        )
+        alike = dataclasses.replace(stage, likeness=likeness)
+        found = dataclasses.replace(
+            same, cascading=(alike,), independent=(), all_random=(alike,) * 3
+        )
+        assert depends_on_weights(found, "", body_known=False).answer == answer
 
 
 def test_a_map_that_becomes_constant_has_nothing_of_the_trained_one(small, task):

@@ -41,10 +41,13 @@ def test_a_map_that_knows_nothing_reads_differently_from_grad_cam(page: Page) ->
     assert good["beats chance"] in ("yes", "partly")
     assert good["on the tumour"] in ("yes", "partly")
     section = page.section("trial")
-    assert "deletion area" in section.locator(".se-verdict .se-hint").first.inner_text()
+    assert (
+        "deletion over the ranked voxels"
+        in section.locator(".se-verdict .se-hint").first.inner_text()
+    )
     names = section.locator(".se-plot-name").all_inner_texts()
     assert [name.strip() for name in names] == [
-        "deletion", "deletion, random maps", "insertion", "insertion, random maps"
+        "deletion", "deletion, null maps", "insertion", "insertion, null maps"
     ]  # fmt: skip
     section.get_by_text("Trust card", exact=True).click()
     card = section.locator(".se-card img")

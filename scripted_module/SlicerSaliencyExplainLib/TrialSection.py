@@ -136,7 +136,7 @@ class TrialSection(Section):
             (curve for curve in one.curves if curve.chance), COLORS, strict=False
         ):
             lines.append(Line(curve.name, curve.xs, curve.ys, color))
-            name = _("{curve}, random maps").format(curve=curve.name)
+            name = _("{curve}, null maps").format(curve=curve.name)
             lines.append(Line(name, curve.xs, curve.chance, color, dashed=True))
         if lines:
             draw_plot(

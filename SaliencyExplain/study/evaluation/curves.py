@@ -35,8 +35,8 @@ class MeanCurve:
         mean: Mean over the cases, [0, 1].
         median: Median over the cases, as the published curves are drawn (Kapishnikov et al.
             2019).
-        chance: Mean over the cases of the random maps' median; empty for information curves,
-            of whose random maps only the areas are kept.
+        chance: Mean over the cases of the null maps' median; empty for information curves,
+            which are not computed for null maps.
         cases: Cases whose curve is defined.
     """
 
@@ -64,9 +64,9 @@ class TrialFigure:
         title: Its name as people read it.
         higher_is_better: Whether a large value is good.
         value: Mean over the cases with its 95 % bootstrap interval.
-        chance: Mean over the cases of the random maps' mean.
+        chance: Mean over the cases of the null maps' mean.
         centre: Mean over the cases of what a map that is bright in the middle has.
-        beaten: Mean share of the random maps that are beaten.
+        beaten: Mean share of the null maps that are beaten.
         beats_chance: Share of the cases in which the map beats chance by itself (p at most
             0.05).
         area_of_median: Area under the median curve; NaN for figures that are no such area.
@@ -112,7 +112,7 @@ def mean_curves(cases: Sequence[FinishedCase]) -> list[MeanCurve]:
 
 
 def trial_table(cases: Sequence[FinishedCase], *, seed: int = 0) -> list[TrialFigure]:
-    """The figures of all trials by method and figure, beside the random maps."""
+    """The figures of all trials by method and figure, beside the null maps."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for case in cases:
         for label, faithfulness in tried_maps(case):

@@ -79,11 +79,17 @@ def _tried(case: FinishedCase) -> Iterator[tuple[str, str, str, float]]:
     for label, faithfulness in own.items():
         for one in faithfulness["figures"]:
             yield one["name"], "", label, number_of(one["value"])
-    # All maps of a case were held against the same random maps.
+    if "random" not in own:
+        # Each map has null maps of its own.
+        chance: dict[str, list[float]] = {}
+        for faithfulness in own.values():
+            for one in faithfulness["figures"]:
+                its = [value for value in one["chance"] if value is not None]
+                chance.setdefault(one["name"], []).extend(its)
+        for name, values in chance.items():
+            yield name, "", "random", float(np.mean(values)) if values else math.nan
+    # The control maps of a case are the same for all maps.
     for faithfulness in list(own.values())[:1]:
         for one in faithfulness["figures"]:
-            if "random" not in own:
-                chance = [value for value in one["chance"] if value is not None]
-                yield one["name"], "", "random", float(np.mean(chance)) if chance else math.nan
             if "centre" not in own:
                 yield one["name"], "", "centre", number_of(one["centre"])

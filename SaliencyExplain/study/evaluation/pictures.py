@@ -198,7 +198,7 @@ def _draw_curves(found: Evaluation, title: Title) -> Figure | None:
         chance = [one for one in own if one.chance]
         if chance:
             axes.plot(chance[0].x, chance[0].chance, color=FAINT, lw=1.4, ls="--",
-                      label="random maps")  # fmt: skip
+                      label="null maps")  # fmt: skip
         count = max((one.cases for one in own), default=0)
         plots.style(axes, f"{name}, {count} cases", across, up)
         axes.set(xlim=(0, 1), ylim=(0, 1))

@@ -145,13 +145,12 @@ def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
 
 def _trials(found: Evaluation, titles: dict[str, str]) -> list[str]:
     return [
-        f"{titles.get(one.method, one.method)}: mean softmax information area "
-        f"{number(one.value.mean)}, that of random maps {number(one.chance)}; held against the "
-        f"random maps of its own case (p at most {CHANCE_P:g}, uncorrected) it is better in "
-        f"{percent(one.beats_chance)} of {one.value.count} tried cases, where a random map would "
-        f"be in about {percent(CHANCE_P)}."
+        f"{titles.get(one.method, one.method)}: mean insertion area {number(one.value.mean)}, "
+        f"that of its null maps {number(one.chance)}; held against the null maps of its own case "
+        f"(p at most {CHANCE_P:g}, uncorrected) it is better in {percent(one.beats_chance)} of "
+        f"{one.value.count} tried cases, where a null map would be in about {percent(CHANCE_P)}."
         for one in found.trials
-        if one.figure == "sic_compressed"
+        if one.figure == "insertion_area"
         and not math.isnan(one.value.mean)
         and not math.isnan(one.beats_chance)
     ]

@@ -1,0 +1,121 @@
+"""How alike maps of networks are that have nothing in common but their architecture.
+
+    python -m Testing.benchmarks.weights_calibration [--phantoms 50] [--markdown FILE]
+
+"Does it depend on the weights?" says no where a map is as alike to that of a network with random
+weights as ``verdicts.HIGH``, and partly from ``verdicts.LOW`` on. Here the map of a network *known
+to be random* takes the place of the trained one: it has nothing in common with the maps of other
+random networks but architecture and image, so that each "no" and each "partly" is a false one.
+Beside it stand the trained network's map, and control maps that ask no network. Rank correlation
+within the body, median over three draws of all weights, as in the trial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from SaliencyExplain.attribution.cam import GradCAM, GradCAMPlusPlus
+from SaliencyExplain.attribution.gradient import Gradient, SmoothGrad
+from SaliencyExplain.attribution.guided import GuidedBackpropagation
+from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.attribution.yardsticks import CentreYardstick
+from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.demo.phantoms import draw_phantom
+from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
+from SaliencyExplain.demo.tumours import CLASSES
+from SaliencyExplain.faithfulness.randomisation import randomised, stages_of
+from SaliencyExplain.faithfulness.similarity import similarity
+from SaliencyExplain.faithfulness.verdicts import HIGH, LOW
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.places import label_map_on
+from SaliencyExplain.question import Compute, Question
+
+FIRST_SEED = STUDY_SEEDS + 94_000_000
+DRAWS = 3
+METHODS: tuple[Method, ...] = (
+    GradCAM(),
+    GradCAMPlusPlus(),
+    Gradient(),
+    SmoothGrad(samples=8),
+    Occlusion(stride_mm=20.0),
+    GuidedBackpropagation(),
+    CentreYardstick(),
+)
+
+Alike = dict[tuple[str, str], list[float]]
+
+
+def main(words: Sequence[str] | None = None) -> Alike:
+    """Measures and prints the table; returns the likeness by method and kind of network."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dimensions", type=int, default=2, choices=(2, 3))
+    parser.add_argument("--phantoms", type=int, default=50)
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args(words)
+    torch.set_num_threads(1)
+    classifier = load_classifier(classifier_folder(f"phantom-{options.dimensions}d-honest"))
+    found: Alike = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + options.phantoms):
+        phantom = draw_phantom(CLASSES[1 + seed % 3], seed, dimensions=options.dimensions)
+        question = Question(phantom.image, classifier, "predicted", Compute("cpu"))
+        body = body_mask(phantom.image)
+        if body is None:
+            continue
+        frames = [
+            affine.numpy().astype(np.float64)
+            for affine in (phantom.image.affine, question.prepared.affine)
+        ]
+        inside = label_map_on([body], *frames, tuple(question.prepared.shape[1:])) > 0
+        _add(found, question.task(seed), inside, seed)
+    text = table(found)
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text)
+    return found
+
+
+def table(found: Alike) -> str:
+    """The distribution of the likeness in Markdown."""
+    lines = [
+        "| method | original network | images | median | 95th percentile | "
+        f"partly (from {LOW:g}) | no (from {HIGH:g}) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (method, kind), values in found.items():
+        alike = np.array(values)
+        no = int((alike >= HIGH).sum())
+        partly = int((alike >= LOW).sum()) - no
+        lines.append(
+            f"| {method} | {kind} | {alike.size} | {np.median(alike):.2f} | "
+            f"{np.percentile(alike, 95):.2f} | {partly} | {no} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _add(found: Alike, task: Task, body: NDArray[np.bool_], seed: int) -> None:
+    stages = stages_of(task.network, 6)
+    networks = [randomised(task.network, stages, seed + draw) for draw in range(DRAWS + 1)]
+    changed = [dataclasses.replace(task, network=network) for network in networks]
+    for method in METHODS:
+        *others, known_random = [_map(method, one) for one in changed]
+        for kind, original in (("trained", _map(method, task)), ("random", known_random)):
+            alike = [similarity(original, other, body).alike for other in others]
+            value = float(np.median(np.nan_to_num(alike, nan=0.0)))
+            found.setdefault((method.name, kind), []).append(value)
+
+
+def _map(method: Method, task: Task) -> NDArray[np.float32]:
+    values = next(iter(method.attribute(task).values())).detach().float().cpu().numpy()
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -46,7 +46,7 @@ def test_padding_of_a_scanner_and_its_table_are_no_body():
     np.testing.assert_array_equal(found, head)
 
 
-@pytest.mark.parametrize("noise", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("noise", [0.1, 0.2])
 @pytest.mark.parametrize("planes", [slice(None), 20], ids=["3D", "2D"])
 def test_the_body_is_found_in_noise(noise, planes):
     head, values = phantom_head(noise)

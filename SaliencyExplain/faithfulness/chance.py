@@ -193,7 +193,7 @@ class FaithfulnessTrial:
     ) -> None:
         self._work = work
         image = plain(task.input)[0].cpu().numpy()
-        self._image = image[0]
+        self._image = image
         self.random_maps = random_maps
         self._nulls = NullMaps(image[0], body, seed=seed)
         with work.part(CHOICE_PASSES) as progress:
@@ -212,8 +212,12 @@ class FaithfulnessTrial:
                 self._controls[name] = _Measured(curves, self._boxes.of(values))
                 progress(number + 1, MOST_CONTROLS)
 
-    def of(self, values: NDArray[np.floating]) -> Faithfulness:
-        """The faithfulness of a map ``(*S)`` on the network's grid.
+    def of(self, values: NDArray[np.floating], channel: int = 0) -> Faithfulness:
+        """The faithfulness of a map on the network's grid.
+
+        Args:
+            values: ``(*S)``.
+            channel: The channel that the pictures show. Voxels are taken away in all.
 
         Raises:
             InputError: The map is constant or not finite.
@@ -244,8 +248,8 @@ class FaithfulnessTrial:
             infidelity=measured.infidelity,
             boxes=self._boxes.words,
             images=PartialImages(
-                image=self._image,
-                baseline=self.baseline.values[0].cpu().numpy(),
+                image=self._image[channel],
+                baseline=self.baseline.values[channel].cpu().numpy(),
                 places=self._maker.places(values),
                 curves=curves,
                 random=random,

@@ -231,6 +231,7 @@ class Examination:
         """Puts together what is known of a map, and what it says."""
         question = self._question
         label = f"{name}@{layer}" if layer else name
+        channel = (method.channel_of(layer, self._task) if method else None) or 0
         notes: list[str] = []
         faithful, reason = None, _NOT_ASKED
         try:
@@ -241,7 +242,7 @@ class Examination:
             reason, reasons = str(error), (str(error), str(error))
         else:
             if self._faithful is not None:
-                faithful = self._faithful.of(values)
+                faithful = self._faithful.of(values, channel)
         restored = question.classifier.restore(
             torch.from_numpy(values), question.prepared, question.image
         )
@@ -272,7 +273,7 @@ class Examination:
                 ),
                 notes=tuple(notes),
                 resolution_mm=resolution_mm,
-                channel=(method.channel_of(layer, self._task) if method else None) or 0,
+                channel=channel,
             )
         )
 

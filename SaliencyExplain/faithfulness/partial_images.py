@@ -37,8 +37,8 @@ class PartialImages:
     """What the classifier was shown on the way along the curves of a map.
 
     Attributes:
-        image: First channel of the network's input, ``(*S)``.
-        baseline: First channel of what shows where voxels were taken away, ``(*S)``.
+        image: The channel of the network's input that the map is drawn over, ``(*S)``.
+        baseline: The same channel of what shows where voxels were taken away, ``(*S)``.
         places: ``(*S)``, the place of each voxel in the map's order, 0 for the strongest.
         curves: The map's curves.
         random: By kind the yardstick.

@@ -62,7 +62,7 @@ class PartialImageRows:
         self._target = question.classifier.classes[question.target]
         self._question = question
         affine = np.asarray(question.image.affine, dtype=np.float64)
-        image = question.image[0].as_tensor().numpy()
+        image = question.image[one.channel].as_tensor().numpy()
         seen = peak_view(
             image,
             one.values,

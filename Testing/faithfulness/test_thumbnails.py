@@ -15,6 +15,7 @@ from monai.transforms import CenterSpatialCropd, Compose, Orientationd, ScaleInt
 from PIL import Image
 
 from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.occlusion import Occlusion
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.faithfulness.card import card_png
 from SaliencyExplain.faithfulness.curves import SHARES
@@ -174,3 +175,42 @@ def test_the_card_shows_them_and_is_as_tall_as_they_need():
             sizes.append(card.size)
     assert rows.height > 400
     assert abs(sizes[0][1] - sizes[1][1] - rows.height) <= 170
+
+
+class Brightness(torch.nn.Module):
+    """The mean of a corner of either channel speaks for the second class."""
+
+    def forward(self, images):
+        score = images[:, :, 2:8, 2:8].mean((1, 2, 3))
+        return torch.stack([-score, score], 1)
+
+
+def test_the_map_of_a_channel_is_shown_with_the_images_of_that_channel():
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.random((20, 20)), 1 + rng.random((20, 20))]).astype(np.float32)
+    classifier = Classifier(
+        name="corner", classes=("dark", "bright"), channels=("t1", "flair"), spatial_dims=2,
+        network=ScoreNetwork(Brightness().eval()), preprocessing=Compose([]),
+        identity="0" * 64, source=Path("corner"),
+    )  # fmt: skip
+    image = to_image(values, np.diag([-2.0, -2.0, 1.0, 1.0]), name="two")
+    question = Question(image, classifier, "bright", Compute("cpu"))
+    method = Occlusion(channel="each", window_mm=8.0)
+    found = trial(question, [method], parts=["faithfulness"], effort=Effort(random_maps=2))
+    assert {one.layer: one.channel for one in found.maps} == {"t1": 0, "flair": 1}
+    for one in found.maps:
+        images = one.faithfulness.images
+        own = values[one.channel]
+        np.testing.assert_array_equal(images.shown("deletion", 0.0), own)
+        assert own.min() <= images.baseline.min()
+        assert images.baseline.max() <= own.max()
+        rows = PartialImageRows(one, one.faithfulness, question)
+        window = dataclasses.astuple(grey_window(own))
+        assert dataclasses.astuple(rows.greys) == pytest.approx(window, abs=1e-4)
+        whole = slab_of(
+            peak_view(own, one.values, image.affine.numpy(), [], signed=one.signed),
+            image.affine.numpy(),
+        )
+        np.testing.assert_allclose(
+            rows.pixels("deletion", 0.0), whole.plane.cut(own[whole.box]), atol=1e-5
+        )

@@ -26,6 +26,7 @@ from SaliencyExplain.classifiers.geometry import squeeze_slice
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import ball, filled_voxels
+from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Question, probabilities_of
 
@@ -47,7 +48,7 @@ class Removal:
     """What the classifier says without a place.
 
     Attributes:
-        name: Such as ``"8 mm"``, or the segment's name.
+        name: Such as ``"8 mm"``, ``"8 px"`` where the image has no size, or the segment's name.
         radius_mm: Radius of the ball; None for a segment.
         voxels: Voxels of the network's grid that got another value; 0: there was nothing to
             remove, and nothing moves.
@@ -75,6 +76,7 @@ class Probe:
         seconds: Time that it took.
         output: What says something of the place: ``probability``, or ``score`` where all
             probabilities lie at 0 and 1 and do not move.
+        length_unit: Of the radii and places: ``mm``, or ``px`` where the image has no size.
     """
 
     classes: tuple[str, ...]
@@ -84,6 +86,7 @@ class Probe:
     notes: tuple[str, ...]
     seconds: float
     output: str = "probability"
+    length_unit: str = "mm"
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,9 @@ class Prober:
         blur_mm: Standard deviation of the Gaussian filter for ``fill="blur"``; 0: automatic.
         channel: Name of the one channel that is replaced; None: all of them.
 
+    Attributes:
+        length_unit: Of radii and places: ``mm``, or ``px`` where the image has no size.
+
     Raises:
         InputError: The image, device, fill or channel does not fit.
         ClassifierError: The network fails on the image.
@@ -138,6 +144,7 @@ class Prober:
         self._warm: WarmImage | None = None
         flat = classifier.spatial_dims == 2 and image.ndim == 4
         self._image = squeeze_slice(image) if flat else image
+        self.length_unit = length_unit(image.affine.numpy(), image.shape[1:])
         self._open()
 
     @property
@@ -174,11 +181,11 @@ class Prober:
             Cancelled: Out of ``progress``.
         """
         started = time.perf_counter()
-        radii = sorted({float(radius) for radius in radii_mm})
+        radii, unit = sorted({float(radius) for radius in radii_mm}), self.length_unit
         if not radii or not all(0 < radius <= _LARGEST_RADIUS for radius in radii):
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"The radii {list(radii_mm)} mm cannot be used: give numbers above 0, "
+                f"The radii {list(radii_mm)} {unit} cannot be used: give numbers above 0, "
                 f"at most {_LARGEST_RADIUS:g}.",
             )
         self._ready()
@@ -189,11 +196,11 @@ class Prober:
         small = [f"{radius:g}" for radius in radii if radius < half]
         if small:
             notes.append(
-                f"a radius of {' or '.join(small)} mm is less than half a voxel of the network's "
-                f"grid ({2 * half:g} mm): the voxel at the point was removed"
+                f"a radius of {' or '.join(small)} {unit} is less than half a voxel of the "
+                f"network's grid ({2 * half:g} {unit}): the voxel at the point was removed"
             )
         places = [
-            _Place(f"{radius:g} mm", radius, *ball(centre, radius, self._affine, shape))
+            _Place(f"{radius:g} {unit}", radius, *ball(centre, radius, self._affine, shape))
             for radius in radii
         ]
         return self._probe(places, notes, started, progress)
@@ -273,17 +280,19 @@ class Prober:
                 f"The point {point.tolist()} is no place: give three numbers in mm.",
             )
         shown = ", ".join(f"{value:.1f}" for value in point)
+        where = f"({shown}) {self.length_unit} RAS"
         image_affine = self._image.affine.numpy().astype(np.float64)
         if not _within(_index(image_affine, point), self._image.shape[1:]):
             raise InputError(
-                ErrorCode.PLACE_OUTSIDE, f"The point ({shown}) mm RAS lies outside of the image."
+                ErrorCode.PLACE_OUTSIDE,
+                f"The point {where} lies outside of the image.",
             )
         centre = _index(self._affine, point)[: self._prepared.ndim - 1]
         if not _within(centre, self._prepared.shape[1:]):
             raise InputError(
                 ErrorCode.PLACE_OUTSIDE,
-                f"The point ({shown}) mm RAS lies in the image, but outside of what the network "
-                "sees of it: the classifier's preprocessing cuts it off.",
+                f"The point {where} lies in the image, but outside of what "
+                "the network sees of it: the classifier's preprocessing cuts it off.",
             )
         return centre
 
@@ -320,6 +329,7 @@ class Prober:
             tuple(notes),
             time.perf_counter() - started,
             output,
+            self.length_unit,
         )
 
     def _fixed_note(self, scores: NDArray[np.float64], removals: Sequence[Removal]) -> str:

@@ -33,6 +33,7 @@ from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.length_unit import length_unit
 
 #: Share of the network's input inside the image below which a note warns of it: of a brain
 #: on a grid made for brains more than half is.
@@ -245,6 +246,11 @@ class Question:
         """See :func:`voxel_hash`."""
         return voxel_hash(self.image)
 
+    @property
+    def length_unit(self) -> str:
+        """The unit in which lengths are told: ``mm``, or ``px`` where the image has no size."""
+        return length_unit(self.image.affine.numpy(), self.image.shape[1:])
+
     def task(self, seed: int = 0) -> Task:
         """The question as methods take it.
 
@@ -262,6 +268,7 @@ class Question:
             input=values.to(device=self.device, dtype=torch.float32),
             target=self.target,
             spacing=spacing_of(self.prepared.affine, self.prepared.ndim - 1),
+            length_unit=self.length_unit,
             seed=int.from_bytes(digest[:4], "big") >> 1,
             memory_bytes=self.compute.memory_bytes,
             precision=self.compute.precision,

@@ -102,6 +102,8 @@ class Task:
             float32 on the CPU; None: none were given.
         channels: Names of the input's channels; empty: they have none.
         shared: The pass that several methods on this image share; None: each has its own.
+        length_unit: How millimetres are told: ``mm``, or ``px`` where the image has no size and a
+            pixel counts as one millimetre.
     """
 
     network: ScoreNetwork
@@ -123,6 +125,7 @@ class Task:
     backgrounds: Tensor | None = None
     channels: tuple[str, ...] = ()
     shared: SharedPass | None = None
+    length_unit: str = "mm"
 
 
 def parameter(
@@ -255,14 +258,30 @@ def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> N
             )
 
 
-def value_text(field: Mapping[str, Any], value: Any) -> str:
-    """A parameter's value in words, with its unit; ``field`` is what :func:`parameter` was told."""
+def value_text(field: Mapping[str, Any], value: Any, length_unit: str = "mm") -> str:
+    """A parameter's value in words, with its unit.
+
+    Args:
+        field: What :func:`parameter` was told.
+        value: Of the parameter.
+        length_unit: How millimetres are told, as in :class:`Task`.
+    """
     if field["automatic"] and not value:
         return f"automatic ({field['automatic']})"
     if isinstance(value, (tuple, list)):
         return ", ".join(map(str, value)) or "none"
     shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{shown} {field['unit']}".rstrip()
+    return f"{shown} {unit_of(field, length_unit)}".rstrip()
+
+
+def unit_of(field: Mapping[str, Any], length_unit: str) -> str:
+    """The unit of a parameter's value for one image, empty for a plain number.
+
+    Args:
+        field: What :func:`parameter` was told.
+        length_unit: How millimetres are told, as in :class:`Task`.
+    """
+    return length_unit if field["unit"] == "mm" else str(field["unit"])
 
 
 def parse_parameters(method: type[Method], texts: Mapping[str, str]) -> dict[str, Any]:

@@ -106,12 +106,15 @@ class Occlusion(Method):
         choices=("probability", "score"),
     )
 
-    def windows(self, shape: tuple[int, ...], spacing: tuple[float, ...]) -> Windows:
+    def windows(
+        self, shape: tuple[int, ...], spacing: tuple[float, ...], length_unit: str = "mm"
+    ) -> Windows:
         """Where the boxes lie on a grid, sizes rounded to whole voxels (at least one).
 
         Args:
             shape: Voxels per axis.
             spacing: Millimetres per voxel and axis.
+            length_unit: How millimetres are told, as in :class:`Task`.
 
         Raises:
             InputError: The image is smaller than the box along more than one axis of a volume,
@@ -121,8 +124,8 @@ class Occlusion(Method):
         if stride_mm > window_mm:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"occlusion.stride_mm ({stride_mm:g} mm) is larger than the window "
-                f"({window_mm:g} mm): voxels between the boxes would never be covered.",
+                f"occlusion.stride_mm ({stride_mm:g} {length_unit}) is larger than the window "
+                f"({window_mm:g} {length_unit}): voxels between the boxes would never be covered.",
             )
         widths = [_voxels(window_mm, voxel) for voxel in spacing]
         short = sum(width > size for width, size in zip(widths, shape, strict=True))
@@ -130,8 +133,8 @@ class Occlusion(Method):
             image = " x ".join(f"{n * voxel:g}" for n, voxel in zip(shape, spacing, strict=True))
             raise InputError(
                 ErrorCode.WINDOW,
-                f"The image ({image} mm) is smaller than the occlusion window "
-                f"({window_mm:g} mm); set occlusion.window_mm to less.",
+                f"The image ({image} {length_unit}) is smaller than the occlusion window "
+                f"({window_mm:g} {length_unit}); set occlusion.window_mm to less.",
             )
         window = tuple(min(width, size) for width, size in zip(widths, shape, strict=True))
         starts = tuple(
@@ -263,7 +266,7 @@ class Occlusion(Method):
     def _places(self, task: Task) -> tuple[Windows, Filling]:
         """The boxes, and what they are filled with."""
         image = plain(task.input)
-        return self.windows(tuple(image.shape[2:]), task.spacing), filling_of(
+        return self.windows(tuple(image.shape[2:]), task.spacing, task.length_unit), filling_of(
             image,
             self.fill,
             task.spacing,

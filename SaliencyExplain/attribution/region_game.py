@@ -264,16 +264,17 @@ class RegionMethod(Method):
         if self.regions == "segments":
             labels, names = self._segments(task)
         else:
-            labels = self._divided(plain(task.input)[0], task.spacing)
+            labels = self._divided(task)
             names = {label: f"region {label}" for label in range(1, int(labels.max()) + 1)}
         return RegionGame(task, labels, names, fill=self.fill, value=self.value)
 
-    def _divided(self, image: Tensor, spacing: Sequence[float]) -> Tensor:
-        """The regions of an image ``(C, *S)``, labels from 1."""
+    def _divided(self, task: Task) -> Tensor:
+        """The regions of the image, labels from 1."""
+        image = plain(task.input)[0]
         if self.regions == "quickshift":
             return quickshift_as_in_lime(image)
-        size = self.size_mm or size_for(image, spacing, REGIONS)
-        return supervoxels(image, spacing, size_mm=size)
+        size = self.size_mm or size_for(image, task.spacing, REGIONS)
+        return supervoxels(image, task.spacing, size_mm=size, length_unit=task.length_unit)
 
     def _segments(self, task: Task) -> tuple[Tensor, dict[int, str]]:
         if task.regions is None or not task.region_names:

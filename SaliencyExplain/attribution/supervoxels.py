@@ -58,6 +58,7 @@ def supervoxels(
     kind: str = "slic",
     size_mm: float,
     compactness: float = 0.0,
+    length_unit: str = "mm",
 ) -> Tensor:
     """Divides an image into connected regions of about one size and even intensity.
 
@@ -78,6 +79,7 @@ def supervoxels(
             distance of ``size_mm``: more makes regions rounder. For ``felzenszwalb``: the
             contrast that keeps regions of that size apart (their sizes differ more). 0: 0.1,
             and 0.001 there.
+        length_unit: How millimetres are told, ``px`` where the image has no size.
 
     Returns:
         Label map ``(*S)``, int64, on the CPU, from 1 without a gap; every voxel is in a
@@ -98,7 +100,8 @@ def supervoxels(
     if size_mm < min(spacing):
         raise InputError(
             ErrorCode.REGIONS,
-            f"Regions of {size_mm:g} mm are smaller than a voxel ({min(spacing):g} mm); "
+            f"Regions of {size_mm:g} {length_unit} are smaller than a voxel "
+            f"({min(spacing):g} {length_unit}); "
             "give a larger size.",
         )
     background = even_background(image)

@@ -194,7 +194,9 @@ class _RegionRanking(Method):
             return
         smallest = self._smallest(size_for(image, spacing, _MOST), spacing)
         for size in _sizes(smallest, axes):
-            yield supervoxels(image, spacing, kind=kind, size_mm=size).numpy()
+            yield supervoxels(
+                image, spacing, kind=kind, size_mm=size, length_unit=task.length_unit
+            ).numpy()
 
     def _kind(self, axes: int) -> str:
         """How regions are found in an image of so many axes.

@@ -115,6 +115,7 @@ def probe(
                 "classifier": loaded.name,
                 "classifier_sha256": loaded.identity,
                 "point_ras": point,
+                "length_unit": prober.length_unit,
                 "fill": fill,
                 "channel": channel,
                 "before": dict(zip(loaded.classes, prober.probabilities.tolist(), strict=True)),

@@ -25,6 +25,8 @@ def probability_table(probabilities: Mapping[str, float]) -> Table:
 
 def agreement_table(rows: Iterable[Row]) -> Table:
     """The figures that are read first, the yardsticks dim beneath the maps."""
+    rows = list(rows)
+    unit = rows[0].length_unit if rows else "mm"
     table = Table(box=None, padding=(0, 1))
     for heading in ("method", "segment"):
         table.add_column(heading, overflow="fold")
@@ -34,8 +36,8 @@ def agreement_table(rows: Iterable[Row]) -> Table:
         "by\nchance",
         "peak\ninside",
         "Dice",
-        "HD95\nmm",
-        "centres\nmm",
+        f"HD95\n{unit}",
+        f"centres\n{unit}",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:

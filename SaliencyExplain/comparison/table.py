@@ -20,6 +20,7 @@ from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.length_unit import length_unit
 
 _NAMES = ("case", "method", "target", "segment")
 
@@ -55,6 +56,8 @@ class Row:
         remark: Why there are no figures, such as :data:`OWN_SEGMENT`; mostly empty.
         segmentation_sha256: Hash of the segments that the map was held against, by name and
             voxels on the image's grid; empty for rows out of a CSV, which has no column for it.
+        length_unit: Of the distances: ``mm``, or ``px`` where the image has no size, see
+            :func:`SaliencyExplain.images.grids.length_unit`; ``mm`` for rows out of a CSV.
     """
 
     case: str
@@ -66,6 +69,7 @@ class Row:
     high: Agreement | None = None
     remark: str = ""
     segmentation_sha256: str = ""
+    length_unit: str = "mm"
 
     def cells(self) -> list[str]:
         """The row of the CSV: six significant digits, empty where a figure is undefined."""
@@ -85,6 +89,7 @@ class Row:
             ends = self._range()
             named |= {name: None if math.isnan(ends[name]) else ends[name] for name in ends}
         named["segmentation_sha256"] = self.segmentation_sha256
+        named["length_unit"] = self.length_unit
         return named | ({"remark": self.remark} if self.remark else {})
 
     def _range(self) -> dict[str, float]:
@@ -197,8 +202,11 @@ def rows(
         # Before the centre-weighted map, as everywhere.
         first = next(n for n, row in enumerate(table) if row.method == CENTRE)
         table[first:first] = drawn
+    if not table:
+        return []
     digest = segmentation.sha256
-    return [replace(row, segmentation_sha256=digest) for row in table]
+    unit = length_unit(affine, segmentation.segments[0].mask.shape)
+    return [replace(row, segmentation_sha256=digest, length_unit=unit) for row in table]
 
 
 def unseen_notes(segmentation: Segmentation, field: FieldOfView | None) -> list[str]:

@@ -44,6 +44,7 @@ from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import same_grid, spacing_of
 from SaliencyExplain.images.labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Given, Question, voxel_hash
 
@@ -242,6 +243,7 @@ def probed(
         seconds=found.seconds,
         output=found.output,
         scores=_floats(found.scores),
+        length_unit=found.length_unit,
     )
 
 
@@ -317,6 +319,7 @@ def compared(
         rows=tuple(row.as_json() for row in table),
         curves=tuple(drawn),
         notes=tuple(notes),
+        length_unit=length_unit(affine, shape),
     )
 
 

@@ -28,6 +28,7 @@ class Answer:
         image_value: The volume's own value there; None outside of it.
         readings: Of each computed map: label, target, value, percentile rank.
         segments: Names of the segments that hold the point.
+        length_unit: Of the point: ``mm``, or ``px`` where the image has no size.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Answer:
     image_value: float | None = None
     readings: tuple[Any, ...] = ()
     segments: tuple[str, ...] = ()
+    length_unit: str = "mm"
 
     @property
     def removals(self) -> tuple[RemovalResult, ...]:

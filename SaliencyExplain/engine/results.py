@@ -82,7 +82,7 @@ class RemovalResult:
     """What the classifier says without a place.
 
     Attributes:
-        name: Such as ``"8 mm"``, or the segment's name.
+        name: Such as ``"8 mm"``, ``"8 px"`` where the image has no size, or the segment's name.
         radius_mm: Radius of the ball; None for a segment.
         voxels: Voxels of the network's grid that were replaced; 0: nothing was there to remove.
         probabilities: One for each class, in [0, 1].
@@ -113,6 +113,7 @@ class ProbeResult:
         output: What says something of the place: ``probability``, or ``score`` where all
             probabilities lie at 0 and 1 and do not move.
         scores: The classes' scores before the activation for the image as it is.
+        length_unit: Of radii and places: ``mm``, or ``px`` where the image has no size.
     """
 
     classes: tuple[str, ...]
@@ -122,6 +123,7 @@ class ProbeResult:
     seconds: float
     output: str = "probability"
     scores: tuple[float, ...] = ()
+    length_unit: str = "mm"
 
     @property
     def shown(self) -> tuple[float, ...]:
@@ -149,12 +151,16 @@ class CurveResult:
 
 @dataclass(frozen=True)
 class CompareResult:
-    """The rows of the comparison table, those of the yardsticks too, and its curves."""
+    """The rows of the comparison table, those of the yardsticks too, and its curves.
+
+    ``length_unit`` is that of the distances: ``mm``, or ``px`` where the image has no size.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
     curves: tuple[CurveResult, ...]
     notes: tuple[str, ...]
+    length_unit: str = "mm"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def choose_baseline(task: Task, progress: Progress = silent) -> Baseline:
     image = plain(task.input)
     everywhere = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
     corner = (0,) * everywhere.ndim
-    fills = [("blur", sigma, f"the image blurred with {sigma:g} mm") for sigma in BLURS_MM]
+    unit = task.length_unit
+    fills = [("blur", sigma, f"the image blurred with {sigma:g} {unit}") for sigma in BLURS_MM]
     fills.append(("mean", 0.0, "each channel's mean"))
 
     def substitute(index: int) -> Tensor:

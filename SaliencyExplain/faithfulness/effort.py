@@ -154,7 +154,7 @@ def shifts(task: Task, effort: Effort) -> list[tuple[str, int, int]]:
     for axis in axes:
         voxels = min(round(SHIFT_MM / task.spacing[axis]), task.input.shape[axis + 2] - 1)
         if voxels > 1:
-            found.append(("shift by millimetres", axis, voxels))
+            found.append(("shift by several voxels", axis, voxels))
     return found
 
 

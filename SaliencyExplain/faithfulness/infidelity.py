@@ -70,7 +70,7 @@ class InfidelityMaker:
                                               strict=True)
         ]  # fmt: skip
         sizes = " and ".join(
-            " x ".join(f"{side / parts:.3g}" for side in sides) + " mm"
+            " x ".join(f"{side / parts:.3g}" for side in sides) + f" {self._task.length_unit}"
             for parts in PARTS[len(sides)]
         )
         return f"{len(self.boxes)} boxes of {sizes}, replaced by {self._baseline.words}"

@@ -30,7 +30,7 @@ class Change:
     """A map under a change, beside the map as it is.
 
     Attributes:
-        kind: ``seed``, ``noise``, ``shift by a voxel``, ``shift by millimetres`` or
+        kind: ``seed``, ``noise``, ``shift by a voxel``, ``shift by several voxels`` or
             ``worst case``.
         words: What was changed.
         probability: The target's probability under the change.
@@ -145,7 +145,7 @@ def stability(
         trial.note("noise", words, maps, probability)
     for kind, axis, voxels in shifts(task, effort):
         maps, probability = trial.run(dataclasses.replace(task, input=shifted(image, axis, voxels)))
-        words = f"{voxels * task.spacing[axis]:g} mm along axis {'ijk'[axis]}"
+        words = f"{voxels * task.spacing[axis]:g} {task.length_unit} along axis {'ijk'[axis]}"
         before, after = _overlap(axis, voxels, image.ndim - 2)
         trial.note(kind, words, maps, probability, before, after)
     search = _Search(trial, reach, effort) if effort.searched else None

@@ -43,7 +43,7 @@ MOVED = 0.1
 
 #: What counts as a change that a map must bear. The worst case is told and not counted:
 #: any network has one, and how bad it looks depends on the budget of the search.
-BORNE = ("seed", "noise", "shift by a voxel", "shift by millimetres")
+BORNE = ("seed", "noise", "shift by a voxel", "shift by several voxels")
 
 CHANCE = "Does it beat chance?"
 """The question that the curves and the partial images belong to."""
@@ -228,7 +228,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
     peak = own.pointing_tolerance
     near = "peak" if peak in (0, 1) else f"half of its strongest voxels ({100 * peak:.0f} %)"
     checks = {
-        f"{near} inside or within 5 mm": peak >= 0.5,
+        f"{near} inside or within 5 {found[label].length_unit}": peak >= 0.5,
         "ranks it better than 97.5 % of random maps and a centre-weighted map": all(
             own.auroc > habit.auroc for habit in habits
         ),

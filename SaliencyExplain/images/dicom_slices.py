@@ -347,7 +347,7 @@ def _projection(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
         notes.append("millimetres are those on the detector, larger than in the patient")
     if not spacing:
         spacing = (1.0, 1.0)
-        notes.append("the size of its pixels is not known: 1 mm is taken")
+        notes.append("the size of its pixels is not known: a pixel (px) counts as 1 mm")
     affine = LPS_TO_RAS @ np.diag([float(spacing[1]), float(spacing[0]), 1.0, 1.0])
     return Volume(
         values[np.newaxis], affine, tuple(notes), modality=str(header.get("Modality", ""))

@@ -178,17 +178,3 @@ def upright_grid(
     upright[:3, :3] = matrix
     upright[:3, 3] = matrix @ low
     return tuple(int(size) for size in np.rint(high - low) + 1), upright
-
-
-def length_unit(affine: NDArray[np.float64], axes: int) -> str:
-    """The unit in which lengths of an image are told: ``mm``, or ``px`` where it has no size.
-
-    Readers take a pixel of a picture without a size (PNG, JPEG, TIFF) as one millimetre, without
-    a place in the patient. A length in such units is one in pixels, also where a header says that
-    a pixel is just 1 mm.
-
-    Args:
-        affine: 4x4, voxel indices to RAS mm.
-        axes: Of the image, 2 or 3.
-    """
-    return "px" if axes == 2 and np.array_equal(affine, LPS_TO_RAS) else "mm"

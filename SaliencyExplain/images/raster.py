@@ -154,7 +154,7 @@ def read_raster(path: Path, colour: bool) -> Volume:
         InputError: It cannot be decoded or holds several pages.
     """
     raster = decode(path)
-    notes = [*raster.notes, "the size of its pixels is not known: 1 mm is taken"]
+    notes = [*raster.notes, "the size of its pixels is not known: a pixel (px) counts as 1 mm"]
     values = raster.values.astype(np.float64)
     if raster.alpha is not None:
         opaque = np.iinfo(raster.alpha.dtype).max if raster.alpha.dtype.kind in "iu" else 1.0

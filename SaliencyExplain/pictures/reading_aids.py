@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
-from SaliencyExplain.images.grids import length_unit
+from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.peak import Peak
 
 Segment = tuple[str, tuple[float, float, float], NDArray[np.bool_]]
@@ -34,7 +34,7 @@ def peak_and_segments(peak: Peak, segments: Sequence[Segment], affine: NDArray[n
         offsets = _millimetres(np.argwhere(mask) - np.array(peak.index), affine)
         distances.append((float(np.linalg.norm(offsets, axis=1).min()), name))
     distance, name = min(distances)
-    unit = length_unit(np.asarray(affine), len(peak.index))
+    unit = length_unit(affine, segments[0][2].shape)
     return f"{distance:.1f} {unit} from {name}"
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vtk.util import numpy_support
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.length_unit import length_unit
 
 #: Cosine between two axes above which a grid counts as sheared. Directions rounded to four
 #: decimals, as scanners write them, stay below. NRRD and ITK keep no shear.
@@ -126,6 +127,13 @@ def world_affine(node: slicer.vtkMRMLVolumeNode) -> NDArray[np.float64]:
         # MRML counts indices from the image's extent, arrays from 0.
         local[:3, 3] += local[:3, :3] @ np.array(image.GetExtent()[::2], dtype=np.float64)
     return checked_affine(transform_to_world(node) @ local, node.GetName())
+
+
+def length_unit_of(node: slicer.vtkMRMLVolumeNode) -> str:
+    """The unit in which lengths of a volume are told; see :func:`length_unit`."""
+    image = node.GetImageData()
+    shape = (1, 1, 1) if image is None else image.GetDimensions()
+    return length_unit(world_affine(node), shape)
 
 
 def transform_to_world(node: slicer.vtkMRMLTransformableNode) -> NDArray[np.float64]:

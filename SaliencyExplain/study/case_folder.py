@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from SaliencyExplain.attribution.method import unit_of
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.comparison import yardsticks
@@ -25,6 +26,7 @@ from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.writing import write_bands, write_volume
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.study.case import safe_name
@@ -246,6 +248,7 @@ def _attribution_json(
     image_name: str | None,
 ) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(find_method(attribution.method))}
+    unit = length_unit(attribution.affine, attribution.values.shape)
     return {
         "label": attribution.label,
         "method": attribution.method,
@@ -254,7 +257,7 @@ def _attribution_json(
         "share_done": attribution.share_done,
         "budget_seconds": attribution.provenance.get("budget_seconds"),
         "parameters": {
-            name: {"value": value, "unit": fields[name].metadata["unit"] or None}
+            name: {"value": value, "unit": unit_of(fields[name].metadata, unit) or None}
             for name, value in attribution.parameters.items()
         },
         "device": attribution.provenance["device"],
@@ -320,6 +323,7 @@ def _case_json(
             "shape": [int(size) for size in image.shape[1:]],
             "spacing_mm": [round(size, 6) for size in spacing_of(affine, image.ndim - 1)],
             "affine_ras_mm": affine.round(6).tolist(),
+            "length_unit": length_unit(affine, image.shape[1:]),
         },
         "segments": [segment.name for segment in segmentation.segments] if segmentation else [],
         "attributions": list(maps),

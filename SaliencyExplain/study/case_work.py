@@ -24,6 +24,7 @@ from SaliencyExplain.explanation import (
 )
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
+from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
 from SaliencyExplain.study.case import LABEL, Case
@@ -334,6 +335,7 @@ def _entry(read: ReadCase, out: Path) -> dict[str, Any]:
 def _results(explanation: Explanation, compared: Sequence[Row]) -> dict[str, Any]:
     return {
         "done": True,
+        "length_unit": length_unit(explanation.image.affine.numpy(), explanation.image.shape[1:]),
         "target": explanation.classes[explanation.target],
         "probabilities": [float(p) for p in explanation.probabilities],
         "maps": [_map_entry(map_) for map_ in explanation.attributions],

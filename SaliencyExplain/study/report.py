@@ -45,21 +45,21 @@ PICTURE_BUDGET = 48_000_000
 #: Width of a picture in the page while there are few, and when there are many, in pixels.
 _WIDE, _NARROW, _FEW = 900, 560, 120
 
-#: The table of a study: figure, heading, what it is.
+#: The table of a study: figure, heading, what it is; ``unit`` is that of lengths.
 _TABLE = (
     ("auroc", "AUROC", "chance that a voxel inside outranks one outside; chance 0.5"),
     ("energy_inside", "Energy inside", "share of what speaks for the class that lies inside"),
     ("energy_chance", "Energy by chance", "the segment's share of the volume"),
     ("energy_chance_body", "… of the body", "the segment's share of the body"),
     ("pointing", "Pointing", "share of cases whose strongest voxel lies inside"),
-    ("pointing_tolerance", "Pointing, 5 mm", "the same, or within 5 mm"),
+    ("pointing_tolerance", "Pointing, 5 {unit}", "the same, or within 5 {unit}"),
     ("average_precision", "Average precision", "chance: energy by chance"),
     ("rank_accuracy", "Rank accuracy", "share of the segment among as many strongest voxels"),
     ("dice_equal_volume", "Dice", "of the segment and as many strongest voxels"),
     ("dice_best", "Best Dice", "over all thresholds; an upper bound"),
-    ("hausdorff95_mm", "Hausdorff 95 % (mm)", "at equal volume; less is better"),
-    ("mean_surface_distance_mm", "Surface distance (mm)", "mean, at equal volume"),
-    ("centre_distance_mm", "Centre distance (mm)", "between the centres of mass"),
+    ("hausdorff95_mm", "Hausdorff 95 % ({unit})", "at equal volume; less is better"),
+    ("mean_surface_distance_mm", "Surface distance ({unit})", "mean, at equal volume"),
+    ("centre_distance_mm", "Centre distance ({unit})", "between the centres of mass"),
 )
 
 
@@ -151,7 +151,7 @@ class _Run:
                     "source": method.source,
                     "layers": layers,
                     "parameters": [
-                        f"{name} {value_text(known[name], value)}"
+                        f"{name} {value_text(known[name], value, self.data.length_unit)}"
                         for name, value in given["parameters"].items()
                         if name != "layers"
                     ],
@@ -168,7 +168,12 @@ class _Run:
 
     def columns(self, segment: str) -> list[tuple[str, str, str]]:
         """The figures that at least one map has for the segment."""
-        return [column for column in _TABLE if any(self._means(segment, column[0]))]
+        unit = self.data.length_unit
+        return [
+            (figure, heading.format(unit=unit), words.format(unit=unit))
+            for figure, heading, words in _TABLE
+            if any(self._means(segment, figure))
+        ]
 
     def _means(self, segment: str, figure: str) -> Iterator[bool]:
         for name in self.data.maps:

@@ -14,6 +14,7 @@ from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.comparison.summary import Summary, summarise
 from SaliencyExplain.comparison.table import FIGURES, Row
+from SaliencyExplain.length_unit import joined
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.labels import Labels
 from SaliencyExplain.study.tables import comparison_rows, count_predictions
@@ -59,6 +60,7 @@ class RunData:
         best: Names of the best cases, the best first.
         worst: Names of the worst cases, the worst first.
         typical: The case in the middle; None where no case was compared.
+        length_unit: Of the cases' lengths: ``mm``, ``px`` or ``mm or px``.
     """
 
     output: StudyOutput
@@ -77,6 +79,7 @@ class RunData:
     best: list[str] = field(default_factory=list)
     worst: list[str] = field(default_factory=list)
     typical: str | None = None
+    length_unit: str = "mm"
 
     @property
     def title(self) -> str:
@@ -142,11 +145,13 @@ def gather(output: StudyOutput) -> RunData:
     rows: list[Row] = []
     found: Counter[str] = Counter()
     labels: dict[str, None] = {}
+    units: set[str] = set()
     for entry in data.entries():
         data.failed += bool(entry["failures"])
         if not entry["done"]:
             continue
         data.done += 1
+        units.add(entry.get("length_unit", "mm"))
         for map_ in entry["maps"]:
             name, _, layer = map_["label"].partition("@")
             seen = data.layers.setdefault(name, [])
@@ -159,6 +164,7 @@ def gather(output: StudyOutput) -> RunData:
         found.update({row.segment for row in own})
     data.segments = [segment for segment, _ in found.most_common()]
     data.titles = map_titles(list(labels))
+    data.length_unit = joined(units)
     data.labels = count_predictions(journal)
     for summary in summarise(rows, figures=(*FIGURES, "energy_chance_body")):
         data.summaries[summary.method, summary.segment, summary.figure] = summary

@@ -95,7 +95,11 @@ def comparison_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
             str(row[name]) for name in ("case", "method", "target", "segment")
         )
         found = row_of(row, case, method, target, segment, str(row.get("remark", "")))
-        yield replace(found, segmentation_sha256=str(row.get("segmentation_sha256", "")))
+        yield replace(
+            found,
+            segmentation_sha256=str(row.get("segmentation_sha256", "")),
+            length_unit=str(row.get("length_unit", "mm")),
+        )
 
 
 def predicted_class(entry: Mapping[str, Any], classes: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ ALL = "all"
 _NO_MAP = "There is no map yet: explain a volume first."
 
 #: Columns of the engine's table that the page shows, with their titles; the CSV has all.
+#: ``unit`` is that of lengths.
 _SHOWN = {
     "method": "Map",
     "auroc": "AUROC",
@@ -32,7 +33,7 @@ _SHOWN = {
     "energy_chance": "by chance",
     "pointing": "Peak inside",
     "dice_best": "Best Dice",
-    "centre_distance_mm": "Distance, mm",
+    "centre_distance_mm": "Distance, {unit}",
 }
 _YARDSTICKS = ("random", "centre")
 
@@ -175,10 +176,12 @@ class ComparePart(Part):
 
     def _show(self, result: CompareResult) -> None:
         segments = list(dict.fromkeys(str(row["segment"]) for row in result.rows))
+        titles = [title.format(unit=result.length_unit) for title in _SHOWN.values()]
         self.put(
             tables=[
                 {
                     "segment": segment,
+                    "titles": titles,
                     "rows": [
                         {
                             "yardstick": row["method"] in _YARDSTICKS,
@@ -197,8 +200,7 @@ class ComparePart(Part):
     def _build_table(self) -> None:
         with html.Table(classes="se-table se-compare-table"):
             with html.Thead(), html.Tr():
-                for title in _SHOWN.values():
-                    html.Th(title)
+                html.Th("{{ title }}", v_for="(title, t) in table.titles", key="t")
             with (
                 html.Tbody(),
                 html.Tr(

@@ -23,7 +23,7 @@ _Line = tuple[str, Sequence[float], Sequence[float], bool]
 
 
 def probability_plot(answer: Answer) -> dict[str, Any]:
-    """The probability of each class over the radius of the removed ball; 0 mm: nothing removed.
+    """The probability of each class over the radius of the removed ball; 0: nothing removed.
 
     Nothing where the probabilities cannot move.
     """
@@ -36,7 +36,7 @@ def probability_plot(answer: Answer) -> dict[str, Any]:
         (name, radii, [probe.before[i], *(one.probabilities[i] for one in balls)], False)
         for i, name in enumerate(probe.classes)
     ]
-    return _plot(lines, max(radii), "removed radius, mm", "probability", radii)
+    return _plot(lines, max(radii), f"removed radius, {probe.length_unit}", "probability", radii)
 
 
 def curve_plot(result: CompareResult, segment: str) -> dict[str, Any]:

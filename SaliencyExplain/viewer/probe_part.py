@@ -12,6 +12,7 @@ from SaliencyExplain.engine.requests import ProbeRequest
 from SaliencyExplain.engine.results import ProbeResult
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.scene.arrays import length_unit_of
 from SaliencyExplain.scene.layers import jump_to
 from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.viewer import images, probe_tables
@@ -239,6 +240,7 @@ class ProbePart(Part):
             image_value=readings.image_value,
             readings=readings.maps,
             segments=readings.segments,
+            length_unit=length_unit_of(image.node),
         )
 
     def _keep(self, answer: Answer) -> None:
@@ -257,7 +259,7 @@ class ProbePart(Part):
         columns, rows = probe_tables.answer_table(answer)
         self._marker.show(answer.point, probe_tables.short(answer))
         self.put(
-            place=place_text(answer.point),
+            place=f"{place_text(answer.point)} {answer.length_unit}",
             asked=answer.number,
             inside=", ".join(answer.segments),
             image_value=probe_tables.value_text(answer.image_value),
@@ -277,7 +279,7 @@ class ProbePart(Part):
 
     def _build_answer(self) -> None:
         with html.Div(classes="se-facts"):
-            html.Span("{{ " + self.name("place") + " }} mm", classes="se-fact")
+            html.Span("{{ " + self.name("place") + " }}", classes="se-fact")
             html.Span("image {{ " + self.name("image_value") + " }}",
                       v_if=(self.name("image_value"),), classes="se-fact")  # fmt: skip
             html.Span("in {{ " + self.name("inside") + " }}", v_if=(self.name("inside"),),

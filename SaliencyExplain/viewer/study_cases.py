@@ -16,6 +16,7 @@ from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.length_unit import joined
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, attributions_of, read_attribution
@@ -28,14 +29,14 @@ from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.tables import predicted_class, true_class
 
-#: Figures of the comparison that the table offers, with their titles.
+#: Figures of the comparison that the table offers, with their titles; ``unit`` is that of lengths.
 FIGURES = {
     "auroc": "AUROC",
     "energy_inside": "Energy inside",
     "energy_chance": "by chance",
     "pointing": "Peak inside",
     "dice_best": "Best Dice",
-    "centre_distance_mm": "Distance, mm",
+    "centre_distance_mm": "Distance, {unit}",
 }
 
 
@@ -72,6 +73,11 @@ class StudyCases:
         self._journal = Journal.read(folder)
         self.classes: list[str] = list(self._journal.configuration["classes"])
         self.channels: list[str] = list(self._journal.configuration["channels"])
+
+    def length_unit(self) -> str:
+        """Of the cases' lengths: ``mm``, ``px`` or ``mm or px``."""
+        done = (entry for entry in self._journal.entries() if entry["done"])
+        return joined(entry.get("length_unit", "mm") for entry in done)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each case, map and segment's figures in ``figures``."""

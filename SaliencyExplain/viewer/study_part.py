@@ -33,6 +33,7 @@ class StudyPart(Part):
         if viewer.settings.study is not None:
             self.cases = StudyCases(viewer.settings.study, viewer.settings.data)
         self._rows = self.cases.rows() if self.cases else []
+        self._unit = self.cases.length_unit() if self.cases else "mm"
         figures = list(dict.fromkeys(key for row in self._rows for key in row.get("figures", {})))
         super().__init__(
             viewer,
@@ -154,7 +155,7 @@ class StudyPart(Part):
         titles = {"picture": "", "case": "Case", "label": "Label", "predicted": "Predicted",
                   "right": "Right", "probability": "Probability"}  # fmt: skip
         if figure:
-            titles |= FIGURES
+            titles |= {key: title.format(unit=self._unit) for key, title in FIGURES.items()}
         rows = []
         for row in self._rows:
             shown = {key: row.get(key, "") for key in ("number", "case", "failed", *titles)}

@@ -15,6 +15,7 @@ from trame_slicer.views import Layout, LayoutDirection, SliceView, ViewLayoutDef
 from trame_vuetify.widgets.vuetify3 import VSlider
 from vtkmodules.vtkCommonCore import vtkCommand, vtkLogger, vtkOutputWindow
 
+from SaliencyExplain.scene.arrays import length_unit_of
 from SaliencyExplain.scene.cameras import look_at
 from SaliencyExplain.scene.layers import fit
 from SaliencyExplain.scene.nodes import nodes_of, register_classes
@@ -166,13 +167,15 @@ class Views:
         matrix = view.get_view_node().GetSliceToRAS()
         axes = np.array([[matrix.GetElement(r, c) for c in range(3)] for r in range(3)])
         offset = view.get_slice_value()
+        shown = self._image is not None and self.scene.IsNodePresent(self._image)
+        unit = length_unit_of(self._image) if shown else "mm"
         with self._server.state as state:
             state[_letters(view.get_singleton_tag())] = {
                 "right": direction(axes[:, 0]),
                 "left": direction(-axes[:, 0]),
                 "top": direction(axes[:, 1]),
                 "bottom": direction(-axes[:, 1]),
-                "where": f"{direction(axes[:, 2] * (offset or 1.0))} {abs(offset):.1f} mm",
+                "where": f"{direction(axes[:, 2] * (offset or 1.0))} {abs(offset):.1f} {unit}",
             }
 
 

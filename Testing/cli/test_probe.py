@@ -67,3 +67,16 @@ def test_an_unknown_segment_names_the_known_ones(command, case):
     ended = command(*words, "-s", mask, "--segment", "tumor")
     assert ended.status == 2
     assert "Did you mean 'tumour'?" in ended.err
+
+
+def test_a_picture_without_a_size_is_answered_in_pixels(command, pictures, honest_2d):
+    image = sorted(pictures.glob("*_image.png"))[0]
+    words = ("probe", image, "-c", honest_2d, "--at", "-60,-60,0")
+    ended = command(*words)
+    assert ended.status == 0, ended.err
+    for heading in ("without 4 px", "without 8 px", "without 16 px"):
+        assert heading in ended.out
+    document = command(*words, "--json").document
+    assert document["length_unit"] == "px"
+    assert document["removals"][0]["name"] == "4 px"
+    assert document["removals"][0]["radius_mm"] == 4.0

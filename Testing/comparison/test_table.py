@@ -117,7 +117,7 @@ def test_undefined_figures_are_empty_in_csv_and_null_in_json(tmp_path, segmentat
     assert document["energy_inside"] is None
     assert document["energy_chance_body"] is None
     assert document["auroc"] == 0.5
-    names = {"case", "method", "target", "segment", "segmentation_sha256"}
+    names = {"case", "method", "target", "segment", "segmentation_sha256", "length_unit"}
     assert set(document) == {*names, *FIGURES, "energy_chance_body"}
 
 

@@ -123,8 +123,8 @@ def test_shifts_are_a_voxel_and_four_millimetres_where_that_is_more(linear, task
         ("shift by a voxel", 0, 1),
         ("shift by a voxel", 1, 1),
         ("shift by a voxel", 2, 1),
-        ("shift by millimetres", 0, 4),
-        ("shift by millimetres", 1, 2),
+        ("shift by several voxels", 0, 4),
+        ("shift by several voxels", 1, 2),
     ]
     assert stability_maps(made, EFFORT) == 2 + 2 + 5 + 8
 

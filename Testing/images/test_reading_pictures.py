@@ -23,7 +23,7 @@ def test_axes_are_columns_then_rows_and_run_left_and_back(tmp_path, name):
     np.testing.assert_array_equal(image.affine.numpy(), np.diag([-1, -1, 1, 1]))
     itk = sitk.ReadImage(str(tmp_path / name))
     assert itk[5, 1] == 250
-    assert "the size of its pixels is not known: 1 mm is taken" in image.meta["notes"]
+    assert "the size of its pixels is not known: a pixel (px) counts as 1 mm" in image.meta["notes"]
 
 
 def test_jpeg_is_read(tmp_path):

@@ -43,6 +43,7 @@ def write_journal(
     predicted: Sequence[int] = (),
     energy: float = 0.4,
     sources: Sequence[str] = (),
+    units: Sequence[str] = (),
 ) -> StudyOutput:
     """A study's journal of known figures: the random map has 0.5, the centre-weighted 0.6."""
     configuration = {
@@ -70,6 +71,7 @@ def write_journal(
             {
                 "case": case,
                 "done": True,
+                "length_unit": units[place] if units else "mm",
                 "source": sources[place] if sources else "",
                 "label": labels[place] if labels else None,
                 "failures": [],
@@ -103,7 +105,7 @@ def test_the_words_follow_from_the_difference_to_the_yardsticks(
 ) -> None:
     (sentence,) = sentences(gather(write_journal(tmp_path, aurocs)))
     assert words in sentence
-    assert "the random map 0." in sentence
+    assert "random maps 0." in sentence
     assert "40 % of its energy lies inside, by chance 2.0 %" in sentence
 
 
@@ -152,6 +154,18 @@ def test_the_contrast_is_the_shared_case_whose_maps_differ_most(tmp_path: Path) 
     assert (found.case, found.label, found.segment) == ("P1", "gradcam@conv", "cyst")
     assert (found.target, found.runs) == ("cyst", (1, 2))
     assert greatest_contrast([one, alone]) is None
+
+
+@pytest.mark.parametrize(
+    ("units", "told"), [(["px", "px"], "px"), (["mm", "mm"], "mm"), (["px", "mm"], "mm or px")]
+)
+def test_the_table_names_the_unit_of_the_cases(tmp_path: Path, units: list[str], told: str) -> None:
+    output = write_journal(tmp_path, [0.9, 0.8], units=units)
+    page = write_report(tmp_path / "report.html", [output]).read_text()
+    for heading in (f"Hausdorff 95 % ({told})", f"Centre distance ({told})", f"Pointing, 5 {told}"):
+        assert heading in page
+    assert f"or within 5 {told}" in page
+    assert "{unit}" not in page
 
 
 def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:

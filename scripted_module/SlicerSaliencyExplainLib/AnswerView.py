@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.clicks import Answer
 from SaliencyExplain.engine.results import ProbeResult
+from SaliencyExplain.length_unit import joined
 
 from .LinePlot import COLORS, Line, draw_plot
 from .Tables import fill_table, number_text
@@ -73,7 +74,7 @@ class AnswerView:
         draw_plot(
             self._ui.probePlotLabel,
             lines,
-            x_title=_("radius of the removed ball, mm"),
+            x_title=_("radius of the removed ball, {unit}").format(unit=result.length_unit),
             y_title=_("probability"),
             x_end=radii[-1],
         )
@@ -82,8 +83,8 @@ class AnswerView:
         """Shows what is known of a place without asking the engine."""
         place = ", ".join(f"{coordinate:.1f}" for coordinate in answer.point)
         value = number_text(answer.image_value) or _("outside")
-        self._ui.probePlaceLabel.text = _("At RAS {place} mm; {image}: {value}").format(
-            place=place, image=answer.image, value=value
+        self._ui.probePlaceLabel.text = _("At RAS {place} {unit}; {image}: {value}").format(
+            place=place, unit=answer.length_unit, image=answer.image, value=value
         )
         rows = [
             (reading.title, reading.target_name, reading.value, _percentile(reading.percentile))
@@ -109,7 +110,9 @@ class AnswerView:
             place = ", ".join(f"{coordinate:.0f}" for coordinate in answer.point)
             after = f"{number_text(most.shown(output)[index])} ({most.name})"
             rows.append((answer.number, place, answer.probe.classes[index], before, after))
-        columns = (_("Click"), _("Place (RAS mm)"), _("Class"), _("Before"), _("After"))
+        unit = joined(answer.length_unit for answer in answers)
+        place_title = _("Place (RAS {unit})").format(unit=unit)
+        columns = (_("Click"), place_title, _("Class"), _("Before"), _("After"))
         fill_table(self._ui.historyTable, columns, rows, most_rows=6)
 
 

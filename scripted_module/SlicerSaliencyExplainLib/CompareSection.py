@@ -16,7 +16,8 @@ from .Section import Section, allow
 from .Segments import segment_names
 from .Tables import fill_table
 
-#: Columns of the engine's table that the panel shows, with their titles; all are exported.
+#: Columns of the engine's table that the panel shows, with their titles (``unit`` is that of
+#: lengths); all are exported.
 _SHOWN = {
     "method": _("Map"),
     "segment": _("Segment"),
@@ -25,7 +26,7 @@ _SHOWN = {
     "energy_chance": _("by chance"),
     "pointing": _("Peak inside"),
     "dice_best": _("Best Dice"),
-    "centre_distance_mm": _("Centres apart, mm"),
+    "centre_distance_mm": _("Centres apart, {unit}"),
 }
 
 
@@ -123,7 +124,8 @@ class CompareSection(Section):
         self._result = result
         shown = [column for column in _SHOWN if column in result.columns]
         rows = [[_short(row, column) for column in shown] for row in result.rows]
-        fill_table(self.ui.comparisonTable, [_SHOWN[column] for column in shown], rows)
+        titles = [_SHOWN[column].format(unit=result.length_unit) for column in shown]
+        fill_table(self.ui.comparisonTable, titles, rows)
         self._draw(result)
         self.ui.compareNotesLabel.text = "\n".join(result.notes)
         self.ui.compareNotesLabel.visible = bool(result.notes)

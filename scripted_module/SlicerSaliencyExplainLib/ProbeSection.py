@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from SaliencyExplain.engine.clicks import COLUMNS, Answer, History
 from SaliencyExplain.engine.results import ProbeResult
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.scene.arrays import length_unit_of
 from SaliencyExplain.scene.points import readings_at
 
 from .AnswerView import AnswerView
@@ -269,7 +270,7 @@ class ProbeSection(Section):
     def _blank(self, place: Point) -> Answer:
         node = self.panel.sections.volumes.nodes()[0]
         number = self._number if self._number is not None else self.history.number()
-        return Answer(number, place, node.GetName())
+        return Answer(number, place, node.GetName(), length_unit=length_unit_of(node))
 
     def _read(self, place: Point) -> bool:
         """What needs no engine: values and segments at the place; says why it has none."""

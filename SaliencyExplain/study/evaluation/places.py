@@ -13,6 +13,7 @@ from scipy import ndimage
 from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
 from SaliencyExplain.comparison.distances import bounding_box
 from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.study.evaluation.finished import FinishedCase
 from SaliencyExplain.study.evaluation.truth import Truth
 
@@ -24,7 +25,7 @@ SHELL_MM = 10.0
 CORNER_SHARE = 0.2
 
 BODY, AIR, ELSEWHERE = "elsewhere in the body", "outside the body", "outside all segments"
-SHELL, CORNERS = f"outermost {SHELL_MM:g} mm", "corners"
+CORNERS = "corners"
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,15 @@ def places_of(case: FinishedCase, truth: Truth | None) -> dict[str, NDArray[np.b
         if truth.body is not None:
             places[BODY] = truth.body & ~inside
             places[AIR] = ~truth.body & ~inside
-    places[SHELL] = _shell(case.shape, spacing_of(case.affine, len(case.shape)))
+    shell = _shell(case.shape, spacing_of(case.affine, len(case.shape)))
+    places[shell_name(length_unit(case.affine, case.shape))] = shell
     places[CORNERS] = _corners(case.shape)
     return places
+
+
+def shell_name(unit: str = "mm") -> str:
+    """Name of the image's outermost shell; ``unit`` is ``px`` where the image has no size."""
+    return f"outermost {SHELL_MM:g} {unit}"
 
 
 def place_shares(

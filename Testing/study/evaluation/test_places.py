@@ -19,10 +19,10 @@ from SaliencyExplain.study.evaluation.places import (
     AIR,
     BODY,
     CORNERS,
-    SHELL,
     near,
     place_shares,
     places_of,
+    shell_name,
     summarise_places,
 )
 from SaliencyExplain.study.evaluation.truth import Truth
@@ -55,7 +55,7 @@ def test_energy_is_shared_out_among_segment_body_and_air(case):
 
 
 def test_the_shell_is_in_millimetres(case):
-    shell = places_of(case, None)[SHELL]
+    shell = places_of(case, None)[shell_name()]
     # Voxels of 3 and 4 mm whose middle is at most 10 mm from the image's edge: three of each.
     inner = ~shell
     assert [int(inner.any(axis=axes).sum()) for axes in ((1, 2), (0, 2), (0, 1))] == [

@@ -11,7 +11,12 @@ import slicer
 import vtk
 
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.scene.arrays import set_volume_values, volume_values, voxel_at
+from SaliencyExplain.scene.arrays import (
+    length_unit_of,
+    set_volume_values,
+    volume_values,
+    voxel_at,
+)
 from SaliencyExplain.scene.images import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, place_of, turned, under_transform, warp
 
@@ -143,3 +148,10 @@ def test_the_voxel_at_a_place_is_the_nearest(grid: Affine):
     assert voxel_at(grid, place_of(grid, (4, 5, 6))) == (4, 5, 6)
     assert voxel_at(grid, place_of(grid, (4.4, 4.6, 6.4))) == (4, 5, 6)
     assert voxel_at(grid, place_of(grid, (-0.6, 0, 0))) == (-1, 0, 0)
+
+
+@pytest.mark.parametrize(("spacing", "unit"), [(1.0, "px"), (0.5, "mm")])
+def test_a_picture_in_the_scene_has_its_lengths_in_pixels(scene, spacing, unit):
+    values = np.random.default_rng(0).random((7, 5)).astype(np.float32)
+    node = add_image(scene, values, np.diag([-spacing, -spacing, 1.0, 1.0]), "picture")
+    assert length_unit_of(node) == unit

@@ -84,12 +84,18 @@ def test_a_picture_is_explained_and_clicked_with_an_engine_elsewhere(
         before, *without = map(float, answer["glioma-like"])
         assert before > 0.9
         assert len(without) == 4
+        # A PNG has no size: its lengths are in pixels.
+        assert page.state("probe_columns")[1:4] == ["− 4 px", "− 8 px", "− 16 px"]
+        assert page.state("probe_place").endswith(" px")
+        assert "removed radius, px" in [one["text"] for one in page.state("probe_plot")["labels"]]
         assert min(without) < before - 0.3
         (reading,) = page.state("probe_readings")
         assert float(reading["percentile"].rstrip(" %")) > 90
         page.press(page.section("compare").locator(".se-compare-button"))
         page.until("!compare_busy && (compare_error !== '' || compare_tables.length === 1)")
         assert page.state("compare_error") == ""
+        assert page.state("compare_tables")[0]["titles"][-1] == "Distance, px"
+        assert page.section("compare").locator("th").last.inner_text() == "Distance, px"
         rows = {row["cells"][0]: row["cells"] for row in page.state("compare_tables")[0]["rows"]}
         (label,) = (name for name in rows if name.startswith("Grad-CAM"))
         assert float(rows[label][1]) > 0.9

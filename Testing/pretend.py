@@ -116,8 +116,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def sent(values: Tensor) -> Tensor:
-    """A tensor on the device."""
-    return Away(values.detach())
+    """A tensor on the device; one that is there already stays as it is."""
+    values = values.detach()
+    return values if isinstance(values, Away) else Away(values)
 
 
 def send(network: nn.Module) -> nn.Module:

@@ -51,6 +51,7 @@ def write_case(
     *,
     segmentation: Segmentation | None = None,
     rows: Sequence[Row] = (),
+    origin: Mapping[str, Any] | None = None,
     keep_identifiers: bool = False,
 ) -> list[Path]:
     """Writes one case's results as ``folder/case``, whole or not at all.
@@ -69,6 +70,8 @@ def write_case(
         explanation: What is written.
         segmentation: Outlined in the pictures; on the image's grid.
         rows: The case's rows of the comparison, those of the yardsticks too.
+        origin: Where the case's files lie, see
+            :func:`SaliencyExplain.study.origins.origin_of`; None: not to be told.
         keep_identifiers: Write the input image's own name, which may name the
             patient; without it the case's name stands for it.
 
@@ -102,6 +105,7 @@ def write_case(
             name_of = None if keep_identifiers else case
             maps.append(_attribution_json(attribution, names, own, name_of))
         content = _case_json(case, explanation, maps, segmentation, rows)
+        content["image"]["files"] = origin
         _write_text(temporary / EXPLANATION, json_text(content))
         files.append(EXPLANATION)
     return [folder / name / file for file in files]

@@ -161,7 +161,7 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of the progress callback.
         """
-        case, entry = read.case, _entry(read, self.work.out)
+        case, entry = read.case, _entry(read)
         if read.image is None:
             return entry
         try:
@@ -210,6 +210,7 @@ class CaseWorker:
                 explanation,
                 segmentation=read.segmentation,
                 rows=compared,
+                origin=origin_of(case, self.work.out),
                 keep_identifiers=self.work.keep_identifiers,
             )
         except OutputError:
@@ -321,12 +322,11 @@ class CaseWorker:
         )
 
 
-def _entry(read: ReadCase, out: Path) -> dict[str, Any]:
+def _entry(read: ReadCase) -> dict[str, Any]:
     return {
         "case": read.case.case,
         "done": False,
         "source": read.source,
-        "files": origin_of(read.case, out),
         "label": read.case.label,
         "failures": list(read.failures),
     }

@@ -11,7 +11,9 @@ from SaliencyExplain.study.case import Case
 
 
 def origin_of(case: Case, out: Path) -> dict[str, Any] | None:
-    """A case's files for its entry in the journal, relative to the study's output folder.
+    """A case's files for its ``explanation.json``, relative to the study's output folder.
+
+    They are not in the journal, whose bytes do not depend on where the output lies.
 
     Args:
         case: The case.
@@ -29,9 +31,8 @@ def origin_of(case: Case, out: Path) -> dict[str, Any] | None:
     }
 
 
-def case_of(entry: Mapping[str, Any], out: Path) -> Case | None:
-    """The case of an entry of the journal; None where the entry names no files."""
-    files = entry.get("files")
+def case_of(entry: Mapping[str, Any], files: Mapping[str, Any] | None, out: Path) -> Case | None:
+    """The case of an entry of the journal with its files; None where those are not told."""
     if files is None:
         return None
     return Case(

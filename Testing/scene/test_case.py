@@ -138,10 +138,9 @@ def test_scenes_made_later_or_by_two_processes_have_the_same_bytes(
 ):
     expected = contents(done)
     assert f"P2/{SCENE}" in expected
-    # As deep as the other: the journal names the images by their way from the folder.
-    study(tmp_path / "out", scene=True, jobs=2)
-    assert contents(tmp_path / "out") == expected
-    later = tmp_path / "later"
+    study(tmp_path / "jobs" / "out", scene=True, jobs=2)
+    assert contents(tmp_path / "jobs" / "out") == expected
+    later = tmp_path / "later" / "out"
     assert study(later).resumed == 0
     assert not (later / "P1" / SCENE).exists()
     computed = (later / "P1" / EXPLANATION).stat().st_mtime_ns

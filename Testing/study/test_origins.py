@@ -63,6 +63,6 @@ def test_paths_that_may_name_a_patient_are_not_written(tmp_path):
     open_case = Case("P1", images, tmp_path / "mask.nii.gz", label="tumour", series="1.2")
     files = origin_of(open_case, tmp_path / "out")
     assert str(tmp_path) not in json.dumps(files)
-    entry = {"case": "P1", "label": "tumour", "files": files}
-    assert case_of(entry, tmp_path / "out") == open_case
-    assert case_of({"case": "P1", "label": None}, tmp_path / "out") is None
+    entry = {"case": "P1", "label": "tumour"}
+    assert case_of(entry, files, tmp_path / "out") == open_case
+    assert case_of(entry, None, tmp_path / "out") is None

@@ -192,7 +192,7 @@ def _case(folder: Path, entry: Mapping[str, Any], classes: Sequence[str]) -> Fin
         rows=tuple(comparison_rows(entry)),
         trial=_document(folder / TRIAL_FILE) if (folder / TRIAL_FILE).is_file() else None,
         source=entry["source"],
-        origin=case_of(entry, folder.parent),
+        origin=case_of(entry, image["files"], folder.parent),
     )
 
 

@@ -90,7 +90,8 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
                 path = folder / case / f"{label}-{target}.nii.gz"
                 nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
             shape = next(iter(own.values())).shape
-            explanation = {"image": {"shape": list(shape), "affine_ras_mm": affine.tolist()}}
+            image = {"shape": list(shape), "affine_ras_mm": affine.tolist(), "files": None}
+            explanation = {"image": image}
             (folder / case / "explanation.json").write_text(json.dumps(explanation))
             if case in trials:
                 found = [

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from SaliencyExplain.faithfulness.chance import Faithfulness
 from SaliencyExplain.faithfulness.randomisation import Sanity
 from SaliencyExplain.faithfulness.stability import Stability
-from SaliencyExplain.faithfulness.verdicts import BORNE, HIGH, LOW
+from SaliencyExplain.faithfulness.verdicts import ALIKE, BORNE, HIGH, LOW, UNCHANGED
 from SaliencyExplain.pictures.layout import FAINT, FONT, TEXT
 
 #: Lines of several maps; from the palette of Okabe and Ito, told apart by people who do not
@@ -75,8 +75,8 @@ def draw_cascade(axes: Axes, found: Sanity) -> None:
     steps = np.arange(len(found.cascading) + 1)
     alike = [1.0, *(_shown(one.likeness.alike) for one in found.cascading)]
     ssim = [1.0, *(_shown(one.likeness.ssim) for one in found.cascading)]
-    axes.axhspan(HIGH, 1.05, color=FAINT, alpha=0.25, linewidth=0)
-    axes.axhline(LOW, color=FAINT, linewidth=0.8, linestyle="--")
+    axes.axhspan(UNCHANGED, 1.05, color=FAINT, alpha=0.25, linewidth=0)
+    axes.axhline(ALIKE, color=FAINT, linewidth=0.8, linestyle="--")
     axes.plot(steps, alike, color=COLORS[0], marker="o", markersize=3, label="rank correlation")
     axes.plot(steps, ssim, color=COLORS[1], marker="s", markersize=3, label="SSIM")
     style(axes, "weights randomised from the last layer on", "stage", "likeness")

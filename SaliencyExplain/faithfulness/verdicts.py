@@ -28,11 +28,16 @@ CHANCE_P = 0.05
 #: show the images of the insertion curve or ones like them.
 CHANCE_FIGURES = ("deletion_ranked", "insertion_ranked", "infidelity")
 
-#: Rank correlations are read as is usual in medicine (Mukaka 2012, A guide to appropriate use
-#: of correlation coefficient in medical research, table 1): below 0.5 low, from 0.7 on high.
-#: A map that must differ (random weights) has to fall below LOW, one that must stay (noise,
-#: shift, seed) has to reach HIGH; in between the answer is "partly".
+#: Rank correlations of maps under changes that they must bear (noise, shift, seed) are read as
+#: is usual in medicine (Mukaka 2012, A guide to appropriate use of correlation coefficient in
+#: medical research, table 1): below 0.5 low, from 0.7 on high.
 LOW, HIGH = 0.5, 0.7
+
+#: Rank correlation with the map of a network with random weights from which on a map stays in
+#: part, and from which on it does not depend on the weights. Maps of networks known to be random
+#: are as alike by architecture and image alone: of Grad-CAM++, the smoothest, 5 % reach 0.7
+#: (docs/CALIBRATION.md).
+ALIKE, UNCHANGED = 0.7, 0.8
 
 #: Two maps of this rank correlation or more are the same, the air or not.
 SAME = 0.99
@@ -150,20 +155,20 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
             f"maps: {figures}."
         )
         return Verdict(question, UNKNOWN, words, limits, source)
-    if alike >= HIGH:
+    if alike >= UNCHANGED:
         words = (
             f"The map hardly changes: {figures}. A map that does not change when the weights are "
             "random explains nothing that the network learnt."
         )
         return Verdict(question, NO, words, limits, source)
-    if early >= HIGH:
+    if early >= ALIKE:
         words = (
             f"Only where the first layers are random too does it change (then {alike:.2f}); "
             f"before, rank correlation {early:.2f}: it shows their edges, not what the layers "
             "behind them learnt about the classes."
         )
         return Verdict(question, PARTLY, words, limits, source)
-    if alike >= LOW:
+    if alike >= ALIKE:
         words = f"Much of the map stays without anything learnt: {figures}."
         return Verdict(question, PARTLY, words, limits, source)
     return Verdict(question, YES, f"The map is another one: {figures}.", limits, source)

@@ -48,7 +48,11 @@ _WIDE, _NARROW, _FEW = 900, 560, 120
 #: The table of a study: figure, heading, what it is; ``unit`` is that of lengths.
 _TABLE = (
     ("auroc", "AUROC", "chance that a voxel inside outranks one outside; chance 0.5"),
-    ("energy_inside", "Energy inside", "share of what speaks for the class that lies inside"),
+    (
+        "energy_inside",
+        "Energy inside, mean of shares",
+        "share of what speaks for the class that lies inside, the mean of the cases' shares",
+    ),
     ("energy_chance", "Energy by chance", "the segment's share of the volume"),
     ("energy_chance_body", "… of the body", "the segment's share of the body"),
     ("pointing", "Pointing", "share of cases whose strongest voxel lies inside"),

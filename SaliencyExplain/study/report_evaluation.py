@@ -107,7 +107,11 @@ class EvaluationSection:
             )
             for one in self.document["places"]
         ]  # fmt: skip
-        return "Where the energy goes", ("Method", "Place", "Energy", "By chance", "Cases"), rows
+        columns = (
+            "Method", "Place", "Energy, mean of the cases' shares",
+            "By chance, mean of the cases' shares", "Cases",
+        )  # fmt: skip
+        return "Where the energy goes", columns, rows
 
     def _trials(self) -> Table:
         rows: list[Sequence[str]] = [

@@ -3,6 +3,9 @@
     python -m Testing.benchmarks.chance_calibration [--phantoms 100] [--json FILE]
     python -m Testing.benchmarks.chance_calibration --tables FILE... [--markdown FILE]
 
+A run that was stopped goes on where its JSON file ends; several runs with other first seeds can
+measure at the same time, and one table is made of their files.
+
 Phantoms of the three tumour classes that no classifier was trained on, and that the thresholds
 were not chosen on, are put to the shipped honest classifier, the target the predicted class. The
 body mask is that of the trial. Each map is held against 20 null maps of its own and the control
@@ -53,6 +56,7 @@ from SaliencyExplain.faithfulness.verdicts import (
 from SaliencyExplain.faithfulness.work import Work, probabilities_of_images
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.places import label_map_on
+from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.question import Compute, Question
 
 #: Seeds that no test, no study and no choice of a threshold has used.
@@ -80,10 +84,17 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
         for file in options.tables:
             rows += json.loads(file.read_text())
     else:
-        for row in _measured(options.dimensions, options.phantoms, options.first_seed):
-            rows.append(row)
+        if options.json and options.json.exists():
+            rows = json.loads(options.json.read_text())
+        done = {row["seed"] for row in rows}
+        classifier = load_classifier(classifier_folder(f"phantom-{options.dimensions}d-honest"))
+        for seed in range(options.first_seed, options.first_seed + options.phantoms):
+            if seed in done:
+                continue
+            rows += _of_phantom(classifier, seed, options.dimensions)
             if options.json:
-                options.json.write_text(json.dumps(rows))
+                with atomic_file(options.json) as temporary:
+                    temporary.write_text(json.dumps(rows))
     text = table(rows)
     print(text)
     if options.markdown:
@@ -116,12 +127,6 @@ def wilson(count: int, of: int) -> tuple[float, float]:
 def _share(count: int, of: int) -> str:
     low, high = wilson(count, of)
     return f"{100 * count / of:.0f} ({100 * low:.0f} to {100 * high:.0f})"
-
-
-def _measured(dimensions: int, phantoms: int, first: int) -> Iterator[dict[str, Any]]:
-    classifier = load_classifier(classifier_folder(f"phantom-{dimensions}d-honest"))
-    for seed in range(first, first + phantoms):
-        yield from _of_phantom(classifier, seed, dimensions)
 
 
 def _of_phantom(classifier: Classifier, seed: int, dimensions: int) -> Iterator[dict[str, Any]]:

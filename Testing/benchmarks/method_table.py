@@ -264,9 +264,13 @@ def markdown(rows: Sequence[Row]) -> str:
         )
         segments = [trial.evidence, "tumour"] if trial.marked else ["tumour"]
         columns = [
-            *((f"{part}_{kind}", f"{part} {kind}") for part in segments for kind in _KINDS),
+            *(
+                (f"{part}_{kind}", f"{part} {kind}{_MEANS.get(kind, '')}")
+                for part in segments
+                for kind in _KINDS
+            ),
             *([] if trial.marked else [("alike", "alike at random")]),
-            *(("stated", "passes stated"), ("took", "took"), ("seconds", "s")),
+            *(("stated", "passes stated"), ("took", "took, median of ratios"), ("seconds", "s")),
         ]
         parts.append("| method | " + " | ".join(title for _, title in columns) + " | settings |")
         parts.append("|---" * (len(columns) + 2) + "|")
@@ -280,6 +284,9 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 _KINDS = ("auroc", "energy", "peak")
+
+#: What a column's head adds where the order of dividing and averaging matters.
+_MEANS = {"energy": ", mean of ratios"}
 
 
 def _cell(key: str, value: float) -> str:

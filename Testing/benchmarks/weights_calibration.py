@@ -3,9 +3,10 @@
     python -m Testing.benchmarks.weights_calibration [--phantoms 50] [--markdown FILE]
 
 "Does it depend on the weights?" says no where a map is as alike to that of a network with random
-weights as ``verdicts.HIGH``, and partly from ``verdicts.LOW`` on. Here the map of a network *known
-to be random* takes the place of the trained one: it has nothing in common with the maps of other
-random networks but architecture and image, so that each "no" and each "partly" is a false one.
+weights as ``verdicts.UNCHANGED``, and partly from ``verdicts.ALIKE`` on. Here the map of a
+network *known to be random* takes the place of the trained one: it has nothing in common with the
+maps of other random networks but architecture and image, so that each "no" and each "partly" is
+a false one.
 Beside it stand the trained network's map, and control maps that ask no network. Rank correlation
 within the body, median over three draws of all weights, as in the trial.
 """
@@ -33,7 +34,7 @@ from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.faithfulness.randomisation import randomised, stages_of
 from SaliencyExplain.faithfulness.similarity import similarity
-from SaliencyExplain.faithfulness.verdicts import HIGH, LOW
+from SaliencyExplain.faithfulness.verdicts import ALIKE, UNCHANGED
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.question import Compute, Question
@@ -58,12 +59,13 @@ def main(words: Sequence[str] | None = None) -> Alike:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dimensions", type=int, default=2, choices=(2, 3))
     parser.add_argument("--phantoms", type=int, default=50)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(words)
     torch.set_num_threads(1)
     classifier = load_classifier(classifier_folder(f"phantom-{options.dimensions}d-honest"))
     found: Alike = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + options.phantoms):
+    for seed in range(options.first_seed, options.first_seed + options.phantoms):
         phantom = draw_phantom(CLASSES[1 + seed % 3], seed, dimensions=options.dimensions)
         question = Question(phantom.image, classifier, "predicted", Compute("cpu"))
         body = body_mask(phantom.image)
@@ -86,13 +88,13 @@ def table(found: Alike) -> str:
     """The distribution of the likeness in Markdown."""
     lines = [
         "| method | original network | images | median | 95th percentile | "
-        f"partly (from {LOW:g}) | no (from {HIGH:g}) |",
+        f"partly (from {ALIKE:g}) | no (from {UNCHANGED:g}) |",
         "|---|---|---|---|---|---|---|",
     ]
     for (method, kind), values in found.items():
         alike = np.array(values)
-        no = int((alike >= HIGH).sum())
-        partly = int((alike >= LOW).sum()) - no
+        no = int((alike >= UNCHANGED).sum())
+        partly = int((alike >= ALIKE).sum()) - no
         lines.append(
             f"| {method} | {kind} | {alike.size} | {np.median(alike):.2f} | "
             f"{np.percentile(alike, 95):.2f} | {partly} | {no} |"

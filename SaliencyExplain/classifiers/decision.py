@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,11 +85,18 @@ def decide(
             f"{_NAMES}.{fewer} Outputs of a regression are no set of classes and are not "
             "explained here.",
         )
+    if output.no_classes:
+        raise ClassifierError(ErrorCode.MODEL_OUTPUT, output.no_classes)
     if len(set(classes)) != len(classes):
         raise ClassifierError(
             ErrorCode.MODEL_CLASSES, f"Two classes have the same name: correct {_NAMES}."
         )
-    return _several(classes, told, output, guess)
+    decision = _several(classes, told, output, guess)
+    said = {setting.name: setting for setting in metadata.settings}.get("activation")
+    guessed = decision.source == "guessed" or (
+        said is not None and said.source == "guessed" and said.value == decision.activation
+    )
+    return dataclasses.replace(decision, notes=decision.notes + _doubts(output, decision, guessed))
 
 
 def found_settings(output: Output, decision: Decision) -> tuple[Setting, ...]:
@@ -98,6 +106,28 @@ def found_settings(output: Output, decision: Decision) -> tuple[Setting, ...]:
         return (activation,)
     value = f"{output.path}, {output.why}" if output.why else output.path
     return activation, Setting("output", value, "tried")
+
+
+def _doubts(output: Output, decision: Decision, guessed: bool) -> tuple[str, ...]:
+    """What a user must be told of an activation that was guessed and of odd outputs."""
+    notes = []
+    if guessed:
+        never = (
+            " The network's outputs are never negative, as evidences of a Dirichlet "
+            "distribution are and logits are not."
+            if output.never_negative
+            else ""
+        )
+        notes.append(
+            f"The activation {decision.activation} was guessed, since none was said: the "
+            f"probabilities are right only if the network was trained with it.{never}"
+        )
+    if output.constant:
+        notes.append(
+            f"The network gives the same scores for each of {output.tried} made images: do they "
+            "depend on the image?"
+        )
+    return tuple(notes)
 
 
 def _several(
@@ -133,14 +163,14 @@ def _several(
             "The network gives a probability for each class by itself, and they do not sum to 1: "
             "several classes may be true at once."
         )
+        if output.falling:
+            note = (
+                f"The network's probabilities never rise from '{classes[0]}' to '{classes[-1]}' on "
+                f"{output.tried} made images, as cumulative ones (of at least a grade, of survival "
+                "to a year) do. If they are cumulative, they are no set of classes and the maps "
+                "mean something else; else several classes may be true at once."
+            )
         return Decision(classes, "none", source, independent=True, notes=(note,))
-    if output.shifted and told != "sigmoid":
-        raise ClassifierError(
-            ErrorCode.MODEL_OUTPUT,
-            "The network's outputs are no set of classes: their differences are the same for "
-            f"every one of {output.tried} made images, as in ordinal regression, so that a softmax "
-            "of them would say the same of every image.",
-        )
     if told == "none":
         raise ClassifierError(
             ErrorCode.MODEL_ACTIVATION,

@@ -182,7 +182,9 @@ def _finish(
     steps: Compose = preprocessing.build_preprocessing(configuration, spatial_dims)
     size = preprocessing.size_of(steps, spatial_dims) or described.size
     result, noise = probe(network, len(described.channels), spatial_dims, size)
-    output = examine(network, noise, result, described.classes, described.output)
+    output = examine(
+        network, noise, result, described.classes, described.output, _why_output(described)
+    )
     decision = decide(described, configuration.content, output, guess=guess)
     return Classifier(
         name=path.name.removesuffix(".zip") if form == "MONAI bundle" else path.stem,
@@ -206,6 +208,15 @@ def _finish(
         notes=(*((output.note,) if output.note else ()), *decision.notes),
         settings=_settings(described.settings, found_settings(output, decision)),
     )
+
+
+def _why_output(described: metadata.Metadata) -> str:
+    """Why the output that a bundle names is the one of the class scores."""
+    for setting in described.settings:
+        path, _, why = setting.value.partition(", ")
+        if (setting.name, path) == ("output", described.output) and setting.source == "tried":
+            return f"{why} (found when the bundle was made)" if why else "as found by trying"
+    return "as the bundle says"
 
 
 def _settings(said: tuple[Setting, ...], found: tuple[Setting, ...]) -> tuple[Setting, ...]:

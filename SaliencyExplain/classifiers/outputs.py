@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.outputs import described, is_scores, outputs_by_path, scores_in
 from SaliencyExplain.classifiers.bundle import METADATA
+from SaliencyExplain.classifiers.no_classes import falling, in_doubt, no_classes
 from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
 
 Kind = Literal["logits", "log-softmax", "softmax", "probabilities"]
@@ -72,8 +73,10 @@ class Output:
         high: Greatest value.
         saturated: Whether a sigmoid of each value would be 1, or 0 of each.
         never_negative: Whether the network's last operation lets no negative value through.
-        shifted: Whether the differences between the scores are the same for every image, as
-            in ordinal regression, while the scores are not.
+        no_classes: Why the outputs are no scores of classes, as a sentence; empty where
+            nothing says so.
+        falling: Whether three or more probabilities never rise from one output to the next.
+        constant: Whether the scores are the same for every image.
         tried: How many images were tried.
         why: Why it is this one of several outputs; empty where there is one.
         note: The same as a sentence.
@@ -86,7 +89,9 @@ class Output:
     high: float
     saturated: bool = False
     never_negative: bool = False
-    shifted: bool = False
+    no_classes: str = ""
+    falling: bool = False
+    constant: bool = False
     tried: int = 1
     why: str = ""
     note: str = ""
@@ -103,7 +108,12 @@ class Output:
 
 
 def examine(
-    network: nn.Module, noise: Tensor, result: Any, classes: Sequence[str], wanted: str | None
+    network: nn.Module,
+    noise: Tensor,
+    result: Any,
+    classes: Sequence[str],
+    wanted: str | None,
+    reason: str = "as the bundle says",
 ) -> Output:
     """Finds the class scores in what a network returns, and what kind of numbers they are.
 
@@ -113,12 +123,13 @@ def examine(
         result: What it returned for that.
         classes: Names of the classes; empty where they are not known.
         wanted: Path of the scores where it is told.
+        reason: Why it is that one, for people.
 
     Raises:
         ClassifierError: There are none, or several outputs may be meant.
         InputError: There is no output of the wanted name.
     """
-    path, why = _chosen(result, classes, wanted)
+    path, why = _chosen(result, classes, wanted, reason)
     found = _observed(network, path, noise, result)
     if not why:
         return found
@@ -130,13 +141,15 @@ def examine(
     return dataclasses.replace(found, why=why, note=note)
 
 
-def _chosen(result: Any, classes: Sequence[str], wanted: str | None) -> tuple[str, str]:
+def _chosen(
+    result: Any, classes: Sequence[str], wanted: str | None, reason: str
+) -> tuple[str, str]:
     """Path of the class scores, and why it is this one where there are several."""
     parts = outputs_by_path(result)
     if wanted is not None:
         if wanted not in parts:
             raise unknown_name("output of the network", wanted, [name for name in parts if name])
-        return wanted, "as the bundle says" if len(parts) > 1 else ""
+        return wanted, reason if len(parts) > 1 else ""
     tensors = {name: part for name, part in parts.items() if isinstance(part, Tensor)}
     if len(parts) == 1 and len(tensors) == 1:
         return next(iter(tensors)), ""
@@ -206,6 +219,12 @@ def _observed(network: nn.Module, path: str, noise: Tensor, result: Any) -> Outp
 
     def scores_of(returned: Any) -> Tensor:
         part = scores_in(returned, path)
+        if isinstance(part, Tensor) and part.is_complex():
+            raise ClassifierError(
+                ErrorCode.MODEL_OUTPUT,
+                "The network's outputs are complex numbers, which are no scores of classes: let it "
+                "return real ones.",
+            )
         # A single output may come as (B,), or as a number for one image.
         if isinstance(part, Tensor) and part.ndim < 2 and part.numel() == 1:
             part = part.reshape(1, 1)
@@ -224,12 +243,11 @@ def _observed(network: nn.Module, path: str, noise: Tensor, result: Any) -> Outp
     kind = _kind(values)
     single = values.shape[1] == 1
     last: set[str] = set()
-    if kind == "probabilities" or (kind == "logits" and single):
+    doubtful = not single and in_doubt(values)
+    if kind == "probabilities" or (kind == "logits" and single) or doubtful:
         last = _last_operations(network, path, noise)
         if kind == "probabilities" and last & _LINEAR and not last & _BOUNDED:
             kind = "logits"
-    spread = (values - values[:1]).abs().max()
-    shape = (values - values[:, :1]) - (values[:1] - values[:1, :1])
     return Output(
         path=path,
         count=values.shape[1],
@@ -237,10 +255,10 @@ def _observed(network: nn.Module, path: str, noise: Tensor, result: Any) -> Outp
         low=float(values.min()),
         high=float(values.max()),
         saturated=single and kind == "logits" and _saturated(values),
-        never_negative=bool(last) and last <= _NEVER_NEGATIVE,
-        shifted=bool(
-            not single and kind == "logits" and spread > 1e-3 and shape.abs().max() < 1e-5 * spread
-        ),
+        never_negative=bool(last) and last <= _NEVER_NEGATIVE and bool((values >= 0).all()),
+        no_classes="" if single else no_classes(values, kind, last),
+        falling=kind == "probabilities" and falling(values),
+        constant=len(values) > 1 and bool((values == values[:1]).all()),
         tried=len(seen),
     )
 
@@ -248,7 +266,7 @@ def _observed(network: nn.Module, path: str, noise: Tensor, result: Any) -> Outp
 def _settled(values: Tensor) -> bool:
     """Whether further images would change nothing."""
     kind = _kind(values)
-    if kind == "probabilities":
+    if kind == "probabilities" or (values.shape[1] > 1 and in_doubt(values)):
         return False
     return values.shape[1] > 1 or len(values) >= _USUAL or not _saturated(values)
 

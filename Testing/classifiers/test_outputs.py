@@ -112,6 +112,38 @@ class Even(Body):
 class Ordinal(Body):
     def forward(self, x):
         return self.features(x).sum(1, keepdim=True) + torch.tensor([1.0, 0.0, -1.0])
+class OrdinalSigmoid(Ordinal):
+    def forward(self, x):
+        return super().forward(x).sigmoid()
+class Survival(Body):
+    def forward(self, x):
+        return torch.cumprod(1 - self.scores(x).sigmoid(), 1)
+class Falling(Body):
+    # Three probabilities that fall by themselves, none bound to another.
+    def forward(self, x):
+        bound = self.scores(x).tanh() * torch.tensor([1.0, 0.8, 0.6])
+        return (bound + torch.tensor([3.0, 0.0, -3.0])).sigmoid()
+class Percent(Body):
+    def forward(self, x):
+        return 100 * self.scores(x).softmax(1)
+class NegativeLog(Body):
+    def forward(self, x):
+        return -self.scores(x).log_softmax(1)
+class LogSigmoid(Body):
+    def forward(self, x):
+        return F.logsigmoid(self.scores(x))
+class Complex(Body):
+    def forward(self, x):
+        return torch.fft.fft(self.scores(x), dim=1)
+class Hard(Body):
+    def forward(self, x):
+        return F.one_hot(self.scores(x).argmax(1), 3).float()
+class Constant(Body):
+    def forward(self, x):
+        return 0 * self.scores(x) + torch.tensor([1.0, 2.0, 3.0])
+class Evidence(Body):
+    def forward(self, x):
+        return F.softplus(self.scores(x)) + 1
 class One(Body):
     width = 1
 class OneFlat(One):
@@ -268,7 +300,7 @@ def test_an_activation_that_is_not_told_is_found_by_trying(
         returned = network.network(batch)
         found = network.probabilities(network(batch))
     made = {"Body": returned.softmax(1), "LogSoftmax": returned.exp()}.get(name, returned)
-    torch.testing.assert_close(found, made.softmax(1) if name == "Even" else made)
+    torch.testing.assert_close(found, (made.softmax(1) if name == "Even" else made).double())
     source = "guessed" if name in ("Body", "Even") else "tried"
     assert by_name(classifier.settings)["activation"] == f"{activation} ({source})"
 
@@ -303,7 +335,7 @@ def test_a_single_probability_has_two_classes(wrapped, classes) -> None:
     with torch.no_grad():
         found = classifier.network.probabilities(classifier.network(batch))
         expected = plain_scores(classifier, batch)[:, 0].sigmoid()
-    torch.testing.assert_close(found, torch.stack([1 - expected, expected], dim=1))
+    torch.testing.assert_close(found, torch.stack([1 - expected, expected], dim=1).double())
     assert any("'tumour'" in note for note in classifier.notes)
     with pytest.raises(ClassifierError) as caught:
         wrapped("OneSigmoid", classes, activation="sigmoid")
@@ -351,6 +383,61 @@ def test_ordinal_thresholds_are_no_set_of_classes(wrapped) -> None:
         wrapped("Ordinal", ["0", "1", "2", "3"])
     assert caught.value.code is ErrorCode.MODEL_CLASSES
     assert "ordinal" in str(caught.value)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Ordinal", "no set of classes"),
+        ("Percent", "divided by 100"),
+        ("NegativeLog", "negative log-likelihoods"),
+        ("LogSigmoid", "log-sigmoid"),
+        ("Complex", "complex"),
+        ("Hard", "decisions"),
+    ],
+)
+def test_outputs_that_are_no_class_scores_are_refused(wrapped, name, words, activation) -> None:
+    with pytest.raises(ClassifierError) as caught:
+        wrapped(name, activation=activation)
+    assert caught.value.code is ErrorCode.MODEL_OUTPUT
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("activation", [None, "none"])
+@pytest.mark.parametrize("name", ["OrdinalSigmoid", "Survival"])
+def test_cumulative_probabilities_are_no_set_of_classes(wrapped, name, activation) -> None:
+    with pytest.raises(ClassifierError) as caught:
+        wrapped(name, activation=activation)
+    assert caught.value.code is ErrorCode.MODEL_OUTPUT
+    assert "cumulative" in str(caught.value)
+
+
+def test_probabilities_that_fall_from_class_to_class_are_said_to_look_cumulative(wrapped) -> None:
+    (note,) = wrapped("Falling").notes
+    assert "cumulative" in note
+    assert "'a' to 'c'" in note
+    assert not any("cumulative" in one for one in wrapped("Sigmoid").notes)
+
+
+def test_a_guessed_activation_is_said_each_time_the_bundle_is_loaded(wrapped) -> None:
+    (note,) = wrapped("Body").notes
+    assert "softmax was guessed" in note
+    assert "never negative" not in note
+    (note,) = wrapped("Evidence").notes
+    assert "never negative" in note
+    assert wrapped("Body", activation="softmax").notes == ()
+
+
+def test_scores_that_are_the_same_for_every_image_are_told(wrapped) -> None:
+    assert any("the same scores" in one for one in wrapped("Constant", activation="softmax").notes)
+
+
+def test_an_output_that_was_found_is_not_said_to_be_told(wrapped) -> None:
+    (note,) = wrapped("Logits", activation="softmax").notes
+    assert "because of its name" in note
+    (note,) = wrapped("TwoHeads", output="1", activation="softmax").notes
+    assert "as the bundle says" in note
 
 
 def test_a_bundle_says_what_was_guessed_and_what_was_told(wrapped) -> None:

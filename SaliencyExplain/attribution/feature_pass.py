@@ -26,6 +26,7 @@ from SaliencyExplain.attribution.shared_pass import (
 from SaliencyExplain.attribution.structure import (
     Spot,
     Structure,
+    joint_name,
     keep_structure,
     known_structure,
     structure_of,
@@ -166,7 +167,8 @@ class FeaturePass:
                     "or integrated-gradients, or name a layer.",
                 )
             found += structure.targets if wanted.last else ()
-            found += structure.stages if wanted.stages else ()
+            if wanted.stages:
+                found += [spot for stage in structure.stages for spot in stage]
         return list({spot.value: spot for spot in found}.values())
 
     def _named(self, structure: Structure, name: str) -> tuple[Spot, ...]:
@@ -180,7 +182,7 @@ class FeaturePass:
                 "layer."
             )
         elif not output.spots:
-            others = structure.targets or structure.stages
+            others = structure.targets
             such = next((spot.name for spot in others if not spot.calls), "")
             reason = (
                 f"gives {output.shape}, not a feature map with {self._image.ndim - 2} spatial axes "
@@ -279,13 +281,11 @@ class FeaturePass:
             for name in found.every:
                 found.layers[name] = parts(structure.outputs[name].spots)
         if wanted.stages:
-            groups: dict[str, list[Spot]] = {}
-            for spot in structure.stages:
-                same = [key for key, group in groups.items() if key.startswith(spot.name)]
-                alike = [k for k in same if groups[k][0].layout.counts == spot.layout.counts]
-                key = spot.name if not same else f"{spot.name}#{spot.run + 1}"
-                groups.setdefault(alike[0] if alike else key, []).append(spot)
-            found.stages = {name: parts(group) for name, group in groups.items()}
+            for stage in structure.stages:
+                name = joint_name(stage)
+                if name in found.stages:
+                    name = f"{name}#{len(found.stages) + 1}"
+                found.stages[name] = parts(stage)
         if wanted.last:
             found.target, found.name = parts(structure.targets), structure.name
             if not structure.is_plain:

@@ -37,7 +37,9 @@ class LayerSweep(Method):
     Each layer's map is scaled by its own maximum, so that those of early layers, which are
     weak, count as well, and brought to the image's grid; the combined map has the mean, or the
     largest value, of them at each voxel. On 8 phantoms both rank voxels alike (AUROC 0.95 in
-    3D, 1.00 in 2D), and with the largest value four times as many of them are bright.
+    3D, 1.00 in 2D), and with the largest value four times as many of them are bright. The maps
+    of parallel branches, or of the members of an ensemble, are one stage: they are summed
+    before, so that a branch that hardly counts stays faint.
     """
 
     name: ClassVar[str] = "layer-sweep"
@@ -83,7 +85,10 @@ class LayerSweep(Method):
         maps = self.raw(task)
         combined = torch.zeros(image.shape[2:], device=image.device)
         found: dict[str, Tensor] = {}
-        sizes = {layer: cells.cell_mm(task.spacing) for layer, cells in maps.items()}
+        sizes = {
+            layer: min(one.cell_mm(task.spacing) for one in (cells, *cells.others))
+            for layer, cells in maps.items()
+        }
         # The combined map shows what the finest layer does.
         task.resolution("", min(sizes.values()))
         for layer, cells in maps.items():

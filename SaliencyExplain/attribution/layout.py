@@ -84,6 +84,9 @@ class Layout:
         scale: Voxels from cell to cell, per spatial axis.
         offset: Voxel coordinate of the first cell's centre, per spatial axis.
         is_placeless: Whether it was taken from the tokens that have no place.
+        cut: Voxels that slices took away in front and behind, per spatial axis; padding that
+            was added counts below 0. Empty: none. Two tensors with other offsets and other
+            cuts show different parts of the image.
     """
 
     axes: tuple[Axis, ...]
@@ -91,6 +94,7 @@ class Layout:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     is_placeless: bool = False
+    cut: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def channels_first(cls, shape: Sequence[int], placement: Placement) -> Layout:
@@ -211,7 +215,9 @@ class Layout:
             )
             for axis in self.axes
         )
-        return Layout(axes, tuple(counts), tuple(scale), tuple(offset), self.is_placeless)
+        return dataclasses.replace(
+            self, axes=axes, counts=tuple(counts), scale=tuple(scale), offset=tuple(offset)
+        )
 
     def permuted(self, order: Sequence[int]) -> Layout:
         """With the tensor's axes in another order."""
@@ -298,7 +304,40 @@ class Layout:
         space = self.whole(axis)
         if space is None or size == 0 or step < 1:
             return None
-        return self._regridded(axis, space, size, step, start)
+        changed = self._regridded(axis, space, size, step, start)
+        last = range(start, stop, step)[-1]
+        return changed.with_cut(space, self.scale[space], start, old.length - 1 - last)
+
+    def with_cut(self, space: int, scale: float, before: int, after: int) -> Layout:
+        """With cells taken away from the ends of a spatial axis; below 0: added.
+
+        Args:
+            space: The spatial axis.
+            scale: Voxels from cell to cell where they were taken away.
+            before: Cells in front.
+            after: Cells behind.
+        """
+        cut = list(self.cut or [(0.0, 0.0)] * len(self.counts))
+        # In a mirrored tensor what is in front lies behind in the image.
+        low, high = (before, after) if scale > 0 else (after, before)
+        cut[space] = (cut[space][0] + abs(scale) * low, cut[space][1] + abs(scale) * high)
+        return dataclasses.replace(self, cut=tuple(cut))
+
+    def shows_other_part(self, other: Layout) -> bool:
+        """Whether the tensors are different crops of the image: their cells lie apart."""
+        none = [(0.0, 0.0)] * len(self.counts)
+        for n, (one, two) in enumerate(zip(self.cut or none, other.cut or none, strict=True)):
+            if self.counts[n] != other.counts[n] or not self.counts[n]:
+                continue
+            scales = self.scale[n], other.scale[n]
+            # A cell's difference is that of a finite difference or of a patch taken apart.
+            most = max(map(abs, scales)) * (1 + 1e-6)
+            far = (self.counts[n] - 1) * (scales[0] - scales[1])
+            start = self.offset[n] - other.offset[n]
+            is_apart = max(abs(start), abs(start + far)) > most
+            if is_apart and max(abs(a - b) for a, b in zip(one, two, strict=True)) > most:
+                return True
+        return False
 
     def selected(self, axis: int, index: int) -> Layout | None:
         """After ``[index]`` along an axis of the tensor."""
@@ -321,6 +360,7 @@ class Layout:
             tuple(cells if n == space else count for n, count in enumerate(self.counts)),
             change(self.scale, lambda old: old * stride),
             change(self.offset, lambda old: old + scale * shift),
+            cut=self.cut,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -307,7 +308,9 @@ def _broadcast(call: Call, shape: tuple[int, ...]) -> Layout | None:
         axes.append(spatial[0] if spatial else fit[0] if fit else channels(size))
     first = layouts[0]
     counts = tuple(max(one.counts[n] for one in layouts) for n in range(len(first.counts)))
-    return Layout(tuple(axes), counts, first.scale, first.offset).settled()
+    if any(one.shows_other_part(first) for one in layouts[1:]):
+        return None
+    return Layout(tuple(axes), counts, first.scale, first.offset, cut=first.cut).settled()
 
 
 def _has_size(tensor: Tensor, place: int, size: int) -> bool:
@@ -317,9 +320,11 @@ def _has_size(tensor: Tensor, place: int, size: int) -> bool:
 def _averaged(layout: Layout, others: Sequence[Layout]) -> Layout | None:
     """Where branches whose cells lie a part of a cell apart meet: in the middle.
 
-    None where one of them is mirrored.
+    None where one of them is mirrored or transposed, or shows another part of the image.
     """
     for one in others:
+        if one.shows_other_part(layout) or _is_transposed(one, layout):
+            return None
         turned = any(a * b < 0 for a, b in zip(one.scale, layout.scale, strict=True))
         if turned and one.has_grid and one.axes == layout.axes:
             return None
@@ -328,7 +333,14 @@ def _averaged(layout: Layout, others: Sequence[Layout]) -> Layout | None:
         return layout
     offsets = [layout.offset, *(one.offset for one in alike)]
     middle = tuple(math.fsum(along) / len(offsets) for along in zip(*offsets, strict=True))
-    return Layout(layout.axes, layout.counts, layout.scale, middle)
+    return dataclasses.replace(layout, offset=middle)
+
+
+def _is_transposed(one: Layout, other: Layout) -> bool:
+    """Whether along an axis of both tensors other spatial axes of the image lie."""
+    pairs = [(one.whole(n), other.whole(n)) for n in range(min(len(one.axes), len(other.axes)))]
+    same_rank = len(one.axes) == len(other.axes)
+    return same_rank and any(a is not None and b is not None and a != b for a, b in pairs)
 
 
 def _concatenated(call: Call) -> Layout | None:
@@ -402,7 +414,7 @@ def _summed(call: Call, shape: tuple[int, ...]) -> Layout | None:
         twice = any((run.space, run.step) in taken for run in axis.runs)
         axes.append(channels(size) if twice else axis)
     first = max(layouts, key=lambda one: one.has_grid)
-    return Layout(tuple(axes), first.counts, first.scale, first.offset).settled()
+    return Layout(tuple(axes), first.counts, first.scale, first.offset, cut=first.cut).settled()
 
 
 def _stacked(call: Call) -> Layout | None:
@@ -416,7 +428,7 @@ def _stacked(call: Call) -> Layout | None:
     if merged is None:
         return None
     axes = (*merged.axes[:axis], channels(len(tensors)), *merged.axes[axis:])
-    return Layout(axes, merged.counts, merged.scale, merged.offset)
+    return dataclasses.replace(merged, axes=axes)
 
 
 def _divided(call: Call, outputs: Sequence[Tensor]) -> list[Layout | None]:
@@ -488,7 +500,7 @@ def _indexed(layout: Layout, index: Any) -> Layout | None:
             return None
         if one is None:
             axes = (*changed.axes[:axis], Axis(), *changed.axes[axis:])
-            changed = Layout(axes, changed.counts, changed.scale, changed.offset)
+            changed = dataclasses.replace(changed, axes=axes)
             axis += 1
         elif isinstance(one, slice):
             changed = changed.sliced(axis, *one.indices(changed.axes[axis].length))
@@ -506,8 +518,11 @@ def _padded(call: Call, layout: Layout) -> Layout | None:
     for n in range(0, len(pad), 2):
         axis = len(layout.axes) - 1 - n // 2
         if changed is not None and (pad[n] or pad[n + 1]):
-            length = changed.axes[axis].length + pad[n] + pad[n + 1]
+            space, length = changed.whole(axis), changed.axes[axis].length + pad[n] + pad[n + 1]
             changed = changed.moved(axis, length, 1.0, -float(pad[n]))
+            if changed is not None and space is not None:
+                scale = changed.scale[space]
+                changed = changed.with_cut(space, scale, -pad[n], -pad[n + 1])
     return changed
 
 

@@ -97,24 +97,20 @@ class Structure:
             paths to the scores go through, one of them on each path.
         is_nested: Whether one of them is made of another.
         stages: For each grid on the way the last of them, rectified where there is such a one.
+            Of branches or members of an ensemble a stage has one tensor each, so that all paths
+            go through it: their maps belong on one scale.
         outputs: For each layer what it gave.
     """
 
     targets: tuple[Spot, ...]
     is_nested: bool
-    stages: tuple[Spot, ...]
+    stages: tuple[tuple[Spot, ...], ...]
     outputs: dict[str, Output]
 
     @property
     def name(self) -> str:
         """Of the targets."""
-        names = list(dict.fromkeys(spot.name for spot in self.targets))
-        return (
-            names[0]
-            if len(names) == 1
-            else "+".join([names[0], *names[1:2]])
-            + (f"+{len(names) - 2}" if len(names) > 2 else "")
-        )
+        return joint_name(self.targets)
 
     @property
     def is_plain(self) -> bool:
@@ -139,6 +135,13 @@ class Structure:
             f"No single tensor with a grid lies on every path to the scores; the map is the sum of "
             f"the maps of {len(self.targets)} tensors, one on each path: {shown}{more}."
         )
+
+
+def joint_name(spots: Sequence[Spot]) -> str:
+    """Of tensors that one map is made of."""
+    names = list(dict.fromkeys(spot.name for spot in spots))
+    more = f"+{len(names) - 2}" if len(names) > 2 else ""
+    return "+".join(names[:2]) + more
 
 
 def known_structure(network: ScoreNetwork, image: Tensor) -> Structure | None:
@@ -347,25 +350,32 @@ class _Graph:
             reach = max(reach, latest.get(index, 0))
         return found
 
-    def _stages(self, targets: Iterable[int]) -> tuple[Spot, ...]:
-        found: dict[int, Spot] = {}
-        for target in targets:
-            last: dict[tuple[int, ...], int] = {}
-            for index in self._dominators(target):
-                value = self._values[index]
-                if not self._is_fit(index) or (is_thinning(value.function) and index != target):
-                    continue
-                assert value.layout is not None
-                grid = value.layout.counts
-                before = last.get(grid)
-                if (
-                    before is None
-                    or value.function in RECTIFIERS
-                    or self._values[before].function not in RECTIFIERS
-                ):
-                    last[grid] = index
-            found |= {index: self._spot(index) for index in last.values()}
-        return tuple(found[index] for index in sorted(found))
+    def _stages(self, targets: Iterable[int]) -> tuple[tuple[Spot, ...], ...]:
+        ways = [self._stages_before(target) for target in targets]
+        found: dict[tuple[int, ...], None] = {}
+        # Counted from the scores on; a shorter way has its first tensor in the stages before.
+        for back in range(1, max(map(len, ways), default=0) + 1):
+            found[tuple(sorted({way[max(0, len(way) - back)] for way in ways}))] = None
+        stages = sorted(found, key=lambda stage: stage[::-1])
+        return tuple(tuple(self._spot(index) for index in stage) for stage in stages)
+
+    def _stages_before(self, target: int) -> list[int]:
+        """The last value of each grid on the way to a target, which is the last of them."""
+        last: dict[tuple[int, ...], int] = {}
+        for index in self._dominators(target):
+            value = self._values[index]
+            if not self._is_fit(index) or (is_thinning(value.function) and index != target):
+                continue
+            assert value.layout is not None
+            grid = value.layout.counts
+            before = last.get(grid)
+            if (
+                before is None
+                or value.function in RECTIFIERS
+                or self._values[before].function not in RECTIFIERS
+            ):
+                last[grid] = index
+        return sorted(last.values())
 
     def _outputs(self) -> dict[str, Output]:
         found = {}

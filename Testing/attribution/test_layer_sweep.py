@@ -167,3 +167,57 @@ def test_coarse_and_fine_layers_of_a_detector_land_on_its_voxel(task):
     for values in found.values():
         place = torch.unravel_index(values.argmax(), values.shape)
         assert tuple(int(i) for i in place) == (12, 4, 8)
+
+
+class Streams(nn.Module):
+    """Class 1 is a bright spot; what the stream that sees dark ones gives hardly counts.
+
+    Args:
+        dims: Of the image.
+        kind: How the streams are made and meet.
+    """
+
+    def __init__(self, dims, kind):
+        super().__init__()
+        make = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.kind = kind
+        self.bright = make(1, 1, 4, stride=4, bias=False)
+        self.dark = make(1, 1, 4, stride=8 if kind == "two grids" else 4, bias=False)
+        self.later = make(1, 1, 3, stride=2, padding=1, bias=False)
+        self.bright.weight.data.fill_(4.0**-dims)
+        self.dark.weight.data.fill_(-(4.0**-dims))
+        self.later.weight.data.fill_(3.0**-dims)
+
+    def forward(self, images):
+        bright, dark = self.bright(images).relu(), self.dark(images).relu()
+        if self.kind == "dark stream is deeper":
+            dark = self.later(dark).relu()
+        elif self.kind == "bright stream is deeper":
+            bright = self.later(bright).relu()
+        elif self.kind == "shared encoder":
+            dark = self.bright(-images[..., ::2]).relu()
+        score = bright.flatten(2).mean(2) + 0.05 * dark.flatten(2).mean(2)
+        return torch.cat([-score, score], 1)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("combine", ["mean", "maximum"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "one grid",
+        "two grids",
+        "shared encoder",
+        "dark stream is deeper",
+        "bright stream is deeper",
+    ],
+)
+def test_a_stream_that_hardly_counts_stays_faint(task, kind, combine, dims):
+    bright, dark = (slice(20, 28), slice(4, 12), slice(4, 12)), (slice(4, 12), slice(20, 32))
+    image = torch.zeros(1, 1, *(32, 32, 16)[:dims])
+    image[(0, 0, *bright[:dims])] = 1
+    image[(0, 0, *dark[:dims])] = -1
+    found = LayerSweep(combine=combine).attribute(task(Streams(dims, kind), image))[""]
+    place = torch.unravel_index(found.argmax(), found.shape)
+    assert all(a.start <= int(n) < a.stop for a, n in zip(bright, place, strict=False))
+    assert float(found[dark[:dims]].max()) < 0.7 * float(found.max())

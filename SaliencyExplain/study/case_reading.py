@@ -20,6 +20,10 @@ from SaliencyExplain.study.case import Case
 #: weekend one such case must not cost the others; its reason is recorded.
 UNFORESEEN = (
     ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
     LookupError,
     MemoryError,
     OSError,
@@ -124,7 +128,7 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[
                 if stopped.is_set():
                     return
                 put("item", read(item))
-        except (SaliencyExplainError, *UNFORESEEN) as error:
+        except Exception as error:  # noqa: BLE001 - raised by whoever waits, who would wait for ever
             put("error", error)
         put("end", None)
 

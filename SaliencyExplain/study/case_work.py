@@ -128,12 +128,12 @@ class CaseWorker:
         result = ReadCase(case)
         try:
             result.image = read_input(self.classifier, case.images, series=case.series)
-        except (SaliencyExplainError, *UNFORESEEN) as error:
+        except Exception as error:  # noqa: BLE001 - a damaged file makes readers raise anything
             result.fail("reading the image", error)
         if result.image is not None and case.segmentation is not None:
             try:
                 result.segmentation = read_segmentation(case.segmentation, result.image)
-            except (SaliencyExplainError, *UNFORESEEN) as error:
+            except Exception as error:  # noqa: BLE001 - likewise
                 result.fail("reading the segmentation", error)
         # A file that is gone has failed above; without a digest the case is tried again.
         with contextlib.suppress(InputError):

@@ -13,14 +13,17 @@ from SaliencyExplain.errors import ClassifierError, DeviceMemoryError
 
 
 class Hungry(nn.Module):
-    """A linear classifier that takes only so many images at a time."""
+    """A linear classifier that takes only so many images at a time.
+
+    It looks at values, so that it cannot be traced and all its passes are whole.
+    """
 
     def __init__(self, most, error):
         super().__init__()
         self.fc, self.most, self.error, self.sizes = nn.Linear(64, 2), most, error, []
 
     def forward(self, images):
-        if len(images) > self.most:
+        if len(images) > self.most or not bool(images.isfinite().all()):
             raise self.error
         self.sizes.append(len(images))
         return self.fc(images.flatten(1))

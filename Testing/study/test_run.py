@@ -457,3 +457,24 @@ def test_the_sarcoma_study_agrees_in_nifti_and_dicom(
         assert "STS_019" not in path.name
         if path.suffix in (".json", ".jsonl", ".csv", ".html"):
             assert "STS_019" not in path.read_text(encoding="utf-8")
+
+
+def test_an_error_that_no_reader_foresaw_is_a_failed_case_and_the_study_ends(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder = study_folder(2)
+    axis = nibabel.cifti2.BrainModelAxis.from_mask(
+        np.ones((3, 3, 3), bool), affine=np.eye(4), name="thalamus_left"
+    )
+    scalars = nibabel.cifti2.ScalarAxis(["a"])
+    odd = nibabel.cifti2.Cifti2Image(np.zeros((1, 27), np.float32), header=(scalars, axis))
+    # A CIFTI file has no affine: nibabel's image lacks the attribute.
+    nibabel.save(odd, tmp_path / "odd.dscalar.nii")
+    image = folder / "P1_image.nii.gz"
+    image.unlink()
+    image.with_suffix("").write_bytes((tmp_path / "odd.dscalar.nii").read_bytes())
+    out = tmp_path / "out"
+    assert study(folder, bundle, out).failed == 1
+    (failed,) = table(out / "failures.csv")
+    assert (failed["case"], failed["stage"]) == ("P1", "reading the image")
+    assert [row["case"] for row in table(out / "predictions.csv")] == ["P2"]

@@ -349,7 +349,7 @@ def test_same_input_gives_the_same_bytes_also_from_several_threads(tmp_path):
         path = tmp_path / f"{number}.png"
         draw_planes(
             path, image, values, np.eye(4), segments=[("tumour", CYAN, mask)],
-            title=f"case {'$x_1$'} · smoothgrad", signed=True, caption="P(glioma) = 0.93",
+            title=f"case {'$x_1$'} · smoothgrad", signed=True, captions=["P(glioma) = 0.93"],
         )  # fmt: skip
         return path.read_bytes()
 
@@ -375,7 +375,7 @@ def test_long_names_and_many_segments_stay_within_the_picture():
     image = np.random.default_rng(0).random((30, 28, 20))
     segments = [(f"segment {n} " + "very " * (40 * (n == 3)), CYAN, image > 0.5) for n in range(14)]
     pixels = draw(
-        image, image, np.eye(4), segments=segments, title="long " * 100, caption="c" * 500
+        image, image, np.eye(4), segments=segments, title="long " * 100, captions=["c" * 500]
     )
     edge = pixels[:, -8:]
     assert (edge.max(axis=2) < 40).all()
@@ -386,9 +386,11 @@ def test_names_in_letters_that_the_font_lacks_are_drawn_without_a_complaint():
     image = np.random.default_rng(0).random((30, 28, 20))
     segments = [("腫瘍", CYAN, image > 0.5)]
     pixels = draw(
-        image, image, np.eye(4), segments=segments, title="病例 1\noder $x", caption="Ödem"
+        image, image, np.eye(4), segments=segments, title="病例 1\noder $x", captions=["Ödem"]
     )
-    plain = draw(image, image, np.eye(4), segments=segments, title="□□ 1 oder $x", caption="Ödem")
+    plain = draw(
+        image, image, np.eye(4), segments=segments, title="□□ 1 oder $x", captions=["Ödem"]
+    )
     assert np.array_equal(pixels, plain)
 
 

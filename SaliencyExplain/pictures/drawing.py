@@ -51,7 +51,7 @@ def draw_planes(
     title: str,
     signed: bool,
     resolution_mm: float = 0.0,
-    caption: str = "",
+    captions: Sequence[str] = (),
     width: int = STANDARD_WIDTH,
 ) -> None:
     """Writes a PNG: axial, coronal and sagittal plane through the map's peak.
@@ -74,7 +74,7 @@ def draw_planes(
         signed: Whether negative values are evidence against the class and drawn as such.
         resolution_mm: What the method resolves, mm, for the peak
             (:func:`SaliencyExplain.peak.strongest_voxels`).
-        caption: Last line.
+        captions: Last lines, such as one of figures for each segment; long ones are shortened.
         width: Width of the picture in pixels; below 500 its text is hard to read.
 
     Raises:
@@ -89,7 +89,7 @@ def draw_planes(
 
     legend = _legend_rows(segments, cuts)
     words = [_words_of_peak(seen.peak, segments, affine, view)]
-    words += _words_of_view(view) + ([caption] if caption else [])
+    words += [*_words_of_view(view), *captions]
     sizes = [plane.size_mm for plane in view.planes]
     layout = Layout(sizes, width, lines=len(legend) + len(words))
     layout.write(layout.margin, 24 * layout.scale, shorten(title, 18, 1060), size=18)

@@ -89,9 +89,9 @@ def write_case(
         for attribution in explanation.attributions:
             stem = file_stem(attribution)
             own = [row for row in rows if row.method == attribution.label]
-            caption = " · ".join(_figures(row, auroc_chance(rows, row.segment)) for row in own[:2])
+            captions = [_figures(row, auroc_chance(rows, row.segment)) for row in own[:2]]
             _write_attribution(
-                temporary / stem, case, explanation, attribution, segmentation, caption
+                temporary / stem, case, explanation, attribution, segmentation, captions
             )
             names = {
                 kind: f"{stem}{suffix}"
@@ -208,7 +208,7 @@ def _write_attribution(
     explanation: Explanation,
     attribution: Attribution,
     segmentation: Segmentation | None,
-    caption: str,
+    captions: Sequence[str],
 ) -> None:
     values, affine = attribution.values, attribution.affine
     done = attribution.share_done
@@ -231,7 +231,7 @@ def _write_attribution(
         title=f"{case} · {what} · {attribution.target_name} (p = {probability:.2f})",
         signed=attribution.signed,
         resolution_mm=attribution.resolution_mm,
-        caption=caption,
+        captions=captions,
     )
 
 

@@ -321,7 +321,10 @@ class _MethodWork:
             self._figures.clear()
             self._notes.clear()
             maps = method.attribute(dataclasses.replace(task, input=question.task().input))
-        self._notes += [zero_map_note(method, name) for name, one in maps.items() if not one.any()]
+        activation = question.classifier.network.activation
+        self._notes += [
+            zero_map_note(method, name, activation) for name, one in maps.items() if not one.any()
+        ]
         found = self._restored(maps)
         if self._share < 1:
             question.notes.append(

@@ -16,6 +16,7 @@ from SaliencyExplain.attribution.baselines import (
     check_baseline,
 )
 from SaliencyExplain.attribution.batches import in_batches
+from SaliencyExplain.attribution.gradient_path import no_slope
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layer_kinds import Kind
@@ -76,6 +77,8 @@ class DifferencePropagation(Propagation):
             voxels = image.detach().expand_as(references).clone().requires_grad_()
             with torch.enable_grad():
                 above = self.scores(voxels)
+                if not above.requires_grad:
+                    raise no_slope(self._method)
                 multipliers = torch.autograd.grad(start(above).sum(), voxels)[0]
         finally:
             self._references.clear()

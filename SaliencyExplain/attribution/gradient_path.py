@@ -46,6 +46,20 @@ def gradient_end(network: ScoreNetwork, image: Tensor) -> str:
     return ""
 
 
+def no_slope(method: str) -> InputError:
+    """The error for a network that a method walks through and finds nothing to follow.
+
+    Args:
+        method: Its name.
+    """
+    return InputError(
+        ErrorCode.NO_GRADIENT,
+        f"{method} finds no way from the scores to the image: an operation between them has no "
+        "gradient, such as a comparison with a threshold, a conversion to integers or detach. Use "
+        "occlusion.",
+    )
+
+
 def no_gradient(network: ScoreNetwork, image: Tensor) -> InputError:
     """The error for a network whose scores have no gradient at the image.
 

@@ -21,6 +21,7 @@ from SaliencyExplain.attribution.layout_rules import (
 )
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.outputs import scores_in
+from SaliencyExplain.errors import ErrorCode, InputError
 
 #: What is asked most often and gives no tensor.
 _SILENT = words(
@@ -218,6 +219,13 @@ class Recorder(Counting):
         if not name:
             return func(*args, **kwargs)
         given = tensors_in(args) + tensors_in(kwargs)
+        if any(tensor.is_inference() for tensor in given):
+            raise InputError(
+                ErrorCode.NO_GRADIENT,
+                "A part of the network runs under torch.inference_mode: it lets no gradient "
+                "through, and its layers cannot be looked into. Use occlusion, or let it run with "
+                "gradients, its weights frozen by requires_grad_(False).",
+            )
         versions = [tensor._version for tensor in given]
         result = func(*args, **kwargs)
         self.count()

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from SaliencyExplain.attribution.batches import in_batches
+from SaliencyExplain.attribution.gradient_path import no_slope
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layer_kinds import Kind, kind_of, name_of
 from SaliencyExplain.attribution.method import Method, Task, parameter
@@ -311,6 +312,8 @@ class LayerwiseRelevance(Method):
                 check_same(network.checked(walk.finished(scores), 1), expected, self.name)
                 scored = walk.network_of_scores(network)
                 start = self._start(scored, scores.detach(), task.target)
+                if not scores.requires_grad:
+                    raise no_slope(self.name)
                 relevance = torch.autograd.grad(scores, voxels, start)[0]
             if walk.note:
                 task.note(walk.note)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.half_precision import SeenHalves, half_weights, in_float32
@@ -53,6 +54,14 @@ def examine(network: ScoreNetwork, image: Tensor, name: str = "") -> None:
     """
     if network.examined:
         return
+    lazy = [key for key, one in network.network.named_parameters() if is_lazy(one)]
+    if lazy:
+        raise ClassifierError(
+            ErrorCode.MODEL_INPUT,
+            f"The parameters '{lazy[0]}' and the like are not initialised (lazy layers have none "
+            "before they see an image): run the network once and load its trained weights before "
+            "it is explained.",
+        )
     with untouched(network), torch.no_grad():
         _Examination(network, plain(image)[:1], name or type(network.network).__name__).run()
     network.examined = True

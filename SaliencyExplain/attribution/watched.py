@@ -58,9 +58,14 @@ class Watched:
     def __init__(self, task: Task, wanted: str) -> None:
         self._task, self._wanted = task, wanted
         self._ends: Floats = np.zeros((0, 2))
+        self._logarithms = False
 
     def outputs(self, scores: Tensor) -> Tensor:
         """See :func:`outputs`."""
+        if not len(self._ends) and self._task.network.activation == "softmax":
+            found = scores.detach().double()
+            sums = found.exp().sum(dim=1)
+            self._logarithms = bool((found <= 0).all() and ((sums - 1).abs() < 1e-5).all())
         return outputs(self._task.network, scores, self._task.target)
 
     def see(self, values: Floats) -> None:
@@ -71,9 +76,11 @@ class Watched:
     @property
     def column(self) -> int:
         """Which of the two outputs the map is made of."""
-        if self._wanted == "score" or (len(self._ends) and cannot_move(self._ends)):
+        if self._wanted == "score":
             return SCORE
-        return PROBABILITY
+        # Without an activation the score is the probability.
+        own = self._task.network.activation == "none"
+        return SCORE if len(self._ends) and not own and cannot_move(self._ends) else PROBABILITY
 
     def tell(self, original: Floats) -> None:
         """Notes what a user must know of the probability, and records another output.
@@ -85,18 +92,26 @@ class Watched:
             return
         largest = float(np.abs(self._ends - original)[:, PROBABILITY].max())
         value = float(original[PROBABILITY])
+        # The logarithm of a probability near 1 has no more digits than the probability has; near 0
+        # it moves as logits do.
+        ends = {"none": "softmax or sigmoid"}.get(self._task.network.activation, "")
+        if self._logarithms and value > 0.5:
+            ends = "log-softmax"
         if self.column == SCORE:
             self._task.record({"output": "score"})
             self._task.note(
                 f"The target's probability is {text(value)} and cannot move: the map shows the "
                 "target's score before the activation instead (output=score)."
+                + (f" The score is from a {ends} of the network's own." if ends else "")
             )
         elif min(value, 1 - value) < _TOLD and largest < _TOLD:
-            if self._task.network.activation == "none" and not largest:
+            if ends:
+                moves = f"changes by {largest:.1g} at most" if largest else "does not change"
                 self._task.note(
-                    f"The network gives the target {text(value)} whatever is covered: it ends in "
-                    "a softmax or sigmoid of its own, which is saturated, and the map is zero. "
-                    "Give the classifier without it."
+                    f"The network gives the target {text(value)}, which {moves} whatever is "
+                    f"covered: it ends in a {ends} of its own, which is saturated, so that "
+                    "little or nothing is left of what the map would show. Give the classifier "
+                    "without it: a network that returns logits."
                 )
             elif largest:
                 self._task.note(

@@ -19,16 +19,25 @@ _REASONS = {
 }
 
 
-def zero_map_note(method: Method, layer: str) -> str:
+def zero_map_note(method: Method, layer: str, activation: str) -> str:
     """One sentence about a map that is zero everywhere, with the likely reason and what to try.
 
     Args:
         method: That gave it.
         layer: The map's layer; empty: of none.
+        activation: Of the classifier; ``none`` where the network gives probabilities itself.
     """
     advice = "Try another target, or a method of another kind."
-    if getattr(method, "output", "") == "probability":
-        advice = "A probability near 0 or 1 hardly moves: try output=score."
+    if activation == "none" and (hasattr(method, "output") or method.family == "gradient"):
+        advice = (
+            "The network gives probabilities itself, which hardly move near 0 or 1: give the "
+            "classifier without its own softmax or sigmoid, as a network that returns logits."
+        )
+    elif getattr(method, "output", "") == "probability":
+        advice = (
+            "A probability near 0 or 1 hardly moves: try output=score or, where the network ends "
+            "in a log-softmax, give it without."
+        )
     elif method.family == "class activation":
         advice = "Try another layer, a signed method such as respondcam, or occlusion."
     where = f" of {layer}" if layer else ""

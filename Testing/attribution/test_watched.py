@@ -128,3 +128,26 @@ def test_a_softmax_of_the_networks_own_that_is_saturated_is_told() -> None:
     done = _explained(_Brightness(60.0, ends=True), "occlusion", activation="none")
     assert not done.attributions[0].values.any()
     assert "softmax" in "".join(done.notes)
+
+
+@pytest.mark.parametrize("method", ["occlusion", "lime", "shapley"])
+@pytest.mark.parametrize("ends", ["softmax", "log-softmax"])
+def test_the_score_is_not_advised_where_it_has_the_networks_own_end(method: str, ends: str) -> None:
+    class Ending(_Brightness):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            scores = super().forward(images)
+            return scores.softmax(1) if ends == "softmax" else scores.log_softmax(1)
+
+    activation = "none" if ends == "softmax" else "softmax"
+    done = _explained(Ending(15.0), method, activation, output="probability")
+    told = "".join(done.notes)
+    assert f"it ends in a {ends}" in told
+    assert "logits" in told
+    assert "output=score" not in told
+
+
+def test_a_zero_map_of_probabilities_asks_for_a_network_of_logits() -> None:
+    done = _explained(_Brightness(60.0, ends=True), "occlusion", activation="none")
+    (zero,) = [note for note in done.notes if "zero everywhere" in note]
+    assert "output=score" not in zero
+    assert "logits" in zero

@@ -176,6 +176,8 @@ class FaithfulnessTrial:
         random_maps: Null maps of each map, at least one.
         seed: Of the null maps.
         work: Counts the forward passes.
+        information: Whether the information curves are computed, which no answer needs and
+            which in 2D take most of the time.
 
     Attributes:
         random_maps: Null maps of each map that is tried from now on. More of them begin with
@@ -190,8 +192,10 @@ class FaithfulnessTrial:
         *,
         random_maps: int,
         seed: int = 0,
+        information: bool = True,
     ) -> None:
         self._work = work
+        self._information = information
         image = plain(task.input)[0].cpu().numpy()
         self._image = image
         self.random_maps = random_maps
@@ -208,7 +212,7 @@ class FaithfulnessTrial:
         self._controls: dict[str, _Measured] = {}
         with work.part(MOST_CONTROLS * self._maker.passes) as progress:
             for number, (name, values) in enumerate(controls.items()):
-                curves = self._maker.curves(values, fast=True)
+                curves = self._maker.curves(values, information=information, fast=True)
                 self._controls[name] = _Measured(curves, self._boxes.of(values))
                 progress(number + 1, MOST_CONTROLS)
 
@@ -223,7 +227,7 @@ class FaithfulnessTrial:
             InputError: The map is constant or not finite.
         """
         with self._work.part(self._maker.passes) as progress:
-            curves = self._maker.curves(values, progress)
+            curves = self._maker.curves(values, progress, information=self._information)
         measured = _Measured(curves, self._boxes.of(values))
         copies = self._nulls.of(values, self.random_maps)
         nulls = []
@@ -303,7 +307,9 @@ class FaithfulnessTrial:
             return ""
         letters, _, measure = name.partition("_")
         kinds = {"sic": curves.softmax_information, "aic": curves.accuracy_information}
-        return kinds[letters][measure].remark if letters in kinds else ""
+        if measure not in kinds.get(letters, {}):
+            return ""
+        return kinds[letters][measure].remark
 
 
 def ranked_share(values: NDArray[np.floating]) -> float:

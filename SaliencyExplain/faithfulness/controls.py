@@ -15,8 +15,11 @@ from SaliencyExplain.attribution.yardsticks import centre_map
 #: Standard deviations, voxels, at which the image, its edges and its spots are taken.
 _SMOOTH, _EDGES, _SPOTS = (0.0, 2.0, 4.0), (1.0, 2.0, 4.0), (1.5, 3.0)
 
+#: Widths of the Gaussian in the middle of the body, as shares of the body's.
+_MIDDLES = (1.0, 0.5, 0.25)
+
 #: Control maps of an image at most.
-MOST_CONTROLS = 2 * len(_SMOOTH) + len(_EDGES) + len(_SPOTS) + 5
+MOST_CONTROLS = 2 * len(_SMOOTH) + len(_EDGES) + len(_SPOTS) + len(_MIDDLES) + 4
 
 CENTRE = "centre"
 """The control that is bright in the middle of the image."""
@@ -61,7 +64,9 @@ def control_maps(
     found["the body"] = body.astype(np.float64)
     found["the depth in the body"] = ndimage.distance_transform_edt(body, sampling=spacing)
     found[CENTRE] = centre_map(body.shape, spacing)
-    found["the centre of the body"] = _body_gaussian(body, spacing)
+    for width in _MIDDLES:
+        words = f" at {width:g} of its width" if width < 1 else ""
+        found[f"the centre of the body{words}"] = _body_gaussian(body, spacing, width)
     return {name: values.astype(np.float32) for name, values in found.items() if _ranks(values)}
 
 
@@ -70,12 +75,14 @@ def _spots(channel: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return found
 
 
-def _body_gaussian(body: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float64]:
-    """A Gaussian around the middle of the body, as wide as the body's longest extent."""
+def _body_gaussian(
+    body: NDArray[np.bool_], spacing: Sequence[float], share: float
+) -> NDArray[np.float64]:
+    """A Gaussian around the middle of the body, so wide as a share of its longest extent."""
     axes = [np.arange(size) * mm for size, mm in zip(body.shape, spacing, strict=True)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     inside = places[body]
-    width = float(inside.std(axis=0).max()) or 1.0
+    width = share * float(inside.std(axis=0).max()) or 1.0
     distance = ((places - inside.mean(axis=0)) ** 2).sum(axis=-1)
     values: NDArray[np.float64] = np.exp(-0.5 * distance / width**2)
     return values

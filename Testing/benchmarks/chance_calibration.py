@@ -60,7 +60,7 @@ from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.question import Compute, Question
 
 #: Seeds that no test, no study and no choice of a threshold has used.
-FIRST_SEED = STUDY_SEEDS + 95_000_000
+FIRST_SEED = STUDY_SEEDS + 96_000_000
 NULL_MAPS, FIRST_NULL_MAPS = 20, 4
 ANSWERS = (YES, PARTLY, UNKNOWN, NO)
 USED = "the tumour's mask, where the classifier uses the tumour"
@@ -142,7 +142,9 @@ def _of_phantom(classifier: Classifier, seed: int, dimensions: int) -> Iterator[
     found = body_mask(phantom.image)
     body = None if found is None else on_grid(found)
     tumour = on_grid(phantom.masks["tumour"])
-    trial = FaithfulnessTrial(task, body, Work(math.inf), random_maps=NULL_MAPS, seed=task.seed)
+    trial = FaithfulnessTrial(
+        task, body, Work(math.inf), random_maps=NULL_MAPS, seed=task.seed, information=False
+    )
     maps = _maps(task, np.ones_like(tumour) if body is None else body, seed)
     for name, make in {"the tumour's mask": lambda: tumour, **maps}.items():
         values = np.asarray(make(), dtype=np.float32)

@@ -35,8 +35,8 @@ LOW, HIGH = 0.5, 0.7
 
 #: Rank correlation with the map of a network with random weights from which on a map stays in
 #: part, and from which on it does not depend on the weights. Maps of networks known to be random
-#: are as alike by architecture and image alone: of Grad-CAM++, the smoothest, 5 % reach 0.7
-#: (docs/CALIBRATION.md).
+#: are alike by architecture and image alone: of Grad-CAM++, the smoothest, a tenth reach 0.7
+#: and a twentieth 0.8; of other methods hardly any (docs/CALIBRATION.md).
 ALIKE, UNCHANGED = 0.7, 0.8
 
 #: Two maps of this rank correlation or more are the same, the air or not.

@@ -23,7 +23,7 @@ from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, u
 
 def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
     # So many windows that a slow client does not miss all partial maps but one.
-    request = explain(MethodChoice("occlusion", {"window_mm": 50.0, "stride_mm": 20.0}))
+    request = explain(MethodChoice("occlusion", {"window_mm": 40.0, "stride_mm": 14.0}))
     shares, passes, left, words = [], [], [], []
     started = time.monotonic()
     job = engine.start(request)

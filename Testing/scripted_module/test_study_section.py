@@ -8,6 +8,7 @@ import slicer
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.scene.attributions import attributions_of
+from SaliencyExplain.scene.trials import verdict_line
 
 from .conftest import HONEST, TABLES_ALIGN_BY_NUMBER, Application, Server, cells
 
@@ -49,7 +50,8 @@ def test_a_study_is_left_come_back_to_and_opened(
         assert again.message("study") == ""
         (node,) = attributions_of(slicer.mrmlScene)
         assert again.ui.mapSelector.currentNode() is node
-        assert again.ui.trialHintLabel.text.startswith("● beats chance: yes")
+        assert again.ui.trialHintLabel.text == verdict_line(node)
+        assert "● depends on the weights: yes" in again.ui.trialHintLabel.text
         assert again.ui.trialTable.rowCount == 4
         assert again.ui.segmentationSelector.currentNode() is not None
         assert again.ui.openReportButton.enabled

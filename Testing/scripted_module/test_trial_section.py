@@ -66,7 +66,9 @@ def test_a_map_that_knows_nothing_reads_differently_from_grad_cam(
     assert good["beats chance"] in ("● yes", "◐ partly")
     assert good["depends on the weights"] == "● yes"
     assert good["on the tumour"] == "● yes"
-    assert "beats chance: For glioma-like: deletion area" in ui.trialWordsLabel.text
+    assert (
+        "beats chance: For glioma-like: deletion over the ranked voxels" in ui.trialWordsLabel.text
+    )
     assert "least effort" in ui.trialNotesLabel.text
     assert ui.trialHintLabel.text == verdict_line(gradcam)
     assert "● depends on the weights: yes · " in ui.trialHintLabel.text

@@ -66,13 +66,15 @@ def study(
 
 
 def content(out: Path) -> dict[str, Any]:
-    """All files' bytes but the seconds that something took."""
+    """All files' bytes but the seconds that something took, and the way to the images."""
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
         if path.suffix == ".json":
             found[name] = json.loads(path.read_text(encoding="utf-8"))
             assert found[name].pop("timings", None) or found[name].pop("seconds") > 0
+            if name.endswith("explanation.json"):
+                assert found[name]["image"].pop("files")["images"]
         elif path.is_file():
             found[name] = path.read_bytes()
     return found

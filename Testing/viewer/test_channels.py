@@ -141,7 +141,7 @@ def test_a_click_in_an_oblique_volume_asks_about_the_place_under_the_mouse(
     page.go_to(head.spot)
     answer = page.ask_at(view, head.spot, head)
     place = page.state("probe_place")
-    parts = [part.split() for part in place.split(", ")]
+    parts = [part.split() for part in place.removesuffix(" mm").split(", ")]
     asked = [float(value) * (1 if side in "RAS" else -1) for side, value in parts]
     np.testing.assert_allclose(asked, head.spot, atol=1.0)
     before, *without = map(float, answer["bright"])

@@ -12,6 +12,7 @@ numpy only: Slicer's own Python, which has no scipy, marks peaks, too.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +84,9 @@ def strongest_voxels(
     The map is smoothed with a Gaussian whose full width at half maximum is half the resolution,
     the weights scaled to 1 at the border. (A Gaussian and no box: the box leaves a flat top in
     the middle of each window, which has no maximum.) Along axes whose voxels are larger than that
-    nothing is smoothed. Where a voxel is positive, only positive ones are looked at.
+    nothing is smoothed. Where a voxel is positive, only positive ones are looked at. On a plateau
+    of the map itself, such as outside of the outermost cells of a feature map, all its voxels
+    within the resolution count: the smoothed map rises towards the border there.
 
     Args:
         values: The map, finite.
@@ -102,7 +105,37 @@ def strongest_voxels(
     asked = values > 0 if high > 0 else np.ones(values.shape, dtype=bool)
     found = smooth[asked]
     least = found.max() - _ROUNDING * (smooth.max() - smooth.min())
-    return np.asarray(asked & (smooth >= least))
+    strongest = np.asarray(asked & (smooth >= least))
+    rounding = _ROUNDING * float(high - values.min())
+    reach = [math.ceil(resolution_mm / voxel) for voxel in spacing]
+    return _with_plateau(values, strongest, reach, rounding)
+
+
+def _with_plateau(
+    values: NDArray[np.floating],
+    strongest: NDArray[np.bool_],
+    reach: Sequence[int],
+    rounding: float,
+) -> NDArray[np.bool_]:
+    """The voxels and those of equal value that touch them, within ``reach`` voxels an axis."""
+    places = np.argwhere(strongest)
+    box = tuple(
+        slice(max(0, low - far), high + far + 1)
+        for low, high, far in zip(places.min(axis=0), places.max(axis=0), reach, strict=True)
+    )
+    alike = np.abs(values[box] - values[strongest].max()) <= rounding
+    found = strongest.copy()
+    grown = found[box]
+    count = 0
+    while int(np.count_nonzero(grown)) != count:
+        count = int(np.count_nonzero(grown))
+        wider = grown.copy()
+        for axis in range(values.ndim):
+            ahead = np.moveaxis(grown, axis, 0)
+            np.moveaxis(wider, axis, 0)[1:] |= ahead[:-1]
+            np.moveaxis(wider, axis, 0)[:-1] |= ahead[1:]
+        grown |= wider & alike
+    return found
 
 
 def _smoothed(

@@ -116,3 +116,14 @@ def test_a_class_activation_map_resolves_a_cell_and_a_gradient_a_voxel():
     told.clear()
     Gradient().attribute(job)
     assert not told
+
+
+def test_a_plateau_at_the_border_has_its_peak_in_the_middle_and_not_in_the_corner():
+    # As a feature map's outermost cell gives it: constant outside of the cell's centre.
+    near = np.minimum(np.arange(40), 32) / 32.0
+    values = (near[:, None] * near[None, :]).astype(np.float32)
+    affine = grid(1.0, 1.0)
+    shared = strongest_voxels(values, affine, 16.0)
+    np.testing.assert_array_equal(np.argwhere(shared).min(axis=0), (32, 32))
+    assert np.count_nonzero(shared) == 64
+    assert find_peak(values, False, affine, 16.0).index in {(35, 35), (36, 36), (35, 36), (36, 35)}

@@ -79,7 +79,7 @@ class Copier:
         """
         new = [module for module in network.modules() if id(module) not in self._memo]
         for module in new:
-            # The class is called by nobody: that of an fx.GraphModule makes another class.
+            # Made without calling the class: calling that of an fx.GraphModule makes another class.
             self._keep(module, object.__new__(type(module)))
         for module in new:
             held = {**class_containers(type(module)), **vars(module)}

@@ -74,6 +74,7 @@ def in_float32(network: nn.Module) -> nn.Module | None:
     """A copy of a network with its weights in float32; None: it cannot be copied."""
     try:
         return copy.deepcopy(network).float()
+    # What deepcopy and float() raise for compiled, exported and quantised networks.
     except (RuntimeError, TypeError, AttributeError, NotImplementedError):
         return None
 

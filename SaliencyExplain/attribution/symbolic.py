@@ -39,6 +39,7 @@ def symbolic_trace(
     try:
         return fx.symbolic_trace(copy_sharing_weights(network, known))
     except Exception:
+        # torch.fx runs the network's own code, which may raise anything on a proxy.
         if image is None:
             raise
         return shaped_trace(copy_sharing_weights(network, known), image)

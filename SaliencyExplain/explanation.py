@@ -28,8 +28,9 @@ from SaliencyExplain.attribution.zero_maps import zero_map_note
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.settings import by_name
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
-from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE, FieldOfView
-from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
+from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
+from SaliencyExplain.figures import CHANNEL
+from SaliencyExplain.map_provenance import MapProvenance
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.progress import Progress, silent
@@ -51,7 +52,7 @@ SIGN_CONVENTION = "positive = speaks for the target class"
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(MapProvenance):
     """A map on the image's own grid, with what it takes to read it.
 
     Attributes:
@@ -89,26 +90,6 @@ class Attribution:
     def label(self) -> str:
         """``method`` or ``method@layer``: its name in files and tables."""
         return f"{self.method}@{self.layer}" if self.layer else self.method
-
-    @property
-    def field_of_view(self) -> FieldOfView | None:
-        """Outside of it the map is undefined; None: the network sees the whole image."""
-        return FieldOfView.of(self.provenance)
-
-    @property
-    def channel(self) -> int:
-        """The channel that the map is drawn over: its own, or the first."""
-        return int(self.provenance.get(CHANNEL, 0))
-
-    @property
-    def own_segments(self) -> tuple[str, ...]:
-        """Hashes of the segments that are the map's regions; empty where it has other ones."""
-        return tuple(self.provenance.get(EACH_SEGMENT, ()))
-
-    @property
-    def resolution_mm(self) -> float:
-        """What the map resolves, mm; its peak is looked for at that scale."""
-        return float(self.provenance.get(RESOLUTION_MM, 0.0))
 
 
 @dataclass(frozen=True)

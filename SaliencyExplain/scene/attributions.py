@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.field_of_view import FieldOfView
-from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.json_text import json_text
-from SaliencyExplain.peak import RESOLUTION_MM
+from SaliencyExplain.map_provenance import MapProvenance
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import set_volume_values, volume_values
 from SaliencyExplain.scene.colors import add_heat_table, fill_heat_table
@@ -31,7 +29,7 @@ _WINDOW_HELD = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class AttributionMap:
+class AttributionMap(MapProvenance):
     """A map and what it takes to read it, in plain data.
 
     Attributes:
@@ -58,26 +56,6 @@ class AttributionMap:
     parameters: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     share_done: float = 1.0
-
-    @property
-    def field_of_view(self) -> FieldOfView | None:
-        """Outside of it the map is undefined; None: the network sees the whole image."""
-        return FieldOfView.of(self.provenance)
-
-    @property
-    def channel(self) -> int:
-        """The channel that the map is drawn over: its own, or the first."""
-        return int(self.provenance.get(CHANNEL) or 0)
-
-    @property
-    def own_segments(self) -> tuple[str, ...]:
-        """Hashes of the segments that are the map's regions; empty where it has other ones."""
-        return tuple(self.provenance.get(EACH_SEGMENT, ()))
-
-    @property
-    def resolution_mm(self) -> float:
-        """What the map resolves, mm; its peak is looked for at that scale. 0: not known."""
-        return float(self.provenance.get(RESOLUTION_MM, 0.0))
 
 
 def anatomy_of(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLVolumeNode | None:

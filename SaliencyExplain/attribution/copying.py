@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ FIXED = (
     *(torch.device, torch.dtype, torch.Size, torch.Generator, np.random.Generator),
 )
 
+#: Known by their very type, which is quicker than asking for each base class.
+_FIXED_KINDS = frozenset(FIXED)
+_PLAIN_CONTAINERS = frozenset((dict, OrderedDict, list, set))
+
 
 class Copier:
     """Copies values with all that they hold; each object once, however often it is met.
@@ -47,8 +51,14 @@ class Copier:
 
     def copied(self, value: Any, depth: int = 0) -> Any:
         """The copy of a value that lies so many levels deep."""
+        kind = type(value)
+        if kind in _FIXED_KINDS:
+            return value
         if id(value) in self._memo:
             return self._memo[id(value)]
+        # Most of what a module holds: its empty tables of hooks.
+        if kind in _PLAIN_CONTAINERS and not value:
+            return self._keep(value, kind())
         if isinstance(value, FIXED):
             return value
         if isinstance(value, Tensor):
@@ -81,8 +91,12 @@ class Copier:
         for module in new:
             # Made without calling the class: calling that of an fx.GraphModule makes another class.
             self._keep(module, object.__new__(type(module)))
+        shared: dict[type[nn.Module], dict[str, Any]] = {}
         for module in new:
-            held = {**class_containers(type(module)), **vars(module)}
+            kind = type(module)
+            if kind not in shared:
+                shared[kind] = class_containers(kind)
+            held = {**shared[kind], **vars(module)}
             twin = self._memo[id(module)]
             for name, value in held.items():
                 twin.__dict__[name] = self.copied(value, depth + 1)

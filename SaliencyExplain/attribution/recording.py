@@ -12,13 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from SaliencyExplain.attribution.layout import Layout
-from SaliencyExplain.attribution.layout_rules import (
-    Call,
-    is_learnt,
-    is_local,
-    layouts_after,
-    words,
-)
+from SaliencyExplain.attribution.layout_calls import Call, is_learnt, is_local, words
+from SaliencyExplain.attribution.layout_rules import layouts_after
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.outputs import scores_in
 from SaliencyExplain.errors import ErrorCode, InputError

@@ -12,7 +12,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layers import feature_layers
 from SaliencyExplain.attribution.layout import Layout
-from SaliencyExplain.attribution.layout_rules import (
+from SaliencyExplain.attribution.layout_calls import (
     RECTIFIERS,
     TAKING,
     is_convolution,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.contours import Arrangement, arrange, even_odd, fill, once
 from SaliencyExplain.images.dicom_series import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
@@ -22,14 +23,68 @@ from SaliencyExplain.images.labels import Color, Label, LabelMap
 #: Contours closer than this are of one plane; written coordinates have 1 to 3 decimals.
 _ONE_PLANE_MM = 0.05
 _AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+#: Share of the slice distance from which on it is said that planes lie off the slices.
+_OFF_SLICES = 0.1
+#: Cosine of the angle between planes and slices below which they are oblique.
+_PARALLEL = 0.999
+
+
+@dataclass(frozen=True)
+class _Contour:
+    """A closed contour.
+
+    Attributes:
+        points: (P, 3) in RAS millimetres.
+        exclusive: Whether it is to be combined by exclusive or (CLOSEDPLANAR_XOR).
+    """
+
+    points: NDArray[np.float64]
+    exclusive: bool
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A region of interest and its contours.
+
+    Attributes:
+        name: As the file has it.
+        color: RGB in [0, 1], or None.
+        contours: The closed ones.
+        others: How many contours are open, points, or enclose no area.
+    """
+
+    name: str
+    color: Color | None
+    contours: list[_Contour]
+    others: int
 
 
 @dataclass(frozen=True)
 class _Plane:
-    """The contours in one plane, (P, 3) points each in RAS millimetres."""
+    """The contours in one plane, which lies at a height along the planes' normal."""
 
     height: float
-    contours: list[NDArray[np.float64]]
+    contours: list[_Contour]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Contours of one plane that are combined with each other, copies left out."""
+
+    contours: list[_Contour]
+    arrangement: Arrangement
+    exclusive: bool
+
+
+@dataclass
+class _Findings:
+    """What is to be said of the contours of a region, counted over its planes."""
+
+    repeated: int = 0
+    crossing: int = 0
+    holes: int = 0
+    off_mm: float = 0.0
+    oblique: bool = False
 
 
 def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
@@ -37,8 +92,9 @@ def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
 
     A voxel is inside where its centre is, in the nearest plane of contours and no
     further from it than half of the planes' distance; so planes may lie oblique to the
-    grid, between its slices, or coarser or finer than these. A contour within another
-    cuts a hole (even-odd).
+    grid, between its slices, or coarser or finer than these. How several contours in one
+    plane are combined is told in :mod:`SaliencyExplain.images.contours`; contours of the
+    type CLOSEDPLANAR_XOR are combined by exclusive or, as that type says.
 
     Args:
         path: The file.
@@ -46,10 +102,12 @@ def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
         affine: Its 4x4 affine to RAS millimetres.
 
     Returns:
-        Layers on that grid.
+        Layers on that grid; notes on holes, copies, crossings and what lies off the slices
+        or outside of the grid.
 
     Raises:
-        InputError: It is damaged, has no closed contour, or none within the grid.
+        InputError: It is damaged, has no closed contour, one that is not flat, none within
+            the grid, or none that encloses a voxel's centre.
     """
     try:
         dataset = pydicom.dcmread(path, force=True)
@@ -58,34 +116,85 @@ def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
             for region in dataset.StructureSetROISequence
         }
         regions = [
-            (names.get(int(item.ReferencedROINumber), "region"), item, _contours(item))
+            _region(names.get(int(item.ReferencedROINumber), "region"), item)
             for item in dataset.get("ROIContourSequence") or []
         ]
     except DAMAGED as error:
         raise damaged(path, error) from error
-    empty = [name for name, _, contours in regions if not contours]
-    drawn = [region for region in regions if region[2]]
+    empty = [region.name for region in regions if not region.contours]
+    drawn = [region for region in regions if region.contours]
     if not drawn:
         raise InputError(ErrorCode.FILE_FORMAT, f"{path}: this RTSTRUCT has no closed contour.")
-    layers = np.stack([_filled(contours, shape, affine) for _, _, contours in drawn])
-    if not layers.any():
+    notes = [f"without closed contours and left out: {', '.join(empty)}"] if empty else []
+    layers = []
+    for region in drawn:
+        layer, findings = _filled(path, region, shape, affine)
+        layers.append(layer)
+        notes += _notes(region, findings, _share_outside(region, shape, affine))
+    if not any(layer.any() for layer in layers):
+        _raise_empty(path, drawn, shape, affine)
+    labels = tuple(Label(region.name, region.color, layer, 1) for layer, region in enumerate(drawn))
+    return LabelMap(np.stack(layers), affine, labels, tuple(notes), _frame_of_reference(dataset))
+
+
+def _region(name: str, item: Dataset) -> _Region:
+    contours, others = [], 0
+    for contour in item.get("ContourSequence") or []:
+        points = np.array(contour.get("ContourData") or [], dtype=np.float64).reshape(-1, 3)
+        if not np.isfinite(points).all():
+            raise ValueError("a contour has points that are not finite")
+        kind = str(contour.get("ContourGeometricType", ""))
+        points = once(points @ LPS_TO_RAS[:3, :3].T)
+        if kind in _AREAS and len(points) >= 3 and np.linalg.matrix_rank(points - points[0]) > 1:
+            contours.append(_Contour(points, kind != _AREAS[0]))
+        else:
+            others += 1
+    return _Region(name, _color(item), contours, others)
+
+
+def _notes(region: _Region, findings: _Findings, outside: float) -> list[str]:
+    """What a user must know of how a region's contours were taken."""
+    told = []
+    if region.others:
+        told.append(f"{region.others} contours that are open or enclose no area are left out")
+    if findings.repeated:
+        told.append(f"{findings.repeated} contours are drawn twice and count once")
+    if findings.crossing:
+        told.append(f"contours cross each other in {findings.crossing} planes and are joined")
+    if findings.holes:
+        told.append(f"{findings.holes} contours lie within others and are cut out as holes")
+    if findings.oblique:
+        told.append("the contours' planes are oblique to the slices of the image")
+    elif findings.off_mm:
+        told.append(
+            f"contours lie up to {findings.off_mm:.2g} mm off the slices of the image; each counts "
+            "for the slices nearest to it"
+        )
+    if outside >= 0.0005:
+        told.append(f"{outside * 100:.1f} % of the contours' points lie outside the image")
+    return [f"{region.name}: {note}" for note in told]
+
+
+def _share_outside(region: _Region, shape: tuple[int, ...], affine: NDArray[np.float64]) -> float:
+    points = np.concatenate([contour.points for contour in region.contours])
+    inverse = np.linalg.inv(affine)
+    indices = points @ inverse[:3, :3].T + inverse[:3, 3]
+    inside = ((indices > -0.501) & (indices < np.array(shape) - 0.499)).all(axis=1)
+    return float(1 - inside.mean())
+
+
+def _raise_empty(
+    path: Path, regions: list[_Region], shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> None:
+    if all(_share_outside(region, shape, affine) == 1 for region in regions):
         raise InputError(
             ErrorCode.NO_OVERLAP, f"{path}: the contours of this RTSTRUCT lie outside the image."
         )
-    labels = tuple(
-        Label(name, _color(item), layer, 1) for layer, (name, item, _) in enumerate(drawn)
+    raise InputError(
+        ErrorCode.SEGMENTATION_EMPTY,
+        f"{path}: the contours of this RTSTRUCT lie in the image, but enclose no voxel's centre; "
+        "they are smaller than its voxels or lie between its slices.",
     )
-    notes = (f"without closed contours and left out: {', '.join(empty)}",) if empty else ()
-    return LabelMap(layers, affine, labels, notes, _frame_of_reference(dataset))
-
-
-def _contours(item: Dataset) -> list[NDArray[np.float64]]:
-    contours = []
-    for contour in item.get("ContourSequence") or []:
-        points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
-        if contour.ContourGeometricType in _AREAS and len(points) >= 3:
-            contours.append(points @ LPS_TO_RAS[:3, :3].T)
-    return contours
 
 
 def _color(item: Dataset) -> Color | None:
@@ -105,12 +214,16 @@ def _frame_of_reference(dataset: Dataset) -> str:
 
 
 def _filled(
-    contours: list[NDArray[np.float64]], shape: tuple[int, ...], affine: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+    path: Path, region: _Region, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], _Findings]:
     mask = np.zeros(shape, dtype=bool)
-    for normal, members in _by_orientation(contours):
-        _fill_planes(mask, normal, _planes(normal, members), affine)
-    return mask
+    findings = _Findings()
+    for normal, members in _by_orientation(region.contours):
+        _check_flat(path, region, normal, members, affine)
+        planes = _planes(normal, members)
+        _compare_with_slices(findings, normal, planes, affine)
+        _fill_planes(mask, normal, planes, affine, findings)
+    return mask, findings
 
 
 def _normal(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,34 +235,76 @@ def _normal(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _by_orientation(
-    contours: list[NDArray[np.float64]],
-) -> list[tuple[NDArray[np.float64], list[NDArray[np.float64]]]]:
-    groups: list[tuple[NDArray[np.float64], list[NDArray[np.float64]]]] = []
+    contours: list[_Contour],
+) -> list[tuple[NDArray[np.float64], list[_Contour]]]:
+    groups: list[tuple[NDArray[np.float64], list[_Contour]]] = []
     # The largest first: the normals of tiny contours are mostly rounding.
-    for points in sorted(contours, key=lambda contour: -float(np.ptp(contour, axis=0).max())):
-        own = _normal(points)
+    for contour in sorted(contours, key=lambda each: -float(np.ptp(each.points, axis=0).max())):
+        own = _normal(contour.points)
         flat = [
             members
             for normal, members in groups
-            if np.ptp(points @ normal) <= 2 * _ONE_PLANE_MM or abs(float(own @ normal)) > 0.999
+            if np.ptp(contour.points @ normal) <= 2 * _ONE_PLANE_MM
+            or abs(float(own @ normal)) > _PARALLEL
         ]
         if flat:
-            flat[0].append(points)
-        elif own.any():
-            groups.append((own, [points]))
+            flat[0].append(contour)
+        else:
+            groups.append((own if own.any() else _plane_normal(contour.points), [contour]))
     return groups
 
 
-def _planes(normal: NDArray[np.float64], contours: list[NDArray[np.float64]]) -> list[_Plane]:
+def _plane_normal(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normal of the plane through points whose outline encloses as much to either side."""
+    return np.linalg.svd(points - points.mean(axis=0))[2][2]
+
+
+def _check_flat(
+    path: Path,
+    region: _Region,
+    normal: NDArray[np.float64],
+    contours: list[_Contour],
+    affine: NDArray[np.float64],
+) -> None:
+    slice_mm = float(np.abs(affine[:3, :3].T @ normal).max())
+    for contour in contours:
+        off = float(np.ptp(contour.points @ normal))
+        if off > max(2 * _ONE_PLANE_MM, slice_mm / 2):
+            raise InputError(
+                ErrorCode.IMAGE_GEOMETRY,
+                f"{path}: a contour of the region {region.name} is said to be planar, but its "
+                f"points lie up to {off:.2f} mm off one plane. It cannot be filled.",
+            )
+
+
+def _planes(normal: NDArray[np.float64], contours: list[_Contour]) -> list[_Plane]:
     planes: list[_Plane] = []
-    for points in sorted(contours, key=lambda contour: float((contour @ normal).mean())):
-        height = float((points @ normal).mean())
+    for contour in sorted(contours, key=lambda each: float((each.points @ normal).mean())):
+        height = float((contour.points @ normal).mean())
         if not planes or height - planes[-1].height > _ONE_PLANE_MM:
             planes.append(_Plane(height, []))
-        # A contour that is stored twice would cut itself out again.
-        if not any(np.array_equal(points, other) for other in planes[-1].contours):
-            planes[-1].contours.append(points)
+        planes[-1].contours.append(contour)
     return planes
+
+
+def _compare_with_slices(
+    findings: _Findings,
+    normal: NDArray[np.float64],
+    planes: list[_Plane],
+    affine: NDArray[np.float64],
+) -> None:
+    """Notes how far planes lie off the image's slices, which are those of the third axis."""
+    across = np.cross(affine[:3, 0], affine[:3, 1])
+    across /= np.linalg.norm(across)
+    if abs(float(across @ normal)) < _PARALLEL:
+        findings.oblique = True
+        return
+    slice_mm = abs(float(affine[:3, 2] @ normal))
+    # Where the image's first voxel lies along the normal, and each plane in slices from there.
+    places = (np.array([plane.height for plane in planes]) - affine[:3, 3] @ normal) / slice_mm
+    off = float(np.abs(places - np.rint(places)).max())
+    if off > _OFF_SLICES:
+        findings.off_mm = max(findings.off_mm, off * slice_mm)
 
 
 def _fill_planes(
@@ -157,6 +312,7 @@ def _fill_planes(
     normal: NDArray[np.float64],
     planes: list[_Plane],
     affine: NDArray[np.float64],
+    findings: _Findings,
 ) -> None:
     heights = np.array([plane.height for plane in planes])
     between = (heights[1:] + heights[:-1]) / 2
@@ -168,7 +324,10 @@ def _fill_planes(
     last = int(np.abs(normal @ directions).argmax())
     order = [axis for axis in range(3) if axis != last] + [last]
     mask, matrix = mask.transpose(order), affine[:3, order]
-    points = np.concatenate([contour for plane in planes for contour in plane.contours])
+    points = np.concatenate([each.points for plane in planes for each in plane.contours])
+    across = np.linalg.svd(normal[np.newaxis])[2][1:]
+    voxel = float(np.linalg.norm(across @ matrix[:, :2], axis=0).min())
+    arranged = [_arranged(plane, across, voxel, findings) for plane in planes]
     window = _window(points, normal * reach, mask.shape, affine[:, [*order, 3]])
     if window is None:
         return
@@ -176,47 +335,47 @@ def _fill_planes(
     rows = np.stack(
         np.meshgrid(np.arange(first, past), np.arange(top, bottom), indexing="ij"), axis=-1
     )
-    across = np.linalg.svd(normal[np.newaxis])[2][1:]
     to_slice = np.linalg.inv(across @ matrix[:, :2])
     for index in range(*slices):
         start = matrix[:, 2] * index + affine[:3, 3]
-        along = rows @ (matrix[:, :2].T @ normal) + start @ normal
+        # Less a thousandth, more than rounding, so that a voxel halfway between two planes is
+        # of the lower one, and a plane halfway between two slices counts for one of them.
+        along = rows @ (matrix[:, :2].T @ normal) + start @ normal - 1e-3 * reach
         nearest = np.searchsorted(between, along)
-        near = np.abs(along - heights[nearest]) <= reach * (1 + 1e-6)
+        near = np.abs(along - heights[nearest]) < reach
         for plane in np.unique(nearest[near]):
-            outlines = [
-                (contour - start) @ across.T @ to_slice.T - (first, top)
-                for contour in planes[plane].contours
-            ]
-            inside = _even_odd(outlines, along.shape)
+            inside = np.zeros(along.shape, dtype=bool)
+            for part in arranged[plane]:
+                outlines = [
+                    (contour.points - start) @ across.T @ to_slice.T - (first, top)
+                    for contour in part.contours
+                ]
+                inside |= _area(outlines, part, along.shape)
             mask[first:past, top:bottom, index] |= inside & near & (nearest == plane)
 
 
-def _even_odd(outlines: list[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Fills polygons by the even-odd rule, line by line.
+def _arranged(
+    plane: _Plane, across: NDArray[np.float64], voxel: float, findings: _Findings
+) -> list[_Part]:
+    parts = []
+    for exclusive in (False, True):
+        contours = [each for each in plane.contours if each.exclusive == exclusive]
+        if contours:
+            found = arrange([each.points @ across.T for each in contours], voxel)
+            findings.repeated += found.repeated
+            findings.crossing += found.crossing and not exclusive
+            findings.holes += found.holes
+            parts.append(_Part(contours, found, exclusive))
+    return parts
 
-    Each edge is counted where it crosses a line of voxel centres; a voxel is inside
-    where an odd number of crossings lies before it. The work grows with the outlines'
-    length, not with area times vertices as testing point by point does.
 
-    Args:
-        outlines: (P, 2) corners each, in voxels of the array.
-        shape: Of the array.
-    """
-    crossings = np.zeros((shape[0], shape[1] + 1), dtype=np.int32)
-    for outline in outlines:
-        start, end = outline, np.roll(outline, -1, axis=0)
-        low = np.minimum(start[:, 0], end[:, 0])
-        high = np.maximum(start[:, 0], end[:, 0])
-        # Half-open, so that a corner on a line counts once and a flat edge never.
-        begin = np.clip(np.ceil(low), 0, shape[0]).astype(int)
-        count = np.clip(np.ceil(high), 0, shape[0]).astype(int) - begin
-        edge = np.repeat(np.arange(len(outline)), count)
-        line = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + begin[edge]
-        share = (line - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
-        column = start[edge, 1] + share * (end[edge, 1] - start[edge, 1])
-        np.add.at(crossings, (line, np.clip(np.ceil(column), 0, shape[1]).astype(int)), 1)
-    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+def _area(
+    outlines: list[NDArray[np.float64]], part: _Part, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    levels = part.arrangement.levels
+    if part.exclusive:
+        return even_odd([outlines[index] for level in levels for index in level], shape)
+    return fill(outlines, levels, shape)
 
 
 def _window(
@@ -229,6 +388,6 @@ def _window(
     inverse = np.linalg.inv(affine)
     reached = np.concatenate([points - margin, points + margin])
     indices = reached @ inverse[:3, :3].T + inverse[:3, 3]
-    low = np.maximum(np.floor(indices.min(axis=0)).astype(int), 0)
-    high = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 1, shape)
+    low = np.clip(np.floor(indices.min(axis=0)), 0, shape).astype(int)
+    high = np.clip(np.ceil(indices.max(axis=0)) + 1, 0, shape).astype(int)
     return None if (low >= high).any() else list(zip(low.tolist(), high.tolist(), strict=True))

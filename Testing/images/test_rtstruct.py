@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from skimage.measure import points_in_poly
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import read_segmentation
 
@@ -138,3 +138,152 @@ def test_another_frame_of_reference_is_said_aloud(tmp_path, image, write_rtstruc
     assert "another DICOM frame of reference" in read_segmentation(path, image).notes[0]
     image.meta["frame_of_reference"] = "1.2.3.5"
     assert read_segmentation(path, image).notes == ()
+
+
+def one_slice(path, image):
+    found = read_segmentation(path, image)
+    mask = found.segments[0].mask
+    assert np.flatnonzero(mask.any(axis=(0, 1))).tolist() == [2]
+    return mask[..., 2], " ".join(found.notes)
+
+
+def box(columns, rows):
+    mask = np.zeros((12, 12), dtype=bool)
+    mask[slice(*columns), slice(*rows)] = True
+    return mask
+
+
+OUTER = square(0.5, 10.5, 2.0)
+OUTER_MASK = box((1, 11), (1, 11))
+
+
+def moved(*by):
+    return OUTER + np.array(by)
+
+
+ONCE_AND_CLOSED = np.concatenate([OUTER, OUTER[:1]])
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [
+        [OUTER, OUTER],
+        [OUTER, np.roll(OUTER, 1, axis=0)],
+        [OUTER, OUTER[::-1]],
+        [OUTER, moved(0.01, 0.01, 0.0)],
+        [OUTER, moved(0.0, 0.0, 0.01)],
+        [OUTER, 5.5 + (OUTER - 5.5) * [0.99, 0.99, 0] - [0, 0, 3.5]],
+        [OUTER, OUTER[::-1], OUTER],
+        [OUTER, ONCE_AND_CLOSED],
+        [OUTER, np.repeat(OUTER, 2, axis=0)],
+    ],
+)
+def test_a_contour_drawn_twice_counts_once(tmp_path, image, write_rtstruct, copies):
+    mask, notes = one_slice(write_rtstruct(tmp_path / "rs.dcm", {"a": copies}), image)
+    np.testing.assert_array_equal(mask, OUTER_MASK)
+    assert f"{len(copies) - 1} contours are drawn twice" in notes
+    mask, _ = one_slice(
+        write_rtstruct(tmp_path / "xor.dcm", {"a": copies}, "CLOSEDPLANAR_XOR"), image
+    )
+    np.testing.assert_array_equal(mask, OUTER_MASK)
+
+
+def test_an_outline_that_runs_around_twice_is_filled(tmp_path, image, write_rtstruct):
+    for turns in ([OUTER, OUTER], [ONCE_AND_CLOSED, OUTER], [ONCE_AND_CLOSED] * 3):
+        path = write_rtstruct(tmp_path / "rs.dcm", {"a": [np.concatenate(turns)]})
+        np.testing.assert_array_equal(one_slice(path, image)[0], OUTER_MASK)
+
+
+def test_crossing_contours_are_joined_and_their_hole_stays(tmp_path, image, write_rtstruct):
+    left, right = square(0.5, 6.5, 2.0), square(4.5, 10.5, 2.0)
+    path = write_rtstruct(tmp_path / "rs.dcm", {"a": [left, right]})
+    mask, notes = one_slice(path, image)
+    both = box((1, 7), (1, 7)) | box((5, 11), (5, 11))
+    np.testing.assert_array_equal(mask, both)
+    assert "cross each other in 1 planes" in notes
+    path = write_rtstruct(tmp_path / "hole.dcm", {"a": [square(1.5, 3.5, 2.0), left, right]})
+    mask, notes = one_slice(path, image)
+    np.testing.assert_array_equal(mask, both & ~box((2, 4), (2, 4)))
+    assert "1 contours lie within others" in notes
+    # A cross of two bars: no corner of one lies within the other.
+    flat = OUTER * [1, 0.2, 1] + [0, 4, 0]
+    path = write_rtstruct(tmp_path / "cross.dcm", {"a": [flat, flat[:, [1, 0, 2]]]})
+    np.testing.assert_array_equal(
+        one_slice(path, image)[0], box((1, 11), (5, 7)) | box((5, 7), (1, 11))
+    )
+    path = write_rtstruct(tmp_path / "xor.dcm", {"a": [left, right]}, "CLOSEDPLANAR_XOR")
+    np.testing.assert_array_equal(
+        one_slice(path, image)[0], box((1, 7), (1, 7)) ^ box((5, 11), (5, 11))
+    )
+
+
+def test_contours_that_share_a_line_are_neither_holes_of_each_other_nor_lost(
+    tmp_path, image, write_rtstruct
+):
+    left = OUTER * [0.5, 1, 1]
+    right = left + np.array([5.01, 0, 0])
+    for beside in (right, right - [0.02, 0, 0]):
+        path = write_rtstruct(tmp_path / "rs.dcm", {"a": [left, beside]})
+        np.testing.assert_array_equal(one_slice(path, image)[0], box((1, 11), (1, 11)))
+
+
+def test_several_holes_islands_and_keyholes(tmp_path, image, write_rtstruct):
+    holes = [square(1.5, 4.5, 2.0), square(5.5, 9.5, 2.0)]
+    island = square(6.5, 8.5, 2.0)
+    for order in (
+        [OUTER, *holes, island],
+        [island, *holes, OUTER],
+        [holes[0], island, OUTER, holes[1]],
+    ):
+        path = write_rtstruct(tmp_path / "rs.dcm", {"a": order})
+        mask, notes = one_slice(path, image)
+        expected = OUTER_MASK & ~box((2, 5), (2, 5)) & ~box((6, 10), (6, 10)) | box((7, 9), (7, 9))
+        np.testing.assert_array_equal(mask, expected)
+        assert "2 contours lie within others" in notes
+    # One outline with a cut of no width to the hole and back (PS3.3 C.8.8.6.3).
+    keyhole = np.concatenate([OUTER, OUTER[:1], holes[0][::-1], holes[0][-1:]])
+    path = write_rtstruct(tmp_path / "keyhole.dcm", {"a": [keyhole]})
+    np.testing.assert_array_equal(one_slice(path, image)[0], OUTER_MASK & ~box((2, 5), (2, 5)))
+    path = write_rtstruct(tmp_path / "filled.dcm", {"a": [keyhole, square(2.5, 3.5, 2.0)]})
+    np.testing.assert_array_equal(
+        one_slice(path, image)[0], OUTER_MASK & ~box((2, 5), (2, 5)) | box((3, 4), (3, 4))
+    )
+
+
+def test_planes_between_the_slices_count_once_aloud(tmp_path, image, write_rtstruct):
+    planes = [square(0.5, 5.5, height) for height in (1.5, 2.5)]
+    found = read_segmentation(write_rtstruct(tmp_path / "rs.dcm", {"a": planes}), image)
+    assert found.segments[0].mask.sum() == 2 * 25
+    assert any("0.5 mm off the slices" in note for note in found.notes)
+    single = write_rtstruct(tmp_path / "one.dcm", {"a": planes[:1]})
+    assert read_segmentation(single, image).segments[0].mask.sum() == 25
+
+
+def test_what_encloses_no_voxel_is_told_from_what_lies_outside(tmp_path, image, write_rtstruct):
+    path = write_rtstruct(tmp_path / "small.dcm", {"a": [square(2.2, 2.8, 2.0)]})
+    with pytest.raises(InputError) as error:
+        read_segmentation(path, image)
+    assert error.value.code is ErrorCode.SEGMENTATION_EMPTY
+    assert "small.dcm" in str(error.value)
+    path = write_rtstruct(tmp_path / "far.dcm", {"a": [square(20, 30, 2.0)]})
+    with pytest.raises(InputError) as error:
+        read_segmentation(path, image)
+    assert error.value.code is ErrorCode.NO_OVERLAP
+    half = write_rtstruct(tmp_path / "half.dcm", {"a": [square(5.5, 20, 2.0)]})
+    assert "75.0 % of the contours' points lie outside" in read_segmentation(half, image).notes[0]
+
+
+def test_points_and_lines_of_a_region_are_counted(tmp_path, image, write_rtstruct):
+    line = np.array([[1.0, 1, 2], [5, 5, 2], [9, 9, 2]])
+    regions = {"a": [OUTER, OUTER[:1], OUTER[:2], line]}
+    mask, notes = one_slice(write_rtstruct(tmp_path / "rs.dcm", regions), image)
+    np.testing.assert_array_equal(mask, OUTER_MASK)
+    assert "a: 3 contours that are open or enclose no area" in notes
+
+
+def test_a_contour_that_is_not_flat_is_refused(tmp_path, image, write_rtstruct):
+    bent = OUTER + np.array([[0, 0, 0], [0, 0, 2], [0, 0, 0], [0, 0, 2]])
+    with pytest.raises(InputError) as error:
+        read_segmentation(write_rtstruct(tmp_path / "rs.dcm", {"bent": [bent]}), image)
+    assert error.value.code is ErrorCode.IMAGE_GEOMETRY
+    assert "bent" in str(error.value)

@@ -1,0 +1,224 @@
+"""Closed contours of one plane: how they lie to each other, and the area that they enclose.
+
+DICOM does not say what several closed contours in one plane mean (PS3.3 C.8.8.6). Here a
+contour within another is a hole, one within a hole an island; contours that cross each
+other are joined; and one that is drawn twice, from another start, in the other direction
+or with rounded coordinates, counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from skimage.measure import points_in_poly
+
+#: Share of a voxel within which two outlines are the same line.
+_SAME_LINE = 0.25
+#: Share of a voxel that a contour may reach over another's line and still count as within it.
+_ROUNDING = 0.1
+#: Points of an outline closer than this are one.
+_SAME_POINT_MM = 1e-3
+#: Points of an outline that are compared with another, beside its corners.
+_SAMPLES = 512
+#: Points that stand for the line that they are compared with, beside its corners.
+_LINE_SAMPLES = 1 << 15
+
+Polygon = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the contours of one plane lie to each other.
+
+    Attributes:
+        levels: Indices of contours for each depth: those of the even depths are filled,
+            those of the odd ones cut out, in this order.
+        repeated: How many contours are copies of others, and left out.
+        crossing: Whether contours cross each other, and are joined.
+        holes: How many contours are cut out of others.
+    """
+
+    levels: tuple[tuple[int, ...], ...]
+    repeated: int
+    crossing: bool
+    holes: int
+
+
+def arrange(polygons: Sequence[Polygon], voxel: float) -> Arrangement:
+    """Finds copies, holes, islands and crossings among the contours of one plane.
+
+    Args:
+        polygons: (P, 2) corners each, in millimetres within the plane.
+        voxel: Smallest distance of neighbouring voxels in the plane, in millimetres: lines
+            that the voxels cannot tell apart are one.
+
+    Returns:
+        The contours by their depth. A contour is as deep as the number of groups of
+        joined contours that it lies in.
+    """
+    kept: list[int] = []
+    within: set[tuple[int, int]] = set()
+    joined: dict[int, int] = {}
+    crossing = False
+    for index in sorted(range(len(polygons)), key=lambda each: -_area(polygons[each])):
+        relations = {
+            other: _relation(polygons[index], polygons[other], voxel)
+            for other in kept
+            if _boxes_meet(polygons[index], polygons[other], voxel)
+        }
+        if "same" in relations.values():
+            continue
+        kept.append(index)
+        joined[index] = index
+        for other, relation in relations.items():
+            if relation == "within":
+                within.add((index, other))
+            elif relation == "around":
+                within.add((other, index))
+            elif relation == "crossing":
+                crossing = True
+                old, new = joined[other], joined[index]
+                joined = {each: new if group == old else group for each, group in joined.items()}
+    depths = {
+        index: len(
+            {
+                joined[outer]
+                for inner, outer in within
+                if joined[inner] == joined[index] != joined[outer]
+            }
+        )
+        for index in kept
+    }
+    levels = tuple(
+        tuple(index for index in kept if depths[index] == depth)
+        for depth in range(max(depths.values(), default=-1) + 1)
+    )
+    holes = sum(len(level) for level in levels[1::2])
+    return Arrangement(levels, len(polygons) - len(kept), crossing, holes)
+
+
+def once(polygon: Polygon) -> Polygon:
+    """The outline without repeated points, and once where it runs around two or three times.
+
+    By the even-odd rule an outline that runs twice around its area encloses nothing.
+
+    Args:
+        polygon: (P, D) points.
+    """
+    repeats = np.linalg.norm(polygon - np.roll(polygon, 1, axis=0), axis=1) <= _SAME_POINT_MM
+    if len(polygon) - repeats.sum() >= 3:
+        polygon = polygon[~repeats]
+    for turns in (2, 3):
+        corners = len(polygon) // turns
+        if corners >= 3 and corners * turns == len(polygon):
+            turned = polygon.reshape(turns, corners, -1)
+            if np.abs(turned - turned[0]).max() <= _SAME_POINT_MM:
+                return once(turned[0])
+    return polygon
+
+
+def fill(
+    outlines: Sequence[Polygon], levels: Sequence[Sequence[int]], shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Fills an arrangement of contours.
+
+    Args:
+        outlines: (P, 2) corners each, in voxels of the array.
+        levels: As :class:`Arrangement` has them.
+        shape: Of the array, (rows, columns).
+    """
+    area = np.zeros(shape, dtype=bool)
+    for depth, level in enumerate(levels):
+        for index in level:
+            outline = outlines[index]
+            low = np.clip(np.floor(outline.min(axis=0)), 0, area.shape).astype(int)
+            high = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, area.shape).astype(int)
+            if (low >= high).any():
+                continue
+            part = area[low[0] : high[0], low[1] : high[1]]
+            inside = even_odd([outline - low], part.shape)
+            part[inside] = depth % 2 == 0
+    return area
+
+
+def even_odd(outlines: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Fills polygons by the even-odd rule, line by line.
+
+    Each edge is counted where it crosses a line of voxel centres; a voxel is inside
+    where an odd number of crossings lies before it. The work grows with the outlines'
+    length, not with area times vertices as testing point by point does.
+
+    Args:
+        outlines: (P, 2) corners each, in voxels of the array.
+        shape: Of the array, (rows, columns).
+    """
+    crossings = np.zeros((shape[0], shape[1] + 1), dtype=np.int32)
+    for outline in outlines:
+        start, end = outline, np.roll(outline, -1, axis=0)
+        low = np.minimum(start[:, 0], end[:, 0])
+        high = np.maximum(start[:, 0], end[:, 0])
+        # Half-open, so that a corner on a line counts once and a flat edge never.
+        begin = np.clip(np.ceil(low), 0, shape[0]).astype(int)
+        count = np.clip(np.ceil(high), 0, shape[0]).astype(int) - begin
+        edge = np.repeat(np.arange(len(outline)), count)
+        line = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + begin[edge]
+        share = (line - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
+        column = start[edge, 1] + share * (end[edge, 1] - start[edge, 1])
+        np.add.at(crossings, (line, np.clip(np.ceil(column), 0, shape[1]).astype(int)), 1)
+    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+
+
+def _area(polygon: Polygon) -> float:
+    x, y = (polygon - polygon[0]).T
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def _boxes_meet(one: Polygon, other: Polygon, voxel: float) -> bool:
+    reach = _SAME_LINE * voxel
+    return bool(
+        (one.min(axis=0) <= other.max(axis=0) + reach).all()
+        and (other.min(axis=0) <= one.max(axis=0) + reach).all()
+    )
+
+
+def _relation(one: Polygon, other: Polygon, voxel: float) -> str:
+    """How one outline lies to another: same, within, around, crossing or apart."""
+    first = _depths(one, other, voxel)
+    second = _depths(other, one, voxel)
+    if max(np.abs(first).max(), np.abs(second).max()) <= _SAME_LINE * voxel:
+        return "same"
+    least = _ROUNDING * voxel
+    first_in, first_out = first.max() > least, first.min() < -least
+    second_in, second_out = second.max() > least, second.min() < -least
+    if not first_in and not second_in:
+        return "apart"
+    if first_in and not first_out and not second_in:
+        return "within"
+    if second_in and not second_out and not first_in:
+        return "around"
+    return "crossing"
+
+
+def _samples(polygon: Polygon, step: float, most: int) -> Polygon:
+    """Corners of an outline and points between them at a step, which `most` may widen."""
+    following = np.roll(polygon, -1, axis=0)
+    lengths = np.linalg.norm(following - polygon, axis=1)
+    step = max(step, float(lengths.sum()) / most)
+    parts = np.maximum(np.ceil(lengths / step), 1).astype(int)
+    edge = np.repeat(np.arange(len(polygon)), parts)
+    place = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    share = (place / parts[edge])[:, np.newaxis]
+    return polygon[edge] + share * (following[edge] - polygon[edge])
+
+
+def _depths(one: Polygon, other: Polygon, voxel: float) -> NDArray[np.float64]:
+    """Distance of the points of an outline from another, positive inside (even-odd)."""
+    points = _samples(one, _SAME_LINE * voxel, _SAMPLES)
+    points = points[:: max(1, len(points) // (4 * _SAMPLES))]
+    line = _samples(other, _ROUNDING * voxel, _LINE_SAMPLES)
+    distances = cKDTree(line).query(points)[0]
+    return np.where(points_in_poly(points, other), distances, -distances)

@@ -28,30 +28,34 @@ def compare(
     from SaliencyExplain.cli.tables import agreement_table
     from SaliencyExplain.comparison.table import rows, unseen_notes
     from SaliencyExplain.images.reading import read_map
-    from SaliencyExplain.images.segmentation import read_segmentation
+    from SaliencyExplain.images.segmentation import read_ground_truth
     from SaliencyExplain.question import voxel_hash
     from SaliencyExplain.study.case_folder import field_of_view_of_file, said_of_file
 
     with progress_bar("comparing", quiet=as_json):
         values = read_map(attribution)
-        segments = read_segmentation(segmentation, values)
-        field = field_of_view_of_file(attribution)
-        resolution_mm, own_segments = said_of_file(attribution)
-        figures = rows(
-            values.meta["name"],
-            "",
-            {"map": values[0].numpy()},
-            segments,
-            values.affine.numpy(),
-            seed=seed,
-            image_sha256=voxel_hash(values),
-            resolutions_mm={"map": resolution_mm},
-            own_segments={"map": own_segments},
-            fields_of_view={"map": field},
-        )
-    notes = [*values.meta["notes"], *segments.notes, *unseen_notes(segments, field)]
+        segments, segment_notes = read_ground_truth(segmentation, values)
+        notes = [*values.meta["notes"], *segment_notes]
+        figures = []
+        if segments is not None:
+            field = field_of_view_of_file(attribution)
+            resolution_mm, own_segments = said_of_file(attribution)
+            figures = rows(
+                values.meta["name"],
+                "",
+                {"map": values[0].numpy()},
+                segments,
+                values.affine.numpy(),
+                seed=seed,
+                image_sha256=voxel_hash(values),
+                resolutions_mm={"map": resolution_mm},
+                own_segments={"map": own_segments},
+                fields_of_view={"map": field},
+            )
+            notes += unseen_notes(segments, field)
     say_notes(notes)
     if as_json:
         print_json({"rows": [row.as_json() for row in figures], "notes": notes})
         return
-    console.print(agreement_table(figures))
+    if figures:
+        console.print(agreement_table(figures))

@@ -214,7 +214,7 @@ def evaluate(
     from SaliencyExplain.faithfulness.writing import write_trial
     from SaliencyExplain.figures import EACH_SEGMENT
     from SaliencyExplain.images.reading import read_map
-    from SaliencyExplain.images.segmentation import read_segmentation
+    from SaliencyExplain.images.segmentation import read_ground_truth, read_segmentation
     from SaliencyExplain.peak import RESOLUTION_MM
     from SaliencyExplain.question import Compute, Given, Question
     from SaliencyExplain.study.case import single_case
@@ -237,12 +237,15 @@ def evaluate(
         case = single_case(list(map(options.named_path, images)), segmentation, series=series)
         image = read_input(loaded, case.images, series=series)
         notes = list(loaded.notes)
-        truth = None if segmentation is None else read_segmentation(segmentation, image)
-        notes += truth.notes if truth else ()
+        truth = None
+        if segmentation is not None:
+            truth, segment_notes = read_ground_truth(segmentation, image)
+            notes += segment_notes
         modalities = {
             name: read_segmentation(path, image)
             for name, path in map(_channel_file, modality_segmentation)
         }
+        notes += [f"{name}: {note}" for name, one in modalities.items() for note in one.notes]
         maps = {}
         for path in map_file:
             values = read_map(path)

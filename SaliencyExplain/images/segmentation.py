@@ -15,10 +15,23 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import DAMAGED, damaged, is_dicom, list_series
-from SaliencyExplain.images.grids import coinciding, resample, same_grid
+from SaliencyExplain.images.grids import coinciding, resample
 from SaliencyExplain.images.labels import PALETTE, LabelMap, from_picture, from_volume
 from SaliencyExplain.images.reading import check_exists, read_volume
 from SaliencyExplain.images.rtstruct import read_rtstruct
+from SaliencyExplain.mask_position import (
+    Grid,
+    air_note,
+    outside_note,
+    position_notes,
+    share_inside,
+)
+
+#: What is told of a segmentation in which nothing is marked.
+EMPTY_NOTE = "the segmentation has no voxel; nothing is marked in it"
+
+#: Marked voxels that tell the share inside the image to 0.1 %; a whole body has 10^8.
+_SAMPLE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -77,11 +90,33 @@ def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
 
     Returns:
         The segments; another grid is resampled (nearest voxel) and a note says so,
-        except where the voxels of the two grids coincide.
+        except where the voxels of the two grids coincide. Notes also say where a mask
+        of the image's shape lies elsewhere, and how much lies outside of the image.
 
     Raises:
-        InputError: It is missing or unreadable, no label map, has no voxel, or does
-            not overlap the image.
+        InputError: It is missing or unreadable, no label map, has no voxel, does
+            not overlap the image, or its header cannot be of this image.
+    """
+    segmentation, notes = read_ground_truth(path, reference)
+    if segmentation is None:
+        raise InputError(ErrorCode.SEGMENTATION_EMPTY, f"{path}: {'; '.join(notes)}.")
+    return segmentation
+
+
+def read_ground_truth(
+    path: Path, reference: MetaTensor
+) -> tuple[Segmentation | None, tuple[str, ...]]:
+    """Reads what :func:`read_segmentation` reads; of a healthy case nothing may be marked.
+
+    Args:
+        path: As there.
+        reference: As there.
+
+    Returns:
+        The segmentation, None where no voxel of the file is marked, and the notes.
+
+    Raises:
+        InputError: As there, but for a file without a marked voxel.
     """
     path = Path(path)
     check_exists(path)
@@ -89,14 +124,17 @@ def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
     shape, affine = tuple(reference.shape[1:]), reference.affine.numpy().astype(np.float64)
     found = _read(source, shape, affine)
     notes = list(found.notes)
+    if not any(_held(found, index).any() for index in range(len(found.labels))):
+        return None, (*notes, EMPTY_NOTE)
     frame = str(reference.meta.get("frame_of_reference", ""))
     if frame and found.frame_of_reference and frame != found.frame_of_reference:
         notes.append(
             "the segmentation is drawn in another DICOM frame of reference than the image; it may "
             "lie elsewhere"
         )
-    segments, more = _onto(path, found, shape, affine)
-    return Segmentation(segments, affine, (*notes, *more))
+    segments, more = _onto(path, found, reference.numpy()[0], Grid(shape, affine))
+    segmentation = Segmentation(segments, affine, (*notes, *more))
+    return segmentation, segmentation.notes
 
 
 def _object_in(folder: Path) -> Path:
@@ -144,27 +182,31 @@ def _modality(path: Path) -> str:
 
 
 def _onto(
-    path: Path, found: LabelMap, shape: tuple[int, ...], affine: NDArray[np.float64]
+    path: Path, found: LabelMap, values: NDArray[np.float32], image: Grid
 ) -> tuple[tuple[Segment, ...], list[str]]:
-    found = _matched_axes(path, found, shape, affine)
+    found = _matched_axes(path, found, image.shape, image.affine)
     assert found.affine is not None
     layers, notes = found.layers, []
-    if not any(_held(found, index).any() for index in range(len(found.labels))):
-        raise InputError(
-            ErrorCode.SEGMENTATION_EMPTY,
-            f"{path}: the segmentation has no voxel; nothing is marked in it.",
-        )
-    inside = 1.0
-    if not same_grid(layers.shape[1:], found.affine, shape, affine):
-        inside = _share_inside(layers, found.affine, shape, affine)
-        if not coinciding(found.affine, affine, shape):
+    grid = Grid(tuple(layers.shape[1:]), found.affine)
+    if not grid.same(image):
+        notes += position_notes(str(path), grid, image)
+        marked = _marked(layers)
+        inside = share_inside(marked, grid, image)
+        outside = outside_note(str(path), grid, image, marked, inside)
+        whole_voxels = coinciding(grid.affine, image.affine, image.shape)
+        if not whole_voxels:
             notes.append("the segmentation is resampled (nearest voxel) onto the image's grid")
-        if inside < 0.9995:
-            notes.append(f"{(1 - inside) * 100:.1f} % of the segmentation lie outside the image")
+        if outside:
+            notes.append(outside)
+        elif not whole_voxels and (on_air := air_note(values, marked, grid, image)):
+            notes.append(on_air)
         layers = np.stack(
-            [resample(layer, found.affine, affine, shape, nearest=True) for layer in layers]
+            [
+                resample(layer, grid.affine, image.affine, image.shape, nearest=True)
+                for layer in layers
+            ]
         )
-        found = replace(found, layers=layers, affine=affine)
+        found = replace(found, layers=layers, affine=image.affine)
     segments: list[Segment] = []
     lost = []
     for index, label in enumerate(found.labels):
@@ -175,12 +217,6 @@ def _onto(
             segments.append(Segment(_unused(label.name, names), color, mask))
         else:
             lost.append(label.name)
-    if not segments and inside == 0:
-        raise InputError(
-            ErrorCode.NO_OVERLAP,
-            f"{path}: the segmentation does not overlap the image; are they of one patient and one "
-            "scan?",
-        )
     if not segments:
         raise InputError(
             ErrorCode.SEGMENTATION_EMPTY,
@@ -234,20 +270,8 @@ def _matched_axes(
     )
 
 
-def _share_inside(
-    layers: NDArray[np.generic],
-    affine: NDArray[np.float64],
-    shape: tuple[int, ...],
-    to_affine: NDArray[np.float64],
-) -> float:
-    """Share of the marked voxels whose centre lies in a voxel of the other grid."""
+def _marked(layers: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Indices (N, axes) of the marked voxels, of some of them where there are very many."""
     held = np.flatnonzero((layers != 0).any(axis=0))
-    # A whole body has 10^8 voxels; a million of them tell the share to 0.1 %.
-    held = held[:: max(1, held.size // 1_000_000)]
-    marked = np.stack(np.unravel_index(held, layers.shape[1:]), axis=1)
-    axes = len(shape)
-    to_index = np.linalg.inv(to_affine) @ affine
-    indices = marked @ to_index[:axes, :axes].T + to_index[:axes, 3]
-    # 1e-3: a centre on a rim is inside however rounding falls.
-    inside = ((indices > -0.501) & (indices < np.array(shape) - 0.499)).all(axis=1)
-    return float(inside.mean())
+    held = held[:: max(1, held.size // _SAMPLE)]
+    return np.stack(np.unravel_index(held, layers.shape[1:]), axis=1)

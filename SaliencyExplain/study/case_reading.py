@@ -64,7 +64,9 @@ class ReadCase:
         case: The case.
         source: Digest of its files.
         image: ``(C, *S)`` in the classifier's channel order; None where it cannot be read.
-        segmentation: On the image's grid; None where there is none or it cannot be read.
+        segmentation: On the image's grid; None where there is none, nothing is marked in it, or
+            it cannot be read.
+        segmentation_notes: What is to be told of it.
         failures: What could not be read, as it is recorded.
         errors: The same as it was raised, which may name files of patients.
         seconds: Time that reading took.
@@ -74,6 +76,7 @@ class ReadCase:
     source: str = ""
     image: MetaTensor | None = None
     segmentation: Segmentation | None = None
+    segmentation_notes: tuple[str, ...] = ()
     failures: list[dict[str, str]] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     seconds: float = 0.0

@@ -23,7 +23,7 @@ from SaliencyExplain.explanation import (
     explain,
 )
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
+from SaliencyExplain.images.segmentation import Segmentation, read_ground_truth
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
@@ -132,7 +132,9 @@ class CaseWorker:
             result.fail("reading the image", error)
         if result.image is not None and case.segmentation is not None:
             try:
-                result.segmentation = read_segmentation(case.segmentation, result.image)
+                result.segmentation, result.segmentation_notes = read_ground_truth(
+                    case.segmentation, result.image
+                )
             except Exception as error:  # noqa: BLE001 - likewise
                 result.fail("reading the segmentation", error)
         # A file that is gone has failed above; without a digest the case is tried again.
@@ -197,9 +199,8 @@ class CaseWorker:
             except (SaliencyExplainError, *UNFORESEEN) as error:
                 entry["failures"].append(failure(case, "comparing", error))
         explanation.timings["compare"] = time.perf_counter() - started
-        notes = [*case.notes]
+        notes = [*case.notes, *read.segmentation_notes]
         if read.segmentation is not None:
-            notes += read.segmentation.notes
             notes += unseen_notes(read.segmentation, explanation.attributions[0].field_of_view)
         notes = [case.public(note) for note in dict.fromkeys([*explanation.notes, *notes])]
         explanation = dataclasses.replace(explanation, notes=tuple(notes))

@@ -16,6 +16,7 @@ import torch
 from monai.networks.nets import DenseNet
 
 from SaliencyExplain.comparison.table import COLUMNS
+from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from Testing.cli.conftest import Command
 
 
@@ -161,6 +162,33 @@ def test_compare_takes_a_constant_map_and_says_so(command: Command, phantoms: Pa
     row = next(row for row in rows if row["method"] == "map")
     assert row["auroc"] == pytest.approx(0.5)
     assert row["energy_inside"] == pytest.approx(row["energy_chance"], rel=1e-3)
+
+
+def test_compare_with_an_empty_mask_says_so_and_has_no_rows(
+    command: Command, phantoms: Path, tmp_path: Path
+):
+    image = nibabel.load(phantoms / "phantom-001_image.nii.gz")
+    path = tmp_path / "empty.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
+    ended = command("compare", phantoms / "phantom-001_image.nii.gz", "-s", path, "--json")
+    assert ended.status == 0, ended.err
+    assert ended.document["rows"] == []
+    assert EMPTY_NOTE in ended.document["notes"]
+    assert command("compare", phantoms / "phantom-001_image.nii.gz", "-s", path).status == 0
+
+
+def test_compare_says_how_far_a_mask_lies_from_where_it_was_drawn(
+    command: Command, phantoms: Path, tmp_path: Path
+):
+    image = nibabel.load(phantoms / "phantom-001_image.nii.gz")
+    mask = np.zeros(image.shape, np.uint8)
+    mask[tuple(size // 2 for size in image.shape)] = 1
+    moved = image.affine.copy()
+    moved[:3, 3] += image.affine[:3, 0] * 3
+    path = tmp_path / "moved.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(mask, moved), path)
+    ended = command("compare", phantoms / "phantom-001_image.nii.gz", "-s", path, "--json")
+    assert any("(3, 0, 0) voxels" in note for note in ended.document["notes"])
 
 
 def test_a_study_with_a_bad_case_ends_with_three_and_says_why(

@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.reading import read_image, to_image
-from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.images.segmentation import EMPTY_NOTE, read_ground_truth, read_segmentation
 
 
 @pytest.fixture
@@ -77,7 +77,9 @@ def test_what_lies_outside_the_image_is_said_aloud(tmp_path, image, labels, affi
     found = read_segmentation(save(tmp_path / "l.nii", labels, moved), image)
     np.testing.assert_array_equal(found.segments[0].mask[..., 2:], (labels == 1)[..., :3])
     outside = 100 * (labels[..., 3:] > 0).sum() / (labels > 0).sum()
-    assert found.notes == (f"{outside:.1f} % of the segmentation lie outside the image",)
+    elsewhere, beyond = found.notes
+    assert "(0, 0, 2) voxels" in elsewhere
+    assert beyond == f"{outside:.1f} % of the segmentation lie outside the image"
 
 
 def slicer_file(path, layers, affine, fields):
@@ -263,6 +265,7 @@ def test_bad_segmentations_have_their_one_line(tmp_path, image, labels, affine):
 
     refused("no such file", tmp_path / "none.nii")
     refused("has no voxel", save(tmp_path / "empty.nii", labels * 0, affine))
+    assert read_ground_truth(tmp_path / "empty.nii", image) == (None, (EMPTY_NOTE,))
     far = affine.copy()
     far[0, 3] += 400
     refused("does not overlap", save(tmp_path / "far.nii", labels, far))

@@ -18,6 +18,7 @@ import pytest
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import Cancelled, InputError, OutputError
+from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from SaliencyExplain.study.case_reading import read_ahead
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
@@ -104,8 +105,8 @@ def test_a_bad_case_costs_only_itself(
 ) -> None:
     folder = study_folder(4)
     (folder / "P1_image.nii.gz").write_bytes(b"no image")
-    mask = nibabel.load(folder / "P2_mask.nii.gz")
-    write_nifti(folder / "P2_mask.nii.gz", np.zeros(mask.shape, np.uint8))
+    image = nibabel.load(folder / "P2_image.nii.gz")
+    write_nifti(folder / "P2_mask.nii.gz", image.get_fdata())
     write_nifti(folder / "P3_image.nii.gz", np.zeros((6, 6, 6, 4), np.float32))
     out = tmp_path / "out"
     result = study(folder, bundle, out)
@@ -115,12 +116,27 @@ def test_a_bad_case_costs_only_itself(
     assert failures["P1"]["stage"] == "reading the image"
     assert failures["P2"]["stage"] == "reading the segmentation"
     assert failures["P1"]["code"] == "SE-FILE-DAMAGED"
+    assert failures["P2"]["code"] == "SE-SEGMENTATION-LABELS"
     assert "\n" not in failures["P1"]["reason"]
-    # An empty mask cannot be compared with, but the map is there.
+    # An image given as its mask cannot be compared with, but the map is there.
     assert [row["case"] for row in table(out / "predictions.csv")] == ["P2", "P4"]
     assert {row["case"] for row in table(out / "comparison.csv")} == {"P4"}
     assert (out / "P2" / "explanation.json").is_file()
     assert not (out / "P1").exists()
+
+
+def test_a_case_in_whose_mask_nothing_is_marked_is_explained_and_has_a_note(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder = study_folder(2)
+    mask = nibabel.load(folder / "P1_mask.nii.gz")
+    write_nifti(folder / "P1_mask.nii.gz", np.zeros(mask.shape, np.uint8))
+    out = tmp_path / "out"
+    assert study(folder, bundle, out).failed == 0
+    assert {row["case"] for row in table(out / "comparison.csv")} == {"P2"}
+    explanation = json.loads((out / "P1" / "explanation.json").read_text())
+    assert EMPTY_NOTE in explanation["notes"]
+    assert explanation["segments"] == []
 
 
 def test_a_mended_case_is_computed_when_the_study_is_started_again(

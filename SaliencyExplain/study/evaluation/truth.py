@@ -16,7 +16,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.reading import read_channels
-from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.images.segmentation import read_ground_truth
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.evaluation.finished import FinishedCase, FinishedStudy
@@ -106,9 +106,11 @@ class TruthReader:
         source = self._cases[case.case]
         if source.segmentation is None:
             return {}
-        grid = MetaTensor(torch.empty((1, *case.shape)), affine=torch.from_numpy(case.affine))
+        grid = MetaTensor(torch.zeros((1, *case.shape)), affine=torch.from_numpy(case.affine))
         with _without_paths(source):
-            found = read_segmentation(source.segmentation, grid)
+            found, _ = read_ground_truth(source.segmentation, grid)
+        if found is None:
+            return {}
         return {segment.name: segment.mask for segment in found.segments}
 
     def _image(self, case: Case) -> MetaTensor:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from Testing.beside_torch import load_torchvision
+from SaliencyExplain.classifiers.torchvision_operators import load_torchvision
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 
 from SaliencyExplain.classifiers.checked import CheckedBuilder, check_size
 from SaliencyExplain.classifiers.targets import shown
+from SaliencyExplain.classifiers.torchvision_operators import with_torchvision
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 
@@ -80,7 +81,8 @@ class Configuration:
                 # MONAI announces new defaults to whoever writes a configuration.
                 warnings.simplefilter("ignore", FutureWarning)
                 if self.trust:
-                    return ConfigParser(self.content).get_parsed_content(key)
+                    parser = ConfigParser(self.content)
+                    return with_torchvision(lambda: parser.get_parsed_content(key))
                 return CheckedBuilder(self.content).build(key)
         except ClassifierError:
             raise

@@ -23,6 +23,7 @@ from SaliencyExplain.classifiers.bundle import (
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.configuration import Configuration, parse_text
 from SaliencyExplain.classifiers.decision import decide, found_settings
+from SaliencyExplain.classifiers.file_kinds import what_it_is
 from SaliencyExplain.classifiers.outputs import examine
 from SaliencyExplain.classifiers.probe import convolution_dims, probe
 from SaliencyExplain.classifiers.programs import load_exported, load_script, program_files
@@ -90,7 +91,7 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     raise ClassifierError(
         ErrorCode.MODEL_FORMAT,
         f"{path} is no classifier: wanted is a MONAI bundle (folder or zip), "
-        "a TorchScript file or a torch.export program.",
+        f"a TorchScript file or a torch.export program. The file is {what_it_is(content)}.",
     )
 
 
@@ -120,6 +121,7 @@ def _assemble(
     described = metadata.parse(parse_text(read[METADATA], METADATA))
     kind = format_of(read[model])
     scripts = [name for name in files.names() if name.startswith(f"{PACKAGE}/")] if trust else []
+    notes: tuple[str, ...] = ()
     with importable(folder if scripts else None):
         configuration = Configuration(content, trust=trust, bundle_root=str(folder))
         if kind == "TorchScript":
@@ -128,7 +130,7 @@ def _assemble(
             network = load_exported(read[model], model, trust=trust)
         else:
             network = _built_network(configuration)
-            load_into(network, read_weights(read[model], model), model)
+            notes = load_into(network, read_weights(read[model], model), model)
         read |= {name: files.read(name) for name in scripts}
         return _finish(
             network,
@@ -139,6 +141,7 @@ def _assemble(
             form="MONAI bundle",
             kind=kind,
             guess=guess,
+            notes=notes,
         )
 
 
@@ -168,6 +171,7 @@ def _finish(
     form: str,
     kind: str,
     guess: bool = False,
+    notes: tuple[str, ...] = (),
 ) -> Classifier:
     network.eval()
     for parameter in network.parameters():
@@ -205,7 +209,7 @@ def _finish(
         input_size=size,
         format=form if form == kind or kind == "weights" else f"{form} ({kind})",
         trusted=configuration.trust,
-        notes=(*((output.note,) if output.note else ()), *decision.notes),
+        notes=(*notes, *((output.note,) if output.note else ()), *decision.notes),
         settings=_settings(described.settings, found_settings(output, decision)),
     )
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from SaliencyExplain.classifiers.configuration import Configuration
 from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
+from SaliencyExplain.classifiers.torchvision_operators import with_torchvision
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
 
 #: MONAI's classification networks that take images of any size and need nothing but the
@@ -110,7 +111,8 @@ def _monai_name(name: str) -> str:
 def _timm_names() -> list[str]:
     """Names of timm's networks; none where timm cannot be imported."""
     try:
-        return [f"{_TIMM}{name}" for name in importlib.import_module("timm").list_models()]
+        timm = with_torchvision(lambda: importlib.import_module("timm"))
+        return [f"{_TIMM}{name}" for name in timm.list_models()]
     except (ImportError, RuntimeError, OSError):
         return []
 

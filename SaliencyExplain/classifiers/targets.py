@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from SaliencyExplain.classifiers.allowed import NAMES, NETWORKS, TIMM, TORCHVISION, TRANSFORMS
+from SaliencyExplain.classifiers.torchvision_operators import with_torchvision
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 _RULE = (
@@ -158,7 +159,7 @@ def _namespace(package: str, parent: str, target: str) -> tuple[ModuleType, Coll
 
 def _imported(package: str, target: str) -> ModuleType:
     try:
-        return importlib.import_module(package)
+        return with_torchvision(lambda: importlib.import_module(package))
     except ImportError as error:
         missing = (getattr(error, "name", None) or "").split(".")[0]
         if missing and find_spec(missing) is None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from SaliencyExplain.classifiers.checkpoints import (
+    Checkpoint,
+    check_tensor,
+    checkpoint_of,
+    fit,
+    nearest,
+)
+from SaliencyExplain.classifiers.file_kinds import some, what_it_is
+from SaliencyExplain.classifiers.pickle_survey import SAVE_ALONE, STAND_INS, check_pickle
+from SaliencyExplain.classifiers.targets import shown
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 FileFormat = Literal["weights", "TorchScript", "torch.export", "bundle", "unknown"]
-# Under these keys training scripts and MONAI's CheckpointSaver keep the state dict.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights", "module")
-# What nn.DataParallel, torch.compile, and Lightning modules put before every key.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
-_SHOWN = 4
 
 
 def format_of(content: bytes) -> FileFormat:
@@ -26,8 +33,11 @@ def format_of(content: bytes) -> FileFormat:
     if not zipfile.is_zipfile(io.BytesIO(content)):
         # Before torch 1.6 weights were a bare pickle stream, which starts with a protocol.
         return "weights" if content[:1] == b"\x80" else "unknown"
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return "unknown"
     if any(name.endswith("configs/metadata.json") for name in names):
         return "bundle"
     if "serialized_exported_program.json" in names or any(
@@ -41,71 +51,98 @@ def format_of(content: bytes) -> FileFormat:
     return "unknown"
 
 
-def read_weights(content: bytes, name: str) -> dict[str, Tensor]:
-    """Reads a state dict onto the CPU; no code in the file is run.
+def read_weights(content: bytes, name: str) -> Checkpoint:
+    """Reads the tensors of a weight file onto the CPU; no code in the file is run.
 
     Args:
         content: The file's bytes.
         name: The file's name, for messages.
 
     Returns:
-        Parameters and buffers by their names, out of the usual wrappings
-        (``{"state_dict": …}``, ``module.`` before every key).
+        The tensors in whatever dictionaries they lie (``{"state_dict": …}``).
 
     Raises:
-        ClassifierError: The file holds code, is broken, or holds no state dict.
+        ClassifierError: The file is of another format, holds code, is broken, or holds no state
+            dict; says which.
     """
+    if format_of(content) != "weights":
+        raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {what_it_is(content)}.")
+    check_pickle(content, name)
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*STAND_INS]):
+            # Of pickle protocols and kinds of tensors; what cannot be read raises.
+            warnings.simplefilter("ignore")
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return checkpoint_of(loaded, name)
+    except ClassifierError:
+        raise
     except pickle.UnpicklingError as error:
         raise ClassifierError(
             ErrorCode.MODEL_UNTRUSTED,
             f"{name} is refused: it is a pickle with code or objects in it, not only weights, "
-            "and nothing of it was run. Save the weights alone: "
-            "torch.save(network.state_dict(), …).",
+            f"and nothing of it was run. {SAVE_ALONE}",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
-        raise ClassifierError(
-            ErrorCode.MODEL_WEIGHTS,
-            f"{name} cannot be read as PyTorch weights: {str(error).splitlines()[0][:200]}",
-        ) from error
-    return _state_dict(loaded, name)
+    except Exception as error:
+        # A damaged file raises whatever its instructions lead to.
+        raise unreadable(name, error) from error
 
 
-def load_into(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+def load_into(
+    network: nn.Module, weights: Checkpoint | Mapping[str, Tensor], name: str
+) -> tuple[str, ...]:
     """Loads a state dict into a network.
 
+    Args:
+        network: Whose parameters and buffers are set.
+        weights: A file's tensors, or tensors by name.
+        name: Of the weights, for messages.
+
+    Returns:
+        What a user must be told, such as a prefix that was taken off the names.
+
     Raises:
-        ClassifierError: Keys are missing, left over or of another shape; says which.
+        ClassifierError: Keys are missing, left over, of another shape or of another type; says
+            which.
     """
+    if not isinstance(weights, Checkpoint):
+        for key, tensor in weights.items():
+            check_tensor(key, tensor, name)
+        weights = Checkpoint(name, {"": dict(weights)})
     expected = network.state_dict()
-    fitted = _without_prefix(weights, set(expected))
-    # BatchNorm's step counter came with torch 0.4.1; evaluation does not need it.
-    missing = [
-        key for key in expected if key not in fitted and not key.endswith("num_batches_tracked")
-    ]
-    left_over = [key for key in fitted if key not in expected]
-    other_shape = [
-        f"{key} {tuple(fitted[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in fitted and fitted[key].shape != expected[key].shape
-    ]
-    problems = [
-        f"{len(keys)} {what} ({_some(keys)})"
-        for what, keys in (
-            ("missing", missing),
-            ("not in the network", left_over),
-            ("of another shape", other_shape),
+    if any(map(is_lazy, expected.values())):
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION,
+            f"The network {type(network).__name__} has layers whose size is not known before it "
+            "has run (torch.nn.Lazy…): name their sizes.",
         )
-        if keys
+    fitted = fit(weights, expected)
+    if fitted is None:
+        raise _no_fit(network, weights, expected)
+    wrong = [
+        f"{key} {_type(value)} instead of {_type(expected[key])}"
+        for key, value in fitted.state.items()
+        if not _becomes(value, expected[key])
     ]
-    if problems:
+    if wrong:
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
             f"The weights in {name} do not fit the network {type(network).__name__}: "
-            + "; ".join(problems),
+            f"{len(wrong)} of another type ({some(wrong)})",
         )
-    network.load_state_dict(fitted, strict=False)
+    try:
+        network.load_state_dict(fitted.state, strict=False)
+    except Exception as error:
+        raise unreadable(name, error) from error
+    return fitted.notes
+
+
+def unreadable(name: str, error: Exception) -> ClassifierError:
+    """The error of a weight file for which torch raises something that nobody foresaw."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return ClassifierError(
+        ErrorCode.MODEL_WEIGHTS,
+        f"{name} cannot be read as PyTorch weights: {shown(lines[0])[1:-1]}",
+    )
 
 
 def with_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -113,48 +150,50 @@ def with_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
     return {f"{prefix}.{key}": value for key, value in weights.items()}
 
 
-def unwrapped(weights: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
-    """The same weights without a prefix that keeps them from having the expected keys."""
-    return _without_prefix(weights, set(expected))
+def unwrapped(weights: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without what keeps them from having the expected names."""
+    fitted = fit(weights, expected)
+    return nearest(weights, expected)[1] if fitted is None else fitted.state
 
 
-def _state_dict(loaded: Any, name: str) -> dict[str, Tensor]:
-    for _ in range(3):
-        if not isinstance(loaded, Mapping) or _is_state_dict(loaded):
-            break
-        inner = [loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)]
-        if not inner:
-            break
-        loaded = inner[0]
-    if not isinstance(loaded, Mapping) or not _is_state_dict(loaded):
-        found = (
-            f"a dictionary with {_some([str(key) for key in loaded])}"
-            if isinstance(loaded, Mapping)
-            else f"a {type(loaded).__name__}"
+def _no_fit(
+    network: nn.Module, weights: Checkpoint, expected: Mapping[str, Tensor]
+) -> ClassifierError:
+    prefix, given = nearest(weights, expected)
+    missing = [key for key in expected if key not in given]
+    left_over = [key for key in given if key not in expected]
+    other_shape = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in given and given[key].shape != expected[key].shape
+    ]
+    problems = [
+        f"{len(keys)} {what} ({some([shown(key)[1:-1] for key in keys])})"
+        for what, keys in (
+            ("missing", [key for key in missing if not key.endswith("num_batches_tracked")]),
+            ("not in the network", left_over),
+            ("of another shape", other_shape),
         )
-        raise ClassifierError(
-            ErrorCode.MODEL_WEIGHTS,
-            f"{name} holds no state dict of a network but {found}. "
-            "Save the weights alone: torch.save(network.state_dict(), …).",
-        )
-    return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+        if keys
+    ]
+    found = len(expected) - len(missing)
+    under = f" under the prefix {shown(prefix)}" if prefix else ""
+    return ClassifierError(
+        ErrorCode.MODEL_WEIGHTS,
+        f"The weights in {weights.name} do not fit the network {type(network).__name__}: {found} "
+        f"of its {len(expected)} tensors are there by name{under}; " + "; ".join(problems),
+    )
 
 
-def _is_state_dict(loaded: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, Tensor) for value in loaded.values())
+def _becomes(value: Tensor, wanted: Tensor) -> bool:
+    """Whether a tensor may be taken for another type without losing its meaning.
+
+    Integers in the place of fractions are weights of a quantised network without their scales.
+    """
+    if value.is_complex() != wanted.is_complex():
+        return False
+    return value.is_floating_point() or not wanted.is_floating_point() or value.numel() == 1
 
 
-def _without_prefix(weights: Mapping[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
-    current = dict(weights)
-    for _ in range(len(_PREFIXES)):
-        if expected & set(current):
-            return current
-        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in current)), None)
-        if prefix is None:
-            return current
-        current = {key[len(prefix) :]: value for key, value in current.items()}
-    return current
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:_SHOWN]) + (", …" if len(keys) > _SHOWN else "")
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

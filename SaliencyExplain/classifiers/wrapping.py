@@ -17,6 +17,8 @@ from torch import Tensor
 
 from SaliencyExplain.classifiers.bundle import METADATA
 from SaliencyExplain.classifiers.channels import are_colours
+from SaliencyExplain.classifiers.checkpoints import Checkpoint, nearest
+from SaliencyExplain.classifiers.checkpoints import fit as fit_weights
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.intensity import intensity_transforms, padding_value
 from SaliencyExplain.classifiers.loading import load_classifier
@@ -28,7 +30,6 @@ from SaliencyExplain.classifiers.weights import (
     format_of,
     load_into,
     read_weights,
-    unwrapped,
     with_prefix,
 )
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
@@ -139,6 +140,7 @@ def wrap(
             said = spatial_dims or (len(size) if size else len(spacing) if spacing else None)
             if network is None:
                 definition, dims = _write_program(bundle, weights)
+                notes: tuple[str, ...] = ()
             else:
                 arguments = network_args or {}
                 if ".py:" in network:
@@ -154,7 +156,7 @@ def wrap(
                         size=size,
                         trust=trust,
                     )
-                definition, dims = _write_weights(bundle, described, weights, trust)
+                definition, dims, notes = _write_weights(bundle, described, weights, trust)
             dims = spatial_dims or dims or said
             if dims not in (2, 3):
                 raise InputError(
@@ -180,6 +182,7 @@ def wrap(
             settings = _settings(
                 dims, channels, spacing, size, fit, intensity, orientation, own_training
             )
+            settings += [Setting("weights", note, "guessed") for note in notes]
             if eval_metrics is not None:
                 content["eval_metrics"] = dict(eval_metrics)
             for name, document in (documents or {}).items():
@@ -305,13 +308,13 @@ def _write_weights(
     definition: dict[str, Any],
     weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
     trust: bool,
-) -> tuple[dict[str, Any], int | None]:
+) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
     parts = [weights] if isinstance(weights, (str, Path)) else weights
     target = definition["_target_"]
     with importable(bundle if target.startswith(f"{PACKAGE}.") else None):
         built = build_network(definition, trust=trust)
-    state, names = _gathered(parts, set(built.state_dict()))
-    load_into(built, state, names)
+    state, names, notes = _gathered(parts, built.state_dict())
+    notes += load_into(built, state, names)
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
     }
@@ -323,7 +326,8 @@ def _write_weights(
             ErrorCode.OUTPUT_UNWRITABLE,
             f"The weights cannot be written beside {bundle.name}; is the disk full?",
         ) from error
-    return {"network_def": definition, "network": "@network_def"}, convolution_dims(built)
+    content = {"network_def": definition, "network": "@network_def"}
+    return content, convolution_dims(built), notes
 
 
 def _copy_script(bundle: Path, network: str, trust: bool) -> str:
@@ -345,12 +349,14 @@ def _copy_script(bundle: Path, network: str, trust: bool) -> str:
 
 
 def _gathered(
-    parts: Sequence[str | Path] | Mapping[str, Tensor], expected: set[str]
-) -> tuple[dict[str, Tensor], str]:
+    parts: Sequence[str | Path] | Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[Checkpoint | Mapping[str, Tensor], str, tuple[str, ...]]:
+    """The weights of all parts, their names for messages, and what a user must be told."""
     if isinstance(parts, Mapping):
-        return dict(parts), "the given tensors"
+        return parts, "the given tensors", ()
     state: dict[str, Tensor] = {}
     names: list[str] = []
+    notes: list[str] = []
     for part in parts:
         prefix, _, file_name = str(part).rpartition("=")
         # A path may have an equals sign in it; a prefix is a submodule's dotted name.
@@ -358,12 +364,22 @@ def _gathered(
             prefix, file_name = "", str(part)
         path = Path(file_name)
         weights = read_weights(_read(path), path.name)
+        if not prefix and len(parts) == 1:
+            return weights, path.name, ()
+        inner = expected
         if prefix:
-            inner = {key[len(prefix) + 1 :] for key in expected if key.startswith(f"{prefix}.")}
-            weights = with_prefix(unwrapped(weights, inner), prefix)
-        state.update(weights)
+            start = f"{prefix}."
+            inner = {
+                key.removeprefix(start): value
+                for key, value in expected.items()
+                if key.startswith(start)
+            }
+        fitted = fit_weights(weights, inner)
+        found = nearest(weights, inner)[1] if fitted is None else fitted.state
+        notes += () if fitted is None else fitted.notes
+        state.update(with_prefix(found, prefix) if prefix else found)
         names.append(path.name)
-    return state, ", ".join(names)
+    return state, ", ".join(names), tuple(notes)
 
 
 def _read(path: Path) -> bytes:

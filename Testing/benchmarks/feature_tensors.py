@@ -21,8 +21,8 @@ from torch import nn
 
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.structure import Structure, analyse
+from SaliencyExplain.classifiers.torchvision_operators import load_torchvision
 from SaliencyExplain.errors import SaliencyExplainError
-from Testing.beside_torch import load_torchvision
 
 PAGE = Path(__file__).parents[2] / "docs" / "FEATURE-MAPS.md"
 

@@ -1,0 +1,123 @@
+"""Which kind of file somebody gave as weights, told from its first bytes."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Sequence
+
+_SAVE = "save the weights with torch.save(network.state_dict(), …)"
+_SHOWN = 3
+
+#: First bytes and what they say.
+_STARTS: tuple[tuple[bytes, str], ...] = (
+    (
+        b"version https://git-lfs.github.com/spec",
+        "a git-LFS pointer and not the file itself: fetch the file with 'git lfs pull' or "
+        "download it",
+    ),
+    (b"\x89HDF\r\n\x1a\n", f"an HDF5 file, such as Keras writes, and not one of PyTorch: {_SAVE}"),
+    (b"\x93NUMPY", f"a NumPy array (.npy) and not a file of PyTorch: {_SAVE}"),
+    (b"\x1f\x8b", "compressed with gzip: unpack it first"),
+    (b"BZh", "compressed with bzip2: unpack it first"),
+    (b"\xfd7zXZ\x00", "compressed with xz: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
+    (b"GGUF", f"a GGUF file of llama.cpp and not one of PyTorch: {_SAVE}"),
+    (b"ggml", f"a ggml file and not one of PyTorch: {_SAVE}"),
+    (b"\x7fELF", "a program for Linux and no weights"),
+    (b"MZ", "a program for Windows and no weights"),
+)
+
+
+def what_it_is(content: bytes) -> str:
+    """Says of a file that is no file of PyTorch what it is, to stand after "… is ".
+
+    Args:
+        content: The file's bytes.
+    """
+    if not content:
+        return "empty"
+    for start, words in _STARTS:
+        if content.startswith(start):
+            return words
+    head = content[:512].lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return (
+            "a web page and not the file itself: the address needs a login or leads to a page; "
+            "download the file again"
+        )
+    if _is_safetensors(content):
+        return (
+            "a safetensors file, which is not read yet: turn it into PyTorch's form with "
+            "torch.save(safetensors.torch.load_file(…), …)"
+        )
+    if content[4:8] == b"TFL3":
+        return f"a TensorFlow Lite file and not one of PyTorch: {_SAVE}"
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        return _what_zip(content)
+    if content[:1] == b"\x80":
+        return "a pickle that is cut off or damaged"
+    if _is_tar(content):
+        return (
+            "a tar archive: unpack it first; weights that PyTorch before 0.4 wrote so have to be "
+            "saved anew"
+        )
+    if _is_onnx(content):
+        return (
+            "an ONNX file, which is not read: take the network in PyTorch that it was exported from"
+        )
+    if content[:1] == b"\x08" and b"serve" in content[:1_000_000]:
+        return f"a TensorFlow SavedModel and not a file of PyTorch: {_SAVE}"
+    if not any(content[:4096]):
+        return "filled with zeros, as after a download that broke off: download it again"
+    if content[:1] in (b"{", b"["):
+        return "a JSON text and no weights"
+    return f"of no form that is known here: {_SAVE}"
+
+
+def some(keys: Sequence[str], most: int = 4) -> str:
+    """A few of many names, with how many there are beyond them left to the reader."""
+    return ", ".join(keys[:most]) + (", …" if len(keys) > most else "")
+
+
+def _is_safetensors(content: bytes) -> bool:
+    """A length in 8 bytes, then a JSON object of that length."""
+    length = int.from_bytes(content[:8], "little")
+    return len(content) > 10 and length <= len(content) - 8 and content[8:10] in (b'{"', b"{}")
+
+
+def _is_onnx(content: bytes) -> bool:
+    """A protobuf whose first field is a small version and whose second names a producer."""
+    return (
+        content[:1] == b"\x08"
+        and len(content) > 4
+        and content[1] < 32
+        and content[2:3] in (b"\x12", b"\x3a", b"\x42")
+        and b"serve" not in content[:64]
+    )
+
+
+def _is_tar(content: bytes) -> bool:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            return archive.next() is not None
+    except (tarfile.TarError, EOFError, ValueError, OSError):
+        return False
+
+
+def _what_zip(content: bytes) -> str:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return "a damaged zip archive"
+    if "model.weights.h5" in names:
+        return f"a Keras file and not one of PyTorch: {_SAVE}"
+    if names and all(name.endswith(".npy") for name in names):
+        return f"a file of NumPy arrays (.npz) and not one of PyTorch: {_SAVE}"
+    if any(name.endswith("saved_model.pb") for name in names):
+        return f"a TensorFlow SavedModel and not a file of PyTorch: {_SAVE}"
+    inside = some(sorted(names), _SHOWN) or "nothing"
+    return f"a zip archive without weights of PyTorch in it (it holds {inside})"

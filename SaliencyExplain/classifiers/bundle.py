@@ -116,9 +116,19 @@ def identity_of(files: Mapping[str, bytes]) -> str:
 
 def _folder_files(folder: Path) -> dict[str, int]:
     found: dict[str, int] = {}
+    inside = [folder.resolve()]
+    if folder.parent.name == "snapshots":
+        # The cache of the Hugging Face hub: a snapshot is links to the files of its repository.
+        inside.append((folder.parent.parent / "blobs").resolve())
     for part in ("configs", "docs", "models", "scripts"):
         for path in sorted((folder / part).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
+                if not any(path.resolve().is_relative_to(one) for one in inside):
+                    raise ClassifierError(
+                        ErrorCode.MODEL_REFUSED,
+                        f"{folder} is refused: the link '{path.relative_to(folder)}' in it leads "
+                        "out of the bundle. Put the file itself there.",
+                    )
                 found[path.relative_to(folder).as_posix()] = path.stat().st_size
     if METADATA not in found:
         raise ClassifierError(

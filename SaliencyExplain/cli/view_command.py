@@ -85,7 +85,7 @@ def view(
     from SaliencyExplain.engine.interface import Engine
     from SaliencyExplain.engine.local import LocalEngine
     from SaliencyExplain.engine.tokens import token_in
-    from SaliencyExplain.images.reading import check_exists
+    from SaliencyExplain.images.input_file import check_exists
     from SaliencyExplain.viewer.guard import warn_of
     from SaliencyExplain.viewer.serving import serve
     from SaliencyExplain.viewer.settings import Settings

@@ -121,7 +121,10 @@ class LocalEngine(Engine):
         """Loads a classifier, or finds it loaded; see :class:`Engine`."""
         if trust:
             self.check_trust()
-        place = self._places.inside(path) if on_server else Path(path)
+        place = Path(path)
+        if on_server:
+            place = self._places.inside(path)
+            self._places.check_all([place])
         classifier = self._loader.submit(load_classifier, place, trust=trust).result()
         self._classifiers.put(classifier)
         return describe(classifier)

@@ -32,6 +32,7 @@ def run_request(
     """
     folder, out = places.inside(request.folder), places.inside(request.out)
     classifier = places.inside(request.classifier)
+    places.check_all([classifier])
     methods = chosen_methods(request.methods)
     reporter.doing("loads the classifier")
     channels = load_classifier(classifier, trust=request.trust).channels

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.boundary import reader
 
 # Warnings of pydicom and highdicom quote values of the header, which may identify a patient.
 warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
@@ -76,6 +77,7 @@ def is_dicom(path: Path) -> bool:
     )
 
 
+@reader
 def list_series(folder: Path) -> tuple[DicomSeries, ...]:
     """Finds the DICOM series in a folder and all folders within.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from monai.utils import SpaceKeys
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images import matlab, raster
-from SaliencyExplain.images.dicom_series import choose_series, is_dicom
-from SaliencyExplain.images.dicom_slices import read_slices
+from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.images.grids import (
     SHEAR_TOLERANCE,
     resample,
@@ -25,84 +22,7 @@ from SaliencyExplain.images.grids import (
     spacing_of,
     upright_grid,
 )
-from SaliencyExplain.images.volume import Volume
-from SaliencyExplain.images.volume_files import (
-    ITK_SUFFIXES,
-    NIBABEL_SUFFIXES,
-    read_itk,
-    read_nibabel,
-)
-
-#: What an image file may end in; DICOM files may end in anything.
-SUFFIXES = (*NIBABEL_SUFFIXES, *ITK_SUFFIXES, *raster.SUFFIXES, matlab.SUFFIX)
-
-
-def short_name(path: Path) -> str:
-    """A name for an image: its file's without the format's ending, or its folder's."""
-    name = path.name or path.resolve().name
-    for suffix in (".seg.nrrd", *sorted(SUFFIXES, key=len, reverse=True), ".dcm", ".ima"):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def check_exists(path: Path) -> None:
-    """Raises InputError where there is no file or folder, or it may not be read."""
-    try:
-        if path.is_dir():
-            next(path.iterdir(), None)
-        else:
-            with path.open("rb") as file:
-                empty = not file.read(1)
-            if empty:
-                raise InputError(ErrorCode.FILE_DAMAGED, f"{path}: the file is empty.")
-    except FileNotFoundError as error:
-        raise InputError(
-            ErrorCode.FILE_MISSING, f"{path}: there is no such file or folder."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            ErrorCode.FILE_UNREADABLE, f"{path}: cannot be opened ({error.strerror})."
-        ) from error
-
-
-def read_volume(
-    path: Path, *, series: str | None = None, several: bool = False, colour: bool = False
-) -> Volume:
-    """Reads any format as it is, before any check of its values.
-
-    Args:
-        path: A file, or a folder of DICOM slices (folders within included).
-        series: SeriesInstanceUID, where a folder holds several series.
-        several: Whether several layers may come back (label maps).
-        colour: Whether a picture's colours are kept as three layers.
-
-    Raises:
-        InputError: It is missing, of no known format, unreadable or ambiguous.
-    """
-    check_exists(path)
-    if path.is_dir():
-        chosen = choose_series(path, series)
-        volume = read_slices(path, chosen.files)
-        if chosen.copies:
-            note = f"{chosen.copies} files are copies of others and left out"
-            volume = replace(volume, notes=(*volume.notes, note))
-        return volume
-    name = path.name.lower()
-    if name.endswith(NIBABEL_SUFFIXES):
-        return read_nibabel(path, several)
-    if name.endswith(ITK_SUFFIXES):
-        return read_itk(path, several)
-    if name.endswith(raster.SUFFIXES):
-        return raster.read_raster(path, colour)
-    if name.endswith(matlab.SUFFIX):
-        return matlab.read_slice(path, colour)
-    if is_dicom(path):
-        return read_slices(path, [path])
-    raise InputError(
-        ErrorCode.FILE_FORMAT,
-        f"{path}: is no image of a known format. Known: {', '.join(SUFFIXES)} and DICOM.",
-    )
+from SaliencyExplain.images.volume_reading import read_volume, short_name
 
 
 def read_image(path: Path, *, series: str | None = None, colour: bool = False) -> MetaTensor:
@@ -153,6 +73,7 @@ def read_map(path: Path) -> MetaTensor:
     return _read_finite(Path(path), None, False)
 
 
+@reader
 def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
     volume = read_volume(path, series=series, colour=colour)
     if colour and not volume.colour:

@@ -7,18 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images import matlab, raster
-from SaliencyExplain.images.dicom_seg import read_dicom_seg
-from SaliencyExplain.images.dicom_series import DAMAGED, damaged, is_dicom, list_series
+from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.images.grids import coinciding, resample
-from SaliencyExplain.images.labels import PALETTE, LabelMap, from_picture, from_volume
-from SaliencyExplain.images.reading import check_exists, read_volume
-from SaliencyExplain.images.rtstruct import read_rtstruct
+from SaliencyExplain.images.label_reading import read_label_map
+from SaliencyExplain.images.labels import PALETTE, LabelMap
 from SaliencyExplain.mask_position import (
     Grid,
     air_note,
@@ -103,6 +99,7 @@ def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
     return segmentation
 
 
+@reader
 def read_ground_truth(
     path: Path, reference: MetaTensor
 ) -> tuple[Segmentation | None, tuple[str, ...]]:
@@ -119,10 +116,8 @@ def read_ground_truth(
         InputError: As there, but for a file without a marked voxel.
     """
     path = Path(path)
-    check_exists(path)
-    source = _object_in(path) if path.is_dir() else path
     shape, affine = tuple(reference.shape[1:]), reference.affine.numpy().astype(np.float64)
-    found = _read(source, shape, affine)
+    found = read_label_map(path, shape, affine)
     notes = list(found.notes)
     if not any(_held(found, index).any() for index in range(len(found.labels))):
         return None, (*notes, EMPTY_NOTE)
@@ -135,50 +130,6 @@ def read_ground_truth(
     segments, more = _onto(path, found, reference.numpy()[0], Grid(shape, affine))
     segmentation = Segmentation(segments, affine, (*notes, *more))
     return segmentation, segmentation.notes
-
-
-def _object_in(folder: Path) -> Path:
-    """The segmentation object in a folder, or the folder itself where it holds slices."""
-    objects = [
-        file
-        for series in list_series(folder)
-        if series.modality in ("SEG", "RTSTRUCT")
-        for file in series.files
-    ]
-    if len(objects) > 1:
-        raise InputError(
-            ErrorCode.IMAGE_AMBIGUOUS,
-            f"{folder}: holds {len(objects)} segmentations. Name one: "
-            f"{', '.join(str(file.relative_to(folder)) for file in objects[:10])}.",
-        )
-    return objects[0] if objects else folder
-
-
-def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
-    if path.name.lower().endswith(raster.SUFFIXES):
-        return from_picture(path)
-    if path.name.lower().endswith(matlab.SUFFIX):
-        return matlab.read_tumour(path)
-    modality = _modality(path)
-    if modality == "SEG":
-        return read_dicom_seg(path)
-    if modality == "RTSTRUCT":
-        if len(shape) != 3:
-            raise InputError(
-                ErrorCode.IMAGE_AXES, f"{path}: contours in space need an image of three axes."
-            )
-        return read_rtstruct(path, shape, affine)
-    return from_volume(path, read_volume(path, several=True))
-
-
-def _modality(path: Path) -> str:
-    if path.is_dir() or not is_dicom(path):
-        return ""
-    try:
-        header = pydicom.dcmread(path, force=True, specific_tags=["Modality"])
-    except DAMAGED as error:
-        raise damaged(path, error) from error
-    return str(header.get("Modality", ""))
 
 
 def _onto(

@@ -1,31 +1,40 @@
-"""Volumes in single files: NIfTI through nibabel; NRRD and MetaImage through SimpleITK."""
+"""NIfTI, Analyze and FreeSurfer volumes, through nibabel, with what it takes on trust checked."""
 
 from __future__ import annotations
 
+import gzip
+import math
 import os
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
-from nibabel.spatialimages import HeaderDataError
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.grids import LPS_TO_RAS, same_grid
-from SaliencyExplain.images.volume import Volume
+from SaliencyExplain.images.grids import same_grid
+from SaliencyExplain.images.input_file import file_beside
+from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_sizes, check_stored
+from SaliencyExplain.images.units import unit_note
+from SaliencyExplain.images.volume import Volume, checked_affine, several_volumes
 
 NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
-_UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
-#: NIfTI's codes of length units, in millimetres (nifti1.h: NIFTI_UNITS_METER, _MICRON).
-_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+#: NIfTI's codes of length units, in millimetres (nifti1.h: NIFTI_UNITS_METER, _MM, _MICRON).
+_LENGTHS = {0: ("", 1.0), 1: ("metres", 1000.0), 2: ("", 1.0), 3: ("micrometres", 0.001)}
+#: Bits of xyzt_units that say the unit of length (nifti1.h: XYZT_TO_SPACE).
+_LENGTH_BITS = 0x07
+#: Most bytes before the voxels of a NIfTI file; the largest extensions have a few million.
+_LATEST_VOXELS = 64 << 20
+_EXTENSION_LEAST = 16
+#: Intent codes of CIFTI-2 files (https://www.nitrc.org/projects/cifti).
+_CIFTI = range(3000, 3100)
 
 
 def read_nibabel(path: Path, several: bool) -> Volume:
@@ -39,47 +48,127 @@ def read_nibabel(path: Path, several: bool) -> Volume:
         The volume, scaled by the header's slope and intercept.
 
     Raises:
-        InputError: It cannot be read, holds colours or complex numbers, has no valid
-            affine, or holds several volumes where one is wanted.
+        InputError: It is damaged or no image, announces more than its file can hold, holds
+            colours or complex numbers, has no valid affine, or holds several volumes where
+            one is wanted.
     """
-    try:
-        # It says on standard error what it mends in headers, which many tools write a bit off.
-        with LoggingOutputSuppressor():
-            image = nibabel.load(path)
-        shape = image.shape
-        if image.get_data_dtype().kind not in "iufb":
-            raise InputError(
-                ErrorCode.IMAGE_VOXEL_TYPE,
-                f"{path}: holds {_kind(image.get_data_dtype())} voxels, not one number each. "
-                "Convert it to a volume of grey values.",
-            )
-        spatial = tuple(shape[:3])
-        count = int(np.prod(shape[3:], dtype=int))
-        if count != 1 and not several:
-            raise InputError(ErrorCode.IMAGE_AMBIGUOUS, several_volumes(path, count))
-        values = np.asarray(image.dataobj)
-    except _UNREADABLE as error:
-        raise unreadable(path, error) from error
-    if len(shape) < 2 or 0 in shape:
+    packed = path.name.lower().endswith((".gz", ".mgz"))
+    block = _checked_start(path, packed)
+    # It says on standard error what it mends in headers, which many tools write a bit off.
+    with LoggingOutputSuppressor():
+        image = nibabel.load(path)
+    if not isinstance(image, SpatialImage):
+        raise InputError(ErrorCode.FILE_FORMAT, _no_image(path, type(image).__name__))
+    shape = tuple(int(size) for size in image.shape)
+    if image.get_data_dtype().kind not in "iufb":
+        raise InputError(
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{path}: holds {_kind(image.get_data_dtype())} voxels, not one number each. "
+            "Convert it to a volume of grey values.",
+        )
+    voxels = check_sizes(path, shape)
+    if sum(size > 1 for size in shape[:3]) < 2:
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"{path}: has the shape {shape}, which is no image of two or three axes.",
+            f"{path}: has the shape {shape}: values in a row, as of a surface or a table, and no "
+            "image of two or three axes.",
         )
-    values = values.reshape((*spatial, count), order="F")
-    affine, notes = _nibabel_affine(path, image, spatial)
+    spatial, count = shape[:3], math.prod(shape[3:])
+    if count != 1 and not several:
+        raise InputError(ErrorCode.IMAGE_AMBIGUOUS, several_volumes(path, count))
+    _check_voxels(path, image, voxels, packed, several)
+    affine, notes = _nibabel_affine(path, image, block, spatial)
+    values = np.asarray(image.dataobj).reshape((*spatial, count), order="F")
     return Volume(np.moveaxis(values, -1, 0), affine, tuple(notes))
 
 
+def _checked_start(path: Path, packed: bool) -> bytes:
+    """The first bytes of the header, once what makes nibabel hang is ruled out."""
+    suffix = path.suffix.lower()
+    if suffix in (".hdr", ".img"):
+        header = _other_file(path, "hdr")
+        for one in (header, _other_file(path, "img")):
+            file_beside(path, one.name)
+        path = header
+    with gzip.open(path) if packed else path.open("rb") as file:
+        block = file.read(nibabel.Nifti2Header.sizeof_hdr)
+        if suffix in (".mgh", ".mgz"):
+            _check_mgh(path, block, packed)
+        elif suffix not in (".hdr", ".img"):
+            file.seek(0)
+            _check_extensions(path, file)
+    return block
+
+
+def _other_file(path: Path, ending: str) -> Path:
+    """A file of a pair, its suffix in capitals where the other's is, as nibabel looks for it."""
+    capitals = path.suffix[1:].isupper()
+    return path.with_suffix(f".{ending.upper() if capitals else ending}")
+
+
+def _check_mgh(path: Path, block: bytes, packed: bool) -> None:
+    # nibabel multiplies the sizes and seeks there before it looks at them. They stand behind the
+    # version, big-endian.
+    voxels = check_sizes(path, np.frombuffer(block, ">i4", 5)[1:].tolist())
+    check_stored(path, voxels, path.stat().st_size, DEFLATED if packed else 1)
+
+
+def _check_extensions(path: Path, file: Any) -> None:
+    """Walks over the extensions behind a header: nibabel follows a length of 0 for ever."""
+    start = file.read(4)
+    wide = nibabel.Nifti2Header.sizeof_hdr in (
+        int.from_bytes(start, "little"),
+        int.from_bytes(start, "big"),
+    )
+    kind = nibabel.Nifti2Header if wide else nibabel.Nifti1Header
+    block = start + file.read(kind.sizeof_hdr - 4)
+    header = kind(block, check=False)
+    if int(header["intent_code"]) in _CIFTI:
+        raise InputError(ErrorCode.FILE_FORMAT, _no_image(path, "CIFTI"))
+    voxels = float(header["vox_offset"])
+    if not 0 <= voxels <= _LATEST_VOXELS:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: cannot be read, it may be damaged (its voxels are said to begin at byte "
+            f"{voxels:g}).",
+        )
+    if file.read(4)[:1] in (b"", b"\0"):
+        return
+    order = f"{header.endianness}i4"
+    place = kind.sizeof_hdr + 4
+    while voxels - place >= _EXTENSION_LEAST:
+        length = int(np.frombuffer(file.read(4), order, 1)[0])
+        if length < _EXTENSION_LEAST or place + length > voxels:
+            raise InputError(
+                ErrorCode.FILE_DAMAGED,
+                f"{path}: cannot be read, it may be damaged (an extension of its header is said "
+                f"to have {length} bytes).",
+            )
+        file.seek(length - 4, os.SEEK_CUR)
+        place += length
+
+
+def _check_voxels(path: Path, image: SpatialImage, voxels: int, packed: bool, labels: bool) -> None:
+    """Compares what the header announces with the file and the memory."""
+    proxy = image.dataobj
+    stored = os.path.getsize(image.file_map["image"].filename)
+    wanted = int(proxy.offset) + voxels * proxy.dtype.itemsize
+    check_stored(path, wanted, stored, DEFLATED if packed else 1)
+    check_memory(
+        path, voxels, proxy.dtype.itemsize, stored=stored if packed else None, labels=labels
+    )
+
+
 def _nibabel_affine(
-    path: Path, image: nibabel.spatialimages.SpatialImage, shape: tuple[int, ...]
+    path: Path,
+    image: SpatialImage,
+    block: bytes,
+    shape: tuple[int, ...],
 ) -> tuple[NDArray[np.float64], list[str]]:
     affine = np.array(image.affine, dtype=np.float64)
     notes: list[str] = []
     header = image.header
     if isinstance(header, nibabel.Nifti1Header):
-        scale = _MILLIMETRES.get(header.get_xyzt_units()[0])
-        if scale:
-            affine[:3] *= scale
         sform, sform_code = image.get_sform(coded=True)
         qform, qform_code = image.get_qform(coded=True)
         if not sform_code and not qform_code:
@@ -89,77 +178,53 @@ def _nibabel_affine(
             )
         if sform_code and qform_code and not same_grid(shape, sform, shape, qform, 0.5):
             notes.append("the header holds two different orientations; the sform is taken")
+        if not sform_code:
+            notes += _spacing_notes(type(header)(_start(block, header), check=False), len(shape))
+        code = int(header["xyzt_units"]) & _LENGTH_BITS
+        if code not in _LENGTHS:
+            raise InputError(
+                ErrorCode.IMAGE_GEOMETRY,
+                f"{path}: its header gives lengths in a unit of the code {code}, which NIfTI does "
+                "not have. Write it in mm.",
+            )
+        unit, scale = _LENGTHS[code]
+        if scale != 1:
+            affine[:3] *= scale
+            notes.append(unit_note(unit))
     elif isinstance(header, nibabel.AnalyzeHeader):
         notes.append("an Analyze header says nothing of orientation: left and right may be swapped")
+        notes += _spacing_notes(type(header)(_start(block, header), check=False), len(shape))
     checked_affine(path, affine)
     return affine, notes
 
 
-def checked_affine(path: Path, affine: NDArray[np.float64]) -> None:
-    """Raises InputError where an affine takes different voxels to the same place."""
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or lengths.min() == 0:
-        raise InputError(
-            ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: its header gives voxels no valid place (affine without inverse).",
-        )
-    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
-        raise InputError(
-            ErrorCode.IMAGE_GEOMETRY, f"{path}: two axes of its header's affine point the same way."
-        )
+def _start(block: bytes, header: nibabel.AnalyzeHeader) -> bytes:
+    return block[: header.template_dtype.itemsize]
 
 
-def read_itk(path: Path, several: bool) -> Volume:
-    """Reads a NRRD or MetaImage file.
+def _spacing_notes(as_stored: nibabel.AnalyzeHeader, axes: int) -> list[str]:
+    """What nibabel mends in the sizes of voxels: 0 counts as 1 there, and signs are left out."""
+    said = [float(size) for size in as_stored["pixdim"][1 : axes + 1]]
+    missing = [str(axis) for axis, size in enumerate(said, start=1) if size == 0]
+    if not missing:
+        return []
+    return [f"the header gives voxels no size along axis {', '.join(missing)}: 1 mm is taken there"]
 
-    Args:
-        path: The file.
-        several: Whether several components or volumes are wanted, as layers.
 
-    Returns:
-        The volume, with the header's text fields.
-
-    Raises:
-        InputError: It cannot be read, or holds several values at a voxel where one
-            is wanted.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with itk_quiet():
-            reader.ReadImageInformation()
-            size, components = reader.GetSize(), reader.GetNumberOfComponents()
-            count = components * int(np.prod(size[3:], dtype=int))
-            if count > 1 and not several:
-                raise InputError(ErrorCode.IMAGE_AMBIGUOUS, _several_values(path, components, size))
-            image = reader.Execute()
-    except RuntimeError as error:
-        raise unreadable(path, error) from error
-    axes = min(len(size), 3)
-    # Numpy's order is (..., z, y, x, component); layers go first, the axes x, y, z after.
-    values = sitk.GetArrayFromImage(image)
-    if components == 1:
-        values = values[..., np.newaxis]
-    values = values.reshape((-1, *values.shape[-1 - axes :]))
-    values = np.moveaxis(values, -1, 1).reshape((count, *values.shape[1:-1]))
-    values = values.transpose(0, *range(axes, 0, -1))
-    affine = _itk_affine(image, axes)
-    checked_affine(path, affine)
-    header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    notes: tuple[str, ...] = ()
-    if path.suffix in (".nrrd", ".nhdr") and axes == 3 and "NRRD_space" not in header:
-        notes = (
-            "the header names no patient space; its axes are taken as left, posterior, superior",
-        )
-    return Volume(values, affine, notes, header=header)
+def _no_image(path: Path, kind: str) -> str:
+    name = kind.removesuffix("Image")
+    return (
+        f"{path}: is a {name} file, which holds values of a surface or of brain regions and no "
+        "image. Export a volume (NIfTI) from the program that wrote it."
+    )
 
 
 @contextmanager
 def itk_quiet() -> Iterator[None]:
     """Keeps ITK from writing to standard error; what fails raises all the same.
 
-    Its MetaImage part writes to the process's standard error past Python and past ITK's
-    own switch, so the file descriptor itself is turned away for the moment.
+    Parts of it write to the process's standard error past Python and past ITK's own switch, so
+    the file descriptor itself is turned away for the moment.
     """
     warn = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -173,32 +238,6 @@ def itk_quiet() -> Iterator[None]:
         os.close(kept)
         os.close(nowhere)
         sitk.ProcessObject.SetGlobalWarningDisplay(warn)
-
-
-def _several_values(path: Path, components: int, size: Sequence[int]) -> str:
-    if components in (3, 4) and len(size) < 4:
-        return (
-            f"{path}: holds colours or vectors ({components} values at each voxel), not one number "
-            "each. Convert it to a volume of grey values."
-        )
-    return several_volumes(path, components * int(np.prod(size[3:], dtype=int)))
-
-
-def _itk_affine(image: sitk.Image, axes: int) -> NDArray[np.float64]:
-    dimension = image.GetDimension()
-    direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:axes, :axes]
-    lps = np.eye(4)
-    lps[:axes, :axes] = direction @ np.diag(image.GetSpacing()[:axes])
-    lps[:axes, 3] = image.GetOrigin()[:axes]
-    return LPS_TO_RAS @ lps
-
-
-def several_volumes(path: Path, count: int) -> str:
-    """The message for a file of several volumes where one is wanted."""
-    return (
-        f"{path}: holds {count} volumes (4D), and one (3D) is wanted. Save the one you mean as a "
-        "file of its own."
-    )
 
 
 def unreadable(path: Path, error: Exception) -> InputError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.reading import SUFFIXES, short_name
+from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
 
 #: Longest file name part in bytes; with a method, a layer and a suffix the whole
 #: name stays below the 255 bytes that common file systems allow.

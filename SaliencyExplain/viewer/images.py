@@ -16,8 +16,9 @@ from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.raster import SUFFIXES
-from SaliencyExplain.images.reading import read_channels, read_image, short_name, to_image
+from SaliencyExplain.images.reading import read_channels, read_image, to_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
+from SaliencyExplain.images.volume_reading import short_name
 from SaliencyExplain.scene.images import add_image
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
 from SaliencyExplain.study.case import may_name_patient, safe_name

@@ -10,7 +10,7 @@ from trame.widgets import html
 
 from SaliencyExplain.engine.places import Places
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.reading import SUFFIXES, short_name
+from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
 from SaliencyExplain.viewer import images
 from SaliencyExplain.viewer.dropped import CLASSIFIERS, Dropped
 from SaliencyExplain.viewer.part import Part

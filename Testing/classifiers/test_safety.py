@@ -233,6 +233,13 @@ def test_a_zip_that_leads_outside_is_refused(bundle, tmp_path, name) -> None:
         assert "leads out of the bundle" in one_line(path, trust=trust)
 
 
+def test_a_link_that_leads_out_of_the_folder_is_refused(bundle, tmp_path) -> None:
+    model = bundle / "models" / "model.pt"
+    model.symlink_to(model.rename(tmp_path / "elsewhere.pt"))
+    for trust in (False, True):
+        assert "leads out of the bundle" in one_line(bundle, trust=trust)
+
+
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(bundle, tmp_path, monkeypatch) -> None:
     path = zip_of(bundle, tmp_path / "large.zip")
     monkeypatch.setattr(bundle_module, "LARGEST_BYTES", 1000)

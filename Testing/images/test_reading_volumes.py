@@ -7,7 +7,8 @@ import SimpleITK as sitk
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.grids import resample, same_grid
-from SaliencyExplain.images.reading import read_channels, read_image, short_name
+from SaliencyExplain.images.reading import read_channels, read_image
+from SaliencyExplain.images.volume_reading import short_name
 
 
 def write_itk(path, values, affine):

@@ -1,0 +1,80 @@
+"""Reading the segments of any format, on their file's own grid where it has one; needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images import matlab, raster
+from SaliencyExplain.images.boundary import reader
+from SaliencyExplain.images.dicom_seg import read_dicom_seg
+from SaliencyExplain.images.dicom_series import DAMAGED, damaged, is_dicom, list_series
+from SaliencyExplain.images.input_file import check_exists
+from SaliencyExplain.images.labels import LabelMap, from_picture, from_volume
+from SaliencyExplain.images.rtstruct import read_rtstruct
+from SaliencyExplain.images.volume_reading import read_volume
+
+
+@reader
+def read_label_map(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
+    """Reads the segments of a file or folder.
+
+    Args:
+        path: A label map (any volume format), `.seg.nrrd`, DICOM SEG, RTSTRUCT, a picture, or
+            a DICOM folder with one of these.
+        shape: Voxels of the image that the segments are wanted for; contours are filled there.
+        affine: The image's 4x4 affine to RAS millimetres.
+
+    Raises:
+        InputError: It is missing or unreadable, no label map, or ambiguous.
+    """
+    check_exists(path)
+    return _read(_object_in(path) if path.is_dir() else path, shape, affine)
+
+
+def _object_in(folder: Path) -> Path:
+    """The segmentation object in a folder, or the folder itself where it holds slices."""
+    objects = [
+        file
+        for series in list_series(folder)
+        if series.modality in ("SEG", "RTSTRUCT")
+        for file in series.files
+    ]
+    if len(objects) > 1:
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
+            f"{folder}: holds {len(objects)} segmentations. Name one: "
+            f"{', '.join(str(file.relative_to(folder)) for file in objects[:10])}.",
+        )
+    return objects[0] if objects else folder
+
+
+def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
+    if path.name.lower().endswith(raster.SUFFIXES):
+        return from_picture(path)
+    if path.name.lower().endswith(matlab.SUFFIX):
+        return matlab.read_tumour(path)
+    modality = _modality(path)
+    if modality == "SEG":
+        return read_dicom_seg(path)
+    if modality == "RTSTRUCT":
+        if len(shape) != 3:
+            raise InputError(
+                ErrorCode.IMAGE_AXES, f"{path}: contours in space need an image of three axes."
+            )
+        return read_rtstruct(path, shape, affine)
+    return from_volume(path, read_volume(path, several=True))
+
+
+def _modality(path: Path) -> str:
+    if path.is_dir() or not is_dicom(path):
+        return ""
+    try:
+        header = pydicom.dcmread(path, force=True, specific_tags=["Modality"])
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    return str(header.get("Modality", ""))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.raster import Raster, decode
+from SaliencyExplain.images.decoded import Raster
+from SaliencyExplain.images.raster import decode
 from SaliencyExplain.images.volume import Volume
 
 Color = tuple[float, float, float]
@@ -159,7 +160,7 @@ def from_picture(path: Path) -> LabelMap:
     half of the brightest value on where JPEG has blurred the rims).
 
     Args:
-        path: PNG, JPEG or TIFF.
+        path: PNG, JPEG, BMP or TIFF.
 
     Raises:
         InputError: It cannot be decoded.

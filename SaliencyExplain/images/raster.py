@@ -1,61 +1,60 @@
-"""Pictures of two axes: PNG, JPEG and TIFF through Pillow, deep colours through SimpleITK."""
+"""Pictures of two axes: PNG, JPEG, BMP and TIFF through Pillow, deep PNG through SimpleITK."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import struct
+import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.decoded import TURNED_NOTE, Raster, split_alpha
 from SaliencyExplain.images.grids import LPS_TO_RAS
+from SaliencyExplain.images.tiff import decode_tiff
+from SaliencyExplain.images.tiff_tags import is_tiff
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_files import itk_quiet, unreadable
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 #: ITU-R BT.601 luma, the weights of Pillow's conversion to grey as well.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _EXIF_ORIENTATION = 0x0112
-
-
-@dataclass(frozen=True)
-class Raster:
-    """A decoded picture.
-
-    Attributes:
-        values: (columns, rows, components), components 1 (grey or palette index) or 3.
-        alpha: (columns, rows), 0 where transparent, or None.
-        palette: RGB in [0, 1] of each palette index, or None.
-        lossy: Whether values may have been changed by compression.
-        notes: What is to be said aloud.
-    """
-
-    values: NDArray[Any]
-    alpha: NDArray[Any] | None
-    palette: NDArray[np.float64] | None
-    lossy: bool
-    notes: tuple[str, ...]
+#: What Pillow and the parsing of tags raise for damaged files.
+_DAMAGED = (
+    ArithmeticError,
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,
+    OSError,
+    struct.error,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 def decode(path: Path, keep_palette: bool = False) -> Raster:
     """Decodes a picture in the depth in which it is stored, turned as its EXIF tag says.
 
     Args:
-        path: PNG, JPEG or TIFF.
+        path: PNG, JPEG, BMP or TIFF.
         keep_palette: Palette indices instead of the colours they stand for.
 
     Returns:
         The picture, columns first.
 
     Raises:
-        InputError: It cannot be decoded or holds several pages.
+        InputError: It cannot be decoded, holds several pages, or numbers or colours that are
+            not read here.
     """
     try:
+        if is_tiff(path):
+            return decode_tiff(path, keep_palette)
         with Image.open(path) as picture:
             pages = getattr(picture, "n_frames", 1)
             if pages > 1:
@@ -65,30 +64,39 @@ def decode(path: Path, keep_palette: bool = False) -> Raster:
                     "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
                 )
             if _deep_colour(picture):
+                if "transparency" in picture.info:
+                    raise InputError(
+                        ErrorCode.IMAGE_VOXEL_TYPE,
+                        f"{path}: has 16-bit colours of which one is transparent, which is not "
+                        "read here. Save it with an alpha channel.",
+                    )
+                if "LA;16B" in _raw_modes(picture):
+                    return _decode_deep_grey_alpha(path)
                 return _decode_deep(path)
+            bits = _grey_bits(picture)
             picture.load()
-            return _from_pillow(picture, keep_palette)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if _is_tiff(path):
-            return _decode_deep(path)
+            return _from_pillow(picture, keep_palette, bits)
+    except _DAMAGED as error:
         raise unreadable(path, error) from error
 
 
-def _is_tiff(path: Path) -> bool:
-    """Pillow does not know 16-bit colour TIFF and says only that it cannot identify it."""
-    return path.suffix.lower() in (".tif", ".tiff")
+def _raw_modes(picture: ImageFile.ImageFile) -> list[str]:
+    tiles = [tile[3] for tile in picture.tile]
+    return [str(args[0] if isinstance(args, tuple) else args) for args in tiles]
 
 
 def _deep_colour(picture: ImageFile.ImageFile) -> bool:
-    """Pillow cuts 16-bit colours down to 8 bits without a word."""
-    if picture.format == "PNG":
-        tiles = [tile[3] for tile in picture.tile]
-        modes = [str(args[0] if isinstance(args, tuple) else args) for args in tiles]
-        return any(mode.endswith(";16B") and not mode.startswith("I") for mode in modes)
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        bits = picture.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))
-        return len(bits) > 1 and max(bits) > 8
-    return False
+    """Pillow cuts 16-bit colours, and 16-bit grey beside alpha, to 8 bits without a word."""
+    modes = _raw_modes(picture) if picture.format == "PNG" else []
+    return any(mode.endswith(";16B") and not mode.startswith("I") for mode in modes)
+
+
+def _grey_bits(picture: ImageFile.ImageFile) -> int:
+    """Bits of a grey PNG's values, which Pillow stretches to 8 where they are fewer."""
+    modes = _raw_modes(picture) if picture.format == "PNG" else []
+    # Of one bit Pillow stretches the transparent value as well.
+    few = {"L;2": 2, "L;4": 4}
+    return next((few[mode] for mode in modes if mode in few), 8)
 
 
 def _decode_deep(path: Path) -> Raster:
@@ -97,61 +105,89 @@ def _decode_deep(path: Path) -> Raster:
             array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         raise unreadable(path, error) from error
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] > 4):
+    if array.ndim != 3 or array.shape[-1] not in (2, 3, 4):
         raise InputError(
-            ErrorCode.IMAGE_AMBIGUOUS, f"{path}: holds several pages, and one picture is wanted."
+            ErrorCode.IMAGE_VOXEL_TYPE, f"{path}: its pixels are neither grey, RGB nor RGBA values."
         )
-    return _split_alpha(array if array.ndim == 3 else array[..., np.newaxis], None, False, ())
+    return split_alpha(array)
 
 
-def _from_pillow(picture: Image.Image, keep_palette: bool) -> Raster:
+def _decode_deep_grey_alpha(path: Path) -> Raster:
+    """16-bit grey beside alpha, which neither Pillow nor ITK reads.
+
+    A pixel has as many bytes, and PNG's filters look at the same ones, as in a picture of 8-bit
+    RGBA: with the header of one, Pillow gives the bytes.
+    """
+    content = bytearray(path.read_bytes())
+    content[24:26] = 8, 6
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    with Image.open(io.BytesIO(bytes(content))) as picture:
+        picture.load()
+        stored = np.ascontiguousarray(np.asarray(picture))
+    return split_alpha(stored.view(">u2").astype(np.uint16))
+
+
+def _with_key(raster: Raster, key: int | tuple[int, ...]) -> Raster:
+    """The picture with the one value that its file calls transparent."""
+    opaque = (raster.values != np.atleast_1d(key)).any(axis=2).astype(np.uint8) * 255
+    return Raster(raster.values, opaque, raster.palette, raster.lossy, raster.notes)
+
+
+def _from_pillow(picture: Image.Image, keep_palette: bool, bits: int) -> Raster:
     notes: tuple[str, ...] = ()
-    lossy = picture.format == "JPEG" or picture.format == "MPO"
-    if picture.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+    lossy = picture.format in ("JPEG", "MPO", "WEBP")
+    if picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1):
         ImageOps.exif_transpose(picture, in_place=True)
-        notes = ("turned upright as its EXIF tag says",)
-    palette = None
+        notes = (TURNED_NOTE,)
     if picture.mode == "P" and keep_palette:
-        colors = picture.getpalette("RGB") or []
-        palette = np.array(colors, dtype=float).reshape(-1, 3) / 255.0
-        transparent = picture.info.get("transparency")
-        index = np.asarray(picture)[..., np.newaxis]
-        alpha = (index[..., 0] != transparent).T if isinstance(transparent, int) else None
-        return Raster(index.transpose(1, 0, 2), alpha, palette, lossy, notes)
+        return _of_palette(picture, lossy, notes)
+    key = picture.info.get("transparency")
     if picture.mode == "P":
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-    elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA", "RGBX"):
+        key = None
+    elif picture.mode in ("CMYK", "YCbCr", "HSV", "PA", "RGBX"):
+        if picture.mode == "CMYK":
+            notes += ("CMYK colours are turned into RGB without a colour profile",)
         picture = picture.convert("RGBA" if picture.mode == "PA" else "RGB")
     array = np.asarray(picture)
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
-    return _split_alpha(array if array.ndim == 3 else array[..., np.newaxis], palette, lossy, notes)
+    array = array if array.ndim == 3 else array[..., np.newaxis]
+    raster = split_alpha(array, lossy=lossy, notes=notes)
+    if raster.alpha is not None or not isinstance(key, (int, tuple)):
+        return raster
+    stretched = 255 // (2**bits - 1) if bits < 8 and isinstance(key, int) else 1
+    return _with_key(raster, key * stretched if isinstance(key, int) else key)
 
 
-def _split_alpha(
-    array: NDArray[Any],
-    palette: NDArray[np.float64] | None,
-    lossy: bool,
-    notes: tuple[str, ...],
-) -> Raster:
-    turned = array.transpose(1, 0, 2)
-    if turned.shape[2] in (2, 4):
-        return Raster(turned[..., :-1], turned[..., -1], palette, lossy, notes)
-    return Raster(turned, None, palette, lossy, notes)
+def _of_palette(picture: Image.Image, lossy: bool, notes: tuple[str, ...]) -> Raster:
+    colors = picture.getpalette("RGB") or []
+    palette = np.array(colors, dtype=float).reshape(-1, 3) / 255.0
+    index = np.asarray(picture).T
+    transparent = picture.info.get("transparency")
+    alpha = None
+    if isinstance(transparent, int):
+        alpha = (index != transparent).astype(np.uint8) * 255
+    elif isinstance(transparent, bytes):
+        # One value for each of the first colours; the others are opaque.
+        of_index = np.full(256, 255, np.uint8)
+        of_index[: len(transparent)] = np.frombuffer(transparent, np.uint8)
+        alpha = of_index[index]
+    return Raster(index[..., np.newaxis], alpha, palette, lossy, notes)
 
 
 def read_raster(path: Path, colour: bool) -> Volume:
     """Reads a picture as an image of two axes (x, y), one pixel taken as one millimetre.
 
     Args:
-        path: PNG, JPEG or TIFF.
+        path: PNG, JPEG, BMP or TIFF.
         colour: Three layers, red, green and blue, instead of one of grey values.
 
     Returns:
         The image; its axes run to the patient's left and back, as SimpleITK has them.
 
     Raises:
-        InputError: It cannot be decoded or holds several pages.
+        InputError: As :func:`decode`.
     """
     raster = decode(path)
     notes = [*raster.notes, "the size of its pixels is not known: a pixel (px) counts as 1 mm"]
@@ -159,7 +195,8 @@ def read_raster(path: Path, colour: bool) -> Volume:
     if raster.alpha is not None:
         opaque = np.iinfo(raster.alpha.dtype).max if raster.alpha.dtype.kind in "iu" else 1.0
         if raster.alpha.min() < opaque:
-            values = values * (raster.alpha[..., np.newaxis] / opaque)
+            if not raster.over_black:
+                values = values * (raster.alpha[..., np.newaxis] / opaque)
             notes.append("transparent pixels are laid over black")
     if colour:
         layers = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values

@@ -33,7 +33,7 @@ def read_image(path: Path, *, series: str | None = None, colour: bool = False) -
     ITK knows shear; a note says so.
 
     Args:
-        path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, TIFF or DICOM file, a MATLAB
+        path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, BMP, TIFF or DICOM file, a MATLAB
             file of the brain tumour set, or a folder of DICOM slices.
         series: SeriesInstanceUID, where a folder holds several series.
         colour: Three channels, red, green and blue, of a picture.
@@ -79,7 +79,7 @@ def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
     if colour and not volume.colour:
         raise InputError(
             ErrorCode.FILE_FORMAT,
-            f"{path}: colours are wanted, and this is no PNG, JPEG or TIFF picture.",
+            f"{path}: colours are wanted, and this is no PNG, JPEG, BMP or TIFF picture.",
         )
     values = np.ascontiguousarray(volume.values, dtype=np.float32)
     bad = int(values.size - np.isfinite(values).sum())

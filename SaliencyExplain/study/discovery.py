@@ -29,7 +29,7 @@ __all__ = ["Case", "describe_cases", "discover"]
 _LOOKED_FOR = (
     "*_image with *_mask (or _label, _seg) pairs; nnU-Net (imagesTr, labelsTr); BIDS "
     "(sub-*/anat); a folder per case; DICOM series with SEG or RTSTRUCT; a folder per class of "
-    "PNG, JPEG or TIFF; MATLAB files of the brain tumour set; or a CSV of cases"
+    "PNG, JPEG, BMP or TIFF; MATLAB files of the brain tumour set; or a CSV of cases"
 )
 
 

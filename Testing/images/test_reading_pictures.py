@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.raster import decode
 from SaliencyExplain.images.reading import read_image
 
 #: (rows, columns) as pictures are stored: 4 high, 6 wide, the brightest at row 1, column 5.
@@ -117,3 +121,79 @@ def test_truncated_pictures_are_refused(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:4000])
     with pytest.raises(InputError, match=rf"a\.{suffix}: cannot be read"):
         read_image(path)
+
+
+def png(path, values, colour_type, bits, chunks=b""):
+    """A PNG of any kind: what Pillow does not write."""
+
+    def chunk(name, content):
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    rows, columns = values.shape[:2]
+    lines = [row.astype(">u2" if bits == 16 else "u1").tobytes() for row in values]
+    if bits < 8:
+        places = np.arange(bits - 1, -1, -1)
+        lines = [np.packbits((row.ravel()[:, None] >> places) & 1).tobytes() for row in values]
+    header = struct.pack(">IIBBBBB", columns, rows, bits, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + line for line in lines))
+    extra = b"".join(chunk(name, content) for name, content in chunks or ())
+    parts = chunk(b"IHDR", header) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return path
+
+
+def test_sixteen_bit_grey_beside_alpha_keeps_its_depth(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2**16, (17, 23, 2))
+    found = decode(png(tmp_path / "g.png", values, 4, 16))
+    np.testing.assert_array_equal(found.values[..., 0].T, values[..., 0])
+    np.testing.assert_array_equal(found.alpha.T, values[..., 1])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_the_one_value_that_a_grey_png_calls_transparent(tmp_path, bits):
+    values = np.random.default_rng(0).integers(0, 2**bits, (17, 23))
+    values[0, 0] = 1
+    path = png(tmp_path / "k.png", values, 0, bits, [(b"tRNS", b"\0\1")])
+    found = decode(path)
+    np.testing.assert_array_equal(found.alpha.T > 0, values != 1)
+    stretch = 255 // (2**bits - 1) if bits < 8 else 1
+    np.testing.assert_array_equal(found.values[..., 0].T, values * stretch)
+
+
+def test_the_colour_that_a_png_calls_transparent(tmp_path):
+    path = png(tmp_path / "k.png", COLOUR, 2, 8, [(b"tRNS", struct.pack(">3H", *COLOUR[1, 2]))])
+    np.testing.assert_array_equal(decode(path).alpha.T > 0, (COLOUR[1, 2] != COLOUR).any(-1))
+    deep = COLOUR.astype(np.uint16) * 256
+    path = png(tmp_path / "d.png", deep, 2, 16, [(b"tRNS", struct.pack(">3H", *deep[1, 2]))])
+    with pytest.raises(InputError) as error:
+        decode(path)
+    assert error.value.code is ErrorCode.IMAGE_VOXEL_TYPE
+
+
+def test_the_alpha_of_palette_colours_is_kept_beside_their_indices(tmp_path):
+    index = np.arange(12).reshape(3, 4) % 4
+    chunks = [(b"PLTE", bytes(range(12))), (b"tRNS", bytes([0, 100]))]
+    found = decode(png(tmp_path / "p.png", index, 3, 8, chunks), keep_palette=True)
+    np.testing.assert_array_equal(found.values[..., 0].T, index)
+    np.testing.assert_array_equal(found.alpha.T, np.array([0, 100, 255, 255])[index])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1", "P"])
+def test_bmp_is_read(tmp_path, mode):
+    picture = Image.fromarray(COLOUR).convert(mode)
+    picture.save(tmp_path / "a.bmp")
+    image = read_image(tmp_path / "a.bmp", colour=True)
+    np.testing.assert_array_equal(
+        image.numpy().transpose(2, 1, 0), np.asarray(picture.convert("RGB"))
+    )
+
+
+def test_cmyk_jpeg_is_what_pillow_makes_of_it(tmp_path):
+    smooth = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)
+    inks = np.dstack([smooth, smooth // 2, smooth * 0, smooth // 4])
+    Image.fromarray(inks, mode="CMYK").save(tmp_path / "c.jpg", quality=95)
+    image = read_image(tmp_path / "c.jpg", colour=True)
+    wanted = np.asarray(Image.open(tmp_path / "c.jpg").convert("RGB"))
+    np.testing.assert_array_equal(image.numpy().transpose(2, 1, 0), wanted)
+    assert any("CMYK" in note for note in image.meta["notes"])

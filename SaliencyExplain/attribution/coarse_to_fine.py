@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.harmonic import harmonic_infill
 from SaliencyExplain.attribution.separable import along_axes
+from SaliencyExplain.progress import may_stop
 
 Values = NDArray[np.float64]
 
@@ -111,6 +112,7 @@ class CoarseToFine:
             yield from self._unknown(np.flatnonzero(wanted))
         count = max(_LEAST, round(_STAGE * len(self._asked)))
         while self.share < _REFINED:
+            may_stop()
             far = _distances(self._known) ** _DISTANCE_POWER
             worth = (_local_range(_ranks(self.guess())) * far).ravel()
             worth[self._known.ravel()] = -1

@@ -20,7 +20,7 @@ from SaliencyExplain.attribution.gradient_path import no_slope
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layer_kinds import Kind
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.propagation import (
     Propagation,
@@ -228,13 +228,17 @@ class DeepLift(Method):
         choices=BASELINES,
     )
     value: float = parameter(
-        0.0, "The constant for baseline=value, in the units of the classifier's prepared input."
+        0.0,
+        "The constant for baseline=value, in the units of the classifier's prepared input.",
+        minimum=-LARGEST_VALUE,
+        maximum=LARGEST_VALUE,
     )
     blur_mm: float = parameter(
         0.0,
         "Standard deviation of the blur, for baseline=blur.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic="a sixteenth of the image's longest side",
     )
 

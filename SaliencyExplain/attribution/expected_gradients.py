@@ -23,6 +23,7 @@ from SaliencyExplain.attribution.paths import (
     record_completeness,
     target_outputs,
 )
+from SaliencyExplain.progress import may_stop
 
 #: Steps of this share of the way, taken modulo 1, lie evenly however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -46,7 +47,10 @@ def draws(count: int, backgrounds: int, seed: int) -> tuple[NDArray[np.int64], N
     first = np.random.default_rng([seed, 0])
     offsets = (first.permutation(backgrounds) + first.random(backgrounds)) / backgrounds
     rounds = math.ceil(count / backgrounds)
-    chosen = [np.random.default_rng([seed, 1, n]).permutation(backgrounds) for n in range(rounds)]
+    chosen = []
+    for n in range(rounds):
+        may_stop()
+        chosen.append(np.random.default_rng([seed, 1, n]).permutation(backgrounds))
     places = [(offsets[order] + n * _GOLDEN) % 1 for n, order in enumerate(chosen)]
     return np.concatenate(chosen)[:count], np.concatenate(places)[:count]
 
@@ -70,7 +74,10 @@ class ExpectedGradients(PathMethod):
     parts: ClassVar[str] = "samples"
 
     samples: int = parameter(
-        100, "Images at which the gradient is taken, each on the way from a background.", minimum=1
+        100,
+        "Images at which the gradient is taken, each on the way from a background.",
+        minimum=1,
+        maximum=100_000,
     )
 
     def raw(self, task: Task) -> Tensor:

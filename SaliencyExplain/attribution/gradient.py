@@ -106,11 +106,12 @@ class _Smoothed(_Ruled):
 
     parts: ClassVar[str] = "noisy copies"
 
-    samples: int = parameter(25, "Noisy copies of the image.", minimum=1)
+    samples: int = parameter(25, "Noisy copies of the image.", minimum=1, maximum=10_000)
     noise: float = parameter(
         0.15,
         "Standard deviation of the noise, as a share of the image's value range.",
         minimum=0.0,
+        maximum=100.0,
     )
     squared: bool = parameter(
         True,

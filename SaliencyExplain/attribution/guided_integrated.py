@@ -96,7 +96,9 @@ class GuidedIntegratedGradients(BaselinePathMethod):
         "saliency.core.GuidedIG, whose result it equals, summed over the channels"
     )
 
-    steps: int = parameter(200, "Steps on the way, each with a gradient.", minimum=1)
+    steps: int = parameter(
+        200, "Steps on the way, each with a gradient.", minimum=1, maximum=10_000
+    )
     fraction: float = parameter(
         0.25,
         "Share of the voxels, those with the smallest gradients, that move at a time.",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.incremental.boxes import inside
+from SaliencyExplain.progress import may_stop
 
 #: Where the residual is this part of what it was, the values are right to some 1e-4 of the
 #: contrast around the place.
@@ -91,6 +92,7 @@ def _solve(values: Tensor, free: Tensor, edges: Sequence[Tensor]) -> Tensor:
     size = product(residual, residual)
     enough = _TOLERANCE**2 * size
     for _ in range(_MOST_ITERATIONS):
+        may_stop()
         going = size > enough
         if not bool(going.any()):
             break

@@ -15,6 +15,7 @@ from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.paths import (
+    MOST_STEPS,
     RULES,
     BaselinePathMethod,
     images_between,
@@ -41,7 +42,9 @@ class IntegratedGradients(BaselinePathMethod):
     )
     parts: ClassVar[str] = "steps"
 
-    steps: int = parameter(50, "Images on the way at which the gradient is taken.", minimum=1)
+    steps: int = parameter(
+        50, "Images on the way at which the gradient is taken.", minimum=1, maximum=MOST_STEPS
+    )
     rule: str = parameter(
         "gausslegendre",
         "How the integral becomes a sum: Gauss-Legendre, or Riemann's sum at the middle, left or "

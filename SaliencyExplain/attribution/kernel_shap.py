@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,19 +16,22 @@ from SaliencyExplain.attribution.least_squares import (
 )
 from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.region_game import (
+    MOST_SAMPLES,
     Estimate,
     Floats,
     Masks,
     Plan,
     RegionMethod,
+    check_table,
 )
 from SaliencyExplain.attribution.shapley import Enumeration
+from SaliencyExplain.progress import may_stop
 
 
 class AllCombinations(Enumeration):
     """Kernel SHAP with every combination: the Shapley values, by least squares."""
 
-    def estimate(self, outputs: Floats, confidence: float) -> Estimate:
+    def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
         """See :class:`Plan`."""
         n, inner = self.players, self.members[1:-1]
         weights = np.array([kernel_weight(n, int(size)) for size in inner.sum(axis=1)])
@@ -51,8 +55,10 @@ class KernelSamples(Plan):
         self.least = min(self.count, 2 + 2 * players)
         sizes = np.arange(1, players)
         chances = 1 / (sizes * (players - sizes))
+        check_table(2 * pairs, players)
         drawn = np.zeros((pairs, 2, players), dtype=bool)
         for pair in range(pairs):
+            may_stop()
             random = np.random.default_rng([seed, pair])
             size = random.choice(sizes, p=chances / chances.sum())
             drawn[pair, 0, random.choice(players, size, replace=False)] = True
@@ -63,7 +69,7 @@ class KernelSamples(Plan):
         """See :class:`Plan`."""
         return np.full(self.players, index == 0) if index < 2 else self._drawn[index - 2]
 
-    def estimate(self, outputs: Floats, confidence: float) -> Estimate:
+    def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
         """From the pairs that are complete."""
         pairs = (len(outputs) - 2) // 2
         present, whole, nothing = self._drawn[: 2 * pairs], outputs[0], outputs[1]
@@ -72,7 +78,7 @@ class KernelSamples(Plan):
         def fit(counts: Floats) -> Floats:
             return constrained(present, added, counts, float(whole - nothing))
 
-        return with_bootstrap(fit, pairs, 2, self._seed, confidence)
+        return with_bootstrap(fit, pairs, 2, self._seed, confidence, until)
 
     def figures(self, outputs: Floats) -> dict[str, float]:
         """See :class:`Plan`."""
@@ -96,7 +102,7 @@ class KernelShap(RegionMethod):
         "divided by each region's voxels"
     )
 
-    samples: int = parameter(1000, "Combinations of regions.", minimum=4)
+    samples: int = parameter(1000, "Combinations of regions.", minimum=4, maximum=MOST_SAMPLES)
 
     def plan(self, task: Task, players: int) -> Plan:
         """See :meth:`RegionMethod.plan`."""

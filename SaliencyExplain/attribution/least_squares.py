@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
 
 from SaliencyExplain.attribution.region_game import Estimate, Floats, Masks, quantile
+from SaliencyExplain.progress import may_stop
 
 #: Resamplings of the bootstrap: the standard error is then known to some 4 %.
 _RESAMPLINGS = 300
+#: With fewer, for a lack of time, nothing is said of the errors; with so many they are known to
+#: some 14 %.
+_LEAST_RESAMPLINGS = 25
 
 #: What the fits of all resamplings take, s: for each sample and region, and for each pair of
 #: regions. The processor time of one thread with 20 to 100 regions and 300 to 3,000 samples:
@@ -58,7 +63,12 @@ def ridge(present: Masks, outputs: Floats, weights: Floats, penalty: float) -> F
 
 
 def with_bootstrap(
-    fit: Callable[[Floats], Floats], blocks: int, each: int, seed: int, confidence: float
+    fit: Callable[[Floats], Floats],
+    blocks: int,
+    each: int,
+    seed: int,
+    confidence: float,
+    until: float = math.inf,
 ) -> Estimate:
     """A fit and its normal intervals, the errors from resampled blocks of samples.
 
@@ -68,14 +78,19 @@ def with_bootstrap(
         each: Samples per block, one after the other.
         seed: Of the resampling.
         confidence: Level of the intervals.
+        until: Reading of ``time.perf_counter()`` from which on no more is resampled. With less
+            than :data:`_LEAST_RESAMPLINGS` by then the errors are NaN.
     """
     values = fit(np.ones(blocks * each))
-    if blocks < 2:
+    random, even = np.random.default_rng(seed), np.full(max(1, blocks), 1 / max(1, blocks))
+    found: list[Floats] = []
+    while blocks > 1 and len(found) < _RESAMPLINGS and time.perf_counter() < until:
+        may_stop()
+        counts = random.multinomial(blocks, even)
+        found.append(fit(np.repeat(counts, each).astype(float)))
+    if len(found) < _LEAST_RESAMPLINGS:
         return Estimate(values, np.full(len(values), np.nan))
-    drawn = np.random.default_rng(seed).multinomial(
-        blocks, np.full(blocks, 1 / blocks), size=_RESAMPLINGS
-    )
-    fits = np.stack([fit(np.repeat(counts, each).astype(float)) for counts in drawn])
+    fits = np.stack(found)
     return Estimate(values, quantile(confidence) * fits.std(axis=0, ddof=1))
 
 

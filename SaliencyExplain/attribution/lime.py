@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,12 +11,15 @@ import numpy as np
 from SaliencyExplain.attribution.least_squares import bootstrap_seconds, ridge, with_bootstrap
 from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.region_game import (
+    MOST_SAMPLES,
     Estimate,
     Floats,
     Masks,
     Plan,
     RegionMethod,
+    check_table,
 )
+from SaliencyExplain.progress import may_stop
 
 
 class Neighbourhood(Plan):
@@ -37,8 +41,11 @@ class Neighbourhood(Plan):
         else:
             self.estimator = "ridge regression"
             self.count, self.least = samples, min(samples, 2 * players + 2)
-            drawn = [np.random.default_rng([seed, n]).random(players) < 0.5 for n in range(samples)]
-            self._present = np.stack(drawn)
+            check_table(samples, players)
+            self._present = np.zeros((samples, players), dtype=bool)
+            for number in range(samples):
+                may_stop()
+                self._present[number] = np.random.default_rng([seed, number]).random(players) < 0.5
             self._present[0] = True
             self._times = 1.0
 
@@ -55,7 +62,7 @@ class Neighbourhood(Plan):
         near: Floats = self._times * np.sqrt(np.exp(-(((1 - cosine) / self._width) ** 2)))
         return near
 
-    def estimate(self, outputs: Floats, confidence: float) -> Estimate:
+    def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
         """See :class:`Plan`."""
         count = len(outputs)
         present, near = self._present[:count].astype(float), self.weights(count)
@@ -66,7 +73,7 @@ class Neighbourhood(Plan):
         if self._is_whole:
             values = fit(np.ones(count))
             return Estimate(values, np.zeros(len(values)))
-        return with_bootstrap(fit, count, 1, self._seed, confidence)
+        return with_bootstrap(fit, count, 1, self._seed, confidence, until)
 
     def figures(self, outputs: Floats) -> dict[str, float]:
         """How much of the outputs' weighted variance the linear model explains."""
@@ -99,12 +106,18 @@ class Lime(RegionMethod):
         "voxels"
     )
 
-    samples: int = parameter(1000, "Combinations of regions.", minimum=4)
+    samples: int = parameter(1000, "Combinations of regions.", minimum=4, maximum=MOST_SAMPLES)
     kernel_width: float = parameter(
-        0.25, "Cosine distance from the whole image that still counts much.", minimum=0.01
+        0.25,
+        "Cosine distance from the whole image that still counts much.",
+        minimum=0.01,
+        maximum=100.0,
     )
     penalty: float = parameter(
-        1.0, "Weight of the squares of the coefficients (ridge regression).", minimum=0.0
+        1.0,
+        "Weight of the squares of the coefficients (ridge regression).",
+        minimum=0.0,
+        maximum=1e9,
     )
 
     def plan(self, task: Task, players: int) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
-from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.progress import Progress, silent, stopped_by
 
 if TYPE_CHECKING:
     from SaliencyExplain.attribution.shared_pass import SharedPass, Wanted
@@ -70,6 +71,15 @@ def unresolved(key: str, resolution_mm: float) -> None:
 
 def unrecorded(figures: Mapping[str, Any]) -> None:
     """A record callback that keeps nothing."""
+
+
+#: Millimetres that a parameter may say: beyond any image.
+LARGEST_MM = 1e6
+#: Largest constant that may stand in an image, in the units of the prepared input.
+LARGEST_VALUE = 1e30
+
+#: Items that a parameter which is a list may have, such as names of layers.
+_MOST_ITEMS = 1000
 
 
 @dataclass(frozen=True)
@@ -144,8 +154,9 @@ def parameter(
         default: The default value; its type is the parameter's type.
         description: One line for the user.
         unit: Such as ``"mm"``; empty for a plain number.
-        minimum: Least allowed value.
-        maximum: Greatest allowed value.
+        minimum: Least allowed value; every number has one.
+        maximum: Greatest allowed value; every number has one, so that no request can ask for a
+            computation without an end.
         choices: The allowed words, for a parameter that is a choice.
         automatic: What the default 0 stands for, where it is chosen for each image.
     """
@@ -227,35 +238,94 @@ class Method(ABC):
         """
         return 0.0
 
+    def __init_subclass__(cls) -> None:
+        """Makes each method stop where its task's progress would: see :func:`may_stop`."""
+        super().__init_subclass__()
+        if "attribute" in vars(cls):
+            cls.attribute = _stoppable(cls.attribute)  # type: ignore[method-assign, assignment]
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_parameter(self.name, field, getattr(self, field.name))
 
 
+def _stoppable(
+    attribute: Callable[[Any, Task], dict[str, Tensor]],
+) -> Callable[[Any, Task], dict[str, Tensor]]:
+    """An ``attribute`` in which :func:`may_stop` raises what the task's progress raises."""
+
+    @functools.wraps(attribute)
+    def stoppable(method: Any, task: Task) -> dict[str, Tensor]:
+        told = (0.0, 1.0)
+
+        def progress(done: float, total: float) -> None:
+            nonlocal told
+            told = (done, total)
+            task.progress(done, total)
+
+        with stopped_by(lambda: task.progress(*told)):
+            return attribute(method, dataclasses.replace(task, progress=progress))
+
+    return stoppable
+
+
 def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> None:
-    """Raises InputError where a value is outside its parameter's range or choices."""
-    limits = field.metadata
+    """Raises InputError where a value is of another type, or outside its range or choices."""
+    limits, name = field.metadata, f"{method}.{field.name}"
     values = value if isinstance(value, tuple) else (value,)
+    if isinstance(field.default, tuple) != isinstance(value, tuple):
+        raise _wrong_type(name, field.default, value)
+    if len(values) > _MOST_ITEMS:
+        raise InputError(
+            ErrorCode.VALUE_RANGE,
+            f"{name} has {len(values)} items; at most {_MOST_ITEMS} are read.",
+        )
     for item in values:
+        if not isinstance(value, tuple) and not _is_of_type(item, field.default):
+            raise _wrong_type(name, field.default, item)
         if limits["choices"] and item not in limits["choices"]:
-            raise unknown_name(f"choice for {method}.{field.name}", str(item), limits["choices"])
+            raise unknown_name(f"choice for {name}", _shown(item), limits["choices"])
+        if isinstance(item, (str, bool)):
+            continue
         low, high = limits["minimum"], limits["maximum"]
         unit = f" {limits['unit']}" if limits["unit"] else ""
         if isinstance(item, float) and not math.isfinite(item):
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"{method}.{field.name} is {item}{unit}, and no finite number.",
+                f"{name} is {item}{unit}, and no finite number.",
             )
         if (low is not None and item < low) or (high is not None and item > high):
             bounds = " and ".join(
-                f"at {word} {limit:g}{unit}"
+                f"at {word} {limit:,.12g}{unit}"
                 for word, limit in (("least", low), ("most", high))
                 if limit is not None
             )
             raise InputError(
-                ErrorCode.VALUE_RANGE,
-                f"{method}.{field.name} is {item}{unit}; it must be {bounds}.",
+                ErrorCode.VALUE_RANGE, f"{name} is {_shown(item)}{unit}; it must be {bounds}."
             )
+
+
+def _is_of_type(value: Any, default: Any) -> bool:
+    """Whether a value is of a parameter's type; a whole number may stand for any number."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    return isinstance(value, type(default))
+
+
+def _wrong_type(name: str, default: Any, value: Any) -> InputError:
+    return InputError(
+        ErrorCode.VALUE_FORM,
+        f"{name} wants {_kind(default)} (such as {default}), not {value!r:.80}.",
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; of a number of very many digits only how many."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return f"{'-' if value < 0 else ''}10^{int(math.log10(abs(value)))} or so"
+    return str(value)[:80]
 
 
 def value_text(field: Mapping[str, Any], value: Any, length_unit: str = "mm") -> str:
@@ -319,12 +389,11 @@ def _parse(name: str, text: str, default: Any) -> Any:
     except (ValueError, KeyError):
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"{name} wants {_kind(default)} (such as {default}), not '{text}'.",
+            f"{name} wants {_kind(default)} (such as {default}), not '{text[:80]}'.",
         ) from None
     return text
 
 
 def _kind(default: Any) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(
-        type(default), "a list of numbers with commas"
-    )
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    return words.get(type(default), "a list with commas")

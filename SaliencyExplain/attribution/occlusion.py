@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +20,7 @@ from SaliencyExplain.attribution.filling import filling as filling_of
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.hints import hints
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
 from SaliencyExplain.attribution.occluded import CoveredWindows
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.attribution.watched import PROBABILITY, SCORE, Watched
@@ -28,6 +29,9 @@ from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 #: ``channel``: all at once, or each by itself with a map for each.
 _ALL, _EACH = "all", "each"
+#: Windows that are computed: at most. Volumes of 96^3 voxels have 14,000 with every fourth voxel,
+#: pictures of 256 x 256 have 65,000 with each.
+_MOST_WINDOWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Occlusion(Method):
         "Side of the occluding box.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic="about an eighth of the image's longest side",
     )
     stride_mm: float = parameter(
@@ -78,6 +83,7 @@ class Occlusion(Method):
         "Step from box to box.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic="half the window",
     )
     fill: str = parameter(
@@ -86,13 +92,17 @@ class Occlusion(Method):
         choices=FILLS,
     )
     value: float = parameter(
-        0.0, "The constant for fill=value, in the units of the classifier's prepared input."
+        0.0,
+        "The constant for fill=value, in the units of the classifier's prepared input.",
+        minimum=-LARGEST_VALUE,
+        maximum=LARGEST_VALUE,
     )
     blur_mm: float = parameter(
         0.0,
         "Standard deviation of the Gaussian filter for fill=blur.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic="a sixteenth of the image's longest side",
     )
     channel: str = parameter(
@@ -141,7 +151,15 @@ class Occlusion(Method):
             (*range(0, size - width, min(_voxels(stride_mm, voxel), width)), size - width)
             for size, voxel, width in zip(shape, spacing, window, strict=True)
         )
-        return Windows(window, starts)
+        found = Windows(window, starts)
+        if math.prod(found.grid) > _MOST_WINDOWS:
+            raise InputError(
+                ErrorCode.WINDOW,
+                f"With a stride of {stride_mm:g} {length_unit} there are "
+                f"{math.prod(found.grid):,} occlusion windows, and at most {_MOST_WINDOWS:,} are "
+                "computed; set occlusion.stride_mm to more.",
+            )
+        return found
 
     def resolved(self, task: Task) -> Occlusion:
         """With the window, stride and blur in millimetres that this image gets."""

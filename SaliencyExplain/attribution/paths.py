@@ -21,9 +21,13 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.baselines import BASELINES, baseline_image
 from SaliencyExplain.attribution.filling import automatic_blur_mm
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.watched import LEAST
+from SaliencyExplain.progress import may_stop
+
+#: Places on a path at which a gradient may be taken: the quadrature of so many takes seconds.
+MOST_STEPS = 1000
 
 #: The rules by which an integral becomes a sum.
 RULES = ("gausslegendre", "riemann-middle", "riemann-left", "riemann-right")
@@ -101,13 +105,17 @@ class BaselinePathMethod(PathMethod):
         choices=BASELINES,
     )
     value: float = parameter(
-        0.0, "The constant for baseline=value, in the units of the classifier's prepared input."
+        0.0,
+        "The constant for baseline=value, in the units of the classifier's prepared input.",
+        minimum=-LARGEST_VALUE,
+        maximum=LARGEST_VALUE,
     )
     blur_mm: float = parameter(
         0.0,
         "Standard deviation of the Gaussian filter for baseline=blur.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic="a sixteenth of the image's longest side",
     )
 
@@ -183,8 +191,12 @@ def images_between(start: Tensor, end: Tensor, shares: NDArray[np.float64]) -> T
 
 def target_outputs(network: ScoreNetwork, images: Sequence[Tensor], target: int) -> list[float]:
     """The target's output for each of the images ``(1, C, *S)``, one forward pass each."""
+    outputs = []
     with torch.no_grad():
-        return [float(network(image)[0, target]) for image in images]
+        for image in images:
+            may_stop()
+            outputs.append(float(network(image)[0, target]))
+    return outputs
 
 
 def record_completeness(task: Task, attributed: Tensor, at_image: float, at_start: float) -> None:

@@ -19,7 +19,7 @@ from SaliencyExplain.attribution.fill import FILLS, FILLS_HELP
 from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
 from SaliencyExplain.attribution.supervoxels import (
     SECONDS_AS_IN_LIME,
     quickshift_as_in_lime,
@@ -29,6 +29,7 @@ from SaliencyExplain.attribution.supervoxels import (
 )
 from SaliencyExplain.attribution.watched import Watched
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.progress import may_stop
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
@@ -41,6 +42,14 @@ REGIONS = 50
 #: of one thread by 31 to 63 regions, 4.4e-9 to 8.2e-9 in volumes of 77,000 to 2 million
 #: voxels, 3e-9 to 15e-9 in pictures. With fill=inpaint some 2e-6 a voxel more for all of them.
 _SECONDS_PER_VOXEL = 7e-9
+
+#: Combinations of regions that may be asked for.
+MOST_SAMPLES = 50_000
+#: Regions of an image that may be weighed against each other: to solve for more takes minutes, and
+#: cannot be stopped.
+MOST_REGIONS = 1000
+#: Combinations times regions that are kept, a byte each, and eight while they are weighed.
+_LARGEST_TABLE = 20_000_000
 
 #: Name of what lies outside of all segments.
 ELSEWHERE = "elsewhere"
@@ -111,7 +120,14 @@ class RegionGame:
         place = torch.full(labels.shape, len(names), dtype=torch.int64)
         self.regions: list[Region] = []
         self.players = 0
+        if len(names) > MOST_REGIONS + 1:
+            raise InputError(
+                ErrorCode.REGIONS,
+                f"The image is divided into {len(names)} regions, and at most {MOST_REGIONS} can "
+                "be weighed against each other: give a larger size (size_mm), or fewer segments.",
+            )
         for label, name in names.items():
+            may_stop()
             inside = labels == label
             voxels = int(inside.sum())
             player = None
@@ -201,8 +217,15 @@ class Plan(ABC):
         """Which regions are there, ``(players,)``."""
 
     @abstractmethod
-    def estimate(self, outputs: Floats, confidence: float) -> Estimate:
-        """Values and intervals from the outputs of the first so many combinations."""
+    def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
+        """Values and intervals from the outputs of the first so many combinations.
+
+        Args:
+            outputs: Of the combinations.
+            confidence: Level of the intervals.
+            until: Reading of ``time.perf_counter()`` from which on nothing more is computed for
+                the intervals; those that are not known then are NaN.
+        """
 
     @abstractmethod
     def figures(self, outputs: Floats) -> dict[str, float]:
@@ -230,13 +253,17 @@ class RegionMethod(Method):
         "Side of a supervoxel; quickshift has none.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic=f"such that there are about {REGIONS}",
     )
     fill: str = parameter(
         "mean", f"What stands in a region that is taken away: {FILLS_HELP}.", choices=FILLS
     )
     value: float = parameter(
-        0.0, "The constant for fill=value, in the units of the classifier's prepared input."
+        0.0,
+        "The constant for fill=value, in the units of the classifier's prepared input.",
+        minimum=-LARGEST_VALUE,
+        maximum=LARGEST_VALUE,
     )
     output: str = parameter(
         "probability",
@@ -274,7 +301,13 @@ class RegionMethod(Method):
         if self.regions == "quickshift":
             return quickshift_as_in_lime(image)
         size = self.size_mm or size_for(image, task.spacing, REGIONS)
-        return supervoxels(image, task.spacing, size_mm=size, length_unit=task.length_unit)
+        return supervoxels(
+            image,
+            task.spacing,
+            size_mm=size,
+            length_unit=task.length_unit,
+            most=MOST_REGIONS,
+        )
 
     def _segments(self, task: Task) -> tuple[Tensor, dict[int, str]]:
         if task.regions is None or not task.region_names:
@@ -316,7 +349,7 @@ class RegionMethod(Method):
             return both[:done, watched.column]
 
         def so_far() -> dict[str, Tensor]:
-            return {"": game.painted(plan.estimate(outputs(), self.confidence).values)}
+            return {"": game.painted(plan.estimate(outputs(), self.confidence, -math.inf).values)}
 
         with untouched(task.network):
             for indices, found in in_batches(
@@ -329,7 +362,7 @@ class RegionMethod(Method):
                     break
         whole = (index for index in range(done) if plan.present(index).all())
         watched.tell(both[next(whole, 0)])
-        estimate = plan.estimate(outputs(), self.confidence)
+        estimate = plan.estimate(outputs(), self.confidence, task.deadline)
         task.record(
             {
                 "regions": game.figures(estimate),
@@ -367,6 +400,20 @@ class RegionMethod(Method):
     @abstractmethod
     def plan(self, task: Task, players: int) -> Plan:
         """Which combinations of so many regions are asked for, and what follows from them."""
+
+
+def check_table(combinations: int, players: int) -> None:
+    """Refuses more combinations of regions than the memory is to hold.
+
+    Raises:
+        InputError: There are too many.
+    """
+    if combinations * players > _LARGEST_TABLE:
+        raise InputError(
+            ErrorCode.MEMORY,
+            f"{combinations:,} combinations of {players} regions do not fit the memory that is "
+            f"meant for them: ask for at most {_LARGEST_TABLE // players:,}, or larger regions.",
+        )
 
 
 def quantile(confidence: float) -> float:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain.progress import may_stop
+
 
 @dataclass(frozen=True)
 class Region:
@@ -39,6 +41,7 @@ def widened_regions(
     margin = [math.floor(reach_mm / voxel) for voxel in spacing]
     regions = []
     for number, found in enumerate(ndimage.find_objects(labels), start=1):
+        may_stop()
         box = tuple(
             slice(max(0, along.start - more), min(size, along.stop + more))
             for along, more, size in zip(found, margin, labels.shape, strict=True)
@@ -82,6 +85,7 @@ def ranked(
     stops = np.array([[along.stop for along in region.box] for region in regions])
     cover = _Cover(attribution)
     while cover.share <= area:
+        may_stop()
         counts[counts < least] = 0
         if not counts.any():
             break
@@ -121,6 +125,7 @@ def ranked_fast(
     for index in np.argsort(-np.array(densities), kind="stable").tolist():
         if cover.share > area:
             break
+        may_stop()
         if cover.new_in(regions[index]).sum() >= least:
             cover.add(regions[index])
     return cover.finished()

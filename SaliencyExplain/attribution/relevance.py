@@ -292,6 +292,7 @@ class LayerwiseRelevance(Method):
         "Added to the size of the epsilon rule's denominators; larger values take weak and "
         "contradictory contributions out.",
         minimum=1e-12,
+        maximum=1e12,
     )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:

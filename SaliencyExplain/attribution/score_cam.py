@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.filling import filling
 from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.layers import channel_count
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import LARGEST_VALUE, Method, Task, parameter
 from SaliencyExplain.attribution.shared_pass import Parts, Wanted, passed, wanted_layers
 from SaliencyExplain.attribution.watched import Watched
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -56,6 +56,7 @@ class ScoreCAM(Method):
         "At most so many feature maps of a layer, those with the largest standard deviation; "
         "each costs a forward pass. 0: all, as in the paper (1024 in DenseNet121).",
         minimum=0,
+        maximum=65_536,
     )
     output: str = parameter(
         "score",
@@ -74,7 +75,10 @@ class ScoreCAM(Method):
         choices=("value", "mean", "minimum"),
     )
     value: float = parameter(
-        0.0, "The constant for fill=value, in the units of the classifier's prepared input."
+        0.0,
+        "The constant for fill=value, in the units of the classifier's prepared input.",
+        minimum=-LARGEST_VALUE,
+        maximum=LARGEST_VALUE,
     )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:

@@ -15,7 +15,9 @@ from SaliencyExplain.attribution.region_game import (
     Masks,
     Plan,
     RegionMethod,
+    check_table,
 )
+from SaliencyExplain.progress import may_stop
 
 #: Up to so many regions all combinations are computed: 1,024 forward passes at most.
 MOST_ENUMERATED = 10
@@ -41,7 +43,7 @@ class Enumeration(Plan):
         found: Masks = self.members[index]
         return found
 
-    def estimate(self, outputs: Floats, confidence: float) -> Estimate:
+    def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
         """The sum of Shapley 1953: all orders in which the regions can come."""
         n = self.players
         sizes = self.members.sum(axis=1)
@@ -77,7 +79,9 @@ class Orders(Plan):
         self.count = 2 + 2 * pairs * (players - 1)
         self.least = 2 + 2 * (players - 1)
         self._orders = []
+        check_table(2 * pairs, players)
         for pair in range(pairs):
+            may_stop()
             order = np.random.default_rng([seed, pair]).permutation(players)
             self._orders += [order, order[::-1]]
 
@@ -89,13 +93,14 @@ class Orders(Plan):
             found[self._orders[number][: before + 1]] = True
         return found
 
-    def estimate(self, outputs: Floats, confidence: float) -> Estimate:
+    def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
         """From the pairs that are complete."""
         steps = self.players - 1
         pairs = (len(outputs) - 2) // (2 * steps)
         whole, nothing = outputs[:2]
         added = np.zeros((2 * pairs, self.players))
         for number in range(2 * pairs):
+            may_stop()
             between = outputs[2 + number * steps : 2 + (number + 1) * steps]
             added[number, self._orders[number]] = np.diff([nothing, *between, whole])
         means = added.reshape(pairs, 2, self.players).mean(axis=1)
@@ -136,6 +141,7 @@ class Shapley(RegionMethod):
         10,
         "Pairs of random orders, each order and its reverse; of no use up to ten regions.",
         minimum=2,
+        maximum=10_000,
     )
 
     def plan(self, task: Task, players: int) -> Plan:

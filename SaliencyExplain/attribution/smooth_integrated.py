@@ -17,6 +17,7 @@ from SaliencyExplain.attribution.growing import GrowingMap
 from SaliencyExplain.attribution.guard import plain, untouched
 from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.paths import (
+    MOST_STEPS,
     RULES,
     BaselinePathMethod,
     images_between,
@@ -33,13 +34,16 @@ class _SmoothIntegrated(BaselinePathMethod):
 
     parts: ClassVar[str] = "noisy copies"
 
-    samples: int = parameter(10, "Noisy copies of the image.", minimum=1)
+    samples: int = parameter(10, "Noisy copies of the image.", minimum=1, maximum=1000)
     noise: float = parameter(
         0.15,
         "Standard deviation of the noise, as a share of the image's value range.",
         minimum=0.0,
+        maximum=100.0,
     )
-    steps: int = parameter(20, "Images on the way to each noisy copy.", minimum=1)
+    steps: int = parameter(
+        20, "Images on the way to each noisy copy.", minimum=1, maximum=MOST_STEPS
+    )
     rule: str = parameter(
         "gausslegendre",
         "How the integral becomes a sum: Gauss-Legendre, or Riemann's sum at the middle, left or "
@@ -95,8 +99,12 @@ class _SmoothIntegrated(BaselinePathMethod):
                     break
             values = average()
             if self.signed:
-                copies = [copy(number) for number in range(done)]
-                *ends, begin = target_outputs(network, [*copies, start], task.target)
+                # One at a time: a thousand copies of a volume would fill the memory.
+                ends = [
+                    target_outputs(network, [copy(number)], task.target)[0]
+                    for number in range(done)
+                ]
+                (begin,) = target_outputs(network, [start], task.target)
                 record_completeness(task, values, float(np.mean(ends)), begin)
             task.progress(total, total)
         return values

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.progress import may_stop
 
 #: The ways to find regions, as ``kind`` names them; the second and third in 2D only.
 KINDS = ("slic", "felzenszwalb", "quickshift")
@@ -43,6 +44,9 @@ _MOST_CELLS_ALONG = {"quickshift": 16}
 LIME_QUICKSHIFT = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
 SECONDS_AS_IN_LIME = 5.4e-6
 
+#: Regions that an image may be divided into.
+MOST_SUPERVOXELS = 5000
+
 #: Air is within this share of the image's range, in each channel.
 _EVEN = 0.02
 #: Single voxels of it may be so far off.
@@ -59,6 +63,7 @@ def supervoxels(
     size_mm: float,
     compactness: float = 0.0,
     length_unit: str = "mm",
+    most: int = MOST_SUPERVOXELS,
 ) -> Tensor:
     """Divides an image into connected regions of about one size and even intensity.
 
@@ -80,6 +85,7 @@ def supervoxels(
             contrast that keeps regions of that size apart (their sizes differ more). 0: 0.1,
             and 0.001 there.
         length_unit: How millimetres are told, ``px`` where the image has no size.
+        most: Regions that there may be about.
 
     Returns:
         Label map ``(*S)``, int64, on the CPU, from 1 without a gap; every voxel is in a
@@ -109,6 +115,14 @@ def supervoxels(
     box = _enclosing(~background)
     values = torch.stack([channel[box] for channel in comparable(image)])
     inside = background[box]
+    wanted = inside.size * math.prod(spacing) / size_mm**axes
+    if wanted > most:
+        raise InputError(
+            ErrorCode.REGIONS,
+            f"Regions of {size_mm:g} {length_unit} would be about {wanted:,.0f}, and at most "
+            f"{most:,} can be weighed; give a larger size.",
+        )
+    may_stop()
     cell = cell_size(inside.shape, spacing, size_mm, _MOST_CELLS_ALONG.get(kind, math.inf))
     fine = resampled(values, spacing, cell)
     weight = (compactness or _COMPACTNESS[kind]) * math.sqrt(len(fine))
@@ -142,6 +156,12 @@ def quickshift_as_in_lime(image: Tensor) -> Tensor:
         raise InputError(
             ErrorCode.REGIONS,
             "quickshift divides 2D images only, and this one has 3 axes; use supervoxels.",
+        )
+    if image[0].numel() > _MOST_VOXELS:
+        raise InputError(
+            ErrorCode.REGIONS,
+            f"quickshift divides images of at most {_MOST_VOXELS:,} pixels, and this one has "
+            f"{image[0].numel():,}; use supervoxels.",
         )
     values = image.detach().cpu().double()
     _check_finite(values)
@@ -385,6 +405,7 @@ def _tidy(labels: NDArray[np.int64], least: float) -> NDArray[np.int64]:
     """Connected regions from 1, the background (0) the first, small pieces joined to others."""
     parts = _skimage("measure").label(labels, connectivity=1).astype(np.int64)
     while True:
+        may_stop()
         joined = _joined(parts, least)
         if joined is None:
             break

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.guard import plain
 from SaliencyExplain.attribution.integrated import IntegratedGradients
-from SaliencyExplain.attribution.method import Method, Task, parameter, unpublished
+from SaliencyExplain.attribution.method import LARGEST_MM, Method, Task, parameter, unpublished
+from SaliencyExplain.attribution.paths import MOST_STEPS
 from SaliencyExplain.attribution.region_ranking import (
     Region,
     ranked,
@@ -65,7 +66,10 @@ class _RegionRanking(Method):
     signed: ClassVar[bool] = True
 
     steps: int = parameter(
-        50, "Images on the way from each of the two baselines, black and white.", minimum=1
+        50,
+        "Images on the way from each of the two baselines, black and white.",
+        minimum=1,
+        maximum=MOST_STEPS,
     )
     regions: str = parameter(
         "automatic",
@@ -79,6 +83,7 @@ class _RegionRanking(Method):
         "of twice the volume of the one before.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic="so that there are at most about 600 regions",
     )
     widened_mm: float = parameter(
@@ -86,6 +91,7 @@ class _RegionRanking(Method):
         "How far each region reaches over its edge.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
         automatic="2.2 % of the image's longest side",
     )
     channels: str = parameter(

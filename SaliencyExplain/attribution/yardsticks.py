@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import LARGEST_MM, Method, Task, parameter
 
 #: Width of the random map's blobs, mm: about what a Grad-CAM or an occlusion window resolves.
 CORRELATION_MM = 10.0
@@ -100,6 +100,7 @@ class RandomYardstick(Method):
         "Distance at which neighbouring values are no longer alike; 0: each voxel for itself.",
         unit="mm",
         minimum=0.0,
+        maximum=LARGEST_MM,
     )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:

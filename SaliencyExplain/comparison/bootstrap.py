@@ -12,6 +12,8 @@ from scipy import stats
 from SaliencyExplain.errors import ErrorCode, InputError
 
 _BATCH_NUMBERS = 2_000_000
+#: More say nothing more: the ends are then known to some thousandth of the interval.
+_MOST_RESAMPLES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,16 @@ def confidence_interval(
         The interval; both ends equal the mean where all values are equal.
 
     Raises:
-        InputError: The level is outside (0, 1), or resamples is below 1.
+        InputError: The level is outside (0, 1), or the resamples are not 1 to a million.
     """
     if not 0 < level < 1:
         raise InputError(
             ErrorCode.VALUE_RANGE, f"A confidence level lies between 0 and 1, not at {level}."
         )
-    if resamples < 1:
+    if not 1 <= resamples <= _MOST_RESAMPLES:
         raise InputError(
-            ErrorCode.VALUE_RANGE, f"A bootstrap needs 1 resample or more, not {resamples}."
+            ErrorCode.VALUE_RANGE,
+            f"A bootstrap needs 1 to {_MOST_RESAMPLES} resamples.",
         )
     given = np.array(list(values), dtype=np.float64)
     kept = given[~np.isnan(given)]

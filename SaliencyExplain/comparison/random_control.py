@@ -34,6 +34,7 @@ from SaliencyExplain.comparison.distances import (
     world_vectors,
 )
 from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.progress import may_stop
 
 #: Draws for each segment, and how much of them the range holds.
 DRAWS, LEVEL = 100, 0.95
@@ -179,7 +180,10 @@ class RandomControl:
         count = min(_MOST_FIELDS, max(_FEWEST_FIELDS, int(_FIELD_VOXELS / size)))
         spacing = spacing_of(self._affine, len(self._shape))
         seeds = chances.integers(2**32, size=count).tolist()
-        fields = [_Field.of(random_map(self._shape, spacing, seed=seed)) for seed in seeds]
+        fields = []
+        for seed in seeds:
+            may_stop()
+            fields.append(_Field.of(random_map(self._shape, spacing, seed=seed)))
         return [
             _Draw(
                 fields[number % count],
@@ -250,6 +254,7 @@ class _Segment:
         """The figures of each draw."""
         surfaces: dict[int, NDArray[np.int64]] = {}
         for draw in draws:
+            may_stop()
             known = id(draw.field)
             if known not in surfaces:
                 surfaces[known] = _surface(draw.field, self._voxels)

@@ -5,13 +5,25 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
+from SaliencyExplain.attribution.batches import is_out_of_memory
+from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, SaliencyExplainError
 
 
-def unforeseen(error: Exception) -> SaliencyExplainError:
-    """What nobody foresaw, as one line; it stays the cause."""
+def unforeseen(error: BaseException) -> SaliencyExplainError:
+    """What nobody foresaw, as one line; it stays the cause.
+
+    Where the memory was exhausted, that is what the line says.
+    """
     lines = str(error).strip().splitlines()
     reason = f": {lines[0][:300]}" if lines else ""
+    if is_out_of_memory(error):
+        short = DeviceMemoryError(
+            ErrorCode.MEMORY,
+            f"The memory does not suffice for this job ({type(error).__name__}{reason}). Use a "
+            "coarser spacing, smaller parameters or a smaller image.",
+        )
+        short.__cause__ = error
+        return short
     failure = SaliencyExplainError(
         ErrorCode.JOB_FAILED, f"The job failed unexpectedly ({type(error).__name__}{reason})."
     )

@@ -32,6 +32,7 @@ from SaliencyExplain.engine.pace import Pace
 from SaliencyExplain.engine.requests import ProbeRequest, Request
 from SaliencyExplain.engine.results import ExplainResult, Result
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.progress import stopped_by
 
 #: Kinds that take about a forward pass or two.
 SHORT = frozenset({"predict", "estimate", "probe"})
@@ -271,12 +272,15 @@ class Line:
         failure: Exception | None = None
         try:
             reporter.check()
-            result = self._work(job, reporter)
+            # Loops that know of no progress are stopped as well.
+            with stopped_by(reporter.check):
+                result = self._work(job, reporter)
         except Cancelled as error:
             state, failure = CANCELLED, error
         except SaliencyExplainError as error:
             state, failure = FAILED, error
-        except Exception as error:  # noqa: BLE001  the engine outlives whatever a job raises
+        except BaseException as error:  # noqa: BLE001  the engine outlives whatever a job raises,
+            # also a network's own sys.exit().
             state, failure = FAILED, unforeseen(error)
         details = frames(failure) if state == FAILED else ""
         if failure is not None:

@@ -31,6 +31,7 @@ from SaliencyExplain.engine.interface import (
 )
 from SaliencyExplain.engine.line import Job, Line, Reporter, new_name
 from SaliencyExplain.engine.places import Places
+from SaliencyExplain.engine.request_limits import check_request
 from SaliencyExplain.engine.requests import (
     CompareRequest,
     EstimateRequest,
@@ -44,7 +45,7 @@ from SaliencyExplain.engine.requests import (
 from SaliencyExplain.engine.results import ExplainResult, Result
 from SaliencyExplain.engine.stores import ClassifierStore, VolumeStore
 from SaliencyExplain.engine.studies import run_request
-from SaliencyExplain.engine.trials import check_trial, tried
+from SaliencyExplain.engine.trials import tried
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 from SaliencyExplain.probing import Prober
@@ -212,17 +213,9 @@ class LocalEngine(Engine):
 
     def _check(self, request: Request) -> None:
         """Finds out what is wrong with a request before it waits in the line."""
-        if isinstance(request, TrialRequest):
-            check_trial(request)
+        check_request(request)
         if isinstance(request, (EstimateRequest, TrialRequest)):
             request = request.explain
-        if isinstance(request, (ExplainRequest, CompareRequest, StudyRequest)) and not (
-            0 <= request.seed < 2**63
-        ):
-            raise InputError(
-                ErrorCode.VALUE_RANGE,
-                f"The seed is {request.seed}; it must be 0 or more, below 2^63.",
-            )
         if isinstance(request, (PredictRequest, ExplainRequest, ProbeRequest)):
             self._classifiers.get(request.classifier)
         if isinstance(request, (ExplainRequest, StudyRequest)):

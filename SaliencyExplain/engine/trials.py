@@ -32,19 +32,6 @@ from SaliencyExplain.question import Compute, Given, Question, given_hashes, use
 from SaliencyExplain.trial_words import topic
 
 
-def check_trial(request: TrialRequest) -> None:
-    """Finds out what is wrong with a request before it waits in the line.
-
-    Raises:
-        InputError: The budget is none.
-    """
-    if not request.budget >= 1:
-        raise InputError(
-            ErrorCode.VALUE_RANGE,
-            f"A trial may cost 1 forward pass or more, not {request.budget:g}.",
-        )
-
-
 def tried(
     request: TrialRequest,
     volume: Volume,

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage, special, stats
 from skimage.filters import threshold_otsu
 
+from SaliencyExplain.progress import may_stop
+
 Values = NDArray[np.float64]
 
 #: Rounds in which spectrum and values are brought together (Schreiber and Schmitz 1996).
@@ -74,6 +76,7 @@ class NullMaps:
             mask = region[_box(region)]
             field = _mirrored(_normal_scores(own), mask)
             for index, copy in enumerate(copies):
+                may_stop()
                 random = np.random.default_rng([self._seed, number, index])
                 kind = _phase_randomised if index % 2 else _shifted
                 copy[region] = _elsewhere(own, kind, field, mask, random)

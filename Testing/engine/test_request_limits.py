@@ -1,0 +1,153 @@
+"""Requests without an end are refused before they wait; a job that fails ends alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from SaliencyExplain.engine.failures import unforeseen
+from SaliencyExplain.engine.interface import ENDED
+from SaliencyExplain.engine.line import Job, Line
+from SaliencyExplain.engine.request_limits import check_request
+from SaliencyExplain.engine.requests import (
+    CompareRequest,
+    ExplainRequest,
+    MethodChoice,
+    PredictRequest,
+    ProbeRequest,
+    Request,
+    StudyRequest,
+    TrialRequest,
+)
+from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.progress import may_stop
+
+EXPLAIN = ExplainRequest("c", "v", (MethodChoice("lime"),))
+PROBE = ProbeRequest("c", "v", (0.0, 0.0, 0.0), (5.0,))
+COMPARE = CompareRequest("v", {"a": "m"}, "x", "s", ("one",))
+STUDY = StudyRequest("in", "c", (MethodChoice("lime"),), "out")
+NUMBERS = (math.nan, math.inf, -math.inf, -1.0, -(10**400), 10**400, 10**5000)
+
+ABSURD: list[tuple[Request, str]] = [
+    *((TrialRequest(EXPLAIN, budget=number), "budget") for number in (*NUMBERS, 0.0)),
+    *((replace(EXPLAIN, budget_seconds=number), "budget_seconds") for number in NUMBERS),
+    *((replace(EXPLAIN, seed=number), "seed") for number in (-1, 2**63, 10**400, 1.5, "1", True)),
+    *((TrialRequest(replace(EXPLAIN, seed=number)), "seed") for number in (-1, 10**5000)),
+    *((replace(PROBE, radii_mm=(number,)), "radii_mm") for number in NUMBERS),
+    (replace(PROBE, radii_mm=(1.0,) * 100_000), "radii_mm"),
+    *((replace(COMPARE, resolutions_mm={"a": number}), "resolutions_mm") for number in NUMBERS),
+    (replace(COMPARE, maps={str(n): "m" for n in range(100_000)}), "maps"),
+    (replace(COMPARE, segment_names=("x" * 10**6,)), "segment_names"),
+    (replace(COMPARE, seed=-1), "seed"),
+    *((replace(STUDY, jobs=number), "jobs") for number in (0, -1, 10**9, 10**400, 2.5)),
+    *((replace(STUDY, trial_budget=number), "trial_budget") for number in NUMBERS),
+    (replace(EXPLAIN, backgrounds=("v",) * 100_000), "backgrounds"),
+    (replace(EXPLAIN, target="x" * 10**6), "target"),
+    (replace(EXPLAIN, methods=(MethodChoice("lime"),) * 10_000), "methods"),
+]
+
+
+@pytest.mark.parametrize(("request_", "field"), ABSURD)
+def test_a_request_without_an_end_is_refused_by_the_name_of_its_field(request_, field) -> None:
+    with pytest.raises(InputError) as error:
+        check_request(request_)
+    assert error.value.code in (
+        ErrorCode.VALUE_RANGE,
+        ErrorCode.VALUE_FORM,
+        ErrorCode.ENGINE_LIMIT,
+    )
+    assert field in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        EXPLAIN,
+        replace(EXPLAIN, budget_seconds=0.0, seed=2**63 - 1),
+        TrialRequest(EXPLAIN, budget=10**6),
+        PROBE,
+        COMPARE,
+        replace(STUDY, jobs=8, trial_budget=1000.0),
+        PredictRequest("c", "v"),
+    ],
+)
+def test_usual_requests_pass(request_) -> None:
+    check_request(request_)
+
+
+@pytest.fixture
+def line():
+    made: list[Line] = []
+
+    def make(work: Any) -> Line:
+        made.append(Line(work, lambda job: None, lambda job: None))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def ended(line: Line, job: Job) -> Job:
+    until = time.monotonic() + 30
+    while job.state not in ENDED and time.monotonic() < until:
+        line.status(job.name, job.version, 0.1)
+    assert job.state in ENDED
+    return job
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), ErrorCode.MEMORY),
+        (np._core._exceptions._ArrayMemoryError((10**9,), np.dtype(float)), ErrorCode.MEMORY),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            ErrorCode.MEMORY,
+        ),
+        (RecursionError("maximum recursion depth"), ErrorCode.JOB_FAILED),
+        (SystemExit(3), ErrorCode.JOB_FAILED),
+        (KeyboardInterrupt(), ErrorCode.JOB_FAILED),
+        (OverflowError("int too large"), ErrorCode.JOB_FAILED),
+    ],
+)
+def test_a_job_that_fails_ends_alone(line, error, code) -> None:
+    def work(job: Job, _reporter: Any) -> Any:
+        if job.name == "bad":
+            raise error
+
+    queue = line(work)
+    bad, good = Job(EXPLAIN, "bad"), Job(EXPLAIN, "good")
+    queue.add(bad)
+    queue.add(good)
+    assert ended(queue, bad).state == "failed"
+    assert isinstance(bad.failure, SaliencyExplainError)
+    assert bad.failure.code is code
+    assert "\n" not in str(bad.failure)
+    assert ended(queue, good).state == "done"
+
+
+def test_more_memory_than_there_is_is_one_clear_error() -> None:
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        np.ones(2**62, dtype=np.uint8)
+    assert unforeseen(caught.value).code is ErrorCode.MEMORY
+
+
+def test_a_loop_without_progress_hears_of_a_cancel(line) -> None:
+    def work(_job: Job, _reporter: Any) -> Any:
+        while True:
+            may_stop()
+            time.sleep(0.001)
+
+    queue, job = None, Job(EXPLAIN, "endless")
+    queue = line(work)
+    queue.add(job)
+    queue.status(job.name, job.version, 1.0)
+    queue.cancel(job.name)
+    assert ended(queue, job).state == "cancelled"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +31,14 @@ from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.study.case import safe_name
+from SaliencyExplain.study.output_folder import HeldFolder
 from SaliencyExplain.study.report_words import percent
 
 #: Where folders are written before they are complete, in the output folder.
 PARTIAL = ".partial"
 EXPLANATION = "explanation.json"
+#: The files of a map and how their names end.
+MAP_FILES = {"map": ".nii.gz", "bands": ".seg.nrrd", "picture": ".png"}
 #: Parts of a map's provenance that are said of no case, even where all of its maps share them.
 _OF_ONE_MAP = ("notes", "share_done", "budget_seconds", RESOLUTION_MM, EACH_SEGMENT, CHANNEL)
 
@@ -53,6 +57,7 @@ def write_case(
     rows: Sequence[Row] = (),
     origin: Mapping[str, Any] | None = None,
     keep_identifiers: bool = False,
+    held: HeldFolder | None = None,
 ) -> list[Path]:
     """Writes one case's results as ``folder/case``, whole or not at all.
 
@@ -74,6 +79,8 @@ def write_case(
             :func:`SaliencyExplain.study.origins.origin_of`; None: not to be told.
         keep_identifiers: Write the input image's own name, which may name the
             patient; without it the case's name stands for it.
+        held: The output folder as the run holds it, looked at again before the case gets its
+            final name; None: it is not held.
 
     Returns:
         The files, ``explanation.json`` last.
@@ -83,7 +90,7 @@ def write_case(
             is taken by something that is no result of this program.
     """
     name = safe_name(case)
-    with _complete_folder(folder, name) as temporary:
+    with _complete_folder(folder, name, held) as temporary:
         files: list[str] = []
         maps = []
         for attribution in explanation.attributions:
@@ -93,14 +100,7 @@ def write_case(
             _write_attribution(
                 temporary / stem, case, explanation, attribution, segmentation, captions
             )
-            names = {
-                kind: f"{stem}{suffix}"
-                for kind, suffix in (
-                    ("map", ".nii.gz"),
-                    ("bands", ".seg.nrrd"),
-                    ("picture", ".png"),
-                )
-            }
+            names = {kind: f"{stem}{suffix}" for kind, suffix in MAP_FILES.items()}
             files += names.values()
             name_of = None if keep_identifiers else case
             maps.append(_attribution_json(attribution, names, own, name_of))
@@ -124,7 +124,7 @@ def clear_partial(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _complete_folder(folder: Path, name: str) -> Iterator[Path]:
+def _complete_folder(folder: Path, name: str, held: HeldFolder | None) -> Iterator[Path]:
     final = folder / name
     if final.exists() and not _may_replace(final):
         raise OutputError(
@@ -137,6 +137,9 @@ def _complete_folder(folder: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
+        _end_with_parent()
+        if held is not None:
+            held.check()
         if final.exists():
             os.rename(final, old)
         os.rename(temporary, final)
@@ -154,6 +157,14 @@ def _complete_folder(folder: Path, name: str) -> Iterator[Path]:
 
 def _may_replace(final: Path) -> bool:
     return final.is_dir() and ((final / EXPLANATION).is_file() or not any(final.iterdir()))
+
+
+def _end_with_parent() -> None:
+    # A worker process whose run was killed may be in the middle of a case, and the run that goes
+    # on may be at the same one already: what is renamed into place must be of the living run.
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
 
 
 def _synchronise(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from monai.data import MetaTensor
 
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.inputs import read_input
-from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
+from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.study.case import Case
 
@@ -37,6 +38,9 @@ SCENE_STAGE, TRIAL_STAGE = "making the scene", "trying the maps"
 
 #: Stage of a failure of one method, before its name: the case keeps the other methods' maps.
 METHOD_STAGE = "explaining with"
+
+#: Seconds for which the computation waits for a case that is being read, and how often it looks.
+PATIENCE, _LOOK_EVERY = 600.0, 0.5
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -78,10 +82,10 @@ class ReadCase:
     segmentation: Segmentation | None = None
     segmentation_notes: tuple[str, ...] = ()
     failures: list[dict[str, str]] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
     seconds: float = 0.0
 
-    def fail(self, stage: str, error: Exception) -> None:
+    def fail(self, stage: str, error: BaseException) -> None:
         """Records what could not be read."""
         self.failures.append(failure(self.case, stage, error))
         self.errors.append(error)
@@ -101,50 +105,119 @@ def read_backgrounds(classifier: Classifier, cases: Sequence[Case]) -> tuple[Met
 
 def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:
     """A failure as it is recorded: a code and one line, without what may name the patient."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - an error that cannot even say what it is
+        said = ""
+    reason = said or type(error).__name__
     if not isinstance(error, SaliencyExplainError):
         reason = f"{type(error).__name__}: {reason}"
-    code = getattr(error, "code", ErrorCode.JOB_FAILED)
+    code = getattr(error, "code", None)
+    code = code if isinstance(code, ErrorCode) else ErrorCode.JOB_FAILED
     return {"stage": stage, "code": code.value, "reason": case.public(reason)[:500]}
 
 
-def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[Read]:
-    """Yields ``read(item)`` for each item, reading the next one in a thread meanwhile.
+def late(seconds: float) -> InputError:
+    """The error for a case whose reading is waited for no longer."""
+    return InputError(
+        ErrorCode.FILE_UNREADABLE,
+        f"Reading was given up after {seconds:g} s; copy the file to this machine's own disk.",
+    )
 
-    At most one item waits, so that memory holds three: one being computed, one
-    that waits, one being read.
-    """
-    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
 
-    def put(kind: str, content: Any) -> None:
-        while not stopped.is_set():
+class _Reader:
+    """A thread that reads items, one at a time, until it has read all or is left behind."""
+
+    def __init__(self, items: Iterator[Item], read: Callable[[Item], Read]) -> None:
+        self._items, self._read = items, read
+        self._waiting: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=1)
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        #: What is read now, and since when; an empty tuple between two items.
+        self._now: tuple[Item, float] | tuple[()] = ()
+        self._thread = threading.Thread(target=self._run, name="reading ahead", daemon=True)
+        self._thread.start()
+
+    def take(self, patience: float) -> tuple[str, Any]:
+        """What was read: ``item``, ``error`` or ``end``, and its content.
+
+        ``late`` and the item where it is being read, and waited for, for longer than `patience`.
+        """
+        began = time.monotonic()
+        while True:
             try:
-                waiting.put((kind, content), timeout=0.1)
+                return self._waiting.get(timeout=min(_LOOK_EVERY, patience))
+            except queue.Empty:
+                with self._lock:
+                    now = self._now
+                    if now and time.monotonic() - max(began, now[1]) > patience:
+                        self._stopped.set()
+                        return "late", now[0]
+
+    def stop(self, seconds: float) -> None:
+        """Ends it after the item that it is at, and waits so long for that."""
+        self._stopped.set()
+        self._thread.join(timeout=seconds)
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if self._stopped.is_set():
+                    return
+                self._now = (item, time.monotonic())
+                content = self._read(item)
+                with self._lock:
+                    # Left behind meanwhile, it must take no further item.
+                    if self._stopped.is_set():
+                        return
+                    self._now = ()
+                self._put("item", content)
+        except BaseException as error:  # noqa: BLE001 - raised by whoever waits, who would wait for ever
+            self._now = ()
+            self._put("error", error)
+        self._put("end", None)
+
+    def _put(self, kind: str, content: Any) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._waiting.put((kind, content), timeout=0.1)
                 return
             except queue.Full:
                 continue
 
-    def reader() -> None:
-        try:
-            for item in items:
-                if stopped.is_set():
-                    return
-                put("item", read(item))
-        except Exception as error:  # noqa: BLE001 - raised by whoever waits, who would wait for ever
-            put("error", error)
-        put("end", None)
 
-    thread = threading.Thread(target=reader, name="reading ahead", daemon=True)
-    thread.start()
+def read_ahead(
+    items: Iterable[Item],
+    read: Callable[[Item], Read],
+    given_up: Callable[[Item, float], Read],
+    *,
+    patience: float = PATIENCE,
+) -> Iterator[Read]:
+    """Yields ``read(item)`` for each item, reading the next one in a thread meanwhile.
+
+    At most one item waits, so that memory holds three: one being computed, one
+    that waits, one being read.
+
+    Args:
+        items: The items; taken from the iterable in the reading thread.
+        read: Reads one.
+        given_up: Stands for ``read`` where reading an item takes too long (a network drive that
+            does not answer); told how long was waited. Its thread is left behind.
+        patience: Seconds that an item is read, and waited for, at most.
+    """
+    source = iter(items)
+    reader = _Reader(source, read)
     try:
         while True:
-            kind, content = waiting.get()
+            kind, content = reader.take(patience)
             if kind == "error":
                 raise content
             if kind == "end":
                 return
-            yield content
+            if kind == "late":
+                reader = _Reader(source, read)
+                yield given_up(content, patience)
+            else:
+                yield content
     finally:
-        stopped.set()
-        thread.join(timeout=5)
+        reader.stop(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,11 @@ def write_scene(
     )
     save_mrb(scene, folder / SCENE)
     return folder / SCENE
+
+
+def has_scene(folder: Path) -> bool:
+    """Whether a case's scene is there, whole: its directory, which ends the file, can be read."""
+    return zipfile.is_zipfile(folder / SCENE)
 
 
 def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]:

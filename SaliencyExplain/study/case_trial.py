@@ -14,6 +14,7 @@ from SaliencyExplain.faithfulness.writing import card_name, write_trial
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question
 from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_files import SIZES, is_trial_whole, sizes_of
 from SaliencyExplain.trial_words import TRIAL_FILE, topic
 
 
@@ -42,7 +43,8 @@ def write_case_trial(
         progress: Told of forward passes; may raise Cancelled.
 
     Returns:
-        What the journal keeps of it: the budget, and of each map the card and the verdicts.
+        What the journal keeps of it: the budget, of each map the card and the verdicts, and the
+        sizes of the files.
 
     Raises:
         InputError: A method cannot take the image.
@@ -58,14 +60,16 @@ def write_case_trial(
         progress=progress,
     )
     found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
-    write_trial(folder, found, question)
-    return _kept(found, budget)
+    files = write_trial(folder, found, question)
+    # The seconds that it took are in trial.json, whose size differs with them.
+    sizes = sizes_of(path for path in files if path.name != TRIAL_FILE)
+    return _kept(found, budget) | {SIZES: sizes}
 
 
 def has_trial(folder: Path, entry: Mapping[str, Any], budget: float) -> bool:
-    """Whether a case's maps were tried with that budget, and the files are there."""
+    """Whether a case's maps were tried with that budget, and the files are there, whole."""
     kept = entry.get("trial")
-    return kept is not None and kept["budget"] == budget and (folder / TRIAL_FILE).is_file()
+    return kept is not None and kept["budget"] == budget and is_trial_whole(folder, kept)
 
 
 def _kept(found: Trial, budget: float) -> dict[str, Any]:

@@ -15,7 +15,13 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.comparison.table import Row, rows, unseen_notes
-from SaliencyExplain.errors import InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.errors import (
+    Cancelled,
+    ErrorCode,
+    InputError,
+    OutputError,
+    SaliencyExplainError,
+)
 from SaliencyExplain.explanation import (
     Attribution,
     Estimate,
@@ -28,7 +34,8 @@ from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
 from SaliencyExplain.study.case import LABEL, Case
-from SaliencyExplain.study.case_folder import file_stem, write_case
+from SaliencyExplain.study.case_files import SIZES, are_there, sizes_of
+from SaliencyExplain.study.case_folder import MAP_FILES, file_stem, write_case
 from SaliencyExplain.study.case_reading import (
     METHOD_STAGE,
     SCENE_STAGE,
@@ -37,13 +44,15 @@ from SaliencyExplain.study.case_reading import (
     ReadCase,
     Todo,
     failure,
+    late,
     read_ahead,
     read_backgrounds,
 )
-from SaliencyExplain.study.case_scene import SCENE, write_scene
+from SaliencyExplain.study.case_scene import has_scene, write_scene
 from SaliencyExplain.study.case_trial import has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.origins import origin_of
+from SaliencyExplain.study.output_folder import HeldFolder
 from SaliencyExplain.study.tables import true_class
 
 
@@ -70,6 +79,7 @@ class Work:
             depends on the machine, so that a study, whose results can be made again, has none.
         backgrounds: Cases whose images stand for "nothing in particular", for the methods
             that ask for them.
+        held: The output folder as the run holds it; set by the run.
     """
 
     classifier: Path
@@ -85,6 +95,7 @@ class Work:
     trial_budget: float | None = None
     budget_seconds: float | None = None
     backgrounds: tuple[Case, ...] = ()
+    held: HeldFolder | None = None
 
 
 class CaseWorker:
@@ -116,11 +127,35 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of a progress callback.
         """
-        for todo, read in read_ahead(todos, lambda todo: (todo, self.read(todo.case))):
+        for todo, read in read_ahead(todos, self._read, self._given_up):
+            yield self._done(todo, read, progress(todo.case))
+
+    def _done(self, todo: Todo, read: ReadCase, progress: Progress) -> dict[str, Any]:
+        """The entry of a case; whatever is raised costs this case alone."""
+        try:
             if todo.entry is None:
-                yield self.compute(read, progress(todo.case))
-            else:
-                yield self.complete(read, todo.entry, progress(todo.case))
+                return self.compute(read, progress)
+            return self.complete(read, todo.entry, progress)
+        except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a network of the user's may raise anything
+            if todo.entry is None:
+                entry = _entry(read)
+                entry["failures"].append(failure(todo.case, "explaining", error))
+                return entry
+            failed = [one for one in todo.entry["failures"] if one["stage"] != TRIAL_STAGE]
+            return {
+                **todo.entry,
+                "failures": [*failed, failure(todo.case, TRIAL_STAGE, error)],
+            }
+
+    def _read(self, todo: Todo) -> tuple[Todo, ReadCase]:
+        return todo, self.read(todo.case)
+
+    def _given_up(self, todo: Todo, seconds: float) -> tuple[Todo, ReadCase]:
+        read = ReadCase(todo.case)
+        read.fail("reading the image", late(seconds))
+        return todo, read
 
     def read(self, case: Case) -> ReadCase:
         """Reads a case's images and segmentation; what fails is in its failures."""
@@ -128,14 +163,18 @@ class CaseWorker:
         result = ReadCase(case)
         try:
             result.image = read_input(self.classifier, case.images, series=case.series)
-        except Exception as error:  # noqa: BLE001 - a damaged file makes readers raise anything
+        except (KeyboardInterrupt, Cancelled):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a damaged file makes readers raise anything
             result.fail("reading the image", error)
         if result.image is not None and case.segmentation is not None:
             try:
                 result.segmentation, result.segmentation_notes = read_ground_truth(
                     case.segmentation, result.image
                 )
-            except Exception as error:  # noqa: BLE001 - likewise
+            except (KeyboardInterrupt, Cancelled):
+                raise
+            except BaseException as error:  # noqa: BLE001 - likewise
                 result.fail("reading the segmentation", error)
         # A file that is gone has failed above; without a digest the case is tried again.
         with contextlib.suppress(InputError):
@@ -205,7 +244,8 @@ class CaseWorker:
         notes = [case.public(note) for note in dict.fromkeys([*explanation.notes, *notes])]
         explanation = dataclasses.replace(explanation, notes=tuple(notes))
         try:
-            write_case(
+            self._check_out()
+            files = write_case(
                 self.work.out,
                 case.case,
                 explanation,
@@ -213,13 +253,15 @@ class CaseWorker:
                 rows=compared,
                 origin=origin_of(case, self.work.out),
                 keep_identifiers=self.work.keep_identifiers,
+                held=self.work.held,
             )
+            sizes = sizes_of(files)
         except OutputError:
             raise
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "writing", error))
             return entry
-        return self.add_scene(read, entry | _results(explanation, compared))
+        return self.add_scene(read, entry | _results(explanation, compared, sizes))
 
     def complete(
         self, read: ReadCase, entry: Mapping[str, Any], progress: Progress = silent
@@ -245,7 +287,8 @@ class CaseWorker:
     def add_scene(self, read: ReadCase, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the scene, where it is wanted and missing; see :meth:`complete`."""
         after = dict(entry)
-        if self.work.scene and not (self.work.out / read.case.case / SCENE).is_file():
+        if self.work.scene and not has_scene(self.work.out / read.case.case):
+            self._check_case(after)
             failed = [one for one in after["failures"] if one["stage"] != SCENE_STAGE]
             after["failures"] = failed + self._write_scene(read)
         return after
@@ -257,6 +300,7 @@ class CaseWorker:
         after, budget = dict(entry), self.work.trial_budget
         folder = self.work.out / read.case.case
         if budget is not None and not has_trial(folder, after, budget):
+            self._check_case(after)
             failed = [one for one in after["failures"] if one["stage"] != TRIAL_STAGE]
             after["failures"] = failed
             try:
@@ -266,6 +310,22 @@ class CaseWorker:
             except (SaliencyExplainError, *UNFORESEEN) as error:
                 after["failures"] = [*failed, failure(read.case, TRIAL_STAGE, error)]
         return after
+
+    def _check_out(self) -> None:
+        """Raises OutputError where the output folder is no longer the one that the run holds."""
+        if self.work.held is not None:
+            self.work.held.check()
+
+    def _check_case(self, entry: Mapping[str, Any]) -> None:
+        """Raises OutputError where the maps beside which something is to be written are gone."""
+        self._check_out()
+        folder = self.work.out / entry["case"]
+        if not are_there(folder, entry):
+            raise OutputError(
+                ErrorCode.STUDY_INCOMPLETE,
+                f"{folder}: the case's files were deleted or cut off meanwhile; start the run "
+                "again, and it is computed anew.",
+            )
 
     def _try_maps(
         self, read: ReadCase, target: str, budget: float, progress: Progress
@@ -333,18 +393,25 @@ def _entry(read: ReadCase) -> dict[str, Any]:
     }
 
 
-def _results(explanation: Explanation, compared: Sequence[Row]) -> dict[str, Any]:
+def _results(
+    explanation: Explanation, compared: Sequence[Row], sizes: Mapping[str, int]
+) -> dict[str, Any]:
     return {
         "done": True,
         "length_unit": length_unit(explanation.image.affine.numpy(), explanation.image.shape[1:]),
         "target": explanation.classes[explanation.target],
         "probabilities": [float(p) for p in explanation.probabilities],
-        "maps": [_map_entry(map_) for map_ in explanation.attributions],
+        "maps": [_map_entry(map_, sizes) for map_ in explanation.attributions],
         "rows": [row.as_json() for row in compared],
         "notes": list(explanation.notes),
     }
 
 
-def _map_entry(attribution: Attribution) -> dict[str, Any]:
-    entry: dict[str, Any] = {"label": attribution.label, "files": file_stem(attribution)}
+def _map_entry(attribution: Attribution, sizes: Mapping[str, int]) -> dict[str, Any]:
+    stem = file_stem(attribution)
+    entry: dict[str, Any] = {
+        "label": attribution.label,
+        "files": stem,
+        SIZES: {suffix: sizes[f"{stem}{suffix}"] for suffix in MAP_FILES.values()},
+    }
     return entry | ({"share_done": attribution.share_done} if attribution.share_done < 1 else {})

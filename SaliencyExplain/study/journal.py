@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.study.case import Case
 
 JOURNAL = "journal.jsonl"
+#: Of the journal's lines; a journal of another one is not read.
+FORMAT = 1
 #: Taken over from the first run rather than compared: see :func:`run_study`.
 _KEPT = frozenset({"threads"})
 
@@ -25,17 +28,19 @@ class Journal:
     that is done or has failed, the last line of a case counts. A line is written
     and synchronised to disk after the case's folder has its final name, so that a
     process killed at any moment leaves at worst a case to be computed again or a
-    torn last line, which is cut off when the journal is opened. Only the lines'
-    places are kept in memory.
+    torn last line, which is cut off when the journal is opened. A damaged line in
+    the middle costs its own case alone. Only the lines' places are kept in memory.
 
     Attributes:
         path: The file.
         configuration: The first line.
+        damaged: Lines that are followed by whole ones and cannot be read themselves.
     """
 
     def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
         self.path = path
         self.configuration = dict(configuration)
+        self.damaged = 0
         self._places: dict[str, int] = {}
         self._end = 0
 
@@ -73,7 +78,8 @@ class Journal:
         """Opens a journal to read it.
 
         Raises:
-            InputError: There is no journal, or its first line is damaged.
+            InputError: There is no journal, its first line is damaged, or another version wrote
+                it in a form that is not read here.
         """
         path = folder / JOURNAL
         try:
@@ -84,14 +90,7 @@ class Journal:
                 ErrorCode.STUDY_INCOMPLETE,
                 f"{folder} holds no study ({JOURNAL}: {error.strerror}).",
             ) from None
-        try:
-            configuration = json.loads(first)
-        except ValueError:
-            raise InputError(
-                ErrorCode.FILE_DAMAGED,
-                f"{path}: the first line is damaged; delete it to start anew.",
-            ) from None
-        journal = cls(path, configuration)
+        journal = cls(path, _configuration_of(path, first))
         journal._index()
         return journal
 
@@ -103,20 +102,32 @@ class Journal:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Adds the line of a case and returns when it is on the disk.
 
+        The journal is never made anew here: one without its first line would be refused by the
+        next run.
+
         Raises:
-            OutputError: The disk is full, or the file cannot be written.
+            OutputError: The disk is full, the file cannot be written, or it is gone or was
+                changed by another program meanwhile.
         """
+        line = _line(entry).encode()
         try:
-            with self.path.open("ab") as file:
-                place = file.tell()
-                file.write(_line(entry).encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with self.path.open("r+b") as file:
+                place = self._unchanged_end(file)
+                try:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    # A part of the line may be there: the disk was full in the middle of it.
+                    with contextlib.suppress(OSError):
+                        os.truncate(self.path, place)
+                    raise
         except OSError as error:
             raise OutputError(
                 ErrorCode.OUTPUT_UNWRITABLE, f"{self.path}: cannot be written ({error.strerror})."
             ) from error
         self._places[str(entry["case"])] = place
+        self._end = place + len(line)
 
     def __contains__(self, case: str) -> bool:
         return case in self._places
@@ -147,8 +158,16 @@ class Journal:
         follow, by name. Atomic: a kill leaves the old journal or the new one.
 
         Raises:
-            OutputError: The disk is full, or the file cannot be written.
+            OutputError: The disk is full, the file cannot be written, or it is gone or was
+                changed by another program meanwhile.
         """
+        try:
+            with self.path.open("rb") as file:
+                self._unchanged_end(file)
+        except OSError as error:
+            raise OutputError(
+                ErrorCode.OUTPUT_UNWRITABLE, f"{self.path}: cannot be read ({error.strerror})."
+            ) from error
         known = [case for case in order if case in self._places]
         known += sorted(self._places.keys() - set(known))
         with atomic_file(self.path) as temporary, temporary.open("wb") as file:
@@ -158,16 +177,30 @@ class Journal:
         self._index()
 
     def _index(self) -> None:
-        self._places = {}
+        self._places, self.damaged = {}, 0
+        bad = 0
         with self.path.open("rb") as file:
-            place = len(file.readline())
+            self._end = place = len(file.readline())
             for line in file:
-                case = _case_of(line)
-                if case is None:
-                    break
-                self._places[case] = place
+                entry = _entry_of(line, self.configuration)
+                if entry is None:
+                    bad += 1
+                else:
+                    self._places[entry["case"]] = place
+                    self._end = place + len(line)
+                    self.damaged, bad = self.damaged + bad, 0
                 place += len(line)
-        self._end = place
+
+    def _unchanged_end(self, file: IO[bytes]) -> int:
+        """Goes to the end of the open journal, which is where it was left."""
+        place = file.seek(0, os.SEEK_END)
+        if place != self._end:
+            raise OutputError(
+                ErrorCode.OUTPUT_UNWRITABLE,
+                f"{self.path}: another program changed the journal during the run; start the run "
+                "again.",
+            )
+        return place
 
     def _cut_torn_end(self) -> None:
         if self.path.stat().st_size > self._end:
@@ -206,14 +239,78 @@ def _line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _case_of(line: bytes) -> str | None:
+def _configuration_of(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    classes = found.get("classes") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not _texts(classes) or "case" in found:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED, f"{path}: the first line is damaged; delete it to start anew."
+        )
+    if found.get("format", FORMAT) != FORMAT:
+        raise InputError(
+            ErrorCode.STUDY_CONFIGURATION,
+            f"{path}: was written by another version of this program (format {found['format']}; "
+            f"this one reads {FORMAT}). Use that version, or choose another output folder.",
+        )
+    return found
+
+
+def _entry_of(line: bytes, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The entry in a line; None where it is torn or damaged."""
     # A torn line lacks its end; after a power cut it can be blocks of zeros.
     if not line.endswith(b"\n"):
         return None
     try:
-        return str(json.loads(line)["case"])
-    except (ValueError, KeyError, TypeError):
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    if not isinstance(entry, dict) or not _is_name(entry.get("case")):
+        return None
+    label, failures = entry.get("label"), entry.get("failures")
+    if not (label is None or isinstance(label, str)) or not isinstance(failures, list):
+        return None
+    if not isinstance(entry.get("done"), bool) or not isinstance(entry.get("source"), str):
+        return None
+    if not all(
+        isinstance(one, dict) and _texts([one.get(key) for key in ("stage", "code", "reason")])
+        for one in failures
+    ):
+        return None
+    return entry if not entry["done"] or _is_result(entry, configuration["classes"]) else None
+
+
+def _is_result(entry: Mapping[str, Any], classes: Sequence[str]) -> bool:
+    probabilities, maps, rows = (entry.get(name) for name in ("probabilities", "maps", "rows"))
+    return (
+        entry.get("target") in classes
+        and isinstance(probabilities, list)
+        and len(probabilities) == len(classes)
+        and all(isinstance(one, (int, float)) for one in probabilities)
+        and isinstance(maps, list)
+        and all(
+            isinstance(one, dict) and _texts([one.get("label")]) and _is_name(one.get("files"))
+            for one in maps
+        )
+        and isinstance(entry.get("notes"), list)
+        and isinstance(rows, list)
+        and all(isinstance(one, dict) for one in rows)
+    )
+
+
+def _is_name(value: Any) -> bool:
+    """Whether this names something in a folder, and nothing outside of it."""
+    return (
+        isinstance(value, str)
+        and value not in ("", ".", "..")
+        and not any(character in value for character in "/\\\0")
+    )
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(v, str) for v in values)
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -7,36 +7,39 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 
 from SaliencyExplain.attribution.layers import named_layers
 from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, OutputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.explanation import versions
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import choose_device
 from SaliencyExplain.scene.libraries import check_libraries
 from SaliencyExplain.study.case import LABEL, Case, check_unique
-from SaliencyExplain.study.case_folder import EXPLANATION, clear_partial, remove_case
+from SaliencyExplain.study.case_folder import clear_partial, remove_case
 from SaliencyExplain.study.case_reading import Todo
-from SaliencyExplain.study.case_scene import SCENE
-from SaliencyExplain.study.case_trial import has_trial
 from SaliencyExplain.study.case_work import CaseWorker, Work
-from SaliencyExplain.study.journal import Journal, source_digest
+from SaliencyExplain.study.journal import FORMAT, Journal, source_digest
 from SaliencyExplain.study.labels import Labels
+from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.report import StudyOutput, write_report
+from SaliencyExplain.study.resuming import (
+    check_files,
+    earlier_results,
+    notes_of_damage,
+    todo_of,
+)
 from SaliencyExplain.study.tables import FAILURES, count_predictions, true_class, write_tables
 from SaliencyExplain.study.workers import work_in_processes
 
 REPORT = "report.html"
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,18 @@ def run_study(
     work = dataclasses.replace(work, threads=work.threads or max(1, _cores() // jobs))
     worker = CaseWorker(work)
     check_work(worker)
-    with only_one(out):
+    with only_one(out) as held:
         clear_partial(out)
         journal = Journal.begin(out, configuration(worker))
-        worker.work = dataclasses.replace(work, threads=journal.configuration["threads"])
+        worker.work = dataclasses.replace(
+            work, threads=journal.configuration.get("threads", work.threads), held=held
+        )
         work = worker.work
-        resumed = len(cases) - sum(
-            todo is not None and todo.entry is None
-            for todo in (_todo(work, journal, case) for case in cases)
+        whole, lost = earlier_results(work, journal, cases)
+        damaged = journal.damaged
+        resumed = sum(
+            todo is None or todo.entry is not None
+            for todo in (todo_of(work, journal, case, whole) for case in cases)
         )
         # The maps of all cases come first: a trial that is killed, or takes a worker with it,
         # then costs no map.
@@ -148,7 +155,7 @@ def run_study(
         rounds += [work] if work.trial_budget is not None else []
         try:
             for number, worker.work in enumerate(rounds):
-                todos = [t for case in cases if (t := _todo(worker.work, journal, case))]
+                todos = [t for case in cases if (t := todo_of(worker.work, journal, case, whole))]
                 # A case whose maps have failed in the first round has none to try.
                 todos = [t for t in todos if not number or t.entry is not None]
                 if number and not todos:
@@ -157,22 +164,29 @@ def run_study(
                 meter = _Meter(cases, open_cases, journal, progress, number, len(rounds))
                 with contextlib.closing(_entries(worker, todos, jobs, meter)) as entries:
                     for entry in entries:
+                        held.check()
                         if not entry["done"]:
                             remove_case(out, entry["case"])
+                        check_files(out, [entry])
                         journal.append(entry)
+                        whole |= {entry["case"]} if entry["done"] else set()
                         meter.finished(entry)
         except KeyboardInterrupt:
             raise Cancelled("The study was interrupted; it can be started again.") from None
         finally:
-            clear_partial(out)
+            if held.is_there:
+                clear_partial(out)
+        held.check()
+        check_files(out, journal.entries([case.case for case in cases]))
         report = write_results(out, journal, [case.case for case in cases], title=title)
+    notes = _notes(worker.classifier, cases, meter.failed)
     return StudyResult(
         out=out,
         report=report,
         total=len(cases),
         resumed=resumed,
         failed=meter.failed,
-        notes=_notes(worker.classifier, cases, meter.failed),
+        notes=(*notes_of_damage(lost, damaged), *notes),
         labels=count_predictions(journal, [case.case for case in cases]),
     )
 
@@ -229,7 +243,7 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
     classifier, work = worker.classifier, worker.work
     computed_by = versions()
     return {
-        "format": 1,
+        "format": FORMAT,
         "classifier": classifier.name,
         "classifier_sha256": classifier.identity,
         "classes": list(classifier.classes),
@@ -248,58 +262,6 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
         "threads": work.threads,
         "versions": {name: computed_by[name] for name in ("SaliencyExplain", "torch", "monai")},
     }
-
-
-@contextlib.contextmanager
-def only_one(out: Path) -> Iterator[None]:
-    """Keeps a second run out of the folder; the system frees the lock of a killed one.
-
-    A folder into which nothing was written is gone afterwards.
-
-    Raises:
-        InputError: Another run is at work in the folder.
-        OutputError: The folder cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(out / _LOCK, timeout=0):
-            try:
-                yield
-            finally:
-                if [entry.name for entry in out.iterdir()] == [_LOCK]:
-                    (out / _LOCK).unlink()
-                    out.rmdir()
-    except filelock.Timeout:
-        raise InputError(
-            ErrorCode.STUDY_BUSY, f"{out}: another run is at work in this folder."
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            ErrorCode.OUTPUT_UNWRITABLE, f"{out}: cannot be written ({error.strerror})."
-        ) from error
-
-
-def _todo(work: Work, journal: Journal, case: Case) -> Todo | None:
-    """What is left to do for a case; None: nothing."""
-    folder, budget = work.out / case.case, work.trial_budget
-    if not _is_done(folder, journal, case):
-        return Todo(case)
-    entry = journal.entry(case.case)
-    bare = work.scene and not (folder / SCENE).is_file()
-    untried = budget is not None and not has_trial(folder, entry, budget)
-    return Todo(case, entry) if bare or untried else None
-
-
-def _is_done(folder: Path, journal: Journal, case: Case) -> bool:
-    if case.case not in journal:
-        return False
-    entry = journal.entry(case.case)
-    if not entry["done"] or not (folder / EXPLANATION).is_file():
-        return False
-    try:
-        return bool(entry["source"] == source_digest(case))
-    except InputError:
-        return False
 
 
 def _entries(

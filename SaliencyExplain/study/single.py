@@ -20,7 +20,8 @@ from SaliencyExplain.study.case_reading import METHOD_STAGE, ReadCase
 from SaliencyExplain.study.case_trial import TwoSteps
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.run import check_work, configuration, only_one, write_results
+from SaliencyExplain.study.output_folder import only_one
+from SaliencyExplain.study.run import check_work, configuration, write_results
 
 
 def explain_case(
@@ -69,13 +70,16 @@ def explain_case(
         with only_one(out):
             Journal.begin(out, configuration(worker))
             _check_place(out, case, read)
-    with only_one(out):
+    with only_one(out) as held:
+        worker.work = dataclasses.replace(worker.work, held=held)
         steps = TwoSteps(progress, work.trial_budget or 0.0)
         entry = worker.compute(read, steps.maps, announce)
         failed = [one for one in entry["failures"] if not one["stage"].startswith(METHOD_STAGE)]
         if failed and entry["done"]:
+            held.check()
             remove_case(out, case.case)
         _raise_first(failed)
+        held.check()
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
         try:
@@ -83,6 +87,7 @@ def explain_case(
             entry = worker.add_trial(read, entry, steps.trial)
             journal.append(entry)
         finally:
+            held.check()
             write_results(out, journal, journal.cases(), title=out.resolve().name)
     return entry
 
@@ -92,7 +97,11 @@ def _check_place(out: Path, case: Case, read: ReadCase) -> None:
     earlier = out / case.case / EXPLANATION
     if read.image is None or not earlier.is_file():
         return
-    known = json.loads(earlier.read_text(encoding="utf-8"))["provenance"].get("image_sha256")
+    try:
+        known = json.loads(earlier.read_text(encoding="utf-8"))["provenance"].get("image_sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Damaged results tell no image, and are replaced.
+        return
     if known not in (None, voxel_hash(read.image)):
         raise InputError(
             ErrorCode.OUTPUT_EXISTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
-from SaliencyExplain.study.case_reading import TRIAL_STAGE, UNFORESEEN, Todo
+from SaliencyExplain.study.case_reading import TRIAL_STAGE, Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
 
 #: A case that is computed and one that is read ahead.
@@ -131,17 +132,32 @@ def _lost(todo: Todo, status: int | None) -> dict[str, Any]:
 
 
 def _serve(connection: Connection, work: Work) -> None:
-    # Ctrl-C in a terminal reaches all processes; the main one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, a closed terminal and the end of a session reach all processes; the main one ends
+    # the others.
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     # As in the main process: warnings of libraries quote headers that name patients.
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    torch.set_num_threads(work.threads)
     try:
+        torch.set_num_threads(work.threads)
         for entry in CaseWorker(work).run(_received(connection)):
             connection.send(("entry", entry))
-    except (SaliencyExplainError, *UNFORESEEN) as error:
+    except SaliencyExplainError as error:
+        _tell(connection, error)
+    except BaseException as error:  # noqa: BLE001 - the main process is to say what ended it
+        # As text: not every error can be sent to another process.
+        said = " ".join(str(error).split())
+        code = ErrorCode.MEMORY if isinstance(error, MemoryError) else ErrorCode.JOB_FAILED
+        line = f"A worker process failed ({type(error).__name__}: {said})."
+        _tell(connection, SaliencyExplainError(code, line))
+
+
+def _tell(connection: Connection, error: SaliencyExplainError) -> None:
+    # Where the main process has gone, nobody is left to hear it.
+    with contextlib.suppress(OSError):
         connection.send(("error", error))
 
 

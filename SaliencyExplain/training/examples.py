@@ -18,7 +18,7 @@ from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_reading import UNFORESEEN, failure, read_ahead
+from SaliencyExplain.study.case_reading import UNFORESEEN, failure, late, read_ahead
 from SaliencyExplain.study.files import natural
 from SaliencyExplain.study.journal import source_digest
 
@@ -191,11 +191,16 @@ def prepare_images(
         except (SaliencyExplainError, *UNFORESEEN) as error:
             return case, None, failure(case, "reading the image", error)
 
+    def given_up(
+        case: Case, seconds: float
+    ) -> tuple[Case, NDArray[np.float32] | None, dict[str, str]]:
+        return case, None, failure(case, "reading the image", late(seconds))
+
     kept: list[int] = []
     left_out: list[dict[str, str]] = []
     shape: tuple[int, ...] = ()
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        for place, (case, values, failed) in enumerate(read_ahead(cases, read)):
+        for place, (case, values, failed) in enumerate(read_ahead(cases, read, given_up)):
             if values is None:
                 left_out.append({"case": case.case, "reason": failed["reason"]})
             else:

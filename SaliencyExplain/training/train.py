@@ -27,7 +27,7 @@ from SaliencyExplain.question import choose_device
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import UNFORESEEN
 from SaliencyExplain.study.labels import Labels, count_labels
-from SaliencyExplain.study.run import only_one
+from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.training.epochs import Material, Training, TrainingProgress
 from SaliencyExplain.training.examples import (
     Labelled,
@@ -125,7 +125,7 @@ def train_classifier(
             finally:
                 torch.set_num_threads(threads_before)
         for name in (PLAN, _IMAGES, _CHECKPOINT):
-            (work / name).unlink()
+            (work / name).unlink(missing_ok=True)
     return result
 
 

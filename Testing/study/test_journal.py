@@ -9,11 +9,17 @@ from SaliencyExplain.errors import InputError
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.journal import JOURNAL, Journal, source_digest
 
-CONFIGURATION = {"classifier": "a", "methods": [{"name": "gradcam", "layers": ("x",)}], "seed": 0}
+CONFIGURATION = {
+    "classifier": "a",
+    "classes": ["healthy", "ill"],
+    "methods": [{"name": "gradcam", "layers": ("x",)}],
+    "seed": 0,
+}
 
 
 def entry(case: str, **more: object) -> dict[str, object]:
-    return {"case": case, "done": True, **more}
+    whole = {"source": "", "label": None, "failures": [], "target": "ill", "notes": [], "rows": []}
+    return {"case": case, "done": True, **whole, "probabilities": [0, 1], "maps": [], **more}
 
 
 def test_what_was_appended_is_there_when_opened_again(tmp_path: Path) -> None:

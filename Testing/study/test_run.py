@@ -438,7 +438,7 @@ def test_reading_the_next_case_overlaps_computing_and_runs_no_further_ahead() ->
         read.append(item)
         return item
 
-    given: Iterator[int] = read_ahead(range(100), slowly)
+    given: Iterator[int] = read_ahead(range(100), slowly, lambda item, seconds: item)
     assert next(given) == 0
     end = time.monotonic() + 5
     while len(read) < 3 and time.monotonic() < end:

@@ -156,6 +156,12 @@ def read_study(folder: Path) -> FinishedStudy:
             missing or damaged.
     """
     journal = Journal.read(folder)
+    if journal.damaged:
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE,
+            f"{journal.path}: {journal.damaged} of its lines are damaged, so that cases would be "
+            "missing; run the study again.",
+        )
     cases, failed = [], 0
     for entry in journal.entries():
         if entry["done"]:

@@ -1,0 +1,94 @@
+"""What earlier runs of a study have left, and what is still to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_files import are_there, are_whole
+from SaliencyExplain.study.case_reading import Todo
+from SaliencyExplain.study.case_scene import has_scene
+from SaliencyExplain.study.case_trial import has_trial
+from SaliencyExplain.study.case_work import Work
+from SaliencyExplain.study.journal import Journal, source_digest
+
+#: Cases that a message names.
+_NAMED = 5
+
+
+def earlier_results(
+    work: Work, journal: Journal, cases: Sequence[Case]
+) -> tuple[set[str], list[str]]:
+    """What earlier runs have left.
+
+    Returns:
+        The cases that are done and whose files are there, and those that are done and whose files
+        are gone, cut off or damaged.
+    """
+    done = [case.case for case in cases if _is_done(journal, case)]
+    whole = {name for name in done if are_whole(work.out / name, journal.entry(name))}
+    return whole, [name for name in done if name not in whole]
+
+
+def check_files(out: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Raises OutputError where the files of a case that is done are gone or cut off."""
+    gone = [one["case"] for one in entries if one["done"] and not are_there(out / one["case"], one)]
+    if gone:
+        raise OutputError(
+            ErrorCode.STUDY_INCOMPLETE,
+            f"{out}: files of {_some(gone)} were deleted or cut off during the run. Start the "
+            "study again, and only what is missing is computed.",
+        )
+
+
+def _some(cases: Sequence[str]) -> str:
+    return ", ".join(cases[:_NAMED]) + (f" and {len(cases) - _NAMED} more" * (len(cases) > _NAMED))
+
+
+def todo_of(work: Work, journal: Journal, case: Case, whole: Collection[str]) -> Todo | None:
+    """What is left to do for a case; None: nothing.
+
+    Args:
+        work: What is wanted.
+        journal: The journal.
+        case: The case.
+        whole: The cases whose maps are there.
+    """
+    if case.case not in whole:
+        return Todo(case)
+    folder, budget = work.out / case.case, work.trial_budget
+    entry = journal.entry(case.case)
+    bare = work.scene and not has_scene(folder)
+    untried = budget is not None and not has_trial(folder, entry, budget)
+    return Todo(case, entry) if bare or untried else None
+
+
+def _is_done(journal: Journal, case: Case) -> bool:
+    if case.case not in journal:
+        return False
+    entry = journal.entry(case.case)
+    try:
+        return bool(entry["done"] and entry["source"] == source_digest(case))
+    except InputError:
+        return False
+
+
+def notes_of_damage(lost: Sequence[str], lines: int) -> list[str]:
+    """What a user is to be told of earlier results that were not as they had been left.
+
+    Args:
+        lost: The cases whose files were not.
+        lines: Damaged lines of the journal.
+    """
+    notes = []
+    if lost:
+        notes.append(f"The files of {_some(lost)} were gone, cut off or damaged: computed again.")
+    if lines:
+        notes.append(
+            f"{lines} of the journal's lines were damaged: cases of which it held nothing else "
+            "were computed again."
+        )
+    return notes

@@ -1,0 +1,132 @@
+"""Reading ahead always ends with a word, whatever a reader does."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.errors import ErrorCode
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_reading import failure, read_ahead
+from SaliencyExplain.study.case_work import CaseWorker, Todo, Work
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.study.run import run_study
+
+
+class PanicException(BaseException):
+    """As libraries written in Rust raise it: no Exception."""
+
+
+class Mute(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+
+@pytest.mark.parametrize(
+    "error", [PanicException("broken"), SystemExit(3), MemoryError(), RecursionError(), Mute()]
+)
+def test_what_a_reading_thread_dies_of_is_raised_where_it_is_waited_for(
+    error: BaseException,
+) -> None:
+    def read(item: int) -> int:
+        if item == 1:
+            raise error
+        return item
+
+    given = read_ahead([0, 1, 2], read, lambda item, seconds: item)
+    assert next(given) == 0
+    with pytest.raises(type(error)):
+        next(given)
+
+
+def test_an_item_that_is_read_for_too_long_is_given_up_and_the_others_are_read() -> None:
+    hanging = threading.Event()
+
+    def read(item: int) -> str:
+        if item in (1, 2):
+            hanging.wait()
+        return f"read {item}"
+
+    given = read_ahead(
+        range(5), read, lambda item, seconds: f"gave up {item} after {seconds:g}", patience=0.2
+    )
+    found = list(given)
+    hanging.set()
+    assert found == ["read 0", "gave up 1 after 0.2", "gave up 2 after 0.2", "read 3", "read 4"]
+
+
+def test_a_slow_computation_gives_up_no_reading() -> None:
+    given = read_ahead(range(4), lambda item: item, lambda item, seconds: -1, patience=0.05)
+    found = []
+    for item in given:
+        threading.Event().wait(0.15)
+        found.append(item)
+    assert found == [0, 1, 2, 3]
+
+
+def test_items_that_come_late_are_waited_for() -> None:
+    def items() -> object:
+        yield 0
+        threading.Event().wait(0.3)
+        yield 1
+
+    read = read_ahead(items(), lambda item: item, lambda item, seconds: -1, patience=0.05)
+    assert list(read) == [0, 1]
+
+
+def test_an_error_that_cannot_say_what_it_is_has_its_name() -> None:
+    found = failure(Case("P1", ()), "explaining", Mute())
+    assert (found["code"], found["reason"]) == (ErrorCode.JOB_FAILED.value, "Mute: Mute")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
+def test_a_pipe_among_the_images_is_a_failed_case(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder = study_folder(2)
+    os.mkfifo(folder / "pipe.nii.gz")
+    (folder / "cases.csv").write_text(
+        "case,image,segmentation\npipe,pipe.nii.gz,\ngood,P1_image.nii.gz,\n"
+        "mask,P2_image.nii.gz,pipe.nii.gz\n"
+    )
+    work = Work(bundle, (find_method("gradcam")(),), "predicted", tmp_path / "out", threads=1)
+    cases = discover(folder / "cases.csv")
+    assert run_study(cases, work).failed == 2
+    journal = Journal.read(tmp_path / "out")
+    (failed,) = journal.entry("pipe")["failures"]
+    assert failed["code"] == ErrorCode.FILE_FORMAT.value
+    assert journal.entry("good")["done"]
+
+
+@pytest.mark.parametrize("error", [PanicException("broken"), SystemExit(3), Mute()])
+def test_what_a_network_raises_costs_the_case_alone(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path, error: BaseException
+) -> None:
+    worker = CaseWorker(
+        Work(bundle, (find_method("gradcam")(),), "predicted", tmp_path / "out", threads=1)
+    )
+    broken = 1
+
+    def fail(module: object, given: object) -> None:
+        if broken:
+            raise error
+
+    torch.nn.modules.module.register_module_forward_pre_hook(fail)
+    todos = [Todo(case) for case in discover(study_folder(2))]
+    try:
+        entries = worker.run(todos)
+        assert not next(entries)["done"]
+        broken = 0
+        assert next(entries)["done"]
+    finally:
+        torch.nn.modules.module._global_forward_pre_hooks.clear()

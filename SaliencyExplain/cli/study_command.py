@@ -79,8 +79,9 @@ def study(
     if dry_run or out is None:
         lines = describe_cases(cases)
         if as_json:
-            print_json({"cases": lines})
+            print_json({"cases": lines, "notes": cases.sentences()})
         else:
+            say_notes(cases.sentences())
             console.print("\n".join(lines), markup=False, soft_wrap=True)
         return
     work = work_of(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain import csv_text
 from SaliencyExplain.attribution.yardsticks import centre_map
 from SaliencyExplain.comparison.agreement import Agreement, agreements, undefined_agreement
 from SaliencyExplain.comparison.random_control import RandomControl
@@ -251,7 +252,7 @@ def write_comparison(path: Path, rows: Iterable[Row]) -> None:
         OutputError: The file cannot be written.
     """
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_text.Writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(row.cells() for row in rows)
 
@@ -264,7 +265,7 @@ def read_comparison(path: Path) -> list[Row]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
+            lines = list(csv_text.read_lines(file))
         if not lines or tuple(lines[0]) != COLUMNS:
             raise InputError(
                 ErrorCode.FILE_FORMAT,

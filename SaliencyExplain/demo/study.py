@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import SaliencyExplain
+from SaliencyExplain import csv_text
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
@@ -76,7 +76,7 @@ def write_phantom_study(
         rows.append(_write_case(folder, f"phantom-{index + 1:03d}", phantom))
     table = folder / "cases.csv"
     with atomic_file(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_text.Writer(file)
         writer.writerow(("case", "image", "segmentation", "label"))
         writer.writerows(rows)
     return table

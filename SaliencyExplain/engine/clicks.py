@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain import csv_text
 from SaliencyExplain.engine.results import ProbeResult, RemovalResult
 from SaliencyExplain.errors import ErrorCode, OutputError
 
@@ -122,11 +121,7 @@ class History:
 
     def csv_text(self) -> str:
         """The rows with a header, as a table that spreadsheets open."""
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self.rows())
-        return file.getvalue()
+        return csv_text.table_text([COLUMNS, *self.rows()])
 
     def write_csv(self, path: Path) -> None:
         """Writes the rows with a header.

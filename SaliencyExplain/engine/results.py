@@ -171,13 +171,15 @@ class StudyCase:
         case: Its name, which is that of its folder in the output folder.
         done: Whether its results are there.
         images: Files or DICOM folders of its channels, in the classifier's order where known.
-        segmentation: File of its ground truth; None: it has none.
+        segmentation: File of its ground truth, of several the first; None: it has none.
+        further_segmentations: The files after the first.
     """
 
     case: str
     done: bool
     images: tuple[str, ...]
     segmentation: str | None
+    further_segmentations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.engine.answers import chosen_methods
@@ -38,10 +37,9 @@ def run_request(
     channels = load_classifier(classifier, trust=request.trust).channels
     reporter.check()
     reporter.doing("looks for cases")
-    cases = discover(folder, channels=channels)
+    cases = discover(folder, channels=channels, allowed=places.inside)
     for case in cases:
-        files: list[Path] = [*case.paths, *([case.segmentation] if case.segmentation else [])]
-        places.check_all(files)
+        places.check_all(case.files)
 
     def tell(now: StudyProgress) -> None:
         failed = f", {now.failed} failed" if now.failed else ""
@@ -77,6 +75,7 @@ def run_request(
                 done=(out / case.case / EXPLANATION).is_file(),
                 images=tuple(map(str, case.paths)),
                 segmentation=str(case.segmentation) if case.segmentation else None,
+                further_segmentations=tuple(map(str, case.further_segmentations)),
             )
             for case in cases
         ),

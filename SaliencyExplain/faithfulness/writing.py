@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from SaliencyExplain import csv_text
 from SaliencyExplain.faithfulness.card import draw_card, draw_curves_picture
 from SaliencyExplain.faithfulness.findings import MapTrial, Trial
 from SaliencyExplain.images.writing import atomic_file
@@ -38,7 +38,7 @@ def write_trial(folder: Path, found: Trial, question: Question) -> list[Path]:
     """
     files = [folder / TRIAL_FILE, folder / CURVES]
     with atomic_file(files[1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.writer(f, lineterminator="\n")
+        writer = csv_text.Writer(f)
         writer.writerow(COLUMNS)
         for one in found.maps:
             writer.writerows(_curve_rows(one))

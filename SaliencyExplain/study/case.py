@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
+from SaliencyExplain.safe_names import safe_name as safe_name
+from SaliencyExplain.safe_names import with_digest
 
-#: Longest file name part in bytes; with a method, a layer and a suffix the whole
-#: name stays below the 255 bytes that common file systems allow.
-_LONGEST_NAME = 100
 _ID = re.compile(r"^(?=.*[\d^]).{5,}$")
-_WINDOWS_DEVICES = frozenset(
-    {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)}
-)
-
 
 #: The target of a study that explains each case for its own label.
 LABEL = "label"
@@ -35,7 +28,7 @@ class Case:
             named by patient IDs.
         images: ``(channel name or None, path)`` for each channel, in the classifier's
             order where it is known. A path is a file, or a folder of DICOM slices.
-        segmentation: The segmentation's file, if there is one.
+        segmentation: The segmentation's file, if there is one; of several the first.
         label: The true class, if it is known.
         series: SeriesInstanceUID of the image where its folder holds several series.
         private: Whether paths of this case may hold a patient's name or ID: they then
@@ -44,6 +37,8 @@ class Case:
         patient: Whose images these are, where it is known: only to keep a patient's cases in
             one part of a split; it appears in no output.
         split: The part of a split that the case is for, where its table or folder says it.
+        further_segmentations: Of an image that has a file for each lesion or structure, the
+            files after the first.
     """
 
     case: str
@@ -55,6 +50,18 @@ class Case:
     notes: tuple[str, ...] = ()
     patient: str | None = field(default=None, repr=False)
     split: str | None = None
+    further_segmentations: tuple[Path, ...] = ()
+
+    @property
+    def segmentations(self) -> tuple[Path, ...]:
+        """The files of the segmentation; empty where there is none."""
+        first = () if self.segmentation is None else (self.segmentation,)
+        return (*first, *self.further_segmentations)
+
+    @property
+    def files(self) -> list[Path]:
+        """The paths of the images and of the segmentation."""
+        return [*self.paths, *self.segmentations]
 
     @property
     def paths(self) -> list[Path]:
@@ -72,7 +79,7 @@ class Case:
         if not self.private:
             return text
         spelled: dict[str, str] = {}
-        for path in [*self.paths, *([self.segmentation] if self.segmentation else [])]:
+        for path in self.files:
             word = _public_word(path, self)
             if len(path.parent.parts) > 1:
                 spelled[str(path.parent)] = f"the folder of {self.case}"
@@ -88,7 +95,7 @@ class Case:
 
 
 def _public_word(path: Path, case: Case) -> str:
-    kind = "segmentation" if path == case.segmentation else "image"
+    kind = "segmentation" if path in case.segmentations else "image"
     return f"the {kind} of {case.case}"
 
 
@@ -137,34 +144,6 @@ def single_case(
     return Case(safe_name(name), tuple(images), segmentation, series=series, private=private)
 
 
-def safe_name(text: str) -> str:
-    """Makes a case's, class's or layer's name safe as part of a file name.
-
-    Letters and digits of any script and ``. _ - + @ =`` stay; everything else
-    (spaces, slashes, colons, control characters) becomes ``_``. Dots and
-    underscores at the ends go, so that no name is hidden or climbs out of its
-    folder. Names that Windows keeps for devices get an underscore. Names over
-    100 bytes are cut and end in eight digits of their SHA-256.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The name; the same text gives the same name.
-    """
-    text = unicodedata.normalize("NFC", text)
-    name = "".join(c if c.isalnum() or c in "._-+@=" else "_" for c in text)
-    while "__" in name:
-        name = name.replace("__", "_")
-    name = name.strip("._ ") or "unnamed"
-    if name.split(".")[0].lower() in _WINDOWS_DEVICES:
-        name = f"{name}_"
-    if len(name.encode()) > _LONGEST_NAME:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
-    return name
-
-
 def check_unique(cases: Sequence[Case]) -> list[Case]:
     """The cases, after checking that no two would share an output folder.
 
@@ -182,6 +161,33 @@ def check_unique(cases: Sequence[Case]) -> list[Case]:
                 f"{csv_advice()}",
             )
     return list(cases)
+
+
+def unlike(cases: Sequence[Case], origins: Sequence[str]) -> list[Case]:
+    """The cases with names that differ, where different ones became one when they were made safe.
+
+    Args:
+        cases: The cases.
+        origins: What each was named by, different for each; the same origins give the same names.
+
+    Returns:
+        The first of a name keeps it; the others get eight digits of their origin's SHA-256, and
+        a note.
+    """
+    taken = {case.case.casefold() for case in cases}
+    seen: set[str] = set()
+    found = []
+    for case, origin in zip(cases, origins, strict=True):
+        name, count = case.case, 0
+        while name.casefold() in seen or (count and name.casefold() in taken):
+            name = with_digest(case.case, f"{origin}{count or ''}")
+            count += 1
+        seen.add(name.casefold())
+        if name != case.case:
+            note = f"called {name}, as another case's name becomes {case.case} as well"
+            case = replace(case, case=name, notes=(*case.notes, note))
+        found.append(case)
+    return found
 
 
 def csv_advice(columns: Iterable[str] = ("image",)) -> str:
@@ -207,12 +213,13 @@ def describe_cases(cases: Sequence[Case], *, paths: bool = False) -> list[str]:
         parts = [f"{len(case.images)} channels" if len(case.images) > 1 else "1 image"]
         if names:
             parts[0] += f" ({', '.join(names)})"
-        parts.append("segmentation" if case.segmentation else "no segmentation")
+        count = len(case.segmentations)
+        words = f"segmentation in {count} files" if count > 1 else "segmentation"
+        parts.append(words if count else "no segmentation")
         if case.label is not None:
             parts.append(f"label {case.label}")
         parts += case.notes
         if paths:
-            files = [*case.paths, *([case.segmentation] if case.segmentation else [])]
-            parts += [str(path) for path in files]
+            parts += [str(path) for path in case.files]
         lines.append(f"{case.case}: {'; '.join(parts)}")
     return lines

@@ -2,147 +2,233 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from SaliencyExplain.csv_text import Table, read_table
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.case import Case, may_name_patient, safe_name
+from SaliencyExplain.study.case import Case, may_name_patient, safe_name, unlike
+from SaliencyExplain.study.files import image_suffix
+from SaliencyExplain.study.left_out import Found
+from SaliencyExplain.study.table_columns import KNOWN, Columns, find_columns
+from SaliencyExplain.study.table_paths import find_path
 
-_KNOWN = ("case", "image", "segmentation", "label", "patient", "split")
+#: What spreadsheets and pandas write for a cell without a value.
+_NO_VALUE = frozenset({"", "nan", "na", "n/a", "#n/a", "#nv", "<na>", "null"})
+_WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
+_NAMED_PROBLEMS = 10
 
 
 def read_cases(
-    path: Path, channels: Sequence[str] = (), *, keep_identifiers: bool = False
-) -> list[Case]:
-    """Reads a CSV of cases; relative paths are relative to the CSV's folder.
+    path: Path,
+    channels: Sequence[str] = (),
+    *,
+    keep_identifiers: bool = False,
+    allowed: Callable[[Path], object] | None = None,
+) -> Found:
+    """Reads a table of cases; relative paths are relative to the table's folder.
 
     Columns: ``case``; ``image`` (several channels separated by ``;``, each a path
     or ``name=path``) or, instead of ``image``, a column for each channel, named as
-    the classifier names it; optionally ``segmentation`` and ``label``, and for a
-    training ``patient`` (whose cases stay together) and ``split`` (train, validation
-    or test). Where there is an ``image`` column further columns are not used. Comma,
-    semicolon and tab all separate columns.
+    the classifier names it; optionally ``segmentation`` (several files separated by ``;``)
+    and ``label``, and for a training ``patient`` (whose cases stay together) and ``split``
+    (train, validation or test). Usual other names of these are understood
+    (:mod:`SaliencyExplain.study.table_columns`); further columns are named as not used.
 
     Args:
-        path: The table, UTF-8.
+        path: The table, as :func:`SaliencyExplain.csv_text.read_table` takes it.
         channels: The classifier's channels; columns of these names are used, in
             this order.
         keep_identifiers: Let outputs name the files of DICOM cases, too.
+        allowed: Asked for each path before it is looked for; raises where it may not be.
 
     Raises:
         InputError: Missing column, duplicate case, missing file, empty cell; the
-            message has the line's number.
+            message has the lines' numbers.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            ErrorCode.CASES_TABLE, f"{path}: cannot be read as a table of cases ({error})."
-        ) from None
-    header = text.partition("\n")[0]
-    delimiter = next((d for d in (",", "\t", ";") if d in header), ",")
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, strict=True)
-    columns = [(name or "").strip() for name in reader.fieldnames or []]
-    reader.fieldnames = columns
-    image_columns = _image_columns(path, columns, channels)
-    cases: list[Case] = []
-    lines: dict[str, int] = {}
-    try:
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            case = _case(where, path.parent, row, image_columns, keep_identifiers)
-            first = lines.setdefault(case.case.casefold(), reader.line_num)
-            if first != reader.line_num:
-                raise InputError(
-                    ErrorCode.NAME_DUPLICATE,
-                    f"{where}: the case '{case.case}' is already on line {first}; "
-                    "every case needs a name of its own.",
-                )
-            cases.append(case)
-    except csv.Error as error:
-        raise InputError(
-            ErrorCode.CASES_TABLE, f"{path}, line {reader.line_num}: not a CSV ({error})."
-        ) from None
-    if not cases:
+    table = read_table(path, KNOWN)
+    columns = find_columns(f"{path}, line 1", table, channels)
+    columns, notes = _labels_that_are_files(path, table, columns)
+    if not table.rows:
         raise InputError(
             ErrorCode.CASES_MISSING, f"{path}: the table has no cases below its header line."
         )
-    return cases
+    rows = _Rows(path, columns, allowed, _whole_numbers(table, columns.label))
+    cases: list[Case] = []
+    lines: dict[str, int] = {}
+    for line, cells in table.rows:
+        first = lines.setdefault(cells[columns.case], line)
+        if first != line:
+            raise InputError(
+                ErrorCode.NAME_DUPLICATE,
+                f"{path}, line {line}: the case '{cells[columns.case]}' is already on line "
+                f"{first}; every case needs a name of its own.",
+            )
+        cases.append(rows.case(line, cells, keep_identifiers))
+    rows.check()
+    cases = unlike(cases, list(lines))
+    notes = [*table.notes, *notes, *_column_notes(path, columns, cases)]
+    return Found(_with_notes(cases, columns, notes), notes=notes)
 
 
-def _image_columns(path: Path, columns: Sequence[str], channels: Sequence[str]) -> list[str]:
-    if "case" not in columns:
+@dataclass
+class _Rows:
+    """Makes cases of lines, and gathers the files that are missing.
+
+    Attributes:
+        path: The table.
+        columns: Its columns.
+        allowed: See :func:`read_cases`.
+        whole: Whether all labels are whole numbers, as in ``1.0``.
+        missing: ``(line, file)``.
+    """
+
+    path: Path
+    columns: Columns
+    allowed: Callable[[Path], object] | None
+    whole: bool
+    missing: list[tuple[int, str]] = field(default_factory=list)
+
+    def case(self, line: int, cells: dict[str, str], keep_identifiers: bool) -> Case:
+        """The case of a line."""
+        columns = self.columns
+        name = cells[columns.case]
+        if not name:
+            raise self._empty(line, columns.case)
+        images: list[tuple[str | None, Path]] = []
+        for column in columns.images:
+            if cells[column].casefold() in _NO_VALUE:
+                raise self._empty(line, column)
+            if columns.by_channel:
+                images.append((column, self._file(line, cells[column])))
+            else:
+                images += [self._named(line, item) for item in _items(cells[column])]
+        if columns.by_channel and len(images) == 1:
+            images = [(None, images[0][1])]
+        masks = [
+            self._file(line, item) for item in _items(self._value(cells, columns.segmentation))
+        ]
+        label = self._value(cells, columns.label)
+        found = _WHOLE.fullmatch(label) if self.whole else None
+        return Case(
+            case=safe_name(name),
+            images=tuple(images),
+            segmentation=masks[0] if masks else None,
+            label=(found[1] if found else label) or None,
+            patient=self._value(cells, columns.patient) or None,
+            split=self._value(cells, columns.split) or None,
+            private=may_name_patient(one for _, one in images) and not keep_identifiers,
+            further_segmentations=tuple(masks[1:]),
+        )
+
+    def check(self) -> None:
+        """Raises InputError where files are missing, and names them all at once."""
+        if not self.missing:
+            return
+        if len(self.missing) == 1:
+            line, file = self.missing[0]
+            raise InputError(
+                ErrorCode.FILE_MISSING, f"{self.path}, line {line}: {file} does not exist."
+            )
+        named = "; ".join(f"line {line}: {file}" for line, file in self.missing[:_NAMED_PROBLEMS])
+        more = len(self.missing) - _NAMED_PROBLEMS
+        raise InputError(
+            ErrorCode.FILE_MISSING,
+            f"{self.path}: {len(self.missing)} files do not exist ({named}"
+            f"{f'; and {more} more' if more > 0 else ''}).",
+        )
+
+    def _value(self, cells: dict[str, str], column: str | None) -> str:
+        text = cells[column] if column else ""
+        return "" if text.casefold() in _NO_VALUE else text
+
+    def _empty(self, line: int, column: str) -> InputError:
+        return InputError(
+            ErrorCode.CASES_TABLE, f"{self.path}, line {line}: the cell '{column}' is empty."
+        )
+
+    def _named(self, line: int, item: str) -> tuple[str | None, Path]:
+        name, separator, path = item.partition("=")
+        # A path may hold '=' itself: then it exists as it stands.
+        if not separator or find_path(self.path.parent, item, self.allowed) is not None:
+            return None, self._file(line, item)
+        return name.strip(), self._file(line, path.strip())
+
+    def _file(self, line: int, text: str) -> Path:
+        found = find_path(self.path.parent, text, self.allowed)
+        if found is None:
+            self.missing.append((line, text))
+            return self.path.parent / text
+        return found
+
+
+def _items(cell: str) -> list[str]:
+    return [item.strip() for item in cell.split(";") if item.strip()]
+
+
+def _whole_numbers(table: Table, column: str | None) -> bool:
+    """Whether all labels are whole numbers: pandas writes 1.0 where some are missing."""
+    if column is None:
+        return False
+    labels = [cells[column] for _, cells in table.rows]
+    given = [label for label in labels if label.casefold() not in _NO_VALUE]
+    return all(_WHOLE.fullmatch(label) or re.fullmatch(r"[+-]?\d+", label) for label in given)
+
+
+def _labels_that_are_files(path: Path, table: Table, columns: Columns) -> tuple[Columns, list[str]]:
+    """The columns, with a column ``label`` of files taken as the segmentations that it names.
+
+    Raises:
+        InputError: It holds files, and there is a column of segmentations, too.
+    """
+    if columns.label is None:
+        return columns, []
+    labels = [cells[columns.label] for _, cells in table.rows if cells[columns.label]]
+    if not labels or not all(image_suffix(Path(label)) for label in labels):
+        return columns, []
+    if columns.segmentation is not None:
         raise InputError(
             ErrorCode.CASES_TABLE,
-            f"{path}, line 1: the column 'case' is missing (found: {', '.join(columns)}); "
-            "wanted are case,image,segmentation,label.",
+            f"{path}: the columns '{columns.segmentation}' and '{columns.label}' both name files; "
+            "a label is the name of a class.",
         )
-    if len(set(columns)) < len(columns):
-        raise InputError(
-            ErrorCode.CASES_TABLE, f"{path}, line 1: a column occurs twice ({', '.join(columns)})."
+    note = f"{path.name}: the column '{columns.label}' names files, so they are segmentations."
+    return replace(columns, segmentation=columns.label, label=None), [note]
+
+
+def _column_notes(path: Path, columns: Columns, cases: Sequence[Case]) -> list[str]:
+    """What a user should know of the table's columns."""
+    notes = []
+    taken = [
+        f"'{name}' as {meaning}"
+        for name, meaning in (
+            (columns.segmentation, "segmentation"),
+            (columns.label, "label"),
         )
-    if "image" in columns:
-        return ["image"]
-    others = {name.casefold(): name for name in columns if name and name not in _KNOWN}
-    missing = [name for name in channels if name.casefold() not in others]
-    if not others or (missing and len(channels) > 1):
-        wanted = f" or columns for the channels {', '.join(channels)}" if channels else ""
-        raise InputError(
-            ErrorCode.CASES_TABLE,
-            f"{path}, line 1: the column 'image'{wanted} is missing (found: {', '.join(columns)}).",
-        )
-    if missing:
-        return list(others.values())
-    return [others[name.casefold()] for name in channels] or list(others.values())
+        if name is not None and name.casefold() != meaning
+    ]
+    if taken:
+        notes.append(f"{path.name}: takes the column {' and '.join(taken)}.")
+    if columns.unused:
+        named = ", ".join(columns.unused[:20]) + (", …" if len(columns.unused) > 20 else "")
+        without = [
+            meaning
+            for name, meaning in ((columns.segmentation, "segmentation"), (columns.label, "label"))
+            if name is None
+        ]
+        words = f" No column was taken as {' or '.join(without)}." if without else ""
+        notes.append(f"{path.name}: not used: the columns {named}.{words}")
+    unlabelled = sum(case.label is None for case in cases)
+    if columns.label and unlabelled:
+        notes.append(f"{path.name}: {unlabelled} of {len(cases)} cases have no label.")
+    return notes
 
 
-def _case(
-    where: str,
-    folder: Path,
-    row: Mapping[str | None, str | None],
-    image_columns: Sequence[str],
-    keep_identifiers: bool,
-) -> Case:
-    if None in row or None in row.values():
-        raise InputError(
-            ErrorCode.CASES_TABLE, f"{where}: the line has another number of cells than the header."
-        )
-    cells = {str(name): str(cell).strip() for name, cell in row.items()}
-    if not cells["case"]:
-        raise InputError(ErrorCode.CASES_TABLE, f"{where}: the cell 'case' is empty.")
-    images: list[tuple[str | None, Path]] = []
-    for column in image_columns:
-        if not cells[column]:
-            raise InputError(ErrorCode.CASES_TABLE, f"{where}: the cell '{column}' is empty.")
-        if column == "image":
-            images += [_named(where, folder, item) for item in cells[column].split(";") if item]
-        else:
-            images.append((column, _existing(where, folder, cells[column])))
-    if len(image_columns) == 1 and len(images) == 1 and image_columns[0] != "image":
-        images = [(None, images[0][1])]
-    segmentation = cells.get("segmentation", "")
-    return Case(
-        case=safe_name(cells["case"]),
-        images=tuple(images),
-        segmentation=_existing(where, folder, segmentation) if segmentation else None,
-        label=cells.get("label") or None,
-        patient=cells.get("patient") or None,
-        split=cells.get("split") or None,
-        private=may_name_patient(path for _, path in images) and not keep_identifiers,
-    )
-
-
-def _named(where: str, folder: Path, item: str) -> tuple[str | None, Path]:
-    name, separator, path = item.partition("=")
-    # A path may hold '=' itself: then it exists as it stands.
-    if not separator or (folder / item.strip()).exists():
-        return None, _existing(where, folder, item)
-    return name.strip(), _existing(where, folder, path)
-
-
-def _existing(where: str, folder: Path, text: str) -> Path:
-    path = folder / Path(text.strip()).expanduser()
-    if not path.exists():
-        raise InputError(ErrorCode.FILE_MISSING, f"{where}: {path} does not exist.")
-    return path
+def _with_notes(cases: list[Case], columns: Columns, notes: Sequence[str]) -> list[Case]:
+    """The cases; where their segmentation or label may be in an unused column, with a note."""
+    if not columns.unused or (columns.segmentation and columns.label):
+        return cases
+    said = tuple(note for note in notes if "not used: the columns" in note)
+    return [replace(case, notes=(*case.notes, *said)) for case in cases]

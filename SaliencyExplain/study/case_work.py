@@ -29,7 +29,8 @@ from SaliencyExplain.explanation import (
     explain,
 )
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.segmentation import Segmentation, read_ground_truth
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
@@ -167,10 +168,10 @@ class CaseWorker:
             raise
         except BaseException as error:  # noqa: BLE001 - a damaged file makes readers raise anything
             result.fail("reading the image", error)
-        if result.image is not None and case.segmentation is not None:
+        if result.image is not None and case.segmentations:
             try:
-                result.segmentation, result.segmentation_notes = read_ground_truth(
-                    case.segmentation, result.image
+                result.segmentation, result.segmentation_notes = read_ground_truths(
+                    case.segmentations, result.image
                 )
             except (KeyboardInterrupt, Cancelled):
                 raise

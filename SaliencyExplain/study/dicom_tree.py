@@ -50,7 +50,15 @@ class _Outline:
     series: set[str] = field(default_factory=set)
 
 
-def dicom_cases(root: Path, files: Iterable[Path], *, keep_identifiers: bool) -> list[Case]:
+#: Why a file of a DICOM tree is no part of its cases.
+NO_DICOM = "neither an image of a known format nor DICOM"
+UNREADABLE = "DICOM that cannot be read: cut off or damaged"
+_DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
+
+
+def dicom_cases(
+    root: Path, files: Iterable[Path], left_out: dict[Path, str], *, keep_identifiers: bool
+) -> list[Case]:
     """Groups DICOM files into series and gives each its segmentation.
 
     A SEG or RTSTRUCT belongs to the series that it references. Where the
@@ -61,7 +69,8 @@ def dicom_cases(root: Path, files: Iterable[Path], *, keep_identifiers: bool) ->
 
     Args:
         root: The tree's root.
-        files: The files that may be DICOM; others are passed over.
+        files: The files that may be DICOM.
+        left_out: Gets the files that are no image and no segmentation, each with the reason.
         keep_identifiers: Name cases by their folders, which are often patient IDs,
             instead of ``case-001`` and on in the order of their paths.
 
@@ -69,22 +78,31 @@ def dicom_cases(root: Path, files: Iterable[Path], *, keep_identifiers: bool) ->
         The cases in the order of their paths; none where no file is a DICOM image.
 
     Raises:
-        InputError: A segmentation could belong to several series, or several
-            segmentations to one.
+        InputError: A segmentation could belong to several series, or to one that cannot be
+            read or is not here, or several segmentations to one.
     """
-    series, outlines = _scan(files)
+    series, outlines = _scan(files, left_out)
     if not series:
+        if outlines:
+            raise InputError(
+                ErrorCode.CASES_LAYOUT,
+                f"{root}: holds {len(outlines)} DICOM segmentations "
+                f"({', '.join(one.path.name for one in outlines[:5])}) and no DICOM image that "
+                f"can be read. {csv_advice()}",
+            )
         return []
+    unreadable = [path for path, reason in left_out.items() if reason == UNREADABLE]
     ordered = sorted(series.values(), key=lambda s: (s.folder.parts, s.number, s.uid))
     names = _names(root, ordered, keep_identifiers)
     belongs: dict[str, list[tuple[_Outline, str]]] = defaultdict(list)
     for outline in outlines:
+        _check_not_of_unreadable(outline, ordered, unreadable)
         uid, note = _series_of(outline, ordered, names)
         belongs[uid].append((outline, note))
     outlined_studies = {series[uid].study for uid in belongs}
-    left_out: dict[str, int] = defaultdict(int)
+    unoutlined: dict[str, int] = defaultdict(int)
     for one in ordered:
-        left_out[one.study] += one.study in outlined_studies and one.uid not in belongs
+        unoutlined[one.study] += one.study in outlined_studies and one.uid not in belongs
     in_folder = Counter(one.folder for one in ordered)
     cases = []
     for one in ordered:
@@ -99,9 +117,10 @@ def dicom_cases(root: Path, files: Iterable[Path], *, keep_identifiers: bool) ->
                 f"{csv_advice()}",
             )
         notes = [note for _, note in mine if note]
-        if left_out[one.study]:
+        if unoutlined[one.study]:
             notes.append(
-                f"{left_out[one.study]} further series of this study without segmentation left out"
+                f"{unoutlined[one.study]} further series of this study without segmentation left "
+                "out"
             )
         cases.append(
             Case(
@@ -116,12 +135,36 @@ def dicom_cases(root: Path, files: Iterable[Path], *, keep_identifiers: bool) ->
     return cases
 
 
-def _scan(files: Iterable[Path]) -> tuple[dict[str, _Series], list[_Outline]]:
+def _check_not_of_unreadable(
+    outline: _Outline, ordered: list[_Series], unreadable: list[Path]
+) -> None:
+    """Refuses a segmentation whose series is probably among the files that cannot be read.
+
+    Raises:
+        InputError: Its references resolve to nothing, and files that cannot be read lie nearer
+            to it than any series, or as near.
+    """
+    here = outline.path.parent
+    if not unreadable or any(s.uid in outline.series for s in ordered):
+        return
+    nearest = max(_common_depth(s.folder, here) for s in ordered)
+    if max(_common_depth(path.parent, here) for path in unreadable) >= nearest:
+        raise InputError(
+            ErrorCode.CASES_LAYOUT,
+            f"The segmentation {outline.path.name} references no series that can be read, and "
+            f"{len(unreadable)} DICOM files near it are cut off or damaged. {csv_advice()}",
+        )
+
+
+def _scan(
+    files: Iterable[Path], left_out: dict[Path, str]
+) -> tuple[dict[str, _Series], list[_Outline]]:
     series: dict[str, _Series] = {}
     outlines: list[_Outline] = []
     for path in files:
         header = _header(path)
         if header is None:
+            left_out[path] = UNREADABLE if _says_dicom(path) else NO_DICOM
             continue
         study = str(header.get("StudyInstanceUID", ""))
         if header.get("SOPClassUID") in _SEGMENTATIONS:
@@ -139,7 +182,21 @@ def _scan(files: Iterable[Path]) -> tuple[dict[str, _Series], list[_Outline]]:
                 ),
             )
             one.files += 1
+        else:
+            what = header.get("Modality") or "no rows and columns"
+            left_out[path] = f"a DICOM object that is no image ({what})"
     return series, outlines
+
+
+def _says_dicom(path: Path) -> bool:
+    """Whether a file calls itself DICOM, by its ending or by the four letters in front."""
+    if path.suffix.lower() in _DICOM_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return True
 
 
 def _header(path: Path) -> pydicom.Dataset | None:

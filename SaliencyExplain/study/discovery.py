@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.matlab import SUFFIX
 from SaliencyExplain.study.bids import bids_cases, is_bids
-from SaliencyExplain.study.case import Case, check_unique, describe_cases, single_case
+from SaliencyExplain.study.case import Case, csv_advice, describe_cases, single_case, unlike
 from SaliencyExplain.study.case_csv import read_cases
-from SaliencyExplain.study.dicom_tree import dicom_cases
-from SaliencyExplain.study.files import (
-    PART_NAMES,
-    PICTURE_SUFFIXES,
-    VOLUME_SUFFIXES,
-    image_suffix,
-    is_other_file,
-    parse_name,
-    visible,
-)
-from SaliencyExplain.study.folders import class_folder_cases, flat_cases, folder_cases
+from SaliencyExplain.study.dicom_masks import with_masks
+from SaliencyExplain.study.dicom_tree import NO_DICOM, UNREADABLE, dicom_cases
+from SaliencyExplain.study.files import Name, image_suffix, is_picture
+from SaliencyExplain.study.folders import layout_cases
+from SaliencyExplain.study.left_out import Found, LeftOut, left_out_files
 from SaliencyExplain.study.nnunet import is_nnunet, nnunet_cases
+from SaliencyExplain.study.role_folders import is_mask_folder, merge_roles
+from SaliencyExplain.study.tree import Tree, of_one_kind, read_tree
 from SaliencyExplain.study.tumour_set import tumour_set_cases
 
-__all__ = ["Case", "describe_cases", "discover"]
+__all__ = ["Case", "Found", "LeftOut", "describe_cases", "discover"]
 
 _LOOKED_FOR = (
-    "*_image with *_mask (or _label, _seg) pairs; nnU-Net (imagesTr, labelsTr); BIDS "
-    "(sub-*/anat); a folder per case; DICOM series with SEG or RTSTRUCT; a folder per class of "
-    "PNG, JPEG, BMP or TIFF; MATLAB files of the brain tumour set; or a CSV of cases"
+    "*_image with *_mask (or _label, _seg) pairs; folders 'images' and 'masks'; nnU-Net and the "
+    "Decathlon (imagesTr, labelsTr); BIDS (sub-*/anat); a folder per case; DICOM series with "
+    "SEG or RTSTRUCT; a folder per class of PNG, JPEG, TIFF or BMP; MATLAB files of the brain "
+    "tumour set; or a CSV of cases"
 )
 
 
 def discover(
-    path: Path, *, channels: Sequence[str] = (), keep_identifiers: bool = False
-) -> list[Case]:
+    path: Path,
+    *,
+    channels: Sequence[str] = (),
+    keep_identifiers: bool = False,
+    allowed: Callable[[Path], object] | None = None,
+) -> Found:
     """Finds the cases in a study folder or a CSV.
 
     Layouts, in the order in which they are recognised:
 
     - a CSV: :func:`SaliencyExplain.study.case_csv.read_cases`;
-    - nnU-Net: ``imagesTr/NAME_0000.nii.gz`` … with ``labelsTr/NAME.nii.gz``;
-    - BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz`` … with masks in ``derivatives``;
-    - DICOM trees of any depth with SEG or RTSTRUCT: named ``case-001`` and on;
+    - nnU-Net and the Decathlon: ``imagesTr/NAME_0000.nii.gz`` … with ``labelsTr/NAME.nii.gz``;
+    - BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz`` …, also under ``rawdata``, with masks in
+      ``derivatives``;
+    - DICOM trees of any depth with SEG or RTSTRUCT, or segmentations of other formats: named
+      ``case-001`` and on;
+    - MATLAB files of the brain tumour set (:mod:`SaliencyExplain.images.matlab`);
+    - folders of images beside folders of masks, also with equal names, which are then read as
+      if all of them lay in one folder, in the following layouts;
     - a folder per class of 2D pictures: the folder's name is the label; folders named
       train, validation and test around them are the parts of a split;
-    - MATLAB files of the brain tumour set (:mod:`SaliencyExplain.images.matlab`);
     - a folder per case, also several of them deep: images, and a file named
       ``seg``, ``mask`` or ``label``; several images with one mask are channels
       named by their files, several image and mask pairs are cases of their own;
@@ -57,9 +62,11 @@ def discover(
         channels: The classifier's channels: images of these names become the
             channels of one case, in this order.
         keep_identifiers: Name DICOM cases by their folders, and let outputs name their files.
+        allowed: Asked for each path that a CSV names; raises where it may not be looked for.
 
     Returns:
-        The cases, sorted as in their files' names (of a CSV: in its order).
+        The cases, sorted as in their files' names (of a CSV: in its order), and what else lies
+        there, with the reason why it is no part of them.
 
     Raises:
         InputError: Nothing was found, or what belongs together cannot be told.
@@ -69,13 +76,17 @@ def discover(
             raise InputError(
                 ErrorCode.FILE_FORMAT, f"{path}: a study is a folder, or a CSV of cases."
             )
-        return check_unique(read_cases(path, channels, keep_identifiers=keep_identifiers))
+        return read_cases(path, channels, keep_identifiers=keep_identifiers, allowed=allowed)
     if not path.is_dir():
         raise InputError(
             ErrorCode.FILE_MISSING, f"{path}: there is no such folder or CSV of cases."
         )
     path = path.resolve()
-    return check_unique(_layout(path, channels, keep_identifiers))
+    tree = read_tree(path)
+    found = _layout(path, tree, channels, keep_identifiers)
+    cases = unlike(found, [_origin(path, case) for case in found])
+    private = any(case.private for case in cases)
+    return Found(cases, left_out_files(path, _left_out(tree, cases), named=not private))
 
 
 def background_cases(
@@ -100,76 +111,83 @@ def background_cases(
     return tuple(cases)
 
 
-def _layout(path: Path, channels: Sequence[str], keep_identifiers: bool) -> list[Case]:
-    if is_nnunet(path):
-        return nnunet_cases(path, channels)
-    if is_bids(path):
-        return bids_cases(path, channels)
-    pictures, volumes, others = _sorted_by_kind(path)
-    # Segmentations alone, beside DICOM slices, do not make it a folder of volumes.
-    if all(parse_name(volume).is_mask for volume in volumes):
-        found = dicom_cases(path, others, keep_identifiers=keep_identifiers)
-        if found:
-            return found
-    slices = [file for file in _walk(path) if file.suffix.lower() == SUFFIX]
-    if slices and not pictures and not volumes:
-        return tumour_set_cases(path, slices)
-    if not pictures and not volumes:
-        count = f"{len(others)} other files" if others else "nothing"
+def _layout(path: Path, tree: Tree, channels: Sequence[str], keep_identifiers: bool) -> list[Case]:
+    for home in _homes(path, tree):
+        if is_nnunet(home):
+            return nnunet_cases(home, channels)
+        if is_bids(home):
+            return bids_cases(home, channels, tree.left_out)
+    files = list(tree.root.walk())
+    images = [name for name in files if not _is_mask(name)]
+    series = dicom_cases(path, tree.unknown, tree.left_out, keep_identifiers=keep_identifiers)
+    tree.unknown.clear()
+    if series:
+        return _beside_series(path, tree, series, files)
+    if not images and UNREADABLE in tree.left_out.values():
+        raise _nothing(path, tree)
+    if not files and tree.matlab:
+        return tumour_set_cases(path, tree.matlab)
+    if not images and not files:
+        raise _nothing(path, tree)
+    return layout_cases(merge_roles(of_one_kind(tree.root, tree.left_out)), channels)
+
+
+def _homes(path: Path, tree: Tree) -> list[Path]:
+    """The folder, and the only folder in it where it holds nothing else."""
+    root = tree.root
+    only = [root.folders[0].path] if len(root.folders) == 1 and not root.names else []
+    return [path, *only]
+
+
+def _beside_series(path: Path, tree: Tree, series: list[Case], files: list[Name]) -> list[Case]:
+    """The cases of a DICOM tree, with what lies beside the series."""
+    masks = [name for name in files if _is_mask(name)]
+    volumes = [name for name in files if name not in masks and not is_picture(name.path)]
+    if volumes:
         raise InputError(
-            ErrorCode.CASES_MISSING,
-            f"{path}: no images found ({count}). Looked for: {_LOOKED_FOR}.",
+            ErrorCode.CASES_LAYOUT,
+            f"{path}: holds {len(series)} DICOM series and {len(volumes)} volumes of other "
+            f"formats ({', '.join(name.path.name for name in volumes[:5])}"
+            f"{', …' if len(volumes) > 5 else ''}): whether these are other cases, segmentations, "
+            f"or the same images once more cannot be told. {csv_advice()}",
         )
-    here = [file for file in visible(path) if file.is_file() and image_suffix(file)]
-    below = [folder for folder in visible(path) if folder.is_dir()]
-    if here:
-        return flat_cases(path, here, channels)
-    if pictures and not volumes and len(below) > 1 and all(_pictures_only(f) for f in below):
-        return class_folder_cases(below)
-    if pictures and not volumes and _are_parts(below):
-        return [
-            case
-            for part in below
-            for case in class_folder_cases(
-                [folder for folder in visible(part) if folder.is_dir()], split=part.name
-            )
-        ]
-    return folder_cases(path, channels)
+    for name in files:
+        if name not in masks:
+            tree.left_out[name.path] = "a picture beside DICOM series"
+    return with_masks(path, series, masks, tree.left_out)
 
 
-def _sorted_by_kind(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    pictures: list[Path] = []
-    volumes: list[Path] = []
-    others: list[Path] = []
-    for file in _walk(path):
-        suffix = image_suffix(file)
-        if suffix in PICTURE_SUFFIXES:
-            pictures.append(file)
-        elif suffix in VOLUME_SUFFIXES:
-            volumes.append(file)
-        elif not is_other_file(file):
-            others.append(file)
-    return pictures, volumes, others
+def _is_mask(name: Name) -> bool:
+    """Whether the file is a segmentation by its name or by the folder in which it lies."""
+    return (name.is_mask and not name.weak) or is_mask_folder(name.path.parent.name)
 
 
-def _walk(path: Path) -> Iterator[Path]:
-    for entry in visible(path):
-        if entry.is_dir():
-            yield from _walk(entry)
-        elif entry.is_file():
-            yield entry
-
-
-def _are_parts(folders: Sequence[Path]) -> bool:
-    """Whether these are the parts of a split, with a folder per class in each."""
-    return len(folders) > 1 and all(
-        folder.name.casefold() in PART_NAMES
-        and all(_pictures_only(one) for one in visible(folder) if one.is_dir())
-        and any(one.is_dir() for one in visible(folder))
-        for folder in folders
+def _nothing(path: Path, tree: Tree) -> InputError:
+    reasons = Counter(tree.left_out.values())
+    found = "; ".join(f"{count}: {reason}" for reason, count in sorted(reasons.items()))
+    return InputError(
+        ErrorCode.CASES_MISSING,
+        f"{path}: no images found ({found or 'nothing'}). Looked for: {_LOOKED_FOR}.",
     )
 
 
-def _pictures_only(folder: Path) -> bool:
-    entries = [entry for entry in visible(folder) if not (entry.is_file() and is_other_file(entry))]
-    return bool(entries) and all(image_suffix(entry) in PICTURE_SUFFIXES for entry in entries)
+def _origin(root: Path, case: Case) -> str:
+    """What a case is named by: its first image, relative to the study's folder."""
+    return f"{case.paths[0].relative_to(root).as_posix()}\0{case.series or ''}"
+
+
+def _left_out(tree: Tree, cases: Sequence[Case]) -> dict[Path, str]:
+    """Why each file of the tree that is of no case is of none."""
+    used = {file for case in cases for file in case.files}
+    reasons = {file: why for file, why in tree.left_out.items() if file not in used}
+    for file in tree.unknown:
+        if file not in used:
+            reasons.setdefault(file, NO_DICOM)
+    for file in tree.matlab:
+        if file not in used:
+            reasons.setdefault(file, "a MATLAB file of another kind, or beside other images")
+    for name in tree.root.walk():
+        if name.path not in used:
+            kind = "segmentation" if _is_mask(name) else "image"
+            reasons.setdefault(name.path, f"a {kind} that is no part of the layout's cases")
+    return reasons

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import csv_advice
 
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+VOLUME_SUFFIXES = (
+    *(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh"),
+    *(".hdr", ".img"),
+)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: Files that lie in study folders and are neither images nor DICOM.
 _OTHER_SUFFIXES = (
     *(".md", ".txt", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".xlsx"),
     *(".bval", ".bvec", ".py", ".zip", ".gz", ".raw", ".zraw", ".npy", ".npz", ".mat", ".pt"),
+    *(".xls", ".doc", ".docx", ".ppt", ".pptx", ".odt", ".ods", ".rtf", ".ini", ".db", ".log"),
+    *(".tar", ".7z", ".rar", ".sh", ".ipynb", ".h5", ".hdf5", ".pkl", ".mp4", ".avi", ".lnk"),
 )
 _OTHER_NAMES = ("DICOMDIR", "README", "LICENSE", "CHANGES")
 #: How tables and folders call the parts of a split, each with the name that it has here.
@@ -26,12 +32,24 @@ PART_NAMES = {
 }
 #: 3D Slicer names segmentations ``*.seg.nrrd``.
 _SLICER_SEGMENTATION = ".seg"
-_RESULTS = ("journal.jsonl", "explanation.json")
-_MASK_WORDS = frozenset(
-    {"mask", "masks", "label", "labels", "seg", "segmentation", "segmentations", "msk", "roi"}
-    | {"lesion", "lesions", "dseg", "annotation", "contour"}
+#: Words that make a file a segmentation wherever they stand in its name.
+MASK_WORDS = frozenset(
+    {"mask", "masks", "msk", "label", "labels", "lbl", "labelmap", "labelmaps", "dseg", "probseg"}
+    | {"seg", "segs", "segm", "segmentation", "segmentations", "segmented", "segmap"}
+    | {"gt", "gts", "groundtruth", "groundtruths", "goldstandard"}
 )
-_IMAGE_WORDS = frozenset({"image", "images", "img", "volume", "scan"})
+#: Words that name what is outlined. Images bear them too (a class folder of ``tumour_1.png``):
+#: they make a file a segmentation only beside the image of its name.
+WEAK_MASK_WORDS = frozenset(
+    {"lesion", "lesions", "tumour", "tumor", "tumours", "tumors", "roi", "rois", "contour"}
+    | {"contours", "annotation", "annotations", "annot", "gtv", "ctv", "ptv", "infarct", "truth"}
+)
+IMAGE_WORDS = frozenset(
+    {"image", "images", "img", "imgs", "volume", "volumes", "scan", "scans", "input", "inputs"}
+)
+_TWO_WORDS = re.compile(r"(ground|gold)[_\-. ]?(truth|standard)", re.IGNORECASE)
+_SEPARATORS = re.compile(r"([_\-. ]+)")
+_WORD_AND_NUMBER = re.compile(r"([^\W\d_]+)(\d+)")
 
 
 @dataclass(frozen=True)
@@ -43,17 +61,37 @@ class Name:
         key: What is left without the word for image or mask; image and mask of one
             key belong together. Empty for a file named ``seg`` or ``image`` alone.
         is_mask: Whether the name says that it is a segmentation.
+        others: Further keys that it may have: ``a_mask_1`` is a mask of ``a``, the first of
+            several, or of ``a_1``.
+        weak: The word says what is outlined, which images are named by as well.
     """
 
     path: Path
     key: str
     is_mask: bool
+    others: tuple[str, ...] = ()
+    weak: bool = False
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys as they are compared: without regard to case and to how accents are stored."""
+        return list(dict.fromkeys(same_key(key) for key in (self.key, *self.others)))
+
+
+def same_key(text: str) -> str:
+    """The text as names are compared: macOS stores ``é`` as two characters, others as one."""
+    return unicodedata.normalize("NFC", text).casefold()
 
 
 def image_suffix(path: Path) -> str:
     """The file's image suffix in lower case, such as ``.nii.gz``; empty for other files."""
     name = path.name.lower()
     return next((s for s in (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES) if name.endswith(s)), "")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file is an image of two axes by its name."""
+    return image_suffix(path) in PICTURE_SUFFIXES
 
 
 def stem(path: Path) -> str:
@@ -71,49 +109,90 @@ def is_other_file(path: Path) -> bool:
     return path.suffix.lower() in _OTHER_SUFFIXES or path.name in _OTHER_NAMES
 
 
-def visible(folder: Path) -> list[Path]:
-    """The folder's entries in natural order (2 before 10).
-
-    Without hidden and system files, and without results of this program: a study's
-    output folder often lies in its input folder.
-
-    Raises:
-        InputError: The folder cannot be read.
-    """
-    try:
-        entries = [
-            entry
-            for entry in folder.iterdir()
-            if not entry.name.startswith((".", "__MACOSX"))
-            and not any((entry / name).is_file() for name in _RESULTS)
-        ]
-    except OSError as error:
-        raise InputError(
-            ErrorCode.FILE_UNREADABLE, f"{folder}: the folder cannot be read ({error.strerror})."
-        ) from None
-    return sorted(entries, key=natural)
-
-
 def natural(path: Path) -> tuple[tuple[int, str], ...]:
     """Sort key that puts ``case 2`` before ``case 10``."""
     parts = re.findall(r"\d+|\D+", path.name)
-    return tuple((int(part), part) if part.isdecimal() else (-1, part) for part in parts)
+    return tuple(
+        # Digits of other scripts and numbers of thousands of digits are ordered as text.
+        (int(part), part) if part.isascii() and part.isdigit() and len(part) < 100 else (-1, part)
+        for part in parts
+    )
 
 
 def parse_name(path: Path) -> Name:
-    """Takes a file's name apart: ``P1_t1_image``, ``P1_t1_mask``, ``seg-expert``, ``mask_7``."""
-    words = re.split(r"([_\-. ]+)", stem(path))
+    """Takes a file's name apart: ``P1_t1_image``, ``P1_t1_mask_2``, ``seg-expert``, ``mask7``."""
+    whole = stem(path)
+    words = _SEPARATORS.split(_TWO_WORDS.sub(r"\1\2", whole))
+    found = _mask_name(path, words, MASK_WORDS)
+    if found is not None:
+        return found
+    if _is_slicer_segmentation(path):
+        return Name(path, whole, True)
+    weak = _mask_name(path, words, WEAK_MASK_WORDS, ends_only=True)
+    if weak is not None:
+        return Name(path, weak.key, True, weak.others, weak=True)
+    return _image_name(path, whole, words)
+
+
+def as_mask(name: Name) -> Name:
+    """The name of a file that lies in a folder of segmentations."""
+    return Name(name.path, name.key, True, (*name.others, stem(name.path)))
+
+
+def as_image(name: Name) -> Name:
+    """The name of a file that is no segmentation, though its name could be one's."""
+    whole = stem(name.path)
+    return _image_name(name.path, whole, _SEPARATORS.split(whole))
+
+
+def _mask_name(
+    path: Path, words: list[str], known: frozenset[str], *, ends_only: bool = False
+) -> Name | None:
+    """The name by the last of its words that is among the known ones; None: none is."""
+    places = [0, len(words) - 1] if ends_only else range(0, len(words), 2)
+    for place in sorted(set(places), reverse=True):
+        word = words[place].lower()
+        number = ""
+        together = _WORD_AND_NUMBER.fullmatch(word)
+        if together and together[1] in known:
+            word, number = together[1], together[2]
+        if word not in known:
+            continue
+        before, after = words[: max(place - 1, 0)], words[place + 2 :]
+        if place == 0 and not number:
+            return Name(path, "".join(after), True)
+        if place == 0:
+            return Name(path, "".join([number, *words[1:2], *after]), True)
+        # 'a_mask_2' is the second mask of 'a' or a mask of 'a_2'; 'a_mask_final' one of 'a'.
+        rest = "".join(after) or number
+        base = "".join(before)
+        others = [f"{base}{words[place - 1]}{rest}"] if rest else []
+        # 'a_lesion_mask' is one of 'a_lesion' or of 'a'.
+        if len(before) > 2 and before[-1].lower() in WEAK_MASK_WORDS | MASK_WORDS:
+            others.append("".join(before[:-2]))
+        return Name(path, base, True, tuple(others))
+    return None
+
+
+def _image_name(path: Path, whole: str, words: list[str]) -> Name:
     last, first = words[-1].lower(), words[0].lower()
-    if last in _MASK_WORDS or last in _IMAGE_WORDS:
-        return Name(path, "".join(words[:-2]), last in _MASK_WORDS)
-    if first in _MASK_WORDS or first in _IMAGE_WORDS:
-        return Name(path, "".join(words[2:]), first in _MASK_WORDS)
-    return Name(path, stem(path), _is_slicer_segmentation(path))
+    if last in IMAGE_WORDS:
+        return Name(path, "".join(words[:-2]), False, (whole,))
+    if first in IMAGE_WORDS:
+        return Name(path, "".join(words[2:]), False, (whole,))
+    together = _WORD_AND_NUMBER.fullmatch(first)
+    if together and together[1] in IMAGE_WORDS:
+        return Name(path, whole, False, ("".join([together[2], *words[1:]]),))
+    inner = next((n for n in range(2, len(words) - 1, 2) if words[n].lower() in IMAGE_WORDS), 0)
+    if inner:
+        return Name(path, whole, False, ("".join([*words[: inner - 1], *words[inner + 1 :]]),))
+    return Name(path, whole, False)
 
 
-def ambiguous(where: str, found: Sequence[Path], question: str) -> InputError:
+def ambiguous(where: str, found: Iterable[Path], question: str) -> InputError:
     """The error for files of which discovery cannot tell what belongs together."""
-    names = ", ".join(path.name for path in found[:8]) + (", …" if len(found) > 8 else "")
+    files: Sequence[Path] = list(found)
+    names = ", ".join(path.name for path in files[:8]) + (", …" if len(files) > 8 else "")
     return InputError(
         ErrorCode.CASES_LAYOUT, f"{where}: {question} (found: {names}). {csv_advice()}"
     )

@@ -17,8 +17,11 @@ from SaliencyExplain.study.case import Case
 JOURNAL = "journal.jsonl"
 #: Of the journal's lines; a journal of another one is not read.
 FORMAT = 1
-#: Taken over from the first run rather than compared: see :func:`run_study`.
-_KEPT = frozenset({"threads"})
+#: What lies in the study's folder beside its cases, and what is to be said of the folder.
+LEFT_OUT, FOLDER_NOTES = "left_out", "folder_notes"
+#: Not compared with an earlier run's: threads are taken over from it (:func:`run_study`), and
+#: what lies beside the cases changes nothing of their results.
+_KEPT = frozenset({"threads", LEFT_OUT, FOLDER_NOTES})
 
 
 class Journal:
@@ -222,7 +225,7 @@ def source_digest(case: Case) -> str:
         InputError: A file is not there.
     """
     digest = hashlib.sha256(f"{case.channels}{case.series}{case.label}".encode())
-    for path in [*case.paths, *([case.segmentation] if case.segmentation else [])]:
+    for path in case.files:
         try:
             files = sorted(path.iterdir()) if path.is_dir() else [path]
             for file in files:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, csv_advice, safe_name
-from SaliencyExplain.study.files import image_suffix, stem, visible
+from SaliencyExplain.study.files import ambiguous, image_suffix, same_key, stem
+from SaliencyExplain.study.tree import visible
 
 
 def is_nnunet(path: Path) -> bool:
@@ -25,12 +26,12 @@ def nnunet_cases(path: Path, channels: Sequence[str]) -> list[Case]:
     put in the classifier's order where those are the classifier's names.
 
     Raises:
-        InputError: No images, a channel that some cases lack, or a ``dataset.json``
-            that cannot be read.
+        InputError: No images, a channel that some cases lack, a segmentation without an image
+            of its name, or a ``dataset.json`` that cannot be read.
     """
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     for file in visible(path / "imagesTr"):
-        if image_suffix(file):
+        if image_suffix(file) and file.is_file():
             match = re.fullmatch(r"(.+)_(\d{4})", stem(file))
             key, channel = (match[1], int(match[2])) if match else (stem(file), 0)
             if channel in found[key]:
@@ -46,11 +47,7 @@ def nnunet_cases(path: Path, channels: Sequence[str]) -> list[Case]:
         )
     every = sorted({channel for images in found.values() for channel in images})
     names = _channel_names(path / "dataset.json")
-    labels = {
-        stem(file): file
-        for file in (visible(path / "labelsTr") if (path / "labelsTr").is_dir() else [])
-        if image_suffix(file)
-    }
+    labels = _labels(path / "labelsTr")
     cases = []
     for key, images in found.items():
         missing = [f"_{channel:04d}" for channel in every if channel not in images]
@@ -66,8 +63,23 @@ def nnunet_cases(path: Path, channels: Sequence[str]) -> list[Case]:
             pairs = [(None, images[every[0]])]
         elif channels and None not in named:
             pairs = _in_order(path, named, channels)
-        cases.append(Case(safe_name(key), tuple(pairs), labels.get(key)))
+        cases.append(Case(safe_name(key), tuple(pairs), labels.pop(same_key(key), None)))
+    if labels:
+        raise ambiguous(
+            str(path / "labelsTr"), labels.values(), "a segmentation has no image of its name"
+        )
     return cases
+
+
+def _labels(folder: Path) -> dict[str, Path]:
+    """The segmentations by their names; none where there is no such folder."""
+    labels: dict[str, Path] = {}
+    for file in visible(folder) if folder.is_dir() else []:
+        if image_suffix(file) and file.is_file():
+            other = labels.setdefault(same_key(stem(file)), file)
+            if other is not file:
+                raise ambiguous(str(folder), [other, file], "two segmentations of the same name")
+    return labels
 
 
 def _in_order(

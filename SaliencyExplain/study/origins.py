@@ -27,6 +27,7 @@ def origin_of(case: Case, out: Path) -> dict[str, Any] | None:
     return {
         "images": [[name, _from(out, path)] for name, path in case.images],
         "segmentation": _from(out, case.segmentation) if case.segmentation else None,
+        "further_segmentations": [_from(out, path) for path in case.further_segmentations],
         "series": case.series,
     }
 
@@ -35,12 +36,18 @@ def case_of(entry: Mapping[str, Any], files: Mapping[str, Any] | None, out: Path
     """The case of an entry of the journal with its files; None where those are not told."""
     if files is None:
         return None
+
+    def file(path: str) -> Path:
+        return Path(os.path.normpath(out / path))
+
     return Case(
         entry["case"],
-        tuple((name, Path(os.path.normpath(out / path))) for name, path in files["images"]),
-        Path(os.path.normpath(out / files["segmentation"])) if files["segmentation"] else None,
+        tuple((name, file(path)) for name, path in files["images"]),
+        file(files["segmentation"]) if files["segmentation"] else None,
         label=entry["label"],
         series=files["series"],
+        # Studies of earlier versions had one file at most.
+        further_segmentations=tuple(map(file, files.get("further_segmentations", ()))),
     )
 
 

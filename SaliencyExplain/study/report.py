@@ -22,7 +22,10 @@ from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.pictures import to_jpeg
 from SaliencyExplain.pictures.layout import STANDARD_WIDTH
+from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case_reading import TRIAL_STAGE
+from SaliencyExplain.study.journal import FOLDER_NOTES, LEFT_OUT
+from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import Entry, RunData, StudyOutput, gather
 from SaliencyExplain.study.report_evaluation import EvaluationSection, read_evaluation
@@ -163,9 +166,19 @@ class _Run:
             )
         return described
 
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What lies in the study's folder beside its cases."""
+        return [LeftOut.from_json(one) for one in self.data.configuration.get(LEFT_OUT, [])]
+
+    @property
+    def folder_notes(self) -> list[str]:
+        """What is to be said of the study's folder or table."""
+        return list(self.data.configuration.get(FOLDER_NOTES, []))
+
     def figures(self, segment: str) -> list[Markup]:
         return [
-            Markup(agreement_figure(self.data, segment, figure))
+            Markup(visible(agreement_figure(self.data, segment, figure)))
             for figure in ("auroc", "energy_inside")
             if any((name, segment, figure) in self.data.values for name in self.data.maps)
         ]
@@ -329,6 +342,7 @@ def write_report(out: Path, runs: Sequence[StudyOutput], *, title: str = "") -> 
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.globals |= {
         "percent": percent,
@@ -350,6 +364,11 @@ def write_report(out: Path, runs: Sequence[StudyOutput], *, title: str = "") -> 
             ErrorCode.OUTPUT_UNWRITABLE, f"{out}: cannot be written ({error.strerror})."
         ) from error
     return out
+
+
+def _shown(value: Any) -> Any:
+    """Text of strangers without characters that act; the template escapes what is HTML."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _picture_figures(run: RunData, entry: Entry, label: str) -> str:

@@ -26,8 +26,15 @@ from SaliencyExplain.study.case import LABEL, Case, check_unique
 from SaliencyExplain.study.case_folder import clear_partial, remove_case
 from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
-from SaliencyExplain.study.journal import FORMAT, Journal, source_digest
+from SaliencyExplain.study.journal import (
+    FOLDER_NOTES,
+    FORMAT,
+    LEFT_OUT,
+    Journal,
+    source_digest,
+)
 from SaliencyExplain.study.labels import Labels
+from SaliencyExplain.study.left_out import Found
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.report import StudyOutput, write_report
 from SaliencyExplain.study.resuming import (
@@ -106,7 +113,8 @@ def run_study(
     does not grow with the number of cases.
 
     Args:
-        cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`.
+        cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`; what that left
+            out is in the notes, the journal and the report.
         work: What is computed for each of them, and where to. A study that goes on keeps the
             number of threads that it began with. With scenes or a trial, cases that an earlier
             run has done get theirs and are not explained again; without, scenes and trials
@@ -139,6 +147,10 @@ def run_study(
     with only_one(out) as held:
         clear_partial(out)
         journal = Journal.begin(out, configuration(worker))
+        if isinstance(cases, Found):
+            # Written with the tables: until then the same run says it again.
+            journal.configuration[LEFT_OUT] = [one.as_json() for one in cases.left_out]
+            journal.configuration[FOLDER_NOTES] = list(cases.notes)
         worker.work = dataclasses.replace(
             work, threads=journal.configuration.get("threads", work.threads), held=held
         )
@@ -338,7 +350,8 @@ class _Meter:
 
 
 def _notes(classifier: Classifier, cases: Sequence[Case], failed: int) -> tuple[str, ...]:
-    notes = list(dict.fromkeys(note for case in cases for note in case.notes))
+    found = cases.sentences() if isinstance(cases, Found) else []
+    notes = list(dict.fromkeys([*found, *(note for case in cases for note in case.notes)]))
     unknown = sorted(
         {
             case.label

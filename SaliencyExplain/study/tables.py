@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain import csv_text
 from SaliencyExplain.comparison.table import Row, row_of, write_comparison
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.study.journal import Journal
@@ -134,6 +134,6 @@ def _prediction(entry: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, 
 
 def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_text.Writer(file)
         writer.writerow(header)
         writer.writerows(lines)

@@ -21,6 +21,7 @@ from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import UNFORESEEN, failure, late, read_ahead
 from SaliencyExplain.study.files import natural
 from SaliencyExplain.study.journal import source_digest
+from SaliencyExplain.study.left_out import Found
 
 _NAMED = 5
 
@@ -113,7 +114,7 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
             ErrorCode.LABELS,
             f"No case has the label {', '.join(missing)}. The labels there are: {known}.",
         )
-    notes = []
+    notes = cases.sentences() if isinstance(cases, Found) else []
     for others, why in (
         ([case for case in cases if case.label is None], "have no label"),
         (

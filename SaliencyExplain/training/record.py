@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from SaliencyExplain.classifiers.bundle import LARGEST_CONFIG_BYTES, BundleFiles
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.left_out import Found
 
 RECORD, CURVE = "training.json", "training.png"
 
@@ -48,7 +49,7 @@ def course_picture(history: Sequence[Mapping[str, float]], best: int, title: str
     return picture.getvalue()
 
 
-def held_out_cases(cases: Sequence[Case], classifier: Path) -> list[Case]:
+def held_out_cases(cases: Sequence[Case], classifier: Path) -> Found:
     """The cases that had no part in a classifier's training.
 
     Args:
@@ -75,4 +76,4 @@ def held_out_cases(cases: Sequence[Case], classifier: Path) -> list[Case]:
             f"None of these {len(cases)} cases was held out by the training of {classifier.name}, "
             f"which held out {len(names)}: name the folder or table that it was trained on.",
         )
-    return kept
+    return cases.only(kept) if isinstance(cases, Found) else Found(kept)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from trame.widgets import html
 
+from SaliencyExplain import csv_text
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.requests import CompareRequest
 from SaliencyExplain.engine.results import CompareResult
@@ -123,11 +124,9 @@ class ComparePart(Part):
         """The whole table, undefined figures empty."""
         if self._result is None:
             return ""
-        lines = [",".join(self._result.columns)]
-        for row in self._result.rows:
-            cells = ("" if row.get(one) is None else str(row[one]) for one in self._result.columns)
-            lines.append(",".join(f'"{cell}"' if "," in cell else cell for cell in cells))
-        return "\n".join(lines) + "\n"
+        columns = self._result.columns
+        lines = ([row.get(column) for column in columns] for row in self._result.rows)
+        return csv_text.table_text([columns, *lines])
 
     async def _compare(self) -> None:
         viewer, target, chosen = self.viewer, self.get("target"), self.get("segment")

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels
-from SaliencyExplain.images.segmentation import read_ground_truth
+from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.length_unit import joined
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import volume_values
@@ -140,8 +140,8 @@ class StudyCases:
         image: MetaTensor = read_channels(case.paths, self.channels, series=case.series)
         affine = np.asarray(image.affine, dtype=np.float64)
         segments = {}
-        if case.segmentation is not None:
-            found, _ = read_ground_truth(case.segmentation, image)
+        if case.segmentations:
+            found, _ = read_ground_truths(case.segmentations, image)
             segments = {one.name: (one.color, one.mask) for one in found.segments} if found else {}
         known = len(self.channels) == image.shape[0]
         titles = self.channels if known else [str(n) for n in range(image.shape[0])]

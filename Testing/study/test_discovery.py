@@ -158,7 +158,8 @@ def test_results_of_an_earlier_study_are_no_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("P/seg-a.nii.gz", "P/seg-b.nii.gz", "P/t1.nii.gz"), "which of the masks"),
+        (("P/seg-a.nii.gz", "P/seg-b.nii.gz", "P/t1.nii.gz"), "two masks belong to the same image"),
+        (("P/1.nii", "P/2.nii", "P/a_seg.nii", "P/b_seg.nii"), "which of the masks"),
         (("P/mask.nii.gz", "P/seg.nii.gz"), "masks but no image"),
         (("A_image.nii", "A_mask.nii", "A_seg.nii"), "two masks belong to the same image"),
         (("A_image.nii", "A_mask.nii", "B_mask.nii"), "a mask has no image"),

@@ -135,7 +135,7 @@ class FinishedStudy:
             origin = case.origin
             if origin is None:
                 return None
-            files = [*origin.paths, *([origin.segmentation] if origin.segmentation else [])]
+            files = origin.files
             if not all(path.exists() for path in files):
                 return None
             found[case.case] = origin

@@ -16,7 +16,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.reading import read_channels
-from SaliencyExplain.images.segmentation import read_ground_truth
+from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.evaluation.finished import FinishedCase, FinishedStudy
@@ -104,11 +104,11 @@ class TruthReader:
             InputError: The segmentation cannot be read, or does not fit the image.
         """
         source = self._cases[case.case]
-        if source.segmentation is None:
+        if not source.segmentations:
             return {}
         grid = MetaTensor(torch.zeros((1, *case.shape)), affine=torch.from_numpy(case.affine))
         with _without_paths(source):
-            found, _ = read_ground_truth(source.segmentation, grid)
+            found, _ = read_ground_truths(source.segmentations, grid)
         if found is None:
             return {}
         return {segment.name: segment.mask for segment in found.segments}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain import csv_text
 from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.progress import Progress, silent
@@ -120,7 +120,7 @@ def _tables(found: Evaluation) -> dict[str, tuple[Sequence[str], list[Sequence[A
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv_text.Writer(file)
         writer.writerow(header)
         writer.writerows([_cell(value) for value in row] for row in rows)
 

@@ -1,0 +1,151 @@
+"""Which segmentations belong to which image, among the files of one folder."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from SaliencyExplain.images.two_values import has_two_values
+from SaliencyExplain.study.files import Name, ambiguous, as_image, same_key, stem
+from SaliencyExplain.study.role_folders import is_mask_folder
+
+#: More segmentations of one image than these are chosen from by hand: a whole-body
+#: segmentation has a file for each organ.
+MOST_SEGMENTATIONS = 16
+#: Files that are opened to tell whether images are masks.
+_LOOKED_INTO = 3
+_SEPARATORS = "_-. "
+
+Masks = tuple[Path, ...]
+
+
+def settled(where: str, names: Sequence[Name]) -> list[Name]:
+    """Tells the masks among files whose names may be those of images as well.
+
+    ``X_tumour`` is a segmentation beside ``X`` or ``X_t1``, and ``tumour`` alone beside any
+    image of its folder; in a folder of ``tumour_1``, ``tumour_2`` all are images. Files
+    named as an image with something behind, ``X_zone`` beside ``X``, are opened: masks are
+    refused, as the word does not say that they are.
+
+    Raises:
+        InputError: Some of the names are masks and others like them belong to no image, or
+            files look like masks and are not named so.
+    """
+    images = [name for name in names if not name.is_mask]
+    keys = {key for name in images for key in name.keys}
+    weak = [name for name in names if name.weak]
+    masks = [name for name in weak if _stands_beside(name, keys)]
+    if masks and len(masks) < len(weak):
+        others = [name.path for name in weak if name not in masks]
+        raise ambiguous(where, others, "a mask has no image of its name, or these are images")
+    if not masks:
+        names = [as_image(name) if name.weak else name for name in names]
+    _check_unnamed_masks(where, [name for name in names if not name.is_mask])
+    return [replace(name, weak=False) for name in names]
+
+
+def _stands_beside(mask: Name, keys: set[str]) -> bool:
+    if not mask.key:
+        return bool(keys)
+    return any(
+        key == own or (key.startswith(own) and key[len(own)] in _SEPARATORS)
+        for own in mask.keys
+        for key in keys
+    )
+
+
+def _check_unnamed_masks(where: str, images: Sequence[Name]) -> None:
+    stems = {same_key(stem(name.path)) for name in images}
+    behind: dict[str, list[Name]] = defaultdict(list)
+    for name in images:
+        own = same_key(stem(name.path))
+        for place, letter in enumerate(own):
+            if letter in _SEPARATORS and own[:place] in stems:
+                behind[own[place:]].append(name)
+                break
+    for same in behind.values():
+        looked = same[:_LOOKED_INTO]
+        if all(has_two_values(name.path) for name in looked):
+            raise ambiguous(
+                where,
+                [name.path for name in same],
+                "files named as an image and more hold two values only, as masks do, and are not "
+                "named as masks. Name them IMAGE_mask, or put them into a folder 'masks' beside a "
+                "folder 'images'",
+            )
+
+
+def pairs(where: str, names: Sequence[Name]) -> list[tuple[Name, Masks]]:
+    """Each image with its segmentations.
+
+    Raises:
+        InputError: Two images or two segmentations share a name, or a segmentation has no
+            image of its name.
+    """
+    names = settled(where, names)
+    images: dict[str, Name] = {}
+    for name in names:
+        if not name.is_mask:
+            other = images.setdefault(same_key(name.key), name)
+            if other is not name:
+                raise ambiguous(where, [other.path, name.path], "two images of the same name")
+    others: dict[str, list[str]] = defaultdict(list)
+    for key, name in images.items():
+        for further in name.keys[1:]:
+            others[further].append(key)
+    own: dict[str, list[Name]] = defaultdict(list)
+    for mask in (name for name in names if name.is_mask):
+        own[_image_of(where, mask, images, others)].append(mask)
+    return [(image, together(where, own.get(key, []))) for key, image in images.items()]
+
+
+def _image_of(where: str, mask: Name, images: dict[str, Name], others: dict[str, list[str]]) -> str:
+    """The key of the image that a mask belongs to; the longest name that fits."""
+    for key in sorted(mask.keys, key=len, reverse=True):
+        if key in images:
+            return key
+        if len(others.get(key, [])) == 1:
+            return others[key][0]
+    # In a folder of masks, IMAGE_attribute_globules is one of IMAGE; IMAGE_2 is another image's.
+    longest = ""
+    for key in images if is_mask_folder(mask.path.parent.name) else ():
+        for own in mask.keys:
+            behind = own[len(key) :]
+            fits = own.startswith(key) and behind[:1] in _SEPARATORS and behind[1:2].isalpha()
+            if key and fits and len(key) > len(longest):
+                longest = key
+    if not longest:
+        raise ambiguous(where, [mask.path], "a mask has no image of its name")
+    return longest
+
+
+def together(where: str, masks: Sequence[Name]) -> Masks:
+    """The segmentations of one image, in their order.
+
+    Several are those of one image where they are numbered, or lie in a folder of their own.
+    ``X_mask`` and ``X_seg`` beside each other are two of the same thing, as are those of
+    several raters, and it cannot be told which is meant.
+
+    Raises:
+        InputError: They are such, or too many.
+    """
+    if len(masks) > 1 and not _are_parts([mask.path for mask in masks]):
+        raise ambiguous(where, [m.path for m in masks], "two masks belong to the same image")
+    if len(masks) > MOST_SEGMENTATIONS:
+        raise ambiguous(
+            where,
+            [m.path for m in masks],
+            f"{len(masks)} segmentations belong to one image; choose those that its maps are to "
+            "be compared with, at most "
+            f"{MOST_SEGMENTATIONS} (several in one cell are separated by ';')",
+        )
+    return tuple(mask.path for mask in masks)
+
+
+def _are_parts(paths: Sequence[Path]) -> bool:
+    if all(is_mask_folder(path.parent.name) for path in paths):
+        return True
+    bare = {same_key(stem(path)).rstrip("0123456789").rstrip(_SEPARATORS + "(") for path in paths}
+    return len(bare) == 1

@@ -1,0 +1,146 @@
+"""What the columns of a table of cases mean, whatever they are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from SaliencyExplain.csv_text import Table
+from SaliencyExplain.errors import ErrorCode, InputError
+
+#: The columns that a table of cases may have, each with its other names.
+_ALIASES: dict[str, frozenset[str]] = {
+    "case": frozenset({"case", "caseid", "casename"}),
+    "image": frozenset({"image", "images", "img", "imagepath", "imagefile", "imagefilename"}),
+    "segmentation": frozenset(
+        {"segmentation", "segmentations", "seg", "segs", "mask", "masks", "labelmap", "gt"}
+        | {"groundtruth", "segmentationpath", "segmentationfile", "segpath", "maskpath"}
+        | {"maskfile", "maskfilename"}
+    ),
+    "label": frozenset(
+        {"label", "labels", "class", "classname", "classlabel", "diagnosis", "target", "category"}
+        | {"dx", "truelabel", "trueclass"}
+    ),
+    "patient": frozenset(
+        {"patient", "patientid", "subject", "subjectid", "participant", "participantid"}
+    ),
+    "split": frozenset({"split", "partition"}),
+}
+#: All names, by which the delimiter of a table is told.
+KNOWN = tuple(sorted({*_ALIASES, *(name for names in _ALIASES.values() for name in names)}))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The table's own names of the columns that are used.
+
+    Attributes:
+        case: Of the cases' names.
+        images: Of the images: one column, or one for each channel.
+        by_channel: Whether there is one for each channel.
+        segmentation: None where there is none, as for the following.
+        label: Of the true classes.
+        patient: Of the patients.
+        split: Of the parts of a split.
+        unused: The others.
+    """
+
+    case: str
+    images: tuple[str, ...]
+    by_channel: bool
+    segmentation: str | None
+    label: str | None
+    patient: str | None
+    split: str | None
+    unused: tuple[str, ...]
+
+
+def find_columns(where: str, table: Table, channels: Sequence[str]) -> Columns:
+    """Which column of a table means what.
+
+    Case, ``_``, ``-`` and blanks do not count; the plain name (``label``) goes before
+    others (``diagnosis``).
+
+    Args:
+        where: The table's file and line, for messages.
+        table: The table.
+        channels: The classifier's channels.
+
+    Raises:
+        InputError: There is no column of cases or of images, or two columns could be the same.
+    """
+    names = table.columns
+    plain = {name: _plain(name) for name in names}
+    wanted = {_plain(channel) for channel in channels}
+    image = _the(where, names, plain, "image", frozenset())
+    # Where there is no image column, a channel named 'mask' or 'target' is a channel.
+    taken = frozenset() if image else frozenset(wanted)
+    case = _the(where, names, plain, "case", taken)
+    if case is None:
+        raise InputError(
+            ErrorCode.CASES_TABLE,
+            f"{where}: the column 'case' is missing (found: {_listed(names)}); wanted are "
+            "case,image,segmentation,label.",
+        )
+    others = {
+        meaning: _the(where, names, plain, meaning, taken)
+        for meaning in ("segmentation", "label", "patient", "split")
+    }
+    images = (image,) if image else _channel_columns(where, names, plain, channels, case, others)
+    used = {case, *images, *others.values()}
+    return Columns(
+        case=case,
+        images=tuple(images),
+        by_channel=image is None,
+        unused=tuple(name for name in names if name not in used),
+        **others,
+    )
+
+
+def _the(
+    where: str,
+    names: Sequence[str],
+    plain: dict[str, str],
+    meaning: str,
+    taken: frozenset[str],
+) -> str | None:
+    found = [n for n in names if plain[n] in _ALIASES[meaning] and plain[n] not in taken]
+    exact = [n for n in found if plain[n] == meaning]
+    if len(exact or found) > 1:
+        raise InputError(
+            ErrorCode.CASES_TABLE,
+            f"{where}: {_listed(exact or found)} could each be the column '{meaning}'; name one of "
+            f"them '{meaning}'.",
+        )
+    return next(iter(exact or found), None)
+
+
+def _channel_columns(
+    where: str,
+    names: Sequence[str],
+    plain: dict[str, str],
+    channels: Sequence[str],
+    case: str,
+    others: dict[str, str | None],
+) -> list[str]:
+    free = [name for name in names if name != case and name not in others.values()]
+    by_plain = {plain[name]: name for name in free}
+    missing = [channel for channel in channels if _plain(channel) not in by_plain]
+    if not free or (missing and len(channels) > 1):
+        words = f" or columns for the channels {', '.join(channels)}" if channels else ""
+        raise InputError(
+            ErrorCode.CASES_TABLE,
+            f"{where}: the column 'image'{words} is missing (found: {_listed(names)}).",
+        )
+    if channels and not missing:
+        return [by_plain[_plain(channel)] for channel in channels]
+    return free
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_\-.]+", "", name).casefold()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")

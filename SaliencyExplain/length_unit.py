@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: What readers give a picture without a size: pixels of one millimetre on the axes of LPS.
+#: What readers give a picture without a size: pixels of one millimetre on the axes of LPS,
+#: or as wide as that where only the ratio of height and width is known.
 _WITHOUT_SIZE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -25,7 +26,10 @@ def length_unit(affine: NDArray[Any], shape: Sequence[int]) -> str:
         shape: Voxels along each of the 2 or 3 axes; 3D Slicer holds a picture as one slice.
     """
     flat = len(shape) == 2 or shape[2] == 1
-    return "px" if flat and np.allclose(affine, _WITHOUT_SIZE, rtol=0, atol=1e-6) else "mm"
+    squared = np.array(affine, dtype=np.float64)
+    if len(shape) == 2:
+        squared[1, 1] /= abs(squared[1, 1]) or 1.0
+    return "px" if flat and np.allclose(squared, _WITHOUT_SIZE, rtol=0, atol=1e-6) else "mm"
 
 
 def joined(units: Iterable[str]) -> str:

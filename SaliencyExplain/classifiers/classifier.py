@@ -284,6 +284,12 @@ class Classifier:
                 f"The classifier {self.name} takes {self.spatial_dims}D images, "
                 f"and this one has {axes} axes.",
             )
+        elif self.spatial_dims == 3 and 1 in image.shape[1:]:
+            raise InputError(
+                ErrorCode.IMAGE_AXES,
+                f"The classifier {self.name} takes volumes, and this image is one slice "
+                f"({_shape(image.shape[1:])} voxels). Give it the whole volume.",
+            )
         if self.colour and image.shape[0] == 1:
             values = image.as_tensor().expand(3, *image.shape[1:])
             image = MetaTensor(values, affine=image.affine)

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from skimage.color import lab2rgb
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.dicom_series import DAMAGED, damaged
+from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
 

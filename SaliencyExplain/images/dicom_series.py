@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-import warnings
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.boundary import reader
+from SaliencyExplain.images.dicom_header import (
+    NOT_IMAGES,
+    has_place,
+    is_dicom,
+    is_index,
+    kind_of,
+    read_header,
+    text,
+)
 
-# Warnings of pydicom and highdicom quote values of the header, which may identify a patient.
-warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
-
-#: Modalities whose objects say something about images and are none to look at.
-NOT_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "FID", "RWV", "DOC")
 _OTHER_FORMATS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif")
-_TAGS = [
+#: What is read of each file to find the series.
+SERIES_TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
+    "FrameOfReferenceUID",
     "Modality",
+    "ImageType",
+    "ImagePositionPatient",
+    "SharedFunctionalGroupsSequence",
     "Rows",
     "Columns",
     "NumberOfFrames",
+    "DirectoryRecordSequence",
 ]
-DAMAGED = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """The files of one series.
+    """The files of one series that are of one kind.
 
     Attributes:
-        uid: SeriesInstanceUID.
+        uid: SeriesInstanceUID; where the files have none, a name made of their folder, study
+            and series number.
         modality: Such as "CT", "MR", "SEG", "RTSTRUCT".
         frames: Slices, those of multi-frame files counted.
         rows: Height of a slice in pixels, 0 where there are none.
         columns: Width of a slice in pixels, 0 where there are none.
-        files: Its files, each instance once, sorted by path.
-        copies: How many files were left out for holding an instance a second time.
+        files: Its files, sorted by path.
+        notes: What else lies in the series and is left out, to be said aloud.
     """
 
     uid: str
@@ -51,7 +64,7 @@ class DicomSeries:
     rows: int
     columns: int
     files: tuple[Path, ...]
-    copies: int
+    notes: tuple[str, ...] = ()
 
     @property
     def is_image(self) -> bool:
@@ -59,61 +72,149 @@ class DicomSeries:
         return self.rows > 0 and self.modality not in NOT_IMAGES
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its first bytes; old files have no preamble."""
-    with path.open("rb") as file:
-        head = file.read(132)
-    if head[128:] == b"DICM":
-        return True
-    # Without a preamble the file starts with an element of group 0002 or 0008, little
-    # endian, then its type in two capitals or its length in four bytes.
-    element, after = head[:4], head[4:8]
-    return (
-        len(head) == 132
-        and element[0] in (2, 8)
-        and element[1] == 0
-        and element[3] == 0
-        and ((after[:2].isalpha() and after[:2].isupper()) or after[1:] == b"\0\0\0")
-    )
+Member = tuple[Path, Dataset]
+
+
+def series_uid(path: Path, header: Dataset) -> str:
+    """The SeriesInstanceUID, or a name for series that have lost theirs.
+
+    Args:
+        path: The file.
+        header: Its header, with :data:`SERIES_TAGS` at least.
+
+    Returns:
+        The UID, or "unnamed-" and eight hexadecimal digits that are the same for all files
+        of one folder, study and series number.
+    """
+    uid = text(header, "SeriesInstanceUID").strip()
+    if uid:
+        return uid
+    parts = [str(path.resolve().parent)]
+    parts += [text(header, keyword) for keyword in ("StudyInstanceUID", "SeriesNumber")]
+    return f"unnamed-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+
+
+def is_image(header: Dataset) -> bool:
+    """Whether an object has pixels to look at, rather than segments, plans or reports."""
+    return bool(header.get("Rows")) and text(header, "Modality") not in NOT_IMAGES
+
+
+def is_localizer(header: Dataset) -> bool:
+    """Whether an image was made to plan others on it."""
+    return "LOCALIZER" in (header.get("ImageType") or [])
+
+
+def is_screenshot(header: Dataset) -> bool:
+    """Whether an image is a secondary capture: a picture of a screen or a scanned sheet."""
+    return "Secondary Capture" in UID(text(header, "SOPClassUID")).name
 
 
 @reader
 def list_series(folder: Path) -> tuple[DicomSeries, ...]:
     """Finds the DICOM series in a folder and all folders within.
 
+    Objects of several kinds in one series are listed apart. Localizers and screenshots in a
+    series of other images are left out, and its notes say so.
+
     Args:
-        folder: Where to look; files that are not DICOM are passed over.
+        folder: Where to look; files that are not DICOM, and DICOMDIRs, are passed over.
 
     Returns:
         All series, SEG and RTSTRUCT as well, sorted by their first file.
+
+    Raises:
+        InputError: A DICOM file is damaged.
     """
-    found: dict[str, list[tuple[Path, Dataset]]] = {}
+    found: dict[str, list[Member]] = {}
     for path in sorted(folder.rglob("*")):
         if path.name.startswith(".") or not path.is_file() or not is_dicom(path):
             continue
-        try:
-            header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
-        except DAMAGED as error:
-            raise damaged(path, error) from error
-        if header.get("SeriesInstanceUID"):
-            found.setdefault(str(header.SeriesInstanceUID), []).append((path, header))
-    return tuple(_series(uid, members) for uid, members in found.items())
+        header = read_header(path, SERIES_TAGS)
+        if not is_index(header):
+            found.setdefault(series_uid(path, header), []).append((path, header))
+    return tuple(one for uid, members in found.items() for one in split_series(uid, members))
 
 
-def _series(uid: str, members: list[tuple[Path, Dataset]]) -> DicomSeries:
-    instances: dict[str, tuple[Path, Dataset]] = {}
+def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
+    """The series of one UID: its images, and apart from them other objects of each kind.
+
+    Args:
+        uid: As :func:`series_uid` has it.
+        members: Its files with their headers.
+    """
+    modalities = {text(header, "Modality") for _, header in members if is_image(header)}
+    images: list[Member] = []
+    others: list[Member] = []
+    for member in members:
+        # A file of the images' modality without rows is one of them that is cut off.
+        same = text(member[1], "Modality") in modalities
+        (images if is_image(member[1]) or same else others).append(member)
+    images, left_out = _without_others(images)
+    left_out += [f"{kind_of(header)} object" for _, header in others]
+    notes = [
+        f"{count} {what}{'s' if count > 1 else ''} in the same series left out"
+        for what, count in Counter(left_out).items()
+    ]
+    if not text(members[0][1], "SeriesInstanceUID").strip():
+        notes.append(
+            "the files have no SeriesInstanceUID; those of one folder, study and series number are "
+            "taken as one series"
+        )
+    listed = []
+    for group, told in ((images, notes), (_without_copies(others), [])):
+        kinds: dict[str, list[Member]] = {}
+        for member in group:
+            kinds.setdefault(kind_of(member[1]), []).append(member)
+        listed += [_series(uid, each, told) for each in kinds.values()]
+    return listed
+
+
+def _without_others(images: list[Member]) -> tuple[list[Member], list[str]]:
+    """Images without localizers, screenshots and the like, where there are others as well."""
+    left_out: list[str] = []
+    for what, is_other in (
+        ("screenshot (secondary capture)", is_screenshot),
+        ("localizer", is_localizer),
+    ):
+        kept = [member for member in images if not is_other(member[1])]
+        if kept:
+            left_out += [what] * (len(images) - len(kept))
+            images = kept
+    placed = {text(header, "SOPClassUID") for _, header in images if has_place(header)}
+    if placed:
+        kept = [
+            member
+            for member in images
+            if has_place(member[1]) or text(member[1], "SOPClassUID") in placed
+        ]
+        left_out += ["image without a position in the patient"] * (len(images) - len(kept))
+        images = kept
+    return images, left_out
+
+
+def _without_copies(members: list[Member]) -> list[Member]:
+    """Objects without those that are the same instance byte by byte."""
+    kept: dict[tuple[str, bytes], Member] = {}
+    instances = Counter(text(header, "SOPInstanceUID") for _, header in members)
     for path, header in members:
-        instances.setdefault(str(header.get("SOPInstanceUID", path)), (path, header))
-    headers = [header for _, header in instances.values()]
-    first = headers[0]
+        uid = text(header, "SOPInstanceUID")
+        alone = not uid or instances[uid] == 1
+        content = str(path).encode() if alone else hashlib.sha256(path.read_bytes()).digest()
+        kept.setdefault((uid, content), (path, header))
+    return list(kept.values())
+
+
+def _series(uid: str, members: Sequence[Member], notes: Sequence[str]) -> DicomSeries:
+    headers = [header for _, header in members]
+    first = next((header for header in headers if header.get("Rows")), headers[0])
     return DicomSeries(
         uid=uid,
-        modality=str(first.get("Modality", "")),
+        modality=text(first, "Modality"),
         frames=sum(int(header.get("NumberOfFrames") or 1) for header in headers),
         rows=int(first.get("Rows") or 0),
         columns=int(first.get("Columns") or 0),
-        files=tuple(path for path, _ in instances.values()),
-        copies=len(members) - len(instances),
+        files=tuple(path for path, _ in members),
+        notes=tuple(notes),
     )
 
 
@@ -128,20 +229,28 @@ def choose_series(folder: Path, uid: str | None = None) -> DicomSeries:
         InputError: There is none, none of this UID, or several and none was named.
             They are then listed, without anything that tells of a patient.
     """
-    images = [series for series in list_series(folder) if series.is_image]
+    listed = list_series(folder)
+    images = [series for series in listed if series.is_image]
     if not images:
-        raise InputError(ErrorCode.FILE_FORMAT, f"{folder}: {_what_else(folder)}")
+        raise InputError(ErrorCode.FILE_FORMAT, f"{folder}: {_what_else(folder, listed)}")
     if uid is not None:
-        images = [series for series in images if series.uid == uid] or images
-        if images[0].uid != uid:
+        named = [series for series in images if series.uid == uid]
+        if not named:
             raise InputError(
                 ErrorCode.NAME_UNKNOWN, f"{folder}: has no series {uid}. It has: {_listed(images)}."
             )
-    if len(images) > 1:
+        images = named
+    if len({series.uid for series in images}) > 1:
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
             f"{folder}: holds {len(images)} series. Name one by its SeriesInstanceUID: "
             f"{_listed(images)}.",
+        )
+    if len(images) > 1:
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
+            f"{folder}: images of {len(images)} modalities bear one SeriesInstanceUID: "
+            f"{_listed(images)}. Keep those of one modality in a folder of their own.",
         )
     return images[0]
 
@@ -155,19 +264,17 @@ def _listed(images: list[DicomSeries]) -> str:
     return shown + ("; …" if len(images) > 20 else "")
 
 
-def _what_else(folder: Path) -> str:
+def _what_else(folder: Path, listed: Sequence[DicomSeries]) -> str:
     names = [path.name for path in sorted(folder.rglob("*")) if path.is_file()]
     if not names:
         return "the folder is empty."
+    if listed:
+        kinds = Counter[str]()
+        for series in listed:
+            kinds[series.modality or "of no stated kind"] += len(series.files)
+        objects = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        return f"its DICOM files hold no image to look at ({objects})."
     others = [name for name in names if name.lower().endswith(_OTHER_FORMATS)]
     if others:
         return f"the folder holds no DICOM images. Name a file in it, such as {others[0]}."
     return f"the folder holds no DICOM images among its {len(names)} files."
-
-
-def damaged(path: Path, error: Exception) -> InputError:
-    """The error for a DICOM file that cannot be read, without values of its header."""
-    return InputError(
-        ErrorCode.FILE_DAMAGED,
-        f"{path}: cannot be read as DICOM, it may be damaged or cut off ({type(error).__name__}).",
-    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
-from SaliencyExplain.images.dicom_series import DAMAGED, damaged, is_dicom, list_series
+from SaliencyExplain.images.dicom_header import is_dicom, read_header, text
+from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.images.input_file import check_exists
 from SaliencyExplain.images.labels import LabelMap, from_picture, from_volume
 from SaliencyExplain.images.rtstruct import read_rtstruct
@@ -54,11 +54,12 @@ def _object_in(folder: Path) -> Path:
 
 
 def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
-    if path.name.lower().endswith(raster.SUFFIXES):
+    dicom = not path.is_dir() and is_dicom(path)
+    if not dicom and path.name.lower().endswith(raster.SUFFIXES):
         return from_picture(path)
-    if path.name.lower().endswith(matlab.SUFFIX):
+    if not dicom and path.name.lower().endswith(matlab.SUFFIX):
         return matlab.read_tumour(path)
-    modality = _modality(path)
+    modality = text(read_header(path, ["Modality"]), "Modality") if dicom else ""
     if modality == "SEG":
         return read_dicom_seg(path)
     if modality == "RTSTRUCT":
@@ -68,13 +69,3 @@ def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> La
             )
         return read_rtstruct(path, shape, affine)
     return from_volume(path, read_volume(path, several=True))
-
-
-def _modality(path: Path) -> str:
-    if path.is_dir() or not is_dicom(path):
-        return ""
-    try:
-        header = pydicom.dcmread(path, force=True, specific_tags=["Modality"])
-    except DAMAGED as error:
-        raise damaged(path, error) from error
-    return str(header.get("Modality", ""))

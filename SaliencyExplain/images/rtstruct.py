@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.contours import Arrangement, arrange, even_odd, fill, once
-from SaliencyExplain.images.dicom_series import DAMAGED, damaged
+from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, meta_image, nrrd, raster
 from SaliencyExplain.images.boundary import reader
-from SaliencyExplain.images.dicom_series import choose_series, is_dicom
+from SaliencyExplain.images.dicom_header import is_dicom
+from SaliencyExplain.images.dicom_series import choose_series
 from SaliencyExplain.images.dicom_slices import read_slices
 from SaliencyExplain.images.input_file import check_exists
 from SaliencyExplain.images.volume import Volume
@@ -52,10 +53,9 @@ def read_volume(
     if path.is_dir():
         chosen = choose_series(path, series)
         volume = read_slices(path, chosen.files)
-        if chosen.copies:
-            note = f"{chosen.copies} files are copies of others and left out"
-            volume = replace(volume, notes=(*volume.notes, note))
-        return volume
+        return replace(volume, notes=(*volume.notes, *chosen.notes))
+    if is_dicom(path):
+        return read_slices(path, [path])
     name = path.name.lower()
     if name.endswith(NIBABEL_SUFFIXES):
         return read_nibabel(path, several)
@@ -67,8 +67,6 @@ def read_volume(
         return raster.read_raster(path, colour)
     if name.endswith(matlab.SUFFIX):
         return matlab.read_slice(path, colour)
-    if is_dicom(path):
-        return read_slices(path, [path])
     raise InputError(
         ErrorCode.FILE_FORMAT,
         f"{path}: is no image of a known format. Known: {', '.join(SUFFIXES)} and DICOM.",

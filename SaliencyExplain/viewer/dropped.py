@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.dicom_series import is_dicom, list_series
+from SaliencyExplain.images.dicom_header import is_dicom
+from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.files import parse_name
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_series import choose_series, list_series
 from SaliencyExplain.images.grids import shear_of
 from SaliencyExplain.images.reading import read_image
@@ -75,7 +75,8 @@ def test_a_copied_file_is_left_out_aloud(tmp_path, values, affine, write_series)
     shutil.copy(paths[2], tmp_path / "copy.dcm")
     image = read_image(tmp_path)
     np.testing.assert_array_equal(image[0].numpy(), values)
-    assert image.meta["notes"] == ["1 files are copies of others and left out"]
+    (note,) = image.meta["notes"]
+    assert "1 slices are copies of others" in note
 
 
 def test_a_missing_slice_is_refused_with_its_place(tmp_path, values, affine, write_series):
@@ -185,10 +186,22 @@ def test_files_without_preamble_are_read(tmp_path, values, affine, write_series,
 def test_colour_slices_are_refused(tmp_path, values, affine, write_series):
     paths = write_series(tmp_path, values[..., :1], affine)
     dataset = pydicom.dcmread(paths[0])
-    dataset.SamplesPerPixel = 3
-    dataset.save_as(paths[0])
-    with pytest.raises(InputError, match="holds colours"):
-        read_image(paths[0])
+    grey = dataset.pixel_array.astype(np.uint8)
+    dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+    dataset.PhotometricInterpretation = "RGB"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelRepresentation = 0
+    for colours, read in (([grey, grey, 255 - grey], False), ([grey] * 3, True)):
+        content = np.stack(colours, axis=-1).tobytes()
+        dataset.PixelData = content + b"\0" * (len(content) % 2)
+        dataset.save_as(paths[0])
+        if read:
+            np.testing.assert_array_equal(read_image(paths[0])[0, ..., 0].numpy(), grey.T)
+        else:
+            with pytest.raises(InputError) as error:
+                read_image(paths[0])
+            assert error.value.code is ErrorCode.IMAGE_VOXEL_TYPE
+            assert paths[0].name in str(error.value)
 
 
 def test_nothing_of_the_patient_is_in_the_image_or_its_errors(

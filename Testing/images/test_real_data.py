@@ -116,13 +116,18 @@ def test_single_slices_equal_what_itk_reads(shared_data, name):
         difference = sitk.GetArrayFromImage(theirs).T - image[0].numpy()
         assert set(np.unique(difference)) <= {0.0, 65536.0, -65536.0}
     else:
-        np.testing.assert_array_equal(image[0].numpy(), sitk.GetArrayFromImage(theirs).T)
+        values = sitk.GetArrayFromImage(theirs).T
+        if name == "693_J2KR.dcm":
+            # Padding outside of the field of view, which ITK takes as -3024 Hounsfield units.
+            assert "21.3 % of the pixels are padding" in image.meta["notes"][0]
+            values = np.where(values == -3024, -1024, values)
+        np.testing.assert_array_equal(image[0].numpy(), values)
     corner = np.diag([-1, -1, 1]) @ theirs.TransformIndexToPhysicalPoint((20, 30, 0))
     np.testing.assert_allclose(image.affine.numpy()[:3] @ (20, 30, 0, 1), corner, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    "name", ["dicom-encodings-pydicom/eCT_Supplemental.dcm", "dicom-enhanced-mr-siemens/6_2.dcm"]
+    "name", ["dicom-enhanced-mr-siemens/6_1.dcm", "dicom-enhanced-mr-siemens/6_2.dcm"]
 )
 def test_enhanced_files_equal_what_highdicom_reads(shared_data, name):
     image = read_image(shared_data / name)
@@ -141,6 +146,7 @@ def test_awkward_files_have_their_one_line(shared_data):
     for name, words in [
         ("dicom-ct-gantry-tilt-variable-spacing", "1.08 mm between 14.dcm and 15.dcm"),
         ("dicom-encodings-pydicom/MR_truncated.dcm", "damaged or cut off"),
+        ("dicom-encodings-pydicom/eCT_Supplemental.dcm", "161494 of its pixels are colours"),
         ("dicom-encodings-pydicom/emri_small.dcm", "10 images without a position"),
         ("dicom-enhanced-mr-siemens", "holds 4 volumes (4D) of 6 slices"),
         ("nifti-oddities-nibabel/example4d.nii.gz", "holds 2 volumes (4D)"),

@@ -1,0 +1,96 @@
+"""DICOM images of two axes: films and others that have no place in the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_header import DAMAGED, damaged, text
+from SaliencyExplain.images.dicom_pixels import padding_of, read_stored, rescaled, without_padding
+from SaliencyExplain.images.grids import LPS_TO_RAS
+from SaliencyExplain.images.volume import Volume
+
+#: Modalities whose single images are projections, whatever position their header holds.
+PROJECTIONS = ("CR", "DX", "DR", "MG", "PX", "IO", "RG", "RF", "XA", "RTIMAGE")
+
+
+def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
+    """Reads an image of two axes.
+
+    Args:
+        source: What the user named, for messages.
+        files: Its one file.
+        header: Its header.
+
+    Returns:
+        One layer of two axes; dense tissue bright (MONOCHROME1 is inverted).
+
+    Raises:
+        InputError: There are several, or it cannot be read.
+    """
+    count = len(files) * int(header.get("NumberOfFrames") or 1)
+    if count > 1:
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
+            f"{source}: holds {count} images without a position in the patient, which make no "
+            "volume. Keep the one you mean in a file of its own.",
+        )
+    path = files[0]
+    stored, dataset = read_stored(path)
+    if stored.ndim == 3:
+        stored = stored[0]
+    values = np.asarray(rescaled(path, stored, header, dataset).T, dtype=np.float32)
+    padding = padding_of(path, stored, header).T
+    notes = []
+    if text(header, "PhotometricInterpretation") == "MONOCHROME1":
+        picture = values if padding.all() else values[~padding]
+        values = picture.max() + picture.min() - values
+        notes.append("grey values are inverted (MONOCHROME1), so that dense tissue is bright")
+    values, padded = without_padding(values, padding, text(header, "Modality"))
+    notes += [padded] if padded else []
+    if header.get("VOILUTSequence") or text(header, "VOILUTFunction") not in ("", "LINEAR"):
+        notes.append("the header's curve for the display (VOI LUT) is not applied")
+    spacing, told = _spacing(path, header)
+    affine = LPS_TO_RAS @ np.diag([spacing[1], spacing[0], 1.0, 1.0])
+    return Volume(values[np.newaxis], affine, (*notes, *told), modality=text(header, "Modality"))
+
+
+def _spacing(path: Path, header: Dataset) -> tuple[tuple[float, float], list[str]]:
+    """Millimetres between rows and between columns, and notes on what they are."""
+    try:
+        for keyword, note in (
+            ("PixelSpacing", ""),
+            (
+                "ImagerPixelSpacing",
+                "millimetres are those on the detector, larger than in the patient",
+            ),
+            ("NominalScannedPixelSpacing", "millimetres are those on the scanned film"),
+        ):
+            if header.get(keyword):
+                rows, columns = (float(part) for part in header[keyword].value)
+                _check_sizes(path, keyword, rows, columns)
+                return (rows, columns), [note] if note else []
+        unknown = "the size of its pixels is not known: "
+        if header.get("PixelAspectRatio"):
+            rows, columns = (float(part) for part in header.PixelAspectRatio)
+            _check_sizes(path, "PixelAspectRatio", rows, columns)
+            if rows != columns:
+                return (rows / columns, 1.0), [
+                    f"{unknown}a pixel's (px) width counts as 1 mm, its height as "
+                    f"{rows / columns:.4g} mm (PixelAspectRatio)"
+                ]
+        return (1.0, 1.0), [f"{unknown}a pixel (px) counts as 1 mm"]
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+
+
+def _check_sizes(path: Path, keyword: str, rows: float, columns: float) -> None:
+    if not (np.isfinite([rows, columns]).all() and rows > 0 and columns > 0):
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: its {keyword} ({rows:g}, {columns:g}) is no size of a pixel.",
+        )

@@ -1,0 +1,193 @@
+"""Frames of DICOM files: where each lies, and what tells it from others at its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from SaliencyExplain.errors import ErrorCode, InputError
+
+#: What tells apart several volumes in one series, in the words of the standard.
+VOLUME_TAGS = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "TemporalPositionTimeOffset",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "EchoNumbers",
+    "InversionTime",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+    "ComplexImageComponent",
+    "StackID",
+    "AcquisitionNumber",
+    "SequenceName",
+    "ImageType",
+    "FrameType",
+    "AcquisitionTime",
+)
+
+#: Attribute -> the functional group that holds it in enhanced objects (PS3.3 C.7.6.16).
+_GROUPS = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "TemporalPositionTimeOffset": "TemporalPositionSequence",
+    "StackID": "FrameContentSequence",
+    "EffectiveEchoTime": "MREchoSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+    "ComplexImageComponent": "MRImageFrameTypeSequence",
+    "FrameType": "MRImageFrameTypeSequence",
+}
+#: Private elements with the b-value: Siemens, GE, Philips.
+_B_VALUES = ((0x0019, 0x100C), (0x0043, 0x1039), (0x2001, 0x1003))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice.
+
+    Attributes:
+        path: Its file.
+        index: Which frame of the file it is, from 0.
+        size: Columns and rows.
+        position: Centre of its first pixel, LPS millimetres.
+        orientation: (2, 3) unit vectors along its rows and its columns, at right angles.
+        spacing: Millimetres between its columns and between its rows.
+        thickness: Millimetres, 0 where not stated.
+        header: What was found of the elements that matter for one frame.
+    """
+
+    path: Path
+    index: int
+    size: tuple[int, int]
+    position: NDArray[np.float64]
+    orientation: NDArray[np.float64]
+    spacing: tuple[float, float]
+    thickness: float
+    header: Dataset
+
+    def called(self) -> str:
+        """Its name in messages."""
+        return f"{self.path.name}" + (f" frame {self.index + 1}" if self.index else "")
+
+
+def frames_of(path: Path, header: Dataset) -> list[Frame]:
+    """The frames of one file.
+
+    Args:
+        path: The file.
+        header: Its header.
+
+    Raises:
+        InputError: It does not say of each frame where it lies, or says what cannot be.
+    """
+    count = int(header.get("NumberOfFrames") or 1)
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if groups is None and count > 1:
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: holds {count} frames and does not say where they lie.",
+        )
+    if groups is not None and len(groups) != count:
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: holds {count} frames, and its header describes {len(groups)} of them.",
+        )
+    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+    size = (int(header.Columns), int(header.Rows))
+    try:
+        if groups is None:
+            return [_frame(path, 0, size, [header])]
+        return [
+            _frame(path, index, size, [frame, *shared, header])
+            for index, frame in enumerate(groups)
+        ]
+    except (KeyError, AttributeError, TypeError, IndexError, ValueError) as error:
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: its header does not say where its slices lie (position, orientation or "
+            "pixel spacing is missing or unusable).",
+        ) from error
+
+
+def _frame(path: Path, index: int, size: tuple[int, int], holders: list[Dataset]) -> Frame:
+    header = _gathered(holders)
+    between_rows, between_columns = (float(part) for part in header.PixelSpacing)
+    position = np.array(header.ImagePositionPatient, dtype=np.float64)
+    orientation = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    numbers = [*position, *orientation.ravel(), between_rows, between_columns]
+    if len(position) != 3 or not np.isfinite(numbers).all():
+        raise ValueError("a position is not three finite numbers")
+    if between_rows <= 0 or between_columns <= 0:
+        raise ValueError("pixels have no size")
+    thickness = header.get("SliceThickness") or header.get("SpacingBetweenSlices") or 0.0
+    return Frame(
+        path,
+        index,
+        size,
+        position,
+        _at_right_angles(orientation),
+        (between_columns, between_rows),
+        abs(float(thickness)),
+        header,
+    )
+
+
+def _gathered(holders: list[Dataset]) -> Dataset:
+    """Elements of one frame: its own before the shared ones before those of the file."""
+    header = Dataset()
+    for keyword, group in _GROUPS.items():
+        for holder in holders:
+            inner = holder[group].value[0] if holder.get(group) else holder
+            if inner.get(keyword) is not None:
+                header[keyword] = inner[keyword]
+                break
+    outer = holders[-1]
+    for keyword in ("ModalityLUTSequence", *VOLUME_TAGS):
+        if keyword in outer and keyword not in header:
+            header[keyword] = outer[keyword]
+    for tag in _B_VALUES:
+        if "DiffusionBValue" not in header and tag in outer:
+            header.DiffusionBValue = _first_number(outer[tag].value)
+    return header
+
+
+def _first_number(value: object) -> float | None:
+    """The b-value of a private element, which may be a list and hold large offsets (GE)."""
+    try:
+        first = value if isinstance(value, (int, float, str)) else value[0]  # type: ignore[index]
+        return float(first) % 1e6
+    except (ValueError, TypeError, IndexError, KeyError):
+        return None
+
+
+def _at_right_angles(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors at right angles; headers hold rounded ones.
+
+    Raises:
+        ValueError: They are no directions of rows and columns.
+    """
+    lengths = np.linalg.norm(orientation, axis=1)
+    if (np.abs(lengths - 1) > 0.05).any():
+        raise ValueError("directions are no unit vectors")
+    unit = orientation / lengths[:, np.newaxis]
+    overlap = float(unit[0] @ unit[1])
+    if abs(overlap) > 0.05:
+        raise ValueError("rows and columns are not at right angles")
+    # The nearest such pair: both are turned by the same angle.
+    turned = unit - 0.5 * overlap * unit[::-1]
+    return turned / np.linalg.norm(turned, axis=1)[:, np.newaxis]

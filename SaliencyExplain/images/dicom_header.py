@@ -1,0 +1,202 @@
+"""Headers of DICOM files: what a file is, and what is refused before its pixels are read."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import pydicom
+from pydicom.datadict import dictionary_has_tag
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID, MediaStorageDirectoryStorage
+from pydicom.valuerep import VR
+
+from SaliencyExplain.errors import ErrorCode, InputError
+
+# Warnings of pydicom and highdicom quote values of the header, which may identify a patient.
+warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
+
+#: Modalities whose objects say something about images and are none to look at.
+NOT_IMAGES: tuple[str, ...] = (
+    *("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID"),
+    *("RWV", "DOC", "PLAN", "ECG", "AU", "HD", "EPS", "SMR", "STAIN"),
+)
+
+#: What pydicom and highdicom raise for files that are cut off or damaged.
+DAMAGED = (
+    InvalidDicomError,
+    BytesLengthException,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    RecursionError,
+)
+
+#: NumberOfImagesInMosaic, of Siemens' private group 0019.
+_MOSAIC_IMAGES = 0x0A
+
+_VR_NAMES = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
+#: Those whose length has four bytes, behind two empty ones.
+_LONG_VR_NAMES = frozenset((b"OB", b"OW", b"OF", b"OD", b"SQ", b"UN", b"UT", b"UC", b"UR"))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its first bytes and whatever it is called.
+
+    Files without the preamble of 128 bytes, as old ones are, begin with an element of
+    group 0002 or 0008.
+    """
+    with path.open("rb") as file:
+        head = file.read(264)
+    return head[128:132] == b"DICM" or _begins_with_an_element(head)
+
+
+def _begins_with_an_element(head: bytes) -> bool:
+    """Whether bytes are a data element with which a file without preamble may begin."""
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    for order in orders if len(head) >= 132 else ():
+        group, element = _tag(head, 0, order)
+        if group not in (2, 8):
+            continue
+        explicit = head[4:6] in _VR_NAMES
+        if not explicit and (order == "big" or not dictionary_has_tag((group << 16) | element)):
+            continue
+        if explicit and head[4:6] in _LONG_VR_NAMES:
+            following = 12 + int.from_bytes(head[8:12], order)
+        else:
+            following = 8 + int.from_bytes(head[6:8] if explicit else head[4:8], order)
+        # The next element has a larger tag, of this group or of one of the next few.
+        if following + 4 <= len(head):
+            after = _tag(head, following, order)
+            if (group, element) < after and after[0] <= 0x10:
+                return True
+        elif explicit:
+            return True
+    return False
+
+
+def _tag(head: bytes, place: int, order: Literal["little", "big"]) -> tuple[int, int]:
+    element = place + 2
+    return (
+        int.from_bytes(head[place:element], order),
+        int.from_bytes(head[element : element + 2], order),
+    )
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The error for a DICOM file that cannot be read, without values of its header."""
+    return InputError(
+        ErrorCode.FILE_DAMAGED,
+        f"{path}: cannot be read as DICOM, it may be damaged or cut off ({type(error).__name__}).",
+    )
+
+
+def read_header(path: Path, tags: list[str] | None = None) -> Dataset:
+    """Reads a header without its pixels.
+
+    Args:
+        path: The file, with or without preamble.
+        tags: Keywords of the elements that are wanted; all where not given.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags)
+        # Values are decoded when they are asked for, which is when damaged ones raise.
+        for keyword in tags or ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"):
+            header.get(keyword)
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    return header
+
+
+def text(header: Dataset, keyword: str) -> str:
+    """The value of an element as text, empty where it is absent or empty."""
+    value = header.get(keyword)
+    return "" if value is None else str(value)
+
+
+def number(header: Dataset, keyword: str) -> float | None:
+    """The value of an element that holds one number; None where it is absent or empty.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    value = header.get(keyword)
+    if value is None or value == "":
+        return None
+    return float(value)
+
+
+def is_index(header: Dataset) -> bool:
+    """Whether a file is a DICOMDIR: the index of a medium, no object of its own."""
+    meta = getattr(header, "file_meta", None)
+    kind = meta.get("MediaStorageSOPClassUID") if meta else None
+    return kind == MediaStorageDirectoryStorage or "DirectoryRecordSequence" in header
+
+
+def kind_of(header: Dataset) -> str:
+    """What an object is, for messages: its modality, or the name of its SOP class."""
+    modality = text(header, "Modality")
+    sop_class = text(header, "SOPClassUID")
+    return modality or (UID(sop_class).name if sop_class else "of no stated kind")
+
+
+def has_place(header: Dataset) -> bool:
+    """Whether an image says where it lies in the patient."""
+    return bool(header.get("ImagePositionPatient")) or any(
+        header.get(keyword)
+        for keyword in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+    )
+
+
+def is_mosaic(header: Dataset) -> bool:
+    """Whether the slices of a volume lie side by side in one picture (Siemens)."""
+    if "MOSAIC" in (header.get("ImageType") or []):
+        return True
+    try:
+        count = header.private_block(0x0019, "SIEMENS MR HEADER")[_MOSAIC_IMAGES].value
+    except KeyError:
+        return False
+    return count not in (None, "", b"", 0, 1)
+
+
+def check_image(path: Path, header: Dataset) -> None:
+    """Raises InputError where an object is no image that can be read as grey values."""
+    if is_index(header):
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: is a DICOMDIR, the index of a medium, and holds no image. Name the folder "
+            "that the images lie in.",
+        )
+    modality = text(header, "Modality")
+    if modality in NOT_IMAGES:
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: this DICOM file is a {modality} object, and an image is wanted.",
+        )
+    if not header.get("Rows") or not header.get("Columns"):
+        raise InputError(
+            ErrorCode.IMAGE_AXES,
+            f"{path}: this DICOM file ({kind_of(header)}) holds no image, or is cut off.",
+        )
+    if is_mosaic(header):
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: is a Siemens mosaic: one picture with all slices of a volume side by side. "
+            "Convert it to a volume first (dcm2niix does).",
+        )
+    stored, high = header.get("BitsStored"), header.get("HighBit")
+    if stored is not None and high is not None and high != stored - 1:
+        raise InputError(
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{path}: its {stored} bits of a pixel end at bit {high} instead of {stored - 1} "
+            "(HighBit), which is not read here. Convert it first.",
+        )

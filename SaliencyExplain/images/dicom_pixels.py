@@ -1,0 +1,285 @@
+"""Pixels of DICOM files as the quantities they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from scipy import ndimage
+
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_header import DAMAGED, damaged, number, text
+
+#: Hounsfield units of air.
+_AIR = -1000.0
+#: Share of the picture's range of values that padding may lie off it and still be background.
+_NEAR = 0.05
+_COLOURS = ("Red", "Green", "Blue")
+
+
+def read_stored(path: Path) -> tuple[NDArray[Any], Dataset]:
+    """Decodes the pixels of a file.
+
+    Args:
+        path: The file, in any transfer syntax for which a decoder is installed.
+
+    Returns:
+        (rows, columns), or (frames, rows, columns) of a multi-frame object, in the stored
+        numbers; of a palette and of colours that are all grey, the grey values. And the
+        whole dataset.
+
+    Raises:
+        InputError: It is damaged, no decoder is installed for its transfer syntax, its
+            number of frames is not the stated one, or it holds colours.
+    """
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        syntax = _transfer_syntax(dataset)
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    _check_decoder(path, syntax)
+    try:
+        stored = pixel_array(dataset)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        samples = int(dataset.get("SamplesPerPixel") or 1)
+    except RuntimeError as error:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: its pixels ({syntax.name}) cannot be decoded. The file is damaged, or they "
+            "are stored in a way that the installed decoders do not know. Convert it to an "
+            "uncompressed DICOM file first.",
+        ) from error
+    except (*DAMAGED, MemoryError) as error:
+        raise damaged(path, error) from error
+    held = stored.shape[0] if stored.ndim - (samples > 1) == 3 else 1
+    if held != frames:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: its header states {frames} frames, and its pixels are {held} frames.",
+        )
+    return _grey(path, stored, dataset, samples), dataset
+
+
+def _transfer_syntax(dataset: Dataset) -> UID:
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        # Files without preamble do not name their encoding; pydicom has found it out.
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return UID(dataset.file_meta.TransferSyntaxUID)
+
+
+def _check_decoder(path: Path, syntax: UID) -> None:
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: its pixels are stored as {syntax.name}, for which there is no decoder. "
+            "Convert it to an uncompressed DICOM file first.",
+        ) from error
+    if not decoder.is_available:
+        needed = "; or ".join(
+            each.split(" - requires ")[-1] for each in decoder.missing_dependencies
+        )
+        raise InputError(
+            ErrorCode.PACKAGE_MISSING,
+            f"{path}: its pixels are stored as {syntax.name}, for which no decoder is installed. "
+            f"Install {needed}.",
+        )
+
+
+def _grey(path: Path, stored: NDArray[Any], dataset: Dataset, samples: int) -> NDArray[Any]:
+    if samples > 1:
+        if (stored == stored[..., :1]).all():
+            return stored[..., 0]
+        raise _coloured(path)
+    if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
+        tables = [_palette(path, dataset, colour) for colour in _COLOURS]
+        if not all(np.array_equal(tables[0][1], table) for _, table in tables):
+            raise _coloured(path)
+        return _look_up(stored, *tables[0])
+    if text(dataset, "PixelPresentation") in ("COLOR", "MIXED"):
+        _check_supplemental(path, stored, dataset)
+    return stored
+
+
+def _coloured(path: Path) -> InputError:
+    return InputError(
+        ErrorCode.IMAGE_VOXEL_TYPE,
+        f"{path}: holds colours, not one number at each pixel. Convert it to grey values.",
+    )
+
+
+def _palette(path: Path, dataset: Dataset, colour: str) -> tuple[int, NDArray[Any]]:
+    """First index and entries of a colour's table (PS3.3 C.7.6.3.1.5)."""
+    name = f"{colour}PaletteColorLookupTable"
+    try:
+        entries, first, _ = _descriptor(dataset.get(f"{name}Descriptor"), dataset)
+        data = dataset.get(f"{name}Data")
+        if data is None:
+            raise _coloured(path)
+        bits = 8 if len(data) <= entries + entries % 2 else 16
+        return first, _table(data, entries, bits, dataset)
+    except (ValueError, TypeError) as error:
+        raise damaged(path, error) from error
+
+
+def _check_supplemental(path: Path, stored: NDArray[Any], dataset: Dataset) -> None:
+    """Refuses pixels that are indices of a table of colours beside grey ones (C.7.6.19)."""
+    descriptor = dataset.get("RedPaletteColorLookupTableDescriptor")
+    if descriptor is None:
+        return
+    entries, first, _ = _descriptor(descriptor, dataset)
+    coloured = int(((stored >= first) & (stored < first + entries)).sum())
+    if coloured:
+        raise InputError(
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{path}: {coloured} of its pixels are colours of a supplemental palette beside grey "
+            "values. Export it without the coloured overlay.",
+        )
+
+
+def _descriptor(value: object, dataset: Dataset) -> tuple[int, int, int]:
+    """Entries, first stored value and bits of a lookup table."""
+    entries, first, bits = (int(part) for part in value)  # type: ignore[attr-defined]
+    # Two bytes that are read as signed or unsigned by PixelRepresentation (PS3.3 C.11.1.1.1).
+    signed = bool(dataset.get("PixelRepresentation"))
+    first = (first + (1 << 15)) % (1 << 16) - (1 << 15) if signed else first % (1 << 16)
+    return entries % (1 << 16) or 1 << 16, first, bits
+
+
+def _table(data: object, entries: int, bits: int, dataset: Dataset) -> NDArray[Any]:
+    if isinstance(data, bytes):
+        little = UID(dataset.file_meta.TransferSyntaxUID).is_little_endian
+        kind = np.dtype(np.uint8 if bits == 8 else "<u2" if little else ">u2")
+        table = np.frombuffer(data, dtype=kind, count=min(entries, len(data) // kind.itemsize))
+    else:
+        table = np.atleast_1d(np.asarray(data, dtype=np.int64)) % (1 << 16)
+    if len(table) < entries:
+        raise ValueError("a lookup table is cut off")
+    return table[:entries]
+
+
+def _look_up(stored: NDArray[Any], first: int, table: NDArray[Any]) -> NDArray[Any]:
+    return table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)]
+
+
+def rescaled(
+    path: Path, stored: NDArray[Any], frame: Dataset, dataset: Dataset
+) -> NDArray[np.float64]:
+    """Stored numbers as the quantity they stand for (PS3.3 C.11.1).
+
+    Args:
+        path: The file, for messages.
+        stored: (rows, columns).
+        frame: Holds the frame's own slope and intercept, or its ModalityLUTSequence.
+        dataset: The whole file.
+
+    Raises:
+        InputError: The lookup table or the numbers are unusable.
+    """
+    try:
+        if frame.get("ModalityLUTSequence"):
+            item = frame.ModalityLUTSequence[0]
+            entries, first, _ = _descriptor(item.LUTDescriptor, dataset)
+            table = _table(item.LUTData, entries, 16, dataset)
+            return _look_up(stored, first, table).astype(np.float64)
+        slope, intercept = number(frame, "RescaleSlope"), number(frame, "RescaleIntercept")
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    slope = 1.0 if slope is None else slope
+    if slope == 0 or not np.isfinite([slope, intercept or 0.0]).all():
+        raise InputError(
+            ErrorCode.IMAGE_VALUES,
+            f"{path}: its RescaleSlope and RescaleIntercept ({slope:g}, {intercept}) cannot be "
+            "used.",
+        )
+    return stored.astype(np.float64) * slope + (intercept or 0.0)
+
+
+def padding_of(path: Path, stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_]:
+    """Where pixels are said to be no part of the picture (PS3.3 C.7.5.1.1.2).
+
+    Args:
+        path: The file, for messages.
+        stored: (rows, columns) in stored numbers.
+        header: May hold PixelPaddingValue and PixelPaddingRangeLimit.
+
+    Raises:
+        InputError: The value is unusable.
+    """
+    try:
+        value, limit = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    if value is None:
+        return np.zeros(stored.shape, dtype=bool)
+    # Written as signed or unsigned, whatever the pixels are, by many devices.
+    bounds = [value, value if limit is None else limit]
+    if header.get("PixelRepresentation"):
+        bounds = [bound - 65536 if bound > 32767 else bound for bound in bounds]
+    else:
+        bounds = [bound + 65536 if bound < 0 else bound for bound in bounds]
+    return np.asarray((stored >= min(bounds)) & (stored <= max(bounds)))
+
+
+def without_padding(
+    values: NDArray[np.float32], padding: NDArray[np.bool_], modality: str
+) -> tuple[NDArray[np.float32], str]:
+    """Gives padding the value of background: the least one of the picture, or that of air.
+
+    Padding that lies just below the picture's values, as background does, stays as it is.
+    Where its value occurs in the picture as well, only what reaches the border of a slice
+    is padding.
+
+    Args:
+        values: (columns, rows[, slices]); changed in place.
+        padding: Of the same shape.
+        modality: DICOM modality.
+
+    Returns:
+        The values, and a note or "".
+    """
+    if not padding.any() or padding.all():
+        return values, ""
+    picture, padded = values[~padding], values[padding]
+    low, high = float(picture.min()), float(picture.max())
+    near = _NEAR * (high - low)
+    if low - near <= padded.min() and padded.max() <= low:
+        return values, ""
+    if not (padded.max() < low - near or padded.min() > high + near):
+        padding = _reaching_the_border(padding)
+        if not padding.any():
+            return values, ""
+        low = float(values[~padding].min())
+    background = min(low, _AIR) if modality == "CT" else low
+    values[padding] = background
+    meaning = "air" if modality == "CT" and background == _AIR else "the least value of the picture"
+    return values, (
+        f"{percent(float(padding.mean()))} of the pixels are padding (PixelPaddingValue), outside "
+        f"of what was imaged; they are set to {background:g}, {meaning}"
+    )
+
+
+def percent(share: float) -> str:
+    """A share in words, never as nothing where it is something."""
+    return f"{100 * share:.1f} %" if share >= 0.0005 else "under 0.1 %"
+
+
+def _reaching_the_border(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    reaching = np.zeros_like(padding)
+    slices = padding[..., np.newaxis] if padding.ndim == 2 else padding
+    found = reaching[..., np.newaxis] if padding.ndim == 2 else reaching
+    for index in range(slices.shape[2]):
+        regions, _ = ndimage.label(slices[..., index])
+        rim = [regions[0], regions[-1], regions[:, 0], regions[:, -1]]
+        numbers = np.unique(np.concatenate(rim))
+        found[..., index] = np.isin(regions, numbers[numbers > 0])
+    return reaching

@@ -1,0 +1,203 @@
+"""Slices in their order along the normal, and the affine that is true to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame
+from SaliencyExplain.images.grids import LPS_TO_RAS
+
+#: Positions in headers are rounded, some to a tenth of a millimetre. A slice may lie this
+#: share of the slice distance off the even grid before the series counts as uneven.
+_UNEVEN = 0.1
+#: From this share on the deviation is said aloud.
+_NOTED = 0.01
+#: Share of a pixel that slices may be shifted against each other within their plane.
+_SHIFTED = 0.25
+#: Slices closer than this along their normal are at one place, in millimetres.
+_ONE_PLACE_MM = 1e-3
+
+
+def in_order(source: Path, frames: Sequence[Frame]) -> list[Frame]:
+    """Sorts frames along their common normal.
+
+    Args:
+        source: What the user named, for messages.
+        frames: In any order.
+
+    Raises:
+        InputError: They differ in size, orientation or pixel spacing by more than rounding.
+    """
+    groups: list[list[Frame]] = []
+    for frame in frames:
+        same = next((group for group in groups if _same_plane_grid(group[0], frame)), None)
+        if same is None:
+            groups.append([frame])
+        else:
+            same.append(frame)
+    if len(groups) > 1:
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
+            f"{source}: holds {len(groups)} stacks of slices that differ in size, orientation or "
+            f"pixel spacing ({', '.join(str(len(group)) for group in groups)} slices). Keep "
+            "the files of one stack in a folder of their own.",
+        )
+    stacks = {str(frame.header.get("StackID") or "") for frame in frames}
+    if len(stacks) > 1:
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
+            f"{source}: holds {len(stacks)} stacks of slices (StackID "
+            f"{', '.join(sorted(stacks))}), and one is wanted. Keep the frames of one stack in a "
+            "file of their own.",
+        )
+    normal = np.cross(*frames[0].orientation)
+    return sorted(frames, key=lambda frame: float(frame.position @ normal))
+
+
+def _same_plane_grid(one: Frame, other: Frame) -> bool:
+    """Whether pixels of two frames coincide once their first ones do, but for rounding."""
+    if one.size != other.size:
+        return False
+    far = np.array(one.size, dtype=np.float64)[:, np.newaxis]
+    mine = one.orientation * np.array(one.spacing)[:, np.newaxis] * far
+    theirs = other.orientation * np.array(other.spacing)[:, np.newaxis] * far
+    apart = float(np.linalg.norm(mine - theirs, axis=1).max())
+    return apart <= _SHIFTED * min(*one.spacing, *other.spacing)
+
+
+def at_one_place(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Groups ordered frames by their place along the normal.
+
+    Args:
+        frames: In order.
+    """
+    normal = np.cross(*frames[0].orientation)
+    places: list[list[Frame]] = []
+    for frame in frames:
+        height = float(frame.position @ normal)
+        if not places or height - float(places[-1][-1].position @ normal) > _ONE_PLACE_MM:
+            places.append([])
+        places[-1].append(frame)
+    return places
+
+
+def several_volumes(source: Path, places: Sequence[Sequence[Frame]]) -> InputError:
+    """The error for different slices at one place: echoes, times, b-values.
+
+    Args:
+        source: What the user named.
+        places: The frames at each place.
+    """
+    frames = [frame for place in places for frame in place]
+    crowded = [place for place in places if len(place) > 1]
+    differing = [
+        tag
+        for tag in VOLUME_TAGS
+        if all(len({str(frame.header.get(tag)) for frame in place}) > 1 for place in crowded)
+    ]
+    by = f" (they differ in {', '.join(differing)})" if differing else ""
+    if len({len(place) for place in places}) == 1:
+        message = (
+            f"holds {len(places[0])} volumes (4D) of {len(places)} slices{by}, and one (3D) is "
+            "wanted. Keep the files of one volume in a folder of their own."
+        )
+    else:
+        message = (
+            f"holds {len(frames)} slices at only {len(places)} places{by}. Keep one slice for each "
+            "place."
+        )
+    return InputError(ErrorCode.IMAGE_AMBIGUOUS, f"{source}: {message}")
+
+
+def affine_of(source: Path, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], list[str]]:
+    """The affine of ordered slices, one at each place.
+
+    Args:
+        source: What the user named, for messages.
+        frames: In order.
+
+    Returns:
+        4x4 to RAS millimetres, and notes on what was taken as even.
+
+    Raises:
+        InputError: No affine is true to all of them: slices are missing, unevenly spaced or
+            shifted.
+    """
+    first, count = frames[0], len(frames)
+    normal = np.cross(*first.orientation)
+    normal /= np.linalg.norm(normal)
+    notes = []
+    if count > 1:
+        positions = np.array([frame.position for frame in frames])
+        step = (positions[-1] - positions[0]) / (count - 1)
+        off = positions - positions[0] - np.outer(np.arange(count), step)
+        along = float(np.abs(off @ normal).max() / (step @ normal))
+        if along > _UNEVEN:
+            raise InputError(
+                ErrorCode.IMAGE_GEOMETRY, f"{source}: {_gaps(frames, positions @ normal)}"
+            )
+        if along > _NOTED:
+            notes.append(
+                f"slices lie up to {along * 100:.0f} % of their distance off an even grid; taken "
+                "as even"
+            )
+        sideways = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1).max()
+        if sideways > _SHIFTED * min(first.spacing):
+            raise InputError(
+                ErrorCode.IMAGE_GEOMETRY,
+                f"{source}: slices are shifted against each other by up to {sideways:.2f} mm, not "
+                "evenly. Resample the series onto a regular grid first.",
+            )
+        notes += _stated_distance(frames, float(np.linalg.norm(step)))
+    else:
+        step = normal * (first.thickness or 1.0)
+        if not first.thickness:
+            notes.append("the thickness of its one slice is not known: 1 mm is taken")
+    lps = np.eye(4)
+    lps[:3, 0] = first.orientation[0] * first.spacing[0]
+    lps[:3, 1] = first.orientation[1] * first.spacing[1]
+    lps[:3, 2] = step
+    lps[:3, 3] = first.position
+    return LPS_TO_RAS @ lps, notes
+
+
+def _stated_distance(frames: Sequence[Frame], distance: float) -> list[str]:
+    """A note where slices lie a whole multiple further apart than their header states."""
+    stated = {abs(float(frame.header.get("SpacingBetweenSlices") or 0.0)) for frame in frames}
+    if len(stated) != 1 or 0.0 in stated:
+        return []
+    times = distance / stated.pop()
+    if times < 1.5 or abs(times - round(times)) > _UNEVEN:
+        return []
+    return [
+        f"slices lie {distance:.2f} mm apart, {round(times)} times the distance that their header "
+        "states (SpacingBetweenSlices): every other slice may be missing"
+    ]
+
+
+def _gaps(frames: Sequence[Frame], heights: NDArray[np.float64]) -> str:
+    gaps = np.diff(heights)
+    usual = float(np.median(gaps))
+    odd = np.flatnonzero(np.abs(gaps - usual) > _UNEVEN * usual)
+    multiples = gaps[odd] / usual
+    missing = bool((np.abs(multiples - np.rint(multiples)) < _UNEVEN).all() and multiples.min() > 1)
+    places = ", ".join(
+        f"{gaps[place]:.2f} mm between {frames[place].called()} and {frames[place + 1].called()}"
+        for place in odd[:4]
+    )
+    more = f" and {odd.size - 4} more" if odd.size > 4 else ""
+    if missing:
+        count = int(np.rint(multiples).sum()) - odd.size
+        return (
+            f"{count} of its slices seem to be missing: they lie {usual:.2f} mm apart, but "
+            f"{places}{more}. Add them."
+        )
+    return (
+        f"the distance of its slices varies: {usual:.2f} mm mostly, but {places}{more}. Resample "
+        "the series onto an even grid first."
+    )

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.boundary import reader
-from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_header import is_dicom, read_header, text
+from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.images.input_file import check_exists
 from SaliencyExplain.images.labels import LabelMap, from_picture, from_volume

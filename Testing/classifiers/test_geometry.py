@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from SaliencyExplain.classifiers.geometry import plane_frame, resample_inside
 from SaliencyExplain.classifiers.preprocessing import affine_error
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from Testing.classifiers.conftest import affine_of, classifier_of, image_of, world_of
 
 KINDS = ["straight", "flipped", "permuted", "oblique"]
@@ -267,3 +267,14 @@ def test_preparing_leaves_the_callers_image_as_it_was(dims: int) -> None:
     )
     assert float(prepared.mean()) == pytest.approx(0, abs=1e-5)
     assert torch.equal(image.as_tensor(), before)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_one_slice_is_no_volume_for_a_3d_classifier(axis: int) -> None:
+    shape = [1, 12, 12, 12]
+    shape[axis + 1] = 1
+    classifier = classifier_of([mt.Resize((16, 16, 16))], 3)
+    with pytest.raises(InputError) as error:
+        classifier.predict(image_of(np.random.default_rng(0).random(shape), np.eye(4)))
+    assert error.value.code is ErrorCode.IMAGE_AXES
+    assert "small" in str(error.value)

@@ -152,6 +152,7 @@ def explain(
     announce: Callable[[Estimate], None] | None = None,
     publish: Callable[[Attribution, float], None] | None = None,
     budget_seconds: float | None = None,
+    failures: MethodFailures | None = None,
 ) -> Explanation:
     """Computes the attributions of one image, on the image's own grid.
 
@@ -182,6 +183,8 @@ def explain(
         publish: Given each attribution when it is done, and partial ones while it grows,
             with the share of the computation that is in it; may raise Cancelled.
         budget_seconds: Time for everything; None: as long as it takes.
+        failures: Collects the failures of methods, for callers who want them where none gives a
+            map; None: nobody does.
 
     Raises:
         InputError: The image, target or budget does not fit, or what the first of all methods
@@ -196,7 +199,7 @@ def explain(
             ErrorCode.VALUE_RANGE, f"The budget is {budget_seconds:g} s; it must be at least 0 s."
         )
     question = Question(image, classifier, target, compute, given)
-    failures = MethodFailures()
+    failures = MethodFailures() if failures is None else failures
     costed = _costed(question, methods, failures)
     methods, costs = [method for method, _ in costed], [cost for _, cost in costed]
     total = _total(costed)

@@ -15,6 +15,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.progress import Progress, silent, stopped_by
+from SaliencyExplain.quantities import BY_UNIT, number_of
 
 if TYPE_CHECKING:
     from SaliencyExplain.attribution.shared_pass import SharedPass, Wanted
@@ -317,7 +318,7 @@ def _is_of_type(value: Any, default: Any) -> bool:
 def _wrong_type(name: str, default: Any, value: Any) -> InputError:
     return InputError(
         ErrorCode.VALUE_FORM,
-        f"{name} wants {_kind(default)} (such as {default}), not {value!r:.80}.",
+        f"{name} wants {_kind(default, '')} (such as {default}), not {value!r:.80}.",
     )
 
 
@@ -365,11 +366,12 @@ def parse_parameters(method: type[Method], texts: Mapping[str, str]) -> dict[str
     for name, text in texts.items():
         if name not in fields:
             raise unknown_name(f"parameter of {method.name}", name, fields)
-        values[name] = _parse(f"{method.name}.{name}", text, fields[name].default)
+        values[name] = _parse(f"{method.name}.{name}", text, fields[name])
     return values
 
 
-def _parse(name: str, text: str, default: Any) -> Any:
+def _parse(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
+    default, unit = field.default, field.metadata["unit"]
     try:
         if isinstance(default, bool):
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
@@ -378,7 +380,7 @@ def _parse(name: str, text: str, default: Any) -> Any:
         if isinstance(default, int):
             return int(text)
         if isinstance(default, float):
-            return float(text)
+            return number_of(text, BY_UNIT[unit])
         if isinstance(default, tuple):
             parts = [part.strip() for part in text.split(",") if part.strip()]
             return (
@@ -389,11 +391,12 @@ def _parse(name: str, text: str, default: Any) -> Any:
     except (ValueError, KeyError):
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"{name} wants {_kind(default)} (such as {default}), not '{text[:80]}'.",
+            f"{name} wants {_kind(default, unit)} (such as {default}), not '{text[:80]}'.",
         ) from None
     return text
 
 
-def _kind(default: Any) -> str:
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+def _kind(default: Any, unit: str) -> str:
+    number = f"a number in {unit}" if unit else "a number"
+    words = {bool: "true or false", int: "a whole number", float: number, str: "a word"}
     return words.get(type(default), "a list with commas")

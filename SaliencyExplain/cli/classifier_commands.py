@@ -25,7 +25,7 @@ application.command("train")(train_command.train)
 
 @application.command("inspect")
 def inspect(
-    classifier: Annotated[Path, typer.Argument(help="A bundle, TorchScript or torch.export file.")],
+    classifier: options.ClassifierArgument,
     trust: options.Trust = False,
     as_json: options.Json = False,
 ) -> None:
@@ -127,7 +127,7 @@ def wrap(
         channels=options.names(channels),
         spatial_dims=dimensions,
         spacing=options.numbers("--spacing", spacing),
-        size=[round(number) for number in options.numbers("--size", size) or ()] or None,
+        size=options.voxels(size),
         fit=fit,
         intensity=intensity,
         orientation=orientation,

@@ -19,6 +19,7 @@ from SaliencyExplain.cli.messages import (
     say_notes,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.quantities import PASSES
 from SaliencyExplain.trial_words import PARTS
 
 if TYPE_CHECKING:
@@ -51,16 +52,7 @@ def evaluate(
             show_default=False,
         ),
     ],
-    classifier: Annotated[
-        Path | None,
-        typer.Option(
-            "--classifier",
-            "-c",
-            help="Of an image: a MONAI bundle, a TorchScript or a torch.export file. A study "
-            "needs none.",
-            show_default=False,
-        ),
-    ] = None,
+    classifier: options.ClassifierPathOrNone = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -95,17 +87,12 @@ def evaluate(
         typer.Option(
             "--smallest-difference",
             metavar="[FIGURE=]VALUE",
-            help="Of a study: differences below it are not called better; 0.05 by default, 5 mm "
-            "of distances; repeatable.",
+            help="Of a study: differences below it are not called better; 0.05 or 5% by default, "
+            "5 mm of distances; repeatable.",
             show_default=False,
         ),
     ] = [],  # noqa: B006
-    method: Annotated[
-        list[str],
-        typer.Option(
-            "--method", "-m", help="A method whose map is tried, repeatable.", show_default=False
-        ),
-    ] = [],  # noqa: B006  Typer copies it for each call
+    method: options.MethodNames = [],  # noqa: B006  Typer copies it for each call
     map_file: Annotated[
         list[Path],
         typer.Option(
@@ -130,7 +117,12 @@ def evaluate(
     ] = [],  # noqa: B006
     part: Annotated[
         list[str],
-        typer.Option("--part", help=f"Only this part: {', '.join(PARTS)}; repeatable."),
+        typer.Option(
+            "--part",
+            metavar="PART[,PART...]",
+            help=f"Only this part: {', '.join(PARTS)}; repeatable.",
+            callback=options.listed,
+        ),
     ] = [],  # noqa: B006
     setting: options.Settings = [],  # noqa: B006
     layer: options.Layers = [],  # noqa: B006
@@ -140,7 +132,9 @@ def evaluate(
         typer.Option(
             "--budget",
             metavar="PASSES",
-            min=1,
+            parser=options.quantity(
+                "--budget", PASSES, "a number of forward passes, such as 500", least=1
+            ),
             help="Forward passes that it may cost; less is tried where that is not enough.",
             show_default=False,
         ),

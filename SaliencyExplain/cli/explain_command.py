@@ -21,6 +21,7 @@ from SaliencyExplain.cli.messages import (
 )
 from SaliencyExplain.cli.work import work_of
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.quantities import TIMES
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
@@ -55,9 +56,12 @@ def explain(
         typer.Option(
             "--budget",
             metavar="SECONDS",
-            min=0,
-            help="Stop methods whose map grows then, with the best map so far; the results say "
-            "how far they came. The others run whole, and are named before they start.",
+            parser=options.quantity(
+                "--budget", TIMES, "a number of seconds, such as 20, 20s or 2min"
+            ),
+            help="Stop methods whose map grows after that many seconds, with the best map so far; "
+            "the results say how far they came. The others run whole, and are named before they "
+            "start.",
             show_default=False,
         ),
     ] = None,
@@ -123,7 +127,8 @@ def explain(
             announce=None if as_json else announce,
         )
     document = json.loads((out / one.case / "explanation.json").read_text(encoding="utf-8"))
-    of_methods = document["failures"]
+    asked = {one.name for one in work.methods}
+    of_methods = [one for one in document["failures"] if one["method"] in asked]
     notes = [
         f"{each['stage']}: {each['reason']}"
         for each in entry["failures"]

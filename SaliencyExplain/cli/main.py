@@ -23,11 +23,11 @@ from SaliencyExplain.cli import (
     study_command,
     view_command,
 )
+from SaliencyExplain.cli.completion import colons_for_bash
 
 application = typer.Typer(
     name="saliency-explain",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -68,7 +68,8 @@ def main() -> None:
     # were two to six times slower for it. Read when torch is loaded, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    sys.exit(messages.run(application))
+    with colons_for_bash():
+        sys.exit(messages.run(application))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from SaliencyExplain.cli import options
+from SaliencyExplain.cli.completion import complete_methods
 from SaliencyExplain.cli.messages import console, print_json
 
 
@@ -17,6 +18,8 @@ def methods(
         list[str] | None,
         typer.Argument(
             metavar="METHOD...",
+            callback=options.listed_or_none,
+            autocompletion=complete_methods,
             help="Methods to describe with all parameters; without one all are listed.",
             show_default=False,
         ),

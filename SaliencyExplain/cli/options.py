@@ -6,13 +6,90 @@ import json
 import math
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from SaliencyExplain.cli.completion import DEMO, complete_classifiers, complete_methods
+from SaliencyExplain.demo.shipped import classifier_folder
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.quantities import LENGTHS, PASSES, SHARE, bytes_of, number_of
 
+_VOXELS: Mapping[str, float] = {"voxels": 1.0, "vox": 1.0, "px": 1.0}
+
+
+def names(text: str) -> list[str]:
+    """The names of ``a,b,c``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def listed(texts: list[str]) -> list[str]:
+    """The names of an option that may be repeated, or hold several with commas."""
+    return [name for text in texts for name in names(text)]
+
+
+def listed_or_none(texts: list[str] | None) -> list[str] | None:
+    """As :func:`listed`, where nothing may be given."""
+    return None if texts is None else listed(texts)
+
+
+def classifier_path(text: str | Path) -> Path:
+    """The path of a classifier: a file or folder, or ``demo:NAME`` for a shipped one.
+
+    Raises:
+        InputError: There is no shipped classifier of that name.
+    """
+    path = Path(text)
+    if not str(text).startswith(DEMO) or path.exists():
+        return path
+    return classifier_folder(str(text)[len(DEMO) :])
+
+
+def quantity(
+    option: str, units: Mapping[str, float], what: str, *, least: float = 0.0
+) -> Callable[[str | float], float]:
+    """A parser for an option's number, with or without its unit.
+
+    Args:
+        option: The option, for the message.
+        units: Factors of the units that may stand behind the number.
+        what: What it is a number of, with an example.
+        least: The least number that is allowed.
+
+    Returns:
+        The parser, which raises InputError for what is no such number.
+    """
+
+    def parse(value: str | float) -> float:
+        try:
+            number = number_of(str(value), units)
+        except ValueError:
+            raise InputError(ErrorCode.VALUE_FORM, f"{option} is {what}, not '{value}'.") from None
+        if not (math.isfinite(number) and number >= least):
+            raise InputError(
+                ErrorCode.VALUE_RANGE, f"{option} is {value}; it must be {least:g} or more."
+            )
+        return number
+
+    return parse
+
+
+def share(option: str) -> Callable[[str | float], float]:
+    """A parser for a share, in per cent too; see :func:`quantity`."""
+    return quantity(option, SHARE, "a share such as 0.15 or 15%")
+
+
+def length(option: str) -> Callable[[str | float], float]:
+    """A parser for a length in mm; see :func:`quantity`."""
+    return quantity(option, LENGTHS, "a length in mm, such as 8, 8mm or 0.8cm")
+
+
+_CLASSIFIER = (
+    "A MONAI bundle (folder or zip), a TorchScript or a torch.export file, or demo:NAME for one "
+    "that is shipped, such as demo:phantom-3d-honest."
+)
 Images = Annotated[
     list[str],
     typer.Argument(
@@ -26,8 +103,32 @@ ClassifierPath = Annotated[
     typer.Option(
         "--classifier",
         "-c",
-        help="A MONAI bundle (folder or zip), a TorchScript or a torch.export file.",
+        metavar="CLASSIFIER",
+        help=_CLASSIFIER,
         show_default=False,
+        parser=classifier_path,
+        autocompletion=complete_classifiers,
+    ),
+]
+ClassifierPathOrNone = Annotated[
+    Path | None,
+    typer.Option(
+        "--classifier",
+        "-c",
+        metavar="CLASSIFIER",
+        help=_CLASSIFIER,
+        show_default=False,
+        parser=classifier_path,
+        autocompletion=complete_classifiers,
+    ),
+]
+ClassifierArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CLASSIFIER",
+        help=_CLASSIFIER,
+        parser=classifier_path,
+        autocompletion=complete_classifiers,
     ),
 ]
 Trust = Annotated[
@@ -39,8 +140,11 @@ MethodNames = Annotated[
     typer.Option(
         "--method",
         "-m",
-        help="A method, repeatable; `saliency-explain methods` lists them.",
+        metavar="METHOD[,METHOD...]",
+        help="A method, or several with commas, repeatable; `saliency-explain methods` lists them.",
         show_default=False,
+        callback=listed,
+        autocompletion=complete_methods,
     ),
 ]
 Target = Annotated[
@@ -53,7 +157,12 @@ Target = Annotated[
 ]
 Settings = Annotated[
     list[str],
-    typer.Option("--set", metavar="METHOD.PARAMETER=VALUE", help="A method's parameter."),
+    typer.Option(
+        "--set",
+        metavar="METHOD.PARAMETER=VALUE",
+        help="A method's parameter, such as occlusion.window_mm=15 or =15mm, repeatable; "
+        "`saliency-explain methods METHOD` has their units.",
+    ),
 ]
 Layers = Annotated[
     list[str],
@@ -65,8 +174,8 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        help="Most memory that batches, kept maps and weights packed for them may take, such as "
-        "4G or 800M; by default half of what is free.",
+        help="Most memory that batches, kept maps and weights packed for them may take, with its "
+        "unit, such as 4GB or 800M; by default half of what is free.",
         show_default=False,
     ),
 ]
@@ -78,9 +187,7 @@ Precision = Annotated[
         "occlusion and its like stay in float32.",
     ),
 ]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, help="Of everything random; same seed, same map.")
-]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed; same seed, same map.")]
 Series = Annotated[
     str | None,
     typer.Option("--series", help="SeriesInstanceUID, where a DICOM folder holds several."),
@@ -116,10 +223,16 @@ Dimensions = Annotated[
     ),
 ]
 Spacing = Annotated[
-    str | None, typer.Option("--spacing", help="Voxel size in mm to resample to: 1,1,1.")
+    str | None,
+    typer.Option("--spacing", metavar="MM,MM,MM", help="Voxel size to resample to, in mm: 1,1,1."),
 ]
 Size = Annotated[
-    str | None, typer.Option("--size", help="Voxels of the network's input: 96,96,96 or 224,224.")
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="VOXELS",
+        help="Size of the network's input in voxels: 96,96,96 or 224,224.",
+    ),
 ]
 Fit = Annotated[
     Literal["resize", "crop"] | None,
@@ -147,7 +260,9 @@ TrialBudget = Annotated[
     typer.Option(
         "--trial-budget",
         metavar="PASSES",
-        min=1,
+        parser=quantity(
+            "--trial-budget", PASSES, "a number of forward passes, such as 1000", least=1
+        ),
         help="Forward passes that the trial of a case may cost; less is tried where that is not "
         "enough, but the least whatever it costs.",
     ),
@@ -184,26 +299,17 @@ def memory_bytes(text: str | None) -> float:
     """The bytes of a size such as ``4G``, ``1.5GiB`` or ``800M``; None: no limit.
 
     Raises:
-        InputError: It is no size, or none is left.
+        InputError: It is no size, or has no unit.
     """
     if text is None:
         return math.inf
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMGT]?)(I?B)?", text.strip().upper())
-    size = float(found[1]) * 1024 ** " KMGT".index(found[2] or " ") if found else 0.0
-    if size < 1:
-        raise InputError(
-            ErrorCode.VALUE_FORM, f"--memory wants a size such as 4G or 800M, not '{text}'."
-        )
-    return size
+    return bytes_of(text, "--memory")
 
 
-def names(text: str) -> list[str]:
-    """The names of ``a,b,c``."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def numbers(option: str, text: str | None) -> list[float] | None:
-    """The numbers of ``1,1,1`` or ``96x96``; None where nothing was given.
+def numbers(
+    option: str, text: str | None, units: Mapping[str, float] = LENGTHS
+) -> list[float] | None:
+    """The numbers of ``1,1,1`` or ``96x96``, each with or without its unit; None without text.
 
     Raises:
         InputError: There is something else in it.
@@ -211,12 +317,18 @@ def numbers(option: str, text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(number) for number in text.replace("x", ",").split(",")]
+        return [number_of(part, units) for part in re.split(r",|(?<!p)x", text)]
     except ValueError:
         raise InputError(
             ErrorCode.VALUE_FORM,
             f"{option} wants numbers with commas (such as 1,1,1), not '{text}'.",
         ) from None
+
+
+def voxels(text: str | None) -> list[int] | None:
+    """The numbers of voxels of ``--size``; None where nothing was given."""
+    found = numbers("--size", text, _VOXELS)
+    return None if found is None else [round(number) for number in found]
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

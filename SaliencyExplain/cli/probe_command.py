@@ -11,6 +11,7 @@ from SaliencyExplain.attribution.fill import FILLS
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.quantities import LENGTHS, number_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +32,12 @@ def probe(
     ] = None,
     radius: Annotated[
         list[float],
-        typer.Option("--radius", metavar="MM", help="Radius of a removed ball, repeatable."),
+        typer.Option(
+            "--radius",
+            metavar="MM",
+            parser=options.length("--radius"),
+            help="Radius of a removed ball in mm, repeatable.",
+        ),
     ] = list(_RADII_MM),  # noqa: B006  Typer copies it for each call
     segmentation: Annotated[
         Path | None,
@@ -52,8 +58,8 @@ def probe(
         typer.Option(
             "--blur",
             metavar="MM",
-            min=0,
-            help="Standard deviation for --fill blur; 0: a sixteenth of the longest side.",
+            parser=options.length("--blur"),
+            help="Standard deviation for --fill blur, in mm; 0: a sixteenth of the longest side.",
         ),
     ] = 0.0,
     channel: Annotated[
@@ -144,7 +150,7 @@ def probe(
 
 def _point(text: str) -> list[float]:
     try:
-        point = [float(part) for part in text.split(",")]
+        point = [number_of(part, LENGTHS) for part in text.split(",")]
     except ValueError:
         point = []
     if len(point) != 3:

@@ -55,22 +55,36 @@ def train(
     balance: Annotated[
         Balance, typer.Option("--balance", help="Against classes of unequal size.")
     ] = "weights",
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 50,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs.")] = 50,
     patience: Annotated[
         int,
         typer.Option("--patience", min=1, help="Epochs without a lower validation loss, then end."),
     ] = 10,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per step.")] = 16,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of AdamW.")] = 1e-3,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", help="Step size of AdamW.")
+    ] = 1e-3,
     validation_share: Annotated[
-        float, typer.Option("--validation-share", help="Share of the cases to choose the epoch by.")
+        float,
+        typer.Option(
+            "--validation-share",
+            metavar="SHARE",
+            parser=options.share("--validation-share"),
+            help="Share of the cases to choose the epoch by: 0.15 or 15%.",
+        ),
     ] = 0.15,
     test_share: Annotated[
-        float, typer.Option("--test-share", help="Share of the cases to be measured on.")
+        float,
+        typer.Option(
+            "--test-share",
+            metavar="SHARE",
+            parser=options.share("--test-share"),
+            help="Share of the cases to be measured on: 0.15 or 15%.",
+        ),
     ] = 0.15,
     device: options.Device = "auto",
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of everything random; same seed, same bytes.")
+        int, typer.Option("--seed", min=0, help="Random seed; same seed, same bytes.")
     ] = 0,
     trust: options.Trust = False,
     as_json: options.Json = False,
@@ -82,7 +96,7 @@ def train(
     from SaliencyExplain.training.settings import Settings
     from SaliencyExplain.training.train import train_classifier
 
-    sizes = options.numbers("--size", size)
+    sizes = options.voxels(size)
     spacings = options.numbers("--spacing", spacing)
     settings = Settings(
         network=network,
@@ -92,7 +106,7 @@ def train(
         channels=tuple(options.names(channels)),
         spatial_dims=dimensions,
         spacing=tuple(spacings) if spacings else None,
-        size=tuple(round(number) for number in sizes) if sizes else None,
+        size=tuple(sizes) if sizes else None,
         fit=fit,
         intensity=intensity,
         augment=() if augment.strip().lower() == "none" else tuple(options.names(augment)),

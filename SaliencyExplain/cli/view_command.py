@@ -25,15 +25,7 @@ def view(
             show_default=False,
         ),
     ] = None,
-    classifier: Annotated[
-        Path | None,
-        typer.Option(
-            "--classifier",
-            "-c",
-            help="A MONAI bundle (folder or zip), a TorchScript or a torch.export file.",
-            show_default=False,
-        ),
-    ] = None,
+    classifier: options.ClassifierPathOrNone = None,
     segmentation: Annotated[
         Path | None,
         typer.Option(

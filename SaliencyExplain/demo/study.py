@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-import SaliencyExplain
 from SaliencyExplain import csv_text
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
+from SaliencyExplain.demo.shipped import classifier_folder, shipped_classifiers
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA
-from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.writing import (
     SegmentLabel,
     atomic_file,
     write_label_map,
     write_volume,
 )
+
+__all__ = ["STUDY_SEEDS", "classifier_folder", "shipped_classifiers", "write_phantom_study"]
 
 #: Studies draw their phantoms from here on: seeds that no classifier was trained on
 #: or measured with.
@@ -80,36 +82,6 @@ def write_phantom_study(
         writer.writerow(("case", "image", "segmentation", "label"))
         writer.writerows(rows)
     return table
-
-
-def shipped_classifiers() -> dict[str, Path]:
-    """The folders of all shipped demo classifiers by name.
-
-    In a checkout the bundles lie beside the package, in ``Resources/Classifiers``, where
-    the Slicer extension and the training look for them; a wheel carries that folder
-    inside the package, since nothing else of a wheel has a place that can be relied on.
-    """
-    package = Path(SaliencyExplain.__file__).resolve().parent
-    found: dict[str, Path] = {}
-    for home in (package.parent, package):
-        for metadata in sorted((home / "Resources" / "Classifiers").glob("*/configs")):
-            found[metadata.parent.name] = metadata.parent
-    return found
-
-
-def classifier_folder(name: str) -> Path:
-    """The folder of a shipped demo classifier.
-
-    Args:
-        name: Such as ``phantom-3d-honest``.
-
-    Raises:
-        InputError: There is no such classifier; the message has the nearest name.
-    """
-    found = shipped_classifiers()
-    if name not in found:
-        raise unknown_name("demo classifier", name, found)
-    return found[name]
 
 
 def _write_case(folder: Path, case: str, phantom: Phantom) -> tuple[str, str, str, str]:

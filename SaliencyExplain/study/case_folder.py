@@ -30,13 +30,18 @@ from SaliencyExplain.json_text import json_text
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures import draw_planes
+from SaliencyExplain.study.added_methods import in_order
 from SaliencyExplain.study.case import safe_name
+from SaliencyExplain.study.kept_results import (
+    EXPLANATION,
+    PARTIAL,
+    earlier_document,
+    keep_files,
+    with_earlier,
+)
 from SaliencyExplain.study.output_folder import HeldFolder
 from SaliencyExplain.study.report_words import percent
 
-#: Where folders are written before they are complete, in the output folder.
-PARTIAL = ".partial"
-EXPLANATION = "explanation.json"
 #: The files of a map and how their names end.
 MAP_FILES = {"map": ".nii.gz", "bands": ".seg.nrrd", "picture": ".png"}
 #: Parts of a map's provenance that are said of no case, even where all of its maps share them.
@@ -58,6 +63,7 @@ def write_case(
     origin: Mapping[str, Any] | None = None,
     keep_identifiers: bool = False,
     held: HeldFolder | None = None,
+    order: Sequence[str] | None = None,
 ) -> list[Path]:
     """Writes one case's results as ``folder/case``, whole or not at all.
 
@@ -81,15 +87,19 @@ def write_case(
             patient; without it the case's name stands for it.
         held: The output folder as the run holds it, looked at again before the case gets its
             final name; None: it is not held.
+        order: Names of all methods of the case in their order, where the maps of other methods
+            that lie in the same place stay, with their trial; None: nothing stays.
 
     Returns:
-        The files, ``explanation.json`` last.
+        The files that were written, ``explanation.json`` last.
 
     Raises:
+        InputError: The results in the place are to stay, and are of another image or class.
         OutputError: The disk is full, nothing may be written there, or the place
             is taken by something that is no result of this program.
     """
     name = safe_name(case)
+    earlier = None if order is None else earlier_document(folder / name, explanation)
     with _complete_folder(folder, name, held) as temporary:
         files: list[str] = []
         maps = []
@@ -104,23 +114,19 @@ def write_case(
             files += names.values()
             name_of = None if keep_identifiers else case
             maps.append(_attribution_json(attribution, names, own, name_of))
+        computed = {*(one["method"] for one in maps), *(f.method for f in explanation.failures)}
+        if earlier is not None and order is not None:
+            stay = [one for one in earlier["attributions"] if one["method"] not in computed]
+            gone = [one for one in earlier["attributions"] if one["method"] in computed]
+            maps = in_order([*stay, *maps], order, "method")
+            keep_files(folder / name, temporary, gone)
         content = _case_json(case, explanation, maps, segmentation, rows)
+        if earlier is not None:
+            content = with_earlier(content, earlier, computed)
         content["image"]["files"] = origin
         _write_text(temporary / EXPLANATION, json_text(content))
         files.append(EXPLANATION)
     return [folder / name / file for file in files]
-
-
-def remove_case(folder: Path, case: str) -> None:
-    """Removes the results of an earlier run for a case that now fails."""
-    final = folder / safe_name(case)
-    if (final / EXPLANATION).is_file():
-        shutil.rmtree(final, ignore_errors=True)
-
-
-def clear_partial(folder: Path) -> None:
-    """Removes what a killed process left unfinished in an output folder."""
-    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from monai.data import MetaTensor
 
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
@@ -52,12 +53,14 @@ class Todo:
 
     Attributes:
         case: The case.
-        entry: The journal's entry of a case whose maps are there, and whose scene or trial is
-            wanted and missing; None: everything is to be done.
+        entry: The journal's entry of a case whose maps are there and stay; None: it has none.
+        methods: The methods whose maps are to be computed; none where only the scene or the
+            trial is wanted and missing.
     """
 
     case: Case
     entry: dict[str, Any] | None = None
+    methods: tuple[Method, ...] = ()
 
 
 @dataclass

@@ -16,12 +16,10 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.peak import RESOLUTION_MM, find_peak
-from SaliencyExplain.study.case_folder import EXPLANATION
+from SaliencyExplain.study.kept_results import EXPLANATION, SCENE
 
 if TYPE_CHECKING:
     from SaliencyExplain.scene.attributions import AttributionMap
-
-SCENE = "scene.mrb"
 
 
 def write_scene(

@@ -13,6 +13,7 @@ from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.faithfulness.writing import card_name, write_trial
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question
+from SaliencyExplain.study.added_methods import method_of, with_maps
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_files import SIZES, is_trial_whole, sizes_of
 from SaliencyExplain.trial_words import TRIAL_FILE, topic
@@ -44,7 +45,7 @@ def write_case_trial(
 
     Returns:
         What the journal keeps of it: the budget, of each map the card and the verdicts, and the
-        sizes of the files.
+        methods that gave no map to try, and the sizes of the files.
 
     Raises:
         InputError: A method cannot take the image.
@@ -67,15 +68,20 @@ def write_case_trial(
 
 
 def has_trial(folder: Path, entry: Mapping[str, Any], budget: float) -> bool:
-    """Whether a case's maps were tried with that budget, and the files are there, whole."""
+    """Whether all maps of a case were tried with that budget, and the files are there, whole."""
     kept = entry.get("trial")
-    return kept is not None and kept["budget"] == budget and is_trial_whole(folder, kept)
+    if kept is None or kept["budget"] != budget or not is_trial_whole(folder, kept):
+        return False
+    # Methods may have been added since.
+    tried = {method_of(one["label"]) for one in kept["maps"]} | set(kept.get("failed", ()))
+    return with_maps(entry) <= tried
 
 
 def _kept(found: Trial, budget: float) -> dict[str, Any]:
     return {
         "budget": budget,
         "effort": found.effort,
+        "failed": [one.method for one in found.failures],
         "maps": [
             {
                 "label": one.label,

@@ -32,8 +32,10 @@ from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.length_unit import length_unit
+from SaliencyExplain.method_failures import MethodFailure, MethodFailures
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
+from SaliencyExplain.study.added_methods import merged_entry, merged_failures, with_maps
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_files import SIZES, are_there, sizes_of
 from SaliencyExplain.study.case_folder import MAP_FILES, file_stem, write_case
@@ -63,7 +65,7 @@ class Work:
 
     Attributes:
         classifier: The classifier's file or folder.
-        methods: The methods with their parameters.
+        methods: All methods of the output folder with their parameters, in their order.
         target: Name or index of a class, ``predicted``, or ``label``: each case's own label,
             and the predicted class where it has none.
         out: The output folder.
@@ -134,9 +136,9 @@ class CaseWorker:
     def _done(self, todo: Todo, read: ReadCase, progress: Progress) -> dict[str, Any]:
         """The entry of a case; whatever is raised costs this case alone."""
         try:
-            if todo.entry is None:
-                return self.compute(read, progress)
-            return self.complete(read, todo.entry, progress)
+            if todo.entry is not None and not todo.methods:
+                return self.complete(read, todo.entry, progress)
+            return self.compute(read, todo.methods, progress, kept=todo.entry)
         except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a network of the user's may raise anything
@@ -144,11 +146,9 @@ class CaseWorker:
                 entry = _entry(read)
                 entry["failures"].append(failure(todo.case, "explaining", error))
                 return entry
-            failed = [one for one in todo.entry["failures"] if one["stage"] != TRIAL_STAGE]
-            return {
-                **todo.entry,
-                "failures": [*failed, failure(todo.case, TRIAL_STAGE, error)],
-            }
+            new = failure(todo.case, "explaining" if todo.methods else TRIAL_STAGE, error)
+            failed = [one for one in todo.entry["failures"] if one["stage"] != new["stage"]]
+            return {**todo.entry, "failures": [*failed, new]}
 
     def _read(self, todo: Todo) -> tuple[Todo, ReadCase]:
         return todo, self.read(todo.case)
@@ -186,15 +186,19 @@ class CaseWorker:
     def compute(
         self,
         read: ReadCase,
+        methods: Sequence[Method],
         progress: Progress = silent,
         announce: Callable[[Estimate], None] | None = None,
+        kept: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Explains, compares and writes a case that was read, and its scene where wanted.
 
         Args:
             read: What :meth:`read` gave.
+            methods: The methods whose maps are computed.
             progress: Told after each batch.
             announce: Told the cost before the first method starts.
+            kept: The journal's entry of a case whose other maps stay; None: nothing stays.
 
         Returns:
             The journal's entry.
@@ -203,14 +207,35 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of the progress callback.
         """
+        had_scene = kept is not None and has_scene(self.work.out / read.case.case)
+        entry = self._computed(read, methods, progress, announce, kept)
+        if kept is None:
+            return self.add_scene(read, entry) if entry["done"] else entry
+        if not entry["done"]:
+            failed = merged_failures(kept, entry["failures"])
+            return {**kept, "failures": failed}
+        # The scene that was there, which has not all maps, is gone.
+        merged = merged_entry(kept, entry, [method.name for method in self.work.methods])
+        return self.add_scene(read, merged, wanted=had_scene)
+
+    def _computed(
+        self,
+        read: ReadCase,
+        methods: Sequence[Method],
+        progress: Progress,
+        announce: Callable[[Estimate], None] | None,
+        kept: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """The journal's entry of these methods alone, once their maps are written."""
         case, entry = read.case, _entry(read)
         if read.image is None:
             return entry
+        failures = MethodFailures()
         try:
             explanation = explain(
                 read.image,
                 self.classifier,
-                self.work.methods,
+                methods,
                 target=self._target(case),
                 compute=self.work.compute,
                 given=dataclasses.replace(self._given, segmentation=read.segmentation),
@@ -218,18 +243,16 @@ class CaseWorker:
                 progress=progress,
                 announce=announce,
                 budget_seconds=self.work.budget_seconds,
+                failures=failures,
             )
         except (SaliencyExplainError, *UNFORESEEN) as error:
-            entry["failures"].append(failure(case, "explaining", error))
+            if kept is not None and failures.found:
+                # The image was explained before: it is these methods that cannot.
+                entry["failures"] += _of_methods(case, failures.found)
+            else:
+                entry["failures"].append(failure(case, "explaining", error))
             return entry
-        entry["failures"] += [
-            {
-                "stage": f"{METHOD_STAGE} {one.method}",
-                "code": one.code,
-                "reason": case.public(one.reason),
-            }
-            for one in explanation.failures
-        ]
+        entry["failures"] += _of_methods(case, explanation.failures)
         explanation.timings["read"] = read.seconds
         started = time.perf_counter()
         compared: list[Row] = []
@@ -255,6 +278,7 @@ class CaseWorker:
                 origin=origin_of(case, self.work.out),
                 keep_identifiers=self.work.keep_identifiers,
                 held=self.work.held,
+                order=None if kept is None else [method.name for method in self.work.methods],
             )
             sizes = sizes_of(files)
         except OutputError:
@@ -262,7 +286,7 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             entry["failures"].append(failure(case, "writing", error))
             return entry
-        return self.add_scene(read, entry | _results(explanation, compared, sizes))
+        return entry | _results(explanation, compared, sizes)
 
     def complete(
         self, read: ReadCase, entry: Mapping[str, Any], progress: Progress = silent
@@ -285,10 +309,12 @@ class CaseWorker:
         """
         return self.add_trial(read, self.add_scene(read, entry), progress)
 
-    def add_scene(self, read: ReadCase, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def add_scene(
+        self, read: ReadCase, entry: Mapping[str, Any], *, wanted: bool = False
+    ) -> dict[str, Any]:
         """Makes the scene, where it is wanted and missing; see :meth:`complete`."""
         after = dict(entry)
-        if self.work.scene and not has_scene(self.work.out / read.case.case):
+        if (self.work.scene or wanted) and not has_scene(self.work.out / read.case.case):
             self._check_case(after)
             failed = [one for one in after["failures"] if one["stage"] != SCENE_STAGE]
             after["failures"] = failed + self._write_scene(read)
@@ -305,7 +331,7 @@ class CaseWorker:
             failed = [one for one in after["failures"] if one["stage"] != TRIAL_STAGE]
             after["failures"] = failed
             try:
-                after["trial"] = self._try_maps(read, after["target"], budget, progress)
+                after["trial"] = self._try_maps(read, after, budget, progress)
             except OutputError:
                 raise
             except (SaliencyExplainError, *UNFORESEEN) as error:
@@ -329,7 +355,7 @@ class CaseWorker:
             )
 
     def _try_maps(
-        self, read: ReadCase, target: str, budget: float, progress: Progress
+        self, read: ReadCase, entry: Mapping[str, Any], budget: float, progress: Progress
     ) -> dict[str, Any]:
         if read.image is None:
             raise read.errors[0]
@@ -337,8 +363,8 @@ class CaseWorker:
         return write_case_trial(
             self.work.out / read.case.case,
             read.case,
-            Question(read.image, self.classifier, target, self.work.compute, given),
-            self.work.methods,
+            Question(read.image, self.classifier, entry["target"], self.work.compute, given),
+            [method for method in self.work.methods if method.name in with_maps(entry)],
             seed=self.work.seed,
             budget=budget,
             progress=progress,
@@ -392,6 +418,18 @@ def _entry(read: ReadCase) -> dict[str, Any]:
         "label": read.case.label,
         "failures": list(read.failures),
     }
+
+
+def _of_methods(case: Case, failures: Sequence[MethodFailure]) -> list[dict[str, str]]:
+    """The failures of methods as a case's entry has them."""
+    return [
+        {
+            "stage": f"{METHOD_STAGE} {one.method}",
+            "code": one.code,
+            "reason": case.public(one.reason),
+        }
+        for one in failures
+    ]
 
 
 def _results(

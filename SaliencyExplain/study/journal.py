@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.study.added_methods import merged_configuration, parameter_differences
 from SaliencyExplain.study.case import Case
 
 JOURNAL = "journal.jsonl"
@@ -22,6 +23,8 @@ LEFT_OUT, FOLDER_NOTES = "left_out", "folder_notes"
 #: Not compared with an earlier run's: threads are taken over from it (:func:`run_study`), and
 #: what lies beside the cases changes nothing of their results.
 _KEPT = frozenset({"threads", LEFT_OUT, FOLDER_NOTES})
+#: Added to those of the first run.
+_ADDED = frozenset({"methods"})
 
 
 class Journal:
@@ -51,13 +54,15 @@ class Journal:
     def begin(cls, folder: Path, configuration: Mapping[str, Any]) -> Journal:
         """Opens the journal of an output folder, or starts it.
 
+        Methods that the study does not have yet are added to it.
+
         Args:
             folder: The study's output folder; made where it does not exist.
             configuration: What decides the results' bytes; JSON values only.
 
         Raises:
-            InputError: The folder holds a study of another configuration; the
-                message says what differs.
+            InputError: The folder holds a study of another configuration, or has one of the
+                methods with other parameters; the message says what differs.
             OutputError: The journal cannot be written.
         """
         path = folder / JOURNAL
@@ -65,16 +70,32 @@ class Journal:
             with atomic_file(path) as temporary:
                 temporary.write_text(_line(configuration), encoding="utf-8")
         journal = cls.read(folder)
+        merged = journal.merged(configuration)
+        journal._cut_torn_end()
+        if merged != journal.configuration:
+            journal.configuration = merged
+            journal.settle(journal.cases())
+        return journal
+
+    def merged(self, configuration: Mapping[str, Any]) -> dict[str, Any]:
+        """The study's configuration with the methods of a run; nothing is written.
+
+        Args:
+            configuration: Of the run.
+
+        Raises:
+            InputError: As :meth:`begin`.
+        """
         # Compared as JSON reads it back: tuples are lists there.
-        differences = _differences(journal.configuration, json.loads(_line(configuration)))
+        new = json.loads(_line(configuration))
+        differences = _differences(self.configuration, new)
         if differences:
             raise InputError(
                 ErrorCode.STUDY_CONFIGURATION,
-                f"{folder} holds a study with another configuration ({'; '.join(differences)}). "
-                "Choose another output folder, or delete this one.",
+                f"{self.path.parent} holds a study with another configuration "
+                f"({'; '.join(differences)}). Choose another output folder, or delete this one.",
             )
-        journal._cut_torn_end()
-        return journal
+        return merged_configuration(self.configuration, new)
 
     @classmethod
     def read(cls, folder: Path) -> Journal:
@@ -145,6 +166,11 @@ class Journal:
     def entry(self, case: str) -> dict[str, Any]:
         """The last line of a case."""
         return next(self.entries([case]))
+
+    def done(self, case: str) -> dict[str, Any] | None:
+        """The last line of a case that is done; None where it is not, or has no line."""
+        entry = self.entry(case) if case in self else None
+        return entry if entry is not None and entry["done"] else None
 
     def entries(self, order: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """The cases' last lines, one at a time; in the given order, or the journal's."""
@@ -317,10 +343,14 @@ def _texts(values: Any) -> bool:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name}: {_short(old.get(name))} there, {_short(new.get(name))} now"
+    differing = [
+        (name, old.get(name), new.get(name))
         for name in dict.fromkeys([*old, *new])
-        if name not in _KEPT and old.get(name) != new.get(name)
+        if name not in (*_KEPT, *_ADDED) and old.get(name) != new.get(name)
+    ]
+    return [
+        f"{name}: {_short(there)} there, {_short(now)} now"
+        for name, there, now in (*differing, *parameter_differences(old, new))
     ]
 
 

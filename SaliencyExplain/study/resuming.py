@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.study.added_methods import to_compute
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_files import are_there, are_whole
 from SaliencyExplain.study.case_reading import Todo
@@ -48,22 +50,26 @@ def _some(cases: Sequence[str]) -> str:
     return ", ".join(cases[:_NAMED]) + (f" and {len(cases) - _NAMED} more" * (len(cases) > _NAMED))
 
 
-def todo_of(work: Work, journal: Journal, case: Case, whole: Collection[str]) -> Todo | None:
+def todo_of(
+    work: Work, asked: Sequence[Method], journal: Journal, case: Case, whole: Collection[str]
+) -> Todo | None:
     """What is left to do for a case; None: nothing.
 
     Args:
-        work: What is wanted.
+        work: What is wanted, with all methods of the folder.
+        asked: The methods that this run is asked for.
         journal: The journal.
         case: The case.
         whole: The cases whose maps are there.
     """
-    if case.case not in whole:
-        return Todo(case)
     folder, budget = work.out / case.case, work.trial_budget
-    entry = journal.entry(case.case)
+    entry, stays = journal.done(case.case), case.case in whole
+    missing = to_compute(asked, work.methods, entry, stays=stays)
+    if entry is None or not stays:
+        return Todo(case, methods=missing)
     bare = work.scene and not has_scene(folder)
     untried = budget is not None and not has_trial(folder, entry, budget)
-    return Todo(case, entry) if bare or untried else None
+    return Todo(case, entry, missing) if missing or bare or untried else None
 
 
 def _is_done(journal: Journal, case: Case) -> bool:

@@ -22,8 +22,8 @@ from SaliencyExplain.explanation import versions
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import choose_device
 from SaliencyExplain.scene.libraries import check_libraries
+from SaliencyExplain.study.added_methods import described, methods_of
 from SaliencyExplain.study.case import LABEL, Case, check_unique
-from SaliencyExplain.study.case_folder import clear_partial, remove_case
 from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import (
@@ -33,6 +33,7 @@ from SaliencyExplain.study.journal import (
     Journal,
     source_digest,
 )
+from SaliencyExplain.study.kept_results import clear_partial, remove_case
 from SaliencyExplain.study.labels import Labels
 from SaliencyExplain.study.left_out import Found
 from SaliencyExplain.study.output_folder import only_one
@@ -109,7 +110,8 @@ def run_study(
     stopped, and the files come out the same (but for the timings in the cases'
     ``explanation.json``), also for another number of jobs with the same number of
     threads. Cases that failed are tried again. A case in which some methods failed is done with
-    the maps of the others: the same methods would fail again. Memory
+    the maps of the others: the same methods would fail again. Methods that the folder does not
+    have yet are added to it, and the maps that are there stay. Memory
     does not grow with the number of cases.
 
     Args:
@@ -126,7 +128,8 @@ def run_study(
 
     Raises:
         InputError: No cases, a wrong classifier, method, class or device, the
-            output folder holds another study, or Slicer's libraries are missing for scenes.
+            output folder holds another study or a method with other parameters, or Slicer's
+            libraries are missing for scenes.
         OutputError: The disk is full or nothing may be written there; what is
             complete stays.
         Cancelled: Stopped by Ctrl-C or the progress callback; can be restarted.
@@ -140,7 +143,7 @@ def run_study(
                 ErrorCode.VALUE_RANGE,
                 f"The number of {name} is {number}; it must be {least} or more.",
             )
-    out = work.out
+    out, asked = work.out, work.methods
     work = dataclasses.replace(work, threads=work.threads or max(1, _cores() // jobs))
     worker = CaseWorker(work)
     check_work(worker)
@@ -151,15 +154,18 @@ def run_study(
             # Written with the tables: until then the same run says it again.
             journal.configuration[LEFT_OUT] = [one.as_json() for one in cases.left_out]
             journal.configuration[FOLDER_NOTES] = list(cases.notes)
-        worker.work = dataclasses.replace(
-            work, threads=journal.configuration.get("threads", work.threads), held=held
+        # All methods of the folder, for the trial of all its maps; computed are those asked for.
+        work = dataclasses.replace(
+            work,
+            threads=journal.configuration.get("threads", work.threads),
+            methods=methods_of(journal.configuration),
+            held=held,
         )
-        work = worker.work
         whole, lost = earlier_results(work, journal, cases)
         damaged = journal.damaged
         resumed = sum(
-            todo is None or todo.entry is not None
-            for todo in (todo_of(work, journal, case, whole) for case in cases)
+            todo is None or not todo.methods
+            for todo in (todo_of(work, asked, journal, case, whole) for case in cases)
         )
         # The maps of all cases come first: a trial that is killed, or takes a worker with it,
         # then costs no map.
@@ -167,9 +173,18 @@ def run_study(
         rounds += [work] if work.trial_budget is not None else []
         try:
             for number, worker.work in enumerate(rounds):
-                todos = [t for case in cases if (t := todo_of(worker.work, journal, case, whole))]
+                todos = [
+                    todo
+                    for case in cases
+                    if (todo := todo_of(worker.work, asked, journal, case, whole))
+                ]
                 # A case whose maps have failed in the first round has none to try.
-                todos = [t for t in todos if not number or t.entry is not None]
+                if number:
+                    todos = [
+                        dataclasses.replace(todo, methods=())
+                        for todo in todos
+                        if todo.entry is not None
+                    ]
                 if number and not todos:
                     continue
                 open_cases = [todo.case for todo in todos]
@@ -260,10 +275,7 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
         "classifier_sha256": classifier.identity,
         "classes": list(classifier.classes),
         "channels": list(classifier.channels),
-        "methods": [
-            {"name": method.name, "parameters": dataclasses.asdict(method)}
-            for method in work.methods
-        ],
+        "methods": described(work.methods),
         "target": work.target,
         "seed": work.seed,
         "budget_seconds": work.budget_seconds,

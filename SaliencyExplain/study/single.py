@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.explanation import Estimate
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import voxel_hash
+from SaliencyExplain.study.added_methods import (
+    failed_methods,
+    methods_of,
+    to_compute,
+    without_failures,
+)
 from SaliencyExplain.study.case import LABEL, Case
-from SaliencyExplain.study.case_folder import EXPLANATION, remove_case
 from SaliencyExplain.study.case_reading import METHOD_STAGE, ReadCase
 from SaliencyExplain.study.case_trial import TwoSteps
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.study.kept_results import EXPLANATION, clear_partial, put_back_on_error
 from SaliencyExplain.study.output_folder import only_one
+from SaliencyExplain.study.resuming import earlier_results
 from SaliencyExplain.study.run import check_work, configuration, write_results
 
 
@@ -33,8 +41,10 @@ def explain_case(
 ) -> dict[str, Any]:
     """Explains one case into an output folder, whole or not at all.
 
-    Cases that earlier calls with the same classifier, methods and seed put into the
-    folder stay, and the tables and the report are of all of them.
+    Cases that earlier calls with the same classifier, target and seed put into the
+    folder stay, and the tables and the report are of all of them. So do the case's maps of
+    other methods, where its files are the same as then; where they have changed, they are
+    computed anew.
 
     Args:
         case: The case.
@@ -53,7 +63,7 @@ def explain_case(
         Cancelled: Out of ``progress``.
     """
     worker = CaseWorker(dataclasses.replace(work, threads=work.threads or torch.get_num_threads()))
-    out = work.out
+    out, methods, kept = work.out, work.methods, None
     check_work(worker)
     if work.target == LABEL and case.label is None:
         raise InputError(
@@ -66,19 +76,24 @@ def explain_case(
         if isinstance(error, SaliencyExplainError):
             raise error
     _raise_first(read.failures)
-    if Journal.exists(out):
-        with only_one(out):
-            Journal.begin(out, configuration(worker))
-            _check_place(out, case, read)
     with only_one(out) as held:
         worker.work = dataclasses.replace(worker.work, held=held)
+        clear_partial(out)
+        if Journal.exists(out):
+            journal = Journal.read(out)
+            known = methods_of(journal.merged(configuration(worker)))
+            _check_place(out, case, read)
+            worker.work = dataclasses.replace(worker.work, methods=known)
+            whole, _ = earlier_results(worker.work, journal, [case])
+            entry = journal.done(case.case)
+            if entry is not None and whole:
+                kept = without_failures(entry, methods)
+            else:
+                methods = to_compute(methods, known, entry, stays=False)
         steps = TwoSteps(progress, work.trial_budget or 0.0)
-        entry = worker.compute(read, steps.maps, announce)
-        failed = [one for one in entry["failures"] if not one["stage"].startswith(METHOD_STAGE)]
-        if failed and entry["done"]:
-            held.check()
-            remove_case(out, case.case)
-        _raise_first(failed)
+        with put_back_on_error(held, case.case):
+            entry = worker.compute(read, methods, steps.maps, announce, kept)
+            _raise_new(entry, kept, methods)
         held.check()
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
@@ -108,6 +123,17 @@ def _check_place(out: Path, case: Case, read: ReadCase) -> None:
             f"{earlier.parent} holds the results of another image. Name this case with --case, "
             "or choose another output folder.",
         )
+
+
+def _raise_new(
+    entry: Mapping[str, Any], kept: Mapping[str, Any] | None, methods: Sequence[Method]
+) -> None:
+    """Raises what went wrong just now, but for methods that failed beside one that did not."""
+    before = [] if kept is None else kept["failures"]
+    new = [one for one in entry["failures"] if one not in before]
+    _raise_first([one for one in new if not one["stage"].startswith(METHOD_STAGE)])
+    if failed_methods({"failures": new}) >= {method.name for method in methods}:
+        _raise_first(new)
 
 
 def _raise_first(failures: Sequence[dict[str, str]]) -> None:

@@ -119,9 +119,10 @@ def _lost(todo: Todo, status: int | None) -> dict[str, Any]:
     case = todo.case
     failed = {"code": ErrorCode.JOB_FAILED.value, "reason": reason}
     if todo.entry is not None:
-        # Its maps stay; what was being made of them is tried again by the next run.
-        kept = [one for one in todo.entry["failures"] if one["stage"] != TRIAL_STAGE]
-        return {**todo.entry, "failures": [*kept, {"stage": TRIAL_STAGE, **failed}]}
+        # Its maps stay; what was being made beside them is tried again by the next run.
+        stage = "explaining" if todo.methods else TRIAL_STAGE
+        kept = [one for one in todo.entry["failures"] if one["stage"] != stage]
+        return {**todo.entry, "failures": [*kept, {"stage": stage, **failed}]}
     return {
         "case": case.case,
         "done": False,

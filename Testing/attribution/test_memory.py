@@ -153,10 +153,10 @@ def test_sizes_of_memory_are_read_as_people_write_them():
         ("1.5gib", 1.5 * 2**30),
         ("800M", 800 * 2**20),
         ("64 kB", 2**16),
-        ("1000", 1000),
+        ("1000B", 1000),
     ):
         assert memory_bytes(text) == expected
     assert memory_bytes(None) == math.inf
-    for text in ("much", "-1G", "0", "4X", "", "G"):
-        with pytest.raises(InputError, match=r"--memory wants a size such as 4G"):
+    for text in ("much", "-1G", "0G", "4", "1000", "4X", "", "G"):
+        with pytest.raises(InputError, match=r"--memory is a size with its unit"):
             memory_bytes(text)

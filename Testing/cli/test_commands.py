@@ -293,3 +293,36 @@ def test_the_installed_command_answers():
         check=True,
     )
     assert json.loads(done.stdout)
+
+
+def test_a_list_with_commas_is_several_methods_and_demo_names_a_shipped_classifier(
+    command: Command, pictures: Path, tmp_path: Path
+):
+    ended = command(
+        "explain", pictures / "phantom-001_image.png", "-c", "demo:phantom-2d-honest",
+        "-m", "gradcam,gradient", "-m", "centre", "--json", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert [one["method"] for one in ended.document["attributions"]] == [
+        "gradcam", "gradient", "centre",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (("-c", "demo:phantom-3d"), "SE-NAME-UNKNOWN", "phantom-3d-honest"),
+        (("-c", "demo:phantom-2d-honest", "--memory", "4"), "SE-VALUE-FORM", "4GB"),
+        (("-c", "demo:phantom-2d-honest", "--budget", "2kg"), "SE-VALUE-FORM", "'2kg'"),
+        (("-c", "demo:phantom-2d-honest", "--trial-budget", "0"), "SE-VALUE-RANGE", "1 or more"),
+    ],
+)
+def test_a_number_with_a_wrong_or_missing_unit_is_refused_by_name(
+    command: Command, pictures: Path, tmp_path: Path, words, code, named
+):
+    image = pictures / "phantom-001_image.png"
+    ended = command("explain", image, "-m", "gradient", "--out", tmp_path / "out", *words)
+    assert ended.status == 2
+    assert code in ended.err
+    assert named in ended.err
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.quantities import LENGTHS, SHARE, number_of
 from SaliencyExplain.study.evaluation.figures import COMPARED, FigureValues
 from SaliencyExplain.study.evaluation.finished import FinishedCase
 
@@ -84,13 +85,15 @@ def smallest_differences(
 
 
 def _number(text: str, number: str) -> float:
+    lengths = text.partition("=")[0].endswith("_mm")
     try:
-        value = float(number)
+        value = number_of(number, LENGTHS if lengths else SHARE)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"--smallest-difference wants a number from 0 on, or FIGURE=NUMBER, not '{text}'.",
+            "--smallest-difference wants a number from 0 on, or FIGURE=NUMBER with distances in "
+            f"mm, not '{text}'.",
         )
     return value

@@ -14,7 +14,8 @@ from SaliencyExplain.images.dicom_header import is_dicom, read_header, text
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.images.input_file import check_exists
-from SaliencyExplain.images.labels import LabelMap, from_picture, from_volume
+from SaliencyExplain.images.labels import LabelMap, from_volume, layers_last
+from SaliencyExplain.images.mask_pictures import from_picture
 from SaliencyExplain.images.rtstruct import read_rtstruct
 from SaliencyExplain.images.volume_reading import read_volume
 
@@ -68,4 +69,5 @@ def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> La
                 ErrorCode.IMAGE_AXES, f"{path}: contours in space need an image of three axes."
             )
         return read_rtstruct(path, shape, affine)
-    return from_volume(path, read_volume(path, several=True))
+    volume = layers_last(path, read_volume(path, several=True), shape, affine)
+    return from_volume(path, volume)

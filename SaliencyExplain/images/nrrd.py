@@ -152,7 +152,7 @@ def read_header(path: Path) -> NrrdHeader:
         )
     end = re.search(rb"\r?\n\r?\n", content)
     length = end.end() if end else len(content)
-    lines = content[: end.start() if end else None].decode("utf-8", "replace").splitlines()[1:]
+    lines = re.split(r"\r?\n", _text(content[: end.start() if end else None]))[1:]
     fields: dict[str, str] = {}
     keys: dict[str, str] = {}
     for number, line in enumerate(lines):
@@ -180,6 +180,14 @@ def read_header(path: Path) -> NrrdHeader:
             f"{path}: cannot be read, it may be damaged or cut off (its header has no end).",
         )
     return NrrdHeader(path, fields, keys, (), length)
+
+
+def _text(content: bytes) -> str:
+    """The header's text: ASCII by the format, and names of segments in what their writer used."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _unescaped(text: str) -> str:

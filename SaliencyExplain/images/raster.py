@@ -29,7 +29,6 @@ _DAMAGED = (
     ArithmeticError,
     Image.DecompressionBombError,
     LookupError,
-    MemoryError,
     OSError,
     struct.error,
     SyntaxError,

@@ -112,7 +112,9 @@ def test_slicer_segments_keep_names_colours_and_overlap(tmp_path, image, labels,
     }
     path = slicer_file(tmp_path / "s.seg.nrrd", np.stack([labels, other]), affine, fields)
     found = read_segmentation(path, image)
-    assert [segment.name for segment in found.segments] == ["Enhancing tumour", "Falx"]
+    names = ["Enhancing tumour", "Falx", "layer 1 label 1"]
+    assert [segment.name for segment in found.segments] == names
+    assert any("layer 1 label 1" in note for note in found.notes)
     assert found.segments[0].color == (0.9, 0.1, 0.2)
     np.testing.assert_array_equal(found.segments[0].mask, labels == 4)
     np.testing.assert_array_equal(found.segments[1].mask, other == 2)
@@ -226,9 +228,10 @@ def test_few_grey_values_and_palettes_are_labels(tmp_path, photo):
     palette = Image.fromarray(labels, mode="P")
     palette.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
     palette.save(tmp_path / "p.png")
-    for name in ("g.png", "p.png"):
+    named = {"g.png": ["label 1", "label 2"], "p.png": ["label 1 (red)", "label 2 (blue)"]}
+    for name, names in named.items():
         found = read_segmentation(tmp_path / name, photo)
-        assert [segment.name for segment in found.segments] == ["label 1", "label 2"]
+        assert [segment.name for segment in found.segments] == names
         np.testing.assert_array_equal(found.segments[1].mask, labels.T == 2)
     assert found.segments[1].color == (0, 0, 1)
 

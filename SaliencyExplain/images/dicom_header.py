@@ -41,6 +41,9 @@ DAMAGED = (
 #: NumberOfImagesInMosaic, of Siemens' private group 0019.
 _MOSAIC_IMAGES = 0x0A
 
+#: What files that hold DICOM are called, where they have an ending of their own.
+DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
+
 _VR_NAMES = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
 #: Those whose length has four bytes, behind two empty ones.
 _LONG_VR_NAMES = frozenset((b"OB", b"OW", b"OF", b"OD", b"SQ", b"UN", b"UT", b"UC", b"UR"))
@@ -54,7 +57,9 @@ def is_dicom(path: Path) -> bool:
     """
     with path.open("rb") as file:
         head = file.read(264)
-    return head[128:132] == b"DICM" or _begins_with_an_element(head)
+    # An empty file that is called .dcm is one whose copying failed.
+    empty = not head and path.suffix.lower() in DICOM_SUFFIXES
+    return empty or head[128:132] == b"DICM" or _begins_with_an_element(head)
 
 
 def _begins_with_an_element(head: bytes) -> bool:
@@ -140,6 +145,19 @@ def is_index(header: Dataset) -> bool:
     meta = getattr(header, "file_meta", None)
     kind = meta.get("MediaStorageSOPClassUID") if meta else None
     return kind == MediaStorageDirectoryStorage or "DirectoryRecordSequence" in header
+
+
+def is_cut_off(header: Dataset) -> bool:
+    """Whether a header ends before it says what the file holds, or before an image's size."""
+    if header.get("Rows") or is_index(header):
+        return False
+    meta = getattr(header, "file_meta", None)
+    sop_class = text(header, "SOPClassUID")
+    if not sop_class and meta:
+        sop_class = text(meta, "MediaStorageSOPClassUID")
+    if not text(header, "Modality"):
+        return not sop_class or "Image Storage" in UID(sop_class).name
+    return not text(header, "SeriesInstanceUID") and "Image Storage" in UID(sop_class).name
 
 
 def kind_of(header: Dataset) -> str:

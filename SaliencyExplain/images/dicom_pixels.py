@@ -20,6 +20,8 @@ from SaliencyExplain.images.dicom_header import DAMAGED, damaged, number, text
 _AIR = -1000.0
 #: Share of the picture's range of values that padding may lie off it and still be background.
 _NEAR = 0.05
+#: The elements that may hold pixels.
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _COLOURS = ("Red", "Green", "Blue")
 
 
@@ -43,6 +45,7 @@ def read_stored(path: Path) -> tuple[NDArray[Any], Dataset]:
         syntax = _transfer_syntax(dataset)
     except DAMAGED as error:
         raise damaged(path, error) from error
+    _check_described(path, dataset)
     _check_decoder(path, syntax)
     try:
         stored = pixel_array(dataset)
@@ -73,6 +76,28 @@ def _transfer_syntax(dataset: Dataset) -> UID:
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return UID(dataset.file_meta.TransferSyntaxUID)
+
+
+def _check_described(path: Path, dataset: Dataset) -> None:
+    """Raises InputError where the header lacks what pixels cannot be understood without."""
+    held = next((keyword for keyword in _PIXELS if keyword in dataset), None)
+    needed = ["SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"]
+    needed += ["BitsStored", "PixelRepresentation"] if held == "PixelData" else []
+    absent = [keyword for keyword in needed if text(dataset, keyword) == ""]
+    absent += [] if held else ["PixelData"]
+    if absent:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: its header has no {', '.join(absent)}, without which its pixels cannot be "
+            "understood. It may be cut off.",
+        )
+    bits = dataset.BitsAllocated
+    if bits not in (1, 8, 16, 32, 64):
+        raise InputError(
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{path}: holds pixels of {bits} bits (BitsAllocated), which are not read here. "
+            "Convert it first.",
+        )
 
 
 def _check_decoder(path: Path, syntax: UID) -> None:

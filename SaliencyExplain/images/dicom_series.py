@@ -16,6 +16,7 @@ from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.images.dicom_header import (
     NOT_IMAGES,
     has_place,
+    is_cut_off,
     is_dicom,
     is_index,
     kind_of,
@@ -130,6 +131,12 @@ def list_series(folder: Path) -> tuple[DicomSeries, ...]:
         if path.name.startswith(".") or not path.is_file() or not is_dicom(path):
             continue
         header = read_header(path, SERIES_TAGS)
+        if is_cut_off(header):
+            raise InputError(
+                ErrorCode.FILE_DAMAGED,
+                f"{path}: this DICOM file is cut off or damaged: its header ends before it says "
+                "what it holds. Copy it again, or take it out of the folder.",
+            )
         if not is_index(header):
             found.setdefault(series_uid(path, header), []).append((path, header))
     return tuple(one for uid, members in found.items() for one in split_series(uid, members))
@@ -172,12 +179,13 @@ def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
 def _without_others(images: list[Member]) -> tuple[list[Member], list[str]]:
     """Images without localizers, screenshots and the like, where there are others as well."""
     left_out: list[str] = []
-    for what, is_other in (
-        ("screenshot (secondary capture)", is_screenshot),
-        ("localizer", is_localizer),
+    # Where half of a series or more are secondary captures, they are slices stored as such.
+    for what, is_other, least in (
+        ("screenshot", is_screenshot, len(images) // 2 + 1),
+        ("localizer", is_localizer, 1),
     ):
         kept = [member for member in images if not is_other(member[1])]
-        if kept:
+        if len(kept) >= least:
             left_out += [what] * (len(images) - len(kept))
             images = kept
     placed = {text(header, "SOPClassUID") for _, header in images if has_place(header)}

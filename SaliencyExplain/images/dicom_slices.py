@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_film import PROJECTIONS, read_film
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame, frames_of
-from SaliencyExplain.images.dicom_header import check_image, has_place, read_header, text
+from SaliencyExplain.images.dicom_header import check_image, has_place, number, read_header, text
 from SaliencyExplain.images.dicom_pixels import (
     padding_of,
     percent,
@@ -62,6 +62,7 @@ def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     film = len(files) == 1 and text(first, "Modality") in PROJECTIONS and not enhanced
     if film or not any(has_place(header) for header in headers):
         return read_film(source, files, first)
+    _check_one_patient(source, headers)
     _check_alike(source, files, headers)
     frames = in_order(
         source,
@@ -100,6 +101,16 @@ def _check_alike(source: Path, files: Sequence[Path], headers: Sequence[Dataset]
                 f"{source}: its slices differ in {keyword} ({kinds}), so that their values do not "
                 "mean the same. Keep the files of one kind in a folder of their own.",
             )
+
+
+def _check_one_patient(source: Path, headers: Sequence[Dataset]) -> None:
+    patients = len({text(header, "PatientID") for header in headers})
+    if patients > 1:
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
+            f"{source}: its slices are of {patients} patients (PatientID). Keep the files of one "
+            "patient in a folder of their own.",
+        )
 
 
 def _check_rescale(source: Path, frames: Sequence[Frame]) -> None:
@@ -211,6 +222,12 @@ def _notes(headers: Sequence[Dataset], frames: Sequence[Frame]) -> list[str]:
             "the header has no RescaleIntercept: values may not be Hounsfield units, but off by "
             "1024 or more"
         )
+    for keyword in ("NumberOfSlices", "ImagesInAcquisition"):
+        counts = {text(header, keyword) for header in headers}
+        if len(counts) == 1 and (number(first, keyword) or 0) > len(frames):
+            notes.append(
+                f"the header counts {counts.pop()} slices ({keyword}), and {len(frames)} are here"
+            )
     uids = len({text(header, "FrameOfReferenceUID") for header in headers})
     if uids > 1:
         notes.append(f"slices name {uids} frames of reference; their positions are taken as of one")

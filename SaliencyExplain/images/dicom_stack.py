@@ -77,10 +77,12 @@ def at_one_place(frames: Sequence[Frame]) -> list[list[Frame]]:
         frames: In order.
     """
     normal = np.cross(*frames[0].orientation)
+    # Slices of microscopes and micro-CT lie closer than clinical ones are rounded.
+    near = min(_ONE_PLACE_MM, 0.1 * min(frames[0].spacing))
     places: list[list[Frame]] = []
     for frame in frames:
         height = float(frame.position @ normal)
-        if not places or height - float(places[-1][-1].position @ normal) > _ONE_PLACE_MM:
+        if not places or height - float(places[-1][-1].position @ normal) > near:
             places.append([])
         places[-1].append(frame)
     return places
@@ -101,7 +103,12 @@ def several_volumes(source: Path, places: Sequence[Sequence[Frame]]) -> InputErr
         if all(len({str(frame.header.get(tag)) for frame in place}) > 1 for place in crowded)
     ]
     by = f" (they differ in {', '.join(differing)})" if differing else ""
-    if len({len(place) for place in places}) == 1:
+    if len(places) == 1:
+        message = (
+            f"holds {len(frames)} different slices at one and the same place{by}. Keep the one you "
+            "mean in a file of its own."
+        )
+    elif len({len(place) for place in places}) == 1:
         message = (
             f"holds {len(places[0])} volumes (4D) of {len(places)} slices{by}, and one (3D) is "
             "wanted. Keep the files of one volume in a folder of their own."

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import os
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_header import (
+    DICOM_SUFFIXES,
+    is_cut_off,
+    is_dicom,
+    is_index,
+    kind_of,
+    read_header,
+    text,
+)
+from SaliencyExplain.images.dicom_series import (
+    SERIES_TAGS,
+    is_image,
+    is_localizer,
+    is_screenshot,
+    series_uid,
+)
 from SaliencyExplain.study.case import Case, csv_advice, safe_name
 
 #: DICOM 2024d, newer than the table of names in pydicom 3.0.
 _LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 _SEGMENTATIONS = (SegmentationStorage, _LABEL_MAP_SEGMENTATION_STORAGE, RTStructureSetStorage)
-#: Objects with rows and columns that are no images of the patient to be classified.
-_NO_IMAGES = frozenset({"SEG", "RTSTRUCT", "RTDOSE", "RTIMAGE", "PR", "REG", "SR", "KO", "RTPLAN"})
-_TAGS = [
-    "SOPClassUID",
-    "Modality",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "FrameOfReferenceUID",
-    "SeriesNumber",
-    "Rows",
-    "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
-]
+_SEGMENTATION_MODALITIES = ("SEG", "RTSTRUCT")
+#: Images that are no images of the patient to be classified.
+_TREATMENT_IMAGE = "RTIMAGE"
+_TAGS = [*SERIES_TAGS, "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"]
 
 
 @dataclass
@@ -38,8 +45,17 @@ class _Series:
     study: str
     frame: str
     number: str
+    modality: str
     folder: Path
-    files: int = 0
+    files: list[Path] = field(default_factory=list)
+    planning: bool = True
+
+    def add(self, path: Path, planning: bool) -> None:
+        """Adds a file; `planning`: a localizer or a screenshot, made to plan others on it."""
+        self.files.append(path)
+        self.planning &= planning
+        if path.parent != self.folder:
+            self.folder = Path(os.path.commonpath([self.folder, path.parent]))
 
 
 @dataclass
@@ -51,9 +67,10 @@ class _Outline:
 
 
 #: Why a file of a DICOM tree is no part of its cases.
+_INDEX = "a DICOMDIR, the index of a medium"
+_PLANNING = "a localizer or screenshot beside other series of the study"
 NO_DICOM = "neither an image of a known format nor DICOM"
 UNREADABLE = "DICOM that cannot be read: cut off or damaged"
-_DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 
 
 def dicom_cases(
@@ -65,7 +82,9 @@ def dicom_cases(
     reference resolves to nothing, it belongs to the series in the same frame of
     reference, and among several of those to the one that lies nearest in the
     folders; the case's notes say so. In a study with segmentations only the series
-    that have one are cases; in a study without, every series is one.
+    that have one are cases; in a study without, every series is one, but for those of
+    localizers or screenshots alone beside others. The files of a series may lie in several
+    folders.
 
     Args:
         root: The tree's root.
@@ -82,6 +101,9 @@ def dicom_cases(
             read or is not here, or several segmentations to one.
     """
     series, outlines = _scan(files, left_out)
+    within = _series_within(series)
+    series = {uid: one for uid, one in series.items() if one.modality != _TREATMENT_IMAGE}
+    planning = _leave_out_planning(series, outlines, left_out)
     if not series:
         if outlines:
             raise InputError(
@@ -103,7 +125,6 @@ def dicom_cases(
     unoutlined: dict[str, int] = defaultdict(int)
     for one in ordered:
         unoutlined[one.study] += one.study in outlined_studies and one.uid not in belongs
-    in_folder = Counter(one.folder for one in ordered)
     cases = []
     for one in ordered:
         mine = belongs.get(one.uid, [])
@@ -122,12 +143,16 @@ def dicom_cases(
                 f"{unoutlined[one.study]} further series of this study without segmentation left "
                 "out"
             )
+        if planning[one.study]:
+            notes.append(
+                f"{planning[one.study]} series of localizers or screenshots of this study left out"
+            )
         cases.append(
             Case(
                 case=names[one.uid],
                 images=((None, one.folder),),
                 segmentation=mine[0][0].path if mine else None,
-                series=one.uid if in_folder[one.folder] > 1 else None,
+                series=one.uid if len(within[one.folder]) > 1 else None,
                 private=not keep_identifiers,
                 notes=tuple(notes),
             )
@@ -162,53 +187,75 @@ def _scan(
     series: dict[str, _Series] = {}
     outlines: list[_Outline] = []
     for path in files:
-        header = _header(path)
+        header = _header(path, left_out)
         if header is None:
-            left_out[path] = UNREADABLE if _says_dicom(path) else NO_DICOM
             continue
-        study = str(header.get("StudyInstanceUID", ""))
-        if header.get("SOPClassUID") in _SEGMENTATIONS:
+        study = text(header, "StudyInstanceUID")
+        modality = text(header, "Modality")
+        sop_class = text(header, "SOPClassUID")
+        if sop_class in _SEGMENTATIONS or modality in _SEGMENTATION_MODALITIES:
             outlines.append(_outline(path, study, header))
-        elif header.get("Modality") not in _NO_IMAGES and header.get("Rows"):
-            uid = str(header.get("SeriesInstanceUID", path))
-            one = series.setdefault(
-                uid,
-                _Series(
-                    uid,
-                    study,
-                    str(header.get("FrameOfReferenceUID", "")),
-                    f"{int(header.get('SeriesNumber') or 0):06d}",
-                    path.parent,
-                ),
-            )
-            one.files += 1
+        elif is_image(header):
+            uid = series_uid(path, header)
+            if uid not in series:
+                frame, number = text(header, "FrameOfReferenceUID"), text(header, "SeriesNumber")
+                series[uid] = _Series(uid, study, frame, number.zfill(6), modality, path.parent)
+            series[uid].add(path, is_localizer(header) or is_screenshot(header))
         else:
-            what = header.get("Modality") or "no rows and columns"
-            left_out[path] = f"a DICOM object that is no image ({what})"
+            left_out[path] = f"a DICOM object that is no image ({kind_of(header)})"
     return series, outlines
 
 
-def _says_dicom(path: Path) -> bool:
-    """Whether a file calls itself DICOM, by its ending or by the four letters in front."""
-    if path.suffix.lower() in _DICOM_SUFFIXES:
-        return True
+def _header(path: Path, left_out: dict[Path, str]) -> Dataset | None:
+    """A file's header; None, with the reason in `left_out`, where it is no object of a case."""
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return True
-
-
-def _header(path: Path) -> pydicom.Dataset | None:
-    try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-    except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, NotImplementedError):
-        # A file that pydicom cannot parse is no image that discovery could name; a
-        # series with such a slice is refused by the reader, as a gap between slices.
+        if not is_dicom(path):
+            named = path.suffix.lower() in DICOM_SUFFIXES
+            left_out[path] = UNREADABLE if named else NO_DICOM
+            return None
+        header = read_header(path, _TAGS)
+    except (InputError, OSError):
+        left_out[path] = UNREADABLE
         return None
+    if is_index(header):
+        left_out[path] = _INDEX
+    elif is_cut_off(header):
+        left_out[path] = UNREADABLE
+    else:
+        return header
+    return None
 
 
-def _outline(path: Path, study: str, header: pydicom.Dataset) -> _Outline:
+def _series_within(series: dict[str, _Series]) -> dict[Path, set[str]]:
+    """The UIDs of the series that have files in a folder or in those within it."""
+    within: dict[Path, set[str]] = defaultdict(set)
+    for uid, one in series.items():
+        for folder in {file.parent for file in one.files}:
+            for above in (folder, *folder.parents):
+                within[above].add(uid)
+    return within
+
+
+def _leave_out_planning(
+    series: dict[str, _Series], outlines: list[_Outline], left_out: dict[Path, str]
+) -> dict[str, int]:
+    """Takes out series of localizers or screenshots beside others of their study.
+
+    Returns:
+        How many were taken out of each study.
+    """
+    outlined = {uid for outline in outlines for uid in outline.series}
+    others = {one.study for one in series.values() if not one.planning}
+    count: dict[str, int] = defaultdict(int)
+    for uid, one in list(series.items()):
+        if one.planning and one.study in others and uid not in outlined:
+            count[one.study] += 1
+            left_out.update(dict.fromkeys(one.files, _PLANNING))
+            del series[uid]
+    return count
+
+
+def _outline(path: Path, study: str, header: Dataset) -> _Outline:
     outline = _Outline(path, study)
     if header.get("FrameOfReferenceUID"):
         outline.frames.add(str(header.FrameOfReferenceUID))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.matlab import SUFFIX as MATLAB_SUFFIX
 from SaliencyExplain.study.files import (
     Name,
@@ -70,7 +71,7 @@ class Tree:
     Attributes:
         root: Its images, folder by folder.
         matlab: MATLAB files.
-        unknown: Files that are none of these by their name, and may be DICOM.
+        unknown: Files that are DICOM by their first bytes, or none of these by their name.
         left_out: Why each other file, or a whole folder, is not looked at.
     """
 
@@ -181,6 +182,9 @@ def _sort(files: Sequence[Path], tree: Tree) -> list[Name]:
     headers = {stem(file) for file in files if file.name.lower().endswith(_HEADERS)}
     names: list[Name] = []
     for file in files:
+        if _is(is_dicom, file):
+            tree.unknown.append(file)
+            continue
         suffix = image_suffix(file)
         # The values of a.hdr are in a.img, those of a.mhd in a.raw.
         companion = file.name.lower().endswith(_COMPANIONS) and suffix != ".nii.gz"

@@ -24,6 +24,7 @@ from SaliencyExplain.cli import (
     view_command,
 )
 from SaliencyExplain.cli.completion import colons_for_bash
+from SaliencyExplain.cli.standard_streams import run_with_streams
 
 application = typer.Typer(
     name="saliency-explain",
@@ -69,7 +70,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     with colons_for_bash():
-        sys.exit(messages.run(application))
+        sys.exit(run_with_streams(lambda: messages.run(application)))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ BAD_INPUT = 2
 #: Some cases of a study, or some of the methods of one image, gave no result.
 SOME_CASES_FAILED = 3
 INTERRUPTED = 130
+#: Signals after which a command cleans up and ends.
+_ENDING = ("SIGTERM", "SIGHUP", "SIGBREAK")
+#: Nothing more can be written.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Typer carries a click of its own since 0.16 and used the package before: the base of
 # its own errors is the right one with either.
@@ -46,7 +50,7 @@ UsageError: type[Exception] = next(
 )
 
 #: Columns where the output goes into a file or pipe and has no width of its own.
-_WIDTH = None if sys.stdout.isatty() else 120
+_WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else 120
 
 console = Console(highlight=False, width=_WIDTH)
 aside = Console(stderr=True, highlight=False)
@@ -150,9 +154,27 @@ def _bar(quiet: bool, *columns: ProgressColumn) -> Bar:
     )
 
 
+def _clean_up_on_signals() -> None:
+    """A closed terminal and a polite kill end a command as Ctrl-C does: what is private is deleted.
+
+    A command that was started to outlive its terminal (``nohup``) goes on.
+    """
+    numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    ending = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def interrupt(number: int, _frame: object) -> None:
+        # A session that ends sends several: the second one is not to interrupt the cleaning up.
+        for each in ending:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in ending:
+        signal.signal(number, interrupt)
+
+
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and turns how it ended into an exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _clean_up_on_signals()
     try:
         with warnings.catch_warnings():
             # Libraries speak of their own inner life, and quote headers that name patients;
@@ -176,12 +198,10 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
         return BAD_INPUT
     except (Cancelled, KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-    except BrokenPipeError:
-        return BAD_INPUT
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        say_error(f"{error.strerror}: {error.filename or 'while writing'}.")
+        reason = error.strerror or str(error) or type(error).__name__
+        code = ErrorCode.OUTPUT_UNWRITABLE if error.errno in _FULL else ErrorCode.FILE_UNREADABLE
+        say_error(f"{error.filename}: {reason}." if error.filename else f"{reason}.", code)
         return BAD_INPUT
     except MemoryError:
         say_error("this machine's memory does not suffice for the image and classifier.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,8 @@ from SaliencyExplain.study.case_work import CaseWorker, Work
 
 #: A case that is computed and one that is read ahead.
 _AHEAD = 2
+#: What a process that has nothing more to do may take to end.
+_POLITE_SECONDS = 3.0
 
 
 class _Process:
@@ -42,6 +45,12 @@ class _Process:
     def send(self, todo: Todo) -> None:
         self.cases.append(todo)
         self.connection.send(todo)
+
+    def dismiss(self) -> None:
+        """Has the process end by itself, which returns what its libraries took of the system."""
+        with contextlib.suppress(OSError):
+            self.connection.send(None)
+            self.process.join(timeout=_POLITE_SECONDS)
 
     def stop(self) -> None:
         self.process.kill()
@@ -99,6 +108,8 @@ def work_in_processes(
                     raise content
                 process.cases.popleft()
                 yield content
+        for process in processes:
+            process.dismiss()
     finally:
         for process in processes:
             process.stop()
@@ -142,6 +153,10 @@ def _serve(connection: Connection, work: Work) -> None:
     # As in the main process: warnings of libraries quote headers that name patients.
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    # tqdm, with which torch counts, shares a lock among processes by default: a semaphore, of
+    # which Python warns where the process is killed. No bar is drawn here.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
     try:
         torch.set_num_threads(work.threads)
         for entry in CaseWorker(work).run(_received(connection)):
@@ -171,5 +186,5 @@ def _end_with_parent() -> None:
 
 
 def _received(connection: Connection) -> Iterator[Todo]:
-    while True:
-        yield connection.recv()
+    while (todo := connection.recv()) is not None:
+        yield todo

@@ -51,8 +51,9 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for processes")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_explanation_says_so_and_leaves_nothing(
-    phantoms: Path, honest_3d: Path, tmp_path: Path
+    phantoms: Path, honest_3d: Path, tmp_path: Path, name: str
 ):
     words = [sys.executable, "-m", "SaliencyExplain.cli.main", "explain"]
     words += [str(phantoms / "phantom-001_image.nii.gz"), "-c", str(honest_3d), "-m", "occlusion"]
@@ -60,7 +61,7 @@ def test_an_interrupted_explanation_says_so_and_leaves_nothing(
     running = start(words)
     assert running.stderr is not None
     assert "forward passes" in running.stderr.readline()
-    running.send_signal(signal.SIGINT)
+    running.send_signal(getattr(signal, name))
     _, said = running.communicate(timeout=60)
     assert (running.returncode, said.count("error: interrupted")) == (130, 1)
     assert not (tmp_path / "out").exists()

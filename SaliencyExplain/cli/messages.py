@@ -162,10 +162,11 @@ def _clean_up_on_signals() -> None:
     numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
     ending = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
-    def interrupt(number: int, _frame: object) -> None:
+    def interrupt(_number: int, _frame: object) -> None:
         # A session that ends sends several: the second one is not to interrupt the cleaning up.
+        # Not SIG_IGN: Python complains of one that has come already.
         for each in ending:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, lambda _number, _frame: None)
         raise KeyboardInterrupt
 
     for number in ending:

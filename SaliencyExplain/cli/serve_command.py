@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import say_notes
+from SaliencyExplain.private_folder import PrivateFolder
 
 
 def serve(
@@ -81,8 +81,7 @@ def serve(
                 "travel in the open."
             ]
         )
-    with tempfile.TemporaryDirectory(prefix="saliency-explain-engine-") as name:
-        folder = Path(name)
+    with PrivateFolder("engine") as folder:
         path = (token_file or folder / "token").absolute()
         token = token_in(path) if path.exists() else make_token(path)
         watch = Watch() if end_with_stdin else None

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import slicer
 
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.private_folder import PrivateFolder
 from SaliencyExplain.scene.nodes import grey_table, new_scene, register_classes
 from SaliencyExplain.scene.segmentations import register_conversions
 
@@ -70,7 +70,7 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
     # Slicer's own table of greys is in no bundle: every application has it.
     grey_table(scene)
     register_conversions()
-    with tempfile.TemporaryDirectory(prefix="SaliencyExplain-") as folder:
+    with PrivateFolder("scene") as folder:
         try:
             with zipfile.ZipFile(path) as bundle:
                 bundle.extractall(folder)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from SaliencyExplain.engine.uploads import check_archive
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.private_folder import PrivateFolder
 from SaliencyExplain.scene.mrb import save_mrb
 from SaliencyExplain.viewer.dropped import free_path, sort_dropped, unpack
 from SaliencyExplain.viewer.screenshot import screenshot
@@ -29,7 +30,7 @@ class Files:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._kept = tempfile.TemporaryDirectory(prefix="saliency-explain-viewer-")
+        self._kept = PrivateFolder("viewer")
         self._number = 0
 
     def add_routes(self, application: web.Application) -> None:
@@ -68,14 +69,14 @@ class Files:
     async def _screenshot(self, request: web.Request) -> web.StreamResponse:
         # On the loop's thread: the views belong to it.
         pixels = screenshot(self._viewer.views)
-        with tempfile.TemporaryDirectory(dir=self._kept.name) as folder:
+        with tempfile.TemporaryDirectory(dir=self._kept.path) as folder:
             path = Path(folder) / "screenshot.png"
             await asyncio.to_thread(Image.fromarray(pixels).save, path)
             content = path.read_bytes()
         return web.Response(body=content, content_type="image/png", headers=_attached(request))
 
     async def _scene(self, request: web.Request) -> web.StreamResponse:
-        with tempfile.TemporaryDirectory(dir=self._kept.name) as folder:
+        with tempfile.TemporaryDirectory(dir=self._kept.path) as folder:
             path = Path(folder) / "scene.mrb"
             try:
                 # On the loop's thread: nothing else may touch the scene meanwhile.
@@ -109,7 +110,7 @@ class Files:
 
     async def _receive(self, request: web.Request) -> list[Path]:
         self._number += 1
-        folder = Path(self._kept.name) / str(self._number)
+        folder = self._kept.path / str(self._number)
         folder.mkdir()
         largest, size = self._viewer.settings.largest_upload, 0
         paths: list[Path] = []

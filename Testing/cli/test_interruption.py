@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -65,3 +66,28 @@ def test_an_interrupted_explanation_says_so_and_leaves_nothing(
     _, said = running.communicate(timeout=60)
     assert (running.returncode, said.count("error: interrupted")) == (130, 1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM"])
+@pytest.mark.parametrize("command", [["serve"], ["view", "--no-browser"]])
+def test_a_server_whose_terminal_is_closed_leaves_nothing_that_was_sent_to_it(
+    tmp_path: Path, command: list[str], name: str
+):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "SaliencyExplain.cli.main", *command],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert "address" in running.stdout.readline()
+    (folder,) = tmp_path.glob("saliency-explain-*")
+    (folder / "patient.png").write_bytes(b"an image")
+    running.send_signal(getattr(signal, name))
+    # Both come when a session ends.
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []

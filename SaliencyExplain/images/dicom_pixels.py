@@ -18,6 +18,8 @@ from SaliencyExplain.images.dicom_header import DAMAGED, damaged, number, text
 
 #: Hounsfield units of air.
 _AIR = -1000.0
+#: Below this there is no tissue, and noise in air rarely.
+_LEAST_HOUNSFIELD = -1100.0
 #: Share of the picture's range of values that padding may lie off it and still be background.
 _NEAR = 0.05
 #: The elements that may hold pixels.
@@ -111,7 +113,8 @@ def _check_decoder(path: Path, syntax: UID) -> None:
         ) from error
     if not decoder.is_available:
         needed = "; or ".join(
-            each.split(" - requires ")[-1] for each in decoder.missing_dependencies
+            each.split(" - requires ")[-1].replace("gdcm>", "python-gdcm>")
+            for each in decoder.missing_dependencies
         )
         raise InputError(
             ErrorCode.PACKAGE_MISSING,
@@ -272,6 +275,9 @@ def without_padding(
     Returns:
         The values, and a note or "".
     """
+    if modality == "CT" and padding.any() and values[padding].max() < _LEAST_HOUNSFIELD:
+        # Compression with loss changes padding as it changes the picture.
+        padding = padding | (values < _LEAST_HOUNSFIELD)
     if not padding.any() or padding.all():
         return values, ""
     picture, padded = values[~padding], values[padding]
@@ -288,12 +294,27 @@ def without_padding(
     values[padding] = background
     meaning = "air" if modality == "CT" and background == _AIR else "the least value of the picture"
     return values, (
-        f"{percent(float(padding.mean()))} of the pixels are padding (PixelPaddingValue), outside "
+        f"{_percent(float(padding.mean()))} of the pixels are padding (PixelPaddingValue), outside "
         f"of what was imaged; they are set to {background:g}, {meaning}"
     )
 
 
-def percent(share: float) -> str:
+def below_air(values: NDArray[np.float32]) -> list[str]:
+    """A note on Hounsfield units that no tissue has: padding that is not declared as such.
+
+    Args:
+        values: Of a CT.
+    """
+    share = float((values < _LEAST_HOUNSFIELD).mean())
+    if not share:
+        return []
+    return [
+        f"{_percent(share)} of the voxels lie below the value of air, down to "
+        f"{float(values.min()):g} Hounsfield units; they may be padding outside of what was imaged"
+    ]
+
+
+def _percent(share: float) -> str:
     """A share in words, never as nothing where it is something."""
     return f"{100 * share:.1f} %" if share >= 0.0005 else "under 0.1 %"
 

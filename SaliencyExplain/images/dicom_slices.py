@@ -16,8 +16,8 @@ from SaliencyExplain.images.dicom_film import PROJECTIONS, read_film
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame, frames_of
 from SaliencyExplain.images.dicom_header import check_image, has_place, number, read_header, text
 from SaliencyExplain.images.dicom_pixels import (
+    below_air,
     padding_of,
-    percent,
     read_stored,
     rescaled,
     without_padding,
@@ -27,8 +27,6 @@ from SaliencyExplain.images.volume import Volume
 
 #: What must be the same in all files of a volume, for its values to mean the same.
 _SAME = ("PhotometricInterpretation", "Modality", "Units", "SamplesPerPixel")
-#: Below this there is no tissue, and noise in air rarely.
-_LEAST_HOUNSFIELD = -1100.0
 #: What turns stored values into quantities.
 _RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
 
@@ -78,7 +76,7 @@ def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     values, padding = _values(frames)
     values, padded = without_padding(values, padding, text(first, "Modality"))
     notes += [*more, *([padded] if padded else []), *_notes(headers, frames)]
-    notes += _below_air(values) if text(first, "Modality") == "CT" else []
+    notes += below_air(values) if text(first, "Modality") == "CT" else []
     frame_uids = {text(header, "FrameOfReferenceUID") for header in headers}
     return Volume(
         values[np.newaxis],
@@ -192,17 +190,6 @@ def _values(frames: Sequence[Frame]) -> tuple[NDArray[np.float32], NDArray[np.bo
         values[..., place] = _rescaled(frame, stored, dataset).T
         padding[..., place] = padding_of(frame.path, stored, dataset).T
     return values, padding
-
-
-def _below_air(values: NDArray[np.float32]) -> list[str]:
-    """A note on Hounsfield units that no tissue has: padding that is not declared as such."""
-    share = float((values < _LEAST_HOUNSFIELD).mean())
-    if not share:
-        return []
-    return [
-        f"{percent(share)} of the voxels lie below the value of air, down to "
-        f"{float(values.min()):g} Hounsfield units; they may be padding outside of what was imaged"
-    ]
 
 
 def _notes(headers: Sequence[Dataset], frames: Sequence[Frame]) -> list[str]:

@@ -148,6 +148,12 @@ def test_padding_of_a_volume_is_air_or_the_least_value(tmp_path, affine, write_s
     write_series(tmp_path, values, affine, PixelPaddingValue=-2000, Modality="MR")
     image = read_image(tmp_path)[0].numpy()
     assert (image[:2] == values[2:].min()).all()
+    lossy = np.where(
+        values == -2000, np.random.default_rng(4).integers(-2300, -1700, values.shape), values
+    )
+    lossy[0, 0] = -2000
+    write_series(tmp_path, lossy.astype(np.int16), affine, PixelPaddingValue=-2000)
+    assert (read_image(tmp_path)[0].numpy()[:2] == -1000).all()
     write_series(tmp_path, values, affine, PixelPaddingValue=None)
     assert any("below the value of air" in note for note in read_image(tmp_path).meta["notes"])
 

@@ -123,34 +123,39 @@ def once(polygon: Polygon) -> Polygon:
 
 def fill(
     outlines: Sequence[Polygon], levels: Sequence[Sequence[int]], shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
+) -> tuple[NDArray[np.bool_], bool]:
     """Fills an arrangement of contours.
 
     Args:
         outlines: (P, 2) corners each, in voxels of the array.
         levels: As :class:`Arrangement` has them.
         shape: Of the array, (rows, columns).
+
+    Returns:
+        What is inside, and whether a contour overlaps itself at a voxel, which then is outside.
     """
     area = np.zeros(shape, dtype=bool)
+    overlaps = False
     for depth, level in enumerate(levels):
         for index in level:
             outline = outlines[index]
-            low = np.clip(np.floor(outline.min(axis=0)), 0, area.shape).astype(int)
-            high = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, area.shape).astype(int)
+            low = np.clip(np.floor(outline.min(axis=0)), 0, shape).astype(int)
+            high = np.clip(np.ceil(outline.max(axis=0)) + 1, 0, shape).astype(int)
             if (low >= high).any():
                 continue
             part = area[low[0] : high[0], low[1] : high[1]]
-            inside = even_odd([outline - low], part.shape)
-            part[inside] = depth % 2 == 0
-    return area
+            turns = winding([outline - low], part.shape)
+            overlaps |= bool(((turns != 0) & (turns % 2 == 0)).any())
+            part[turns % 2 == 1] = depth % 2 == 0
+    return area, overlaps
 
 
-def even_odd(outlines: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Fills polygons by the even-odd rule, line by line.
+def winding(outlines: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """How often polygons run around each voxel, counted with their direction, line by line.
 
-    Each edge is counted where it crosses a line of voxel centres; a voxel is inside
-    where an odd number of crossings lies before it. The work grows with the outlines'
-    length, not with area times vertices as testing point by point does.
+    An odd number is inside by the even-odd rule. Each edge is counted where it crosses a line
+    of voxel centres. The work grows with the outlines' length, not with area times vertices as
+    testing point by point does.
 
     Args:
         outlines: (P, 2) corners each, in voxels of the array.
@@ -168,8 +173,9 @@ def even_odd(outlines: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[np.
         line = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + begin[edge]
         share = (line - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
         column = start[edge, 1] + share * (end[edge, 1] - start[edge, 1])
-        np.add.at(crossings, (line, np.clip(np.ceil(column), 0, shape[1]).astype(int)), 1)
-    return np.cumsum(crossings, axis=1)[:, :-1] % 2 == 1
+        place = (line, np.clip(np.ceil(column), 0, shape[1]).astype(int))
+        np.add.at(crossings, place, np.where(end[edge, 0] > start[edge, 0], 1, -1))
+    return np.cumsum(crossings, axis=1)[:, :-1]
 
 
 def _area(polygon: Polygon) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged, text
@@ -15,7 +16,17 @@ from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.volume import Volume
 
 #: Modalities whose single images are projections, whatever position their header holds.
-PROJECTIONS = ("CR", "DX", "DR", "MG", "PX", "IO", "RG", "RF", "XA", "RTIMAGE")
+_PROJECTIONS = ("CR", "DX", "DR", "MG", "PX", "IO", "RG", "RF", "XA", "RTIMAGE")
+
+
+def is_projection(header: Dataset) -> bool:
+    """Whether an image is an X-ray film or the like, whatever position its header holds."""
+    if header.get("SharedFunctionalGroupsSequence"):
+        return False
+    name = UID(text(header, "SOPClassUID")).name
+    return text(header, "Modality") in _PROJECTIONS or (
+        "X-Ray" in name or name.startswith("Computed Radiography")
+    )
 
 
 def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
@@ -50,6 +61,11 @@ def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
         picture = values if padding.all() else values[~padding]
         values = picture.max() + picture.min() - values
         notes.append("grey values are inverted (MONOCHROME1), so that dense tissue is bright")
+    elif text(header, "PresentationLUTShape") == "INVERSE":
+        notes.append(
+            "the header asks for an inverted display (PresentationLUTShape), but calls its values "
+            "bright (MONOCHROME2); they are taken as stored"
+        )
     values, padded = without_padding(values, padding, text(header, "Modality"))
     notes += [padded] if padded else []
     if header.get("VOILUTSequence") or text(header, "VOILUTFunction") not in ("", "LINEAR"):

@@ -38,6 +38,8 @@ DAMAGED = (
     RecursionError,
 )
 
+#: How the standard's names of the SOP classes of images end.
+_IMAGE = "Image Storage"
 #: NumberOfImagesInMosaic, of Siemens' private group 0019.
 _MOSAIC_IMAGES = 0x0A
 
@@ -156,8 +158,14 @@ def is_cut_off(header: Dataset) -> bool:
     if not sop_class and meta:
         sop_class = text(meta, "MediaStorageSOPClassUID")
     if not text(header, "Modality"):
-        return not sop_class or "Image Storage" in UID(sop_class).name
-    return not text(header, "SeriesInstanceUID") and "Image Storage" in UID(sop_class).name
+        return not sop_class or _IMAGE in UID(sop_class).name
+    return not text(header, "SeriesInstanceUID") and _IMAGE in UID(sop_class).name
+
+
+def is_other_object(header: Dataset) -> bool:
+    """Whether the SOP class is one of the standard's that are not for images."""
+    name = UID(text(header, "SOPClassUID")).name
+    return name.endswith("Storage") and not name.endswith(_IMAGE)
 
 
 def kind_of(header: Dataset) -> str:

@@ -19,6 +19,7 @@ from SaliencyExplain.images.dicom_header import (
     is_cut_off,
     is_dicom,
     is_index,
+    is_other_object,
     kind_of,
     read_header,
     text,
@@ -139,7 +140,29 @@ def list_series(folder: Path) -> tuple[DicomSeries, ...]:
             )
         if not is_index(header):
             found.setdefault(series_uid(path, header), []).append((path, header))
+    _adopt_unnamed(found)
     return tuple(one for uid, members in found.items() for one in split_series(uid, members))
+
+
+def _adopt_unnamed(found: dict[str, list[Member]]) -> None:
+    """Gives files that have lost their SeriesInstanceUID back to the only series that fits."""
+    named = {uid: _origins(members) for uid, members in found.items() if not _is_unnamed(members)}
+    for uid, members in list(found.items()):
+        if _is_unnamed(members):
+            fitting = [other for other in named if _origins(members) <= named[other]]
+            if len(fitting) == 1:
+                found[fitting[0]] += found.pop(uid)
+                found[fitting[0]].sort(key=lambda member: member[0])
+
+
+def _is_unnamed(members: Sequence[Member]) -> bool:
+    return not any(text(header, "SeriesInstanceUID").strip() for _, header in members)
+
+
+def _origins(members: Sequence[Member]) -> set[tuple[str, ...]]:
+    """Folders, studies and series numbers of files, with the kind and size of their images."""
+    keys = ("StudyInstanceUID", "SeriesNumber", "Modality", "Rows", "Columns")
+    return {(str(path.parent), *(text(header, key) for key in keys)) for path, header in members}
 
 
 def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
@@ -154,7 +177,7 @@ def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
     others: list[Member] = []
     for member in members:
         # A file of the images' modality without rows is one of them that is cut off.
-        same = text(member[1], "Modality") in modalities
+        same = text(member[1], "Modality") in modalities and not is_other_object(member[1])
         (images if is_image(member[1]) or same else others).append(member)
     images, left_out = _without_others(images)
     left_out += [f"{kind_of(header)} object" for _, header in others]
@@ -162,10 +185,11 @@ def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
         f"{count} {what}{'s' if count > 1 else ''} in the same series left out"
         for what, count in Counter(left_out).items()
     ]
-    if not text(members[0][1], "SeriesInstanceUID").strip():
+    unnamed = sum(not text(header, "SeriesInstanceUID").strip() for _, header in members)
+    if unnamed:
         notes.append(
-            "the files have no SeriesInstanceUID; those of one folder, study and series number are "
-            "taken as one series"
+            f"{unnamed} files have no SeriesInstanceUID; those of one folder, study and series "
+            "number are taken as one series"
         )
     listed = []
     for group, told in ((images, notes), (_without_copies(others), [])):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.dicom_film import PROJECTIONS, read_film
+from SaliencyExplain.images.dicom_film import is_projection, read_film
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame, frames_of
 from SaliencyExplain.images.dicom_header import check_image, has_place, number, read_header, text
 from SaliencyExplain.images.dicom_pixels import (
@@ -56,8 +56,7 @@ def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     for path, header in zip(files, headers, strict=True):
         check_image(path, header)
     first = headers[0]
-    enhanced = bool(first.get("SharedFunctionalGroupsSequence"))
-    film = len(files) == 1 and text(first, "Modality") in PROJECTIONS and not enhanced
+    film = len(files) == 1 and is_projection(first)
     if film or not any(has_place(header) for header in headers):
         return read_film(source, files, first)
     _check_one_patient(source, headers)
@@ -208,6 +207,12 @@ def _notes(headers: Sequence[Dataset], frames: Sequence[Frame]) -> list[str]:
         notes.append(
             "the header has no RescaleIntercept: values may not be Hounsfield units, but off by "
             "1024 or more"
+        )
+    intercepts = {number(frame.header, "RescaleIntercept") or 0.0 for frame in frames}
+    if text(first, "Modality") == "CT" and len(intercepts) > 1:
+        notes.append(
+            f"slices have different values of RescaleIntercept ({min(intercepts):g} to "
+            f"{max(intercepts):g}), which are followed"
         )
     for keyword in ("NumberOfSlices", "ImagesInAcquisition"):
         counts = {text(header, keyword) for header in headers}

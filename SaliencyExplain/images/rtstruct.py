@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.contours import Arrangement, arrange, even_odd, fill, once
+from SaliencyExplain.images.contours import Arrangement, arrange, fill, once, winding
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
@@ -83,6 +83,7 @@ class _Findings:
     repeated: int = 0
     crossing: int = 0
     holes: int = 0
+    overlapping: bool = False
     off_mm: float = 0.0
     oblique: bool = False
 
@@ -163,6 +164,8 @@ def _notes(region: _Region, findings: _Findings, outside: float) -> list[str]:
         told.append(f"contours cross each other in {findings.crossing} planes and are joined")
     if findings.holes:
         told.append(f"{findings.holes} contours lie within others and are cut out as holes")
+    if findings.overlapping:
+        told.append("a contour overlaps itself; where it does is left out, as a hole is")
     if findings.oblique:
         told.append("the contours' planes are oblique to the slices of the image")
     elif findings.off_mm:
@@ -350,7 +353,9 @@ def _fill_planes(
                     (contour.points - start) @ across.T @ to_slice.T - (first, top)
                     for contour in part.contours
                 ]
-                inside |= _area(outlines, part, along.shape)
+                area, overlaps = _area(outlines, part, along.shape)
+                inside |= area
+                findings.overlapping |= overlaps
             mask[first:past, top:bottom, index] |= inside & near & (nearest == plane)
 
 
@@ -371,10 +376,11 @@ def _arranged(
 
 def _area(
     outlines: list[NDArray[np.float64]], part: _Part, shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
+) -> tuple[NDArray[np.bool_], bool]:
     levels = part.arrangement.levels
     if part.exclusive:
-        return even_odd([outlines[index] for level in levels for index in level], shape)
+        kept = [outlines[index] for level in levels for index in level]
+        return winding(kept, shape) % 2 == 1, False
     return fill(outlines, levels, shape)
 
 

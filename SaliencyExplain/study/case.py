@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
 from SaliencyExplain.safe_names import safe_name as safe_name
 from SaliencyExplain.safe_names import with_digest
@@ -113,9 +114,17 @@ def _files_within(folder: Path, word: str) -> dict[str, str]:
 def may_name_patient(paths: Iterable[Path]) -> bool:
     """Whether one of the paths is DICOM, whose files and folders are often named by patients.
 
-    Whatever has no image format's ending is a DICOM file or folder.
+    Whatever has no image format's ending is a DICOM file or folder; so is a file that begins as
+    DICOM does, and one that cannot be opened may be.
     """
-    return any(not path.name.lower().endswith(SUFFIXES) for path in paths)
+    return any(not path.name.lower().endswith(SUFFIXES) or _begins_as_dicom(path) for path in paths)
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    try:
+        return path.is_file() and is_dicom(path)
+    except OSError:
+        return True
 
 
 def single_case(

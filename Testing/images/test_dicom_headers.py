@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
     SecondaryCaptureImageStorage,
@@ -321,3 +322,32 @@ def test_slices_that_the_header_counts_and_are_not_there_are_noted(
 def test_slices_of_micrometres_are_slices(tmp_path, values, write_series):
     write_series(tmp_path, values, np.diag([5e-4, 5e-4, 5e-4, 1]))
     np.testing.assert_array_equal(read_image(tmp_path)[0].numpy(), values)
+
+
+def test_files_that_lost_their_series_uid_go_back_to_their_series(
+    tmp_path, values, affine, write_series
+):
+    paths = write_series(tmp_path, values, affine)
+    change(paths[1], without("SeriesInstanceUID"))
+    change(paths[4], setting(SeriesInstanceUID=""))
+    image = read_image(tmp_path)
+    np.testing.assert_array_equal(image[0].numpy(), values)
+    assert any("2 files have no SeriesInstanceUID" in note for note in image.meta["notes"])
+
+
+def test_a_document_that_copied_the_images_modality_is_no_slice(
+    tmp_path, values, affine, write_series
+):
+    paths = write_series(tmp_path, values, affine)
+    shutil.copy(paths[0], tmp_path / "report.dcm")
+    change(tmp_path / "report.dcm", without("Rows", "Columns", "PixelData"))
+    change(tmp_path / "report.dcm", setting(SOPClassUID=EncapsulatedPDFStorage))
+    image = read_image(tmp_path)
+    np.testing.assert_array_equal(image[0].numpy(), values)
+    assert any("left out" in note for note in image.meta["notes"])
+
+
+def test_intercepts_that_differ_in_a_ct_are_noted(tmp_path, values, affine, write_series):
+    paths = write_series(tmp_path, values, affine, intercept=-1024.0)
+    change(paths[2], setting(RescaleIntercept="0"))
+    assert any("-1024 to 0" in note for note in read_image(tmp_path).meta["notes"])

@@ -92,6 +92,9 @@ def film(tmp_path, values, affine, write_series):
 @pytest.mark.parametrize("place", ["absent", "empty", "given"])
 def test_a_film_is_one_picture_whatever_its_position(film, place):
     path, stored = film
+    if place == "given":
+        # By its SOP class alone.
+        change(path, setting(Modality="OT"))
     if place == "absent":
         change(path, without("ImagePositionPatient", "ImageOrientationPatient"))
     if place == "empty":

@@ -287,3 +287,11 @@ def test_a_contour_that_is_not_flat_is_refused(tmp_path, image, write_rtstruct):
         read_segmentation(write_rtstruct(tmp_path / "rs.dcm", {"bent": [bent]}), image)
     assert error.value.code is ErrorCode.IMAGE_GEOMETRY
     assert "bent" in str(error.value)
+
+
+def test_a_contour_that_overlaps_itself_is_noted(tmp_path, image, write_rtstruct):
+    # Runs around the outer square, and on around a part of it in the same direction.
+    twice = np.concatenate([OUTER, OUTER[:1], square(0.5, 4.5, 2.0), OUTER[:1]])
+    path = write_rtstruct(tmp_path / "rs.dcm", {"a": [twice]})
+    assert "overlaps itself" in one_slice(path, image)[1]
+    assert one_slice(write_rtstruct(tmp_path / "once.dcm", {"a": [OUTER]}), image)[1] == ""

@@ -22,6 +22,7 @@ def trial_of_map(
     budget: float,
     segments: str | None = None,
     segment_names: tuple[str, ...] = (),
+    segment_notes: tuple[str, ...] = (),
     backgrounds: tuple[str, ...] = (),
 ) -> TrialRequest:
     """Asks for the trial of a map that was computed before, from what is known of it.
@@ -38,6 +39,7 @@ def trial_of_map(
         segments: As in :class:`ExplainRequest`; the map is held against them. Those that it
             was computed with, where its method weighs segments: others are refused.
         segment_names: Their names.
+        segment_notes: What is to be told of them.
         backgrounds: Hashes of the backgrounds that it was computed with.
 
     Raises:
@@ -60,6 +62,7 @@ def trial_of_map(
             image_name=image_name,
             segments=segments,
             segment_names=segment_names,
+            segment_notes=segment_notes,
             backgrounds=backgrounds,
         ),
         budget=budget,

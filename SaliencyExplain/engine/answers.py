@@ -118,6 +118,7 @@ def given_beside(
     segmentation = None
     if request.segments is not None:
         names = request.segment_names
+        notes += request.segment_notes
         segmentation = _segmentation(names, held(request.segments), image, notes)
     backgrounds = tuple(image_of(held(key)) for key in request.backgrounds)
     return Given(segmentation, backgrounds)
@@ -239,7 +240,7 @@ def probed(
             )
             for one in found.removals
         ),
-        notes=(*prober.notes, *found.notes),
+        notes=(*prober.notes, *request.segment_notes, *found.notes),
         seconds=found.seconds,
         output=found.output,
         scores=_floats(found.scores),
@@ -257,7 +258,7 @@ def compared(
     """The rows that the command line writes for these maps and segments, and their curves."""
     affine = np.asarray(image.affine)
     shape = image.values.shape[1:]
-    notes: list[str] = []
+    notes: list[str] = [*request.segment_notes]
     held = _segmentation(request.segment_names, segments, image, notes)
     for label, volume in maps.items():
         _check_grid(f"The map {label}", volume, volume.values.shape, image)

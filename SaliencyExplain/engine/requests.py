@@ -46,6 +46,8 @@ class ExplainRequest:
         segments: Hash of masks ``(N, *S)``, uint8, on the volume's grid, for the methods that
             ask what each segment contributes; None: none are given.
         segment_names: N names.
+        segment_notes: What is to be told of the segments, such as where they lie; the answer's
+            notes repeat it.
         backgrounds: Hashes of volumes that stand for "nothing in particular", for the methods
             that hold the image against some.
     """
@@ -60,6 +62,7 @@ class ExplainRequest:
     image_name: str = ""
     segments: str | None = None
     segment_names: tuple[str, ...] = ()
+    segment_notes: tuple[str, ...] = ()
     backgrounds: tuple[str, ...] = ()
 
 
@@ -81,6 +84,7 @@ class ProbeRequest:
         radii_mm: Radii of the balls.
         segment: Hash of a mask ``(*S)``, uint8, on the volume's grid; None: balls.
         segment_name: Its name.
+        segment_notes: As in :class:`ExplainRequest`.
         fill: What stands in the place, as occlusion's parameter of that name.
         stream: Requests of one stream replace each other: a newer one cancels those before.
     """
@@ -91,6 +95,7 @@ class ProbeRequest:
     radii_mm: tuple[float, ...] = ()
     segment: str | None = None
     segment_name: str = ""
+    segment_notes: tuple[str, ...] = ()
     fill: str = "mean"
     stream: str = ""
 
@@ -105,6 +110,7 @@ class CompareRequest:
         target_name: The class that the maps explain.
         segments: Hash of masks ``(N, *S)``, uint8, on its grid; they may overlap.
         segment_names: N names.
+        segment_notes: As in :class:`ExplainRequest`.
         case: Name of the case in the table.
         seed: Of the random yardstick.
         resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
@@ -118,6 +124,7 @@ class CompareRequest:
     target_name: str
     segments: str
     segment_names: tuple[str, ...]
+    segment_notes: tuple[str, ...] = ()
     case: str = "image"
     seed: int = 0
     resolutions_mm: dict[str, float] = field(default_factory=dict)

@@ -23,6 +23,9 @@ SHARE_DONE = f"{PREFIX}ShareDone"
 THRESHOLD = f"{PREFIX}Threshold"
 TRIAL = f"{PREFIX}Trial"
 
+#: Of a segmentation: what was told when its file was read.
+FILE_NOTES = f"{PREFIX}FileNotes"
+
 #: Of a folder in the subject hierarchy: ``image``, ``classifier`` or ``target``.
 FOLDER = f"{PREFIX}Folder"
 

@@ -24,6 +24,7 @@ from SaliencyExplain.scene.arrays import (
     world_affine,
 )
 from SaliencyExplain.scene.folders import item_of
+from SaliencyExplain.scene.segment_position import notes_on_position
 
 Color = tuple[float, float, float]
 
@@ -40,12 +41,14 @@ class SegmentMasks:
         names: N names.
         colors: N colours, RGB in [0, 1].
         ids: N IDs of segments, or labels as text where the node is a label map.
+        notes: What is to be told of them: where they lie beside the volume.
     """
 
     masks: NDArray[np.uint8]
     names: tuple[str, ...]
     colors: tuple[Color, ...]
     ids: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def add_segmentation(
@@ -178,8 +181,8 @@ def masks_on_grid(
         segment_ids: IDs of segments, or labels as text; all where None.
 
     Raises:
-        InputError: There is no such segment, a segment has no voxel or none in the volume, or
-            the node holds no segments.
+        InputError: There is no such segment, a segment has no voxel or none in the volume, the
+            node holds no segments, or its header cannot be of this volume.
     """
     if node.IsA("vtkMRMLSegmentationNode"):
         sources = _of_segmentation(node, volume_node, segment_ids)
@@ -198,6 +201,9 @@ def masks_on_grid(
         raise InputError(
             ErrorCode.SCENE_NODE, f"The volume '{volume_node.GetName()}' has no voxels."
         )
+    notes = notes_on_position(
+        node, volume_node, [(source.image, source.affine, source.label) for source in sources]
+    )
     masks = np.zeros((len(sources), *shape), dtype=np.uint8)
     to_ras = world_affine(volume_node)
     for mask, source in zip(masks, sources, strict=True):
@@ -213,6 +219,7 @@ def masks_on_grid(
         tuple(source.name for source in sources),
         tuple(source.color for source in sources),
         tuple(source.id for source in sources),
+        notes,
     )
 
 

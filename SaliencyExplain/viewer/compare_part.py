@@ -148,7 +148,9 @@ class ComparePart(Part):
                 resolutions[label], own[label] = map.resolution_mm, map.own_segments
                 if map.field_of_view is not None:
                     fields[label] = map.field_of_view
-        masks, names_of = images.segment_masks(node, image, None if chosen == ALL else [chosen])
+        masks, names_of, segment_notes = images.segment_masks(
+            node, image, None if chosen == ALL else [chosen]
+        )
         voxels = Volume(np.ascontiguousarray(image.image.numpy(), dtype=np.float32), affine)
 
         def request(engine: Engine) -> CompareRequest:
@@ -158,6 +160,7 @@ class ComparePart(Part):
                 target,
                 engine.put(masks),
                 names_of,
+                segment_notes,
                 case=image.public_name,
                 resolutions_mm=resolutions,
                 fields_of_view=fields,

@@ -186,8 +186,9 @@ class ExplainPart(Part):
         budget = _number("Stop after", self.get("budget")) if self.get("budget") else None
         masks: Volume | None = None
         names_of: tuple[str, ...] = ()
+        segment_notes: tuple[str, ...] = ()
         if "segmentation" in asks and viewer.segmentation is not None:
-            masks, names_of = images.segment_masks(viewer.segmentation, read.image)
+            masks, names_of, segment_notes = images.segment_masks(viewer.segmentation, read.image)
         given = await self.background_volumes() if "backgrounds" in asks else []
 
         def make(engine: Engine) -> ExplainRequest:
@@ -201,6 +202,7 @@ class ExplainPart(Part):
                 image_name=read.image.public_name,
                 segments=None if masks is None else engine.put(masks),
                 segment_names=names_of,
+                segment_notes=segment_notes,
                 backgrounds=tuple(engine.put(volume) for volume in given),
             )
 

@@ -20,6 +20,7 @@ from SaliencyExplain.images.reading import read_channels, read_image, to_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.images.volume_reading import short_name
 from SaliencyExplain.scene.images import add_image
+from SaliencyExplain.scene.segment_position import keep_notes
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
 from SaliencyExplain.study.case import may_name_patient, safe_name
 
@@ -141,14 +142,15 @@ def show_segments(scene: Any, name: str, found: Segmentation) -> Any:
         found.affine,
         name,
     )
+    keep_notes(node, found.notes)
     outline(node, True)
     return node
 
 
 def segment_masks(
     node: Any, image: OpenImage, segment_ids: Sequence[str] | None = None
-) -> tuple[Volume, tuple[str, ...]]:
-    """The masks ``(N, *S)`` of segments on an image's grid, and their names.
+) -> tuple[Volume, tuple[str, ...], tuple[str, ...]]:
+    """The masks ``(N, *S)`` of segments on an image's grid, their names and notes.
 
     Args:
         node: The segmentation.
@@ -161,7 +163,7 @@ def segment_masks(
     found = masks_on_grid(node, image.node, segment_ids)
     axes = image.image.ndim - 1
     masks = np.stack([on_axes(mask, axes) for mask in found.masks])
-    return Volume(masks, affine_of(image.image)), tuple(found.names)
+    return Volume(masks, affine_of(image.image)), tuple(found.names), found.notes
 
 
 def on_axes(values: Any, axes: int) -> Any:

@@ -221,7 +221,7 @@ class ProbePart(Part):
         node = self.viewer.segmentation
         if node is None or not answer.segments:
             return []
-        found, names = images.segment_masks(node, read.image)
+        found, names, _ = images.segment_masks(node, read.image)
         masks = [
             (name, Volume(mask, found.affine))
             for name, mask in zip(names, found.values, strict=True)

@@ -50,6 +50,7 @@ class CaseData:
         maps: As they were computed.
         segments: ``{name: (RGB in [0, 1], mask (*S))}``; empty where there is none.
         path: Where the image comes from.
+        notes: What is to be told of the image and the segments.
     """
 
     channels: Mapping[str, np.ndarray]
@@ -57,6 +58,7 @@ class CaseData:
     maps: Sequence[AttributionMap]
     segments: Mapping[str, tuple[Color, np.ndarray]]
     path: Path
+    notes: tuple[str, ...] = ()
 
 
 class StudyCases:
@@ -140,8 +142,10 @@ class StudyCases:
         image: MetaTensor = read_channels(case.paths, self.channels, series=case.series)
         affine = np.asarray(image.affine, dtype=np.float64)
         segments = {}
+        notes = [case.public(note) for note in image.meta["notes"]]
         if case.segmentations:
-            found, _ = read_ground_truths(case.segmentations, image)
+            found, more = read_ground_truths(case.segmentations, image)
+            notes += map(case.public, more)
             segments = {one.name: (one.color, one.mask) for one in found.segments} if found else {}
         known = len(self.channels) == image.shape[0]
         titles = self.channels if known else [str(n) for n in range(image.shape[0])]
@@ -151,6 +155,7 @@ class StudyCases:
             read_maps(self._case_folder(entry), affine),
             segments,
             case.paths[0],
+            tuple(notes),
         )
 
     def _row(self, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:

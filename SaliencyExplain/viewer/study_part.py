@@ -149,7 +149,7 @@ class StudyPart(Part):
         words = f"{row['case']}: predicted {row['predicted']} ({row['probability']:.2f})"
         if row["label"]:
             words += f", labelled {row['label']}"
-        self.put(open=False, case=words)
+        self.put(open=False, case=words, notes=list(data.notes))
 
     def _list(self, figure: str | None) -> None:
         titles = {"picture": "", "case": "Case", "label": "Label", "predicted": "Predicted",

@@ -136,8 +136,9 @@ class TrialPart(Part):
         backgrounds = await viewer.explain.background_volumes()
         masks: Volume | None = None
         names_of: tuple[str, ...] = ()
+        segment_notes: tuple[str, ...] = ()
         if viewer.segmentation is not None:
-            masks, names_of = images.segment_masks(viewer.segmentation, read.image)
+            masks, names_of, segment_notes = images.segment_masks(viewer.segmentation, read.image)
 
         def request(engine: Engine) -> TrialRequest:
             return trial_of_map(
@@ -151,6 +152,7 @@ class TrialPart(Part):
                 budget=budget,
                 segments=None if masks is None else engine.put(masks),
                 segment_names=names_of,
+                segment_notes=segment_notes,
                 backgrounds=tuple(engine.put(volume) for volume in backgrounds),
             )
 

@@ -80,11 +80,13 @@ def test_comparison_leaves_out_empty_segments_and_says_so(
         "glioma-like",
         engine.put(Volume(masks.astype(np.uint8), image.affine)),
         ("tumour", "oedema"),
+        ("the segmentation lies elsewhere",),
     )
     result = done(engine, request)
     assert isinstance(result, CompareResult)
     assert {row["segment"] for row in result.rows} == {"tumour"}
     assert any("oedema" in note for note in result.notes)
+    assert "the segmentation lies elsewhere" in result.notes
     # Nothing undefined turns into a number on the way.
     flat = replace(
         request, maps={"flat": engine.put(Volume(np.zeros_like(map_.values), map_.affine))}

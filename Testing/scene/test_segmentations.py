@@ -9,9 +9,10 @@ import slicer
 import vtk
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import set_volume_values
 from SaliencyExplain.scene.images import add_image
+from SaliencyExplain.scene.segment_position import keep_notes
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, block, under_transform, warp
 
@@ -132,7 +133,17 @@ def test_a_segment_outside_of_the_volume_is_named(scene):
     away = GRIDS["plain"].copy()
     away[:3, 3] += 1000
     node = add_segmentation(scene, BLOCKS, NAMES, COLORS, away, "truth")
-    with pytest.raises(InputError, match="'core' of 'truth' has no voxel in 'image'"):
+    with pytest.raises(InputError) as error:
+        masks_on_grid(node, image_on(scene, GRIDS["plain"]))
+    assert error.value.code is ErrorCode.NO_OVERLAP
+    assert "truth" in str(error.value)
+    masks = BLOCKS.copy()
+    masks[1] = 0
+    masks[1, 1, 1, 1] = 1
+    near = GRIDS["plain"].copy()
+    near[:3, 3] -= near[:3, 0] * 2
+    node = add_segmentation(scene, masks, NAMES, COLORS, near, "near")
+    with pytest.raises(InputError, match="'oedema' of 'near' has no voxel"):
         masks_on_grid(node, image_on(scene, GRIDS["plain"]))
 
 
@@ -176,3 +187,46 @@ def test_segments_that_are_surfaces_are_turned_into_voxels(scene):
     inside = np.linalg.norm(places - middle[:, None, None, None], axis=0) <= 10
     dice = 2 * (found & inside).sum() / (found.sum() + inside.sum())
     assert dice > 0.95
+
+
+def test_a_moved_segmentation_of_the_volumes_shape_has_a_note_unless_a_transform_moved_it(scene):
+    moved = GRIDS["plain"].copy()
+    moved[:3, 3] += (4, -2, 4)
+    node = add_segmentation(scene, BLOCKS, NAMES, COLORS, moved, "truth")
+    image = image_on(scene, GRIDS["plain"])
+    (note,) = masks_on_grid(node, image).notes
+    assert "(4, -2, 4) mm" in note
+    assert "(2, -1, 2) voxels" in note
+    under_transform(scene, node, np.eye(4))
+    assert masks_on_grid(node, image).notes == ()
+    here = add_segmentation(scene, BLOCKS, NAMES, COLORS, GRIDS["plain"], "here")
+    assert masks_on_grid(here, image).notes == ()
+
+
+def test_a_mirrored_segmentation_is_refused_by_its_name(scene):
+    affine = GRIDS["plain"].copy()
+    affine[:3, 3] += (30, 40, 50)
+    node = add_segmentation(
+        scene, BLOCKS, NAMES, COLORS, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, "truth"
+    )
+    with pytest.raises(InputError) as error:
+        masks_on_grid(node, image_on(scene, affine))
+    assert error.value.code is ErrorCode.GRID_MISMATCH
+    assert "truth" in str(error.value)
+    assert "x and y" in str(error.value)
+
+
+def test_what_lies_outside_of_the_volume_is_told(scene):
+    moved = GRIDS["plain"].copy()
+    moved[:3, 3] += moved[:3, 0] * 6
+    node = add_segmentation(scene, BLOCKS, NAMES, COLORS, moved, "truth")
+    notes = masks_on_grid(node, image_on(scene, GRIDS["plain"])).notes
+    marked = BLOCKS.any(axis=0)
+    outside = 1 - marked[:-6].sum() / marked.sum()
+    assert any(f"{outside * 100:.1f} %" in note for note in notes)
+
+
+def test_what_was_told_of_a_file_stays_with_its_segments(scene):
+    node = add_segmentation(scene, BLOCKS, NAMES, COLORS, GRIDS["plain"], "truth")
+    keep_notes(node, ["resampled"])
+    assert masks_on_grid(node, image_on(scene, GRIDS["plain"])).notes == ("resampled",)

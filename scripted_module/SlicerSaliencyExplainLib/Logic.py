@@ -221,6 +221,7 @@ class SaliencyExplainLogic(Questions):
                 engine.put(image.volume),
                 segment=engine.put(mask),
                 segment_name=found.names[0],
+                segment_notes=tuple(found.notes),
                 fill=fill,
                 stream=SEGMENT_STREAM,
             ),
@@ -260,7 +261,7 @@ class SaliencyExplainLogic(Questions):
                 f"The maps explain different classes: {', '.join(targets)}.",
             )
         image = self._comparable(image_node)
-        segments, names = self.segments(image, segmentation, segment_ids)
+        segments, names, notes = self.segments(image, segmentation, segment_ids)
         axes = image.volume.values.ndim - 1
         values = {
             name: Volume(_on_axes(map_.values, axes).astype(np.float32), map_.affine)
@@ -273,6 +274,7 @@ class SaliencyExplainLogic(Questions):
                 targets[0],
                 engine.put(segments),
                 names,
+                notes,
                 resolutions_mm={name: map_.resolution_mm for name, map_ in read.items()},
                 fields_of_view={
                     name: map_.field_of_view
@@ -307,12 +309,12 @@ class SaliencyExplainLogic(Questions):
 
     def segments(
         self, image: SentImage, segmentation: Any, segment_ids: Sequence[str] | None
-    ) -> tuple[Volume, tuple[str, ...]]:
-        """The masks of segments on an image's grid, and their names."""
+    ) -> tuple[Volume, tuple[str, ...], tuple[str, ...]]:
+        """The masks of segments on an image's grid, their names and notes."""
         axes = image.volume.values.ndim - 1
         found = masks_on_grid(segmentation, image.node, segment_ids)
         masks = np.stack([_on_axes(mask, axes) for mask in found.masks])
-        return Volume(masks, image.volume.affine), tuple(found.names)
+        return Volume(masks, image.volume.affine), tuple(found.names), tuple(found.notes)
 
     def background_volumes(self, nodes: Sequence[Any]) -> list[Volume]:
         """The voxels of backgrounds; one that has several channels cannot be given."""
@@ -339,9 +341,9 @@ class SaliencyExplainLogic(Questions):
     ) -> Callable[[Engine], ExplainRequest]:
         classifier = self.opened_classifier()
         choices = tuple(MethodChoice(name, dict(chosen)) for name, chosen in methods.items())
-        segments, names = None, ()
+        segments, names, notes = None, (), ()
         if beside.segmentation is not None:
-            segments, names = self.segments(image, beside.segmentation, None)
+            segments, names, notes = self.segments(image, beside.segmentation, None)
         backgrounds = self.background_volumes(beside.backgrounds)
         return lambda engine: ExplainRequest(
             classifier.key,
@@ -352,6 +354,7 @@ class SaliencyExplainLogic(Questions):
             budget_seconds=budget_seconds,
             segments=engine.put(segments) if segments is not None else None,
             segment_names=names,
+            segment_notes=notes,
             backgrounds=tuple(engine.put(volume) for volume in backgrounds),
         )
 

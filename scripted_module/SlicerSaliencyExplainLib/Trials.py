@@ -53,9 +53,9 @@ def try_map(
             "The map is partial; compute the whole of it before it is tried.",
         )
     image, classifier = logic.read(nodes), logic.opened_classifier()
-    segments, names = None, ()
+    segments, names, notes = None, (), ()
     if beside.segmentation is not None:
-        segments, names = logic.segments(image, beside.segmentation, None)
+        segments, names, notes = logic.segments(image, beside.segmentation, None)
     backgrounds = logic.background_volumes(beside.backgrounds)
     about = {
         "method": map_.label.partition("@")[0],
@@ -66,6 +66,7 @@ def try_map(
         "image_name": "",
         "budget": budget,
         "segment_names": names,
+        "segment_notes": notes,
     }
     # Once without voxels: what is wrong is known before anything is sent.
     trial_of_map("", classifier, **about)

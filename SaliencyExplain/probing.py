@@ -23,6 +23,7 @@ from SaliencyExplain.attribution.incremental.warm import Change, WarmImage
 from SaliencyExplain.attribution.watched import text as probability_text
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.geometry import squeeze_slice
+from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.places import ball, filled_voxels
@@ -265,7 +266,8 @@ class Prober:
         task = self._question.task()
         self._input = task.input
         self._filling = self._fill(self._input, spacing=task.spacing, seed=task.seed)
-        warm = WarmImage(self._classifier.network, self._input, task.memory_bytes)
+        with self._classifier.confined():
+            warm = WarmImage(self._classifier.network, self._input, task.memory_bytes)
         self._warm = warm
         return warm
 
@@ -361,12 +363,17 @@ class Prober:
         if not changes:
             return torch.zeros(0, len(self._classifier.classes))
         try:
-            return self._ready().scores(changes, progress)
+            return self._scored(self._ready(), changes, progress)
         except DeviceMemoryError as error:
             self._question.move_to_cpu(error)
             self._compute = dataclasses.replace(self._compute, device="cpu")
             moved = [Change(change.corner, change.content.cpu()) for change in changes]
-            return self._open().scores(moved, progress)
+            return self._scored(self._open(), moved, progress)
+
+    def _scored(self, warm: WarmImage, changes: Sequence[Change], progress: Progress) -> Tensor:
+        tell = lifted(progress)
+        with self._classifier.confined():
+            return warm.scores(changes, tell)
 
 
 def _are_fixed(probabilities: NDArray[np.float64], scores: NDArray[np.float64]) -> bool:

@@ -49,14 +49,16 @@ _asked: ContextVar[tuple[_Asked, ...]] = ContextVar("asked", default=())
 
 
 @contextmanager
-def stopped_by(check: Callable[[], None]) -> Iterator[None]:
+def stopped_by(check: Callable[[], None], *, alone: bool = False) -> Iterator[None]:
     """Lets loops that know of no progress callback be stopped; see :func:`may_stop`.
 
     Args:
         check: Raises, such as :class:`SaliencyExplain.errors.Cancelled`, where what runs inside
             should stop. It is called on the thread that runs.
+        alone: What runs inside is a job of its own, which does not stop with the one in whose
+            pause it runs.
     """
-    token = _asked.set((*_asked.get(), _Asked(check)))
+    token = _asked.set((*(() if alone else _asked.get()), _Asked(check)))
     try:
         yield
     finally:

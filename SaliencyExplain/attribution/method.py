@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.progress import Progress, silent, stopped_by
 from SaliencyExplain.quantities import BY_UNIT, number_of
@@ -242,6 +243,8 @@ class Method(ABC):
     def __init_subclass__(cls) -> None:
         """Makes each method stop where its task's progress would: see :func:`may_stop`."""
         super().__init_subclass__()
+        if "forward_passes" in vars(cls):
+            cls.forward_passes = _closed(cls.forward_passes)  # type: ignore[method-assign, assignment]
         if "attribute" in vars(cls):
             cls.attribute = _stoppable(cls.attribute)  # type: ignore[method-assign, assignment]
 
@@ -253,21 +256,41 @@ class Method(ABC):
 def _stoppable(
     attribute: Callable[[Any, Task], dict[str, Tensor]],
 ) -> Callable[[Any, Task], dict[str, Tensor]]:
-    """An ``attribute`` in which :func:`may_stop` raises what the task's progress raises."""
+    """An ``attribute`` in which :func:`may_stop` raises what the task's progress raises.
+
+    Where nobody vouches for the network, files and addresses are closed to what runs in it, but
+    not to whoever is told of its progress.
+    """
 
     @functools.wraps(attribute)
     def stoppable(method: Any, task: Task) -> dict[str, Tensor]:
         told = (0.0, 1.0)
 
+        tell = lifted(task.progress)
+
         def progress(done: float, total: float) -> None:
             nonlocal told
             told = (done, total)
-            task.progress(done, total)
+            tell(done, total)
 
-        with stopped_by(lambda: task.progress(*told)):
-            return attribute(method, dataclasses.replace(task, progress=progress))
+        inner = dataclasses.replace(task, progress=progress)
+        if task.publish is not unpublished:
+            inner = dataclasses.replace(inner, publish=lifted(task.publish))
+        with stopped_by(lambda: progress(*told)), task.network.closed():
+            return attribute(method, inner)
 
     return stoppable
+
+
+def _closed(cost: Callable[[Any, Task], float]) -> Callable[[Any, Task], float]:
+    """A ``forward_passes`` in which files and addresses are closed to the network."""
+
+    @functools.wraps(cost)
+    def closed(method: Any, task: Task) -> float:
+        with task.network.closed():
+            return cost(method, task)
+
+    return closed
 
 
 def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> None:

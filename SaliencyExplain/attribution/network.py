@@ -12,6 +12,7 @@ from SaliencyExplain.attribution.convolutions import frozen_convolutions
 from SaliencyExplain.attribution.half_precision import Float32
 from SaliencyExplain.attribution.network_state import REPEATABLE, Repeatability, as_given
 from SaliencyExplain.attribution.outputs import is_scores, scores_in
+from SaliencyExplain.confinement import confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -39,6 +40,8 @@ class ScoreNetwork(nn.Module):
         examined: Whether ``repeatability`` is known
             (:func:`SaliencyExplain.attribution.repeatability.examine`).
         repeatability: What has to be done so that a score belongs to its image alone.
+        confined: Whether nobody vouches for the network, so that files and addresses are closed
+            to it while it runs.
         structures: What was found out about where its feature maps are, for each shape of
             images; names and numbers only, so that copies with other weights take it along.
     """
@@ -51,6 +54,7 @@ class ScoreNetwork(nn.Module):
         one_logit: bool = False,
         output: str | None = None,
         independent: bool = False,
+        confined: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -60,6 +64,7 @@ class ScoreNetwork(nn.Module):
         self.one_logit = one_logit
         self.output = output
         self.independent = independent or (self.activation == "sigmoid" and not one_logit)
+        self.confined = confined
         self.examined = False
         self.repeatability: Repeatability = REPEATABLE
         self.structures: dict[Any, Any] = {}
@@ -74,12 +79,20 @@ class ScoreNetwork(nn.Module):
         Raises:
             ClassifierError: The network does not return one score per class.
         """
+        with self.closed():
+            return self._forward(images)
+
+    def _forward(self, images: Tensor) -> Tensor:
         if self.network.training:
             with frozen_convolutions(self.network, images):
                 return self._scores(self.network(images), len(images))
         if self.repeatability.one_at_a_time and len(images) > 1:
             return torch.cat([self._pass(image) for image in images.split(1)])
         return self._pass(images)
+
+    def closed(self) -> AbstractContextManager[None]:
+        """What code of the network runs in: nothing where somebody vouches for it."""
+        return confined("The model") if self.confined else nullcontext()
 
     def _pass(self, images: Tensor) -> Tensor:
         given = as_given(self.network, self.repeatability.changing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -77,6 +78,13 @@ class BundleFiles:
             path.write_bytes(self.read(name))
 
     def _archive_files(self, archive: zipfile.ZipFile) -> dict[str, int]:
+        for info in archive.infolist():
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise ClassifierError(
+                    ErrorCode.MODEL_REFUSED,
+                    f"{self.source} is refused: {info.filename[:200]!a} in it is a link. Put the "
+                    "file itself there.",
+                )
         sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
         for name in sizes:
             parts = PurePosixPath(name).parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from SaliencyExplain.classifiers import geometry
 from SaliencyExplain.classifiers.channels import are_colours
 from SaliencyExplain.classifiers.clipping import run_watched
 from SaliencyExplain.classifiers.settings import Setting
+from SaliencyExplain.confinement import raise_denied
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
 from SaliencyExplain.field_of_view import FieldOfView
 
@@ -77,6 +79,10 @@ class Classifier:
         """Whether the channels are red, green and blue: read images in colour."""
         return are_colours(self.channels)
 
+    def confined(self) -> AbstractContextManager[None]:
+        """Where its network or preprocessing runs: see :func:`confined`; free with trust."""
+        return self.network.closed()
+
     def to(self, device: torch.device | str) -> Classifier:
         """Moves the network to a device and returns the classifier itself."""
         self.network.to(device)
@@ -111,8 +117,10 @@ class Classifier:
         voxels = image.as_tensor().to(torch.float32, copy=True)
         bare = MetaTensor(voxels, affine=torch.from_numpy(affine))
         try:
-            prepared, notes = run_watched(self.preprocessing, bare, self.channels)
+            with self.confined():
+                prepared, notes = run_watched(self.preprocessing, bare, self.channels)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise_denied(error)
             raise InputError(
                 ErrorCode.MODEL_INPUT,
                 f"The preprocessing of {self.name} cannot take an image of "
@@ -165,9 +173,10 @@ class Classifier:
         values = prepared.as_tensor() if isinstance(prepared, MetaTensor) else prepared
         images = values[None].to(self.device)
         try:
-            examine(self.network, images, self.name)
-            with torch.no_grad(), untouched(self.network):
-                return function(images)
+            with self.confined():
+                examine(self.network, images, self.name)
+                with torch.no_grad(), untouched(self.network):
+                    return function(images)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from SaliencyExplain.classifiers.checked import CheckedBuilder, check_size
 from SaliencyExplain.classifiers.targets import shown
 from SaliencyExplain.classifiers.torchvision_operators import with_torchvision
+from SaliencyExplain.confinement import raise_denied
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 
@@ -87,6 +88,7 @@ class Configuration:
         except ClassifierError:
             raise
         except Exception as error:
+            raise_denied(error)
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__

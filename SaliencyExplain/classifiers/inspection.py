@@ -28,7 +28,8 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         default_layer: what class activation methods take, None where they refuse the network.
     """
     network = classifier.network
-    layers, default, size = _feature_maps(classifier)
+    with classifier.confined():
+        layers, default, size = _feature_maps(classifier)
     return {
         "name": classifier.name,
         "format": classifier.format,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from monai.transforms import Compose
@@ -12,6 +12,7 @@ from torch import nn
 
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.classifiers import metadata, preprocessing
+from SaliencyExplain.classifiers.building import building_limited
 from SaliencyExplain.classifiers.bundle import (
     INFERENCE,
     LARGEST_CONFIG_BYTES,
@@ -30,7 +31,9 @@ from SaliencyExplain.classifiers.programs import load_exported, load_script, pro
 from SaliencyExplain.classifiers.scripts import PACKAGE, importable
 from SaliencyExplain.classifiers.settings import Setting
 from SaliencyExplain.classifiers.weights import format_of, load_into, read_weights
+from SaliencyExplain.confinement import confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.landlock import run_apart
 
 _NETWORK_KEYS = ("network_def", "network", "net", "model")
 _WRAP = "make a bundle of it with 'saliency-explain classifier wrap'"
@@ -56,11 +59,14 @@ def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> 
             one line that says what to do.
     """
     path = Path(path)
-    if trust:
-        # Trust is for those that need it: without, a classifier is never more than its parts.
-        with suppress(ClassifierError):
-            return _load(path, trust=False, guess=guess)
-    return _load(path, trust=trust, guess=guess)
+    # Trust is for those that need it: without, a classifier is never more than its parts.
+    with (
+        suppress(ClassifierError) if trust else nullcontext(),
+        building_limited(path.name),
+        confined(f"The model {path.name}"),
+    ):
+        return run_apart(lambda: _load(path, trust=False, guess=guess))
+    return _load(path, trust=True, guess=guess)
 
 
 def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
@@ -201,6 +207,7 @@ def _finish(
             one_logit=decision.one_logit,
             output=output.path,
             independent=decision.independent,
+            confined=not configuration.trust,
         ).eval(),
         preprocessing=steps,
         identity=identity,

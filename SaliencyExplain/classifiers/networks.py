@@ -10,10 +10,13 @@ from typing import Any
 
 from torch import nn
 
+from SaliencyExplain.classifiers.building import building_limited
 from SaliencyExplain.classifiers.configuration import Configuration
 from SaliencyExplain.classifiers.targets import resolve_target, without_downloads
 from SaliencyExplain.classifiers.torchvision_operators import with_torchvision
+from SaliencyExplain.confinement import confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
+from SaliencyExplain.landlock import run_apart
 
 #: MONAI's classification networks that take images of any size and need nothing but the
 #: number of channels and classes (and ViT, which wants its patch_size as well).
@@ -92,7 +95,13 @@ def build_network(definition: Mapping[str, Any], *, trust: bool = False) -> nn.M
     Raises:
         ClassifierError: It is refused, cannot be built, or is no network.
     """
-    built = Configuration({"network_def": dict(definition)}, trust=trust).build("network_def")
+    configuration = Configuration({"network_def": dict(definition)}, trust=trust)
+    if trust:
+        built = configuration.build("network_def")
+    else:
+        name = f"The network {definition['_target_']}"
+        with building_limited(name), confined(name):
+            built = run_apart(lambda: configuration.build("network_def"))
     if not isinstance(built, nn.Module):
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION,

@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from SaliencyExplain.plain_text import visible_line
+
 #: Key of the settings in a bundle's metadata.json.
 KEY = "wrap_settings"
+
+_LONGEST = 2000
 
 #: Where a setting is from, with what that means.
 SOURCES = {
@@ -40,10 +44,18 @@ def read_settings(content: Any) -> tuple[Setting, ...]:
     """The settings in a metadata.json; what is not of their form is left out."""
     found = content.get(KEY) if isinstance(content, dict) else None
     return tuple(
-        Setting(str(one["name"]), str(one["value"]), one["source"])
+        Setting(_line(one["name"]), _line(one["value"]), one["source"])
         for one in (found if isinstance(found, list) else ())
-        if isinstance(one, dict) and {"name", "value"} <= set(one) and one.get("source") in SOURCES
+        if isinstance(one, dict)
+        and {"name", "value"} <= set(one)
+        and isinstance(one.get("source"), str)
+        and one["source"] in SOURCES
     )
+
+
+def _line(value: Any) -> str:
+    """A text out of a file, as it may be shown."""
+    return visible_line(str(value)[:_LONGEST])
 
 
 def by_name(settings: Iterable[Setting]) -> dict[str, str]:

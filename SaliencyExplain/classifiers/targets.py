@@ -12,6 +12,7 @@ from typing import Any
 
 from SaliencyExplain.classifiers.allowed import NAMES, NETWORKS, TIMM, TORCHVISION, TRANSFORMS
 from SaliencyExplain.classifiers.torchvision_operators import with_torchvision
+from SaliencyExplain.confinement import unconfined
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 _RULE = (
@@ -159,7 +160,9 @@ def _namespace(package: str, parent: str, target: str) -> tuple[ModuleType, Coll
 
 def _imported(package: str, target: str) -> ModuleType:
     try:
-        return with_torchvision(lambda: importlib.import_module(package))
+        # A package of the list is the program's own; timm makes folders when it is imported.
+        with unconfined():
+            return with_torchvision(lambda: importlib.import_module(package))
     except ImportError as error:
         missing = (getattr(error, "name", None) or "").split(".")[0]
         if missing and find_spec(missing) is None:

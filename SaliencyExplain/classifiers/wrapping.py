@@ -32,6 +32,7 @@ from SaliencyExplain.classifiers.weights import (
     read_weights,
     with_prefix,
 )
+from SaliencyExplain.confinement import DeniedError
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 
 Fit = Literal["resize", "crop"]
@@ -197,6 +198,8 @@ def wrap(
             for cache in bundle.rglob("__pycache__"):
                 shutil.rmtree(cache)
             bundle.rename(out)
+    except DeniedError:
+        raise
     except OSError as error:
         raise OutputError(
             ErrorCode.OUTPUT_UNWRITABLE, f"The bundle {out} cannot be written: {error.strerror}."

@@ -273,7 +273,7 @@ class Line:
         try:
             reporter.check()
             # Loops that know of no progress are stopped as well.
-            with stopped_by(reporter.check):
+            with stopped_by(reporter.check, alone=True):
                 result = self._work(job, reporter)
         except Cancelled as error:
             state, failure = CANCELLED, error

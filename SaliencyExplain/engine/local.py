@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from SaliencyExplain import __version__
+from SaliencyExplain.attribution.batches import free_memory
 from SaliencyExplain.attribution.selection import describe_methods
 from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.classifiers.loading import load_classifier
@@ -48,11 +49,14 @@ from SaliencyExplain.engine.studies import run_request
 from SaliencyExplain.engine.trials import tried
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
+from SaliencyExplain.memory_limit import memory_limited
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, choose_device
 
 #: Predictions that are remembered, for the partial results of explanations.
 _PREDICTIONS = 32
+#: Share of the free memory that a job may reserve; beyond it the system would end the engine.
+_MEMORY_SHARE = 0.95
 
 
 class LocalEngine(Engine):
@@ -228,6 +232,13 @@ class LocalEngine(Engine):
                 self._places.inside(path)
 
     def _work(self, job: Job, reporter: Reporter) -> Result:
+        # On a GPU the driver reserves far more than it uses.
+        if self.device.type != "cpu":
+            return self._answer(job, reporter)
+        with memory_limited(_MEMORY_SHARE * free_memory(self.device)):
+            return self._answer(job, reporter)
+
+    def _answer(self, job: Job, reporter: Reporter) -> Result:
         request, compute = job.request, self._compute
         if isinstance(request, StudyRequest):
             compute = replace(compute, precision=request.precision)

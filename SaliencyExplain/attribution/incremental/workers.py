@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import torch
 from torch import Tensor
 
+from SaliencyExplain.confinement import as_here
+
 #: Images that a worker has at least: the layers that are whole maps read their weights once
 #: for all of them.
 _LEAST = 4
@@ -50,7 +52,7 @@ class Workers:
             return function()
 
         try:
-            running = [self._pool.submit(alone, function) for function in work]
+            running = [self._pool.submit(alone, as_here(function)) for function in work]
             wait(running)
         finally:
             torch.set_num_threads(cores)

@@ -1,6 +1,7 @@
 # make demo   sets up everything, explains a study of phantoms, prints the report's path
 # make test   sets up everything, checks the code and runs the tests
 # Needs Python 3.10 to 3.13 and make. PYTHON=python3.12 chooses another Python.
+# What is half made (an interrupted installation, another Python, a moved folder) is mended.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,50 +18,47 @@ PYTEST_ARGS ?= -n auto --dist loadgroup
 
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format benchmark classifiers screenshots clean
+# Makes or mends the environment, and says what it does.
+ENVIRONMENT := sh .ci/environment $(VENV) "$(PYTHON)" "$(TORCH)"
 
-demo: $(VENV)/.installed
+.PHONY: environment environment-test demo test lint format benchmark classifiers screenshots clean
+
+demo: environment
 	$(BIN)/saliency-explain demo --out $(DEMO_OUT)
+	@echo "The command is $(BIN)/saliency-explain; after 'source $(BIN)/activate' it is on the PATH."
 
-test: lint $(VENV)/.installed-test
+test: lint environment-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.installed-test
+lint: environment-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed-test
+format: environment-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(VENV)/.installed-test
+benchmark: environment-test
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.speed --images random real
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.click_speed
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.coarse_to_fine
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.engine_overhead
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m Testing.benchmarks.viewer_speed
 
-classifiers: $(VENV)/.installed
+classifiers: environment
 	$(BIN)/python -m SaliencyExplain.demo.training --out Resources/Classifiers
 
-screenshots: $(VENV)/.installed-test
+screenshots: environment-test
 	$(BIN)/saliency-explain demo --out $(DEMO_OUT)
 	$(BIN)/python Resources/make_screenshots.py $(DEMO_OUT) Resources/Screenshots
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+environment:
+	@$(ENVIRONMENT) $(VENV)/.installed ""
 
-$(VENV)/.installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
-
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,lint]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BESIDE_TORCH)
-	touch $@
+environment-test: environment
+	@$(ENVIRONMENT) $(VENV)/.installed-test "[test,lint]" $(BESIDE_TORCH)
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -24,6 +24,7 @@ from SaliencyExplain.explanation import estimate, explain
 from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.question import Question
+from Testing.comparing import assert_same
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def test_the_others_go_on_and_give_what_they_give_alone(classifier, image):
         (alone,) = explain(
             image, classifier, select_methods([found.method]), target="yes"
         ).attributions
-        np.testing.assert_array_equal(found.values, alone.values)
+        assert_same(found.values, alone.values)
 
 
 def test_a_layer_that_one_method_cannot_have_costs_no_other_method(classifier, image):

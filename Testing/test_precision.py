@@ -9,6 +9,7 @@ from torch import nn
 from SaliencyExplain.attribution.selection import select_methods
 from SaliencyExplain.explanation import Explanation, explain
 from SaliencyExplain.question import Compute
+from Testing.comparing import assert_same
 from Testing.test_explanation import bright_image, classifier_of
 
 
@@ -57,4 +58,4 @@ def test_only_gradient_methods_change_and_the_results_say_so(network: nn.Module)
     ]
     assert not [note for note in exact.notes if "float32" in note]
     # The prediction is never made in it.
-    assert np.array_equal(exact.probabilities, lower.probabilities)
+    assert_same(exact.probabilities, lower.probabilities)

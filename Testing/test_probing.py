@@ -30,6 +30,7 @@ from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Question
 from Testing.attribution.test_incremental import trained
 from Testing.attribution.test_networks import build
+from Testing.comparing import assert_same
 
 #: Turned about the z axis, one axis flipped, voxels of 0.8 x 1.5 x 2.5 mm, off the origin.
 OBLIQUE = np.array(
@@ -368,7 +369,7 @@ def test_released_maps_are_free_and_come_back_with_the_next_click(dense):
     assert prober.kept_bytes == 0
     after = prober.at(point, [9.0])
     assert prober.kept_bytes > 0
-    np.testing.assert_array_equal(after.removals[0].probabilities, before.removals[0].probabilities)
+    assert_same(after.removals[0].probabilities, before.removals[0].probabilities)
 
 
 @pytest.mark.parametrize("reason", ["hooks", "memory"])
@@ -412,7 +413,7 @@ def test_a_cancelled_click_leaves_everything_as_it_was(dense):
     again = prober.at(point, [3.0, 9.0], progress=lambda done, total: told.append((done, total)))
     assert told == [(2.0, 2.0)]
     for one, other in zip(again.removals, expected.removals, strict=True):
-        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+        assert_same(one.probabilities, other.probabilities)
 
 
 def test_places_that_cannot_be_probed_are_told_in_one_line():

@@ -66,7 +66,7 @@ class EngineProcess:
         trust: bool = False,
         log: Path | None = None,
         state: Path | None = None,
-        timeout: float = 60.0,
+        timeout: float = 300.0,
     ) -> EngineProcess:
         """Starts a server and waits until it answers.
 

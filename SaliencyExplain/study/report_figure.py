@@ -10,7 +10,7 @@ from SaliencyExplain.comparison import yardsticks
 from SaliencyExplain.study.report_data import RunData
 from SaliencyExplain.study.report_words import figure_text, with_interval
 
-_LABELS, _PLOT, _FIGURES = 160, 240, 140
+_LABELS, _PLOT, _FIGURES = 160, 240, 185
 _ROW, _TOP, _BOTTOM = 30, 34, 40
 #: Points drawn for a method; of more cases every n-th by value, so that the spread stays true.
 _POINTS = 200

@@ -21,6 +21,7 @@ from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.occlusion import Occlusion
 from SaliencyExplain.errors import Cancelled
 from Testing.attribution.test_networks import APPLIES, build
+from Testing.waiting import HUNG
 
 
 def trained(network):
@@ -339,7 +340,7 @@ def test_a_cancel_from_another_thread_in_the_middle_leaves_the_network_clean(tas
     def progress(done, total):
         if done > 1:
             started.set()
-            stop.wait(10)
+            stop.wait(HUNG)
         if stop.is_set():
             raise Cancelled
 
@@ -351,9 +352,9 @@ def test_a_cancel_from_another_thread_in_the_middle_leaves_the_network_clean(tas
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(HUNG)
     stop.set()
-    thread.join(30)
+    thread.join(HUNG)
     assert len(raised) == 1
     assert all(module.training for module in network.modules())
     assert all(parameter.requires_grad for parameter in network.parameters())

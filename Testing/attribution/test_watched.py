@@ -17,6 +17,7 @@ from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.explanation import Attribution, explain
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.question import Compute
+from Testing.comparing import assert_same
 
 
 class _Brightness(nn.Module):
@@ -79,7 +80,7 @@ def test_where_the_probability_cannot_move_the_score_is_shown_and_named(
     done = _explained(_Brightness(margin), method, output="probability")
     true = _explained(_Brightness(margin), method, output="score")
     found = done.attributions[0]
-    assert np.array_equal(found.values, true.attributions[0].values)
+    assert_same(found.values, true.attributions[0].values)
     assert np.abs(found.values).max() > 1e-3
     assert found.parameters["output"] == "score"
     assert "output=score" in "".join(found.provenance["notes"])
@@ -92,7 +93,7 @@ def test_a_path_along_which_the_probability_cannot_move() -> None:
     network = _Brightness(2000.0)
     done = _explained(network, "integrated-gradients", output="probability", **texts)
     true = _explained(network, "integrated-gradients", output="score", **texts)
-    assert np.array_equal(done.attributions[0].values, true.attributions[0].values)
+    assert_same(done.attributions[0].values, true.attributions[0].values)
     assert done.attributions[0].parameters["output"] == "score"
     assert "output=score" in "".join(done.notes)
 
@@ -101,7 +102,7 @@ def test_feature_maps_are_weighed_by_the_score_where_the_probability_cannot_move
     texts = {"weights": "increase", "value": "0.5"}
     done = _explained(_Brightness(2000.0), "scorecam", output="probability", **texts)
     true = _explained(_Brightness(2000.0), "scorecam", output="score", **texts)
-    assert np.array_equal(done.attributions[0].values, true.attributions[0].values)
+    assert_same(done.attributions[0].values, true.attributions[0].values)
     assert done.attributions[0].parameters["output"] == "score"
 
 

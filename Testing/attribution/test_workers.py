@@ -13,6 +13,7 @@ from SaliencyExplain.attribution.incremental.workers import Workers
 from SaliencyExplain.attribution.network import ScoreNetwork
 from Testing.attribution.test_incremental import trained
 from Testing.attribution.test_networks import build
+from Testing.waiting import HUNG
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_the_same_scores_from_two_workers_and_from_one(name):
 
 @pytest.mark.usefixtures("two_threads")
 def test_each_worker_has_its_share_of_the_cores_and_gives_it_back():
-    workers, seen, meet = Workers(), {}, threading.Barrier(2, timeout=20)
+    workers, seen, meet = Workers(), {}, threading.Barrier(2, timeout=HUNG)
 
     def work(number):
         meet.wait()  # both run at once, or neither ends
@@ -55,13 +56,14 @@ def test_each_worker_has_its_share_of_the_cores_and_gives_it_back():
 
 @pytest.mark.usefixtures("two_threads")
 def test_an_error_of_one_comes_out_after_all_have_ended():
-    workers, ended = Workers(), []
+    workers, ended, failed = Workers(), [], threading.Event()
 
     def fails():
+        failed.set()
         raise MemoryError("out of memory")
 
     def goes_on():
-        threading.Event().wait(0.2)
+        assert failed.wait(HUNG)
         ended.append(True)
         return torch.zeros(1)
 

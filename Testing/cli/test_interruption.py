@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from Testing.waiting import HUNG, until
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:
@@ -32,14 +33,15 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     running = start(words)
     first = tmp_path / "out" / "phantom-001" / "explanation.json"
     journal = tmp_path / "out" / "journal.jsonl"
-    end = time.monotonic() + 90
-    # A case counts from its line on, which comes after its folder and behind the first line.
-    while time.monotonic() < end and running.poll() is None:
-        if journal.exists() and journal.read_text(encoding="utf-8").count("\n") > 1:
-            break
-        time.sleep(0.02)
+
+    def one_case_is_done() -> bool:
+        # A case counts from its line on, which comes after its folder and behind the first line.
+        lines = journal.read_text(encoding="utf-8").count("\n") if journal.exists() else 0
+        return lines > 1 or running.poll() is not None
+
+    until(one_case_is_done, "the first case")
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=HUNG)
     assert running.returncode == 130, said
     assert said.count("error: interrupted") == 1
     assert "Traceback" not in said
@@ -63,7 +65,7 @@ def test_an_interrupted_explanation_says_so_and_leaves_nothing(
     assert running.stderr is not None
     assert "forward passes" in running.stderr.readline()
     running.send_signal(getattr(signal, name))
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=HUNG)
     assert (running.returncode, said.count("error: interrupted")) == (130, 1)
     assert not (tmp_path / "out").exists()
 
@@ -88,6 +90,6 @@ def test_a_server_whose_terminal_is_closed_leaves_nothing_that_was_sent_to_it(
     running.send_signal(getattr(signal, name))
     # Both come when a session ends.
     running.send_signal(signal.SIGTERM)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=HUNG)
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []

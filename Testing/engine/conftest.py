@@ -21,6 +21,7 @@ from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.engine.process import EngineProcess
 from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, Request
 from SaliencyExplain.engine.volumes import Volume
+from Testing.waiting import HUNG
 
 COMMAND = [sys.executable, "-m", "SaliencyExplain.cli.main"]
 #: Sixty thousand windows: minutes in which other things can happen; always cancelled.
@@ -120,13 +121,13 @@ def explain(engine: Engine, opened: ClassifierInfo, image: Volume) -> Explain:
     return make
 
 
-def ended(engine: Engine, job: str, seconds: float = 60.0) -> JobStatus:
+def ended(engine: Engine, job: str, seconds: float = HUNG) -> JobStatus:
     """The status of a job once it is over."""
     return until(engine, job, lambda status: status.state in ENDED, seconds)
 
 
 def until(
-    engine: Engine, job: str, wanted: Callable[[JobStatus], bool], seconds: float = 60.0
+    engine: Engine, job: str, wanted: Callable[[JobStatus], bool], seconds: float = HUNG
 ) -> JobStatus:
     """The first status of a job that is as wanted."""
     end = time.monotonic() + seconds

@@ -22,14 +22,14 @@ from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, u
 
 
 def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
-    # So many windows that a slow client does not miss all partial maps but one.
-    request = explain(MethodChoice("occlusion", {"window_mm": 40.0, "stride_mm": 14.0}))
+    # It takes minutes, so that a client that is slow to ask sees several partial maps.
     shares, passes, left, words = [], [], [], []
     started = time.monotonic()
-    job = engine.start(request)
+    job = engine.start(explain(LONG))
     seen = 0
     status = engine.status(job)
-    while status.state in ("waiting", "running"):
+    while len(shares) < 3 or not left:
+        assert status.state in ("waiting", "running"), status
         passes.append(status.done)
         words.append(status.doing)
         if status.seconds_left is not None:
@@ -42,16 +42,22 @@ def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
             assert volume.values.any()
             shares.append(partial.maps[0].share_done)
         status = engine.status(job, seen=status.version, wait=5.0)
-    assert status.state == "done", status
-    assert len(shares) >= 2
-    assert shares[0] < 1
     assert shares == sorted(shares)
     assert passes == sorted(passes)
-    assert status.done == status.total > 100
+    assert shares[-1] < 1
     assert any("Occlusion" in text for text in words)
     assert left
     assert all(seconds >= 0 for _, seconds in left)
     assert min(when for when, _ in left) >= 0.5
+    engine.cancel(job)
+    ended(engine, job)
+
+
+def test_last_partial_map_is_the_result(engine: Engine, explain: Explain):
+    job = engine.start(explain(MIDDLE))
+    status = ended(engine, job)
+    assert status.state == "done", status
+    assert status.done == status.total > 100
     final = engine.result(job)
     assert isinstance(final, ExplainResult)
     assert final.maps[0].share_done == 1
@@ -72,10 +78,11 @@ def test_cancelled_job_stops_soon_and_the_next_one_runs(
 ):
     job = engine.start(explain(LONG))
     until(engine, job, lambda status: status.done > 0)
-    asked = time.monotonic()
     engine.cancel(job)
-    assert ended(engine, job).state == "cancelled"
-    assert time.monotonic() - asked < 3
+    status = ended(engine, job)
+    assert status.state == "cancelled"
+    # The rest, which would take minutes, was not computed.
+    assert status.done < status.total / 2
     with pytest.raises(Cancelled):
         engine.result(job)
     assert engine.partial(job) is None
@@ -93,8 +100,7 @@ def test_jobs_wait_in_line_and_see_their_place(engine: Engine, explain: Explain)
     assert [status.job for status in engine.jobs()][-3:] == [first, second, third]
     assert engine.about().jobs == 3
     engine.cancel(second)
-    moved = engine.status(third, seen=waiting.version, wait=5.0)
-    assert moved.place == 1
+    until(engine, third, lambda status: status.place == 1)
     assert engine.status(second).state == "cancelled"
     engine.cancel(first)
     assert until(engine, third, lambda status: status.state == "running").place == 0

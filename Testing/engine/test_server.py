@@ -7,7 +7,6 @@ import io
 import json
 import pickle
 import threading
-import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, replace
@@ -20,6 +19,7 @@ import pytest
 import requests
 import torch
 
+from SaliencyExplain.engine import server as engine_server
 from SaliencyExplain.engine.client import RemoteEngine
 from SaliencyExplain.engine.guard import Guard
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
@@ -32,7 +32,9 @@ from SaliencyExplain.engine.uploads import Uploads
 from SaliencyExplain.engine.volume_format import encode
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ClassifierError, EngineLostError, InputError
+from Testing.comparing import assert_same
 from Testing.engine.conftest import QUICK, done, ended
+from Testing.waiting import HUNG
 
 TOKEN = "a-token-of-a-test-that-is-long-enough"
 LARGEST = 2 * 1024**2
@@ -461,17 +463,14 @@ def test_fifty_clients_at_once_are_all_answered(
     token = server.client._token
     address = server.client.address
     server.client.put(image)
-    answers: list[object] = []
-    slowest: list[float] = []
+    answers: list[tuple[float, ...]] = []
 
     def one(number: int) -> None:
         client = RemoteEngine(address, token)
         own = Volume(np.full((3, 4, 5), number, np.float32), np.eye(4))
         assert client.get(client.put(own)).values[0, 0, 0] == number
         result = done(client, PredictRequest(opened_remotely.key, image.hash))
-        asked = time.monotonic()
         client.about()
-        slowest.append(time.monotonic() - asked)
         answers.append(result.probabilities)
         client.close()
 
@@ -479,10 +478,10 @@ def test_fifty_clients_at_once_are_all_answered(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=50)
+        thread.join(timeout=HUNG)
     assert len(answers) == 50
-    assert len(set(answers)) == 1
-    assert max(slowest) < 5
+    for answer in answers:
+        assert_same(answer, answers[0])
 
 
 @pytest.fixture
@@ -500,24 +499,25 @@ def test_fifty_that_wait_for_news_keep_nobody_from_asking(
     running = client.start(ExplainRequest(opened_remotely.key, client.put(image), (long,)))
     waiting = client.start(ExplainRequest(opened_remotely.key, image.hash, (long,), seed=1))
     heard: list[str] = []
+    news = engine_server.LONGEST_WAIT
 
     def wait() -> None:
         own = RemoteEngine(client.address, client._token)
         status = own.status(waiting)
         while status.state == "waiting":
-            status = own.status(waiting, seen=status.version, wait=30)
+            status = own.status(waiting, seen=status.version, wait=news)
         heard.append(status.state)
         own.close()
 
     threads = [threading.Thread(target=wait) for _ in range(50)]
     for thread in threads:
         thread.start()
-    asked = time.monotonic()
+    # While they wait, for half a minute each, others are answered.
     assert client.about().jobs >= 1
+    assert heard == []
     client.cancel(waiting)
-    assert time.monotonic() - asked < 5
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=HUNG)
     assert heard == ["cancelled"] * 50
     client.cancel(running)
     ended(client, running)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from Testing.waiting import HUNG
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 BARE = """
@@ -44,7 +46,7 @@ def test_benchmark_needs_torch_numpy_and_monai_alone(tmp_path: Path) -> None:
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HUNG,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     document = json.loads(figures.read_text())

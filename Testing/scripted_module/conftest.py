@@ -25,6 +25,7 @@ import slicer
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.engine.local import LocalEngine
 from SaliencyExplain.scene.nodes import new_scene
+from Testing.waiting import HUNG
 
 from . import pythonqt, slicer_app
 
@@ -33,8 +34,7 @@ MODULE_FOLDER = Path(__file__).resolve().parents[2] / "scripted_module"
 COMMAND = Path(sys.executable).with_name("saliency-explain")
 HONEST = "phantom-3d-honest"
 
-#: For answers beside other tests on two cores; nothing waits that long on a machine at rest.
-WAIT_SECONDS = 150.0
+WAIT_SECONDS = HUNG
 #: PythonQt takes a number there, PySide6 would rather have a flag.
 TABLES_ALIGN_BY_NUMBER = pytest.mark.filterwarnings("ignore:.*setTextAlignment:DeprecationWarning")
 
@@ -80,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     said = json.loads(process.stdout.readline())
     yield Server(said["address"], token_file)
     process.terminate()
-    process.wait(20)
+    process.wait(HUNG)
 
 
 class Application:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from SlicerSaliencyExplainLib.BackgroundCalls import BackgroundCalls
 
+from Testing.waiting import HUNG, until
 
-def _deliver(calls: Any, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while calls.outstanding and time.monotonic() < end:
-        calls.deliver()
+
+def _deliver(calls: Any) -> None:
+    until(lambda: calls.deliver() or not calls.outstanding, "the answers", pause=0)
 
 
 def test_runs_elsewhere_and_answers_here() -> None:
@@ -48,7 +48,7 @@ def test_a_cancelled_call_is_not_answered() -> None:
     calls = BackgroundCalls()
     seen: list[Any] = []
     gate = threading.Event()
-    call = calls.call(gate.wait, 5, done=seen.append)
+    call = calls.call(gate.wait, HUNG, done=seen.append)
     call.cancel()
     gate.set()
     _deliver(calls)
@@ -61,12 +61,10 @@ def test_a_slow_call_does_not_hold_up_quick_ones() -> None:
     calls = BackgroundCalls()
     seen: list[int] = []
     gate = threading.Event()
-    calls.call(gate.wait, 10, done=lambda _: seen.append(-1))
+    calls.call(gate.wait, HUNG, done=lambda _: seen.append(-1))
     for number in range(20):
         calls.call(int, number, done=seen.append)
-    end = time.monotonic() + 5
-    while len(seen) < 20 and time.monotonic() < end:
-        calls.deliver()
+    until(lambda: calls.deliver() or len(seen) >= 20, "the quick answers", pause=0)
     assert sorted(seen) == list(range(20))
     gate.set()
     _deliver(calls)
@@ -84,10 +82,10 @@ def test_asks_in_the_pauses_of_a_thread_that_keeps_the_lock() -> None:
     sys.setswitchinterval(1000)
     try:
         calls.call(lambda: 7, done=seen.append)
-        rounds = 0
-        while not seen and rounds < 500:
+        end = time.monotonic() + HUNG
+        # Without a pause of its own: the lock is given up inside of deliver or not at all.
+        while not seen and time.monotonic() < end:
             calls.deliver()
-            rounds += 1
     finally:
         sys.setswitchinterval(before)
     assert seen == [7]

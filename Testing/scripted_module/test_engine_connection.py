@@ -18,7 +18,7 @@ from SlicerSaliencyExplainLib.EngineConnection import (
     choice_from_text,
 )
 
-from .conftest import COMMAND, Server
+from .conftest import COMMAND, WAIT_SECONDS, Server
 
 
 class Watched:
@@ -30,7 +30,7 @@ class Watched:
         self.states: list[str] = []
         self.connection.changed = lambda: self.states.append(self.connection.state)
 
-    def wait(self, ready: Callable[[], Any], seconds: float = 60.0) -> None:
+    def wait(self, ready: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
         end = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < end, self.states

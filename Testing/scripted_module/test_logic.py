@@ -62,7 +62,7 @@ class Case:
     def tumour(self) -> Any:
         return masks_on_grid(self.segmentation, self.volume).masks[0].astype(bool)
 
-    def answer(self, job: Any, timeout: float = 60.0) -> Any:
+    def answer(self, job: Any, timeout: float = WAIT_SECONDS) -> Any:
         job.wait(timeout)
         assert self.failures == []
         return self.answers[-1]

@@ -17,6 +17,8 @@ import pytest
 import slicer
 from SlicerSaliencyExplainLib.Samples import SAMPLES, load_sample
 
+from Testing.waiting import HUNG
+
 from . import pythonqt
 from .conftest import MODULE_FOLDER
 
@@ -48,7 +50,7 @@ print("fine")
 def test_is_imported_without_torch_and_starts_nothing() -> None:
     code = _WITHOUT_TORCH.format(project=str(MODULE_FOLDER.parent), module=str(MODULE_FOLDER))
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HUNG, check=False
     )
     assert result.stdout.strip() == "fine", result.stderr
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, unt
 from SaliencyExplain.study.single import explain_case
 from Testing.conftest import PROJECT
 from Testing.study.conftest import make_study
+from Testing.waiting import until
 
 METHODS = ("gradcam",)
 #: The least effort, whatever it costs.
@@ -194,10 +194,8 @@ def test_a_study_that_was_killed_in_the_trial_ends_with_the_same_bytes(
         process = subprocess.Popen(
             [sys.executable, "-c", _RUN, str(tried.folder), str(bundle), str(out)], env=environment
         )
-        end = time.monotonic() + 120
-        while not (out / moment).is_file() and process.poll() is None:
-            assert time.monotonic() < end
-            time.sleep(0.001)
+        file = out / moment
+        until(lambda p=process, f=file: f.is_file() or p.poll() is not None, moment, pause=0.001)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         name = moment.partition("/")[0]

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, unt
 from SaliencyExplain.study.single import explain_case
 from Testing.conftest import PROJECT
 from Testing.study.conftest import make_study, write_nifti
+from Testing.waiting import HUNG, until
 
 METHODS = ("gradcam", "gradient")
 
@@ -306,7 +306,7 @@ def written(pattern):
         return False
 
 def until(condition):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 900
     while not condition() and time.monotonic() < end:
         time.sleep(0.0005)
 
@@ -364,7 +364,7 @@ def forked(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=HUNG,
     )
     assert done.returncode == 0, done.stderr
     return root, done.stdout
@@ -440,9 +440,7 @@ def test_reading_the_next_case_overlaps_computing_and_runs_no_further_ahead() ->
 
     given: Iterator[int] = read_ahead(range(100), slowly, lambda item, seconds: item)
     assert next(given) == 0
-    end = time.monotonic() + 5
-    while len(read) < 3 and time.monotonic() < end:
-        computing.wait(0.01)
+    until(lambda: len(read) >= 3, "reading ahead")
     computing.wait(0.3)
     # One is being computed, one waits, one has just been read.
     assert read == [0, 1, 2]

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,9 @@ from SaliencyExplain.images.writing import SegmentLabel, write_label_map, write_
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
+from Testing.waiting import HUNG
 
 from .pages import Page
-
-_START_SECONDS = 180.0
 
 
 @dataclass
@@ -56,13 +54,12 @@ class Server:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
+        self.process.wait(HUNG)
 
 
 def start_viewer(words: Sequence[object]) -> Server:
     """Starts ``saliency-explain view`` and waits until it says its address."""
     command = [sys.executable, "-m", "SaliencyExplain.cli.main", "view", "--no-browser"]
-    began = time.monotonic()
     # A file: a pipe that nobody reads fills up.
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
@@ -75,10 +72,9 @@ def start_viewer(words: Sequence[object]) -> Server:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            process.wait(10)
+            process.wait(HUNG)
             said.seek(0)
             pytest.fail(f"the viewer ended without saying its address: {said.read()[-2000:]}")
-    assert time.monotonic() - began < _START_SECONDS
     return Server(json.loads(line)["address"], process)
 
 

@@ -17,6 +17,7 @@ from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from Testing.waiting import HUNG
 
 from .conftest import Server, open_page, start_viewer
 from .pages import Page
@@ -53,7 +54,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
     assert process.stdout is not None
     yield json.loads(process.stdout.readline())["address"], str(token)
     process.terminate()
-    process.wait(30)
+    process.wait(HUNG)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.attribution.selection import describe_methods
 from SaliencyExplain.bands import BANDS
 from SaliencyExplain.demo.phantoms import Phantom
+from Testing.waiting import until
 
 from .pages import VIEWS, Page
 
@@ -40,11 +41,7 @@ def heat(page: Page, place: NDArray[np.float64], phantom: Phantom) -> dict[str, 
 
 def wait_for_heat(page: Page, place: NDArray[np.float64], phantom: Phantom, least: float) -> None:
     """Pictures follow the page's state by some frames."""
-    for _ in range(50):
-        if min(heat(page, place, phantom).values()) > least:
-            return
-        page.browser.wait_for_timeout(100)
-    raise AssertionError(f"no heat at the place: {heat(page, place, phantom)}")
+    until(lambda: min(heat(page, place, phantom).values()) > least, "heat at the place", pause=0.1)
 
 
 def test_sides_of_the_patient_are_named_as_radiologists_read_them(page: Page) -> None:
@@ -125,13 +122,12 @@ def test_heat_lies_on_the_tumour_and_not_on_the_other_side(
     assert abs(heat(page, mirrored, phantom)["axial"]) < 25
     covered = heat(page, tumour, phantom)
     page.set("display_opacity", 0.0)
-    for _ in range(50):
-        bare = heat(page, tumour, phantom)
-        if all(bare[name] < 0.3 * covered[name] for name in bare):
-            break
-        page.browser.wait_for_timeout(100)
-    else:
-        raise AssertionError(f"with an opacity of 0 the map is still seen: {bare}, {covered}")
+
+    def is_bare() -> bool:
+        found = heat(page, tumour, phantom)
+        return all(found[name] < 0.3 * covered[name] for name in found)
+
+    until(is_bare, "the end of the map's colours at an opacity of 0", pause=0.1)
     page.set("display_opacity", 0.7)
 
 

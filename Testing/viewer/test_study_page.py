@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from SaliencyExplain.scene.attributions import (
 )
 from SaliencyExplain.scene.mrb import open_mrb
 from SaliencyExplain.study.case_scene import SCENE
+from Testing.waiting import HUNG
 
 from .conftest import Server, start_viewer
 from .pages import Page
@@ -241,11 +243,11 @@ def test_what_is_pressed_is_said_after_what_was_changed_before(
 
 def wait_for(page: Page, holds: Callable[[], bool]) -> None:
     """Lets the browser go on until something holds that the test itself sees."""
-    for _ in range(1500):
-        if holds():
-            return
-        page.browser.wait_for_timeout(100)
-    raise AssertionError("it did not happen in time")
+    end = time.monotonic() + HUNG
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        # The browser's own messages are handled while the page waits.
+        page.browser.wait_for_timeout(20)
 
 
 def maps_of(page: Page, server: Server, folder: Path) -> list[AttributionMap]:

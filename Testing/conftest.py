@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -10,8 +13,12 @@ from types import ModuleType
 import pytest
 
 from SaliencyExplain.classifiers.torchvision_operators import load_torchvision
+from SaliencyExplain.errors import OutputError
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+#: Reasons of skipped tests that an installation would take away.
+NOT_HERE = re.compile(r"not installed|is not here|could not import")
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +28,44 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real images is not here (SALIENCY_EXPLAIN_DATA names it)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def opengl() -> None:
+    """OpenGL that draws off screen; tests skip without it."""
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    from SaliencyExplain.scene.opengl import check_opengl
+
+    try:
+        check_opengl()
+    except OutputError:
+        pytest.skip("OpenGL is not installed: apt install libegl1 libgl1 libgl1-mesa-dri")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the browser Chromium; tests skip without it."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("Chromium is not installed: apt install chromium")
+    return path
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says at the end, and loudly, which tests were skipped because something is not here."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    missing = [reason for reason in reasons if NOT_HERE.search(reason)]
+    if missing:
+        count = sum(reasons[reason] for reason in missing)
+        title = f"{count} TESTS WERE SKIPPED: SOMETHING IS NOT INSTALLED"
+        terminalreporter.section(title, sep="!", red=True, bold=True)
+        for reason in sorted(missing, key=reasons.__getitem__, reverse=True):
+            terminalreporter.line(f"{reasons[reason]:5} x {reason}", red=True)
 
 
 @pytest.fixture(scope="session")

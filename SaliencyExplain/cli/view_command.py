@@ -71,13 +71,14 @@ def view(
     if importlib.util.find_spec("trame_slicer") is None:
         raise InputError(
             ErrorCode.PACKAGE_MISSING,
-            "The viewer needs further packages: pip install 'saliency-explain[viewer]'.",
+            "The viewer needs further packages: pip install '.[viewer]' in the project's folder.",
         )
     from SaliencyExplain.engine.client import RemoteEngine
     from SaliencyExplain.engine.interface import Engine
     from SaliencyExplain.engine.local import LocalEngine
     from SaliencyExplain.engine.tokens import token_in
     from SaliencyExplain.images.input_file import check_exists
+    from SaliencyExplain.scene.opengl import check_opengl
     from SaliencyExplain.viewer.guard import warn_of
     from SaliencyExplain.viewer.serving import serve
     from SaliencyExplain.viewer.settings import Settings
@@ -89,6 +90,7 @@ def view(
         *data,
     ):
         check_exists(path)
+    check_opengl()
     if warning := warn_of(host):
         say_notes([warning])
     computes: Engine

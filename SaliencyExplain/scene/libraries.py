@@ -11,7 +11,9 @@ def check_libraries() -> None:
     Raises:
         InputError: Slicer's libraries are not installed.
     """
-    advice = 'A scene needs the libraries of 3D Slicer: pip install "saliency-explain[scene]".'
+    advice = (
+        "A scene needs the libraries of 3D Slicer: pip install '.[scene]' in the project's folder."
+    )
     try:
         import slicer
     except ImportError as error:

@@ -8,11 +8,12 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util import numpy_support
 
-from SaliencyExplain.errors import ErrorCode, InputError, OutputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.scene import contours
 from SaliencyExplain.scene.arrays import image_array, to_numpy
 from SaliencyExplain.scene.layers import fit
 from SaliencyExplain.scene.nodes import composite_nodes, view_nodes
+from SaliencyExplain.scene.opengl import check_opengl
 
 _ORIENTATIONS = {
     "axial": slicer.vtkMRMLSliceNode.GetAxialSliceToRASMatrix,
@@ -127,7 +128,7 @@ def picture_3d(scene: slicer.vtkMRMLScene, size: tuple[int, int] = (600, 600)) -
     Raises:
         OutputError: The machine has no OpenGL, neither a window system's nor Mesa's.
     """
-    _check_opengl()
+    check_opengl()
     renderer = vtk.vtkRenderer()
     renderer.SetBackground(*_BACKGROUND)
     # Overlapping translucent surfaces in the right order. With several samples for a pixel
@@ -168,19 +169,3 @@ def picture_3d(scene: slicer.vtkMRMLScene, size: tuple[int, int] = (600, 600)) -
     finally:
         group.SetMRMLDisplayableNode(None)
         window.Finalize()
-
-
-def _check_opengl() -> None:
-    # Asked whether it supports OpenGL, a window without any says yes, and crashes when it draws.
-    # A window of its own: one that was made current before it has a renderer crashes, too.
-    window = vtk.vtkRenderWindow()
-    window.SetOffScreenRendering(True)
-    window.Initialize()
-    current = window.IsCurrent()
-    window.Finalize()
-    if not current:
-        raise OutputError(
-            ErrorCode.PACKAGE_MISSING,
-            "This machine draws no 3D pictures: it has no OpenGL. On Debian and Ubuntu the "
-            "packages libegl1 and libgl1-mesa-dri bring it.",
-        )

@@ -94,6 +94,7 @@ def test_a_studys_scenes_hold_what_its_files_hold(done: Path):
         assert "ground truth" in names
 
 
+@pytest.mark.usefixtures("opengl")
 def test_a_scene_is_ready_to_be_looked_at(done: Path):
     scene = open_mrb(done / "P2" / SCENE)
     first = attributions_of(scene)[0]

@@ -39,5 +39,6 @@ def test_without_slicers_libraries_a_study_ends_with_one_line(bundle: Path, tmp_
     done = saliency_explain(*words, before="sys.modules['slicer'] = None")
     assert done.returncode != 0
     (line,) = done.stderr.strip().splitlines()
-    assert 'pip install "saliency-explain[scene]"' in line
+    assert "SE-PACKAGE-MISSING" in line
+    assert "pip install '.[scene]'" in line
     assert not (tmp_path / "out").exists()

@@ -66,6 +66,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("opengl")
 def test_pictures_of_a_scene_are_the_same_after_it_was_opened_again(grid: Affine, tmp_path: Path):
     before = filled(grid)
     save_mrb(before, tmp_path / "scene.mrb")

@@ -21,6 +21,8 @@ from SaliencyExplain.scene.segmentations import add_segmentation
 from Testing.conftest import PROJECT
 from Testing.scene.conftest import attribution, turned
 
+pytestmark = pytest.mark.usefixtures("opengl")
+
 SHAPE = (32, 30, 28)
 GRID = np.eye(4)
 GRID[:3, :3] = turned(10, -8, 15) @ np.diag([-2.0, 2.0, 2.5])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from html import unescape
 from html.parser import HTMLParser
@@ -256,14 +255,6 @@ def test_several_studies_stand_beside_each_other(finished: Path, tmp_path: Path)
     glance = page[page.index('class="glance"') : page.index("<article")]
     assert re.search(r"Shortcut</th><td>Grad-CAM</td><td>0\.90 \[.*?\]</td><td>40 %", glance)
     assert "Grad-CAM finds “tumour”: mean AUROC 0.90" in page
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("chromium is not installed")
-    return path
 
 
 def test_a_browser_shows_the_page_without_network_and_sorts_and_filters(

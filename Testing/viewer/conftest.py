@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +77,11 @@ def start_viewer(words: Sequence[object]) -> Server:
     return Server(json.loads(line)["address"], process)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _draws_in_3d(opengl: None) -> None:
+    """A viewer cannot be started where nothing draws in 3D."""
+
+
 @pytest.fixture(scope="session")
 def phantom() -> Phantom:
     """A head with a meningioma-like tumour, which the honest classifier sees."""
@@ -121,16 +125,13 @@ def study(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("chromium is not installed")
+def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as play:
         # A section that unfolds moves what is below it: a click that aims while it does, misses.
         arguments = (
             "--no-sandbox --disable-gpu --disable-dev-shm-usage --force-prefers-reduced-motion"
         )
-        browser = play.chromium.launch(executable_path=path, args=arguments.split())
+        browser = play.chromium.launch(executable_path=chromium, args=arguments.split())
         yield browser
         browser.close()
 

@@ -25,6 +25,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _QUOTED_FORMULA = re.compile(r"''*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+_HALVES = re.compile("[\ud800-\udfff]")
 _BLANK = " \t\r\n\xa0\u200b\ufeff"
 
 
@@ -38,7 +39,8 @@ def safe_cell(value: Any) -> str:
 
     Source: OWASP, "CSV Injection".
     """
-    text = "" if value is None else str(value)
+    # Halves of characters, which names of files may hold, are in no encoding.
+    text = "" if value is None else _HALVES.sub("\ufffd", str(value))
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         return f"'{text}"
     return text
@@ -58,10 +60,14 @@ class Writer:
 
     def __init__(self, file: TextIO) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
+        self._quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def writerow(self, cells: Iterable[Any]) -> None:
         """Writes one line."""
-        self._writer.writerow([safe_cell(cell) for cell in cells])
+        line = [safe_cell(cell) for cell in cells]
+        # csv quotes line breaks and not a carriage return, where spreadsheets begin a new line.
+        writer = self._quoting if any("\r" in cell for cell in line) else self._writer
+        writer.writerow(line)
 
     def writerows(self, lines: Iterable[Iterable[Any]]) -> None:
         """Writes several lines."""

@@ -7,15 +7,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from SaliencyExplain.plain_text import json_escaped
+
 
 def json_text(document: Any) -> str:
     """The document as indented JSON that ends with a line break.
 
     Args:
         document: Mappings, sequences, text, numbers (numpy's too), None. What is not
-            finite becomes null, what is nothing of these its text.
+            finite becomes null, what is nothing of these its text. Characters that act on a
+        terminal, and halves of characters out of file names, are escaped.
     """
-    return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+    return json_escaped(text) + "\n"
 
 
 def _plain(value: Any) -> Any:

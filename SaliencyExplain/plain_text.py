@@ -6,9 +6,10 @@ import re
 
 #: What moves a cursor, colours, hides or reorders text: the control characters C0 (but for the
 #: line break and the tab) and C1, marks of direction, separators of lines, characters
-#: without width, and halves of characters, which file names may hold and no output can encode.
+#: without width (but for the joiners, which scripts need), and halves of characters, which file
+#: names may hold and no output can encode.
 _ACTING = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
@@ -31,6 +32,18 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """As :func:`visible`, in one line: line breaks and tabs become spaces."""
     return visible(" ".join(text.split()))
+
+
+def json_escaped(text: str) -> str:
+    r"""A JSON document with these characters as JSON's own escapes: it reads back the same."""
+    return _ACTING.sub(_json_escape, text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    # JSON has escaped the line break and the like inside of texts; outside they may stay.
+    units = found[0].encode("utf-16-be", errors="surrogatepass")
+    pairs = zip(units[::2], units[1::2], strict=True)
+    return "".join(f"\\u{high << 8 | low:04x}" for high, low in pairs)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,9 +25,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.segment import Segment
 
 from SaliencyExplain.errors import Cancelled, ErrorCode, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.plain_text import visible, visible_line
 from SaliencyExplain.progress import Progress
 
 if TYPE_CHECKING:
@@ -52,13 +54,40 @@ UsageError: type[Exception] = next(
 #: Columns where the output goes into a file or pipe and has no width of its own.
 _WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else 120
 
-console = Console(highlight=False, width=_WIDTH)
-aside = Console(stderr=True, highlight=False)
+
+class _Visible(RenderHook):
+    """Shows what is printed without characters that would act on the terminal."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(one) for one in renderables]
+
+
+class _Shown:
+    """What a renderable shows, its characters that act as escapes; its own styles stay."""
+
+    def __init__(self, content: ConsoleRenderable) -> None:
+        self.content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.content, options):
+            shown = segment if segment.control else Segment(visible(segment.text), segment.style)
+            yield shown
+
+
+def _console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console on which names of files, classes and cases are text: no markup, no escapes."""
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    made.push_render_hook(_Visible())
+    return made
+
+
+console = _console(width=_WIDTH)
+aside = _console(stderr=True)
 
 
 def say_error(message: str, code: ErrorCode | None = None) -> None:
     """Prints one line on standard error: ``error:``, the message, and its code in brackets."""
-    line = "error: " + " ".join(message.split())
+    line = "error: " + visible_line(message)
     print(f"{line} [{code}]" if code else line, file=sys.stderr)
 
 
@@ -96,11 +125,11 @@ def study_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[StudyProg
         what: Words before the bar.
         quiet: Draw nothing.
     """
-    with _bar(quiet, TextColumn("{task.fields[state]}")) as bar:
+    with _bar(quiet, TextColumn("{task.fields[state]}", markup=False)) as bar:
         task = bar.add_task(what, total=None, state="")
 
         def report(now: StudyProgress) -> None:
-            state = f"{math.floor(now.done)}/{now.total} {now.case}"
+            state = f"{math.floor(now.done)}/{now.total} {visible_line(now.case)}"
             if now.failed:
                 state += f", {now.failed} failed"
             if now.seconds_left is not None:
@@ -117,7 +146,7 @@ def training_bar(*, quiet: bool = False) -> Iterator[Callable[[TrainingProgress]
     Args:
         quiet: Draw nothing.
     """
-    with _bar(quiet, TextColumn("{task.fields[state]}")) as bar:
+    with _bar(quiet, TextColumn("{task.fields[state]}", markup=False)) as bar:
         task = bar.add_task("reading images", total=None, state="")
 
         def report(now: TrainingProgress) -> None:

@@ -40,7 +40,7 @@ def methods(
             _describe(method)
     else:
         for family, meaning in FAMILIES.items():
-            console.print(f"\n[bold]{family.upper()}[/]: {meaning}")
+            console.print(f"\n[bold]{family.upper()}[/]: {meaning}", markup=True)
             table = Table(box=None, padding=(0, 2), show_header=False)
             table.add_column(no_wrap=True)
             for method in described:
@@ -53,7 +53,7 @@ def methods(
 def _describe(method: Mapping[str, Any]) -> None:
     from SaliencyExplain.attribution.method import value_text
 
-    console.print(f"\n[bold]{method['name']}[/]  {method['title']} ({_sign(method)})")
+    console.print(f"\n[bold]{method['name']}[/]  {method['title']} ({_sign(method)})", markup=True)
     console.print(f"  {method['source']}", style="dim", markup=False)
     if not method["parameters"]:
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from SaliencyExplain.csv_text import Table, read_table
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name, unlike
 from SaliencyExplain.study.files import image_suffix
 from SaliencyExplain.study.left_out import Found
@@ -110,7 +111,7 @@ class _Rows:
         masks = [
             self._file(line, item) for item in _items(self._value(cells, columns.segmentation))
         ]
-        label = self._value(cells, columns.label)
+        label = visible(self._value(cells, columns.label))
         found = _WHOLE.fullmatch(label) if self.whole else None
         return Case(
             case=safe_name(name),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case, csv_advice, safe_name
 from SaliencyExplain.study.files import (
     PART_NAMES,
@@ -67,7 +68,8 @@ def class_folder_cases(folders: Iterable[Folder], *, split: str | None = None) -
         for image, masks in pairs(str(folder.path), folder.names):
             words = (split, folder.name, image.key or folder.name)
             name = safe_name("-".join(word for word in words if word))
-            cases.append(_case(name, ((None, image.path),), masks, folder.name, split))
+            label = visible(folder.name)
+            cases.append(_case(name, ((None, image.path),), masks, label, split))
     return cases
 
 

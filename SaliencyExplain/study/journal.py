@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.plain_text import json_escaped
 from SaliencyExplain.study.added_methods import merged_configuration, parameter_differences
 from SaliencyExplain.study.case import Case
 
@@ -250,13 +251,16 @@ def source_digest(case: Case) -> str:
     Raises:
         InputError: A file is not there.
     """
-    digest = hashlib.sha256(f"{case.channels}{case.series}{case.label}".encode())
+    # Names of files need not be text in any encoding.
+    said = f"{case.channels}{case.series}{case.label}"
+    digest = hashlib.sha256(said.encode(errors="surrogatepass"))
     for path in case.files:
         try:
             files = sorted(path.iterdir()) if path.is_dir() else [path]
             for file in files:
                 status = file.stat()
-                digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+                line = f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                digest.update(line.encode(errors="surrogatepass"))
         except OSError as error:
             raise InputError(
                 ErrorCode.FILE_UNREADABLE, f"{path}: cannot be read ({error.strerror})."
@@ -265,7 +269,8 @@ def source_digest(case: Case) -> str:
 
 
 def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json_escaped(text) + "\n"
 
 
 def _configuration_of(path: Path, line: bytes) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.files import natural
 
@@ -90,7 +91,7 @@ def left_out_files(root: Path, reasons: Mapping[Path, str], *, named: bool = Tru
             reason,
             len(paths),
             tuple(
-                path.relative_to(root).as_posix()
+                visible(path.relative_to(root).as_posix())
                 for path in sorted(paths, key=lambda one: (one.parent.parts, natural(one)))[:_KEPT]
             )
             if named

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, safe_name, single_case
 from SaliencyExplain.study.discovery import describe_cases, discover
 
@@ -392,3 +393,70 @@ def test_the_real_layouts_are_recognised(shared_data: Path) -> None:
     assert {case.label for case in pictures} == {"glioma", "meningioma", "notumor", "pituitary"}
     assert Image.open(pictures[0].images[0][1]).size[0] > 1
     assert np.all([case.segmentation for case in discover(shared_data / "cxr-lung-masks")])
+
+
+def test_volumes_and_dicom_series_in_one_tree_are_refused(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "P1" / "ct" / "1.dcm", CTImageStorage, "1.2.1")
+    touch(tmp_path, "P2/ct.nii.gz", "P2/seg.nii.gz")
+    with pytest.raises(InputError) as error:
+        discover(tmp_path)
+    assert error.value.code is ErrorCode.CASES_LAYOUT
+    assert "ct.nii.gz" in str(error.value)
+    shutil.rmtree(tmp_path / "P1")
+    write_dicom(tmp_path / "P2" / "rt.dcm", RTStructureSetStorage, "1.3", refers="1.2.1")
+    with pytest.raises(InputError) as error:
+        discover(tmp_path)
+    assert error.value.code is ErrorCode.CASES_LAYOUT
+
+
+def test_segmentations_of_other_formats_belong_to_the_series_of_their_folder_or_name(
+    tmp_path: Path,
+) -> None:
+    for patient in ("P1", "P2"):
+        for n in range(2):
+            path = tmp_path / patient / "ct" / f"{n}.dcm"
+            write_dicom(path, CTImageStorage, f"1.2.{patient[1]}", study=patient[1])
+    touch(tmp_path, "P1/seg.nii.gz", "P2/masks/1.nrrd", "P1/shot.png")
+    found = discover(tmp_path)
+    assert [case.segmentation and case.segmentation.name for case in found] == [
+        "seg.nii.gz",
+        "1.nrrd",
+    ]
+    assert "picture" in " ".join(found.sentences())
+    assert "shot" not in " ".join(found.sentences())
+    for name in ("P1/seg.nii.gz", "P2/masks/1.nrrd"):
+        (tmp_path / name).unlink()
+    touch(tmp_path, "masks/P2.nii.gz")
+    assert [case.segmentation is not None for case in discover(tmp_path)] == [False, True]
+
+
+@pytest.mark.parametrize("segmentation", ["P2/seg.nii.gz", "P2/seg.dcm"])
+def test_a_segmentation_of_a_series_that_cannot_be_read_is_no_other_ones(
+    tmp_path: Path, segmentation: str
+) -> None:
+    write_dicom(tmp_path / "P1" / "ct" / "1.dcm", CTImageStorage, "1.2.1", study="1")
+    touch(tmp_path, "P2/ct/1.dcm", "P2/ct/2.dcm")
+    if segmentation.endswith(".dcm"):
+        path = tmp_path / segmentation
+        write_dicom(path, SegmentationStorage, "1.3", refers="1.2.2", study="2", frame="1.8")
+        with pytest.raises(InputError) as error:
+            discover(tmp_path)
+        assert error.value.code is ErrorCode.CASES_LAYOUT
+        return
+    touch(tmp_path, segmentation)
+    (case,) = found = discover(tmp_path)
+    assert case.segmentation is None
+    assert "cannot be read" in " ".join(found.sentences())
+    shutil.rmtree(tmp_path / "P1")
+    with pytest.raises(InputError) as error:
+        discover(tmp_path)
+    assert error.value.code is ErrorCode.CASES_MISSING
+    assert "cut off or damaged" in str(error.value)
+
+
+def test_a_segmentation_without_any_series_in_its_folder_is_refused(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "P1" / "ct" / "1.dcm", CTImageStorage, "1.2.1")
+    touch(tmp_path, "P2/seg.nii.gz")
+    with pytest.raises(InputError) as error:
+        discover(tmp_path)
+    assert error.value.code is ErrorCode.CASES_LAYOUT

@@ -12,7 +12,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name, unlike
 from SaliencyExplain.study.files import image_suffix
-from SaliencyExplain.study.left_out import Found
+from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.table_columns import KNOWN, Columns, find_columns
 from SaliencyExplain.study.table_paths import find_path
 

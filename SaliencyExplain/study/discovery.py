@@ -14,7 +14,8 @@ from SaliencyExplain.study.dicom_masks import with_masks
 from SaliencyExplain.study.dicom_tree import NO_DICOM, UNREADABLE, dicom_cases
 from SaliencyExplain.study.files import Name, image_suffix, is_picture
 from SaliencyExplain.study.folders import layout_cases
-from SaliencyExplain.study.left_out import Found, LeftOut, left_out_files
+from SaliencyExplain.study.found import Found, left_out_files
+from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.nnunet import is_nnunet, nnunet_cases
 from SaliencyExplain.study.role_folders import is_mask_folder, merge_roles
 from SaliencyExplain.study.tree import Tree, of_one_kind, read_tree

@@ -26,6 +26,7 @@ from SaliencyExplain.study.added_methods import described, methods_of
 from SaliencyExplain.study.case import LABEL, Case, check_unique
 from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.journal import (
     FOLDER_NOTES,
     FORMAT,
@@ -35,7 +36,6 @@ from SaliencyExplain.study.journal import (
 )
 from SaliencyExplain.study.kept_results import clear_partial, remove_case
 from SaliencyExplain.study.labels import Labels
-from SaliencyExplain.study.left_out import Found
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.report import StudyOutput, write_report
 from SaliencyExplain.study.resuming import (

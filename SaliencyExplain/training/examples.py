@@ -20,8 +20,8 @@ from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import UNFORESEEN, failure, late, read_ahead
 from SaliencyExplain.study.files import natural
+from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.journal import source_digest
-from SaliencyExplain.study.left_out import Found
 
 _NAMED = 5
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from SaliencyExplain.classifiers.bundle import LARGEST_CONFIG_BYTES, BundleFiles
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.left_out import Found
+from SaliencyExplain.study.found import Found
 
 RECORD, CURVE = "training.json", "training.png"
 

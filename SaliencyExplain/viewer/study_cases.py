@@ -13,6 +13,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.engine.places import Places
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation_files import read_ground_truths
@@ -26,7 +27,8 @@ from SaliencyExplain.scene.segmentations import Color, masks_on_grid
 from SaliencyExplain.study.case import Case, safe_name
 from SaliencyExplain.study.case_scene import SCENE, read_maps
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import Journal, source_digest
+from SaliencyExplain.study.journal import FOLDER_NOTES, LEFT_OUT, Journal, source_digest
+from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.tables import predicted_class, true_class
 
 #: Figures of the comparison that the table offers, with their titles; ``unit`` is that of lengths.
@@ -85,6 +87,12 @@ class StudyCases:
         """One row for each case, map and segment's figures in ``figures``."""
         return [self._row(number, entry) for number, entry in enumerate(self._journal.entries())]
 
+    def notes(self) -> list[str]:
+        """What is to be said of the study's folder: what was left out of it, and why."""
+        configuration = self._journal.configuration
+        left_out = (LeftOut.from_json(one) for one in configuration.get(LEFT_OUT, []))
+        return [*configuration.get(FOLDER_NOTES, []), *(one.sentence() for one in left_out)]
+
     def picture(self, number: int) -> Path | None:
         """The picture of a case's first map; None where there is none."""
         entry = self._entry(number)
@@ -126,8 +134,12 @@ class StudyCases:
             for place in (folder, *sorted(folder.glob("*.csv"))):
                 # Folders and tables of other things may be there, too.
                 with contextlib.suppress(InputError):
-                    found += discover(place, channels=self.channels)
+                    found += discover(place, channels=self.channels, allowed=self._check_inside)
         return found
+
+    def _check_inside(self, path: Path) -> None:
+        """Raises InputError where a table names a file outside of the folders of ``--data``."""
+        Places(self._data).inside(path.absolute())
 
     def _entry(self, number: int) -> dict[str, Any]:
         cases = self._journal.cases()

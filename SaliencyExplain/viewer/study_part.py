@@ -43,6 +43,7 @@ class StudyPart(Part):
             headers=[],
             rows=[],
             case="",
+            notes=self.cases.notes() if self.cases else [],
         )
         self._list(figures[0] if figures else None)
         self.on_change("figure", self._list)
@@ -68,6 +69,7 @@ class StudyPart(Part):
                     style="max-width: 420px",
                 )
                 button("Close", self.toggle, "Back to the views. Key: T.")
+            html.Div("{{ note }}", v_for=f"note in {self.name('notes')}", classes="se-note")
             with (
                 v.VDataTable(
                     headers=(self.name("headers"),),

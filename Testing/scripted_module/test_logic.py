@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import slicer
@@ -15,7 +17,14 @@ from numpy.testing import assert_allclose
 from SlicerSaliencyExplainLib.Images import read_image as read_nodes
 from SlicerSaliencyExplainLib.Logic import SaliencyExplainLogic
 from SlicerSaliencyExplainLib.Samples import SAMPLES, load_sample
-from SlicerSaliencyExplainLib.StudyCases import CaseSources, find_sources, load_case, read_cases
+from SlicerSaliencyExplainLib.SceneFiles import add_segments, load_segmentation
+from SlicerSaliencyExplainLib.StudyCases import (
+    CaseSources,
+    find_sources,
+    load_case,
+    read_cases,
+    read_notes,
+)
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.engine.requests import MethodChoice, PredictRequest, StudyRequest
@@ -384,6 +393,42 @@ def test_a_study_runs_is_found_again_and_its_cases_open(case: Case, tmp_path: Pa
     assert mask.GetSegmentation().GetNthSegment(0).GetName() == "tumour"
     with pytest.raises(InputError, match="no results of this case"):
         load_case(case.scene, sources, tmp_path / "out", "phantom-009", {})
+
+
+def test_a_case_is_found_by_the_columns_of_any_table_and_has_all_its_segments(
+    scene: Any, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("liver", "spleen"), start=1):
+        mask = np.zeros((6, 6, 6), np.uint8)
+        mask[number] = 1
+        nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "i.nii.gz").write_bytes(b"")
+    table = tmp_path / "cases.csv"
+    table.write_text(
+        "Case ID;Image;Mask;Age\nP 1;i.nii.gz;liver.nii.gz;5\nP2;i.nii.gz;;6\n", encoding="utf-16"
+    )
+    assert find_sources(table, "P_1").segmentation == tmp_path / "liver.nii.gz"
+    assert find_sources(table, "P2").segmentation is None
+    table.write_text("case,image,mask\n1,ct=i.nii.gz,liver.nii.gz;spleen.nii.gz\n")
+    sources = find_sources(table, "1")
+    assert sources.images == (tmp_path / "i.nii.gz",)
+    assert sources.segmentation is not None
+    node = load_segmentation(scene, sources.segmentation, "truth")
+    for path in sources.further_segmentations:
+        add_segments(scene, node, path)
+    assert node.GetSegmentation().GetNumberOfSegments() == 2
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
+def test_a_study_of_another_day_says_what_it_left_out(tmp_path: Path) -> None:
+    assert read_notes(tmp_path) == []
+    journal = {"left_out": [{"reason": "no image", "count": 7, "files": ["notes.docx"]}]}
+    (tmp_path / "journal.jsonl").write_text(json.dumps(journal) + "\n{}\n")
+    (note,) = read_notes(tmp_path)
+    assert "7 files" in note
+    assert "notes.docx" in note
+    (tmp_path / "journal.jsonl").write_text("[1]\n")
+    assert read_notes(tmp_path) == []
 
 
 def test_what_cannot_be_asked_is_said_at_once(scene: Any, engine: Any) -> None:

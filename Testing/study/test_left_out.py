@@ -57,7 +57,7 @@ def test_a_study_tells_what_it_left_out_and_nothing_in_a_name_acts(
 
 
 def test_files_beside_dicom_series_are_counted_and_not_named(tmp_path: Path) -> None:
-    from SaliencyExplain.study.left_out import left_out_files
+    from SaliencyExplain.study.found import left_out_files
 
     reasons = {tmp_path / "DOE^JANE.txt": "no image", tmp_path / "ROE.txt": "no image"}
     (one,) = left_out_files(tmp_path, reasons, named=False)

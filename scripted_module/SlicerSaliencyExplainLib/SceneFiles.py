@@ -45,3 +45,21 @@ def load_segmentation(scene: Any, path: Path, name: str) -> slicer.vtkMRMLSegmen
         raise InputError(ErrorCode.FILE_FORMAT, f"{path} cannot be read as a segmentation.")
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def add_segments(scene: Any, node: slicer.vtkMRMLSegmentationNode, path: Path) -> None:
+    """Adds the segments of a further file to a segmentation.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    further = load_segmentation(scene, path, path.name)
+    found, into = further.GetSegmentation(), node.GetSegmentation()
+    for number in range(found.GetNumberOfSegments()):
+        known = {into.GetNthSegmentID(n) for n in range(into.GetNumberOfSegments())}
+        identity = found.GetNthSegmentID(number)
+        into.AddSegment(
+            found.GetNthSegment(number),
+            identity if identity not in known else f"{path.name} {number}",
+        )
+    scene.RemoveNode(further)

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.interface import WAITING, JobStatus
 from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.plain_text import visible
 
 from .Failures import Failure
 from .Jobs import Job
@@ -116,7 +117,7 @@ class Section:
 
     def say(self, line: str, details: str = "") -> None:
         """Shows one line, and a button for the rest where there is more."""
-        self._own("MessageLabel").text = line
+        self._own("MessageLabel").text = visible(line)
         self._own("DetailsButton").checked = False
         self._own("DetailsButton").visible = bool(details)
         self._own("DetailsText").plainText = details

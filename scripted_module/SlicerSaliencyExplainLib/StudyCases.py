@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain.csv_text import read_lines, read_table
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.peak import RESOLUTION_MM
+from SaliencyExplain.safe_names import safe_name
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
 from SaliencyExplain.scene.trials import keep_written
+from SaliencyExplain.study.left_out import LeftOut
+from SaliencyExplain.study.table_columns import KNOWN, find_columns
+from SaliencyExplain.study.table_paths import find_path
 
-from .SceneFiles import load_segmentation, load_volume
+from .SceneFiles import add_segments, load_segmentation, load_volume
 
 _PREDICTIONS, _FAILURES, _EXPLANATION = "predictions.csv", "failures.csv", "explanation.json"
+_JOURNAL = "journal.jsonl"
 _IMAGES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 _MASK_WORDS = ("seg", "mask", "label")
 #: A study folder may hold millions of files; its cases lie near its top.
@@ -50,11 +55,13 @@ class CaseSources:
 
     Attributes:
         images: A file, or a folder of DICOM slices, for each channel.
-        segmentation: File of its ground truth; None: it has none.
+        segmentation: File of its ground truth, of several the first; None: it has none.
+        further_segmentations: The files after the first.
     """
 
     images: tuple[Path, ...]
     segmentation: Path | None = None
+    further_segmentations: tuple[Path, ...] = ()
 
 
 def read_cases(out: Path) -> list[StudyCase]:
@@ -112,6 +119,8 @@ def load_case(
         keep_written(maps[-1], folder)
     mask = sources.segmentation
     segmentation = load_segmentation(scene, mask, f"{case} segmentation") if mask else None
+    for further in sources.further_segmentations:
+        add_segments(scene, segmentation, further)
     return images, maps, segmentation
 
 
@@ -146,7 +155,10 @@ def _map(
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+            lines = read_lines(file)
+            header = next(lines, [])
+            for line in lines:
+                yield dict(zip(header, line, strict=False))
     except OSError as error:
         raise InputError(
             ErrorCode.STUDY_INCOMPLETE, f"{path.parent} holds no finished study ({path.name})."
@@ -161,12 +173,13 @@ def find_sources(study: Path, case: str) -> CaseSources:
     """
     if study.is_file() or (study / "cases.csv").is_file():
         table = study if study.is_file() else study / "cases.csv"
-        for row in _rows(table):
-            if row.get("case") == case and row.get("image"):
-                mask = row.get("segmentation")
-                return CaseSources(
-                    (table.parent / row["image"],), table.parent / mask if mask else None
-                )
+        content = read_table(table, KNOWN)
+        columns = find_columns(f"{table}, line 1", content, ())
+        for _, row in content.rows:
+            if safe_name(row[columns.case]) == case:
+                images = [path for name in columns.images for path in _paths(table, row[name])]
+                masks = _paths(table, row[columns.segmentation]) if columns.segmentation else []
+                return CaseSources(tuple(images), masks[0] if masks else None, tuple(masks[1:]))
     files = [path for path in _files(study, 0) if case in str(path.relative_to(study))]
     masks = [path for path in files if any(word in path.name.lower() for word in _MASK_WORDS)]
     images = [path for path in files if path not in masks]
@@ -177,6 +190,36 @@ def find_sources(study: Path, case: str) -> CaseSources:
             "again and computes nothing anew.",
         )
     return CaseSources(tuple(images), masks[0] if masks else None)
+
+
+def read_notes(out: Path) -> list[str]:
+    """What a study says of its folder: what was left out of it, and why.
+
+    Args:
+        out: The output folder.
+
+    Returns:
+        Nothing where there is no journal, or it cannot be read.
+    """
+    try:
+        with (out / _JOURNAL).open(encoding="utf-8") as file:
+            said = json.loads(file.readline())
+        left_out = [LeftOut.from_json(one).sentence() for one in said.get("left_out", [])]
+        return [*map(str, said.get("folder_notes", [])), *left_out]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def _paths(table: Path, cell: str) -> list[Path]:
+    """The files of a cell: one, or several separated by ``;``, each a path or ``name=path``."""
+    found = []
+    for item in filter(None, map(str.strip, cell.split(";"))):
+        whole = find_path(table.parent, item)
+        found.append(whole or find_path(table.parent, item.partition("=")[2] or item))
+    missing = [path for path in found if path is None]
+    if missing:
+        raise InputError(ErrorCode.FILE_MISSING, f"{table}: '{cell}' names a file that is missing.")
+    return [path for path in found if path is not None]
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:

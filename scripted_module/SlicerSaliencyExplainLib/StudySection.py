@@ -16,7 +16,7 @@ from SaliencyExplain.errors import SaliencyExplainError
 from .ExplainSection import PREDICTED
 from .Failures import Failure
 from .Section import Section, allow
-from .StudyCases import CaseSources, StudyCase, find_sources, load_case, read_cases
+from .StudyCases import CaseSources, StudyCase, find_sources, load_case, read_cases, read_notes
 from .Tables import fill_table
 
 _TARGETS = (PREDICTED, "label")
@@ -177,6 +177,7 @@ class StudySection(Section):
             case.case: CaseSources(
                 tuple(Path(image) for image in case.images),
                 Path(case.segmentation) if case.segmentation else None,
+                tuple(Path(path) for path in case.further_segmentations),
             )
             for case in result.cases
         }
@@ -194,6 +195,9 @@ class StudySection(Section):
         self._report = ""
         self._sources = {}
         self._load()
+        notes = read_notes(Path(self.ui.studyOutPathLineEdit.currentPath.strip()))
+        if notes and self._cases:
+            self.say(" ".join(notes))
         self.panel.refresh()
 
     def _load(self) -> None:

@@ -33,6 +33,7 @@ from SaliencyExplain.classifiers.settings import Setting
 from SaliencyExplain.classifiers.weights import format_of, load_into, read_weights
 from SaliencyExplain.confinement import confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.landlock import run_apart
 
 _NETWORK_KEYS = ("network_def", "network", "net", "model")
@@ -62,11 +63,13 @@ def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> 
     # Trust is for those that need it: without, a classifier is never more than its parts.
     with (
         suppress(ClassifierError) if trust else nullcontext(),
+        reading(path, ClassifierError),
         building_limited(path.name),
         confined(f"The model {path.name}"),
     ):
         return run_apart(lambda: _load(path, trust=False, guess=guess))
-    return _load(path, trust=True, guess=guess)
+    with reading(path, ClassifierError):
+        return _load(path, trust=True, guess=guess)
 
 
 def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:

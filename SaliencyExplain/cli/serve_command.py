@@ -73,6 +73,7 @@ def serve(
     from SaliencyExplain.engine.serving import serve as answer
     from SaliencyExplain.engine.tokens import make_token, token_in
     from SaliencyExplain.engine.uploads import Uploads
+    from SaliencyExplain.images.apart import read_apart
 
     if not is_loopback(host) and tls_cert is None:
         say_notes(
@@ -85,6 +86,7 @@ def serve(
         path = (token_file or folder / "token").absolute()
         token = token_in(path) if path.exists() else make_token(path)
         watch = Watch() if end_with_stdin else None
+        read_apart()
         engine = LocalEngine(device, data=data, trust=trust, memory_bytes=most)
 
         def say(address: str) -> None:

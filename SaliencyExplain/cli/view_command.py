@@ -77,6 +77,7 @@ def view(
     from SaliencyExplain.engine.interface import Engine
     from SaliencyExplain.engine.local import LocalEngine
     from SaliencyExplain.engine.tokens import token_in
+    from SaliencyExplain.images.apart import read_apart
     from SaliencyExplain.images.input_file import check_exists
     from SaliencyExplain.scene.opengl import check_opengl
     from SaliencyExplain.viewer.guard import warn_of
@@ -93,6 +94,7 @@ def view(
     check_opengl()
     if warning := warn_of(host):
         say_notes([warning])
+    read_apart()
     computes: Engine
     if engine is None:
         computes = LocalEngine(device, trust=trust)

@@ -15,7 +15,7 @@ _Arguments = ParamSpec("_Arguments")
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, kind: type[InputError] = InputError) -> Iterator[None]:
     """Turns whatever is raised while a file is read into one InputError about the file.
 
     A damaged file makes libraries raise anything at all. Errors that are meant for the user,
@@ -23,28 +23,30 @@ def reading(path: Path) -> Iterator[None]:
 
     Args:
         path: What is read; a file or folder.
+        kind: The error that it becomes.
 
     Raises:
-        InputError: Its message holds no value of the file, which may identify a patient.
+        InputError: Of that kind. Its message holds no value of the file, which may identify a
+            patient.
     """
     try:
         yield
     except (SaliencyExplainError, Cancelled):
         raise
     except FileNotFoundError as error:
-        raise InputError(
+        raise kind(
             ErrorCode.FILE_MISSING, f"{path}: there is no such file or folder any more."
         ) from error
     except PermissionError as error:
-        raise InputError(
+        raise kind(
             ErrorCode.FILE_UNREADABLE, f"{path}: cannot be opened ({error.strerror})."
         ) from error
     except MemoryError as error:
-        raise InputError(
+        raise kind(
             ErrorCode.MEMORY, f"{path}: this machine's memory does not suffice to read it."
         ) from error
     except Exception as error:
-        raise InputError(
+        raise kind(
             ErrorCode.FILE_DAMAGED,
             f"{path}: cannot be read, it may be damaged or cut off, or of a kind that is not read "
             f"here ({type(error).__name__}).",

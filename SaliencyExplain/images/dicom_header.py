@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Literal
 
-import pydicom
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -14,6 +14,7 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 from pydicom.valuerep import VR
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_file import read_dicom
 
 # Warnings of pydicom and highdicom quote values of the header, which may identify a patient.
 warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
@@ -115,7 +116,7 @@ def read_header(path: Path, tags: list[str] | None = None) -> Dataset:
         InputError: The file is damaged.
     """
     try:
-        header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags)
+        header = read_dicom(path, force=True, stop_before_pixels=True, specific_tags=tags)
         # Values are decoded when they are asked for, which is when damaged ones raise.
         for keyword in tags or ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"):
             header.get(keyword)
@@ -128,6 +129,15 @@ def text(header: Dataset, keyword: str) -> str:
     """The value of an element as text, empty where it is absent or empty."""
     value = header.get(keyword)
     return "" if value is None else str(value)
+
+
+def code(header: Dataset, keyword: str) -> str:
+    """The value of an element that is a code, for messages.
+
+    In a damaged file an element may run over those that name the patient.
+    """
+    value = text(header, keyword)
+    return value if re.fullmatch(r"[\w /%.\-\\]{0,16}", value) else "an unreadable value"
 
 
 def number(header: Dataset, keyword: str) -> float | None:
@@ -170,9 +180,9 @@ def is_other_object(header: Dataset) -> bool:
 
 def kind_of(header: Dataset) -> str:
     """What an object is, for messages: its modality, or the name of its SOP class."""
-    modality = text(header, "Modality")
-    sop_class = text(header, "SOPClassUID")
-    return modality or (UID(sop_class).name if sop_class else "of no stated kind")
+    modality = code(header, "Modality")
+    sop_class = UID(text(header, "SOPClassUID"))
+    return modality or (sop_class.name if sop_class.name != sop_class else "of no known kind")
 
 
 def has_place(header: Dataset) -> bool:
@@ -219,10 +229,13 @@ def check_image(path: Path, header: Dataset) -> None:
             f"{path}: is a Siemens mosaic: one picture with all slices of a volume side by side. "
             "Convert it to a volume first (dcm2niix does).",
         )
-    stored, high = header.get("BitsStored"), header.get("HighBit")
+    try:
+        stored, high = number(header, "BitsStored"), number(header, "HighBit")
+    except DAMAGED as error:
+        raise damaged(path, error) from error
     if stored is not None and high is not None and high != stored - 1:
         raise InputError(
             ErrorCode.IMAGE_VOXEL_TYPE,
-            f"{path}: its {stored} bits of a pixel end at bit {high} instead of {stored - 1} "
+            f"{path}: its {stored:g} bits of a pixel end at bit {high:g} instead of {stored - 1:g} "
             "(HighBit), which is not read here. Convert it first.",
         )

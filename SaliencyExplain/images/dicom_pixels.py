@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder, pixel_array
@@ -14,7 +13,9 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from scipy import ndimage
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_file import read_dicom
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged, number, text
+from SaliencyExplain.images.sizes import check_memory, check_sizes
 
 #: Hounsfield units of air.
 _AIR = -1000.0
@@ -43,12 +44,13 @@ def read_stored(path: Path) -> tuple[NDArray[Any], Dataset]:
             number of frames is not the stated one, or it holds colours.
     """
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = read_dicom(path, force=True)
         syntax = _transfer_syntax(dataset)
     except DAMAGED as error:
         raise damaged(path, error) from error
     _check_described(path, dataset)
     _check_decoder(path, syntax)
+    _check_size(path, dataset)
     try:
         stored = pixel_array(dataset)
         frames = int(dataset.get("NumberOfFrames") or 1)
@@ -136,6 +138,24 @@ def _grey(path: Path, stored: NDArray[Any], dataset: Dataset, samples: int) -> N
     if text(dataset, "PixelPresentation") in ("COLOR", "MIXED"):
         _check_supplemental(path, stored, dataset)
     return stored
+
+
+def _check_size(path: Path, dataset: Dataset) -> None:
+    """Compares the pixels that the header announces with the file and the memory."""
+    try:
+        sizes = [
+            int(dataset.get(keyword) or default)
+            for keyword, default in (
+                ("Columns", 0),
+                ("Rows", 0),
+                ("NumberOfFrames", 1),
+                ("SamplesPerPixel", 1),
+            )
+        ]
+        pixel_bytes = -(-int(dataset.get("BitsAllocated") or 8) // 8)
+    except DAMAGED as error:
+        raise damaged(path, error) from error
+    check_memory(path, check_sizes(path, sizes), pixel_bytes, stored=path.stat().st_size)
 
 
 def _coloured(path: Path) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import highdicom
@@ -10,9 +11,11 @@ from pydicom.dataset import Dataset
 from skimage.color import lab2rgb
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.dicom_file import opened
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
+from SaliencyExplain.images.sizes import check_memory
 
 
 def read_dicom_seg(path: Path) -> LabelMap:
@@ -30,12 +33,18 @@ def read_dicom_seg(path: Path) -> LabelMap:
         InputError: It is damaged, or its frames lie on no regular grid.
     """
     try:
-        seg = highdicom.seg.segread(path)
+        with opened(path) as file:
+            seg = highdicom.seg.segread(file)
         numbers = [int(number) for number in seg.segment_numbers if number != 0]
         described = [seg.get_segment_description(number) for number in numbers]
     except (*DAMAGED, RuntimeError) as error:
         raise damaged(path, error) from error
     try:
+        geometry = seg.get_volume_geometry()
+        if geometry is not None:
+            # Slices that are missing between others are filled in: a few frames may be far apart.
+            voxels = math.prod(geometry.spatial_shape) * len(numbers)
+            check_memory(path, voxels, 1, labels=True)
         volume = seg.get_volume(segment_numbers=numbers, combine_segments=False)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise InputError(

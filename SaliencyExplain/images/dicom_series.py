@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.boundary import reader
+from SaliencyExplain.images.apart import apart
 from SaliencyExplain.images.dicom_header import (
     NOT_IMAGES,
     has_place,
@@ -111,7 +111,7 @@ def is_screenshot(header: Dataset) -> bool:
     return "Secondary Capture" in UID(text(header, "SOPClassUID")).name
 
 
-@reader
+@apart
 def list_series(folder: Path) -> tuple[DicomSeries, ...]:
     """Finds the DICOM series in a folder and all folders within.
 

@@ -14,7 +14,14 @@ from pydicom.dataset import Dataset
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_film import is_projection, read_film
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame, frames_of
-from SaliencyExplain.images.dicom_header import check_image, has_place, number, read_header, text
+from SaliencyExplain.images.dicom_header import (
+    check_image,
+    code,
+    has_place,
+    number,
+    read_header,
+    text,
+)
 from SaliencyExplain.images.dicom_pixels import (
     below_air,
     padding_of,
@@ -23,10 +30,13 @@ from SaliencyExplain.images.dicom_pixels import (
     without_padding,
 )
 from SaliencyExplain.images.dicom_stack import affine_of, at_one_place, in_order, several_volumes
+from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.volume import Volume
 
 #: What must be the same in all files of a volume, for its values to mean the same.
 _SAME = ("PhotometricInterpretation", "Modality", "Units", "SamplesPerPixel")
+#: Bytes of a stored pixel, mostly.
+_STORED_BYTES = 2
 #: What turns stored values into quantities.
 _RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
 
@@ -72,6 +82,9 @@ def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     _check_rescale(source, frames)
     frames, notes = _one_for_each_place(source, frames)
     affine, more = affine_of(source, frames)
+    columns, rows = frames[0].size
+    stored = sum(path.stat().st_size for path in files)
+    check_memory(source, columns * rows * len(frames), _STORED_BYTES, stored=stored)
     values, padding = _values(frames)
     values, padded = without_padding(values, padding, text(first, "Modality"))
     notes += [*more, *([padded] if padded else []), *_notes(headers, frames)]
@@ -90,7 +103,7 @@ def _check_alike(source: Path, files: Sequence[Path], headers: Sequence[Dataset]
     for keyword in _SAME:
         found: dict[str, list[str]] = {}
         for path, header in zip(files, headers, strict=True):
-            found.setdefault(text(header, keyword), []).append(path.name)
+            found.setdefault(code(header, keyword), []).append(path.name)
         if len(found) > 1:
             kinds = "; ".join(f"{value or 'none'} in {_named(n)}" for value, n in found.items())
             raise InputError(
@@ -121,7 +134,7 @@ def _check_rescale(source: Path, frames: Sequence[Frame]) -> None:
                 f"({_named(without)}), so that their values do not mean the same as those of the "
                 "others. Correct the headers first.",
             )
-    units = sorted({text(frame.header, "RescaleType") for frame in frames} - {""})
+    units = sorted({code(frame.header, "RescaleType") for frame in frames} - {""})
     if len(units) > 1:
         raise InputError(
             ErrorCode.IMAGE_VALUES,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, raster
-from SaliencyExplain.images.boundary import reader
+from SaliencyExplain.images.apart import apart
 from SaliencyExplain.images.dicom_header import is_dicom, read_header, text
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import list_series
@@ -20,7 +20,7 @@ from SaliencyExplain.images.rtstruct import read_rtstruct
 from SaliencyExplain.images.volume_reading import read_volume
 
 
-@reader
+@apart
 def read_label_map(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
     """Reads the segments of a file or folder.
 

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.apart import apart
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Label, LabelMap
+from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_sizes, check_stored
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_files import unreadable
 
@@ -45,6 +47,7 @@ class TumourSlice:
     patient: str
 
 
+@apart
 def read_slice(path: Path, colour: bool = False) -> Volume:
     """Reads the image: axes (columns, rows), taken to run to the patient's left and back.
 
@@ -66,6 +69,7 @@ def read_slice(path: Path, colour: bool = False) -> Volume:
     return Volume(layers, affine, (note,), modality="MR", colour=colour)
 
 
+@apart
 def read_tumour(path: Path) -> LabelMap:
     """Reads the tumour's mask, on the grid of :func:`read_slice`.
 
@@ -82,6 +86,7 @@ def read_tumour(path: Path) -> LabelMap:
     return LabelMap((mask != 0)[np.newaxis], volume.affine, (Label("tumour", None, 0, 1),))
 
 
+@apart
 def read_description(path: Path) -> TumourSlice:
     """Reads class and patient.
 
@@ -100,6 +105,7 @@ def read_description(path: Path) -> TumourSlice:
     return TumourSlice(CLASSES[int(label[0])], patient)
 
 
+@apart
 def is_tumour_slice(path: Path) -> bool:
     """Whether the file has the structure of the set; False for other MATLAB files.
 
@@ -136,10 +142,28 @@ def _fields(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
             raise InputError(
                 ErrorCode.FILE_FORMAT, f"{path}: its '{_STRUCTURE}' lacks {', '.join(missing)}."
             )
-        try:
-            return {name: np.asarray(found[name]) for name in names}
-        except (OSError, TypeError, ValueError) as error:
-            raise unreadable(path, error) from error
+        return {name: _values(path, found, name) for name in names}
+
+
+def _values(path: Path, group: Any, name: str) -> NDArray[Any]:
+    """The values of a dataset that lies in the file itself and fits the memory."""
+    h5py = importlib.import_module("h5py")
+    dataset = group[name]
+    outside = isinstance(group.get(name, getlink=True), h5py.ExternalLink)
+    # A structure that links elsewhere has the other file.
+    outside = outside or Path(dataset.file.filename).resolve() != path.resolve()
+    if outside or not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: its {_STRUCTURE}/{name} is no array in the file itself, and what lies in "
+            "other files is not read.",
+        )
+    size = dataset.dtype.itemsize
+    check_sizes(path, dataset.shape or (1,))
+    check_memory(path, dataset.size, size, stored=path.stat().st_size)
+    # 1032: what DEFLATE, the only filter of MATLAB's files, makes of a byte at most.
+    check_stored(path, dataset.size * size, path.stat().st_size, DEFLATED)
+    return np.asarray(dataset)
 
 
 def _opened(path: Path) -> Any:

@@ -14,16 +14,20 @@ from PIL import Image, ImageFile, ImageOps
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.decoded import TURNED_NOTE, Raster, split_alpha
 from SaliencyExplain.images.grids import LPS_TO_RAS
+from SaliencyExplain.images.quiet import quiet
+from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.tiff import decode_tiff
 from SaliencyExplain.images.tiff_tags import is_tiff
 from SaliencyExplain.images.volume import Volume
-from SaliencyExplain.images.volume_files import itk_quiet, unreadable
+from SaliencyExplain.images.volume_files import unreadable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 #: ITU-R BT.601 luma, the weights of Pillow's conversion to grey as well.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _EXIF_ORIENTATION = 0x0112
+#: Of a value while a picture is turned into an image (float64).
+_PIXEL_BYTES = 8
 #: What Pillow and the parsing of tags raise for damaged files.
 _DAMAGED = (
     ArithmeticError,
@@ -52,31 +56,43 @@ def decode(path: Path, keep_palette: bool = False) -> Raster:
             not read here.
     """
     try:
-        if is_tiff(path):
-            return decode_tiff(path, keep_palette)
-        with Image.open(path) as picture:
-            pages = getattr(picture, "n_frames", 1)
-            if pages > 1:
-                raise InputError(
-                    ErrorCode.IMAGE_AMBIGUOUS,
-                    f"{path}: holds {pages} pages, and one picture is wanted. Save the page you "
-                    "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
-                )
-            if _deep_colour(picture):
-                if "transparency" in picture.info:
-                    raise InputError(
-                        ErrorCode.IMAGE_VOXEL_TYPE,
-                        f"{path}: has 16-bit colours of which one is transparent, which is not "
-                        "read here. Save it with an alpha channel.",
-                    )
-                if "LA;16B" in _raw_modes(picture):
-                    return _decode_deep_grey_alpha(path)
-                return _decode_deep(path)
-            bits = _grey_bits(picture)
-            picture.load()
-            return _from_pillow(picture, keep_palette, bits)
+        with quiet():
+            return _decoded(path, keep_palette)
     except _DAMAGED as error:
         raise unreadable(path, error) from error
+
+
+def _decoded(path: Path, keep_palette: bool) -> Raster:
+    if is_tiff(path):
+        return decode_tiff(path, keep_palette)
+    with Image.open(path) as picture:
+        pages = getattr(picture, "n_frames", 1)
+        if pages > 1:
+            raise InputError(
+                ErrorCode.IMAGE_AMBIGUOUS,
+                f"{path}: holds {pages} pages, and one picture is wanted. Save the page you "
+                "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
+            )
+        check_memory(
+            path,
+            picture.width * picture.height * len(picture.getbands()),
+            _PIXEL_BYTES,
+            stored=path.stat().st_size,
+            labels=keep_palette,
+        )
+        if _deep_colour(picture):
+            if "transparency" in picture.info:
+                raise InputError(
+                    ErrorCode.IMAGE_VOXEL_TYPE,
+                    f"{path}: has 16-bit colours of which one is transparent, which is not "
+                    "read here. Save it with an alpha channel.",
+                )
+            if "LA;16B" in _raw_modes(picture):
+                return _decode_deep_grey_alpha(path)
+            return _decode_deep(path)
+        bits = _grey_bits(picture)
+        picture.load()
+        return _from_pillow(picture, keep_palette, bits)
 
 
 def _raw_modes(picture: ImageFile.ImageFile) -> list[str]:
@@ -100,8 +116,7 @@ def _grey_bits(picture: ImageFile.ImageFile) -> int:
 
 def _decode_deep(path: Path) -> Raster:
     try:
-        with itk_quiet():
-            array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         raise unreadable(path, error) from error
     if array.ndim != 3 or array.shape[-1] not in (2, 3, 4):

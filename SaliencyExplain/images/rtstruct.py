@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.contours import Arrangement, arrange, fill, once, winding
+from SaliencyExplain.images.dicom_file import read_dicom
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
@@ -111,7 +111,7 @@ def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
             the grid, or none that encloses a voxel's centre.
     """
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = read_dicom(path, force=True)
         names = {
             int(region.ROINumber): str(region.get("ROIName", "") or f"region {region.ROINumber}")
             for region in dataset.StructureSetROISequence

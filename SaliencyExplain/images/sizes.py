@@ -25,7 +25,7 @@ _SHARE = 0.8
 #: No scan shrinks to this part of its bytes: noise does not compress. A file that claims to,
 #: and more than so many bytes, is nearly all one value.
 _MOST_GROWTH = 250
-_LARGE_BYTES = 512 * 1024**2
+_LARGE_BYTES = 256 * 1024**2
 #: No grid has more voxels along an axis; the largest scans have some ten thousand.
 _LONGEST = 2**31 - 1
 
@@ -88,19 +88,19 @@ def check_memory(
     Raises:
         InputError: It does not fit; or it is a large file that is nearly all one value.
     """
-    needed, free = voxels * (voxel_bytes + _WORKING_BYTES), memory_free()
-    if needed > _SHARE * free:
-        raise InputError(
-            ErrorCode.MEMORY,
-            f"{path}: its header announces {voxels} voxels; to read them takes "
-            f"{needed / 1024**3:.1f} GiB of memory, and {free / 1024**3:.1f} GiB are free.",
-        )
     unpacked = voxels * voxel_bytes
     if not labels and stored is not None and unpacked > max(_LARGE_BYTES, _MOST_GROWTH * stored):
         raise InputError(
             ErrorCode.IMAGE_VALUES,
             f"{path}: its {stored} bytes would unpack to {unpacked}: nearly all of it is one "
             "value, and no scan. Crop it to what it shows.",
+        )
+    needed, free = voxels * (voxel_bytes + _WORKING_BYTES), memory_free()
+    if needed > _SHARE * free:
+        raise InputError(
+            ErrorCode.MEMORY,
+            f"{path}: its header announces {voxels} voxels; to read them takes "
+            f"{needed / 1024**3:.1f} GiB of memory, and {free / 1024**3:.1f} GiB are free.",
         )
 
 

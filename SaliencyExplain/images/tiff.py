@@ -21,10 +21,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.decoded import TURNED_NOTE, Raster, upright
+from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.tiff_tags import Page, Tag, only_page
 
 #: Bytes of the pixels of the largest picture that is read.
 _MOST_BYTES = 1 << 32
+
+#: Of a value while a picture is turned into an image (float64).
+_PIXEL_BYTES = 8
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 #: Photometric interpretations that are refused, by their names.
@@ -57,10 +61,10 @@ def decode_tiff(path: Path, keep_palette: bool) -> Raster:
     """
     content = path.read_bytes()
     page = only_page(path, content)
-    return _raster(path, page, _samples(path, page, content), keep_palette)
+    return _raster(path, page, _samples(path, page, content, keep_palette), keep_palette)
 
 
-def _samples(path: Path, page: Page, content: bytes) -> NDArray[Any]:
+def _samples(path: Path, page: Page, content: bytes, labels: bool) -> NDArray[Any]:
     """The stored numbers, (rows, columns, samples), not yet upright."""
     width, height = page.one(Tag.WIDTH, 0), page.one(Tag.HEIGHT, 0)
     samples, bits = page.one(Tag.SAMPLES, 1), page.all(Tag.BITS, [1])
@@ -72,6 +76,7 @@ def _samples(path: Path, page: Page, content: bytes) -> NDArray[Any]:
     size = width * height * samples * max(bits) // 8
     if (most is not None and width * height > 2 * most) or size > _MOST_BYTES:
         raise Image.DecompressionBombError(f"{width} x {height} pixels of {samples} values")
+    check_memory(path, width * height * samples, _PIXEL_BYTES, stored=len(content), labels=labels)
     if photometric not in _COMPONENTS:
         name = _REFUSED.get(photometric, f"photometric interpretation {photometric}")
         raise _no_picture(path, f"its pixels are stored as {name}")

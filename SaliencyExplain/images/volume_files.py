@@ -5,15 +5,12 @@ from __future__ import annotations
 import gzip
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
@@ -23,6 +20,9 @@ from SaliencyExplain.images.input_file import file_beside
 from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_sizes, check_stored
 from SaliencyExplain.images.units import unit_note
 from SaliencyExplain.images.volume import Volume, checked_affine, several_volumes
+
+# nibabel says on standard error what it mends in headers, which many tools write a bit off.
+nibabel_logger.disabled = True
 
 NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz")
 
@@ -54,9 +54,7 @@ def read_nibabel(path: Path, several: bool) -> Volume:
     """
     packed = path.name.lower().endswith((".gz", ".mgz"))
     block = _checked_start(path, packed)
-    # It says on standard error what it mends in headers, which many tools write a bit off.
-    with LoggingOutputSuppressor():
-        image = nibabel.load(path)
+    image = nibabel.load(path)
     if not isinstance(image, SpatialImage):
         raise InputError(ErrorCode.FILE_FORMAT, _no_image(path, type(image).__name__))
     shape = tuple(int(size) for size in image.shape)
@@ -217,27 +215,6 @@ def _no_image(path: Path, kind: str) -> str:
         f"{path}: is a {name} file, which holds values of a surface or of brain regions and no "
         "image. Export a volume (NIfTI) from the program that wrote it."
     )
-
-
-@contextmanager
-def itk_quiet() -> Iterator[None]:
-    """Keeps ITK from writing to standard error; what fails raises all the same.
-
-    Parts of it write to the process's standard error past Python and past ITK's own switch, so
-    the file descriptor itself is turned away for the moment.
-    """
-    warn = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-        sitk.ProcessObject.SetGlobalWarningDisplay(warn)
 
 
 def unreadable(path: Path, error: Exception) -> InputError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images import matlab, meta_image, nrrd, raster
-from SaliencyExplain.images.boundary import reader
+from SaliencyExplain.images.apart import apart
 from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.dicom_series import choose_series
 from SaliencyExplain.images.dicom_slices import read_slices
@@ -34,7 +34,7 @@ def short_name(path: Path) -> str:
     return name
 
 
-@reader
+@apart
 def read_volume(
     path: Path, *, series: str | None = None, several: bool = False, colour: bool = False
 ) -> Volume:

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.images.dicom_header import (
     DICOM_SUFFIXES,
     is_cut_off,
@@ -187,23 +188,35 @@ def _scan(
     series: dict[str, _Series] = {}
     outlines: list[_Outline] = []
     for path in files:
-        header = _header(path, left_out)
-        if header is None:
-            continue
-        study = text(header, "StudyInstanceUID")
-        modality = text(header, "Modality")
-        sop_class = text(header, "SOPClassUID")
-        if sop_class in _SEGMENTATIONS or modality in _SEGMENTATION_MODALITIES:
-            outlines.append(_outline(path, study, header))
-        elif is_image(header):
-            uid = series_uid(path, header)
-            if uid not in series:
-                frame, number = text(header, "FrameOfReferenceUID"), text(header, "SeriesNumber")
-                series[uid] = _Series(uid, study, frame, number.zfill(6), modality, path.parent)
-            series[uid].add(path, is_localizer(header) or is_screenshot(header))
-        else:
-            left_out[path] = f"a DICOM object that is no image ({kind_of(header)})"
+        # Values are decoded when they are asked for, which is when damaged ones raise.
+        try:
+            with reading(path):
+                _add(path, series, outlines, left_out)
+        except InputError:
+            left_out[path] = UNREADABLE
     return series, outlines
+
+
+def _add(
+    path: Path, series: dict[str, _Series], outlines: list[_Outline], left_out: dict[Path, str]
+) -> None:
+    header = _header(path, left_out)
+    if header is None:
+        return
+    study = text(header, "StudyInstanceUID")
+    modality = text(header, "Modality")
+    sop_class = text(header, "SOPClassUID")
+    if sop_class in _SEGMENTATIONS or modality in _SEGMENTATION_MODALITIES:
+        outlines.append(_outline(path, study, header))
+    elif is_image(header):
+        uid = series_uid(path, header)
+        planning = is_localizer(header) or is_screenshot(header)
+        if uid not in series:
+            frame, number = text(header, "FrameOfReferenceUID"), text(header, "SeriesNumber")
+            series[uid] = _Series(uid, study, frame, number.zfill(6), modality, path.parent)
+        series[uid].add(path, planning)
+    else:
+        left_out[path] = f"a DICOM object that is no image ({kind_of(header)})"
 
 
 def _header(path: Path, left_out: dict[Path, str]) -> Dataset | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.study.bids import bids_cases, is_bids
 from SaliencyExplain.study.case import Case, csv_advice, describe_cases, single_case, unlike
 from SaliencyExplain.study.case_csv import read_cases
@@ -31,6 +32,7 @@ _LOOKED_FOR = (
 )
 
 
+@reader
 def discover(
     path: Path,
     *,

@@ -119,7 +119,7 @@ def test_headers_without_a_valid_place(tmp_path):
 
 
 def test_colour_is_asked_of_a_volume(nifti):
-    refused(nifti(NOISE), "this is no PNG, JPEG or TIFF", colour=True)
+    refused(nifti(NOISE), "this is no PNG, JPEG, BMP or TIFF", colour=True)
 
 
 def test_no_image_at_all():

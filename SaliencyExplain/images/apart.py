@@ -1,0 +1,219 @@
+"""Files read in a process of its own, which may die of one without ending this one.
+
+The command line reads where it computes: a crash ends one command. A server and the viewer have
+users, jobs and a scene to lose, and call :func:`read_apart` when they start.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import psutil
+
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.boundary import reading
+from SaliencyExplain.images.sizes import memory_free
+
+if sys.platform != "win32":
+    import resource
+
+_Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
+
+#: Seconds after which a file counts as one that a reader does not come out of; a series of some
+#: thousand slices on a slow share takes a few minutes.
+LONGEST_SECONDS = 600.0
+
+
+class ReadingProcess:
+    """A process that reads one file at a time; another takes its place when it has died."""
+
+    def __init__(self, seconds: float = LONGEST_SECONDS) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+
+    def call(
+        self,
+        function: Callable[Concatenate[Path, _Arguments], _Result],
+        path: Path,
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Result:
+        """Runs a function of a module there.
+
+        Args:
+            function: What reads; named, so that the process can import it.
+            path: What it reads.
+            args: Further arguments.
+            kwargs: Further arguments.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            InputError: The process died of the file, or did not come to an end with it.
+            Exception: What the function raises.
+        """
+        with self._lock:
+            connection = self._started()
+            try:
+                connection.send((function, path, args, kwargs))
+                if not connection.poll(self._seconds):
+                    self._stop()
+                    raise InputError(
+                        ErrorCode.FILE_DAMAGED,
+                        f"{path}: could not be read within {self._seconds:g} seconds; it may be "
+                        "damaged.",
+                    )
+                failed, result = _received(connection)
+            except (EOFError, ConnectionError) as error:
+                raise self._died(path) from error
+            except BaseException:
+                # Interrupted while an answer is on its way: the next would get it.
+                self._stop()
+                raise
+        if failed:
+            raise result
+        return result
+
+    def close(self) -> None:
+        """Ends the process."""
+        with self._lock:
+            self._stop()
+
+    def _started(self) -> Connection:
+        if self._connection is None or self._process is None or not self._process.is_alive():
+            self._stop()
+            # Spawn: a forked process would share the threads and locks of this one.
+            context = multiprocessing.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_work, args=(theirs,), name="reading", daemon=True
+            )
+            self._process.start()
+            theirs.close()
+        return self._connection
+
+    def _died(self, path: Path) -> InputError:
+        status = None
+        if self._process is not None:
+            self._process.join(timeout=5)
+            status = self._process.exitcode
+        self._stop()
+        if status == -getattr(signal, "SIGKILL", 9):
+            return InputError(
+                ErrorCode.MEMORY,
+                f"{path}: the process that read it was ended by the system, most often because "
+                "the machine's memory was exhausted.",
+            )
+        how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+        return InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: cannot be read, it is damaged: the process that read it died of it ({how}).",
+        )
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+
+
+_reading: ReadingProcess | None = None
+
+
+def read_apart() -> None:
+    """Has a process of its own read for this one from now on, until this one ends."""
+    global _reading
+    if _reading is None:
+        _reading = ReadingProcess()
+
+
+def apart(
+    function: Callable[Concatenate[Path, _Arguments], _Result],
+) -> Callable[Concatenate[Path, _Arguments], _Result]:
+    """Makes a reader run in the process of its own where there is one.
+
+    What it raises becomes one InputError that names the file, there as here; see
+    :func:`SaliencyExplain.images.boundary.reading`.
+    """
+
+    @functools.wraps(function)
+    def somewhere(path: Path, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with reading(path):
+            if _reading is not None:
+                return _reading.call(somewhere, path, *args, **kwargs)
+            return function(path, *args, **kwargs)
+
+    return somewhere
+
+
+def _work(connection: Connection) -> None:
+    """Reads what it is told to until the other end of the pipe is closed."""
+    # Ctrl-C in a terminal reaches all processes; the main one ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # As in the main process: warnings of libraries quote headers that name patients.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    with suppress(EOFError, ConnectionError):
+        while True:
+            function, path, args, kwargs = connection.recv()
+            _limit_memory()
+            try:
+                answer = (False, function(path, *args, **kwargs))
+            except Exception as error:  # noqa: BLE001 - the other process is to raise it
+                answer = (True, error)
+            _send(connection, answer)
+            del answer
+
+
+def _limit_memory() -> None:
+    """Lets a library that asks for more than there is fail, instead of the whole machine."""
+    if sys.platform == "win32":
+        return
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    most = psutil.Process().memory_info().vms + memory_free()
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def _send(connection: Connection, answer: tuple[bool, Any]) -> None:
+    # Voxels go beside the pickle: within it they would be copied once more on either side.
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(answer, protocol=5, buffer_callback=buffers.append)
+    views = [buffer.raw() for buffer in buffers]
+    connection.send([view.nbytes for view in views])
+    connection.send_bytes(content)
+    for view in views:
+        connection.send_bytes(view)
+
+
+def _received(connection: Connection) -> tuple[bool, Any]:
+    sizes = connection.recv()
+    content = connection.recv_bytes()
+    buffers = []
+    for size in sizes:
+        buffer = bytearray(size)
+        if size:
+            connection.recv_bytes_into(buffer)
+        else:
+            connection.recv_bytes()
+        buffers.append(buffer)
+    return pickle.loads(content, buffers=buffers)

@@ -10,7 +10,13 @@ from typing import Literal
 from pydicom.datadict import dictionary_has_tag
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 from pydicom.valuerep import VR
 
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -223,6 +229,7 @@ def check_image(path: Path, header: Dataset) -> None:
             ErrorCode.IMAGE_AXES,
             f"{path}: this DICOM file ({kind_of(header)}) holds no image, or is cut off.",
         )
+    _check_size(path, header)
     if is_mosaic(header):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
@@ -238,4 +245,26 @@ def check_image(path: Path, header: Dataset) -> None:
             ErrorCode.IMAGE_VOXEL_TYPE,
             f"{path}: its {stored:g} bits of a pixel end at bit {high:g} instead of {stored - 1:g} "
             "(HighBit), which is not read here. Convert it first.",
+        )
+
+
+def _check_size(path: Path, header: Dataset) -> None:
+    """Refuses a file that is smaller than its pixels, before memory is taken for them."""
+    meta = getattr(header, "file_meta", None)
+    syntax = UID(text(meta, "TransferSyntaxUID")) if meta else UID("")
+    if syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, ""):
+        return
+    samples, bits, frames = (
+        int(number(header, keyword) or 1)
+        for keyword in ("SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
+    )
+    if text(header, "PhotometricInterpretation") == "YBR_FULL_422":
+        samples = 2
+    stated = int(header.Rows) * int(header.Columns) * samples * frames * bits // 8
+    held = path.stat().st_size
+    if held < stated:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: is cut off or damaged: its header states {stated} bytes of pixels, and the "
+            f"file has {held} bytes.",
         )

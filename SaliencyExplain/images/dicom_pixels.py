@@ -295,17 +295,21 @@ def without_padding(
     Returns:
         The values, and a note or "".
     """
-    if modality == "CT" and padding.any() and values[padding].max() < _LEAST_HOUNSFIELD:
+    if not padding.any():
+        return values, ""
+    below_tissue = modality == "CT" and bool(values[padding].max() < _LEAST_HOUNSFIELD)
+    if below_tissue:
         # Compression with loss changes padding as it changes the picture.
         padding = padding | (values < _LEAST_HOUNSFIELD)
-    if not padding.any() or padding.all():
+    if padding.all():
         return values, ""
     picture, padded = values[~padding], values[padding]
     low, high = float(picture.min()), float(picture.max())
     near = _NEAR * (high - low)
     if low - near <= padded.min() and padded.max() <= low:
         return values, ""
-    if not (padded.max() < low - near or padded.min() > high + near):
+    apart = below_tissue or padded.max() < low - near or padded.min() > high + near
+    if not apart:
         padding = _reaching_the_border(padding)
         if not padding.any():
             return values, ""

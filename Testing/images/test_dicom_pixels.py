@@ -216,3 +216,11 @@ def test_what_pixels_cannot_be_understood_without_is_named(
     (path,) = write_series(tmp_path, values[..., :1], affine)
     change(path, without(keyword))
     refused(path, ErrorCode.FILE_DAMAGED, path.name, keyword)
+
+
+def test_pixels_that_the_file_cannot_hold_are_refused_before_memory_is_taken(
+    tmp_path, values, affine, write_series
+):
+    (path,) = write_series(tmp_path / "a", values[..., :1], affine)
+    change(path, setting(Rows=65535, Columns=65535))
+    refused(path, ErrorCode.FILE_DAMAGED, path.name, "8589672450 bytes")

@@ -112,10 +112,13 @@ def position_notes(name: str, mask: Grid, image: Grid) -> list[str]:
                 f"has the image's affine and its axes ({image.size}) in another order: the array "
                 "was transposed when it was saved",
             )
-        return [
-            f"the segmentation has {mask.size} voxels and the image {image.size}, at the same "
-            "origin and spacing: the axes' ends differ"
-        ]
+        # Fewer slices are what DICOM SEG and 3D Slicer keep of empty ones. Another size along
+        # several axes is what a network's output has that was saved with the image's header.
+        if sum(a != b for a, b in zip(mask.shape, image.shape, strict=True)) > 1:
+            return [
+                f"the segmentation has {mask.size} voxels and the image {image.size}, at the same "
+                "origin and spacing; where its array was resized, its spacing is wrong"
+            ]
     return []
 
 

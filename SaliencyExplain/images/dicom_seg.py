@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import highdicom
 import numpy as np
+import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from skimage.color import lab2rgb
 
@@ -17,28 +20,39 @@ from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
 from SaliencyExplain.images.sizes import check_memory
 
+#: Largest deviation of distances from multiples of the slices' thickness, as a share of it.
+_NEAR = 0.05
+
 
 def read_dicom_seg(path: Path) -> LabelMap:
     """Reads a DICOM SEG (binary, fractional or label map) as a layer for each segment.
 
-    Fractional segments are inside from one half on.
+    Fractional segments are inside from one half on; a note says so. Slices without a frame are
+    empty.
 
     Args:
         path: The file.
 
     Returns:
-        The segments on the grid that the SEG's own frames span.
+        The segments on the grid that the SEG's own frames span; no label where it has none.
 
     Raises:
         InputError: It is damaged, or its frames lie on no regular grid.
     """
     try:
         with opened(path) as file:
-            seg = highdicom.seg.segread(file)
+            dataset = pydicom.dcmread(file)
+        notes = _with_distance(dataset)
+        seg = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
         numbers = [int(number) for number in seg.segment_numbers if number != 0]
         described = [seg.get_segment_description(number) for number in numbers]
     except (*DAMAGED, RuntimeError) as error:
         raise damaged(path, error) from error
+    if not numbers:
+        return _nothing(seg)
+    if str(seg.SegmentationType) == "FRACTIONAL":
+        kind = str(seg.get("SegmentationFractionalType", "")).lower() or "of an unnamed kind"
+        notes.append(f"the segments are fractional ({kind}): from one half on counts as inside")
     try:
         geometry = seg.get_volume_geometry()
         if geometry is not None:
@@ -58,7 +72,58 @@ def read_dicom_seg(path: Path) -> LabelMap:
         Label(str(segment.segment_label), _color(segment), layer, 1)
         for layer, segment in enumerate(described)
     )
-    return LabelMap(layers, affine, labels, (), str(seg.get("FrameOfReferenceUID", "") or ""))
+    frame_of_reference = str(seg.get("FrameOfReferenceUID", "") or "")
+    return LabelMap(layers, affine, labels, tuple(notes), frame_of_reference)
+
+
+def _nothing(seg: Dataset) -> LabelMap:
+    """A label map of an object that describes no segment."""
+    layers = np.zeros((1, int(seg.Columns), int(seg.Rows), 1), dtype=bool)
+    return LabelMap(layers, np.eye(4), ())
+
+
+def _with_distance(dataset: Dataset) -> list[str]:
+    """Adds the distance of slices where a file leaves it out; gives what is to be told.
+
+    Frames of slices in which nothing is marked are left out as a rule. Without the distance of
+    slices highdicom takes that of the frames, and a marked slice would reach over the empty ones
+    beside it.
+    """
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    groups = [*(shared.get("PixelMeasuresSequence") or [])]
+    groups += [one for frame in frames for one in frame.get("PixelMeasuresSequence") or []]
+    if not groups or any("SpacingBetweenSlices" in one for one in groups):
+        return []
+    heights = _heights(shared, frames)
+    if len(heights) < 2:
+        return []
+    gaps = np.diff(heights)
+    thickness = float(groups[0].get("SliceThickness") or 0)
+    steps = np.rint(gaps / thickness) if thickness > 0 else np.zeros(len(gaps))
+    if steps.min() >= 1 and np.abs(gaps - steps * thickness).max() <= _NEAR * thickness:
+        for one in groups:
+            one.SpacingBetweenSlices = f"{gaps.sum() / steps.sum():.10g}"
+        return []
+    return [
+        "the DICOM SEG does not say how far its slices are apart: the distance of its frames, "
+        f"{gaps.min():.4g} mm, is taken"
+    ]
+
+
+def _heights(shared: Dataset, frames: Sequence[Dataset]) -> NDArray[np.float64]:
+    """Where the frames lie along their normal, each height once; none where that is not told."""
+    places = []
+    for frame in frames:
+        plane = frame.get("PlaneOrientationSequence") or shared.get("PlaneOrientationSequence")
+        position = frame.get("PlanePositionSequence") or shared.get("PlanePositionSequence")
+        if not plane or not position:
+            return np.empty(0)
+        axes = np.array(plane[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+        place = np.array(position[0].ImagePositionPatient, dtype=float)
+        places.append(float(np.cross(*axes) @ place))
+    heights = np.sort(np.array(places))
+    return heights[np.diff(heights, prepend=-np.inf) > 1e-3]
 
 
 def _color(segment: Dataset) -> Color | None:

@@ -117,11 +117,13 @@ def test_another_spacing_under_the_images_shape_is_told(tmp_path, image):
     assert any("0.9 x 0.9 x 2 mm" in note and "1 x 1 x 2 mm" in note for note in found.notes)
 
 
-def test_fewer_slices_at_the_images_origin_are_told(tmp_path, image):
-    found = read_segmentation(save(tmp_path / "m.nii", MASK[..., :25], AFFINE), image)
-    np.testing.assert_array_equal(found.segments[0].mask, MASK > 0)
-    (note,) = found.notes
-    assert "40 x 40 x 25" in note
+def test_another_size_at_the_images_origin_is_told_and_fewer_slices_are_not(tmp_path, image):
+    fewer = read_segmentation(save(tmp_path / "f.nii", MASK[..., :25], AFFINE), image)
+    np.testing.assert_array_equal(fewer.segments[0].mask, MASK > 0)
+    assert fewer.notes == ()
+    resized = MASK[::2, ::2, ::2]
+    (note,) = read_segmentation(save(tmp_path / "r.nii", resized, AFFINE), image).notes
+    assert "20 x 20 x 15" in note
     assert "40 x 40 x 30" in note
 
 

@@ -25,9 +25,10 @@ def study(
         Path,
         typer.Argument(
             metavar="FOLDER_OR_CASES.csv",
-            help="A folder of cases in any usual layout (image and mask pairs, nnU-Net, BIDS, a "
-            "folder per case, DICOM with SEG or RTSTRUCT, a folder per class, MATLAB files of the "
-            "brain tumour set), or a CSV with the columns case, image, segmentation, label.",
+            help="A folder of cases in any usual layout (image and mask pairs, folders of images "
+            "and of masks, nnU-Net, BIDS, a folder per case, DICOM with SEG or RTSTRUCT, a folder "
+            "per class, MATLAB files of the brain tumour set), or a CSV with the columns case, "
+            "image, segmentation, label.",
         ),
     ],
     classifier: options.ClassifierPath,

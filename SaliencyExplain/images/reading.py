@@ -50,11 +50,14 @@ def read_image(path: Path, *, series: str | None = None, colour: bool = False) -
             one value.
     """
     image = _read_finite(Path(path), series, colour)
-    if image.min() == image.max():
+    low, high = image.min(), image.max()
+    if low == high:
         raise InputError(
             ErrorCode.IMAGE_VALUES,
-            f"{path}: all of its voxels are {image.max():g}; there is no image.",
+            f"{path}: all of its voxels are {high:g}; there is no image.",
         )
+    if ((image == low) | (image == high)).all():
+        image.meta["notes"].append("the image has two values only, as masks have; is it one?")
     return image
 
 

@@ -145,7 +145,8 @@ def _homes(path: Path, tree: Tree) -> list[Path]:
 def _beside_series(path: Path, tree: Tree, series: list[Case], files: list[Name]) -> list[Case]:
     """The cases of a DICOM tree, with what lies beside the series."""
     masks = [name for name in files if _is_mask(name)]
-    volumes = [name for name in files if name not in masks and not is_picture(name.path)]
+    others = [name for name in files if not _is_mask(name)]
+    volumes = [name for name in others if not is_picture(name.path)]
     if volumes:
         raise InputError(
             ErrorCode.CASES_LAYOUT,
@@ -154,9 +155,8 @@ def _beside_series(path: Path, tree: Tree, series: list[Case], files: list[Name]
             f"{', …' if len(volumes) > 5 else ''}): whether these are other cases, segmentations, "
             f"or the same images once more cannot be told. {csv_advice()}",
         )
-    for name in files:
-        if name not in masks:
-            tree.left_out[name.path] = "a picture beside DICOM series"
+    for name in others:
+        tree.left_out[name.path] = "a picture beside DICOM series"
     return with_masks(path, series, masks, tree.left_out)
 
 
@@ -167,7 +167,10 @@ def _is_mask(name: Name) -> bool:
 
 def _nothing(path: Path, tree: Tree) -> InputError:
     reasons = Counter(tree.left_out.values())
-    found = "; ".join(f"{count}: {reason}" for reason, count in sorted(reasons.items()))
+    found = "; ".join(
+        f"{count} file{'s' if count != 1 else ''}: {reason}"
+        for reason, count in sorted(reasons.items())
+    )
     return InputError(
         ErrorCode.CASES_MISSING,
         f"{path}: no images found ({found or 'nothing'}). Looked for: {_LOOKED_FOR}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def settled(where: str, names: Sequence[Name]) -> list[Name]:
             files look like masks and are not named so.
     """
     images = [name for name in names if not name.is_mask]
-    keys = {key for name in images for key in name.keys}
+    keys = {start for name in images for key in name.keys for start in _starts(key)}
     weak = [name for name in names if name.weak]
     masks = [name for name in weak if _stands_beside(name, keys)]
     if masks and len(masks) < len(weak):
@@ -46,14 +46,18 @@ def settled(where: str, names: Sequence[Name]) -> list[Name]:
     return [replace(name, weak=False) for name in names]
 
 
+def _starts(key: str) -> Iterator[str]:
+    """A key, and what it begins with before each of its separators."""
+    yield key
+    for place, letter in enumerate(key):
+        if letter in _SEPARATORS:
+            yield key[:place]
+
+
 def _stands_beside(mask: Name, keys: set[str]) -> bool:
     if not mask.key:
         return bool(keys)
-    return any(
-        key == own or (key.startswith(own) and key[len(own)] in _SEPARATORS)
-        for own in mask.keys
-        for key in keys
-    )
+    return any(own in keys for own in mask.keys)
 
 
 def _check_unnamed_masks(where: str, images: Sequence[Name]) -> None:

@@ -58,6 +58,9 @@ def merge_roles(folder: Folder) -> Folder:
         masks += [one for one in roles if one.role == "annotation"]
     others = [one.folder for one in roles if one not in masks and one not in images]
     here = any(not name.is_mask for name in folder.names)
+    if not masks and len(roles) == len(images) == 1 and not images[0].rest and not folder.names:
+        # The word 'images' is neither a class nor a part of a case's name.
+        return replace(folder, names=images[0].folder.names, folders=images[0].folder.folders)
     # Classes may be called 'with mask' and 'without mask': then there is no image but theirs.
     if not masks or not (images or here or others):
         return replace(folder, folders=tuple(below))
@@ -127,7 +130,6 @@ def _beside_image_folders(
         merged[home] = _merged(merged[home], one.folder)
     if len(merged) == 1 and not folder.names:
         (only,) = merged.values()
-        # The word 'images' is no part of a case's name.
         return replace(folder, names=only.names, folders=(*only.folders, *others))
     named = (replace(one, name=" ".join(rest) or one.name) for rest, one in merged.items())
     return replace(folder, folders=(*named, *others))

@@ -13,6 +13,7 @@ from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.files import parse_name
+from SaliencyExplain.study.pairing import settled
 
 #: Files that are a classifier, as far as their names tell.
 CLASSIFIERS = (".zip", ".pt", ".ts", ".pt2")
@@ -48,7 +49,8 @@ def sort_dropped(paths: Sequence[Path]) -> Dropped:
     slices = [path for path in paths if is_dicom(path)]
     others = [path for path in paths if path not in slices]
     classifiers = [path for path in others if path.name.lower().endswith(CLASSIFIERS)]
-    masks = [path for path in others if path not in classifiers and parse_name(path).is_mask]
+    names = [parse_name(path) for path in others if path not in classifiers]
+    masks = [name.path for name in settled("dropped", names) if name.is_mask]
     images = [path for path in others if path not in (*classifiers, *masks)]
     if slices:
         objects = _segmentations_in(slices[0].parent)

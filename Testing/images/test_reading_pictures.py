@@ -197,3 +197,13 @@ def test_cmyk_jpeg_is_what_pillow_makes_of_it(tmp_path):
     wanted = np.asarray(Image.open(tmp_path / "c.jpg").convert("RGB"))
     np.testing.assert_array_equal(image.numpy().transpose(2, 1, 0), wanted)
     assert any("CMYK" in note for note in image.meta["notes"])
+
+
+def test_an_image_of_two_values_is_read_with_a_note(tmp_path):
+    values = np.zeros((20, 24), np.uint8)
+    Image.fromarray(values + 255 * (np.indices(values.shape)[0] < 4).astype(np.uint8)).save(
+        tmp_path / "mask.png"
+    )
+    assert any("two values" in note for note in read_image(tmp_path / "mask.png").meta["notes"])
+    Image.fromarray((np.indices((20, 24))[0] * 9).astype(np.uint8)).save(tmp_path / "image.png")
+    assert not any("two val" in note for note in read_image(tmp_path / "image.png").meta["notes"])

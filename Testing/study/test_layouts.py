@@ -301,3 +301,17 @@ def test_names_that_become_one_stay_two_cases(tmp_path: Path) -> None:
     assert not {"failures.csv", "journal.jsonl", "report.html", "con", "..", "."} & set(names)
     assert [case.case for case in discover(tmp_path)] == [case.case for case in found]
     assert sum("becomes" in note for case in found for note in case.notes) == 2
+
+
+def test_a_folder_called_images_is_neither_a_class_nor_a_case(tmp_path: Path) -> None:
+    parts = touch(tmp_path / "parts", *(
+        f"{part}/images/{n}.png" for part in ("train", "val") for n in (1, 2)
+    ), "train/labels/1.txt")  # fmt: skip
+    found = discover(parts, channels=["image"])
+    assert [(case.case, case.label, case.split) for case in found] == [
+        ("train-1", None, "train"), ("train-2", None, "train"),
+        ("val-1", None, "val"), ("val-2", None, "val"),
+    ]  # fmt: skip
+    assert "labels/1.txt" in said(found)
+    flat = touch(tmp_path / "flat", "images/1.png", "images/2.png")
+    assert [case.case for case in discover(flat, channels=["image"])] == ["1", "2"]

@@ -54,8 +54,8 @@ class Todo:
     Attributes:
         case: The case.
         entry: The journal's entry of a case whose maps are there and stay; None: it has none.
-        methods: The methods whose maps are to be computed; none where only the scene or the
-            trial is wanted and missing.
+        methods: The methods whose maps are to be computed. None: all of the study's, or where the
+            case has an entry none, since only its scene or trial is wanted and missing.
     """
 
     case: Case

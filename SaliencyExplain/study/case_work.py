@@ -138,7 +138,8 @@ class CaseWorker:
         try:
             if todo.entry is not None and not todo.methods:
                 return self.complete(read, todo.entry, progress)
-            return self.compute(read, todo.methods, progress, kept=todo.entry)
+            methods = todo.methods or self.work.methods
+            return self.compute(read, methods, progress, kept=todo.entry)
         except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a network of the user's may raise anything

@@ -7,10 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from Testing.waiting import until
 
 if sys.platform != "win32":
     import fcntl
@@ -74,9 +75,7 @@ def test_a_full_pipe_that_is_not_waited_for_loses_nothing() -> None:
     process = subprocess.Popen([*WORDS, "methods", "--json"], stdout=writing)
     os.close(writing)
     said = b""
-    end = time.monotonic() + 60
-    while process.poll() is None and held(reading) < 60_000 and time.monotonic() < end:
-        time.sleep(0.05)
+    until(lambda: process.poll() is not None or held(reading) >= 60_000, "a full pipe")
     while piece := os.read(reading, 4096):
         said += piece
     os.close(reading)

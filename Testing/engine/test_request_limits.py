@@ -26,6 +26,7 @@ from SaliencyExplain.engine.requests import (
 )
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.progress import may_stop
+from Testing.waiting import until
 
 EXPLAIN = ExplainRequest("c", "v", (MethodChoice("lime"),))
 PROBE = ProbeRequest("c", "v", (0.0, 0.0, 0.0), (5.0,))
@@ -95,10 +96,7 @@ def line():
 
 
 def ended(line: Line, job: Job) -> Job:
-    until = time.monotonic() + 30
-    while job.state not in ENDED and time.monotonic() < until:
-        line.status(job.name, job.version, 0.1)
-    assert job.state in ENDED
+    until(lambda: line.status(job.name, job.version, 0.1).state in ENDED, "the job's end", pause=0)
     return job
 
 

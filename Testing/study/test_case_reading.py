@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode
+from SaliencyExplain.study import case_reading
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import failure, read_ahead
 from SaliencyExplain.study.case_work import CaseWorker, Todo, Work
@@ -58,26 +60,34 @@ def test_an_item_that_is_read_for_too_long_is_given_up_and_the_others_are_read()
         return f"read {item}"
 
     given = read_ahead(
-        range(5), read, lambda item, seconds: f"gave up {item} after {seconds:g}", patience=0.2
+        range(5), read, lambda item, seconds: f"gave up {item} after {seconds:g}", patience=2.0
     )
     found = list(given)
     hanging.set()
-    assert found == ["read 0", "gave up 1 after 0.2", "gave up 2 after 0.2", "read 3", "read 4"]
+    assert found == ["read 0", "gave up 1 after 2", "gave up 2 after 2", "read 3", "read 4"]
 
 
-def test_a_slow_computation_gives_up_no_reading() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the reading ahead believes to have passed, which only a test changes."""
+    seconds = [0.0]
+    monkeypatch.setattr(case_reading, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    return seconds
+
+
+def test_a_slow_computation_gives_up_no_reading(clock: list[float]) -> None:
     given = read_ahead(range(4), lambda item: item, lambda item, seconds: -1, patience=0.05)
     found = []
     for item in given:
-        threading.Event().wait(0.15)
+        clock[0] += 1000
         found.append(item)
     assert found == [0, 1, 2, 3]
 
 
-def test_items_that_come_late_are_waited_for() -> None:
+def test_items_that_come_late_are_waited_for(clock: list[float]) -> None:
     def items() -> object:
         yield 0
-        threading.Event().wait(0.3)
+        clock[0] += 1000
         yield 1
 
     read = read_ahead(items(), lambda item: item, lambda item, seconds: -1, patience=0.05)

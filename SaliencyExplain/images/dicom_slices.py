@@ -29,7 +29,13 @@ from SaliencyExplain.images.dicom_pixels import (
     rescaled,
     without_padding,
 )
-from SaliencyExplain.images.dicom_stack import affine_of, at_one_place, in_order, several_volumes
+from SaliencyExplain.images.dicom_stack import (
+    affine_of,
+    at_one_place,
+    check_one_volume,
+    in_order,
+    several_volumes,
+)
 from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.volume import Volume
 
@@ -81,6 +87,7 @@ def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     )
     _check_rescale(source, frames)
     frames, notes = _one_for_each_place(source, frames)
+    check_one_volume(source, frames)
     affine, more = affine_of(source, frames)
     columns, rows = frames[0].size
     stored = sum(path.stat().st_size for path in files)

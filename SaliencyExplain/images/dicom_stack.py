@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,15 @@ _UNEVEN = 0.1
 _NOTED = 0.01
 #: Share of a pixel that slices may be shifted against each other within their plane.
 _SHIFTED = 0.25
+#: What is the same in all slices of one volume.
+_ONE_OF_VOLUME = (
+    "EchoTime",
+    "EffectiveEchoTime",
+    "DiffusionBValue",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "ComplexImageComponent",
+)
 #: Slices closer than this along their normal are at one place, in millimetres.
 _ONE_PLACE_MM = 1e-3
 
@@ -119,6 +129,40 @@ def several_volumes(source: Path, places: Sequence[Sequence[Frame]]) -> InputErr
             "place."
         )
     return InputError(ErrorCode.IMAGE_AMBIGUOUS, f"{source}: {message}")
+
+
+def check_one_volume(source: Path, frames: Sequence[Frame]) -> None:
+    """Refuses slices at different places that are of different echoes, times or b-values.
+
+    So it is where half of the files of two volumes were copied.
+
+    Args:
+        source: What the user named.
+        frames: One at each place.
+
+    Raises:
+        InputError: They are of several volumes.
+    """
+    for tag in _ONE_OF_VOLUME:
+        stated = Counter(str(frame.header.get(tag) or "") for frame in frames)
+        if len(stated) > 1 and not _alike(list(stated)):
+            kinds = ", ".join(
+                f"{value or 'none'} in {n}" for value, n in sorted(stated.items())[:4]
+            )
+            raise InputError(
+                ErrorCode.IMAGE_AMBIGUOUS,
+                f"{source}: its slices are of several volumes: they differ in {tag} ({kinds}). Keep "
+                "the files of one volume in a folder of their own.",
+            )
+
+
+def _alike(values: Sequence[str]) -> bool:
+    """Whether values are one number but for rounding."""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return False
+    return max(numbers) - min(numbers) <= 0.01 * max(abs(each) for each in numbers)
 
 
 def affine_of(source: Path, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], list[str]]:

@@ -351,3 +351,18 @@ def test_intercepts_that_differ_in_a_ct_are_noted(tmp_path, values, affine, writ
     paths = write_series(tmp_path, values, affine, intercept=-1024.0)
     change(paths[2], setting(RescaleIntercept="0"))
     assert any("-1024 to 0" in note for note in read_image(tmp_path).meta["notes"])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "first", "second"),
+    [("EchoTime", "10", "80"), ("DiffusionBValue", 0.0, 1000.0)],
+)
+def test_slices_of_two_volumes_at_different_places_are_refused(
+    tmp_path, values, affine, write_series, keyword, first, second
+):
+    for index, path in enumerate(write_series(tmp_path, values, affine)):
+        change(path, setting(**{keyword: second if index % 2 else first}))
+    refused(tmp_path, ErrorCode.IMAGE_AMBIGUOUS, keyword)
+    for index, path in enumerate(sorted(tmp_path.iterdir())):
+        change(path, setting(**{keyword: f"{40 + 1e-5 * index}" if first == "10" else 1000.0}))
+    np.testing.assert_array_equal(read_image(tmp_path)[0].numpy(), values)

@@ -52,8 +52,12 @@ _GROUPS = {
     "ComplexImageComponent": "MRImageFrameTypeSequence",
     "FrameType": "MRImageFrameTypeSequence",
 }
-#: Private elements with the b-value: Siemens, GE, Philips.
-_B_VALUES = ((0x0019, 0x100C), (0x0043, 0x1039), (0x2001, 0x1003))
+#: Private elements with the b-value: group, whose they are, and element.
+_B_VALUES = (
+    (0x0019, "SIEMENS MR HEADER", 0x0C),
+    (0x0043, "GEMS_PARM_01", 0x39),
+    (0x2001, "Philips Imaging DD 001", 0x03),
+)
 
 
 @dataclass(frozen=True)
@@ -160,15 +164,22 @@ def _gathered(holders: list[Dataset]) -> Dataset:
     for keyword in ("ModalityLUTSequence", *VOLUME_TAGS):
         if keyword in outer and keyword not in header:
             header[keyword] = outer[keyword]
-    for tag in _B_VALUES:
-        if "DiffusionBValue" not in header and tag in outer:
-            header.DiffusionBValue = _first_number(outer[tag].value)
+    for number, creator, element in _B_VALUES:
+        try:
+            value = _first_number(outer.private_block(number, creator)[element].value)
+        except KeyError:
+            continue
+        if "DiffusionBValue" not in header and value is not None:
+            header.DiffusionBValue = value
     return header
 
 
 def _first_number(value: object) -> float | None:
     """The b-value of a private element, which may be a list and hold large offsets (GE)."""
     try:
+        if isinstance(value, bytes):
+            # Files with implicit types do not say what a private element holds.
+            value = value.decode("ascii").split("\\")[0].strip(" \0")
         first = value if isinstance(value, (int, float, str)) else value[0]  # type: ignore[index]
         return float(first) % 1e6
     except (ValueError, TypeError, IndexError, KeyError):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame
+from SaliencyExplain.images.dicom_header import text
 from SaliencyExplain.images.grids import LPS_TO_RAS
 
 #: Positions in headers are rounded, some to a tenth of a millimetre. A slice may lie this
@@ -144,15 +145,13 @@ def check_one_volume(source: Path, frames: Sequence[Frame]) -> None:
         InputError: They are of several volumes.
     """
     for tag in _ONE_OF_VOLUME:
-        stated = Counter(str(frame.header.get(tag) or "") for frame in frames)
+        stated = Counter(text(frame.header, tag) or "none" for frame in frames)
         if len(stated) > 1 and not _alike(list(stated)):
-            kinds = ", ".join(
-                f"{value or 'none'} in {n}" for value, n in sorted(stated.items())[:4]
-            )
+            kinds = ", ".join(f"{value} in {count}" for value, count in sorted(stated.items())[:4])
             raise InputError(
                 ErrorCode.IMAGE_AMBIGUOUS,
-                f"{source}: its slices are of several volumes: they differ in {tag} ({kinds}). Keep "
-                "the files of one volume in a folder of their own.",
+                f"{source}: its slices are of several volumes: they differ in {tag} ({kinds}). "
+                "Keep the files of one volume in a folder of their own.",
             )
 
 

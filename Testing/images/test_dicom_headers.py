@@ -78,16 +78,30 @@ def test_several_slices_at_one_place_are_refused_with_what_differs(
     refused(tmp_path, ErrorCode.IMAGE_AMBIGUOUS, "2 volumes (4D) of 5 slices", keyword)
 
 
-def test_b_values_of_private_elements_are_named(tmp_path, values, affine, write_series):
+@pytest.mark.parametrize(
+    "held", [lambda b_value: ("IS", str(b_value)), lambda b_value: ("UN", f"{b_value}\\0".encode())]
+)
+def test_b_values_of_private_elements_are_named(tmp_path, values, affine, write_series, held):
     for number, folder in enumerate(("a", "b")):
         for path in write_series(tmp_path / folder, values + number, affine):
 
             def private(dataset, number=number):
                 block = dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True)
-                block.add_new(0x0C, "IS", str(1000 * number))
+                block.add_new(0x0C, *held(1000 + 500 * number))
 
             change(path, private)
     refused(tmp_path, ErrorCode.IMAGE_AMBIGUOUS, "DiffusionBValue")
+
+
+def test_private_elements_of_another_maker_are_no_b_values(tmp_path, values, affine, write_series):
+    for number, path in enumerate(write_series(tmp_path, values, affine)):
+
+        def private(dataset, number=number):
+            block = dataset.private_block(0x0019, "GEMS_ACQU_01", create=True)
+            block.add_new(0x0C, "IS", str(number))
+
+        change(path, private)
+    np.testing.assert_array_equal(read_image(tmp_path)[0].numpy(), values)
 
 
 def test_values_that_differ_in_the_seventh_digit_are_one_series(

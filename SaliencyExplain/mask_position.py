@@ -102,7 +102,7 @@ def position_notes(name: str, mask: Grid, image: Grid) -> list[str]:
     if _without_place(mask) and not _without_place(image):
         return [
             "the segmentation's header does not say where its voxels lie (no origin, axes of the "
-            "world); it is compared as if they began at the origin"
+            "world); it is compared by its spacing alone"
         ]
     if _copied_affine(mask, image):
         if as_many:
@@ -182,7 +182,10 @@ def air_note(
     ]
     if dark[0] < 0.9 or dark[1] > 0.1:
         return ""
-    return f"{dark[0] * 100:.0f} % of the segmentation lie on air; {LPS_HINT}"
+    return (
+        f"{dark[0] * 100:.0f} % of the segmentation lie on the image's darkest voxels, as air; "
+        f"{LPS_HINT}"
+    )
 
 
 def _values_at(
@@ -266,13 +269,20 @@ def _same_box(mask: Grid, image: Grid) -> bool:
 
 
 def _without_place(grid: Grid) -> bool:
-    """Whether the header holds no more than a spacing: what tools write that know no place."""
+    """Whether the header holds no more than a spacing: what tools write that know no place.
+
+    The first voxel is at the origin then, or the middle of the grid, where nibabel puts it for
+    NIfTI without a form and for Analyze.
+    """
     axes = grid.axes
     lengths = np.array(spacing_of(grid.affine, axes))
-    directions = (grid.affine[:axes, :axes] / lengths).round(6)
-    plain = [np.eye(axes), np.diag([-1.0, -1.0, 1.0][:axes])]
-    placed = bool(np.abs(grid.affine[:3, 3]).max() > 1e-6)
-    return not placed and any(np.array_equal(directions, one) for one in plain)
+    directions = np.abs(grid.affine[:axes, :axes] / lengths).round(6)
+    if not np.array_equal(directions, np.eye(axes)):
+        return False
+    middle = _centre(grid)[:axes]
+    start = grid.affine[:3, 3]
+    near = 1e-3 * lengths.min()
+    return bool(np.abs(start).max() <= near or np.abs(middle).max() <= near)
 
 
 def _mirror(mask: Grid, image: Grid) -> str | None:

@@ -20,6 +20,8 @@ _FEW_LABELS = 3
 _COMPACT = 0.4
 #: Voxels in which that is looked at.
 _SAMPLE = 4_000_000
+#: Values that lie in a wider range are sorted to find the different ones.
+_WIDE = 1 << 24
 #: From the largest value down to this share of it a soft mask is surely inside, and below the
 #: rest of it surely outside.
 _SURE = 0.95
@@ -57,6 +59,9 @@ def whole_numbers(
     off = np.abs(values - whole) > 1e-3
     if off.any():
         return _soft(path, values, off)
+    largest = float(np.abs(whole).max(initial=0))
+    if largest > np.iinfo(np.int32).max:
+        raise _no_labels(path, f"is no label map; it holds values up to {largest:.3g}")
     return whole.astype(np.int32), ()
 
 
@@ -86,6 +91,23 @@ def _soft(
     )
 
 
+def distinct(layer: NDArray[np.integer[Any]]) -> list[int]:
+    """The different values, in their order; much faster than sorting where they are close.
+
+    Args:
+        layer: Whole numbers.
+    """
+    if not layer.size:
+        return []
+    low, high = int(layer.min()), int(layer.max())
+    if high - low >= _WIDE:
+        return [int(value) for value in np.unique(layer)]
+    there = np.zeros(high - low + 1, dtype=bool)
+    for plane in layer:
+        there[plane.astype(np.int64) - low] = True
+    return (np.flatnonzero(there) + low).tolist()
+
+
 def labels_of(path: Path, layer: NDArray[np.integer[Any]]) -> list[int]:
     """The values of a layer that are labels, in their order.
 
@@ -97,7 +119,7 @@ def labels_of(path: Path, layer: NDArray[np.integer[Any]]) -> list[int]:
         InputError: They are an image's: more than :data:`MOST_LABELS`, below zero, or changing
             from voxel to voxel.
     """
-    values = [int(value) for value in np.unique(layer) if value != 0]
+    values = [value for value in distinct(layer) if value != 0]
     if len(values) > MOST_LABELS:
         raise _no_labels(
             path,

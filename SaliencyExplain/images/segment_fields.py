@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.label_types import Color, Label
+from SaliencyExplain.images.label_values import distinct
 
 _FIELD = re.compile(r"Segment(\d{1,6})_(ID|Name|Color|Layer|LabelValue)")
 _MOST_NAMED = 10
@@ -45,7 +46,7 @@ def described_segments(
             fields.setdefault(int(found[1]), {})[found[2]] = text.strip()
     if not fields:
         return (), ()
-    held = [[int(value) for value in np.unique(layer) if value != 0] for layer in layers]
+    held = [[value for value in distinct(layer) if value != 0] for layer in layers]
     labels: list[Label] = []
     taken: dict[tuple[int, int], str] = {}
     for number, (index, said) in enumerate(sorted(fields.items())):

@@ -9,6 +9,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.label_values import distinct
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
 
@@ -67,6 +68,18 @@ def test_minus_one_that_outweighs_zero_is_refused(read):
 
 def test_values_below_are_an_images(read):
     refused(read, np.where(BALL, 40, -1000).astype(np.int16), "-1000")
+
+
+def test_values_that_are_no_whole_numbers_of_32_bits_are_no_labels(read):
+    refused(read, BALL * np.float32(1e20), "1e+20")
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", "u2", "i4"])
+def test_distinct_values_are_those_of_numpy(kind):
+    limits = np.iinfo(kind)
+    values = np.random.default_rng(3).integers(limits.min, limits.max, (9, 10, 11), dtype=kind)
+    assert distinct(values) == np.unique(values).tolist()
+    assert distinct(values % 5) == np.unique(values % 5).tolist()
 
 
 def test_a_file_without_zero_says_that_all_belongs_to_a_segment(read):

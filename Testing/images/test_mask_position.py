@@ -65,12 +65,27 @@ def test_most_of_a_moved_mask_outside_of_the_image_is_refused(tmp_path, image):
     refused(ErrorCode.NO_OVERLAP, path, image, "40 mm")
 
 
-@pytest.mark.parametrize("axes", [np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])])
-@pytest.mark.parametrize("turned", [False, True])
+CENTRED = np.diag([-1.0, 1.0, 2.0, 1.0])
+CENTRED[:3, 3] = 19.5, -19.5, -29
+
+
+PLAIN = [np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0]), np.diag([1.0, 1.0, 2.0, 1.0])]
+
+
+@pytest.mark.parametrize(
+    ("axes", "turned"), [(one, turned) for one in PLAIN for turned in (0, 1)] + [(CENTRED, 0)]
+)
 def test_a_mask_whose_header_has_no_place_is_refused(tmp_path, image, axes, turned):
     mask = MASK.transpose(2, 1, 0) if turned else MASK
     path = save(tmp_path / "m.nii", mask, axes)
     refused(ErrorCode.GRID_MISMATCH, path, image, "origin")
+
+
+def test_a_mask_without_any_form_is_refused(tmp_path, image):
+    made = nibabel.Nifti1Image(MASK, None)
+    made.header.set_zooms((1, 1, 2))
+    nibabel.save(made, tmp_path / "m.nii")
+    refused(ErrorCode.GRID_MISMATCH, tmp_path / "m.nii", image, "origin")
 
 
 def test_an_array_written_with_simpleitk_without_its_geometry_is_refused(tmp_path, image):

@@ -7,6 +7,7 @@ users, jobs and a scene to lose, and call :func:`read_apart` when they start.
 from __future__ import annotations
 
 import functools
+import importlib
 import multiprocessing
 import pickle
 import signal
@@ -45,6 +46,7 @@ class ReadingProcess:
         self._lock = threading.Lock()
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
+        self._ready = False
 
     def call(
         self,
@@ -72,6 +74,10 @@ class ReadingProcess:
             connection = self._started()
             try:
                 connection.send((function, path, args, kwargs))
+                if not self._ready:
+                    # The time that it takes to start is no time of the file.
+                    connection.recv()
+                    self._ready = True
                 if not connection.poll(self._seconds):
                     self._stop()
                     raise InputError(
@@ -89,6 +95,11 @@ class ReadingProcess:
         if failed:
             raise result
         return result
+
+    def start(self) -> None:
+        """Starts the process, so that it is there when the first file comes."""
+        with self._lock:
+            self._started()
 
     def close(self) -> None:
         """Ends the process."""
@@ -133,6 +144,7 @@ class ReadingProcess:
         if self._connection is not None:
             self._connection.close()
         self._process = self._connection = None
+        self._ready = False
 
 
 _reading: ReadingProcess | None = None
@@ -143,6 +155,7 @@ def read_apart() -> None:
     global _reading
     if _reading is None:
         _reading = ReadingProcess()
+        _reading.start()
 
 
 def apart(
@@ -171,7 +184,9 @@ def _work(connection: Connection) -> None:
     # As in the main process: warnings of libraries quote headers that name patients.
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    importlib.import_module("SaliencyExplain.images.label_reading")
     with suppress(EOFError, ConnectionError):
+        connection.send("ready")
         while True:
             function, path, args, kwargs = connection.recv()
             _limit_memory()

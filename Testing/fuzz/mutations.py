@@ -45,9 +45,12 @@ def damaged(content: bytes, kind: str, name: str, rng: Generator) -> bytes:
         return gzip.compress(inside, compresslevel=1)
     for _ in range(int(rng.integers(1, 5))):
         change = _HEADERS.get(kind)
-        if change is not None and rng.random() < 0.7:
+        if change is None or rng.random() > 0.7:
+            content = _bytes(content, rng)
+            continue
+        try:
             content = change(content, rng)
-        else:
+        except Exception:  # noqa: BLE001 - so damaged already that its header cannot be found
             content = _bytes(content, rng)
     return content
 
@@ -178,44 +181,41 @@ def _json(content: bytes, rng: Generator) -> bytes:
 
 def _dicom(content: bytes, rng: Generator) -> bytes:
     """Changes, removes or adds an element of a DICOM file, also within sequences."""
-    try:
-        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
-        elements: list[tuple[Dataset, DataElement]] = []
-        for element in dataset:
-            elements.append((dataset, element))
-            if element.VR == "SQ":
-                elements += [(item, inner) for item in element.value for inner in item]
-                elements += [
-                    (deep, inner)
-                    for item in element.value
-                    for middle in item
-                    if middle.VR == "SQ"
-                    for deep in middle.value
-                    for inner in deep
-                ]
-        holder, element = elements[int(rng.integers(0, len(elements)))]
-        what = rng.integers(0, 4)
-        if what == 0:
-            del holder[element.tag]
-        elif what == 1 and element.VR != "SQ":
-            # As bytes, whatever the type: numbers and texts that it cannot be.
-            text = WORDS[int(rng.integers(0, len(WORDS)))]
-            strange = (text, f"{text}\\{text}\\{text}", "1" * 70)[int(rng.integers(0, 3))]
-            element = DataElement(element.tag, "UN", strange.encode("utf-8", "replace"))
-            holder[element.tag] = element
-        elif what == 2 and element.VR in ("US", "UL", "SS", "SL", "IS", "DS", "FD", "FL"):
-            number = NUMBERS[int(rng.integers(0, len(NUMBERS)))]
-            holder[element.tag].value = min(number, 65535) if element.VR == "US" else number
-        elif element.VR == "SQ":
-            element.value = list(element.value) * int(rng.integers(0, 3))
-        else:
-            element.value = element.value
-            holder[element.tag].VR = ("UN", "OB", "LO", "US", "DS")[int(rng.integers(0, 5))]
-        out = io.BytesIO()
-        dataset.save_as(out, enforce_file_format=False)
-        return out.getvalue()
-    except Exception:  # noqa: BLE001 - what cannot be changed this way is changed by bytes
-        return _bytes(content, rng)
+    dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+    elements: list[tuple[Dataset, DataElement]] = []
+    for element in dataset:
+        elements.append((dataset, element))
+        if element.VR == "SQ":
+            elements += [(item, inner) for item in element.value for inner in item]
+            elements += [
+                (deep, inner)
+                for item in element.value
+                for middle in item
+                if middle.VR == "SQ"
+                for deep in middle.value
+                for inner in deep
+            ]
+    holder, element = elements[int(rng.integers(0, len(elements)))]
+    what = rng.integers(0, 4)
+    if what == 0:
+        del holder[element.tag]
+    elif what == 1 and element.VR != "SQ":
+        # As bytes, whatever the type: numbers and texts that it cannot be.
+        text = WORDS[int(rng.integers(0, len(WORDS)))]
+        strange = (text, f"{text}\\{text}\\{text}", "1" * 70)[int(rng.integers(0, 3))]
+        element = DataElement(element.tag, "UN", strange.encode("utf-8", "replace"))
+        holder[element.tag] = element
+    elif what == 2 and element.VR in ("US", "UL", "SS", "SL", "IS", "DS", "FD", "FL"):
+        number = NUMBERS[int(rng.integers(0, len(NUMBERS)))]
+        holder[element.tag].value = min(number, 65535) if element.VR == "US" else number
+    elif element.VR == "SQ":
+        element.value = list(element.value) * int(rng.integers(0, 3))
+    else:
+        element.value = element.value
+        holder[element.tag].VR = ("UN", "OB", "LO", "US", "DS")[int(rng.integers(0, 5))]
+    out = io.BytesIO()
+    dataset.save_as(out, enforce_file_format=False)
+    return out.getvalue()
 
 
 def _png(content: bytes, rng: Generator) -> bytes:

@@ -146,7 +146,10 @@ class Line:
         """Puts a job in the line; a probe takes the place of those of its stream.
 
         Returns:
-            Whether it was put in; False: one of its name is listed.
+            Whether it was put in; False: the same request is listed under its name.
+
+        Raises:
+            InputError: Another request is listed under its name, or the engine is closing.
         """
         with self._changed:
             if self._closed:
@@ -154,6 +157,12 @@ class Line:
                     ErrorCode.ENGINE_ACCESS, "The engine is closing; it takes no jobs."
                 )
             if job.name in self._jobs:
+                if self._jobs[job.name].request != job.request:
+                    raise InputError(
+                        ErrorCode.ENGINE_REQUEST,
+                        f"The name {job.name[:64]} is that of a job with another request; give "
+                        "this one a name of its own.",
+                    )
                 return False
             if job.stream:
                 for other in [*self._short, *self._running]:

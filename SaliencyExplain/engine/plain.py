@@ -14,6 +14,8 @@ from typing import Any, Union
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.json_text import json_text
 
+#: Digits of a whole number of 64 bits, with its sign.
+_LONGEST_WHOLE = 20
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -26,10 +28,17 @@ def parse_json(content: bytes) -> Any:
     """A JSON document of any origin.
 
     Raises:
-        InputError: It is none; NaN and infinity are none either.
+        InputError: It is none, not in UTF-8, or too deep; NaN, infinity and numbers that are as
+            large are none either, nor are whole numbers of more than 64 bits.
     """
     try:
-        return json.loads(content, parse_constant=_refuse)
+        document = json.loads(
+            content.decode(), parse_constant=_refuse, parse_int=_whole, parse_float=_finite
+        )
+        if b"\\ud" in content.lower():
+            # Half of a pair of surrogates is no text: no file, log or answer could hold it.
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
     except (ValueError, RecursionError) as error:
         raise InputError(
             ErrorCode.ENGINE_REQUEST, f"This is no JSON document: {str(error)[:200]}."
@@ -123,6 +132,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _whole(text: str) -> int:
+    number = int(text) if len(text) <= _LONGEST_WHOLE else 2**64
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{text[:20]}… has more than 64 bits")
+    return number
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} stands for a number as large as infinity")
+    return number
 
 
 def _refuse(constant: str) -> Any:

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from SaliencyExplain.engine.guard import Guard
 from SaliencyExplain.engine.interface import ENDED
 from SaliencyExplain.engine.local import LocalEngine
+from SaliencyExplain.engine.patience import LOOK_EVERY, Patience, Wait
 from SaliencyExplain.engine.server import make_application
 from SaliencyExplain.engine.uploads import Uploads
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -48,8 +51,33 @@ class Watch:
         self.orphaned_at = time.monotonic()
 
 
+class _Protocol(H11Protocol):
+    """uvicorn's connection, whose bytes are counted."""
+
+    received = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Counts what comes."""
+        self.received += len(data)
+        super().data_received(data)
+
+    @property
+    def wait(self) -> Wait:
+        """What it is waited for."""
+        cycle = self.cycle
+        if cycle is None:
+            return Wait("head", 0)
+        request = id(cycle)
+        if not cycle.response_complete:
+            # Where the engine does not keep up, nobody waits for the client.
+            reads = cycle.more_body and not self.flow.read_paused
+            return Wait("body" if reads else "work", request, self.received)
+        begun = bool(self.conn.trailing_data[0]) or self.conn.their_state is not h11.IDLE
+        return Wait("head" if begun else "idle", request)
+
+
 class _Server(uvicorn.Server):
-    """uvicorn that says when it listens, and ends as an orphan should."""
+    """uvicorn that says when it listens, closes late connections, and ends as an orphan should."""
 
     def __init__(
         self,
@@ -64,14 +92,24 @@ class _Server(uvicorn.Server):
         self._guard = guard
         self._watch = watch
         self._ready = ready
-        self._looking: asyncio.Task[None] | None = None
+        self._patience = Patience()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, says so, and begins to look after standard input."""
         await super().startup(sockets)
         if self._watch is not None:
-            self._looking = asyncio.create_task(self._look(self._watch))
+            self._tasks.append(asyncio.create_task(self._look(self._watch)))
+        self._tasks.append(asyncio.create_task(self._tend()))
         self._ready()
+
+    async def _tend(self) -> None:
+        while not self.should_exit:
+            await asyncio.sleep(LOOK_EVERY)
+            connections = self.server_state.connections
+            waits = {one: one.wait for one in connections if isinstance(one, _Protocol)}
+            for one in self._patience.late(waits):
+                one.transport.abort()
 
     async def _look(self, watch: Watch) -> None:
         while not self.should_exit:
@@ -128,7 +166,7 @@ def serve(
     listening = _listen(host, port)
     config = uvicorn.Config(
         guard,
-        http="h11",
+        http=_Protocol,
         loop="asyncio",
         ws="none",
         lifespan="off",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 from trame.app import get_server
 
 from SaliencyExplain.engine.interface import Engine
+from SaliencyExplain.engine.patience import LOOK_EVERY, Patience, Wait
 from SaliencyExplain.viewer import page
 from SaliencyExplain.viewer.files import Files
 from SaliencyExplain.viewer.guard import Guard, Handler
@@ -50,12 +52,17 @@ def serve(engine: Engine, settings: Settings, ready: Callable[[str], None]) -> N
     guard = Guard(key, settings.host, settings.names)
     files = Files(viewer)
 
+    bounds: list[Any] = []
+    tending: list[asyncio.Task[None]] = []
+
     def bind(bound: Any) -> None:
+        bounds.append(bound)
         guard.protect(bound.app)
         bound.app.middlewares.append(_counting(viewer))
         files.add_routes(bound.app)
 
     def started(**_: Any) -> None:
+        tending.append(asyncio.create_task(_tend(lambda: bounds[0].runner.server)))
         viewer.open_all()
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
         name = f"[{host}]" if ":" in host else host
@@ -76,6 +83,25 @@ def serve(engine: Engine, settings: Settings, ready: Callable[[str], None]) -> N
     finally:
         viewer.close()
         files.close()
+
+
+async def _tend(server: Callable[[], web.Server]) -> None:
+    """Closes connections whose requests are late, for as long as the viewer runs."""
+    patience = Patience()
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        for one in patience.late({one: _wait_of(one) for one in server().connections}):
+            one.force_close()
+
+
+def _wait_of(connection: web.RequestHandler) -> Wait:
+    request = connection._current_request
+    if request is None:
+        # Set anew with each answer. Browsers open a new connection where one was closed.
+        return Wait("head", connection._next_keepalive_close_time)
+    content = request.content
+    phase: Literal["work", "body"] = "work" if content.is_eof() else "body"
+    return Wait(phase, id(request), getattr(content, "total_bytes", 0))
 
 
 def _counting(viewer: Viewer) -> Any:

@@ -58,7 +58,7 @@ def of(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
         return st.one_of(*map(of, inner))
     return {
         float: st.floats(allow_nan=False, allow_infinity=False, width=32),
-        int: st.integers(),
+        int: st.integers(-(2**63), 2**63 - 1),
         str: st.text(),
         bool: st.booleans(),
         type(None): st.none(),
@@ -103,6 +103,12 @@ def test_undefined_figures_are_null_on_the_way():
         (b"[" * 100_000, "no JSON"),
         (b"9" * 10_000, "no JSON"),
         (b'{"classifier": NaN}', "NaN"),
+        (b'{"classifier": "\\ud800"}', "no JSON"),
+        (
+            b'{"classifier": "c", "volume": "v", "methods": [], "seed": 18446744073709551616}',
+            "64 bits",
+        ),
+        (b'{"any": [{"thing": -9223372036854775809}]}', "64 bits"),
         (b"[]", "mapping"),
         (b'{"classifier": "c", "volume": "v"}', "'methods'"),
         (b'{"classifier": 3, "volume": "v", "methods": []}', "text"),

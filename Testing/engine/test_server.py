@@ -31,7 +31,7 @@ from SaliencyExplain.engine.server import make_application
 from SaliencyExplain.engine.uploads import Uploads
 from SaliencyExplain.engine.volume_format import encode
 from SaliencyExplain.engine.volumes import Volume
-from SaliencyExplain.errors import ClassifierError, EngineLostError, InputError
+from SaliencyExplain.errors import ClassifierError, EngineLostError, ErrorCode, InputError
 from Testing.comparing import assert_same
 from Testing.engine.conftest import QUICK, done, ended
 from Testing.waiting import HUNG
@@ -215,6 +215,27 @@ def test_malformed_requests_are_told_in_one_line(
     assert answer.status_code in (400, 404)
     if answer.status_code == 400:
         assert told in answer.json()["error"]
+
+
+def test_a_jobs_name_is_that_of_one_request(call: Caller, local: LocalEngine, bundle: Path):
+    key = local.open_classifier(str(bundle)).key
+    volume = local.put(SMALL)
+    other = local.put(Volume(SMALL.values + 1, SMALL.affine))
+
+    def start(which: str) -> httpx.Response:
+        request = {"classifier": key, "volume": which}
+        content = json.dumps({"kind": "predict", "request": request}).encode()
+        return call("PUT", f"/jobs/{'a' * 32}", content=content)
+
+    assert start(volume).status_code == 200
+    # Said twice, as a client does whose first answer was lost: one job.
+    assert start(volume).status_code == 200
+    assert len(local.jobs()) == 1
+    refused = start(other)
+    assert refused.status_code == 400
+    assert refused.json()["code"] == ErrorCode.ENGINE_REQUEST.value
+    assert "a" * 32 in refused.json()["error"]
+    assert len(local.jobs()) == 1
 
 
 def test_strange_numbers_in_the_address_do_no_harm(call: Caller):

@@ -22,8 +22,11 @@ from SaliencyExplain.study.case_reading import UNFORESEEN, failure, late, read_a
 from SaliencyExplain.study.files import natural
 from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.journal import source_digest
+from SaliencyExplain.training.equal_images import groups_of
 
 _NAMED = 5
+#: A case, its values on the network's grid, digests of its image, and what has failed.
+_Read = tuple[Case, NDArray[np.float32] | None, tuple[str, ...], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def prepare_images(
     classifier: Classifier,
     path: Path,
     progress: Progress = silent,
-) -> tuple[Prepared, list[int], list[dict[str, str]]]:
+) -> tuple[Prepared, list[int], list[int], list[dict[str, str]]]:
     """Reads the images and brings them to the network's grid, by the classifier's own steps.
 
     An image that cannot be read costs only itself.
@@ -177,7 +180,9 @@ def prepare_images(
         progress: Told after each image.
 
     Returns:
-        The images, the places of their cases, and case and reason of those left out.
+        The images, the places of their cases, for each image the place among the images of the
+        first one that it equals, and case and reason of those left out. Images are equal where
+        all their pixels are, or all that the network sees of them.
 
     Raises:
         InputError: No image can be read, or they differ in size on the network's grid.
@@ -185,23 +190,23 @@ def prepare_images(
         Cancelled: Out of ``progress``.
     """
 
-    def read(case: Case) -> tuple[Case, NDArray[np.float32] | None, dict[str, str]]:
+    def read(case: Case) -> _Read:
         try:
             image = read_input(classifier, case.images, series=case.series)
-            return case, classifier.prepare(image).numpy(), {}
+            values = classifier.prepare(image).numpy()
+            return case, values, (_digest("image", image.numpy()), _digest("seen", values)), {}
         except (SaliencyExplainError, *UNFORESEEN) as error:
-            return case, None, failure(case, "reading the image", error)
+            return case, None, (), failure(case, "reading the image", error)
 
-    def given_up(
-        case: Case, seconds: float
-    ) -> tuple[Case, NDArray[np.float32] | None, dict[str, str]]:
-        return case, None, failure(case, "reading the image", late(seconds))
+    def given_up(case: Case, seconds: float) -> _Read:
+        return case, None, (), failure(case, "reading the image", late(seconds))
 
     kept: list[int] = []
+    digests: list[tuple[str, ...]] = []
     left_out: list[dict[str, str]] = []
     shape: tuple[int, ...] = ()
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        for place, (case, values, failed) in enumerate(read_ahead(cases, read, given_up)):
+        for place, (case, values, own, failed) in enumerate(read_ahead(cases, read, given_up)):
             if values is None:
                 left_out.append({"case": case.case, "reason": failed["reason"]})
             else:
@@ -214,12 +219,21 @@ def prepare_images(
                     )
                 file.write(values.astype(np.float32).tobytes())
                 kept.append(place)
+                digests.append(own)
             progress(place + 1, len(cases))
         if not kept:
             raise InputError(
                 ErrorCode.CASES_MISSING, f"No image can be read. The first: {left_out[0]['reason']}"
             )
-    return Prepared(path, (len(kept), *shape)), kept, left_out
+    return Prepared(path, (len(kept), *shape)), kept, groups_of(digests), left_out
+
+
+def _digest(what: str, values: NDArray[np.generic]) -> str:
+    """Of an image's values and their arrangement; of nothing else, such as where it lies."""
+    content = np.ascontiguousarray(values, dtype=np.float32)
+    digest = hashlib.sha256(f"{what} {content.shape}".encode())
+    digest.update(content.tobytes())
+    return digest.hexdigest()
 
 
 def _sizes(shape: Sequence[int]) -> str:

@@ -11,8 +11,11 @@ import numpy as np
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.files import PART_NAMES
+from SaliencyExplain.training.equal_images import groups_of
 
 Part = Literal["train", "validation", "test"]
+#: Pairs of images that a message names.
+_NAMED = 5
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
@@ -23,8 +26,11 @@ def split_cases(
     validation_share: float,
     test_share: float,
     seed: int,
+    equals: Sequence[int] = (),
 ) -> list[Part]:
     """Splits cases so that each class has its share of every part, and no patient is torn apart.
+
+    Images that equal each other stay together as those of one patient do.
 
     Where cases say their part themselves (a table's column ``split``, folders named train and
     test), it stands; if none of them is for validation, those are drawn from the ones to learn
@@ -36,6 +42,8 @@ def split_cases(
         validation_share: Share of the patients of a class that choose the epoch; at least one.
         test_share: Share that is held out; at least one unless it is 0.
         seed: Of the draw.
+        equals: For each image the place of the first one that it equals, as
+            :func:`~SaliencyExplain.training.equal_images.groups_of` gives it; empty: not known.
 
     Returns:
         The part of each case.
@@ -44,13 +52,31 @@ def split_cases(
         InputError: A class has too few patients for its parts, or the parts that the cases
             say themselves make no sense.
     """
+    together = _together(cases, equals)
     if any(case.split is not None for case in cases):
-        return _as_said(cases, labels, validation_share, seed)
-    return _drawn(cases, labels, {"validation": validation_share, "test": test_share}, seed)
+        return _as_said(cases, labels, validation_share, seed, together, equals)
+    shares: dict[Part, float] = {"validation": validation_share, "test": test_share}
+    return _drawn(together, labels, shares, seed)
+
+
+def _together(cases: Sequence[Case], equals: Sequence[int]) -> list[str]:
+    """Of each case the name of the patient, or of one of those with whom it stays together."""
+    # The name of a case cannot be another one's patient: a tab is in neither.
+    patients = [case.patient or f"\t{case.case}" for case in cases]
+    groups = groups_of(list(zip(patients, equals or range(len(cases)), strict=True)))
+    names: dict[int, str] = {}
+    for patient, group in zip(patients, groups, strict=True):
+        names[group] = min(patient, names.get(group, patient))
+    return [names[group] for group in groups]
 
 
 def _as_said(
-    cases: Sequence[Case], labels: Sequence[str], validation_share: float, seed: int
+    cases: Sequence[Case],
+    labels: Sequence[str],
+    validation_share: float,
+    seed: int,
+    together: Sequence[str],
+    equals: Sequence[int],
 ) -> list[Part]:
     parts: list[Part] = []
     for case in cases:
@@ -72,10 +98,23 @@ def _as_said(
                     f"{name} ({first}) and {case.case} ({part}) are of the same patient: what is "
                     "learnt from one is no test of the other. Put them into the same split.",
                 )
+    torn = [
+        f"{cases[first].case} ({parts[first]}) = {cases[place].case} ({parts[place]})"
+        for place, first in enumerate(equals)
+        if parts[place] != parts[first]
+    ]
+    if torn:
+        more = f" and {len(torn) - _NAMED} more" * (len(torn) > _NAMED)
+        raise InputError(
+            ErrorCode.SPLIT,
+            f"{len(torn)} images equal one in another part of the split: {', '.join(torn[:_NAMED])}"
+            f"{more}. What is learnt from one is no test of the other: delete one of each, or "
+            "leave the split out.",
+        )
     if "validation" not in parts:
         learning = [place for place, part in enumerate(parts) if part == "train"]
         drawn = _drawn(
-            [cases[place] for place in learning],
+            [together[place] for place in learning],
             [labels[place] for place in learning],
             {"validation": validation_share},
             seed,
@@ -93,10 +132,8 @@ def _as_said(
 
 
 def _drawn(
-    cases: Sequence[Case], labels: Sequence[str], shares: dict[Part, float], seed: int
+    patient_of: Sequence[str], labels: Sequence[str], shares: dict[Part, float], seed: int
 ) -> list[Part]:
-    # The name of a case cannot be another one's patient: a tab is in neither.
-    patient_of = [case.patient or f"\t{case.case}" for case in cases]
     by_class: dict[str, set[str]] = defaultdict(set)
     for patient, label in zip(patient_of, labels, strict=True):
         by_class[label].add(patient)

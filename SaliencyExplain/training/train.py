@@ -29,6 +29,7 @@ from SaliencyExplain.study.case_reading import UNFORESEEN
 from SaliencyExplain.study.labels import Labels, count_labels
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.training.epochs import Material, Training, TrainingProgress
+from SaliencyExplain.training.equal_images import equal_sets, notes_of_equals
 from SaliencyExplain.training.examples import (
     Labelled,
     Prepared,
@@ -142,7 +143,7 @@ def _train(
     classifier, notes = _untrained(settings, trust)
     images, plan = _images(labelled, classifier, work, wanted, progress)
     readable = labelled.only(plan["kept"])
-    parts = _parts(readable, settings)
+    parts = _parts(readable, settings, plan["equals"])
     places = {part: np.flatnonzero(np.array(parts) == part) for part in PARTS}
     network = classifier.to(device).network
     for parameter in network.parameters():
@@ -165,7 +166,15 @@ def _train(
         "network": wanted["settings"]["network"],
         "parts": {part: [readable.cases[i].case for i in places[part]] for part in PARTS},
         "left_out": plan["left_out"],
-        "notes": [*labelled.notes, *notes],
+        "equal_images": [
+            [readable.cases[place].case for place in places]
+            for places in equal_sets(plan["equals"])
+        ],
+        "notes": [
+            *labelled.notes,
+            *notes,
+            *notes_of_equals(readable.cases, readable.labels, plan["equals"]),
+        ],
         "epochs": len(training.history),
         "best_epoch": training.best + 1,
         "measured_on": measured_on,
@@ -246,13 +255,14 @@ def _axes(labelled: Labelled, settings: Settings) -> int:
     raise InputError(ErrorCode.CASES_MISSING, "None of the images can be read.")
 
 
-def _parts(labelled: Labelled, settings: Settings) -> list[Part]:
+def _parts(labelled: Labelled, settings: Settings, equals: Sequence[int] = ()) -> list[Part]:
     return split_cases(
         labelled.cases,
         labelled.labels,
         validation_share=settings.validation_share,
         test_share=settings.test_share,
         seed=settings.seed,
+        equals=equals,
     )
 
 
@@ -265,9 +275,11 @@ def _images(
 ) -> tuple[Prepared, dict[str, Any]]:
     """The prepared images and the plan: those of the run before, or made now."""
     plan = begun(work, wanted)
-    if plan:
+    if plan and "equals" in plan:
         return Prepared(work / _IMAGES, tuple(plan["shape"])), plan
-    images, kept, left_out = prepare_images(
+    # An epoch that was trained on another split is no beginning.
+    (work / _CHECKPOINT).unlink(missing_ok=True)
+    images, kept, equals, left_out = prepare_images(
         labelled.cases,
         classifier,
         work / _IMAGES,
@@ -277,6 +289,7 @@ def _images(
         **wanted,
         "shape": list(images.shape),
         "kept": kept,
+        "equals": equals,
         "left_out": left_out,
         "threads": torch.get_num_threads(),
     }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case
+from SaliencyExplain.training.equal_images import groups_of
 from SaliencyExplain.training.splitting import PARTS, split_cases
 
 
@@ -33,10 +35,15 @@ def cases_of(*counts: int, patients: int = 0, split: str | None = None) -> list[
     return made
 
 
-def parts_of(made, validation_share=0.15, test_share=0.15, seed=0):
+def parts_of(made, validation_share=0.15, test_share=0.15, seed=0, equals=()):
     cases, labels = zip(*made, strict=True)
     return split_cases(
-        cases, labels, validation_share=validation_share, test_share=test_share, seed=seed
+        cases,
+        labels,
+        validation_share=validation_share,
+        test_share=test_share,
+        seed=seed,
+        equals=equals,
     )
 
 
@@ -136,3 +143,45 @@ def test_a_patient_in_two_parts_is_refused_without_naming_him():
         parts_of(made)
     assert "DOE" not in str(caught.value)
     assert "DOE" not in repr(made[0][0])
+
+
+@given(
+    content=st.lists(st.integers(0, 25), min_size=60, max_size=60),
+    patients=st.sampled_from([0, 12]),
+    seed=st.integers(0, 9),
+)
+def test_equal_images_stay_in_one_part_as_those_of_a_patient_do(content, patients, seed):
+    made = cases_of(30, 30, patients=patients)
+    equals = groups_of([[number] for number in content])
+    try:
+        parts = parts_of(made, seed=seed, equals=equals)
+    except InputError:
+        # So many are equal that a class has too few for its parts.
+        return
+    assert all(part == parts[first] for part, first in zip(parts, equals, strict=True))
+    homes = {}
+    for (case, _), part in zip(made, parts, strict=True):
+        assert homes.setdefault(case.patient or case.case, part) == part
+
+
+def test_images_that_differ_are_split_as_if_nothing_were_known_of_them():
+    made = cases_of(20, 30)
+    assert parts_of(made, equals=range(50)) == parts_of(made)
+
+
+def test_equal_images_that_a_table_puts_into_two_parts_are_refused_by_name():
+    made = [
+        *cases_of(3, 3, split="train"),
+        *[
+            (replace(case, case=f"v{case.case}"), label)
+            for case, label in cases_of(2, 2, split="validation")
+        ],
+    ]
+    with pytest.raises(InputError) as error:
+        parts_of(made, equals=[0, 1, 2, 3, 4, 5, 0, 7, 8, 9])
+    assert error.value.code is ErrorCode.SPLIT
+    assert "a-0 (train) = va-0 (validation)" in str(error.value)
+
+
+def test_what_is_joined_by_way_of_another_is_one_group():
+    assert groups_of([["a", 1], ["b", 2], ["c", 2], ["c", 1], ["d", 3]]) == [0, 0, 0, 0, 4]

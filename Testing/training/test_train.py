@@ -227,6 +227,26 @@ def test_an_unreadable_image_is_named_and_costs_only_itself(tmp_path, pictures):
     assert [one["case"] for one in record_of(result.bundle)["left_out"]] == ["small-05"]
 
 
+def test_equal_images_stay_together_and_are_told(tmp_path, pictures):
+    for number in range(5):
+        # The same pixels in another file, and one with another label.
+        same = Image.open(pictures / "small" / f"{number:02d}.png")
+        same.save(pictures / "small" / f"{number}-again.bmp")
+    Image.open(pictures / "large" / "00.png").save(pictures / "small" / "odd.png")
+    result = train_classifier(discover(pictures), settings(epochs=1), tmp_path / "bundle")
+    record = record_of(result.bundle)
+    home = {case: part for part, cases in record["parts"].items() for case in cases}
+    sets = [sorted(names) for names in record["equal_images"]]
+    assert len(sets) == 6
+    assert ["large-00", "small-odd"] in sets
+    for names in sets:
+        assert len({home[name] for name in names}) == 1
+    assert any(note.startswith("12 of 22 images equal another one") for note in result.notes)
+    (told,) = [note for note in result.notes if "different labels" in note]
+    assert "large-00 (large) = small-odd (small)" in told
+    assert any("patient of 22 of 22 images is not known" in note for note in result.notes)
+
+
 def test_a_table_says_patients_and_parts(tmp_path, pictures):
     rows = [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -102,6 +103,8 @@ class Files:
                 )
             paths = await self._receive(request)
             self._viewer.open.open_dropped(await asyncio.to_thread(sort_dropped, paths))
+        except ConnectionError:
+            return web.Response(status=400, text="The upload broke off.\n")
         except (SaliencyExplainError, ValueError, HttpProcessingError) as error:
             line = " ".join(str(error).split())
             self._viewer.fail(InputError(ErrorCode.ENGINE_REQUEST, line))
@@ -112,6 +115,14 @@ class Files:
         self._number += 1
         folder = self._kept.path / str(self._number)
         folder.mkdir()
+        try:
+            return await self._receive_into(folder, request)
+        except BaseException:
+            # What was refused, or has come in part, is kept no longer.
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise
+
+    async def _receive_into(self, folder: Path, request: web.Request) -> list[Path]:
         largest, size = self._viewer.settings.largest_upload, 0
         paths: list[Path] = []
         reader = await request.multipart()

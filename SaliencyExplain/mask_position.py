@@ -99,6 +99,12 @@ def position_notes(name: str, mask: Grid, image: Grid) -> list[str]:
         )
     if mask.shape == image.shape:
         return _of_same_shape(name, mask, image)
+    if mask.axes == 3 and mask.shape[2] == 1 < image.shape[2]:
+        index = np.linalg.solve(image.affine, np.append(_centre(mask), 1.0))
+        return [
+            f"the segmentation has one slice; by its header it is slice {index[2] + 1:.4g} of the "
+            f"image's {image.shape[2]}"
+        ]
     if _without_place(mask) and not _without_place(image):
         return [
             "the segmentation's header does not say where its voxels lie (no origin, axes of the "
@@ -264,8 +270,10 @@ def _same_box(mask: Grid, image: Grid) -> bool:
     if not coinciding(mask.affine, image.affine, image.shape):
         return False
     ours, theirs = corners(mask.shape, mask.affine), corners(image.shape, image.affine)
-    apart = np.linalg.norm(ours[:, None] - theirs[None], axis=2).min(axis=1)
-    return bool(apart.max() <= 0.05 * min(spacing_of(image.affine, image.axes)))
+    apart = np.linalg.norm(ours[:, None] - theirs[None], axis=2)
+    # Both ways: all corners of a single slice may be corners of the image.
+    farthest = max(apart.min(axis=0).max(), apart.min(axis=1).max())
+    return bool(farthest <= 0.05 * min(spacing_of(image.affine, image.axes)))
 
 
 def _without_place(grid: Grid) -> bool:

@@ -149,7 +149,7 @@ def _onto(
             notes.append("the segmentation is resampled (nearest voxel) onto the image's grid")
         if outside:
             notes.append(outside)
-        elif not whole_voxels and (on_air := air_note(values, marked, grid, image)):
+        elif on_air := air_note(values, marked, grid, image):
             notes.append(on_air)
         layers = np.stack(
             [

@@ -159,6 +159,26 @@ def test_a_mask_that_lies_on_the_patient_only_with_x_and_y_negated_is_told(tmp_p
     assert any("air" in note and "x and y negated" in note for note in found.notes)
 
 
+def test_a_centred_image_does_not_tell_a_mirrored_header_but_its_air_does(tmp_path):
+    affine = np.eye(4)
+    affine[:3, 3] = -20, -20, -30
+    values = np.random.default_rng(1).normal(0, 0.1, (41, 41, 61))
+    values[4:16, 6:18] += 100
+    image = to_image(values[None], affine, name="image")
+    mask = np.zeros(values.shape, np.uint8)
+    mask[6:12, 8:14, 20:30] = 1
+    mirrored = save(tmp_path / "m.nii", mask, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    notes = read_segmentation(mirrored, image).notes
+    assert any("stored in reverse" in note for note in notes)
+    assert any("air" in note and "x and y negated" in note for note in notes)
+
+
+def test_a_single_slice_is_told_with_its_number(tmp_path, image):
+    path = save(tmp_path / "m.nii", MASK[:, :, 12:13], AFFINE)
+    (note,) = read_segmentation(path, image).notes
+    assert "slice 1 of the image's 30" in note
+
+
 def test_a_flat_mask_for_a_volume_is_refused(tmp_path, image):
     path = save(tmp_path / "m.nii", MASK[:, :, 12], AFFINE)
     refused(ErrorCode.IMAGE_AXES, path, image, "2 axes")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 from rich.table import Table
 
 from SaliencyExplain.cli import messages
+from SaliencyExplain.cli.main import application
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.plain_text import visible, visible_line
 
@@ -41,5 +43,10 @@ def test_the_terminal_gets_nothing_that_acts(capsys: pytest.CaptureFixture[str])
         shown = capsys.readouterr().err
         assert shown.replace("\n", "").isprintable()
         assert "\\x1b" in shown
+    messages.run(application, ["--version"])
+    record = logging.LogRecord("x", logging.WARNING, "x", 1, "layer %s", (ACTING,), None)
+    assert logging.lastResort is not None
+    assert logging.lastResort.format(record).isprintable()
+    capsys.readouterr()
     messages.aside.print(table)
     assert "[/b]" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import math
 import signal
 import sys
@@ -72,6 +73,13 @@ class _Shown:
         for segment in console.render(self.content, options):
             shown = segment if segment.control else Segment(visible(segment.text), segment.style)
             yield shown
+
+
+class _VisibleLog(logging.Formatter):
+    """Log lines and tracebacks without characters that would act on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -205,6 +213,8 @@ def _clean_up_on_signals() -> None:
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and turns how it ended into an exit status."""
     _clean_up_on_signals()
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_VisibleLog())
     try:
         with warnings.catch_warnings():
             # Libraries speak of their own inner life, and quote headers that name patients;

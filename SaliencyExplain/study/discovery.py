@@ -65,7 +65,8 @@ def discover(
         channels: The classifier's channels: images of these names become the
             channels of one case, in this order.
         keep_identifiers: Name DICOM cases by their folders, and let outputs name their files.
-        allowed: Asked for each path that a CSV names; raises where it may not be looked for.
+        allowed: Asked for each path that a CSV names, and for each link in a folder, before it is
+            looked for or followed; raises where it may not be.
 
     Returns:
         The cases, sorted as in their files' names (of a CSV: in its order), and what else lies
@@ -85,7 +86,7 @@ def discover(
             ErrorCode.FILE_MISSING, f"{path}: there is no such folder or CSV of cases."
         )
     path = path.resolve()
-    tree = read_tree(path)
+    tree = read_tree(path, allowed)
     found = _layout(path, tree, channels, keep_identifiers)
     cases = unlike(found, [_origin(path, case) for case in found])
     private = any(case.private for case in cases)

@@ -73,25 +73,31 @@ class Tree:
         matlab: MATLAB files.
         unknown: Files that are DICOM by their first bytes, or none of these by their name.
         left_out: Why each other file, or a whole folder, is not looked at.
+        allowed: See :func:`read_tree`.
     """
 
     root: Folder
     matlab: list[Path] = field(default_factory=list)
     unknown: list[Path] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)
+    allowed: Callable[[Path], object] | None = None
 
 
-def read_tree(path: Path) -> Tree:
+def read_tree(path: Path, allowed: Callable[[Path], object] | None = None) -> Tree:
     """Looks at all files of a folder by their names.
 
     Hidden and system files, folders that cannot be opened and links that lead back into the
     folder are left out and named; results of this program are passed over, because a
     study's output folder often lies in its input folder.
 
+    Args:
+        path: The folder.
+        allowed: Asked for each link before it is followed; raises where it may not be.
+
     Raises:
         InputError: The folder itself cannot be read.
     """
-    tree = Tree(Folder(path, path.name))
+    tree = Tree(Folder(path, path.name), allowed=allowed)
     try:
         os.scandir(path).close()
     except OSError as error:
@@ -151,6 +157,8 @@ def _read(path: Path, tree: Tree, above: Sequence[tuple[int, int]]) -> Folder | 
     folders: list[Folder] = []
     files: list[Path] = []
     for entry in entries:
+        if tree.allowed is not None and entry.is_symlink():
+            tree.allowed(entry)
         if is_hidden(entry):
             if entry.name != ".lock":
                 tree.left_out[entry] = HIDDEN

@@ -470,11 +470,15 @@ def test_what_a_table_of_cases_names_must_lie_inside_too(
     image = linked / "a_image.nii.gz"
     image.unlink(missing_ok=True)
     image.symlink_to(outside / "phantom-001_image.nii.gz")
-    for folder in (table, linked):
+    # Whether a file is there is not told either.
+    absent = data / "absent.csv"
+    absent.write_text(f"case,image\none,{outside / 'nobody.nii.gz'}\ntwo,../nobody.nii.gz\n")
+    for folder in (table, linked, absent):
         request = replace(study(data, bundle), folder=str(folder), out=str(data / "refused"))
         status = ended(engine, engine.start(request))
         assert status.state == "failed"
         assert "outside the folders" in status.error
+    absent.unlink()
     assert not (data / "refused").exists()
 
 

@@ -315,3 +315,16 @@ def test_a_folder_called_images_is_neither_a_class_nor_a_case(tmp_path: Path) ->
     assert "labels/1.txt" in said(found)
     flat = touch(tmp_path / "flat", "images/1.png", "images/2.png")
     assert [case.case for case in discover(flat, channels=["image"])] == ["1", "2"]
+
+
+def test_links_are_asked_for_before_they_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "in/P1/ct.nii", "out/P2/ct.nii")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out", target_is_directory=True)
+    assert len(discover(tmp_path / "in")) == 2
+
+    def refuse(path: Path) -> None:
+        raise InputError(ErrorCode.ENGINE_ACCESS, f"{path}: outside.")
+
+    with pytest.raises(InputError) as error:
+        discover(tmp_path / "in", allowed=refuse)
+    assert error.value.code is ErrorCode.ENGINE_ACCESS

@@ -159,9 +159,15 @@ def memory_error(task: Task, reason: str) -> DeviceMemoryError:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch says that a device's or the machine's memory is exhausted."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (MemoryError, torch.cuda.OutOfMemoryError)):
+            return True
+        if any(words in str(cause).lower() for words in _OUT_OF_MEMORY):
+            return True
+        # Libraries put errors of their own around it.
+        cause = cause.__cause__
+    return False
 
 
 def batch_size(task: Task, bytes_per_image: float, share: float = 1.0) -> int:

@@ -16,7 +16,7 @@ from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.memory_limit import memory_limited
 
 #: Layers and blocks of a network. The largest of timm have some 3,000.
-_MOST_MODULES = 50_000
+_MOST_MODULES = 20_000
 #: Share of the free memory that a network and its first image may take.
 _SHARE = 0.9
 #: Whether layers are counted here; other threads build networks of their own.

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from SaliencyExplain.attribution.batches import free_memory, is_out_of_memory
 from SaliencyExplain.attribution.guard import untouched
 from SaliencyExplain.attribution.network import ScoreNetwork
 from SaliencyExplain.attribution.repeatability import examine
@@ -22,11 +23,23 @@ from SaliencyExplain.classifiers.channels import are_colours
 from SaliencyExplain.classifiers.clipping import run_watched
 from SaliencyExplain.classifiers.settings import Setting
 from SaliencyExplain.confinement import raise_denied
-from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
+from SaliencyExplain.errors import (
+    Cancelled,
+    ClassifierError,
+    ErrorCode,
+    InputError,
+    SaliencyExplainError,
+    unknown_name,
+)
 from SaliencyExplain.field_of_view import FieldOfView
+from SaliencyExplain.memory_limit import memory_limited
 
 #: Key of what a prepared image's user must be told of its intensities.
 INTENSITY_NOTES = "intensity_notes"
+#: Share of the free memory that a preprocessing may take.
+_MEMORY_SHARE = 0.7
+#: Maps as large as its input, in float32, that a network and a method keep at the least.
+_MAPS = 4
 
 
 @dataclass
@@ -117,15 +130,32 @@ class Classifier:
         voxels = image.as_tensor().to(torch.float32, copy=True)
         bare = MetaTensor(voxels, affine=torch.from_numpy(affine))
         try:
-            with self.confined():
+            free = free_memory(torch.device("cpu"))
+            with memory_limited(_MEMORY_SHARE * free), self.confined():
                 prepared, notes = run_watched(self.preprocessing, bare, self.channels)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (SaliencyExplainError, Cancelled):
+            raise
+        except Exception as error:
+            # Steps of strangers raise whatever their arguments lead to.
             raise_denied(error)
+            if is_out_of_memory(error):
+                raise InputError(
+                    ErrorCode.MEMORY,
+                    f"The memory does not suffice for the preprocessing of {self.name} and an "
+                    f"image of {_shape(image.shape[1:])} voxels.",
+                ) from error
             raise InputError(
                 ErrorCode.MODEL_INPUT,
                 f"The preprocessing of {self.name} cannot take an image of "
                 f"{_shape(image.shape[1:])} voxels: {_first_cause(error)}",
             ) from error
+        if isinstance(prepared, torch.Tensor) and _MAPS * 4 * prepared.numel() > free:
+            raise InputError(
+                ErrorCode.MEMORY,
+                f"The network of {self.name} would get {_shape(prepared.shape[1:])} voxels, and "
+                f"the memory that is free, {free / 1e9:.1f} GB, does not hold {_MAPS} maps of that "
+                "size. Is the image's spacing right, and that of the classifier's preprocessing?",
+            )
         if not isinstance(prepared, MetaTensor):
             raise ClassifierError(
                 ErrorCode.MODEL_PREPROCESSING,

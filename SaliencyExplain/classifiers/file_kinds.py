@@ -55,7 +55,7 @@ def what_it_is(content: bytes) -> str:
         )
     if content[4:8] == b"TFL3":
         return f"a TensorFlow Lite file and not one of PyTorch: {_SAVE}"
-    if zipfile.is_zipfile(io.BytesIO(content)):
+    if is_zip(content):
         return _what_zip(content)
     if content[:1] == b"\x80":
         return "a pickle that is cut off or damaged"
@@ -75,6 +75,15 @@ def what_it_is(content: bytes) -> str:
     if content[:1] in (b"{", b"["):
         return "a JSON text and no weights"
     return f"of no form that is known here: {_SAVE}"
+
+
+def is_zip(content: bytes) -> bool:
+    """Whether a file is a zip archive that can be read."""
+    try:
+        return zipfile.is_zipfile(io.BytesIO(content))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        # Such as one of several disks.
+        return False
 
 
 def some(keys: Sequence[str], most: int = 4) -> str:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from SaliencyExplain.classifiers.file_kinds import some
+from SaliencyExplain.classifiers.file_kinds import is_zip, some
 from SaliencyExplain.classifiers.targets import shown
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
@@ -264,7 +264,7 @@ def check_pickle(content: bytes, name: str) -> None:
     """
     sizes: dict[str, int] | None = None
     try:
-        if zipfile.is_zipfile(io.BytesIO(content)):
+        if is_zip(content):
             stream, sizes = _of_zip(content, name)
         else:
             stream = io.BytesIO(content)

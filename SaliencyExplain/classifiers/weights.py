@@ -20,7 +20,7 @@ from SaliencyExplain.classifiers.checkpoints import (
     fit,
     nearest,
 )
-from SaliencyExplain.classifiers.file_kinds import some, what_it_is
+from SaliencyExplain.classifiers.file_kinds import is_zip, some, what_it_is
 from SaliencyExplain.classifiers.pickle_survey import SAVE_ALONE, STAND_INS, check_pickle
 from SaliencyExplain.classifiers.targets import shown
 from SaliencyExplain.errors import ClassifierError, ErrorCode
@@ -30,10 +30,10 @@ FileFormat = Literal["weights", "TorchScript", "torch.export", "bundle", "unknow
 
 def format_of(content: bytes) -> FileFormat:
     """Tells by its content what a model file is; the file's name says nothing for sure."""
+    if not is_zip(content):
+        # Before torch 1.6 weights were a bare pickle stream, which starts with a protocol.
+        return "weights" if content[:1] == b"\x80" else "unknown"
     try:
-        if not zipfile.is_zipfile(io.BytesIO(content)):
-            # Before torch 1.6 weights were a bare pickle stream, which starts with a protocol.
-            return "weights" if content[:1] == b"\x80" else "unknown"
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):

@@ -195,6 +195,6 @@ def _left_out(tree: Tree, cases: Sequence[Case]) -> dict[Path, str]:
             reasons.setdefault(file, "a MATLAB file of another kind, or beside other images")
     for name in tree.root.walk():
         if name.path not in used:
-            kind = "segmentation" if _is_mask(name) else "image"
-            reasons.setdefault(name.path, f"a {kind} that is no part of the layout's cases")
+            kind = "a segmentation" if _is_mask(name) else "an image"
+            reasons.setdefault(name.path, f"{kind} that the layout's cases do not have a place for")
     return reasons

@@ -48,6 +48,8 @@ IMAGE_WORDS = frozenset(
     {"image", "images", "img", "imgs", "volume", "volumes", "scan", "scans", "input", "inputs"}
 )
 _TWO_WORDS = re.compile(r"(ground|gold)[_\-. ]?(truth|standard)", re.IGNORECASE)
+#: What stands between the words of a name.
+SEPARATORS = "_-. "
 _SEPARATORS = re.compile(r"([_\-. ]+)")
 _WORD_AND_NUMBER = re.compile(r"([^\W\d_]+)(\d+)")
 
@@ -81,6 +83,11 @@ class Name:
 def same_key(text: str) -> str:
     """The text as names are compared: macOS stores ``é`` as two characters, others as one."""
     return unicodedata.normalize("NFC", text).casefold()
+
+
+def word_starts(key: str) -> list[str]:
+    """What a key begins with before each of its separators, the longest first."""
+    return [key[:place] for place in range(len(key) - 1, 0, -1) if key[place] in SEPARATORS]
 
 
 def image_suffix(path: Path) -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from SaliencyExplain.images.two_values import has_two_values
-from SaliencyExplain.study.files import Name, ambiguous, as_image, same_key, stem
+from SaliencyExplain.study.files import (
+    SEPARATORS,
+    Name,
+    ambiguous,
+    as_image,
+    same_key,
+    stem,
+    word_starts,
+)
 from SaliencyExplain.study.role_folders import is_mask_folder
 
 #: More segmentations of one image than these are chosen from by hand: a whole-body
@@ -16,7 +24,6 @@ from SaliencyExplain.study.role_folders import is_mask_folder
 MOST_SEGMENTATIONS = 16
 #: Files that are opened to tell whether images are masks.
 _LOOKED_INTO = 3
-_SEPARATORS = "_-. "
 
 Masks = tuple[Path, ...]
 
@@ -26,15 +33,15 @@ def settled(where: str, names: Sequence[Name]) -> list[Name]:
 
     ``X_tumour`` is a segmentation beside ``X`` or ``X_t1``, and ``tumour`` alone beside any
     image of its folder; in a folder of ``tumour_1``, ``tumour_2`` all are images. Files
-    named as an image with something behind, ``X_zone`` beside ``X``, are opened: masks are
-    refused, as the word does not say that they are.
+    named as an image with a word behind, ``X_zone`` beside ``X``, are refused where they are
+    masks by their values, or where at least half of the images have such a file.
 
     Raises:
         InputError: Some of the names are masks and others like them belong to no image, or
             files look like masks and are not named so.
     """
     images = [name for name in names if not name.is_mask]
-    keys = {start for name in images for key in name.keys for start in _starts(key)}
+    keys = {start for name in images for key in name.keys for start in (key, *word_starts(key))}
     weak = [name for name in names if name.weak]
     masks = [name for name in weak if _stands_beside(name, keys)]
     if masks and len(masks) < len(weak):
@@ -44,14 +51,6 @@ def settled(where: str, names: Sequence[Name]) -> list[Name]:
         names = [as_image(name) if name.weak else name for name in names]
     _check_unnamed_masks(where, [name for name in names if not name.is_mask])
     return [replace(name, weak=False) for name in names]
-
-
-def _starts(key: str) -> Iterator[str]:
-    """A key, and what it begins with before each of its separators."""
-    yield key
-    for place, letter in enumerate(key):
-        if letter in _SEPARATORS:
-            yield key[:place]
 
 
 def _stands_beside(mask: Name, keys: set[str]) -> bool:
@@ -65,19 +64,19 @@ def _check_unnamed_masks(where: str, images: Sequence[Name]) -> None:
     behind: dict[str, list[Name]] = defaultdict(list)
     for name in images:
         own = same_key(stem(name.path))
-        for place, letter in enumerate(own):
-            if letter in _SEPARATORS and own[:place] in stems:
-                behind[own[place:]].append(name)
-                break
-    for same in behind.values():
-        looked = same[:_LOOKED_INTO]
-        if all(has_two_values(name.path) for name in looked):
+        start = next((start for start in word_starts(own) if start in stems), None)
+        if start is not None and any(letter.isalpha() for letter in own[len(start) :]):
+            behind[own[len(start) :]].append(name)
+    plain = len(images) - sum(map(len, behind.values()))
+    for word, same in behind.items():
+        many = len(same) > 1 and 2 * len(same) >= plain
+        if many or all(has_two_values(name.path) for name in same[:_LOOKED_INTO]):
             raise ambiguous(
                 where,
                 [name.path for name in same],
-                "files named as an image and more hold two values only, as masks do, and are not "
-                "named as masks. Name them IMAGE_mask, or put them into a folder 'masks' beside a "
-                "folder 'images'",
+                f"files named as an image with '{word.strip(SEPARATORS)}' behind: segmentations, "
+                "channels, or cases of their own? Name segmentations IMAGE_mask, or put them "
+                "into a folder 'masks' beside a folder 'images'",
             )
 
 
@@ -117,7 +116,7 @@ def _image_of(where: str, mask: Name, images: dict[str, Name], others: dict[str,
     for key in images if is_mask_folder(mask.path.parent.name) else ():
         for own in mask.keys:
             behind = own[len(key) :]
-            fits = own.startswith(key) and behind[:1] in _SEPARATORS and behind[1:2].isalpha()
+            fits = own.startswith(key) and behind[:1] in SEPARATORS and behind[1:2].isalpha()
             if key and fits and len(key) > len(longest):
                 longest = key
     if not longest:
@@ -151,5 +150,5 @@ def together(where: str, masks: Sequence[Name]) -> Masks:
 def _are_parts(paths: Sequence[Path]) -> bool:
     if all(is_mask_folder(path.parent.name) for path in paths):
         return True
-    bare = {same_key(stem(path)).rstrip("0123456789").rstrip(_SEPARATORS + "(") for path in paths}
+    bare = {same_key(stem(path)).rstrip("0123456789").rstrip(SEPARATORS + "(") for path in paths}
     return len(bare) == 1

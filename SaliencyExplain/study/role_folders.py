@@ -18,6 +18,7 @@ from SaliencyExplain.study.files import (
     as_mask,
     same_key,
     stem,
+    word_starts,
 )
 from SaliencyExplain.study.tree import Folder
 
@@ -140,7 +141,9 @@ def _merged(images: Folder, masks: Folder) -> Folder:
     stems = {same_key(stem(name.path)) for name in masks.names}
     names = [
         # Of two files of equal names the one that does not lie with the masks is the image.
-        as_image(name) if name.is_mask and same_key(stem(name.path)) in stems else name
+        as_image(name)
+        if name.is_mask and name.path.parent == images.path and same_key(stem(name.path)) in stems
+        else name
         for name in images.names
     ]
     below = {same_key(one.name): one for one in images.folders}
@@ -176,7 +179,11 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
     for one in masks:
         for name in one.folder.names:
             mask = as_mask(name)
-            homes = {number for key in mask.keys for number in by_key[key]}
+            # IMAGE_attribute_globules is one of IMAGE where there is no image of its whole name.
+            keys = [key for key in mask.keys if key in by_key] or [
+                start for key in mask.keys for start in word_starts(key) if start in by_key
+            ]
+            homes = {number for key in keys for number in by_key[key]}
             named = [by_name[key] for key in mask.keys if key in by_name]
             if len(homes) != 1 and not (named and not homes):
                 raise ambiguous(

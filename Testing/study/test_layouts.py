@@ -208,20 +208,37 @@ def test_previews_beside_volumes_are_neither_channels_nor_masks(tmp_path: Path) 
     assert "P1/preview.png" in said(found)
 
 
-def test_masks_without_a_word_for_it_are_told_by_their_two_values(tmp_path: Path) -> None:
-    for name, values in (
-        ("a.png", np.arange(400) % 251),
-        ("b.png", np.arange(400) % 199),
-        ("a_maska.png", (np.arange(400) < 90) * 255),
-        ("b_maska.png", (np.arange(400) < 50) * 255),
-    ):
-        Image.fromarray(values.reshape(20, 20).astype(np.uint8)).save(tmp_path / name)
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_files_named_as_an_image_and_more_are_refused_where_they_may_be_masks(
+    tmp_path: Path, binary: bool, share: float
+) -> None:
+    grey = np.arange(400).reshape(20, 20) % 251
+    for number in range(10):
+        Image.fromarray(grey.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        if number < 10 * share:
+            other = (grey < 90) * 255 if binary else grey
+            Image.fromarray(other.astype(np.uint8)).save(tmp_path / f"{number}_maska.png")
+    if not binary and share < 0.5:
+        # A few edited copies are images like the others.
+        assert len(discover(tmp_path)) == 12
+        return
     with pytest.raises(InputError) as error:
         discover(tmp_path)
     assert error.value.code is ErrorCode.CASES_LAYOUT
-    assert "a_maska.png" in str(error.value)
-    Image.fromarray(np.arange(400).reshape(20, 20).astype(np.uint8)).save(tmp_path / "a_maska.png")
-    assert len(discover(tmp_path)) == 4
+    assert "0_maska.png" in str(error.value)
+
+
+def test_masks_of_two_folders_are_those_of_the_images_of_a_third(tmp_path: Path) -> None:
+    for kind in ("images", "lung masks", "infection masks"):
+        touch(tmp_path, f"{kind}/1.png", f"{kind}/2.png")
+    for case in discover(tmp_path):
+        name = case.paths[0].name
+        assert [path.parent.name for path in case.segmentations] == [
+            "infection masks",
+            "lung masks",
+        ]
+        assert {path.name for path in case.files} == {name}
 
 
 def test_bids_masks_belong_to_the_image_that_they_do_not_contradict(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from fastapi.concurrency import run_in_threadpool
 from SaliencyExplain.engine.volume_format import decode
 from SaliencyExplain.engine.volumes import Volume
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
+from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.study.case import safe_name
 
 #: Most bytes of a request that is no file.
@@ -155,15 +156,11 @@ def check_archive(path: Path, largest: int) -> None:
     Raises:
         ClassifierError: It is such an archive, or damaged.
     """
-    if not zipfile.is_zipfile(path):
-        return
-    try:
+    with reading(Path(path.name), ClassifierError):
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        raise ClassifierError(
-            ErrorCode.FILE_DAMAGED, f"{path.name} is a damaged archive: {error}."
-        ) from error
     if sum(entry.file_size for entry in entries) > largest:
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED, f"{path.name} unpacks to more than the {largest} bytes taken."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -22,8 +23,12 @@ from pydicom.valuerep import VR
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_file import read_dicom
 
-# Warnings of pydicom and highdicom quote values of the header, which may identify a patient.
+# Warnings of pydicom and highdicom, and what they log, quote values of the header, which may
+# identify a patient.
 warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
+for _name in ("pydicom", "highdicom"):
+    # Without a handler Python writes them to standard error.
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 #: Modalities whose objects say something about images and are none to look at.
 NOT_IMAGES: tuple[str, ...] = (

@@ -23,9 +23,11 @@ _WORKING_BYTES = 12
 #: Share of the memory that is free which one image may take while it is read.
 _SHARE = 0.8
 #: No scan shrinks to this part of its bytes: noise does not compress. A file that claims to,
-#: and more than so many bytes, is nearly all one value.
+#: and more than so many bytes, is nearly all one value. Label maps are, and have a byte or two
+#: at each voxel.
 _MOST_GROWTH = 250
 _LARGE_BYTES = 256 * 1024**2
+_LARGE_LABELS_BYTES = 2 * 1024**3
 #: No grid has more voxels along an axis; the largest scans have some ten thousand.
 _LONGEST = 2**31 - 1
 
@@ -83,17 +85,19 @@ def check_memory(
         voxels: How many it has, those of all layers counted.
         voxel_bytes: Bytes of each, as the file has them.
         stored: Bytes of the file where it is compressed.
-        labels: Whether it may be a label map, which compresses without end.
+        labels: Whether it may be a label map, which compresses far better.
 
     Raises:
         InputError: It does not fit; or it is a large file that is nearly all one value.
     """
     unpacked = voxels * voxel_bytes
-    if not labels and stored is not None and unpacked > max(_LARGE_BYTES, _MOST_GROWTH * stored):
+    large = _LARGE_LABELS_BYTES if labels else _LARGE_BYTES
+    if stored is not None and unpacked > max(large, _MOST_GROWTH * stored):
         raise InputError(
             ErrorCode.IMAGE_VALUES,
             f"{path}: its {stored} bytes would unpack to {unpacked}: nearly all of it is one "
-            "value, and no scan. Crop it to what it shows.",
+            "value. Crop it to what it shows"
+            + (", or store a byte for each voxel." if labels else "; no scan is like that."),
         )
     needed, free = voxels * (voxel_bytes + _WORKING_BYTES), memory_free()
     if needed > _SHARE * free:

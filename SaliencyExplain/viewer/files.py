@@ -15,6 +15,7 @@ from PIL import Image
 
 from SaliencyExplain.engine.uploads import check_archive
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.private_folder import PrivateFolder
 from SaliencyExplain.scene.mrb import save_mrb
 from SaliencyExplain.viewer.dropped import free_path, sort_dropped, unpack
@@ -123,7 +124,7 @@ class Files:
             raise
 
     async def _receive_into(self, folder: Path, request: web.Request) -> list[Path]:
-        largest, size = self._viewer.settings.largest_upload, 0
+        largest, size, unpacked = self._viewer.settings.largest_upload, 0, 0
         paths: list[Path] = []
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
@@ -140,8 +141,11 @@ class Files:
                             f"The viewer takes at most {largest} bytes at once.",
                         )
                     await asyncio.to_thread(file.write, piece)
-            await asyncio.to_thread(check_archive, path, largest)
-            paths += await asyncio.to_thread(unpack, path)
+            await asyncio.to_thread(check_archive, path, largest - unpacked)
+            with reading(Path(path.name)):
+                found = await asyncio.to_thread(unpack, path)
+            unpacked += sum(one.stat().st_size for one in found)
+            paths += found
         if not paths:
             raise InputError(ErrorCode.ENGINE_REQUEST, "The upload holds no file.")
         return paths

@@ -77,6 +77,7 @@ class OpenPart(Part):
 
         def open_it() -> None:
             place = self._places.inside(path)
+            self._places.check_all([place])
             if kind == "classifier":
                 self.viewer.classifiers.open(place)
             elif kind == "segmentation":

@@ -129,3 +129,21 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(
         answer = session.post(f"{server.origin}/upload", files={"file": ("evil.zip", file)})
     assert answer.status_code == 400
     assert "leads out of it" in answer.text
+
+
+def test_an_archive_that_cannot_be_unpacked_is_refused_in_one_line(
+    session: requests.Session, server: Server, tmp_path: Path
+) -> None:
+    import zipfile
+
+    path = tmp_path / "locked.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.nii", "x" * 100)
+    content = bytearray(path.read_bytes())
+    # The bit that says "encrypted", of the file and in the directory.
+    for flags in (6, content.index(b"PK\1\2") + 8):
+        content[flags] |= 1
+    answer = session.post(f"{server.origin}/upload", files={"file": ("locked.zip", bytes(content))})
+    assert answer.status_code == 400
+    assert answer.text.startswith("locked.zip: ")
+    assert answer.text.count("\n") == 1

@@ -72,7 +72,7 @@ class Frame:
         orientation: (2, 3) unit vectors along its rows and its columns, at right angles.
         spacing: Millimetres between its columns and between its rows.
         thickness: Millimetres, 0 where not stated.
-        header: What was found of the elements that matter for one frame.
+        header: The file's header, or of a multi-frame object what matters of it for this frame.
     """
 
     path: Path
@@ -153,24 +153,27 @@ def _frame(path: Path, index: int, size: tuple[int, int], holders: list[Dataset]
 
 def _gathered(holders: list[Dataset]) -> Dataset:
     """Elements of one frame: its own before the shared ones before those of the file."""
-    header = Dataset()
-    for keyword, group in _GROUPS.items():
-        for holder in holders:
-            inner = holder[group].value[0] if holder.get(group) else holder
-            if inner.get(keyword) is not None:
-                header[keyword] = inner[keyword]
-                break
     outer = holders[-1]
-    for keyword in ("ModalityLUTSequence", *VOLUME_TAGS):
-        if keyword in outer and keyword not in header:
-            header[keyword] = outer[keyword]
-    for number, creator, element in _B_VALUES:
+    header = outer
+    if len(holders) > 1:
+        header = Dataset()
+        for keyword, group in _GROUPS.items():
+            for holder in holders:
+                inner = holder[group].value[0] if holder.get(group) else holder
+                if inner.get(keyword) is not None:
+                    header[keyword] = inner[keyword]
+                    break
+        for keyword in ("ModalityLUTSequence", *VOLUME_TAGS):
+            if keyword in outer and keyword not in header:
+                header[keyword] = outer[keyword]
+    for number, creator, element in _B_VALUES if "DiffusionBValue" not in header else ():
         try:
             value = _first_number(outer.private_block(number, creator)[element].value)
         except KeyError:
             continue
-        if "DiffusionBValue" not in header and value is not None:
+        if value is not None:
             header.DiffusionBValue = value
+            break
     return header
 
 

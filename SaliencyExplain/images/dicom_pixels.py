@@ -249,7 +249,10 @@ def rescaled(
             f"{path}: its RescaleSlope and RescaleIntercept ({slope:g}, {intercept}) cannot be "
             "used.",
         )
-    return stored.astype(np.float64) * slope + (intercept or 0.0)
+    quantities = stored.astype(np.float64)
+    quantities *= slope
+    quantities += intercept or 0.0
+    return quantities
 
 
 def padding_of(path: Path, stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_]:

@@ -207,7 +207,8 @@ def _values(frames: Sequence[Frame]) -> tuple[NDArray[np.float32], NDArray[np.bo
     for frame, stored, dataset in _decoded(frames):
         place = places[frame.path, frame.index]
         values[..., place] = _rescaled(frame, stored, dataset).T
-        padding[..., place] = padding_of(frame.path, stored, dataset).T
+        if "PixelPaddingValue" in dataset:
+            padding[..., place] = padding_of(frame.path, stored, dataset).T
     return values, padding
 
 

@@ -115,7 +115,9 @@ def _from_palette(path: Path, picture: Raster, palette: NDArray[np.float64]) -> 
     if len(values) > _MOST_COLOURS:
         raise _no_mask(path, f"its palette has {len(values)} colours, as of a photograph")
     # 0 is outside, and may be a segment's index here.
-    shifted = np.where(opaque, index.astype(np.int32) + 1, 0)
+    inside = opaque & np.isin(index, values)
+    shifted = np.where(inside, index.astype(np.int32) + 1, 0)
+    labels_of(path, shifted)
     labels = tuple(
         Label(f"label {value} ({_name(palette[value])})", _rgb(palette[value]), 0, value + 1)
         for value in values
@@ -166,6 +168,8 @@ def _from_colours(path: Path, picture: Raster, opaque: NDArray[np.bool_]) -> Lab
         if (at_corners == white).all():
             notes = ("no pixel is black: white, which has the corners, is taken as background",)
             codes, found = _codes(picture, opaque & (picture.values != white).any(axis=2))
+    # Shades of blurred edges are no segments.
+    labels_of(path, codes)
     return _labelled(picture, codes, found, notes)
 
 

@@ -94,6 +94,11 @@ def unconfined() -> Iterator[None]:
         _confined.reset(token)
 
 
+def is_confined() -> bool:
+    """Whether :func:`confined` holds here."""
+    return bool(_confined.get())
+
+
 def lifted(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """The same function, for which nothing is closed: a progress callback of the program's own."""
 

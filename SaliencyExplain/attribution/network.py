@@ -12,7 +12,7 @@ from SaliencyExplain.attribution.convolutions import frozen_convolutions
 from SaliencyExplain.attribution.half_precision import Float32
 from SaliencyExplain.attribution.network_state import REPEATABLE, Repeatability, as_given
 from SaliencyExplain.attribution.outputs import is_scores, scores_in
-from SaliencyExplain.confinement import confined
+from SaliencyExplain.confinement import confined, is_confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -92,7 +92,7 @@ class ScoreNetwork(nn.Module):
 
     def closed(self) -> AbstractContextManager[None]:
         """What code of the network runs in: nothing where somebody vouches for it."""
-        return confined("The model") if self.confined else nullcontext()
+        return confined("The model") if self.confined and not is_confined() else nullcontext()
 
     def _pass(self, images: Tensor) -> Tensor:
         given = as_given(self.network, self.repeatability.changing)

@@ -23,10 +23,14 @@ def is_projection(header: Dataset) -> bool:
     """Whether an image is an X-ray film or the like, whatever position its header holds."""
     if header.get("SharedFunctionalGroupsSequence"):
         return False
+    return text(header, "Modality") in _PROJECTIONS or is_radiograph(header)
+
+
+def is_radiograph(header: Dataset) -> bool:
+    """Whether an image is a film by its SOP class, not one slice of a rotation (XA)."""
     name = UID(text(header, "SOPClassUID")).name
-    return text(header, "Modality") in _PROJECTIONS or (
-        "X-Ray" in name or name.startswith("Computed Radiography")
-    )
+    enhanced = bool(header.get("SharedFunctionalGroupsSequence"))
+    return not enhanced and ("X-Ray" in name or name.startswith("Computed Radiography"))
 
 
 def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
@@ -45,10 +49,11 @@ def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
     """
     count = len(files) * int(header.get("NumberOfFrames") or 1)
     if count > 1:
+        kind = "films" if is_radiograph(header) else "images without a position in the patient"
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
-            f"{source}: holds {count} images without a position in the patient, which make no "
-            "volume. Keep the one you mean in a file of its own.",
+            f"{source}: holds {count} {kind}, which make no volume. Keep the one you mean in a "
+            "file of its own.",
         )
     path = files[0]
     stored, dataset = read_stored(path)
@@ -70,6 +75,11 @@ def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
     notes += [padded] if padded else []
     if header.get("VOILUTSequence") or text(header, "VOILUTFunction") not in ("", "LINEAR"):
         notes.append("the header's curve for the display (VOI LUT) is not applied")
+    if text(header, "PresentationIntentType") == "FOR PROCESSING":
+        notes.append(
+            "the film is raw, as the detector gave it (PresentationIntentType FOR PROCESSING), "
+            "and not as it is shown"
+        )
     spacing, told = _spacing(path, header)
     affine = LPS_TO_RAS @ np.diag([spacing[1], spacing[0], 1.0, 1.0])
     return Volume(values[np.newaxis], affine, (*notes, *told), modality=text(header, "Modality"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.dicom_film import is_projection, read_film
+from SaliencyExplain.images.dicom_film import is_projection, is_radiograph, read_film
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame, frames_of
 from SaliencyExplain.images.dicom_header import (
     check_image,
@@ -72,7 +72,7 @@ def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     for path, header in zip(files, headers, strict=True):
         check_image(path, header)
     first = headers[0]
-    film = len(files) == 1 and is_projection(first)
+    film = (len(files) == 1 and is_projection(first)) or all(map(is_radiograph, headers))
     if film or not any(has_place(header) for header in headers):
         return read_film(source, files, first)
     _check_one_patient(source, headers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pydicom
 import pytest
@@ -10,6 +12,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     MPEG2MPML,
     DigitalXRayImageStorageForPresentation,
+    generate_uid,
 )
 
 from SaliencyExplain.errors import ErrorCode
@@ -224,3 +227,19 @@ def test_pixels_that_the_file_cannot_hold_are_refused_before_memory_is_taken(
     (path,) = write_series(tmp_path / "a", values[..., :1], affine)
     change(path, setting(Rows=65535, Columns=65535))
     refused(path, ErrorCode.FILE_DAMAGED, path.name, "8589672450 bytes")
+
+
+def test_two_films_are_no_volume_of_two_slices(film):
+    path, _ = film
+    other = shutil.copy(path, path.with_name("other.dcm"))
+    change(other, setting(SOPInstanceUID=generate_uid(), ImagePositionPatient=[0, 0, 9]))
+    refused(path.parent, ErrorCode.IMAGE_AMBIGUOUS, "2 films")
+
+
+def test_a_raw_film_is_noted(film):
+    path, _ = film
+    change(path, setting(PresentationIntentType="FOR PRESENTATION"))
+    shown = read_image(path).meta["notes"]
+    change(path, setting(PresentationIntentType="FOR PROCESSING"))
+    (note,) = set(read_image(path).meta["notes"]) - set(shown)
+    assert "raw" in note

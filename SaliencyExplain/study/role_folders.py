@@ -176,6 +176,7 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
     by_name = {same_key(other.name): number for number, other in enumerate(others)}
     own: dict[int, list[Name]] = defaultdict(list)
     deeper: dict[int, list[Folder]] = defaultdict(list)
+    own_name = False
     for one in masks:
         for name in one.folder.names:
             mask = as_mask(name)
@@ -196,6 +197,7 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
             else:
                 # Named as the folder of its case, whose image may be called anything.
                 own[named[0]].append(replace(mask, key="", others=()))
+                own_name = True
         for below in one.folder.folders:
             if same_key(below.name) not in by_name:
                 raise ambiguous(
@@ -210,4 +212,7 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
         for below in deeper[number]:
             whole = _merged(whole, below)
         merged.append(whole)
+    if len(merged) == 1 and not folder.names and not any(deeper.values()) and not own_name:
+        # One folder of images whatever it is called: all lie in it.
+        return replace(folder, names=merged[0].names, folders=merged[0].folders)
     return replace(folder, folders=tuple(merged))

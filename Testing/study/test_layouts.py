@@ -176,6 +176,18 @@ def test_several_masks_of_an_image_are_one_segmentation(tmp_path: Path) -> None:
     )
 
 
+def test_masks_of_several_attributes_go_to_the_only_folder_of_images(tmp_path: Path) -> None:
+    attributes = ("globules", "streaks")
+    touch(
+        tmp_path, "in/I_1.jpg", "in/I_2.jpg",
+        *(f"GroundTruth/I_{n}_attribute_{name}.png" for n in (1, 2) for name in attributes),
+    )  # fmt: skip
+    assert [(case.case, len(case.segmentations)) for case in discover(tmp_path)] == [
+        ("I_1", 2),
+        ("I_2", 2),
+    ]
+
+
 def test_class_folders_stay_classes_whatever_lies_among_them(tmp_path: Path) -> None:
     touch(
         tmp_path, "set/benign/1.png", "set/benign/2.png", "set/malignant/1.png",

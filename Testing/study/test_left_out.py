@@ -9,9 +9,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
+import numpy as np
+import pytest
+
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.evaluation.finished import read_study
+from SaliencyExplain.study.evaluation.truth import TruthReader
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import run_study
 
@@ -63,3 +69,29 @@ def test_files_beside_dicom_series_are_counted_and_not_named(tmp_path: Path) -> 
     (one,) = left_out_files(tmp_path, reasons, named=False)
     assert "DOE" not in one.sentence()
     assert "2 files" in one.sentence()
+
+
+def test_all_masks_of_an_image_are_compared_with_and_read_again(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+) -> None:
+    folder = study_folder(1)
+    whole = folder / "P1_mask.nii.gz"
+    mask = nibabel.load(whole)
+    values = np.asarray(mask.dataobj)
+    # Every second slice of the ball in each of two files, and nothing in the third.
+    slices = np.arange(values.shape[2])
+    for number, kept in enumerate((slices % 2 == 0, slices % 2 == 1, slices < 0), start=1):
+        part = nibabel.Nifti1Image(np.where(kept, values, 0).astype(np.uint8), mask.affine)
+        nibabel.save(part, folder / f"P1_mask_{number}.nii.gz")
+    whole.unlink()
+    work = Work(bundle, (find_method("gradient")(),), "predicted", tmp_path / "out", threads=1)
+    (case,) = discover(folder)
+    assert len(case.segmentations) == 3
+    run_study([case], work)
+    said = json.loads((tmp_path / "out" / "P1" / "explanation.json").read_text())
+    assert said["segments"] == ["segmentation"]
+    share = said["attributions"][0]["comparison"][0]["energy_chance"]
+    assert share == pytest.approx(values.mean(), rel=1e-6)
+    study = read_study(tmp_path / "out")
+    (segment,) = TruthReader(study, None).segments(study.cases[0]).values()
+    assert segment.sum() == values.sum()

@@ -60,7 +60,10 @@ def test_where_the_files_are_gone_or_unreadable_it_is_said(study, tmp_path):
 def test_paths_that_may_name_a_patient_are_not_written(tmp_path):
     images = (("t1", tmp_path / "MUELLER_ANNA" / "1"),)
     assert origin_of(Case("case-001", images, private=True), tmp_path / "out") is None
-    open_case = Case("P1", images, tmp_path / "mask.nii.gz", label="tumour", series="1.2")
+    open_case = Case(
+        "P1", images, tmp_path / "mask.nii.gz", label="tumour", series="1.2",
+        further_segmentations=(tmp_path / "mask_1.nii.gz",),
+    )  # fmt: skip
     files = origin_of(open_case, tmp_path / "out")
     assert str(tmp_path) not in json.dumps(files)
     entry = {"case": "P1", "label": "tumour"}

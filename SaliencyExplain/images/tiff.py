@@ -21,7 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.decoded import TURNED_NOTE, Raster, upright
-from SaliencyExplain.images.sizes import check_memory
+from SaliencyExplain.images.sizes import check_memory, memory_free
 from SaliencyExplain.images.tiff_tags import Page, Tag, only_page
 
 #: Bytes of the pixels of the largest picture that is read.
@@ -59,6 +59,13 @@ def decode_tiff(path: Path, keep_palette: bool) -> Raster:
         InputError: It holds several pages, or numbers or colours that are not read here.
         Exception: The file is damaged; Pillow and struct raise errors of many kinds.
     """
+    size = path.stat().st_size
+    if size > min(_MOST_BYTES, memory_free()):
+        raise InputError(
+            ErrorCode.MEMORY,
+            f"{path}: has {size / 1024**3:.1f} GiB, more than a picture that is read here, or than "
+            "the memory that is free. A stack is read as NIfTI or NRRD.",
+        )
     content = path.read_bytes()
     page = only_page(path, content)
     return _raster(path, page, _samples(path, page, content, keep_palette), keep_palette)

@@ -202,6 +202,15 @@ def test_a_file_that_ends_early_is_refused(tmp_path, compression):
         refused(ErrorCode.FILE_DAMAGED, path)
 
 
+def test_a_file_larger_than_any_picture_is_refused_unread(tmp_path):
+    path = tmp_path / "t.tif"
+    with path.open("wb") as file:
+        file.write(b"II+\0")
+        # A sparse file takes no room.
+        file.truncate(2**33)
+    assert "8.0 GiB" in refused(ErrorCode.MEMORY, path)
+
+
 def test_tags_of_a_picture_far_larger_than_the_file_are_refused(tmp_path):
     path = tmp_path / "t.tif"
     for tag in (256, 322):

@@ -185,7 +185,7 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     by_lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.5)
     hint = f" Did you mean '{by_lower[close[0]]}'?" if close else ""
-    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
     return InputError(
         ErrorCode.NAME_UNKNOWN, f"There is no {kind} '{given}'.{hint} Known: {shown or 'none'}."
     )

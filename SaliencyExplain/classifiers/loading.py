@@ -76,7 +76,11 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     if path.is_dir():
         return _load_bundle(BundleFiles(path), path, trust=trust, guess=guess)
     if not path.is_file():
-        raise ClassifierError(ErrorCode.FILE_MISSING, f"There is no classifier {path}.")
+        raise ClassifierError(
+            ErrorCode.FILE_MISSING,
+            f"There is no classifier {path}. It is the folder or zip of a MONAI bundle, or a "
+            "program's file; on the command line demo:NAME is one that is shipped.",
+        )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith(METADATA) and "/extra" not in name for name in archive.namelist()):

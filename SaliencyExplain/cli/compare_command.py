@@ -13,7 +13,10 @@ from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_
 
 def compare(
     attribution: Annotated[
-        Path, typer.Argument(help="A map in any image format, also one that another tool made.")
+        Path,
+        typer.Argument(
+            metavar="MAP", help="A map in any image format, also one that another tool made."
+        ),
     ],
     segmentation: Annotated[
         Path,

@@ -185,7 +185,16 @@ def evaluate(
             f"{of_study[0]} is for a study, and {images[0]} is no folder of one.",
         )
     if classifier is None or out is None:
-        raise typer.BadParameter("the trial of an image needs --classifier and --out.")
+        for _, path in map(options.named_path, images):
+            if not path.exists():
+                raise InputError(
+                    ErrorCode.FILE_MISSING, f"{path}: there is no such file or folder."
+                )
+        raise InputError(
+            ErrorCode.OPTION_MISSING,
+            f"{images[0]}: the trial of an image needs --classifier and --out; the output folder "
+            "of a study, which needs neither, holds a journal.jsonl.",
+        )
     options.check_output(out)
     if effort is not None and budget is not None:
         raise InputError(

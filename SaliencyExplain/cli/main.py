@@ -69,8 +69,12 @@ def main() -> None:
     # were two to six times slower for it. Read when torch is loaded, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    sys.exit(run_with_streams(_run))
+
+
+def _run() -> int:
     with colons_for_bash():
-        sys.exit(run_with_streams(lambda: messages.run(application)))
+        return messages.run(application)
 
 
 if __name__ == "__main__":

@@ -210,6 +210,31 @@ def _clean_up_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
+#: Codes of errors of usage, by the names of their classes.
+_USAGE_CODES = {
+    "MissingParameter": ErrorCode.OPTION_MISSING,
+    "NoSuchOption": ErrorCode.NAME_UNKNOWN,
+    "BadParameter": ErrorCode.VALUE_FORM,
+}
+
+
+def _of_usage(error: Exception) -> tuple[str, ErrorCode]:
+    """What is said of a command line that cannot be read: what is wrong, and where to look."""
+    message = error.format_message().strip()  # type: ignore[attr-defined]
+    code = next(
+        (
+            _USAGE_CODES[kind.__name__]
+            for kind in type(error).__mro__
+            if kind.__name__ in _USAGE_CODES
+        ),
+        ErrorCode.NAME_UNKNOWN if "No such command" in message else ErrorCode.VALUE_FORM,
+    )
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "saliency-explain"
+    end = "" if message.endswith((".", "?", "!")) else "."
+    return f"{message}{end} '{command} --help' lists what there is.", code
+
+
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and turns how it ended into an exit status."""
     _clean_up_on_signals()
@@ -227,11 +252,10 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
                 standalone_mode=False,
             )
     except UsageError as error:
-        message = error.format_message()  # type: ignore[attr-defined]
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(message)
+            print(error.format_message())  # type: ignore[attr-defined]
         else:
-            say_error(message)
+            say_error(*_of_usage(error))
         return BAD_INPUT
     except SaliencyExplainError as error:
         say_error(str(error), error.code)

@@ -11,6 +11,7 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import say_notes
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.private_folder import PrivateFolder
 
 
@@ -61,7 +62,9 @@ def serve(
 ) -> None:
     """Answer a panel or page: one line of JSON says where, then jobs are worked on."""
     if (tls_cert is None) != (tls_key is None):
-        raise typer.BadParameter("--tls-cert and --tls-key go together.")
+        raise InputError(
+            ErrorCode.OPTION_MISSING, "--tls-cert and --tls-key go together: give both or neither."
+        )
     from SaliencyExplain.engine.guard import is_loopback
     from SaliencyExplain.engine.places import Places
 

@@ -101,10 +101,13 @@ def _fill_closed_descriptors() -> None:
 def _text(descriptor: _Descriptor, replaced: IO[str] | None) -> io.TextIOWrapper:
     """A text stream like the one that it replaces, which is None where it was closed."""
     errors = getattr(replaced, "errors", None) or "strict"
+    encoding = getattr(replaced, "encoding", None) or "utf-8"
+    # A name that the terminal's encoding lacks is no reason to lose a result. In the C locale
+    # Python's own choice, surrogateescape, fails for it too.
+    plain = errors == "surrogateescape" and not encoding.lower().startswith("utf")
     return io.TextIOWrapper(
         io.BufferedWriter(descriptor),
-        encoding=getattr(replaced, "encoding", None) or "utf-8",
-        # A name that the terminal's encoding lacks is no reason to lose a result.
-        errors="backslashreplace" if errors == "strict" else errors,
+        encoding=encoding,
+        errors="backslashreplace" if plain or errors == "strict" else errors,
         line_buffering=getattr(replaced, "line_buffering", True),
     )

@@ -17,6 +17,7 @@ from SaliencyExplain.cli.messages import (
     study_bar,
 )
 from SaliencyExplain.cli.work import work_of
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
@@ -62,7 +63,10 @@ def study(
     """Explain all cases of a folder; stopped and started again it goes on where it stopped."""
     if not dry_run:
         if not method or out is None:
-            raise typer.BadParameter("a study needs --method and --out (or --dry-run).")
+            raise InputError(
+                ErrorCode.OPTION_MISSING,
+                f"{folder}: a study needs --method and --out; --dry-run lists its cases without.",
+            )
         options.check_output(out)
     from SaliencyExplain.attribution.selection import select_methods
     from SaliencyExplain.classifiers.loading import load_classifier

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from rich.table import Table
 
+from SaliencyExplain.cli.messages import console
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.comparison.yardsticks import NAMES as YARDSTICKS
 from SaliencyExplain.study.labels import Labels
@@ -16,9 +17,11 @@ from SaliencyExplain.study.report_words import percent
 def probability_table(probabilities: Mapping[str, float]) -> Table:
     """The classes with their probabilities as bars, the likeliest bold."""
     table = Table(box=None, padding=(0, 2), show_header=False)
+    # A terminal of plain ASCII has no blocks.
+    mark = "█" if console.encoding.lower().startswith("utf") else "#"
     likeliest = max(probabilities, key=probabilities.__getitem__)
     for name, probability in probabilities.items():
-        bar = "█" * round(30 * probability)
+        bar = mark * round(30 * probability)
         table.add_row(name, f"{probability:.3f}", bar, style="bold" if name == likeliest else "")
     return table
 

@@ -211,3 +211,25 @@ def test_a_full_disk(command: Command, phantoms: Path, honest_3d: Path, tmp_path
         assert not [path for path in left if path.suffix in {".gz", ".png", ".nrrd"}], left
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (["explian"], "SE-NAME-UNKNOWN", "explain"),
+        (["explain"], "SE-OPTION-MISSING", "saliency-explain explain --help"),
+        (["explain", "x", "--outt", "y"], "SE-NAME-UNKNOWN", "--out"),
+        (["explain", "x", "--seed", "y"], "SE-VALUE-FORM", "--seed"),
+        (["compare"], "SE-OPTION-MISSING", "MAP"),
+        (["study", "x", "-c", "y"], "SE-OPTION-MISSING", "--method"),
+        (["evaluate", "nothing.nii"], "SE-FILE-MISSING", "nothing.nii"),
+        (["predict", "x", "-c", "nothing"], "SE-FILE-MISSING", "demo:"),
+        (["serve", "--tls-key", "x"], "SE-OPTION-MISSING", "--tls-cert"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_line_with_its_code(command: Command, words, code, named):
+    ended = command(*words)
+    assert (ended.status, ended.out) == (2, "")
+    (line,) = ended.err.splitlines()
+    assert line.endswith(f"[{code}]")
+    assert named in line

@@ -92,3 +92,21 @@ def test_a_study_with_several_processes_says_nothing_of_its_libraries(
     assert done.returncode == 0
     assert "Warning" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_of_plain_ascii_gets_bars_and_help_that_it_can_show(
+    pictures: Path, honest_2d: Path
+) -> None:
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "COLUMNS": "40"}
+    for words in (
+        ["predict", str(pictures / "phantom-001_image.png"), "-c", str(honest_2d)],
+        ["explain", "--help"],
+        ["methods"],
+    ):
+        done = subprocess.run(
+            [*WORDS, *words], env={**os.environ, **plain}, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said = done.stdout.decode("ascii")
+        assert "Traceback" not in done.stderr.decode("ascii")
+        assert "#####" in said or words[0] != "predict"

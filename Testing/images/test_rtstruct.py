@@ -295,3 +295,17 @@ def test_a_contour_that_overlaps_itself_is_noted(tmp_path, image, write_rtstruct
     path = write_rtstruct(tmp_path / "rs.dcm", {"a": [twice]})
     assert "overlaps itself" in one_slice(path, image)[1]
     assert one_slice(write_rtstruct(tmp_path / "once.dcm", {"a": [OUTER]}), image)[1] == ""
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_only_planes_across_all_axes_are_oblique(tmp_path, write_rtstruct, order):
+    values = np.random.default_rng(0).random((12, 12, 12))
+    image = to_image(values[np.newaxis], np.eye(4)[:, [*order, 3]], name="image")
+    path = write_rtstruct(tmp_path / "rs.dcm", {"a": [square(0.5, 5.5, 2), square(0.5, 5.5, 3)]})
+    found = read_segmentation(path, image)
+    assert found.segments[0].mask.sum() == 50
+    assert found.notes == ()
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("xyz", (30, 20, 0), degrees=True).as_matrix()
+    image = to_image(values[np.newaxis], turned, name="image")
+    assert any("oblique" in note for note in read_segmentation(path, image).notes)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
-from sklearn.cluster import SpectralClustering
+from scipy import linalg, sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import eigsh
 from sklearn.neighbors import kneighbors_graph
 
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -37,6 +37,9 @@ LEAST_GAP = 0.3
 #: Sets of the maps, moved at random, whose gaps are those of no groups:
 #: with few maps such sets often have gaps above :data:`LEAST_GAP`, too.
 _SHUFFLES = 99
+
+#: Nodes up to which a connected graph's eigenvalues are computed at once, from a dense matrix.
+_MOST_DENSE = 2000
 
 #: Maps beyond which no such set comes near :data:`LEAST_GAP`, and none are made.
 _MOST_SHUFFLED = 100
@@ -140,14 +143,16 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
     """Spectral relevance analysis (Lapuschkin et al. 2019, Unmasking Clever Hans predictors).
 
     Maps are brought onto the small common grid, normalised, joined with their nearest
-    neighbours, and grouped by spectral clustering (scikit-learn); how many groups there are
-    is where the eigenvalues of the normalised Laplacian have their largest gap. With fewer than
-    some fifty maps chance makes large gaps, too: :func:`cluster_methods` holds them against it.
+    neighbours, and grouped by spectral clustering, as scikit-learn's ``SpectralClustering`` with
+    ``assign_labels="cluster_qr"`` does, but with a sparse graph: its memory grows with the number
+    of maps and not with its square. How many groups there are is where the eigenvalues of the
+    normalised Laplacian have their largest gap. With fewer than some fifty maps chance makes large
+    gaps, too: :func:`cluster_methods` holds them against it.
 
     Args:
         method: Label of the maps.
         maps: One for each case.
-        seed: Of the clustering.
+        seed: Of the eigenvectors' search in large graphs.
 
     Raises:
         InputError: There are fewer than eight maps.
@@ -158,16 +163,11 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
             f"{method}: groups of maps are looked for among {LEAST_MAPS} cases or more, and "
             f"there are {len(maps)}.",
         )
-    affinity, eigenvalues, gap = _spectrum(_features(maps))
+    eigenvalues, embedding, gap = _spectrum(_features(maps), seed)
     count = int(np.diff(eigenvalues).argmax()) + 1
     labels = np.zeros(len(maps), dtype=int)
     if count > 1 and gap >= LEAST_GAP:
-        with warnings.catch_warnings():
-            # Groups that are not joined at all are the clearest, not a failure.
-            warnings.filterwarnings("ignore", message="Graph is not fully connected")
-            labels = SpectralClustering(
-                count, affinity="precomputed", assign_labels="cluster_qr", random_state=seed
-            ).fit_predict(affinity)
+        labels = _clustered(embedding[:, :count])
     groups = [
         _group([one for one, its in zip(maps, labels, strict=True) if its == label])
         for label in np.unique(labels)
@@ -182,32 +182,90 @@ def _group(maps: Sequence[PlacedEnergy]) -> Group:
     return Group(
         cases=tuple(one.case for one in maps),
         targets=dict(Counter(one.target for one in maps)),
-        mean=np.mean([one.energy for one in maps], axis=0),
+        mean=sum((one.energy for one in maps), np.zeros(maps[0].energy.shape)) / len(maps),
     )
 
 
 def _spectrum(
-    features: NDArray[np.floating],
+    features: NDArray[np.floating], seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """The graph of the nearest neighbours, its smallest eigenvalues, and their largest gap."""
+    """The smallest eigenvalues of the nearest neighbours' graph, and what belongs to them.
+
+    Returns:
+        The eigenvalues of the graph's normalised Laplacian, rising; their eigenvectors divided by
+        the roots of the nodes' degrees, ``(N, eigenvalues)``; and the largest gap.
+    """
     count = len(features)
     flat = features.reshape(count, -1)
     flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
     neighbours = max(_LEAST_NEIGHBOURS, round(float(np.log(count))))
-    graph = kneighbors_graph(flat, neighbours, include_self=False).toarray()
-    affinity = (graph + graph.T) / 2
-    scale = 1 / np.sqrt(affinity.sum(axis=1))
-    laplacian = np.eye(count) - scale[:, None] * affinity * scale[None]
-    wanted = min(_MOST_GROUPS, count // 4) + 1
-    eigenvalues = linalg.eigh(laplacian, eigvals_only=True, subset_by_index=(0, wanted - 1))
-    return affinity, eigenvalues, float(np.diff(eigenvalues).max())
+    graph = kneighbors_graph(flat, neighbours, include_self=False)
+    affinity = ((graph + graph.T) / 2).tocsr()
+    scale = 1 / np.sqrt(np.asarray(affinity.sum(axis=1)).ravel())
+    normalised = sparse.diags(scale) @ affinity @ sparse.diags(scale)
+    eigenvalues, vectors = _smallest(normalised.tocsr(), min(_MOST_GROUPS, count // 4) + 1, seed)
+    return eigenvalues, vectors * scale[:, None], float(np.diff(eigenvalues).max())
+
+
+def _smallest(
+    normalised: sparse.csr_matrix, wanted: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The smallest eigenvalues of a graph's normalised Laplacian, with their eigenvectors.
+
+    Each connected part by itself: all parts have the eigenvalue 0, and an iteration finds an
+    eigenvalue that several vectors share only once for sure.
+
+    Args:
+        normalised: The affinities, normalised, ``(N, N)``.
+        wanted: How many.
+        seed: Of the vector that an iteration begins with.
+    """
+    found: list[tuple[float, NDArray[np.int_], NDArray[np.float64]]] = []
+    count, part_of = connected_components(normalised, directed=False)
+    for part in range(count):
+        places = np.flatnonzero(part_of == part)
+        block = normalised[places][:, places]
+        most = min(wanted, len(places))
+        if len(places) <= _MOST_DENSE:
+            laplacian = np.eye(len(places)) - block.toarray()
+            values, vectors = linalg.eigh(laplacian, subset_by_index=(0, most - 1))
+        else:
+            begin = np.random.default_rng(seed).uniform(-1, 1, len(places))
+            largest, vectors = eigsh(block, most, which="LA", v0=begin)
+            values = 1 - largest
+        found += [(float(one), places, vectors[:, at]) for at, one in enumerate(values)]
+    found.sort(key=lambda one: one[0])
+    embedding = np.zeros((normalised.shape[0], wanted))
+    for column, (_, places, vector) in enumerate(found[:wanted]):
+        embedding[places, column] = vector
+    return np.array([value for value, _, _ in found[:wanted]]), embedding
+
+
+def _clustered(embedding: NDArray[np.float64]) -> NDArray[np.int_]:
+    """The group of each row; depends on no random start.
+
+    Damle, Minden and Ying 2019, Simple, direct and efficient multi-way spectral clustering,
+    algorithm 1; equals scikit-learn's ``cluster_qr``.
+
+    Args:
+        embedding: ``(N, groups)``.
+    """
+    groups = embedding.shape[1]
+    *_, pivots = linalg.qr(embedding.T, mode="economic", pivoting=True)
+    left, _, right = linalg.svd(embedding[pivots[:groups]].T)
+    return np.abs(embedding @ (left @ right)).argmax(axis=1)
 
 
 def _features(maps: Sequence[PlacedEnergy]) -> NDArray[np.float64]:
     """Each map with half as many cells along each axis, of length 1: ``(N, CELLS / 2, ...)``."""
-    halved = np.stack([one.energy for one in maps]).astype(np.float64)
-    for axis in range(1, halved.ndim):
-        shape = [*halved.shape[:axis], -1, 2, *halved.shape[axis + 1 :]]
-        halved = halved.reshape(shape).sum(axis=axis + 1)
+    # One map after the other: all of them as float64 would be eight times what is left of them.
+    halved = np.stack([_halved(one.energy.astype(np.float64)) for one in maps])
     norms = np.linalg.norm(halved.reshape(len(maps), -1), axis=1)
     return halved / norms.reshape(-1, *[1] * (halved.ndim - 1))
+
+
+def _halved(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    for axis in range(values.ndim):
+        shape = [*values.shape[:axis], -1, 2, *values.shape[axis + 1 :]]
+        values = values.reshape(shape).sum(axis=axis + 1)
+    return values

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from sklearn.cluster import SpectralClustering
+from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import kneighbors_graph
 
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.study.evaluation import clusters
 from SaliencyExplain.study.evaluation.clusters import cluster_maps, cluster_methods
 from Testing.study.evaluation.test_fixed_places import background, blob, placed
 
@@ -40,6 +44,40 @@ def test_random_maps_are_one_group(count):
         maps = [placed(n, background(1000 * study + n)) for n in range(count)]
         several += len(cluster_maps("random", maps).groups) > 1
     assert several <= 1
+
+
+@pytest.mark.parametrize("most_dense", [clusters._MOST_DENSE, 30])
+@pytest.mark.parametrize("joined", [False, True])
+def test_groups_are_those_of_scikit_learn(
+    monkeypatch: pytest.MonkeyPatch, most_dense: int, joined: bool
+):
+    monkeypatch.setattr(clusters, "_MOST_DENSE", most_dense)
+    places = ((5, 5, 5), (15, 15, 5), (5, 15, 15))
+    maps = [m for n, at in enumerate(places) for m in maps_around(at, range(50 * n, 50 * n + 50))]
+    if joined:
+        # Maps between two groups, so that their graph is in one part.
+        both = 0.1 * (blob(places[0]) + blob(places[1]))
+        maps += [placed(n, background(n) + both) for n in range(200, 230)]
+    found = cluster_maps("gradcam", maps)
+    features = np.stack([
+        one.energy.astype(np.float64).reshape(10, 2, 10, 2, 10, 2).sum(axis=(1, 3, 5)).ravel()
+        for one in maps
+    ])  # fmt: skip
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    graph = kneighbors_graph(features, round(np.log(len(maps)))).toarray()
+    affinity = (graph + graph.T) / 2
+    scale = 1 / np.sqrt(affinity.sum(axis=1))
+    values = np.linalg.eigvalsh(np.eye(len(maps)) - scale[:, None] * affinity * scale)
+    np.testing.assert_allclose(
+        found.eigenvalues, np.maximum(values[: len(found.eigenvalues)], 0), atol=1e-9
+    )
+    count = int(np.diff(values[: len(found.eigenvalues)]).argmax()) + 1
+    assert len(found.groups) == count > 1
+    reference = SpectralClustering(
+        count, affinity="precomputed", assign_labels="cluster_qr", random_state=0
+    ).fit_predict(affinity)
+    place = {case: number for number, group in enumerate(found.groups) for case in group.cases}
+    assert adjusted_rand_score(reference, [place[one.case] for one in maps]) == 1
 
 
 def test_fewer_than_eight_cases_are_refused_in_one_line():

@@ -164,6 +164,8 @@ def _read(path: Path, tree: Tree, above: Sequence[tuple[int, int]]) -> Folder | 
                 tree.left_out[entry] = HIDDEN
         elif is_result(entry):
             continue
+        elif _is(Path.is_dir, entry) and _leads_back(entry, tree.root.path):
+            tree.left_out[entry] = LOOP
         elif _is(Path.is_dir, entry):
             folder = _read(entry, tree, (*above, identity))
             if folder is not None:
@@ -176,6 +178,16 @@ def _read(path: Path, tree: Tree, above: Sequence[tuple[int, int]]) -> Folder | 
     if not names and not folders:
         return None
     return Folder(path, path.name, tuple(names), tuple(folders))
+
+
+def _leads_back(folder: Path, root: Path) -> bool:
+    """Whether a link leads to a folder that is read anyway, whose cases would be there twice."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return target.is_relative_to(root) and not any(
+        is_hidden(Path(part)) for part in target.relative_to(root).parts
+    )
 
 
 def _is(kind: Callable[[Path], bool], path: Path) -> bool:

@@ -357,3 +357,12 @@ def test_links_are_asked_for_before_they_are_followed(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         discover(tmp_path / "in", allowed=refuse)
     assert error.value.code is ErrorCode.ENGINE_ACCESS
+
+
+def test_a_link_to_a_folder_of_the_study_makes_no_case_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "P1/ct.nii", "P2/ct.nii", ".store/P3/ct.nii")
+    (tmp_path / "latest").symlink_to(tmp_path / "P2", target_is_directory=True)
+    (tmp_path / "P3").symlink_to(tmp_path / ".store" / "P3", target_is_directory=True)
+    found = discover(tmp_path)
+    assert [case.case for case in found] == ["P1", "P2", "P3"]
+    assert "latest" in said(found)

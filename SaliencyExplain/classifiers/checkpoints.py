@@ -32,6 +32,11 @@ _NO_PART = re.compile(
     r"pos_weight|class_weights?|optimizer\w*|scheduler\w*|scaler)([._]|$)",
     re.IGNORECASE,
 )
+#: Tables that a network computes from its sizes; older versions of timm and others saved them.
+_MADE_ANEW = re.compile(
+    r"(^|\.)(relative_position_index|relative_coords_table|attn_mask|position_ids|"
+    r"num_batches_tracked)$"
+)
 #: Single numbers that change the scores, by the last part of their name.
 _TAKES_PART = re.compile(
     r"(mean|std|scale|temperature|shift|offset|bias|weight|alpha|beta|gamma|threshold)$",
@@ -276,7 +281,7 @@ def _takes_no_part(key: str, tensor: Tensor, prefix: str) -> bool:
     """Whether a tensor beside a network's own cannot change what the network says."""
     if prefix and key.startswith(prefix):
         inner = key[len(prefix) :]
-        return bool(_NO_PART.search(inner))
-    if _NO_PART.search(key):
+        return bool(_NO_PART.search(inner) or _MADE_ANEW.search(inner))
+    if _NO_PART.search(key) or _MADE_ANEW.search(key):
         return True
     return tensor.numel() == 1 and not _TAKES_PART.search(key)

@@ -28,6 +28,15 @@ from SaliencyExplain.errors import ClassifierError, ErrorCode
 FileFormat = Literal["weights", "TorchScript", "torch.export", "bundle", "unknown"]
 
 
+_PROGRAM = "which brings its network: give it without the name of a network"
+#: What a file of PyTorch is that holds more than weights.
+_PROGRAMS = {
+    "TorchScript": f"a TorchScript program, {_PROGRAM}",
+    "torch.export": f"a torch.export program, {_PROGRAM}",
+    "bundle": "a MONAI bundle and not its weights alone: these lie in its folder models",
+}
+
+
 def format_of(content: bytes) -> FileFormat:
     """Tells by its content what a model file is; the file's name says nothing for sure."""
     if not is_zip(content):
@@ -65,8 +74,10 @@ def read_weights(content: bytes, name: str) -> Checkpoint:
         ClassifierError: The file is of another format, holds code, is broken, or holds no state
             dict; says which.
     """
-    if format_of(content) != "weights":
-        raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {what_it_is(content)}.")
+    kind = format_of(content)
+    if kind != "weights":
+        is_what = _PROGRAMS.get(kind) or what_it_is(content)
+        raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {is_what}.")
     check_pickle(content, name)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([*STAND_INS]):

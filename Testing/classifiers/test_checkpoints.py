@@ -92,6 +92,21 @@ READ: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: {"state_dict": {**under("net."), "val_confmat.confmat": torch.ones(3, 3)}},
         ["net.", "val_confmat.confmat"],
     ),
+    "tables": (
+        lambda: {**state(), "layers.0.attn.relative_position_index": torch.ones(4, 4).long()},
+        ["relative_position_index"],
+    ),
+    "Lightning": (
+        lambda: {
+            "epoch": 3,
+            "pytorch-lightning_version": "2.4.0",
+            "state_dict": under("model."),
+            "callbacks": {"ModelCheckpoint{}": {"best_model_score": torch.tensor(0.9)}},
+            "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(2)}}}],
+            "hyper_parameters": {"args": argparse.Namespace(lr=0.1), "best": np.float64(1)},
+        },
+        ["model."],
+    ),
     "best accuracy": (
         lambda: {"epoch": 9, "state_dict": under("module."), "best_acc1": torch.tensor(71.3)},
         ["module."],
@@ -179,6 +194,12 @@ class Hyper:
     """A class of a training script's own."""
 
 
+def script() -> bytes:
+    stream = io.BytesIO()
+    torch.jit.save(torch.jit.script(nn.ReLU()), stream)
+    return stream.getvalue()
+
+
 def expanded() -> Tensor:
     return torch.zeros(1).expand(10**7, 10**5)
 
@@ -203,6 +224,8 @@ NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
     "NumPy": (lambda: b"\x93NUMPY\x01\x00" + bytes(50), FORMAT, [".npy"]),
     "gzip": (lambda: b"\x1f\x8b\x08\x00" + bytes(50), FORMAT, ["gzip"]),
     "Keras": (lambda: zip_of("config.json", "model.weights.h5"), FORMAT, ["Keras"]),
+    "TorchScript": (script, FORMAT, ["TorchScript"]),
+    "bundle": (lambda: zip_of("x/configs/metadata.json"), FORMAT, ["bundle"]),
     "zip of folders": (lambda: zip_of("a/readme.txt"), FORMAT, ["a/readme.txt"]),
     "zeros": (lambda: bytes(10_000), FORMAT, ["zeros"]),
     "text": (lambda: b"weights of the model", FORMAT, ["no form"]),

@@ -254,7 +254,9 @@ def evaluate(
             values = read_map(path)
             values.meta[RESOLUTION_MM], values.meta[EACH_SEGMENT] = said_of_file(path)
             maps[str(values.meta["name"])] = values
-        backgrounds = read_backgrounds(loaded, background_cases(background, loaded.channels))
+        healthy = background_cases(background, loaded.channels)
+        say_notes(healthy.sentences())
+        backgrounds = read_backgrounds(loaded, healthy)
         question = Question(image, loaded, target, Compute(device), Given(truth, backgrounds))
         found = trial(
             question,

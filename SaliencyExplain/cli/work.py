@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SaliencyExplain.cli import options
+from SaliencyExplain.cli.messages import say_notes
 
 if TYPE_CHECKING:
     from SaliencyExplain.attribution.method import Method
@@ -57,6 +58,8 @@ def work_of(
     from SaliencyExplain.study.discovery import background_cases
 
     channels = load_classifier(classifier, trust=trust).channels if background else ()
+    backgrounds = background_cases(background, channels, keep_identifiers)
+    say_notes(backgrounds.sentences())
     return Work(
         classifier=classifier,
         methods=tuple(methods),
@@ -69,5 +72,5 @@ def work_of(
         scene=scene,
         trial_budget=trial_budget,
         budget_seconds=budget_seconds,
-        backgrounds=background_cases(background, channels, keep_identifiers),
+        backgrounds=tuple(backgrounds),
     )

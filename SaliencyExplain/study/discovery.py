@@ -95,7 +95,7 @@ def discover(
 
 def background_cases(
     paths: Sequence[Path], channels: Sequence[str] = (), keep_identifiers: bool = False
-) -> tuple[Case, ...]:
+) -> Found:
     """The cases whose images stand for "nothing in particular".
 
     Args:
@@ -107,12 +107,17 @@ def background_cases(
         InputError: As :func:`discover`.
     """
     cases: list[Case] = []
+    left_out: list[LeftOut] = []
+    notes: list[str] = []
     for path in paths:
         if path.is_file() and image_suffix(path):
             cases.append(single_case([(None, path)], keep_identifiers=keep_identifiers))
         else:
-            cases += discover(path, channels=channels, keep_identifiers=keep_identifiers)
-    return tuple(cases)
+            found = discover(path, channels=channels, keep_identifiers=keep_identifiers)
+            cases += found
+            left_out += found.left_out
+            notes += found.notes
+    return Found(cases, left_out, notes)
 
 
 def _layout(path: Path, tree: Tree, channels: Sequence[str], keep_identifiers: bool) -> list[Case]:

@@ -270,7 +270,8 @@ def padding_of(path: Path, stored: NDArray[Any], header: Dataset) -> NDArray[np.
         value, limit = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
     except DAMAGED as error:
         raise damaged(path, error) from error
-    if value is None:
+    # Of a palette's indices the grey values are at hand, not what the padding is stated in.
+    if value is None or not text(header, "PhotometricInterpretation").startswith("MONOCHROME"):
         return np.zeros(stored.shape, dtype=bool)
     # Written as signed or unsigned, whatever the pixels are, by many devices.
     bounds = [value, value if limit is None else limit]

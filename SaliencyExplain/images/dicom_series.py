@@ -41,6 +41,7 @@ SERIES_TAGS = [
     "Rows",
     "Columns",
     "NumberOfFrames",
+    "SamplesPerPixel",
     "DirectoryRecordSequence",
 ]
 
@@ -212,16 +213,19 @@ def _without_others(images: list[Member]) -> tuple[list[Member], list[str]]:
         if len(kept) >= least:
             left_out += [what] * (len(images) - len(kept))
             images = kept
-    placed = {text(header, "SOPClassUID") for _, header in images if has_place(header)}
+    placed = {_likeness(header) for _, header in images if has_place(header)}
     if placed:
-        kept = [
-            member
-            for member in images
-            if has_place(member[1]) or text(member[1], "SOPClassUID") in placed
-        ]
+        # One that is like the others is a slice that lost its position, and refused as such.
+        kept = [each for each in images if has_place(each[1]) or _likeness(each[1]) in placed]
         left_out += ["image without a position in the patient"] * (len(images) - len(kept))
         images = kept
     return images, left_out
+
+
+def _likeness(header: Dataset) -> tuple[str, ...]:
+    """What slices of one series have in common, beside their place."""
+    keys = ("SOPClassUID", "ImageType", "SamplesPerPixel", "Rows", "Columns")
+    return tuple(text(header, key) for key in keys)
 
 
 def _without_copies(members: list[Member]) -> list[Member]:

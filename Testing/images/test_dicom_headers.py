@@ -130,7 +130,9 @@ def test_spacing_that_differs_is_another_stack(tmp_path, values, affine, write_s
 
 
 @pytest.mark.parametrize("name", ["0first.dcm", "zlast.dcm"])
-@pytest.mark.parametrize("kind", ["RTSTRUCT", "SR", "screenshot", "localizer"])
+@pytest.mark.parametrize(
+    "kind", ["RTSTRUCT", "SR", "screenshot", "localizer", "without a position"]
+)
 def test_other_objects_in_a_series_are_left_out_aloud(
     tmp_path, values, affine, write_series, write_rtstruct, kind, name
 ):
@@ -148,6 +150,9 @@ def test_other_objects_in_a_series_are_left_out_aloud(
     if kind == "screenshot":
         change(other, without("ImagePositionPatient", "ImageOrientationPatient"))
         change(other, setting(SOPClassUID=SecondaryCaptureImageStorage))
+    if kind == "without a position":
+        change(other, without("ImagePositionPatient", "ImageOrientationPatient"))
+        change(other, setting(ImageType=["DERIVED", "SECONDARY", "DOSE_REPORT"]))
     if kind == "localizer":
         across = [0, 1, 0, 0, 0, -1]
         change(other, setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))

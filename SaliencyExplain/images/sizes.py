@@ -26,7 +26,7 @@ _SHARE = 0.8
 #: and more than so many bytes, is nearly all one value. Label maps are, and have a byte or two
 #: at each voxel.
 _MOST_GROWTH = 250
-_LARGE_BYTES = 256 * 1024**2
+_LARGE_BYTES = 128 * 1024**2
 _LARGE_LABELS_BYTES = 2 * 1024**3
 #: No grid has more voxels along an axis; the largest scans have some ten thousand.
 _LONGEST = 2**31 - 1

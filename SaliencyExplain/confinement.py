@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from SaliencyExplain.errors import ClassifierError, ErrorCode
@@ -135,6 +137,8 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
             return
     elif not event.startswith(_REFUSED) or not _confined.get():
         return
+    if _finalizes():
+        return
     what = _confined.get()
     about = ascii(arguments[0])[:_LONGEST_SHOWN] if arguments else ""
     raise DeniedError(
@@ -142,6 +146,17 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         f"{what} is refused: it reached for what no model needs ({event} {about}); nothing of "
         "that was done. With --trust it would be.",
     )
+
+
+def _finalizes() -> bool:
+    """Whether the program tidies up after an object of its own, which may happen on any thread."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code is weakref.finalize.__call__.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _reads(arguments: tuple[Any, ...]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -72,8 +73,15 @@ def run_apart(function: Callable[[], _Result]) -> _Result:
 
     # A daemon, so that Ctrl-C ends the program whatever the function does.
     thread = threading.Thread(target=work, name="confined", daemon=True)
-    thread.start()
-    thread.join()
+    # What the program left to be tidied up, such as a temporary folder, must not be on it.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        if collects:
+            gc.enable()
     if failed:
         raise failed[0]
     return found[0]

@@ -285,3 +285,11 @@ def test_a_library_may_do_without_its_cache(tmp_path) -> None:
     assert lazy_part.value == 3
     assert not (tmp_path / "__pycache__").exists()
     assert monai.transforms is not None
+
+
+def test_the_program_tidies_up_after_itself_meanwhile() -> None:
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name)
+    with confined("The model x"):
+        del folder
+    assert not path.exists()

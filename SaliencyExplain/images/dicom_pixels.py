@@ -58,8 +58,8 @@ def read_stored(path: Path) -> tuple[NDArray[Any], Dataset]:
     except RuntimeError as error:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: its pixels ({syntax.name}) cannot be decoded. The file is damaged, or they "
-            "are stored in a way that the installed decoders do not know. Convert it to an "
+            f"{path}: its pixels ({_named(syntax)}) cannot be decoded. The file is damaged, or "
+            "they are stored in a way that the installed decoders do not know. Convert it to an "
             "uncompressed DICOM file first.",
         ) from error
     except (*DAMAGED, MemoryError) as error:
@@ -104,13 +104,18 @@ def _check_described(path: Path, dataset: Dataset) -> None:
         )
 
 
+def _named(syntax: UID) -> str:
+    """The name of a transfer syntax, for messages; a damaged UID is no text to show."""
+    return syntax.name if syntax.name != syntax else "an unknown transfer syntax"
+
+
 def _check_decoder(path: Path, syntax: UID) -> None:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         raise InputError(
             ErrorCode.FILE_FORMAT,
-            f"{path}: its pixels are stored as {syntax.name}, for which there is no decoder. "
+            f"{path}: its pixels are stored as {_named(syntax)}, for which there is no decoder. "
             "Convert it to an uncompressed DICOM file first.",
         ) from error
     if not decoder.is_available:
@@ -120,8 +125,8 @@ def _check_decoder(path: Path, syntax: UID) -> None:
         )
         raise InputError(
             ErrorCode.PACKAGE_MISSING,
-            f"{path}: its pixels are stored as {syntax.name}, for which no decoder is installed. "
-            f"Install {needed}.",
+            f"{path}: its pixels are stored as {_named(syntax)}, for which no decoder is "
+            f"installed. Install {needed}.",
         )
 
 

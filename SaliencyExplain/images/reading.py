@@ -24,6 +24,10 @@ from SaliencyExplain.images.grids import (
 )
 from SaliencyExplain.images.volume_reading import read_volume, short_name
 
+#: Voxels of the right-angled grid around a sheared one, to one of its own: a gantry tilted by 30
+#: degrees over two metres makes four.
+_MOST_UPRIGHT = 10
+
 
 def read_image(path: Path, *, series: str | None = None, colour: bool = False) -> MetaTensor:
     """Reads one image.
@@ -94,7 +98,7 @@ def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
         )
     notes, affine = list(volume.notes), volume.affine
     if values.ndim == 4 and shear_of(affine) > SHEAR_TOLERANCE:
-        values, affine, note = _upright(values, affine)
+        values, affine, note = _upright(path, values, affine)
         notes.append(note)
     return to_image(
         values,
@@ -215,9 +219,15 @@ def _onto(
 
 
 def _upright(
-    values: NDArray[np.float32], affine: NDArray[np.float64]
+    path: Path, values: NDArray[np.float32], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], str]:
     shape, upright = upright_grid(values.shape[1:], affine)
+    if math.prod(shape) > _MOST_UPRIGHT * math.prod(values.shape[1:]):
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: its grid is sheared so far that a right-angled one around it has "
+            f"{' x '.join(map(str, shape))} voxels; no gantry tilts like that. Correct the header.",
+        )
     moved = np.stack(
         [resample(layer, affine, upright, shape, False, float(layer.min())) for layer in values]
     )

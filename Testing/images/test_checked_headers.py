@@ -157,3 +157,12 @@ def test_pipes_and_devices(tmp_path):
 def read_image_of(folder):
     nibabel.save(nibabel.Nifti1Image(VALUES, np.eye(4)), folder / "good.nii.gz")
     return read_image(folder / "good.nii.gz")
+
+
+def test_a_grid_that_is_sheared_without_measure(tmp_path):
+    affine = np.eye(4)
+    affine[0, 2] = 1e5
+    image = nibabel.Nifti1Image(VALUES, None)
+    image.set_sform(affine, code=1)
+    nibabel.save(image, tmp_path / "a.nii")
+    refused(tmp_path / "a.nii", ErrorCode.IMAGE_GEOMETRY)

@@ -274,7 +274,7 @@ methods()
 # A shell starts background jobs with SIGINT ignored, and so would be this one's children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def start(limit=None):
+def start(limit=None, jobs=1):
     child = os.fork()
     if child:
         return child
@@ -284,7 +284,8 @@ def start(limit=None):
             import resource
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         chosen = [find_method(name)() for name in ("gradcam", "gradient")]
-        run_study(discover(folder), Work(bundle, tuple(chosen), "predicted", out, threads=1))
+        work = Work(bundle, tuple(chosen), "predicted", out, threads=1)
+        run_study(discover(folder), work, jobs=jobs)
         status = 0
     except Cancelled:
         status = 130
@@ -342,6 +343,19 @@ print("finished", os.waitstatus_to_exitcode(os.waitpid(start(), 0)[1]))
 print(f"killed {killed};")
 """
 
+_SEVERAL = """
+out = root / "several" / "out"
+ended = []
+for number in (signal.SIGKILL, signal.SIGINT):
+    begun = lines()
+    child = start(jobs=2)
+    # Cases of this run are done, and others are being written.
+    until(lambda: lines() > max(begun, 1))
+    time.sleep(random.random() * 0.05)
+    ended.append(end(child, number))
+print("several", ended, os.waitstatus_to_exitcode(os.waitpid(start(jobs=2), 0)[1]))
+"""
+
 _FULL = """
 out = root / "full" / "out"
 child = start(limit=12_000)
@@ -360,7 +374,16 @@ def forked(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     # More cases than the kills below can let through, so that there is always work to kill.
     folder = make_study(root / "data", 20)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _SERVER + _KILLS + _FULL, folder, bundle, root],
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            _SERVER + _KILLS + _SEVERAL + _FULL,
+            folder,
+            bundle,
+            root,
+        ],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -379,6 +402,15 @@ def test_killed_at_any_moment_the_study_ends_with_the_same_bytes(
     assert killed >= 5, "most runs must have been killed at work"
     study(root / "data", bundle, root / "undisturbed" / "out")
     assert content(root / "killed" / "out") == content(root / "undisturbed" / "out")
+
+
+def test_killed_with_several_processes_the_study_ends_with_the_same_bytes(
+    forked: tuple[Path, str], bundle: Path
+) -> None:
+    root, said = forked
+    assert "several [-9, 130] 0" in said
+    study(root / "data", bundle, root / "one" / "out")
+    assert content(root / "several" / "out") == content(root / "one" / "out")
 
 
 def test_when_nothing_more_can_be_written_the_study_stops_and_leaves_nothing_half_done(

@@ -58,7 +58,7 @@ def read_dicom_seg(path: Path) -> LabelMap:
         if geometry is not None:
             # Slices that are missing between others are filled in: a few frames may be far apart.
             voxels = math.prod(geometry.spatial_shape) * len(numbers)
-            check_memory(path, voxels, 1, labels=True)
+            check_memory(path, voxels, 1, stored=path.stat().st_size, labels=True)
         volume = seg.get_volume(segment_numbers=numbers, combine_segments=False)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise InputError(

@@ -95,11 +95,19 @@ def test_an_image_smaller_than_the_window(command: Command, pictures, honest_2d,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mask_without_any_voxel(explain, phantoms: Path, tmp_path: Path):
+def test_a_mask_without_any_voxel_is_a_note(
+    command: Command, honest_3d: Path, phantoms: Path, tmp_path: Path
+):
     image = phantoms / "phantom-001_image.nii.gz"
     like = nibabel.load(image)
     empty = nifti(tmp_path / "none.nii.gz", np.zeros(like.shape, np.uint8), like.affine)
-    is_one_line(explain(image, "-s", empty), "none.nii.gz", "voxel")
+    ended = command(
+        *("explain", image, "-s", empty, "-c", honest_3d, "-m", "gradcam"),
+        *("--out", tmp_path / "out", "--json"),
+    )
+    assert ended.status == 0
+    assert any("segmentation" in note and "voxel" in note for note in ended.document["notes"])
+    assert ended.document["segments"] == []
 
 
 def test_a_mask_beside_the_image(explain, phantoms: Path, tmp_path: Path):

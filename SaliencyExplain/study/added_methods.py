@@ -96,8 +96,11 @@ def merged_entry(
         # The control maps of the same image and seed come with the new maps' rows.
         and not (new["rows"] and row["method"] in CONTROL_MAPS)
     ]
+    # A trial is of the maps as they were: where one was computed again, it goes.
+    replaced = with_maps(kept) & computed
+    stays = {name: value for name, value in kept.items() if name != "trial" or not replaced}
     return {
-        **kept,
+        **stays,
         **new,
         "failures": merged_failures(kept, new["failures"], computed),
         "maps": in_order([*maps, *new["maps"]], order, "label"),

@@ -12,9 +12,11 @@ from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation import Explanation
+from SaliencyExplain.faithfulness.writing import CURVES, CURVES_PICTURE
 from SaliencyExplain.study.added_methods import merged_notes
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.output_folder import HeldFolder
+from SaliencyExplain.trial_words import TRIAL_FILE
 
 #: Where folders are written before they are complete, in the output folder.
 PARTIAL = ".partial"
@@ -114,6 +116,8 @@ def earlier_document(final: Path, explanation: Explanation) -> dict[str, Any]:
 def keep_files(final: Path, temporary: Path, gone: Sequence[Mapping[str, Any]]) -> None:
     """Takes the files of earlier results over, but for maps that are replaced and the scene.
 
+    Where a map is replaced the trial goes, too: it was of the map before.
+
     Args:
         final: The case's folder.
         temporary: The folder that takes its place, with the new maps.
@@ -121,8 +125,14 @@ def keep_files(final: Path, temporary: Path, gone: Sequence[Mapping[str, Any]]) 
     """
     left_out = {SCENE, EXPLANATION, *(name for one in gone for name in one["files"].values())}
     for path in final.iterdir():
+        if gone and _is_of_trial(path.name):
+            continue
         if path.is_file() and path.name not in left_out and not (temporary / path.name).exists():
             _link(str(path), str(temporary / path.name))
+
+
+def _is_of_trial(name: str) -> bool:
+    return name in (TRIAL_FILE, CURVES, CURVES_PICTURE) or name.startswith("card-")
 
 
 def with_earlier(

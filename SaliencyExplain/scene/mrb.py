@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from SaliencyExplain.scene.nodes import grey_table, new_scene, register_classes
 from SaliencyExplain.scene.segmentations import register_conversions
 
 _BEGINNING = (1980, 1, 1, 0, 0, 0)
+#: What unpacking raises where a bundle is damaged, encrypted or packed in an unknown way.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+#: Share of the free disk that an unpacked bundle may take.
+_SHARE_OF_DISK = 0.5
 
 
 def save_mrb(scene: slicer.vtkMRMLScene, path: Path) -> None:
@@ -73,8 +78,9 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
     with PrivateFolder("scene") as folder:
         try:
             with zipfile.ZipFile(path) as bundle:
+                _check_room(path, bundle, folder)
                 bundle.extractall(folder)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except _UNREADABLE as error:
             raise InputError(
                 ErrorCode.FILE_DAMAGED, f"{path}: is no bundle of 3D Slicer, or damaged."
             ) from error
@@ -92,6 +98,17 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
     scene.SetRootDirectory(str(path.parent.resolve()))
     scene.SetStorableNodesModifiedSinceRead()
     return scene
+
+
+def _check_room(path: Path, bundle: zipfile.ZipFile, folder: Path) -> None:
+    """Raises InputError where the unpacked files would fill the disk."""
+    needed = sum(entry.file_size for entry in bundle.infolist())
+    if needed > _SHARE_OF_DISK * shutil.disk_usage(folder).free:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: unpacks to {needed / 1024**3:.1f} GiB, more than the folder of temporary "
+            "files has room for.",
+        )
 
 
 @contextlib.contextmanager

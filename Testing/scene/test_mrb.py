@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import slicer
 
 from SaliencyExplain.bands import label_bands
-from SaliencyExplain.errors import InputError, OutputError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import (
     add_attribution,
@@ -234,3 +234,14 @@ def test_what_is_no_bundle_is_refused_by_name(tmp_path: Path):
         bundle.writestr("a/readme.txt", "nothing")
     with pytest.raises(InputError, match=r"empty\.mrb: holds no scene"):
         open_mrb(tmp_path / "empty.mrb")
+
+
+def test_a_bundle_that_would_fill_the_disk_is_refused_before_it_is_unpacked(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "large.mrb", "w") as bundle:
+        bundle.writestr("a/a.mrml", "<MRML/>")
+        # What the list of contents claims, a pebibyte, is all that is asked.
+        bundle.filelist[0].file_size = 1 << 50
+    with pytest.raises(InputError, match=r"large\.mrb") as error:
+        open_mrb(tmp_path / "large.mrb")
+    assert error.value.code is ErrorCode.FILE_DAMAGED
+    assert "GiB" in str(error.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import qt
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.results import TrialResult, TriedMap
+from SaliencyExplain.private_folder import PrivateFolder
 from SaliencyExplain.scene.names import ATTRIBUTION, KIND
 from SaliencyExplain.scene.trials import verdicts_of
 
@@ -32,7 +32,7 @@ class TrialSection(Section):
         super().__init__(panel)
         #: By ID of a map's node: what was found by this panel, with curves and card.
         self._found: dict[str, TriedMap] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="saliency-explain-")
+        self._folder = PrivateFolder("trial")
         ui = self.ui
         ui.trialMapSelector.addAttribute("vtkMRMLScalarVolumeNode", KIND, ATTRIBUTION)
         ui.trialMapSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_map)
@@ -154,7 +154,7 @@ class TrialSection(Section):
         self.ui.trialCardLabel.pixmap = card.scaledToWidth(_CARD_WIDTH, qt.Qt.SmoothTransformation)
 
     def _card_path(self) -> Path:
-        return Path(self._folder.name) / "trust-card.png"
+        return self._folder.path / "trust-card.png"
 
     def _on_card(self, _checked: bool = False) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._card_path())))

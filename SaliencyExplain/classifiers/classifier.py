@@ -163,6 +163,12 @@ class Classifier:
             )
         after = torch.from_numpy(frame @ prepared.affine.numpy().astype(np.float64))
         values = prepared.as_tensor().to(torch.float32).contiguous()
+        if values.numel() == 0:
+            raise InputError(
+                ErrorCode.IMAGE_VALUES,
+                f"The preprocessing of {self.name} leaves no voxel of this image "
+                f"({_shape(values.shape[1:])}). Does it crop to a place outside of it?",
+            )
         if not bool(torch.isfinite(values).all()):
             raise InputError(
                 ErrorCode.IMAGE_VALUES,

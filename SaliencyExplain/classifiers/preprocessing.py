@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,13 @@ from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 IMAGE = "image"
 # Reading the file and bringing its channels first is done before: images come in as
-# (C, *S) with their affine.
-_LOADING = {
+# (C, *S) with their affine. Devices are chosen when the network runs.
+_DONE_ELSEWHERE = {
     "LoadImage",
     "EnsureChannelFirst",
     "AddChannel",
     "AsChannelFirst",
+    "ToDevice",
 }
 # Their affines are held against planted coordinates by the tests, in 2D and 3D.
 TRUE_AFFINE: tuple[type[Transform], ...] = (
@@ -72,19 +73,18 @@ def build_preprocessing(configuration: Configuration, spatial_dims: int) -> Comp
     else:
         steps, rest = None, {}
     if steps is not None:
-        kept = [_for_image(step) for step in steps if not _is_loading(step)]
-        rest["transforms"] = [step for step in kept if step is not None]
+        rest["transforms"] = _steps_for_image(steps)
         configuration = Configuration(
             {**configuration.content, "preprocessing": rest}, trust=configuration.trust
         )
     built = configuration.build("preprocessing")
-    flat = list(built.transforms) if isinstance(built, Compose) else built
+    flat = _flat(built.transforms) if isinstance(built, Compose) else built
     if not isinstance(flat, list) or not all(callable(step) for step in flat):
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION,
             "The bundle's 'preprocessing' is no Compose of transforms.",
         )
-    steps_left = [step for step in flat if not _is_loading_object(step)]
+    steps_left = [step for step in flat if not _is_done_elsewhere_object(step)]
     for step in steps_left:
         _check_step(step, spatial_dims)
     lazy = built.lazy if isinstance(built, Compose) else False
@@ -125,16 +125,40 @@ def _name_of(step: Any) -> str:
     return str(target).rpartition(".")[2]
 
 
-def _is_loading(step: Any) -> bool:
-    return _is_loading_name(_name_of(step))
+def _is_done_elsewhere(step: Any) -> bool:
+    return _is_done_elsewhere_name(_name_of(step))
 
 
-def _is_loading_object(step: Any) -> bool:
-    return _is_loading_name(type(step).__name__)
+def _is_done_elsewhere_object(step: Any) -> bool:
+    return _is_done_elsewhere_name(type(step).__name__)
 
 
-def _is_loading_name(name: str) -> bool:
-    return name.removesuffix("Dict").removesuffix("D").removesuffix("d") in _LOADING
+def _is_done_elsewhere_name(name: str) -> bool:
+    return name.removesuffix("Dict").removesuffix("D").removesuffix("d") in _DONE_ELSEWHERE
+
+
+def _steps_for_image(steps: list[Any]) -> list[Any]:
+    """The configurations of the transforms that an image goes through, one after another.
+
+    Those of a Compose within the list stand in its place.
+    """
+    kept: list[Any] = []
+    for step in steps:
+        inner = step.get("transforms") if _name_of(step) == "Compose" else None
+        if isinstance(inner, list):
+            kept += _steps_for_image(inner)
+        elif not _is_done_elsewhere(step):
+            kept.append(_for_image(step))
+    return [step for step in kept if step is not None]
+
+
+def _flat(steps: Iterable[Any]) -> list[Any]:
+    """The transforms, those of a Compose among them in its place."""
+    flat: list[Any] = []
+    for step in steps:
+        # OneOf, SomeOf and RandomOrder are kinds of Compose that choose at random.
+        flat += _flat(step.transforms) if type(step) is Compose else [step]
+    return flat
 
 
 def _for_image(step: Any) -> Any:
@@ -177,10 +201,6 @@ def _check_step(step: Any, spatial_dims: int) -> None:
     name = type(step).__name__
     if isinstance(step, RandomizableTrait):
         raise _random(name)
-    if isinstance(step, Compose):
-        for inner in step.transforms:
-            _check_step(inner, spatial_dims)
-        return
     if isinstance(step, MapTransform) and IMAGE not in step.keys:
         raise ClassifierError(
             ErrorCode.MODEL_PREPROCESSING,

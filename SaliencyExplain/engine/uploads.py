@@ -62,14 +62,16 @@ class Uploads:
             self._keys[digest, trust] = key
 
     async def small(self, request: Request) -> bytes:
-        """The body of a request that is no file."""
+        """The body of a request that is no file.
+
+        Raises:
+            TooLargeError: It is too large, or says that it is.
+        """
         content = bytearray()
+        _check_small(_announced(request))
         async for piece in request.stream():
             content += piece
-            if len(content) > _SMALL:
-                raise TooLargeError(
-                    ErrorCode.ENGINE_LIMIT, f"A request has at most {_SMALL} bytes."
-                )
+            _check_small(len(content))
         return bytes(content)
 
     @asynccontextmanager
@@ -119,9 +121,7 @@ class Uploads:
 
     async def _receive(self, request: Request, file: IO[bytes]) -> str:
         """Writes the body into a file and returns its SHA-256."""
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit():
-            self.check_size(int(announced))
+        self.check_size(_announced(request))
         digest = hashlib.sha256()
         size = 0
         async for piece in request.stream():
@@ -172,3 +172,14 @@ def check_archive(path: Path, largest: int) -> None:
                 ErrorCode.MODEL_REFUSED,
                 f"{path.name} is refused: the path '{entry.filename[:200]}' in it leads out of it.",
             )
+
+
+def _announced(request: Request) -> int:
+    """Bytes that a request says it has; 0 where it says nothing."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isdecimal() and len(said) <= 20 else 0
+
+
+def _check_small(size: int) -> None:
+    if size > _SMALL:
+        raise TooLargeError(ErrorCode.ENGINE_LIMIT, f"A request has at most {_SMALL} bytes.")

@@ -22,6 +22,9 @@ from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_files import unreadable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+#: What Pillow may take a file for, whatever its name ends in. It would hand PostScript to a
+#: program.
+_FORMATS = ("PNG", "JPEG", "BMP")
 
 #: ITU-R BT.601 luma, the weights of Pillow's conversion to grey as well.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -65,7 +68,7 @@ def decode(path: Path, keep_palette: bool = False) -> Raster:
 def _decoded(path: Path, keep_palette: bool) -> Raster:
     if is_tiff(path):
         return decode_tiff(path, keep_palette)
-    with Image.open(path) as picture:
+    with Image.open(path, formats=_FORMATS) as picture:
         pages = getattr(picture, "n_frames", 1)
         if pages > 1:
             raise InputError(
@@ -135,7 +138,7 @@ def _decode_deep_grey_alpha(path: Path) -> Raster:
     content = bytearray(path.read_bytes())
     content[24:26] = 8, 6
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    with Image.open(io.BytesIO(bytes(content))) as picture:
+    with Image.open(io.BytesIO(bytes(content)), formats=("PNG",)) as picture:
         picture.load()
         stored = np.ascontiguousarray(np.asarray(picture))
     return split_alpha(stored.view(">u2").astype(np.uint16))
@@ -149,7 +152,7 @@ def _with_key(raster: Raster, key: int | tuple[int, ...]) -> Raster:
 
 def _from_pillow(picture: Image.Image, keep_palette: bool, bits: int) -> Raster:
     notes: tuple[str, ...] = ()
-    lossy = picture.format in ("JPEG", "MPO", "WEBP")
+    lossy = picture.format in ("JPEG", "MPO")
     if picture.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1):
         ImageOps.exif_transpose(picture, in_place=True)
         notes = (TURNED_NOTE,)

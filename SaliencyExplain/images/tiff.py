@@ -245,7 +245,7 @@ def _by_pillow(page: Page, content: bytes) -> NDArray[Any]:
     plain = bytearray(content)
     if page.orientation_at:
         struct.pack_into(f"{page.order}H", plain, page.orientation_at, 1)
-    with Image.open(io.BytesIO(bytes(plain))) as picture:
+    with Image.open(io.BytesIO(bytes(plain)), formats=("TIFF",)) as picture:
         picture.load()
         if picture.mode in ("YCbCr", "RGBX"):
             picture = picture.convert("RGB")

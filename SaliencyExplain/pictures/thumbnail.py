@@ -18,7 +18,7 @@ def to_jpeg(png: bytes, width: int, *, quality: int = 85) -> bytes:
     Returns:
         The JPEG file's bytes, without metadata.
     """
-    with Image.open(io.BytesIO(png)) as picture:
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
         color = picture.convert("RGB")
     if color.width > width:
         height = max(1, round(color.height * width / color.width))

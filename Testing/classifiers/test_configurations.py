@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.errors import ErrorCode, InputError
 from Testing.classifiers.conftest import (
+    affine_of,
     image_of,
     one_line,
     small_network,
@@ -152,6 +155,33 @@ ZOO_METADATA = {
 def test_missing_or_wrong_metadata_is_named(bundle, edit_json, change, says) -> None:
     edit_json(bundle / METADATA, change)
     assert says in one_line(bundle)
+
+
+def test_steps_in_a_compose_of_their_own_and_moves_between_devices_are_taken(
+    bundle, edit_json
+) -> None:
+    image = image_of(np.random.default_rng(0).random((1, 12, 10, 9)), affine_of(3, "straight"))
+    before = load_classifier(bundle).prepare(image)
+
+    def change(content: dict[str, Any]) -> None:
+        steps = content["preprocessing"]["transforms"]
+        content["preprocessing"]["transforms"] = [
+            {"_target_": "ToDeviced", "keys": "image", "device": "cpu"},
+            {"_target_": "Compose", "transforms": [{"_target_": "Compose", "transforms": steps}]},
+        ]
+
+    edit_json(bundle / INFERENCE, change)
+    after = load_classifier(bundle).prepare(image)
+    assert torch.equal(before.as_tensor(), after.as_tensor())
+
+
+def test_a_preprocessing_that_leaves_no_voxel_is_refused(bundle, edit_json) -> None:
+    image = image_of(np.random.default_rng(0).random((1, 12, 10, 9)), affine_of(3, "straight"))
+    step = {"_target_": "SpatialCropd", "keys": "image", "roi_center": [0] * 3, "roi_size": [0] * 3}
+    edit_json(bundle / INFERENCE, lambda c: c["preprocessing"]["transforms"].append(step))
+    with pytest.raises(InputError) as error:
+        load_classifier(bundle).prepare(image)
+    assert error.value.code is ErrorCode.IMAGE_VALUES
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,8 @@ def test_too_large_uploads_are_refused_before_and_while_they_come(call: Caller):
     announced = call("PUT", f"/volumes/{key}", content=b"", **{"Content-Length": str(10**12)})
     assert announced.status_code == 413
     assert "--max-upload" in announced.json()["error"]
+    job = call("PUT", f"/jobs/{'0' * 32}", content=b"{}", **{"Content-Length": str(10**19)})
+    assert job.status_code == 413
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:

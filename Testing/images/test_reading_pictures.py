@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 
@@ -207,3 +208,19 @@ def test_an_image_of_two_values_is_read_with_a_note(tmp_path):
     assert any("two values" in note for note in read_image(tmp_path / "mask.png").meta["notes"])
     Image.fromarray((np.indices((20, 24))[0] * 9).astype(np.uint8)).save(tmp_path / "image.png")
     assert not any("two val" in note for note in read_image(tmp_path / "image.png").meta["notes"])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
+def test_postscript_that_is_called_a_picture_starts_no_program(tmp_path, monkeypatch, name):
+    started = tmp_path / "started"
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {started}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / name).write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(InputError, match=name) as error:
+        read_image(tmp_path / name)
+    assert error.value.code is ErrorCode.FILE_DAMAGED
+    assert not started.exists()

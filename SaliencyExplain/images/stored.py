@@ -17,6 +17,8 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_stored
 
 _PIECE = 1 << 20
+#: Bytes behind the voxels that are unpacked to reach the checksum, if the voxels have no more.
+_MOST_BEHIND = 64 << 20
 #: For voxels that are the last bytes of their file.
 AT_END = -1
 #: bzip2 makes at most 45,899,235 bytes of 39 (a block of one value): 1.2 million of one.
@@ -119,14 +121,16 @@ def _deflated(
 
     def unpack(packed: bytes, most: int) -> tuple[bytes, bytes]:
         nonlocal unpacker
-        piece, rest = unpacker.decompress(packed, most), unpacker.unconsumed_tail
         if unpacker.eof:
-            # Files of several gzip members are one after the other.
-            rest = unpacker.unused_data
+            # Files of several gzip members are one after the other, and zeros may fill the end.
+            packed = packed.lstrip(b"\0")
+            if not packed:
+                return b"", b""
             unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
-        return piece, rest
+        piece = unpacker.decompress(packed, most)
+        return piece, unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
 
-    return _unpacked(file, stored, data_type, count, unpack)
+    return _unpacked(file, stored, data_type, count, unpack, lambda: unpacker.eof)
 
 
 def _bzip2(
@@ -138,7 +142,7 @@ def _bzip2(
         # What it takes in and does not give yet, it keeps, and gives for no further bytes.
         return b"" if unpacker.eof else unpacker.decompress(packed, most), b""
 
-    return _unpacked(file, stored, data_type, count, unpack)
+    return _unpacked(file, stored, data_type, count, unpack, lambda: unpacker.eof)
 
 
 def _unpacked(
@@ -147,21 +151,33 @@ def _unpacked(
     data_type: np.dtype[Any],
     count: int,
     unpack: Callable[[bytes, int], tuple[bytes, bytes]],
+    ended: Callable[[], bool],
 ) -> tuple[NDArray[Any], int]:
-    """Unpacks as many bytes as are wanted and no more."""
+    """Unpacks as many bytes as are wanted, and on to the checksum at the end of their stream."""
     _begin(file, stored)
     wanted, skip = count * data_type.itemsize, max(stored.skip, 0)
+    most = wanted + max(wanted, _MOST_BEHIND)
     content = bytearray()
+    behind = 0
     rest = b""
-    while len(content) < wanted:
+    while (len(content) < wanted or not ended()) and len(content) + behind <= most:
         packed = rest or file.read(_PIECE)
         piece, rest = unpack(packed, _PIECE)
         if not packed and not piece:
             break
         cut = min(skip, len(piece))
         skip -= cut
-        content += piece[cut:]
+        if len(content) < wanted:
+            content += piece[cut:]
+        else:
+            behind += len(piece)
     check_stored(stored.header, wanted, len(content))
+    if not ended():
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{stored.header}: cannot be read, it may be damaged or cut off (its compressed voxels "
+            "do not end with a checksum).",
+        )
     return np.frombuffer(memoryview(content)[:wanted], dtype=data_type), 0
 
 

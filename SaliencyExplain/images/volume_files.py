@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
@@ -33,6 +34,12 @@ _LENGTH_BITS = 0x07
 #: Most bytes before the voxels of a NIfTI file; the largest extensions have a few million.
 _LATEST_VOXELS = 64 << 20
 _EXTENSION_LEAST = 16
+#: Codes of extensions are even and small (nifti1_io.h: NIFTI_ECODE_*).
+_EXTENSION_CODES = range(2, 100, 2)
+#: Bytes behind the voxels of a compressed file that are unpacked to reach its checksum: as many
+#: as its voxels have, or so many; FreeSurfer writes some kilobytes there.
+_MOST_BEHIND = 64 << 20
+_PIECE = 1 << 20
 #: Intent codes of CIFTI-2 files (https://www.nitrc.org/projects/cifti).
 _CIFTI = range(3000, 3100)
 
@@ -53,7 +60,7 @@ def read_nibabel(path: Path, several: bool) -> Volume:
             one is wanted.
     """
     packed = path.name.lower().endswith((".gz", ".mgz"))
-    block = _checked_start(path, packed)
+    block, least = _checked_start(path, packed)
     image = nibabel.load(path)
     if not isinstance(image, SpatialImage):
         raise InputError(ErrorCode.FILE_FORMAT, _no_image(path, type(image).__name__))
@@ -74,14 +81,43 @@ def read_nibabel(path: Path, several: bool) -> Volume:
     spatial, count = shape[:3], math.prod(shape[3:])
     if count != 1 and not several:
         raise InputError(ErrorCode.IMAGE_AMBIGUOUS, several_volumes(path, count))
-    _check_voxels(path, image, voxels, packed, several)
+    proxy = _from(image.dataobj, image.file_map["image"].filename, least)
+    _check_voxels(path, proxy, voxels, packed, several)
     affine, notes = _nibabel_affine(path, image, block, spatial)
-    values = np.asarray(image.dataobj).reshape((*spatial, count), order="F")
+    read = _unpacked(path, proxy) if packed else np.asarray(proxy)
+    values = read.reshape((*spatial, count), order="F")
     return Volume(np.moveaxis(values, -1, 0), affine, tuple(notes))
 
 
-def _checked_start(path: Path, packed: bool) -> bytes:
-    """The first bytes of the header, once what makes nibabel hang is ruled out."""
+def _from(proxy: Any, file: Any, least: int) -> ArrayProxy:
+    """The voxels of a proxy out of a file, from a byte that lies behind the header."""
+    offset = max(int(proxy.offset), least)
+    return ArrayProxy(file, (proxy.shape, proxy.dtype, offset, proxy.slope, proxy.inter))
+
+
+def _unpacked(path: Path, proxy: ArrayProxy) -> NDArray[Any]:
+    """The voxels of a gzip file, read to its end: only there does its checksum stand."""
+    most = max(proxy.dtype.itemsize * math.prod(proxy.shape), _MOST_BEHIND)
+    with gzip.open(path) as file:
+        values = np.asarray(_from(proxy, file, 0))
+        behind = 0
+        while piece := file.read(_PIECE):
+            behind += len(piece)
+            if behind > most:
+                raise InputError(
+                    ErrorCode.FILE_DAMAGED,
+                    f"{path}: unpacks to more than twice the voxels that its header announces; it "
+                    "may be damaged.",
+                )
+    return values
+
+
+def _checked_start(path: Path, packed: bool) -> tuple[bytes, int]:
+    """The first bytes of the header, once what makes nibabel hang is ruled out.
+
+    And the first byte that can be one of a voxel.
+    """
+    least = 0
     suffix = path.suffix.lower()
     if suffix in (".hdr", ".img"):
         header = _other_file(path, "hdr")
@@ -94,8 +130,8 @@ def _checked_start(path: Path, packed: bool) -> bytes:
             _check_mgh(path, block, packed)
         elif suffix not in (".hdr", ".img"):
             file.seek(0)
-            _check_extensions(path, file)
-    return block
+            least = _check_extensions(path, file)
+    return block, least
 
 
 def _other_file(path: Path, ending: str) -> Path:
@@ -111,8 +147,13 @@ def _check_mgh(path: Path, block: bytes, packed: bool) -> None:
     check_stored(path, voxels, path.stat().st_size, DEFLATED if packed else 1)
 
 
-def _check_extensions(path: Path, file: Any) -> None:
-    """Walks over the extensions behind a header: nibabel follows a length of 0 for ever."""
+def _check_extensions(path: Path, file: Any) -> int:
+    """Walks over the extensions behind a header: nibabel follows a length of 0 for ever.
+
+    Returns:
+        The first byte behind the header and the four bytes that announce extensions. Voxels
+        that are said to begin at 0 begin there, as nifti_image_read has it.
+    """
     start = file.read(4)
     wide = nibabel.Nifti2Header.sizeof_hdr in (
         int.from_bytes(start, "little"),
@@ -124,16 +165,19 @@ def _check_extensions(path: Path, file: Any) -> None:
     if int(header["intent_code"]) in _CIFTI:
         raise InputError(ErrorCode.FILE_FORMAT, _no_image(path, "CIFTI"))
     voxels = float(header["vox_offset"])
-    if not 0 <= voxels <= _LATEST_VOXELS:
+    place = kind.sizeof_hdr + 4
+    if voxels != 0 and not place <= voxels <= _LATEST_VOXELS:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
             f"{path}: cannot be read, it may be damaged (its voxels are said to begin at byte "
             f"{voxels:g}).",
         )
     if file.read(4)[:1] in (b"", b"\0"):
-        return
+        return place
     order = f"{header.endianness}i4"
-    place = kind.sizeof_hdr + 4
+    if voxels - place < _EXTENSION_LEAST:
+        _check_no_extension(path, file, order, voxels)
+    least = place
     while voxels - place >= _EXTENSION_LEAST:
         length = int(np.frombuffer(file.read(4), order, 1)[0])
         if length < _EXTENSION_LEAST or place + length > voxels:
@@ -144,12 +188,24 @@ def _check_extensions(path: Path, file: Any) -> None:
             )
         file.seek(length - 4, os.SEEK_CUR)
         place += length
+    return least
 
 
-def _check_voxels(path: Path, image: SpatialImage, voxels: int, packed: bool, labels: bool) -> None:
+def _check_no_extension(path: Path, file: Any, order: str, voxels: float) -> None:
+    """Refuses an extension where the voxels are said to begin; many headers announce none."""
+    length, code = (int(one) for one in np.frombuffer(file.read(8).ljust(8, b"\0"), order))
+    found = length >= _EXTENSION_LEAST and length % _EXTENSION_LEAST == 0
+    if voxels == 0 or (found and code in _EXTENSION_CODES):
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: cannot be read, it may be damaged (its voxels are said to begin at byte "
+            f"{voxels:g}, where its header or an extension of it lies).",
+        )
+
+
+def _check_voxels(path: Path, proxy: ArrayProxy, voxels: int, packed: bool, labels: bool) -> None:
     """Compares what the header announces with the file and the memory."""
-    proxy = image.dataobj
-    stored = os.path.getsize(image.file_map["image"].filename)
+    stored = os.path.getsize(proxy.file_like)
     wanted = int(proxy.offset) + voxels * proxy.dtype.itemsize
     check_stored(path, wanted, stored, DEFLATED if packed else 1)
     check_memory(

@@ -71,6 +71,41 @@ def test_where_the_voxels_of_nifti_begin(changed, offset):
     refused(changed("a.nii.gz", 108, "<f", offset), ErrorCode.FILE_DAMAGED)
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("offset", [1.0, 348.0, 351.0])
+def test_no_byte_of_the_header_is_a_voxel(changed, name, offset):
+    refused(changed(name, 108, "<f", offset), ErrorCode.FILE_DAMAGED)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_voxels_said_to_begin_at_0_begin_behind_the_header(tmp_path, affine, kind, name):
+    path = tmp_path / name
+    nibabel.save(kind(VALUES, affine), path)
+    right = read_image(path)
+    packed = name.endswith("z")
+    content = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    wide = kind is nibabel.Nifti2Image
+    struct.pack_into("<q" if wide else "<f", content, 168 if wide else 108, 0)
+    path.write_bytes(gzip.compress(bytes(content)) if packed else bytes(content))
+    found = read_image(path)
+    np.testing.assert_array_equal(found.numpy(), right.numpy())
+    np.testing.assert_array_equal(found.affine.numpy(), right.affine.numpy())
+
+
+@pytest.mark.parametrize("offset", [0, 352])
+def test_no_byte_of_an_extension_is_a_voxel(tmp_path, affine, offset):
+    path = tmp_path / "a.nii"
+    image = nibabel.Nifti1Image(VALUES, affine)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"text" * 30))
+    nibabel.save(image, path)
+    np.testing.assert_array_equal(read_image(path).numpy()[0], VALUES)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 108, offset)
+    path.write_bytes(bytes(content))
+    refused(path, ErrorCode.FILE_DAMAGED, str(offset))
+
+
 @pytest.mark.parametrize("length", [-1, 0, 7, 2**31 - 1])
 def test_lengths_of_extensions(changed, tmp_path, length):
     path = changed("a.nii", 108, "<f", 512.0)

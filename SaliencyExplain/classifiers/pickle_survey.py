@@ -48,6 +48,13 @@ _MOST_UNPACKED = 2
 _UNPACKED_FREE = 1024**2
 _DEEPEST_TUPLE = 16
 _LARGEST_TUPLE = 100_000
+#: Beyond it different integers have the same hash, and a dictionary of them takes hours to fill.
+_LARGEST_KEY = 2**53
+#: Optimizers number their state by parameter; a network has at most 20,000 layers.
+_MOST_NUMBER_KEYS = 50_000
+_LARGEST_MEMO = 2**32
+#: What torch reads of a zip file of weights, apart from the storages.
+_RECORDS = ("data.pkl", "byteorder", "version")
 
 
 class Inert:
@@ -85,8 +92,16 @@ class Inert:
 class _Dictionary(dict[Any, Any]):
     """A dictionary that may have attributes, as an OrderedDict."""
 
+    def __init__(self, *_: Any) -> None:
+        """Keeps nothing; what an OrderedDict is made of is looked at by the reader."""
+        super().__init__()
+
     def __setstate__(self, state: Any) -> None:
         """Keeps nothing."""
+
+
+class _RefusedError(Exception):
+    """A pickle has what torch should not see; the text says what."""
 
 
 class _Tuple(tuple[Any, ...]):
@@ -189,6 +204,9 @@ _DICTIONARIES = [
     "mmcv.utils.config.ConfigDict",
 ]
 
+#: Of all of these torch makes dictionaries; an OrderedDict has a stand-in of its own.
+_FILLED = ("collections.Counter", "collections.defaultdict", *_DICTIONARIES)
+
 
 def _filled_by_default(*_: Any) -> OrderedDict[Any, Any]:
     """What stands for a defaultdict: an empty dictionary."""
@@ -216,11 +234,14 @@ class _Reader(pickle._Unpickler):
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
+    readline: Callable[[], bytes]
+    memo: dict[int, Any]
 
     def __init__(self, content: io.BytesIO) -> None:
         super().__init__(content, encoding="latin-1")
         self.named: dict[str, type[Inert]] = {}
         self.storages: list[tuple[Any, ...]] = []
+        self._number_keys = 0
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in; only a dictionary is what it says."""
@@ -231,7 +252,11 @@ class _Reader(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         """A stand-in for a storage."""
-        self.storages.append(pid if isinstance(pid, tuple) else (pid,))
+        storage = pid if isinstance(pid, tuple) else (pid,)
+        view = storage[5] if len(storage) > 5 and isinstance(storage[5], tuple) else ()
+        # torch looks storages up by these.
+        self._check_keys([*storage[2:3], *view[:1]])
+        self.storages.append(storage)
         return Inert()
 
     def load_tuple(self) -> None:
@@ -245,32 +270,127 @@ class _Reader(pickle._Unpickler):
             raise ValueError("the stack is empty")
         self.stack[-count:] = [_Tuple.of(items)]
 
+    def load_setitem(self) -> None:
+        """Sets one item of a dictionary."""
+        self._check_keys(self.stack[-2:-1])
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        """Sets the items of a dictionary that lie on the stack since the last mark."""
+        self._check_keys(self.stack[::2])
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        """Makes a dictionary of what lies on the stack since the last mark."""
+        self._check_keys(self.stack[::2])
+        super().load_dict()  # type: ignore[misc]
+
+    def load_additems(self) -> None:
+        """Puts what lies on the stack since the last mark into a set."""
+        self._check_keys(self.stack)
+        super().load_additems()  # type: ignore[misc]
+
+    def load_frozenset(self) -> None:
+        """Makes a set of what lies on the stack since the last mark."""
+        self._check_keys(self.stack)
+        super().load_frozenset()  # type: ignore[misc]
+
+    def load_reduce(self) -> None:
+        """Calls a stand-in; a dictionary may be made of pairs, as in files of Python 2."""
+        function, arguments = self.stack[-2:]
+        path = getattr(function, "path", "")
+        made_by_default = path == "collections.defaultdict"  # its arguments are not used
+        if function is _Dictionary or (path in _FILLED and not made_by_default):
+            for argument in arguments:
+                self._check_pairs(argument)
+        super().load_reduce()  # type: ignore[misc]
+
+    def load_build(self) -> None:
+        """Gives an object its state."""
+        filled = self.stack[-2]
+        if isinstance(filled, _Dictionary) or getattr(filled, "path", "") in _FILLED:
+            self._check_pairs(self.stack[-1])  # torch updates a dictionary with it
+        super().load_build()  # type: ignore[misc]
+
+    def load_put(self) -> None:
+        """Remembers what lies on the stack under a number in decimal digits."""
+        number = int(self.readline()[:-1])
+        if not 0 <= number < _LARGEST_MEMO:
+            raise ValueError("a number of the memo is too large")
+        self.memo[number] = self.stack[-1]
+
+    def _check_pairs(self, content: Any) -> None:
+        """Refuses what cannot safely become the items of a dictionary."""
+        if content is None or isinstance(content, dict):
+            return  # its keys were looked at when they were set
+        pairs = list(content) if isinstance(content, (list, tuple)) else [content]
+        for pair in pairs:
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise _RefusedError("a dictionary in it is not made of keys and values")
+        self._check_keys([pair[0] for pair in pairs])
+
+    def _check_keys(self, keys: list[Any]) -> None:
+        """Refuses keys of dictionaries that may take long to hash or to tell apart."""
+        for key in keys:
+            if key is None or isinstance(key, (str, bytes, bool)):
+                continue
+            if not isinstance(key, (int, float)):
+                kind = "tuple" if isinstance(key, tuple) else "object"
+                raise _RefusedError(
+                    f"a dictionary in it has a key that is no text or number but a {kind}"
+                )
+            self._number_keys += 1
+            if not abs(key) <= _LARGEST_KEY:
+                raise _RefusedError("a dictionary in it has a key beyond 2^53")
+            if self._number_keys > _MOST_NUMBER_KEYS:
+                raise _RefusedError(
+                    f"its dictionaries have more than {_MOST_NUMBER_KEYS} numbers as keys"
+                )
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.PUT[0]] = load_put
     dispatch[pickle.TUPLE[0]] = load_tuple
     dispatch[pickle.TUPLE1[0]] = lambda self: self._load_few(1)
     dispatch[pickle.TUPLE2[0]] = lambda self: self._load_few(2)
     dispatch[pickle.TUPLE3[0]] = lambda self: self._load_few(3)
 
 
-def check_pickle(content: bytes, name: str) -> None:
-    """Refuses weights that torch should not read, and says what is in them.
+def check_pickle(content: bytes, name: str) -> bytes:
+    """Refuses weights that torch should not read, and gives what torch may read instead.
 
     Args:
         content: The bytes of a zip file of torch's, or of a bare pickle.
         name: The file's name, for messages.
 
+    Returns:
+        The bytes for ``torch.load``: of a zip file one with the parts that were looked at and
+        no others, since torch finds the parts of a zip file in another way than Python does.
+
     Raises:
         ClassifierError: It is broken, names classes or functions of others, has tensors of
-            another kind than the plain ones, or a tensor claims more than the file holds.
+            another kind than the plain ones, has dictionaries that take hours to read, or a
+            tensor claims more than the file holds.
     """
-    sizes: dict[str, int] | None = None
     try:
         if is_zip(content):
-            stream, sizes = _of_zip(content, name)
+            records = _of_zip(content, name)
+            reader = _Reader(io.BytesIO(records["data.pkl"]))
+            top = reader.load()
         else:
-            stream = io.BytesIO(content)
-        top, reader = _read(stream, legacy=sizes is None)
+            records = {}
+            top, reader = _read(io.BytesIO(content), name)
     except ClassifierError:
         raise
+    except _RefusedError as error:
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED, f"{name} is refused: {error}. {SAVE_ALONE}"
+        ) from error
     except Exception as error:
         # A damaged pickle raises whatever its instructions lead to.
         raise ClassifierError(
@@ -279,8 +399,13 @@ def check_pickle(content: bytes, name: str) -> None:
             f"({type(error).__name__}).",
         ) from error
     _check_named(top, list(reader.named), name)
-    if sizes is not None:
-        _check_storages(reader.storages, sizes, name)
+    if not records:
+        whole = {str(storage[2]): len(content) for storage in reader.storages if len(storage) > 2}
+        _check_storages(reader.storages, whole, name)
+        return content
+    sizes = {key.removeprefix("data/"): len(part) for key, part in records.items()}
+    _check_storages(reader.storages, sizes, name)
+    return _packed(records)
 
 
 def foreign_names(named: Iterable[str]) -> list[str]:
@@ -295,7 +420,13 @@ def foreign_names(named: Iterable[str]) -> list[str]:
     ]
 
 
-def _of_zip(content: bytes, name: str) -> tuple[io.BytesIO, dict[str, int]]:
+def _of_zip(content: bytes, name: str) -> dict[str, bytes]:
+    """What torch reads of a zip file, by its name below the file's one folder."""
+    if not content.startswith(b"PK\x03\x04"):
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED,
+            f"{name} is refused: it is a zip file with something else before it. {SAVE_ALONE}",
+        )
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = archive.infolist()
         unpacked = sum(info.file_size for info in infos)
@@ -305,29 +436,75 @@ def _of_zip(content: bytes, name: str) -> tuple[io.BytesIO, dict[str, int]]:
                 f"{name} is refused: its {len(content)} bytes unpack to {unpacked}. PyTorch "
                 "stores weights uncompressed; save them again with torch.save.",
             )
+        _check_file_names(infos, name)
         pickles = [info.filename for info in infos if info.filename.endswith("data.pkl")]
-        if len(pickles) != 1:
+        if len(pickles) != 1 or not pickles[0].endswith("/data.pkl"):
             raise ClassifierError(
                 ErrorCode.MODEL_WEIGHTS,
                 f"{name} cannot be read as PyTorch weights: it holds {len(pickles)} files "
-                "data.pkl and not one.",
+                "data.pkl and not one in its folder.",
             )
         top = pickles[0].removesuffix("data.pkl")
-        sizes = {
-            info.filename.removeprefix(f"{top}data/"): info.file_size
+        inner = {
+            info.filename.removeprefix(top): info
             for info in infos
-            if info.filename.startswith(f"{top}data/")
+            if info.filename.startswith(top) and not info.is_dir()
         }
-        return io.BytesIO(archive.read(pickles[0])), sizes
+        return {
+            key: archive.read(info)
+            for key, info in inner.items()
+            if key in _RECORDS or key.startswith("data/")
+        }
 
 
-def _read(stream: io.BytesIO, *, legacy: bool) -> tuple[Any, _Reader]:
+def _check_file_names(infos: list[zipfile.ZipInfo], name: str) -> None:
+    """Refuses names in a zip file that torch may take for one another."""
+    seen: set[str] = set()
+    for info in infos:
+        key = info.filename.casefold()
+        if key in seen or "\\" in info.orig_filename or "\0" in info.orig_filename:
+            why = "stands in it twice" if key in seen else "is no name of PyTorch's"
+            raise ClassifierError(
+                ErrorCode.MODEL_REFUSED,
+                f"{name} is refused: the file {shown(info.filename)} {why} (PyTorch makes no "
+                f"difference between capital and small letters). {SAVE_ALONE}",
+            )
+        seen.add(key)
+
+
+def _packed(records: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for key, part in records.items():
+            archive.writestr(f"archive/{key}", part)
+    return packed.getvalue()
+
+
+def _read(stream: io.BytesIO, name: str) -> tuple[Any, _Reader]:
+    """The content of a file without zip, and its reader.
+
+    torch reads five pickles: a number, a version, sizes of types, the content, and the keys of
+    the storages that follow.
+    """
     reader = _Reader(stream)
     found = reader.load()
-    if legacy and found == _LEGACY_MAGIC:
-        for _ in range(_LEGACY_BEFORE):
-            reader = _Reader(stream)
-            found = reader.load()
+    if not isinstance(found, int) or found != _LEGACY_MAGIC:
+        return found, reader
+    for _ in range(_LEGACY_BEFORE):
+        reader = _Reader(stream)
+        found = reader.load()
+    last = _Reader(stream)
+    keys = last.load()
+    if not isinstance(keys, list) or not all(isinstance(key, (str, int)) for key in keys):
+        raise _RefusedError("the keys of its storages are not a list of texts")
+    last._check_keys(keys)
+    missing = {storage[2] for storage in reader.storages if len(storage) > 2} - set(keys)
+    if missing:
+        raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
+            f"{name} is damaged: it does not hold the values of {len(missing)} of its tensors.",
+        )
+    reader.named |= last.named
     return found, reader
 
 
@@ -360,9 +537,9 @@ def _check_named(top: Any, named: list[str], name: str) -> None:
 
 def _check_storages(storages: list[tuple[Any, ...]], sizes: dict[str, int], name: str) -> None:
     for storage in storages:
-        if len(storage) != 5:
+        if len(storage) not in (5, 6):
             continue  # torch refuses it
-        _, kind, key, _, count = storage
+        _, kind, key, _, count = storage[:5]
         item = _ITEM_BYTES.get(getattr(kind, "path", "").rpartition(".")[2], 1)
         held = sizes.get(str(key))
         if isinstance(count, int) and held is not None and not 0 <= count * item <= held:

@@ -96,10 +96,7 @@ def spacing_of(preprocessing: Compose, spatial_dims: int) -> tuple[float, ...] |
     spacing: tuple[float, ...] | None = None
     for step in preprocessing.transforms:
         if isinstance(step, transforms.Spacingd):
-            pixdim = np.broadcast_to(
-                np.asarray(step.spacing_transform.pixdim, dtype=float), (spatial_dims,)
-            )
-            spacing = tuple(float(value) for value in pixdim)
+            spacing = _along_axes(step, "pixdim", step.spacing_transform.pixdim, spatial_dims)
         elif isinstance(step, transforms.Resized | transforms.Zoomd):
             spacing = None
     return spacing
@@ -115,9 +112,25 @@ def size_of(preprocessing: Compose, spatial_dims: int) -> tuple[int, ...] | None
             wanted = step.padder.padder.spatial_size
         else:
             continue
-        values = tuple(int(value) for value in np.broadcast_to(wanted, (spatial_dims,)))
+        given = _along_axes(step, "spatial_size", wanted, spatial_dims)
+        values = tuple(map(int, given))
         size = values if all(value > 0 for value in values) else None
     return size
+
+
+def _along_axes(step: Any, argument: str, given: Any, spatial_dims: int) -> tuple[float, ...]:
+    """One finite number for each axis."""
+    try:
+        values = np.broadcast_to(np.asarray(given, dtype=float), (spatial_dims,))
+        if not np.isfinite(values).all():
+            raise ValueError
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION,
+            f"The bundle's preprocessing step {type(step).__name__} has {argument} "
+            f"{shown(given)}: name one number, or one for each of the {spatial_dims} axes.",
+        ) from error
+    return tuple(float(value) for value in values)
 
 
 def _name_of(step: Any) -> str:

@@ -78,7 +78,7 @@ def read_weights(content: bytes, name: str) -> Checkpoint:
     if kind != "weights":
         is_what = _PROGRAMS.get(kind) or what_it_is(content)
         raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {is_what}.")
-    check_pickle(content, name)
+    content = check_pickle(content, name)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([*STAND_INS]):
             # Of pickle protocols and kinds of tensors; what cannot be read raises.

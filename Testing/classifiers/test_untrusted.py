@@ -467,7 +467,7 @@ def bomb() -> str:
         (f"network_def: {'[' * 3000}{']' * 3000}", WRONG),
         (f"network_def: {'[' * 100}{']' * 100}", REFUSED),
         (f"network_def: {'9' * 5000}", WRONG),
-        ("network_def: {_target_: torch.nn.Linear, in_features: 2020-01-01}", REFUSED),
+        ("network_def: {_target_: torch.nn.Linear, in_features: 2020-01-01}", WRONG),
         ("network_def: {_target_: torch.nn.Linear, in_features: !!binary aGk=}", REFUSED),
         ("network_def: {_target_: torch.nn.Linear, 3: 1}", REFUSED),
         ("network_def: {_target_: torch.nn.Linear, ? [a, b] : 1}", WRONG),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.soft_edges import harden
 
 #: More distinct values than this are an image, not a label map; the largest atlases in
 #: use (FreeSurfer's aparc.a2009s+aseg) have under 200.
@@ -106,6 +107,19 @@ def distinct(layer: NDArray[np.integer[Any]]) -> list[int]:
     for plane in layer:
         there[plane.astype(np.int64) - low] = True
     return (np.flatnonzero(there) + low).tolist()
+
+
+def hard_layers(
+    layers: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.integer[Any]], tuple[str, ...]]:
+    """The layers, those cut at one half that are soft masks of whole numbers, and notes.
+
+    Args:
+        layers: (L, *S), 0 outside.
+    """
+    found = [harden(layer, [value for value in distinct(layer) if value != 0]) for layer in layers]
+    notes = tuple(dict.fromkeys(note for _, note in found if note))
+    return (np.stack([layer for layer, _ in found]), notes) if notes else (layers, ())
 
 
 def labels_of(path: Path, layer: NDArray[np.integer[Any]]) -> list[int]:

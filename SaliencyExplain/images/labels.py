@@ -13,7 +13,12 @@ from SaliencyExplain.images.label_types import PALETTE as PALETTE
 from SaliencyExplain.images.label_types import Color as Color
 from SaliencyExplain.images.label_types import Label as Label
 from SaliencyExplain.images.label_types import LabelMap as LabelMap
-from SaliencyExplain.images.label_values import labels_of, whole_numbers, without_background
+from SaliencyExplain.images.label_values import (
+    hard_layers,
+    labels_of,
+    whole_numbers,
+    without_background,
+)
 from SaliencyExplain.images.segment_fields import described_segments
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.voxel_grids import same_grid
@@ -35,7 +40,8 @@ def from_volume(path: Path, volume: Volume) -> LabelMap:
     notes = (*volume.notes, *notes, *more)
     if not labels:
         layers, more = without_background(path, layers)
-        notes = (*notes, *more)
+        layers, soft = hard_layers(layers)
+        notes = (*notes, *more, *soft)
         labels = tuple(
             Label(
                 f"label {value}" if len(layers) == 1 else f"layer {layer + 1} label {value}",

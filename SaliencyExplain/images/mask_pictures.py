@@ -12,7 +12,12 @@ from PIL import ImageColor
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.decoded import Raster
 from SaliencyExplain.images.label_types import Color, Label, LabelMap
-from SaliencyExplain.images.label_values import labels_of, whole_numbers, without_background
+from SaliencyExplain.images.label_values import (
+    hard_layers,
+    labels_of,
+    whole_numbers,
+    without_background,
+)
 from SaliencyExplain.images.raster import decode
 
 #: A picture of more colours is a photograph or has blurred edges.
@@ -131,7 +136,8 @@ def _from_grey(path: Path, picture: Raster, values: NDArray[Any]) -> LabelMap:
     else:
         whole, notes = values[np.newaxis], ()
     whole, more = without_background(path, whole)
-    notes = (*notes, *more)
+    whole, soft_notes = hard_layers(whole)
+    notes = (*notes, *more, *soft_notes)
     if np.unique(whole[whole != 0]).size < 2:
         return _one_mask(picture, whole[0] != 0, *notes)
     try:

@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.label_values import distinct
+from SaliencyExplain.images.label_values import distinct, hard_layers
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
 
@@ -175,3 +175,39 @@ def test_real_images_are_no_masks(shared_data):
         with pytest.raises(InputError) as error:
             read_segmentation(path, read_image(path))
         assert error.value.code is ErrorCode.SEGMENTATION_LABELS
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0, 0), (0.3, 0.4, 0.5)])
+def test_a_soft_mask_of_whole_numbers_is_cut_at_half_as_its_fractions_are(read, shift):
+    soft = ndimage.shift(BALL.astype(float), shift, order=1)
+    found, notes = read(np.rint(soft * 255).astype(np.uint8))
+    cut = np.rint(soft * 255) >= 127.5
+    same(found, label_255=cut)
+    assert any("soft" in note for note in notes)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2, 3])
+def test_a_mask_that_was_resampled_linearly_is_one_segment(factor):
+    soft = ndimage.zoom(BALL.astype(float), factor, order=1, grid_mode=True, mode="grid-constant")
+    (cut,), notes = hard_layers(np.rint(soft * 255).astype(np.uint8)[np.newaxis])
+    assert distinct(cut) == [0, 255]
+    assert notes
+    np.testing.assert_array_equal(cut == 255, np.rint(soft * 255) >= 127.5)
+
+
+@pytest.mark.parametrize("levels", [(1, 2, 4), (85, 170, 255), (64, 128, 255)])
+def test_segments_within_each_other_stay_whatever_their_numbers(read, levels):
+    distance = np.linalg.norm(PLACES - np.array([9, 10, 11])[:, None, None, None], axis=0)
+    inner, middle, outer = levels[2], levels[1], levels[0]
+    values = np.select([distance < 4, distance < 6, distance < 9], [inner, middle, outer], 0)
+    found, notes = read(values.astype(np.uint8))
+    same(found, **{f"label_{level}": values == level for level in levels})
+    assert not any("soft" in note for note in notes)
+
+
+def test_a_thin_layer_of_a_high_level_is_a_segment_with_a_note(read):
+    distance = np.linalg.norm(PLACES - np.array([9, 10, 11])[:, None, None, None], axis=0)
+    values = np.select([distance < 6, distance < 8], [255, 128], 0)
+    found, notes = read(values.astype(np.uint8))
+    same(found, label_128=values == 128, label_255=values == 255)
+    assert any("128, 255" in note for note in notes)

@@ -158,3 +158,29 @@ def test_a_black_picture_marks_nothing(tmp_path, image, suffix):
 def test_a_deep_or_float_tiff_is_a_mask(read):
     same(read((DISC * np.uint16(65535)).astype(np.uint16), "tif")[0], {"mask": DISC})
     same(read(DISC.astype(np.float32), "tif")[0], {"mask": DISC})
+
+
+@pytest.mark.parametrize("how", ["BILINEAR", "BICUBIC", "LANCZOS", "BOX"])
+def test_a_mask_made_smaller_is_one_mask(read, how):
+    large = np.zeros((ROWS * 8, COLUMNS * 8), np.uint8)
+    large[101:203, 157:333] = 255
+    small = Image.fromarray(large).resize((COLUMNS, ROWS), getattr(Image.Resampling, how))
+    found, notes = read(small)
+    same(found, {"mask": np.asarray(small) >= 127.5})
+    assert any("soft" in note for note in notes)
+
+
+def test_noise_next_to_black_and_white_is_no_segment(read):
+    random = np.random.default_rng(0)
+    noisy = random.integers(0, 3, (ROWS, COLUMNS)).astype(np.uint8)
+    noisy[DISC] = random.integers(254, 256, int(DISC.sum()))
+    found, notes = read(noisy)
+    same(found, {"mask": DISC})
+    assert any("soft" in note for note in notes)
+
+
+def test_labels_beside_one_of_255_are_segments_with_a_note(read):
+    values = np.where(DISC, 255, np.where(BAR, 1, 0)).astype(np.uint8)
+    found, notes = read(values)
+    same(found, {"label 1": BAR, "label 255": DISC})
+    assert any("1, 255" in note for note in notes)

@@ -7,14 +7,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pydicom
-from pydicom.dataset import FileDataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
 
 from SaliencyExplain.images.sizes import check_memory
 
 _PIECE = 1 << 20
+_Dataset = TypeVar("_Dataset", bound=Dataset)
 
 
 class _File(io.BufferedReader):
@@ -68,4 +71,34 @@ def read_dicom(path: Path, **options: Any) -> FileDataset:
         Exception: What pydicom raises about damaged files.
     """
     with opened(path) as file:
-        return pydicom.dcmread(file, **options)
+        return with_known_types(pydicom.dcmread(file, **options))
+
+
+def with_known_types(dataset: _Dataset, *, within: bool = False) -> _Dataset:
+    """Gives elements of an unknown type (UN) the one that the standard has for their tag.
+
+    An element of more than 65,534 bytes whose type has a length of two bytes is written as UN
+    where types are explicit (PS3.5, 6.2.2, note 5), and pydicom leaves its value as it is.
+
+    Args:
+        dataset: As pydicom has read it; it is changed.
+        within: Whether the items of its sequences are changed too.
+
+    Returns:
+        The dataset.
+    """
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.VR == "UN" and dictionary_has_tag(tag):
+            known = dictionary_VR(tag)
+            # Pixels and tables, which are of one of two types, are read as bytes.
+            if known == "SQ":
+                # Within it types are implicit and numbers little-endian (PS3.5, 6.2.2, note 4).
+                raw = raw._replace(VR=known, is_implicit_VR=True, is_little_endian=True)
+            elif len(known) == 2:
+                raw = raw._replace(VR=known)
+            dataset[tag] = raw
+        if within and raw.VR == "SQ":
+            for item in dataset[tag].value or ():
+                with_known_types(item, within=True)
+    return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,18 +100,7 @@ def frames_of(path: Path, header: Dataset) -> list[Frame]:
     Raises:
         InputError: It does not say of each frame where it lies, or says what cannot be.
     """
-    count = int(header.get("NumberOfFrames") or 1)
-    groups = header.get("PerFrameFunctionalGroupsSequence")
-    if groups is None and count > 1:
-        raise InputError(
-            ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: holds {count} frames and does not say where they lie.",
-        )
-    if groups is not None and len(groups) != count:
-        raise InputError(
-            ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: holds {count} frames, and its header describes {len(groups)} of them.",
-        )
+    groups = described_frames(path, header)
     shared = list(header.get("SharedFunctionalGroupsSequence") or [])
     size = (int(header.Columns), int(header.Rows))
     try:
@@ -126,6 +116,31 @@ def frames_of(path: Path, header: Dataset) -> list[Frame]:
             f"{path}: its header does not say where its slices lie (position, orientation or "
             "pixel spacing is missing or unusable).",
         ) from error
+
+
+def described_frames(path: Path, header: Dataset) -> Sequence[Dataset] | None:
+    """The functional groups of each frame; None of a single frame that has none.
+
+    Args:
+        path: The file, for messages.
+        header: Its header.
+
+    Raises:
+        InputError: They are not as many as the frames.
+    """
+    count = int(header.get("NumberOfFrames") or 1)
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if groups is None and count > 1:
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: holds {count} frames and does not say where they lie.",
+        )
+    if groups is not None and len(groups) != count:
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: holds {count} frames, and its header describes {len(groups)} of them.",
+        )
+    return groups
 
 
 def _frame(path: Path, index: int, size: tuple[int, int], holders: list[Dataset]) -> Frame:

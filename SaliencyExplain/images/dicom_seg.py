@@ -11,10 +11,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import parse_basic_offsets, parse_fragments
+from pydicom.uid import UID, RLELossless
 from skimage.color import lab2rgb
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.dicom_file import opened
+from SaliencyExplain.images.dicom_file import opened, with_known_types
+from SaliencyExplain.images.dicom_frames import described_frames
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
@@ -37,11 +40,15 @@ def read_dicom_seg(path: Path) -> LabelMap:
         The segments on the grid that the SEG's own frames span; no label where it has none.
 
     Raises:
-        InputError: It is damaged, or its frames lie on no regular grid.
+        InputError: It is damaged, states another number of frames than it describes or holds,
+            or its frames lie on no regular grid.
     """
     try:
         with opened(path) as file:
-            dataset = pydicom.dcmread(file)
+            dataset = with_known_types(pydicom.dcmread(file))
+        if dataset.get("SegmentSequence"):
+            described_frames(path, dataset)
+            _check_pixels(path, dataset)
         notes = _with_distance(dataset)
         seg = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
         numbers = [int(number) for number in seg.segment_numbers if number != 0]
@@ -74,6 +81,39 @@ def read_dicom_seg(path: Path) -> LabelMap:
     )
     frame_of_reference = str(seg.get("FrameOfReferenceUID", "") or "")
     return LabelMap(layers, affine, labels, tuple(notes), frame_of_reference)
+
+
+def _check_pixels(path: Path, dataset: Dataset) -> None:
+    """Refuses pixels of more or fewer frames than the header states.
+
+    highdicom leaves out frames that are too many.
+    """
+    stated = int(dataset.get("NumberOfFrames") or 1)
+    content = dataset.PixelData
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    if syntax.is_encapsulated:
+        held: float = _encapsulated(dataset, content, stated, syntax)
+    else:
+        bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
+        # A byte may fill up the last bits, and another one makes the number of bytes even.
+        least, most = 8 * (len(content) - 2) / bits, 8 * len(content) / bits
+        held = stated if least < stated <= most else math.floor(most * 100) / 100
+    if held != stated:
+        raise InputError(
+            ErrorCode.FILE_DAMAGED,
+            f"{path}: its header states {stated} frames, and its pixels are {held:g} frames.",
+        )
+
+
+def _encapsulated(dataset: Dataset, content: bytes, stated: int, syntax: UID) -> int:
+    """Frames of compressed pixels; as stated where a frame may be in several pieces."""
+    if table := dataset.get("ExtendedOffsetTable"):
+        return len(table) // 8
+    if offsets := parse_basic_offsets(content):
+        return len(offsets)
+    pieces, _ = parse_fragments(content[8:])
+    # Each frame is one piece in RLE (PS3.5, annex A.4.2).
+    return pieces if pieces < stated or syntax == RLELossless else stated
 
 
 def _nothing(seg: Dataset) -> LabelMap:

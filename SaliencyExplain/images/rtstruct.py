@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.contour_planes import Contour, Findings, filled
 from SaliencyExplain.images.contours import once
-from SaliencyExplain.images.dicom_file import read_dicom
+from SaliencyExplain.images.dicom_file import read_dicom, with_known_types
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.labels import Color, Label, LabelMap
@@ -64,7 +64,7 @@ def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
             the grid, or none that encloses a voxel's centre.
     """
     try:
-        dataset = read_dicom(path, force=True)
+        dataset = with_known_types(read_dicom(path, force=True), within=True)
         names = {
             int(region.ROINumber): str(region.get("ROIName", "") or f"region {region.ROINumber}")
             for region in dataset.StructureSetROISequence

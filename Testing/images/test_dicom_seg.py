@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.sr.codedict import codes
+from pydicom.uid import RLELossless
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
@@ -152,3 +153,41 @@ def test_a_frame_that_was_cut_off_is_damage(write_seg):
     with pytest.raises(InputError) as error:
         read((image, path))
     assert "seg.dcm" in str(error.value)
+
+
+KINDS = {
+    "BINARY": {},
+    "FRACTIONAL": {"fractional_type": "PROBABILITY"},
+    "LABELMAP": {},
+    "compressed": {"transfer_syntax_uid": RLELossless},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_that_are_stated_described_and_held_are_equal(write_seg, kind):
+    mask = binary(BLOCK)
+    if kind == "FRACTIONAL":
+        mask = mask.astype(np.float32)
+    image, path = write_seg(mask, "LABELMAP" if kind == "compressed" else kind, **KINDS[kind])
+    assert read((image, path))[0][0].sum() == BLOCK.sum()
+    whole = path.read_bytes()
+    count = int(pydicom.dcmread(path).NumberOfFrames)
+
+    def message(code, **change):
+        path.write_bytes(whole)
+        dataset = pydicom.dcmread(path)
+        groups = dataset.PerFrameFunctionalGroupsSequence
+        dataset.NumberOfFrames = change["stated"]
+        dataset.PerFrameFunctionalGroupsSequence = groups[: change["described"]]
+        dataset.save_as(path)
+        with pytest.raises(InputError) as error:
+            read((image, path))
+        assert error.value.code is code
+        assert str(change["stated"]) in str(error.value)
+        return str(error.value)
+
+    geometry, damage = ErrorCode.IMAGE_GEOMETRY, ErrorCode.FILE_DAMAGED
+    assert f"describes {count}" in message(geometry, stated=count - 2, described=count)
+    assert f"describes {count - 1}" in message(geometry, stated=count, described=count - 1)
+    assert f"describes {count}" in message(geometry, stated=count + 1, described=count)
+    assert f"pixels are {count}" in message(damage, stated=count - 2, described=count - 2)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.filewriter import write_sequence
+from pydicom.uid import ExplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 from skimage.measure import points_in_poly
 
@@ -309,3 +312,32 @@ def test_only_planes_across_all_axes_are_oblique(tmp_path, write_rtstruct, order
     turned[:3, :3] = Rotation.from_euler("xyz", (30, 20, 0), degrees=True).as_matrix()
     image = to_image(values[np.newaxis], turned, name="image")
     assert any("oblique" in note for note in read_segmentation(path, image).notes)
+
+
+@pytest.mark.filterwarnings("ignore:The value for the data element")
+def test_a_contour_too_long_for_its_type_is_read(tmp_path, image, write_rtstruct):
+    angles = np.linspace(0, 2 * np.pi, 4000, endpoint=False)
+    ring = np.stack([5.5 + 4 * np.cos(angles), 5.5 + 4 * np.sin(angles), 0 * angles + 2], axis=1)
+    short = read_segmentation(write_rtstruct(tmp_path / "a.dcm", {"a": [ring[::20]]}), image)
+    path = write_rtstruct(tmp_path / "rs.dcm", {"a": [ring]})
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path, implicit_vr=False, little_endian=True)
+    # pydicom writes it as UN, as the standard wants it.
+    assert b"\x06\x30\x50\x00UN" in path.read_bytes()
+    found = read_segmentation(path, image)
+    np.testing.assert_array_equal(found.segments[0].mask, short.segments[0].mask)
+
+
+def test_a_sequence_of_an_unknown_type_is_read(tmp_path, image, write_rtstruct):
+    path = write_rtstruct(tmp_path / "rs.dcm", {"a": [OUTER] * 1200})
+    dataset = pydicom.dcmread(path)
+    whole = read_segmentation(path, image).segments[0].mask
+    content = pydicom.filebase.DicomBytesIO()
+    content.is_little_endian, content.is_implicit_VR = True, True
+    write_sequence(content, dataset["ROIContourSequence"], ["iso8859"])
+    assert len(content.getvalue()) > 1 << 16
+    dataset[0x30060039] = pydicom.DataElement(0x30060039, "UN", content.getvalue())
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path, implicit_vr=False, little_endian=True)
+    np.testing.assert_array_equal(read_segmentation(path, image).segments[0].mask, whole)

@@ -73,6 +73,7 @@ def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
         )
     values, padded = without_padding(values, padding, text(header, "Modality"))
     notes += [padded] if padded else []
+    notes += _orientation_notes(header)
     if header.get("VOILUTSequence") or text(header, "VOILUTFunction") not in ("", "LINEAR"):
         notes.append("the header's curve for the display (VOI LUT) is not applied")
     if text(header, "PresentationIntentType") == "FOR PROCESSING":
@@ -83,6 +84,29 @@ def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
     spacing, told = _spacing(path, header)
     affine = LPS_TO_RAS @ np.diag([spacing[1], spacing[0], 1.0, 1.0])
     return Volume(values[np.newaxis], affine, (*notes, *told), modality=text(header, "Modality"))
+
+
+def _orientation_notes(header: Dataset) -> list[str]:
+    """A note where the header says that columns run to the right, or rows upwards.
+
+    Source: DICOM PS3.3 C.7.6.1.1.1: PatientOrientation has the direction of the rows (to the
+    next columns) and that of the columns (to the next rows), letters by their weight.
+    """
+    value = header.get("PatientOrientation") or []
+    rows, columns = ([str(one).strip().upper() for one in value] + ["", ""])[:2]
+    wrong = []
+    if rows.startswith("R"):
+        wrong.append("its columns run to the patient's right")
+    elif rows.startswith(("H", "F")):
+        wrong.append("its columns run along the patient, so that it lies on its side")
+    if columns.startswith("H"):
+        wrong.append("its rows run upwards")
+    if not wrong:
+        return []
+    return [
+        f"the header says that {' and '.join(wrong)} (PatientOrientation {rows}\\{columns}); the "
+        "picture is taken as stored, which a classifier may not have been trained with"
+    ]
 
 
 def _spacing(path: Path, header: Dataset) -> tuple[tuple[float, float], list[str]]:

@@ -11,13 +11,15 @@ from SaliencyExplain.csv_text import Table, read_table
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name, unlike
-from SaliencyExplain.study.files import image_suffix
+from SaliencyExplain.study.files import image_suffix, parse_name, stem
 from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.table_columns import KNOWN, Columns, find_columns
 from SaliencyExplain.study.table_paths import find_path
 
-#: What spreadsheets and pandas write for a cell without a value.
-_NO_VALUE = frozenset({"", "nan", "na", "n/a", "#n/a", "#nv", "<na>", "null"})
+#: What spreadsheets, pandas and hands write for a cell without a value.
+_NO_VALUE = frozenset(
+    {"", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "null", "none", "-", "--", "?"}
+)
 _WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
 _NAMED_PROBLEMS = 10
 
@@ -31,9 +33,10 @@ def read_cases(
 ) -> Found:
     """Reads a table of cases; relative paths are relative to the table's folder.
 
-    Columns: ``case``; ``image`` (several channels separated by ``;``, each a path
-    or ``name=path``) or, instead of ``image``, a column for each channel, named as
-    the classifier names it; optionally ``segmentation`` (several files separated by ``;``)
+    Columns: ``case`` (without one each case is called as its image's file); ``image``
+    (several channels separated by ``;``, each a path or ``name=path``) or, instead of
+    ``image``, a column for each channel, named as the classifier names it; optionally
+    ``segmentation`` (several files separated by ``;``)
     and ``label``, and for a training ``patient`` (whose cases stay together) and ``split``
     (train, validation or test). Usual other names of these are understood
     (:mod:`SaliencyExplain.study.table_columns`); further columns are named as not used.
@@ -50,22 +53,24 @@ def read_cases(
             message has the lines' numbers.
     """
     table = read_table(path, KNOWN)
-    columns = find_columns(f"{path}, line 1", table, channels)
+    columns = find_columns(f"{path}, line 1", table, channels, _is_file)
     columns, notes = _labels_that_are_files(path, table, columns)
     if not table.rows:
         raise InputError(
             ErrorCode.CASES_MISSING, f"{path}: the table has no cases below its header line."
         )
-    rows = _Rows(path, columns, allowed, _whole_numbers(table, columns.label))
+    names = _names(table, columns)
+    rows = _Rows(path, columns, names, allowed, _whole_numbers(table, columns.label))
     cases: list[Case] = []
     lines: dict[str, int] = {}
     for line, cells in table.rows:
-        first = lines.setdefault(cells[columns.case], line)
+        name = rows.names[line]
+        first = lines.setdefault(name, line)
         if first != line:
             raise InputError(
                 ErrorCode.NAME_DUPLICATE,
-                f"{path}, line {line}: the case '{cells[columns.case]}' is already on line "
-                f"{first}; every case needs a name of its own.",
+                f"{path}, line {line}: the case '{name}' is already on line "
+                f"{first}; every case needs a name of its own (a column 'case').",
             )
         cases.append(rows.case(line, cells, keep_identifiers))
     rows.check()
@@ -81,6 +86,7 @@ class _Rows:
     Attributes:
         path: The table.
         columns: Its columns.
+        names: What the case of each line is called.
         allowed: See :func:`read_cases`.
         whole: Whether all labels are whole numbers, as in ``1.0``.
         missing: ``(line, file)``.
@@ -88,6 +94,7 @@ class _Rows:
 
     path: Path
     columns: Columns
+    names: dict[int, str]
     allowed: Callable[[Path], object] | None
     whole: bool
     missing: list[tuple[int, str]] = field(default_factory=list)
@@ -95,8 +102,8 @@ class _Rows:
     def case(self, line: int, cells: dict[str, str], keep_identifiers: bool) -> Case:
         """The case of a line."""
         columns = self.columns
-        name = cells[columns.case]
-        if not name:
+        name = self.names[line]
+        if not name and columns.case is not None:
             raise self._empty(line, columns.case)
         images: list[tuple[str | None, Path]] = []
         for column in columns.images:
@@ -113,6 +120,9 @@ class _Rows:
         ]
         label = visible(self._value(cells, columns.label))
         found = _WHOLE.fullmatch(label) if self.whole else None
+        private = may_name_patient(one for _, one in images) and not keep_identifiers
+        if private and columns.case in (None, columns.patient):
+            name = f"case-{list(self.names).index(line) + 1:03d}"
         return Case(
             case=safe_name(name),
             images=tuple(images),
@@ -120,7 +130,7 @@ class _Rows:
             label=(found[1] if found else label) or None,
             patient=self._value(cells, columns.patient) or None,
             split=self._value(cells, columns.split) or None,
-            private=may_name_patient(one for _, one in images) and not keep_identifiers,
+            private=private,
             further_segmentations=tuple(masks[1:]),
         )
 
@@ -169,6 +179,25 @@ def _items(cell: str) -> list[str]:
     return [item.strip() for item in cell.split(";") if item.strip()]
 
 
+def _is_file(cell: str) -> bool:
+    return bool(image_suffix(Path(cell))) or cell.lower().endswith(".dcm")
+
+
+def _names(table: Table, columns: Columns) -> dict[int, str]:
+    """What the case of each line is called: its cell, else the file of its first image.
+
+    The files' names where they differ, else the paths.
+    """
+    if columns.case is not None:
+        return {line: cells[columns.case] for line, cells in table.rows}
+    paths = {
+        line: next(iter(_items(cells[columns.images[0]])), "").rpartition("=")[2].replace("\\", "/")
+        for line, cells in table.rows
+    }
+    stems = {line: parse_name(Path(path)).key or stem(Path(path)) for line, path in paths.items()}
+    return stems if len({one.casefold() for one in stems.values()}) == len(stems) else paths
+
+
 def _whole_numbers(table: Table, column: str | None) -> bool:
     """Whether all labels are whole numbers: pandas writes 1.0 where some are missing."""
     if column is None:
@@ -205,11 +234,14 @@ def _column_notes(path: Path, columns: Columns, cases: Sequence[Case]) -> list[s
     taken = [
         f"'{name}' as {meaning}"
         for name, meaning in (
+            (columns.case, "case"),
             (columns.segmentation, "segmentation"),
             (columns.label, "label"),
         )
         if name is not None and name.casefold() != meaning
     ]
+    if columns.case is None:
+        notes.append(f"{path.name}: no one column names the cases; each is called as its image is.")
     if taken:
         notes.append(f"{path.name}: takes the column {' and '.join(taken)}.")
     if columns.unused:

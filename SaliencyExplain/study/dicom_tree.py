@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -159,6 +159,27 @@ def dicom_cases(
             )
         )
     return cases
+
+
+def class_folder_notes(root: Path, cases: Sequence[Case]) -> list[str]:
+    """What is said where DICOM images may lie in a folder per class: folders give no labels.
+
+    Args:
+        root: The tree's root.
+        cases: All cases found there.
+    """
+    images = [(case, path) for case in cases if case.label is None for path in case.paths]
+    dicom = [path for case, path in images if case.series or path.is_dir() or is_dicom(path)]
+    homes = [path if path.is_dir() else path.parent for path in dicom]
+    folders = {home.name for home in homes if home != root}
+    # Folders of patients hold one series each, or have numbers for names.
+    shared = len(homes) > len(set(homes))
+    if len(folders) < 2 or not (shared or not any(c.isdigit() for c in "".join(folders))):
+        return []
+    return [
+        "DICOM cases have no labels: the names of their folders are not read as classes. If they "
+        "are, write a CSV with the columns case,image,label."
+    ]
 
 
 def _check_not_of_unreadable(

@@ -12,14 +12,14 @@ from SaliencyExplain.study.bids import bids_cases, is_bids
 from SaliencyExplain.study.case import Case, csv_advice, describe_cases, single_case, unlike
 from SaliencyExplain.study.case_csv import read_cases
 from SaliencyExplain.study.dicom_masks import with_masks
-from SaliencyExplain.study.dicom_tree import NO_DICOM, UNREADABLE, dicom_cases
-from SaliencyExplain.study.files import Name, image_suffix, is_picture
+from SaliencyExplain.study.dicom_tree import NO_DICOM, UNREADABLE, class_folder_notes, dicom_cases
+from SaliencyExplain.study.files import Name, ambiguous, image_suffix, is_picture
 from SaliencyExplain.study.folders import layout_cases
 from SaliencyExplain.study.found import Found, left_out_files
 from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.nnunet import is_nnunet, nnunet_cases
-from SaliencyExplain.study.role_folders import is_mask_folder, merge_roles
-from SaliencyExplain.study.tree import Tree, of_one_kind, read_tree
+from SaliencyExplain.study.role_folders import are_masks_alone, is_mask_folder, merge_roles
+from SaliencyExplain.study.tree import EMPTY, Tree, of_one_kind, read_tree
 from SaliencyExplain.study.tumour_set import tumour_set_cases
 
 __all__ = ["Case", "Found", "LeftOut", "describe_cases", "discover"]
@@ -90,7 +90,8 @@ def discover(
     found = _layout(path, tree, channels, keep_identifiers)
     cases = unlike(found, [_origin(path, case) for case in found])
     private = any(case.private for case in cases)
-    return Found(cases, left_out_files(path, _left_out(tree, cases), named=not private))
+    notes = class_folder_notes(path, cases)
+    return Found(cases, left_out_files(path, _left_out(tree, cases), named=not private), notes)
 
 
 def background_cases(
@@ -138,6 +139,8 @@ def _layout(path: Path, tree: Tree, channels: Sequence[str], keep_identifiers: b
         return tumour_set_cases(path, tree.matlab)
     if not images and not files:
         raise _nothing(path, tree)
+    if not images and are_masks_alone(tree.root):
+        raise ambiguous(str(path), [name.path for name in files], "there are masks but no image")
     return layout_cases(merge_roles(of_one_kind(tree.root, tree.left_out)), channels)
 
 
@@ -174,7 +177,7 @@ def _is_mask(name: Name) -> bool:
 def _nothing(path: Path, tree: Tree) -> InputError:
     reasons = Counter(tree.left_out.values())
     found = "; ".join(
-        f"{count} file{'s' if count != 1 else ''}: {reason}"
+        reason if reason == EMPTY else f"{count} file{'s' if count != 1 else ''}: {reason}"
         for reason, count in sorted(reasons.items())
     )
     return InputError(

@@ -11,6 +11,7 @@ from typing import Literal
 from SaliencyExplain.study.files import (
     IMAGE_WORDS,
     MASK_WORDS,
+    PART_NAMES,
     WEAK_MASK_WORDS,
     Name,
     ambiguous,
@@ -78,6 +79,24 @@ def merge_roles(folder: Folder) -> Folder:
 def is_mask_folder(name: str) -> bool:
     """Whether a folder of this name holds segmentations."""
     return _role_of(name)[0] == "mask"
+
+
+def are_masks_alone(root: Folder) -> bool:
+    """Whether all files lie in a folder of masks, so that the images are somewhere else.
+
+    Several folders of masks whose names have different further words are classes called
+    'with mask' and 'without mask'; words for the parts of a split are none of these.
+
+    Args:
+        root: The study's folder, whose own name does not count.
+    """
+    names = list(root.walk())
+    folders = {name.path.parent for name in names}
+    roles = [_role_of(folder.name) for folder in folders]
+    if root.path in folders or any(role != "mask" for role, _ in roles):
+        return False
+    further = {word for _, rest in roles for word in rest if word not in PART_NAMES}
+    return bool(names) and (len(folders) == 1 or not further)
 
 
 def _role(folder: Folder) -> _Role:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from SaliencyExplain.csv_text import Table
@@ -16,7 +16,7 @@ _ALIASES: dict[str, frozenset[str]] = {
     "segmentation": frozenset(
         {"segmentation", "segmentations", "seg", "segs", "mask", "masks", "labelmap", "gt"}
         | {"groundtruth", "segmentationpath", "segmentationfile", "segpath", "maskpath"}
-        | {"maskfile", "maskfilename"}
+        | {"maskfile", "maskfilename", "labelpath", "labelfile", "labelfilename"}
     ),
     "label": frozenset(
         {"label", "labels", "class", "classname", "classlabel", "diagnosis", "target", "category"}
@@ -27,8 +27,30 @@ _ALIASES: dict[str, frozenset[str]] = {
     ),
     "split": frozenset({"split", "partition"}),
 }
+#: Names that mean these where no other column does.
+_WEAK = {
+    "segmentation": frozenset({"roi", "rois", "annotation", "annotations"}),
+    "label": frozenset({"y", "group", "finding", "findings"}),
+}
+#: What the column of the cases is called where none is called so, those that go first first.
+_CASE_NAMES = (
+    frozenset({"id", "imageid", "study", "studyid", "scan", "scanid", "name", "sample"})
+    | frozenset({"sampleid", "identifier"}),
+    _ALIASES["patient"],
+)
 #: All names, by which the delimiter of a table is told.
-KNOWN = tuple(sorted({*_ALIASES, *(name for names in _ALIASES.values() for name in names)}))
+KNOWN = tuple(
+    sorted(
+        {
+            *_ALIASES,
+            *(
+                name
+                for names in (*_ALIASES.values(), *_WEAK.values(), *_CASE_NAMES)
+                for name in names
+            ),
+        }
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +58,7 @@ class Columns:
     """The table's own names of the columns that are used.
 
     Attributes:
-        case: Of the cases' names.
+        case: Of the cases' names; None where they are named after their images' files.
         images: Of the images: one column, or one for each channel.
         by_channel: Whether there is one for each channel.
         segmentation: None where there is none, as for the following.
@@ -46,7 +68,7 @@ class Columns:
         unused: The others.
     """
 
-    case: str
+    case: str | None
     images: tuple[str, ...]
     by_channel: bool
     segmentation: str | None
@@ -56,7 +78,9 @@ class Columns:
     unused: tuple[str, ...]
 
 
-def find_columns(where: str, table: Table, channels: Sequence[str]) -> Columns:
+def find_columns(
+    where: str, table: Table, channels: Sequence[str], is_file: Callable[[str], bool]
+) -> Columns:
     """Which column of a table means what.
 
     Case, ``_``, ``-`` and blanks do not count; the plain name (``label``) goes before
@@ -66,9 +90,10 @@ def find_columns(where: str, table: Table, channels: Sequence[str]) -> Columns:
         where: The table's file and line, for messages.
         table: The table.
         channels: The classifier's channels.
+        is_file: Whether a cell names an image's file.
 
     Raises:
-        InputError: There is no column of cases or of images, or two columns could be the same.
+        InputError: There is no column of images, or two columns could be the same.
     """
     names = table.columns
     plain = {name: _plain(name) for name in names}
@@ -77,16 +102,13 @@ def find_columns(where: str, table: Table, channels: Sequence[str]) -> Columns:
     # Where there is no image column, a channel named 'mask' or 'target' is a channel.
     taken = frozenset() if image else frozenset(wanted)
     case = _the(where, names, plain, "case", taken)
-    if case is None:
-        raise InputError(
-            ErrorCode.CASES_TABLE,
-            f"{where}: the column 'case' is missing (found: {_listed(names)}); wanted are "
-            "case,image,segmentation,label.",
-        )
     others = {
         meaning: _the(where, names, plain, meaning, taken)
         for meaning in ("segmentation", "label", "patient", "split")
     }
+    for meaning in _WEAK:
+        others[meaning] = others[meaning] or _weak(table, plain, meaning, taken, is_file)
+    case = case or _case_column(table, plain, taken)
     images = (image,) if image else _channel_columns(where, names, plain, channels, case, others)
     used = {case, *images, *others.values()}
     return Columns(
@@ -116,12 +138,44 @@ def _the(
     return next(iter(exact or found), None)
 
 
+def _weak(
+    table: Table,
+    plain: dict[str, str],
+    meaning: str,
+    taken: frozenset[str],
+    is_file: Callable[[str], bool],
+) -> str | None:
+    """The one column whose name may mean this, and whose cells do not contradict it."""
+    found = [n for n in table.columns if plain[n] in _WEAK[meaning] and plain[n] not in taken]
+    if len(found) != 1 or (plain[found[0]] == "y" and "x" in plain.values()):
+        return None
+    cells = [row[found[0]] for _, row in table.rows]
+    files = [cell for cell in cells if is_file(cell)]
+    if meaning == "segmentation":
+        return found[0] if files else None
+    return None if files else found[0]
+
+
+def _case_column(table: Table, plain: dict[str, str], taken: frozenset[str]) -> str | None:
+    """The one column that usually names cases, where its cells are different from each other.
+
+    The column of the patients is the one of the cases, too, where each has one case.
+    """
+    for known in _CASE_NAMES:
+        found = [n for n in table.columns if plain[n] in known and plain[n] not in taken]
+        if len(found) == 1:
+            cells = [row[found[0]] for _, row in table.rows]
+            if all(cells) and len(set(cells)) == len(cells):
+                return found[0]
+    return None
+
+
 def _channel_columns(
     where: str,
     names: Sequence[str],
     plain: dict[str, str],
     channels: Sequence[str],
-    case: str,
+    case: str | None,
     others: dict[str, str | None],
 ) -> list[str]:
     free = [name for name in names if name != case and name not in others.values()]

@@ -243,3 +243,19 @@ def test_a_raw_film_is_noted(film):
     change(path, setting(PresentationIntentType="FOR PROCESSING"))
     (note,) = set(read_image(path).meta["notes"]) - set(shown)
     assert "raw" in note
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        (["L", "F"], ""), (["P", "F"], ""), (["A", "R"], ""), ("", ""),
+        (["R", "F"], "right"), (["L", "H"], "upwards"), (["RP", "H"], "upwards"),
+        (["F", "L"], "side"),
+    ],
+)  # fmt: skip
+def test_a_film_that_is_not_stored_as_it_is_shown_has_a_note(film, stored, told):
+    path, _ = film
+    change(path, setting(PatientOrientation=stored))
+    notes = " ".join(read_image(path).meta["notes"])
+    assert ("PatientOrientation" in notes) == bool(told)
+    assert told in notes

@@ -132,3 +132,67 @@ def test_names_that_become_one_are_told_apart_and_the_same_name_is_refused(folde
 def test_a_name_like_a_formula_comes_back_from_the_tables_that_are_written(folder: Path) -> None:
     (case,) = read_cases(table(folder, "case,image,label\n'=1+1,i.nii.gz,'-none\n"))
     assert (case.case, case.label) == ("=1+1", "-none")
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["ID", "patient", "PatientID", "subject", "name", "image_id", "study"],
+)
+def test_usual_names_of_the_column_of_cases_are_taken_and_said(folder: Path, column: str) -> None:
+    text = f"{column},image,mask,label\nA,i.nii.gz,m.nii.gz,x\nB,j.nii.gz,n.nii.gz,y\n"
+    found = read_cases(table(folder, text))
+    assert [case.case for case in found] == ["A", "B"]
+    assert f"'{column}' as case" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Image,Mask\ni.nii.gz,m.nii.gz\nj.nii.gz,n.nii.gz\n",
+        "patient,image,mask\nA,i.nii.gz,m.nii.gz\nA,j.nii.gz,n.nii.gz\n",
+        "ID,name,image\n1,a,i.nii.gz\n2,b,j.nii.gz\n",
+    ],
+)
+def test_without_one_column_of_cases_they_are_called_as_their_images(
+    folder: Path, text: str
+) -> None:
+    found = read_cases(table(folder, text))
+    assert [case.case for case in found] == ["i", "j"]
+    assert "names the cases" in " ".join(found.notes)
+
+
+def test_images_of_equal_names_in_two_folders_are_called_by_their_paths(folder: Path) -> None:
+    (folder / "sub" / "i.nii.gz").write_bytes(b"")
+    found = read_cases(table(folder, "image\ni.nii.gz\nsub/i.nii.gz\n"))
+    assert len({case.case for case in found}) == 2
+
+
+def test_dicom_is_not_called_by_its_patient_or_file(folder: Path) -> None:
+    (folder / "DOE^JOHN").mkdir()
+    (case,) = read_cases(table(folder, "PatientID,image\nDOE^JOHN,DOE^JOHN\n"))
+    assert case.case == "case-001"
+    (case,) = read_cases(table(folder, "image\nDOE^JOHN\n"))
+    assert case.case == "case-001"
+
+
+@pytest.mark.parametrize("empty", ["None", "-", "?", "n/a", "N.A.", "null"])
+def test_words_for_no_value_are_empty_cells(folder: Path, empty: str) -> None:
+    (case,) = read_cases(table(folder, f"case,image,mask,label\n1,i.nii.gz,{empty},{empty}\n"))
+    assert (case.segmentation, case.label) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("mask", "label"), [("roi", "y"), ("annotation", "group"), ("label_path", "finding")]
+)
+def test_weaker_names_are_taken_where_there_is_no_other(
+    folder: Path, mask: str, label: str
+) -> None:
+    found = read_cases(table(folder, f"case,image,{mask},{label}\n1,i.nii.gz,m.nii.gz,x\n"))
+    assert (found[0].segmentation, found[0].label) == (folder / "m.nii.gz", "x")
+    assert mask in " ".join(found.notes)
+    beside = f"case,image,{mask},{label},seg,label\n1,i.nii.gz,m.nii.gz,x,n.nii.gz,z\n"
+    if mask != "label_path":
+        (case,) = read_cases(table(folder, beside))
+        assert (case.segmentation, case.label) == (folder / "n.nii.gz", "z")
+    (case,) = read_cases(table(folder, "case,image,roi,x,y\n1,i.nii.gz,left,3,4\n"))
+    assert (case.segmentation, case.label) == (None, None)

@@ -115,3 +115,17 @@ def test_a_localizer_in_the_folder_of_its_series_does_not_make_it_ambiguous(tmp_
     write_slice(tmp_path / "a" / "scout.dcm", 0, series="1.2.2", ImageType=scout)
     (case,) = discover(tmp_path)
     assert depth_of(case) == 3
+
+
+def test_folders_of_single_dicom_images_are_said_not_to_be_labels(tmp_path: Path) -> None:
+    for number, name in enumerate(["benign/1", "benign/2", "malignant/3"]):
+        write_slice(tmp_path / f"{name}.dcm", 0, series=f"1.2.{number}")
+    found = discover(tmp_path)
+    assert [case.label for case in found] == [None] * 3
+    assert "labels" in " ".join(found.notes)
+
+
+def test_folders_of_patients_are_not_said_to_be_classes(tmp_path: Path) -> None:
+    for number in range(3):
+        write_slice(tmp_path / f"P{number}" / "1.dcm", 0, series=f"1.2.{number}")
+    assert not discover(tmp_path).notes

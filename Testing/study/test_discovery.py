@@ -208,7 +208,6 @@ def test_csv_columns_of_channels_come_in_the_classifiers_order(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,image\nA,1.nii\n", "line 1: the column 'case' is missing"),
         ("case,label\nA,x\n", "line 1: the column 'image' is missing"),
         ("case,image\nA,1.nii\nA,1.nii\n", "line 3: the case 'A' is already on line 2"),
         ("case,image\nA,1.nii\nB,2.nii\n", r"line 3: .*2\.nii does not exist"),

@@ -366,3 +366,32 @@ def test_a_link_to_a_folder_of_the_study_makes_no_case_twice(tmp_path: Path) -> 
     found = discover(tmp_path)
     assert [case.case for case in found] == ["P1", "P2", "P3"]
     assert "latest" in said(found)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["masks/a.png"],
+        ["labels/a1.nii.gz", "labels/a2.nii.gz"],
+        ["train/masks/a.png", "test/masks/b.png"],
+        ["labelsTr/a.nii.gz", "labelsTs/b.nii.gz"],
+    ],
+)
+def test_masks_alone_are_no_images(tmp_path: Path, files: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        discover(touch(tmp_path, *files))
+    assert error.value.code is ErrorCode.CASES_LAYOUT
+    assert "no image" in str(error.value)
+
+
+def test_classes_with_and_without_a_mask_are_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "with_mask/1.png", "with_mask/2.png", "without_mask/3.png")
+    assert {case.label for case in discover(tmp_path)} == {"with_mask", "without_mask"}
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        discover(tmp_path)
+    assert error.value.code is ErrorCode.CASES_MISSING
+    assert "empty" in str(error.value)
+    assert "1 file" not in str(error.value)

@@ -3,14 +3,16 @@
 Pillow reads some kinds of TIFF as other numbers than the file holds: unsigned 32-bit values as
 signed ones, 16-bit colours in planes cut to 8 bits, MinIsWhite in 16 bits as its negative, and a
 turned picture of one strip in the wrong order. So its tags decide here what the bytes mean
-(TIFF 6.0), and Pillow undoes the compression alone. What is stored in less than 8 bits, or as
-JPEG or fax, is decoded by Pillow as a whole.
+(TIFF 6.0), and Pillow undoes the compression alone; zlib does where that is deflate, since libtiff
+stops before the checksum. What is stored in less than 8 bits, or as JPEG or fax, is decoded by
+Pillow as a whole.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,8 @@ _COMPONENTS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK
 #: Compressions that keep all bytes: LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
 _UNCOMPRESSED = 1
 _PACK_BITS = 32773
-_LOSSLESS = (5, 8, 32946, _PACK_BITS, 34925, 50000)
+_DEFLATED = (8, 32946)
+_LOSSLESS = (5, *_DEFLATED, _PACK_BITS, 34925, 50000)
 #: JPEG in its older and newer form, and WebP.
 _LOSSY = (6, 7, 50001)
 _UNASSOCIATED = 2
@@ -102,7 +105,28 @@ def _samples(path: Path, page: Page, content: bytes, labels: bool) -> NDArray[An
             raise _no_picture(path, f"{bits[0]} bits are compressed by method {compression}")
     if photometric in (_WHITE_IS_ZERO, _CMYK) and kind is not None:
         raise _no_picture(path, f"MinIsWhite or CMYK is compressed by method {compression}")
+    if compression in _DEFLATED:
+        parts = zip(
+            page.all(Tag.STRIP_OFFSETS) + page.all(Tag.TILE_OFFSETS),
+            page.all(Tag.STRIP_BYTES) + page.all(Tag.TILE_BYTES),
+            strict=True,
+        )
+        for start, length in parts:
+            _inflated(content[start : start + length], 4 * max(width, 256) * max(height, 256) * 4)
     return _by_pillow(page, content)
+
+
+def _inflated(block: bytes, most: int) -> bytes:
+    """A strip or tile unpacked to its checksum, before which libtiff stops.
+
+    Raises:
+        ValueError: It has no checksum within so many bytes; zlib.error: it does not fit.
+    """
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(block, most + 1)
+    if not unpacker.eof:
+        raise ValueError("a strip or tile does not end with a checksum")
+    return content
 
 
 def _kind(path: Path, page: Page, bits: int) -> np.dtype | None:
@@ -141,6 +165,8 @@ def _assembled(page: Page, content: bytes, kind: np.dtype, width: int, height: i
         parts = parts[0], [len(content)] * len(parts[0])
     if len(parts[0]) < planes * columns * rows or len(parts[0]) != len(parts[1]):
         raise ValueError("its tags name too few tiles or strips")
+    compression = page.one(Tag.COMPRESSION, _UNCOMPRESSED)
+    deflated = compression in _DEFLATED
     found = []
     for plane in range(planes):
         some = slice(plane * columns * rows, (plane + 1) * columns * rows)
@@ -149,18 +175,20 @@ def _assembled(page: Page, content: bytes, kind: np.dtype, width: int, height: i
             for start, size in zip(parts[0][some], parts[1][some], strict=True)
         ]
         row_bytes = across * each * kind.itemsize
+        if deflated:
+            blocks = [_inflated(block, row_bytes * down) for block in blocks]
         stored_rows = rows * down if tiled else height
-        data = _uncompressed(page, blocks, row_bytes, columns, down, stored_rows)
+        packing = _UNCOMPRESSED if deflated else compression
+        data = _uncompressed(packing, blocks, row_bytes, columns, down, stored_rows)
         values = _numbers(page, data, kind, across, each)
         found.append(values[:height, :width])
     return np.concatenate(found, axis=2)
 
 
 def _uncompressed(
-    page: Page, blocks: list[bytes], row_bytes: int, columns: int, down: int, rows: int
+    compression: int, blocks: list[bytes], row_bytes: int, columns: int, down: int, rows: int
 ) -> NDArray[np.uint8]:
     """The bytes of a plane, (rows, tiles along a row, bytes of a tile's row)."""
-    compression = page.one(Tag.COMPRESSION, 1)
     if compression != _UNCOMPRESSED:
         packed = _as_bytes_picture(blocks, row_bytes, columns, down, rows, compression)
         # Not Image.open: its limit is one of pixels, and these pixels are bytes.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
+from contextlib import suppress
 
 import nibabel
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
@@ -86,6 +89,39 @@ def test_several_members_and_zeros_behind_them_are_no_damage(packed):
     first = bytearray(pack(content[:half]))
     first[-6] ^= 1
     path.write_bytes(before + bytes(first) + pack(content[half:]))
+    refused(lambda: read_image(path))
+
+
+@pytest.mark.parametrize("how", [{}, {"tile": (16, 16)}, {"predictor": True}])
+def test_tiff(tmp_path, how):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VALUES[..., 0].astype(np.uint16), compression="zlib", **how)
+    np.testing.assert_array_equal(read_image(path).numpy()[0], VALUES[..., 0].T)
+    with tifffile.TiffFile(path) as file:
+        start, size = file.pages[0].dataoffsets[-1], file.pages[0].databytecounts[-1]
+    whole = path.read_bytes()
+    for place in (*range(start + 20, start + size - 5, max(1, size // 9)), start + size - 2):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(bytes(damaged))
+        block = bytes(damaged[start : start + size])
+        with suppress(zlib.error):
+            # A copy of zeros from another place within zeros is the same.
+            assert zlib.decompress(block) == zlib.decompress(whole[start : start + size])
+            continue
+        assert "a.tif" in refused(lambda: read_image(path))
+
+
+def test_tiff_of_single_bits(tmp_path):
+    path = tmp_path / "a.tif"
+    picture = Image.fromarray(VALUES[..., 0] > 500)
+    picture.save(path, compression="tiff_adobe_deflate")
+    with tifffile.TiffFile(path) as file:
+        start, size = file.pages[0].dataoffsets[-1], file.pages[0].databytecounts[-1]
+    np.testing.assert_array_equal(read_image(path).numpy()[0] > 0, np.asarray(picture).T)
+    damaged = bytearray(path.read_bytes())
+    damaged[start + size - 2] ^= 1
+    path.write_bytes(bytes(damaged))
     refused(lambda: read_image(path))
 
 

@@ -21,7 +21,8 @@ from SaliencyExplain.classifiers.checkpoints import (
     nearest,
 )
 from SaliencyExplain.classifiers.file_kinds import is_zip, some, what_it_is
-from SaliencyExplain.classifiers.pickle_survey import SAVE_ALONE, STAND_INS, check_pickle
+from SaliencyExplain.classifiers.pickle_stand_ins import STAND_INS
+from SaliencyExplain.classifiers.pickle_survey import SAVE_ALONE, check_pickle
 from SaliencyExplain.classifiers.targets import shown
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 

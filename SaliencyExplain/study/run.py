@@ -310,6 +310,10 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+#: Share of a case that is done when its maps are: a whole one counts when its files are written.
+_BEFORE_WRITING = 0.99
+
+
 class _Meter:
     """Counts cases and estimates the time left; of several rounds each is a part of a case."""
 
@@ -347,7 +351,7 @@ class _Meter:
         return lambda done, total: self.tick(done / max(total, 1e-9))
 
     def tick(self, fraction: float = 0.0) -> None:
-        done = self.done + min(fraction, 1.0)
+        done = self.done + _BEFORE_WRITING * min(fraction, 1.0)
         left = self.total - self.before - done
         seconds = (time.monotonic() - self.started) / done * left if done > 0 else None
         self.progress(

@@ -14,13 +14,16 @@ from Testing.waiting import HUNG, until
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:
-    """Starts a command as a terminal does: a shell ignores SIGINT in background jobs."""
-    return subprocess.Popen(
-        words,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    """Starts a command as a terminal does.
+
+    A shell ignores SIGINT in background jobs, and nohup ignores SIGHUP; both are inherited.
+    """
+
+    def as_in_a_terminal() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for processes")

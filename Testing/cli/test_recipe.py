@@ -38,7 +38,8 @@ SMALLER = {
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", RECIPE, re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [words[1:] for words in map(shlex.split, lines) if words[0] == "saliency-explain"]
+    said = [shlex.split(line, comments=True) for line in lines]
+    return [words[1:] for words in said if words[:1] == ["saliency-explain"]]
 
 
 @pytest.fixture

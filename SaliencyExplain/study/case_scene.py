@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
+from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.peak import RESOLUTION_MM, find_peak
 from SaliencyExplain.study.kept_results import EXPLANATION, SCENE
@@ -79,13 +80,18 @@ def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]
     Args:
         folder: The case's folder, with ``explanation.json`` and the maps.
         affine: 4x4 of the case's image, which the maps share.
+
+    Raises:
+        InputError: A map's file is gone or damaged.
     """
     from SaliencyExplain.scene.attributions import AttributionMap
 
     content = _content(folder)
     maps = []
     for entry in content["attributions"]:
-        values = np.asarray(nibabel.load(folder / entry["files"]["map"]).dataobj, np.float32)
+        path = folder / entry["files"]["map"]
+        with reading(path):
+            values = np.asarray(nibabel.load(path).dataobj, np.float32)
         maps.append(
             AttributionMap(
                 values=values,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
 METADATA = "configs/metadata.json"
 INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
@@ -35,7 +36,7 @@ class BundleFiles:
                     self._names = self._archive_files(archive)
             else:
                 self._names = _folder_files(source)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*DAMAGED_ZIP, OSError) as error:
             raise ClassifierError(
                 ErrorCode.FILE_DAMAGED, f"{source} cannot be read as a bundle: {error}"
             ) from error
@@ -65,7 +66,7 @@ class BundleFiles:
                 with zipfile.ZipFile(self.source) as archive:
                     return archive.read(self._top + name)
             return (self.source / name).read_bytes()
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (*DAMAGED_ZIP, OSError) as error:
             raise ClassifierError(
                 ErrorCode.FILE_DAMAGED, f"{name} in {self.source} cannot be read: {error}"
             ) from error

@@ -7,6 +7,8 @@ import tarfile
 import zipfile
 from collections.abc import Sequence
 
+from SaliencyExplain.zip_errors import DAMAGED_ZIP
+
 _SAVE = "save the weights with torch.save(network.state_dict(), …)"
 _SHOWN = 3
 
@@ -81,7 +83,7 @@ def is_zip(content: bytes) -> bool:
     """Whether a file is a zip archive that can be read."""
     try:
         return zipfile.is_zipfile(io.BytesIO(content))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except DAMAGED_ZIP:
         # Such as one of several disks.
         return False
 
@@ -120,7 +122,7 @@ def _what_zip(content: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+    except (*DAMAGED_ZIP, OSError):
         return "a damaged zip archive"
     if "model.weights.h5" in names:
         return f"a Keras file and not one of PyTorch: {_SAVE}"

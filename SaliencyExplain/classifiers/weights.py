@@ -25,6 +25,7 @@ from SaliencyExplain.classifiers.pickle_stand_ins import STAND_INS
 from SaliencyExplain.classifiers.pickle_survey import SAVE_ALONE, check_pickle
 from SaliencyExplain.classifiers.targets import shown
 from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
 FileFormat = Literal["weights", "TorchScript", "torch.export", "bundle", "unknown"]
 
@@ -46,7 +47,7 @@ def format_of(content: bytes) -> FileFormat:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+    except (*DAMAGED_ZIP, OSError):
         return "unknown"
     if any(name.endswith("configs/metadata.json") for name in names):
         return "bundle"

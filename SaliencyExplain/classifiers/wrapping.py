@@ -8,19 +8,15 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import monai
-import numpy as np
 import torch
 from torch import Tensor
 
 from SaliencyExplain.classifiers.bundle import METADATA
-from SaliencyExplain.classifiers.channels import are_colours
 from SaliencyExplain.classifiers.checkpoints import Checkpoint, nearest
 from SaliencyExplain.classifiers.checkpoints import fit as fit_weights
 from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.intensity import intensity_transforms, padding_value
 from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.classifiers.networks import build_network, network_definition
 from SaliencyExplain.classifiers.probe import convolution_dims
@@ -32,11 +28,15 @@ from SaliencyExplain.classifiers.weights import (
     read_weights,
     with_prefix,
 )
+from SaliencyExplain.classifiers.wrapped_metadata import bundle_metadata
+from SaliencyExplain.classifiers.wrapped_preprocessing import (
+    STANDARD_ORIENTATION,
+    Fit,
+    preprocessing_steps,
+)
 from SaliencyExplain.confinement import DeniedError
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 
-Fit = Literal["resize", "crop"]
-_ORIENTATION = {2: "PL", 3: "RAS"}
 _ACTIVATIONS: dict[str, dict[str, bool]] = {
     "softmax": {"softmax": True},
     "sigmoid": {"sigmoid": True},
@@ -164,7 +164,7 @@ def wrap(
                     ErrorCode.OPTION_MISSING,
                     "Say whether the network takes 2D or 3D images (spatial_dims).",
                 )
-            steps = _preprocessing(
+            steps = preprocessing_steps(
                 dims, len(channels), spacing, size, fit, intensity or "none", orientation
             )
             reader = {"reader": "ITKReader"} if dims == 2 else {}
@@ -179,7 +179,7 @@ def wrap(
                 "preprocessing": {"_target_": "Compose", "transforms": [loading, *steps]},
                 "inferer": {"_target_": "SimpleInferer"},
             }
-            content = _metadata(classes, channels, dims, size, description or out.name)
+            content = bundle_metadata(classes, channels, dims, size, description or out.name)
             settings = _settings(
                 dims, channels, spacing, size, fit, intensity, orientation, own_training
             )
@@ -262,7 +262,7 @@ def _settings(
 
     standard = orientation == "standard"
     turned = orientation is not None and orientation.lower() != "none"
-    codes = _ORIENTATION[dims] if standard else str(orientation).upper()
+    codes = STANDARD_ORIENTATION[dims] if standard else str(orientation).upper()
     found = [
         setting("orientation", codes if turned else "as in the file", not standard),
         setting("channel order", ", ".join(channels), len(channels) > 1 or channels != ("image",)),
@@ -392,126 +392,6 @@ def _read(path: Path) -> bytes:
         raise InputError(
             ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
         ) from error
-
-
-def _preprocessing(
-    dims: int,
-    channels: int,
-    spacing: Sequence[float] | None,
-    size: Sequence[int] | None,
-    fit: Fit | None,
-    intensity: str,
-    orientation: str | None,
-) -> list[dict[str, Any]]:
-    for name, values in (("spacing", spacing), ("size", size)):
-        if values is not None and (len(values) != dims or not all(v > 0 for v in values)):
-            raise InputError(
-                ErrorCode.VALUE_FORM,
-                f"The {name} of a {dims}D classifier has {dims} positive numbers, "
-                f"not {', '.join(map(str, values))}.",
-            )
-    if fit not in (None, "resize", "crop"):
-        raise InputError(
-            ErrorCode.VALUE_RANGE, f"A size is reached by resize or crop, not '{fit}'."
-        )
-    steps: list[dict[str, Any]] = []
-    if orientation is not None and orientation.lower() != "none":
-        codes = _ORIENTATION[dims] if orientation == "standard" else orientation.upper()
-        _check_orientation(codes, dims)
-        # Without labels newer versions of MONAI ask the image's header for its world.
-        labels = [["L", "R"], ["P", "A"], ["I", "S"]]
-        steps.append(
-            {"_target_": "Orientationd", "keys": "image", "axcodes": codes, "labels": labels}
-        )
-    interpolation = "trilinear" if dims == 3 else "bilinear"
-    if spacing:
-        steps.append(
-            {
-                "_target_": "Spacingd",
-                "keys": "image",
-                "pixdim": [float(value) for value in spacing],
-                "mode": "bilinear",
-            }
-        )
-    if size and (fit or ("crop" if spacing else "resize")) == "crop":
-        steps.append(
-            {
-                "_target_": "ResizeWithPadOrCropd",
-                "keys": "image",
-                "spatial_size": [int(value) for value in size],
-                "mode": "constant",
-                "value": padding_value(intensity),
-            }
-        )
-    elif size:
-        steps.append(
-            {
-                "_target_": "Resized",
-                "keys": "image",
-                "spatial_size": [int(value) for value in size],
-                "mode": interpolation,
-            }
-        )
-    return steps + intensity_transforms(intensity, channels)
-
-
-def _check_orientation(codes: str, dims: int) -> None:
-    pairs = ("LR", "PA", "IS")[:dims]
-    if len(codes) != dims or any(sum(code in pair for code in codes) != 1 for pair in pairs):
-        raise InputError(
-            ErrorCode.VALUE_FORM,
-            f"The orientation of a {dims}D classifier is {dims} letters, one of each of "
-            f"{', '.join('/'.join(pair) for pair in pairs)} (such as {_ORIENTATION[dims]}), "
-            f"not '{codes}'.",
-        )
-
-
-def _metadata(
-    classes: Sequence[str],
-    channels: Sequence[str],
-    dims: int,
-    size: Sequence[int] | None,
-    description: str,
-) -> dict[str, Any]:
-    def numbered(names: Sequence[str]) -> dict[str, str]:
-        return {str(index): name for index, name in enumerate(names)}
-
-    return {
-        "version": "1.0.0",
-        "changelog": {"1.0.0": "first version"},
-        "monai_version": monai.__version__.split("+")[0],
-        "pytorch_version": torch.__version__.split("+")[0],
-        "numpy_version": np.__version__,
-        "required_packages_version": {},
-        "task": "classification",
-        "description": description,
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "RGB" if are_colours(channels) else "magnitude",
-                    "num_channels": len(channels),
-                    "spatial_shape": [int(value) for value in size] if size else ["*"] * dims,
-                    "dtype": "float32",
-                    "value_range": [],
-                    "is_patch_data": False,
-                    "channel_def": numbered(channels),
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "probabilities",
-                    "format": "classification",
-                    "num_channels": len(classes),
-                    "spatial_shape": [1],
-                    "dtype": "float32",
-                    "value_range": [0, 1],
-                    "is_patch_data": False,
-                    "channel_def": numbered(classes),
-                }
-            },
-        },
-    }
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +16,9 @@ from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.private_folder import PrivateFolder
 from SaliencyExplain.scene.nodes import grey_table, new_scene, register_classes
 from SaliencyExplain.scene.segmentations import register_conversions
+from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
 _BEGINNING = (1980, 1, 1, 0, 0, 0)
-#: What unpacking raises where a bundle is damaged, encrypted or packed in an unknown way.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 #: Share of the free disk that an unpacked bundle may take.
 _SHARE_OF_DISK = 0.5
 
@@ -80,7 +78,7 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
             with zipfile.ZipFile(path) as bundle:
                 _check_room(path, bundle, folder)
                 bundle.extractall(folder)
-        except _UNREADABLE as error:
+        except DAMAGED_ZIP as error:
             raise InputError(
                 ErrorCode.FILE_DAMAGED, f"{path}: is no bundle of 3D Slicer, or damaged."
             ) from error

@@ -1,12 +1,8 @@
-"""Changes to DICOM files that tests have written, and what reading them must say."""
+"""Changes to DICOM files that tests have written."""
 
 from __future__ import annotations
 
 import pydicom
-import pytest
-
-from SaliencyExplain.errors import InputError
-from SaliencyExplain.images.reading import read_image
 
 
 def change(path, function):
@@ -31,14 +27,3 @@ def setting(**elements):
             setattr(dataset, keyword, value)
 
     return function
-
-
-def refused(path, code, *named):
-    with pytest.raises(InputError) as error:
-        read_image(path)
-    message = str(error.value)
-    assert error.value.code is code, message
-    for name in named:
-        assert name in message
-    assert "\n" not in message
-    return message

@@ -16,6 +16,7 @@ from SaliencyExplain.images import sizes
 from SaliencyExplain.images.input_file import check_exists
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from Testing.images.refusals import refused
 
 VALUES = np.random.default_rng(0).normal(100, 10, (8, 7, 6)).astype(np.float32)
 
@@ -35,17 +36,6 @@ def changed(tmp_path, affine):
         return path
 
     return write
-
-
-def refused(path, code, *named):
-    with pytest.raises(InputError) as error:
-        read_image(path)
-    assert error.value.code is code
-    message = str(error.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    for one in named:
-        assert one in message
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])

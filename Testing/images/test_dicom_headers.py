@@ -21,7 +21,8 @@ from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.dicom_series import choose_series, list_series
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
-from Testing.images.dicom_edits import change, refused, setting, without
+from Testing.images.dicom_edits import change, setting, without
+from Testing.images.refusals import refused
 
 
 @pytest.mark.parametrize("uid", ["1.2.3.4", ""])

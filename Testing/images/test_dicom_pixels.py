@@ -17,7 +17,8 @@ from pydicom.uid import (
 
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.images.reading import read_image
-from Testing.images.dicom_edits import change, refused, setting, without
+from Testing.images.dicom_edits import change, setting, without
+from Testing.images.refusals import refused
 
 
 def test_a_modality_lookup_table_is_followed(tmp_path, values, affine, write_series):

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.volume_reading import read_volume
+from Testing.images.refusals import refused
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 VALUES = np.random.default_rng(0).permutation(8 * 7 * 6).astype("<f4").reshape((8, 7, 6), order="F")
@@ -52,17 +53,6 @@ def meta(tmp_path):
         return tmp_path / name
 
     return write
-
-
-def refused(path, code, *named):
-    with pytest.raises(InputError) as error:
-        read_image(path)
-    assert error.value.code is code
-    message = str(error.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    for one in named:
-        assert one in message
 
 
 def by_itk(path):

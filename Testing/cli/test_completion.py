@@ -44,7 +44,8 @@ def in_bash(home: Path, code: str) -> str:
     command.chmod(0o755)
     path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "--norc", "-c", code],
+        # The shell is told by the command's parent: bash would give its place to a last command.
+        ["bash", "--norc", "-c", f"{code}\nexit $?"],
         env={**os.environ, "HOME": str(home), "PATH": path, "SHELL": "/bin/bash"},
         capture_output=True,
         text=True,

@@ -13,8 +13,8 @@ TORCH ?= torch==2.13.0
 BESIDE_TORCH ?= "timm>=1.0" torchvision==0.28.0 grad-cam ttach
 DEMO_OUT ?= demo
 # A process per core, so one thread in each: more of them wait for each other. Tests of one
-# group share a running server and go to one process.
-PYTEST_ARGS ?= -n auto --dist loadgroup
+# group share a running server and go to one process. A process that crashes ends the run.
+PYTEST_ARGS ?= -n auto --dist loadgroup --max-worker-restart 0 --durations 25
 
 BIN := $(VENV)/bin
 

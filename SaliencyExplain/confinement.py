@@ -79,21 +79,28 @@ def confined(what: str) -> Iterator[None]:
         DeniedError: Out of whatever was attempted in the block.
     """
     _listen()
-    token = _confined.set(what)
-    try:
+    with _set(what):
         yield
-    finally:
-        _confined.reset(token)
 
 
 @contextmanager
 def unconfined() -> Iterator[None]:
     """Lifts :func:`confined` for what the program itself does in between."""
-    token = _confined.set("")
+    with _set(""):
+        yield
+
+
+@contextmanager
+def _set(what: str) -> Iterator[None]:
+    # Not ``reset``: CPython empties the variable's cache before it takes the value away. A garbage
+    # collection in between can call the hook, which reads the variable and so caches the old
+    # value, a reference that is not counted: the process would stay confined, or crash.
+    before = _confined.get()
+    _confined.set(what)
     try:
         yield
     finally:
-        _confined.reset(token)
+        _confined.set(before)
 
 
 def is_confined() -> bool:

@@ -12,6 +12,7 @@ from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
 from SaliencyExplain.safe_names import safe_name as safe_name
 from SaliencyExplain.safe_names import with_digest
+from SaliencyExplain.study.files import csv_advice
 
 _ID = re.compile(r"^(?=.*[\d^]).{5,}$")
 
@@ -197,12 +198,6 @@ def unlike(cases: Sequence[Case], origins: Sequence[str]) -> list[Case]:
             case = replace(case, case=name, notes=(*case.notes, note))
         found.append(case)
     return found
-
-
-def csv_advice(columns: Iterable[str] = ("image",)) -> str:
-    """How a CSV of cases solves what discovery cannot, as the end of a message."""
-    header = ",".join(("case", *columns, "segmentation", "label"))
-    return f"A CSV with the columns {header} says which files belong together."
 
 
 def _where(case: Case) -> str:

@@ -11,15 +11,16 @@ from SaliencyExplain.csv_text import Table, read_table
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name, unlike
-from SaliencyExplain.study.files import image_suffix, parse_name, stem
+from SaliencyExplain.study.files import image_suffix
 from SaliencyExplain.study.found import Found
-from SaliencyExplain.study.table_columns import KNOWN, Columns, find_columns
+from SaliencyExplain.study.table_columns import KNOWN, Columns, case_names, find_columns, items
 from SaliencyExplain.study.table_paths import find_path
 
 #: What spreadsheets, pandas and hands write for a cell without a value.
-_NO_VALUE = frozenset(
-    {"", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "null", "none", "-", "--", "?"}
+_NO_LABEL = frozenset(
+    {"", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "null", "-", "--", "?"}
 )
+_NO_VALUE = _NO_LABEL | {"none"}
 _WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
 _NAMED_PROBLEMS = 10
 
@@ -53,13 +54,13 @@ def read_cases(
             message has the lines' numbers.
     """
     table = read_table(path, KNOWN)
-    columns = find_columns(f"{path}, line 1", table, channels, _is_file)
+    columns = find_columns(f"{path}, line 1", table, channels)
     columns, notes = _labels_that_are_files(path, table, columns)
     if not table.rows:
         raise InputError(
             ErrorCode.CASES_MISSING, f"{path}: the table has no cases below its header line."
         )
-    names = _names(table, columns)
+    names = case_names(table, columns)
     rows = _Rows(path, columns, names, allowed, _whole_numbers(table, columns.label))
     cases: list[Case] = []
     lines: dict[str, int] = {}
@@ -112,13 +113,11 @@ class _Rows:
             if columns.by_channel:
                 images.append((column, self._file(line, cells[column])))
             else:
-                images += [self._named(line, item) for item in _items(cells[column])]
+                images += [self._named(line, item) for item in items(cells[column])]
         if columns.by_channel and len(images) == 1:
             images = [(None, images[0][1])]
-        masks = [
-            self._file(line, item) for item in _items(self._value(cells, columns.segmentation))
-        ]
-        label = visible(self._value(cells, columns.label))
+        masks = [self._file(line, item) for item in items(self._value(cells, columns.segmentation))]
+        label = visible(_label(cells, columns.label))
         found = _WHOLE.fullmatch(label) if self.whole else None
         private = may_name_patient(one for _, one in images) and not keep_identifiers
         if private and columns.case in (None, columns.patient):
@@ -175,35 +174,17 @@ class _Rows:
         return found
 
 
-def _items(cell: str) -> list[str]:
-    return [item.strip() for item in cell.split(";") if item.strip()]
-
-
-def _is_file(cell: str) -> bool:
-    return bool(image_suffix(Path(cell))) or cell.lower().endswith(".dcm")
-
-
-def _names(table: Table, columns: Columns) -> dict[int, str]:
-    """What the case of each line is called: its cell, else the file of its first image.
-
-    The files' names where they differ, else the paths.
-    """
-    if columns.case is not None:
-        return {line: cells[columns.case] for line, cells in table.rows}
-    paths = {
-        line: next(iter(_items(cells[columns.images[0]])), "").rpartition("=")[2].replace("\\", "/")
-        for line, cells in table.rows
-    }
-    stems = {line: parse_name(Path(path)).key or stem(Path(path)) for line, path in paths.items()}
-    return stems if len({one.casefold() for one in stems.values()}) == len(stems) else paths
+def _label(cells: dict[str, str], column: str | None) -> str:
+    """The true class; empty where there is none. ``none`` is a class, ``None`` is not."""
+    text = cells[column] if column else ""
+    return "" if text == "None" or text.casefold() in _NO_LABEL else text
 
 
 def _whole_numbers(table: Table, column: str | None) -> bool:
     """Whether all labels are whole numbers: pandas writes 1.0 where some are missing."""
     if column is None:
         return False
-    labels = [cells[column] for _, cells in table.rows]
-    given = [label for label in labels if label.casefold() not in _NO_VALUE]
+    given = [label for _, cells in table.rows if (label := _label(cells, column))]
     return all(_WHOLE.fullmatch(label) or re.fullmatch(r"[+-]?\d+", label) for label in given)
 
 

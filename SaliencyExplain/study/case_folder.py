@@ -141,7 +141,9 @@ def _complete_folder(folder: Path, name: str, held: HeldFolder | None) -> Iterat
     old = folder / PARTIAL / f"{name}-{os.getpid()}-old"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        if held is None:
+            folder.mkdir(parents=True, exist_ok=True)
+        _make_partial(folder, temporary)
         yield temporary
         _end_with_parent()
         if held is not None:
@@ -159,6 +161,16 @@ def _complete_folder(folder: Path, name: str, held: HeldFolder | None) -> Iterat
         shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(OSError):
             (folder / PARTIAL).rmdir()
+
+
+def _make_partial(folder: Path, temporary: Path) -> None:
+    # Not with all parents: an output folder that was deleted during the run stays deleted.
+    while True:
+        (folder / PARTIAL).mkdir(exist_ok=True)
+        # Another process removes the folder once it finds it empty.
+        with contextlib.suppress(FileNotFoundError):
+            temporary.mkdir()
+            return
 
 
 def _may_replace(final: Path) -> bool:

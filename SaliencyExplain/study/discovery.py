@@ -9,11 +9,11 @@ from pathlib import Path
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.study.bids import bids_cases, is_bids
-from SaliencyExplain.study.case import Case, csv_advice, describe_cases, single_case, unlike
+from SaliencyExplain.study.case import Case, describe_cases, single_case, unlike
 from SaliencyExplain.study.case_csv import read_cases
 from SaliencyExplain.study.dicom_masks import with_masks
 from SaliencyExplain.study.dicom_tree import NO_DICOM, UNREADABLE, class_folder_notes, dicom_cases
-from SaliencyExplain.study.files import Name, ambiguous, image_suffix, is_picture
+from SaliencyExplain.study.files import Name, ambiguous, csv_advice, image_suffix, is_picture
 from SaliencyExplain.study.folders import layout_cases
 from SaliencyExplain.study.found import Found, left_out_files
 from SaliencyExplain.study.left_out import LeftOut

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.case import csv_advice
 
 VOLUME_SUFFIXES = (
     *(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh"),
@@ -88,6 +87,12 @@ def same_key(text: str) -> str:
 def word_starts(key: str) -> list[str]:
     """What a key begins with before each of its separators, the longest first."""
     return [key[:place] for place in range(len(key) - 1, 0, -1) if key[place] in SEPARATORS]
+
+
+def csv_advice(columns: Iterable[str] = ("image",)) -> str:
+    """How a CSV of cases solves what discovery cannot, as the end of a message."""
+    header = ",".join(("case", *columns, "segmentation", "label"))
+    return f"A CSV with the columns {header} says which files belong together."
 
 
 def image_suffix(path: Path) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.plain_text import visible
-from SaliencyExplain.study.case import Case, csv_advice, safe_name
+from SaliencyExplain.study.case import Case, safe_name
 from SaliencyExplain.study.files import (
     PART_NAMES,
     Name,
     ambiguous,
+    csv_advice,
     is_picture,
     parse_name,
     same_key,

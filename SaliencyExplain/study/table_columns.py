@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from SaliencyExplain.csv_text import Table
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.study.files import image_suffix, parse_name, stem
 
 #: The columns that a table of cases may have, each with its other names.
 _ALIASES: dict[str, frozenset[str]] = {
@@ -78,9 +80,7 @@ class Columns:
     unused: tuple[str, ...]
 
 
-def find_columns(
-    where: str, table: Table, channels: Sequence[str], is_file: Callable[[str], bool]
-) -> Columns:
+def find_columns(where: str, table: Table, channels: Sequence[str]) -> Columns:
     """Which column of a table means what.
 
     Case, ``_``, ``-`` and blanks do not count; the plain name (``label``) goes before
@@ -90,7 +90,6 @@ def find_columns(
         where: The table's file and line, for messages.
         table: The table.
         channels: The classifier's channels.
-        is_file: Whether a cell names an image's file.
 
     Raises:
         InputError: There is no column of images, or two columns could be the same.
@@ -107,7 +106,7 @@ def find_columns(
         for meaning in ("segmentation", "label", "patient", "split")
     }
     for meaning in _WEAK:
-        others[meaning] = others[meaning] or _weak(table, plain, meaning, taken, is_file)
+        others[meaning] = others[meaning] or _weak(table, plain, meaning, taken)
     case = case or _case_column(table, plain, taken)
     images = (image,) if image else _channel_columns(where, names, plain, channels, case, others)
     used = {case, *images, *others.values()}
@@ -118,6 +117,26 @@ def find_columns(
         unused=tuple(name for name in names if name not in used),
         **others,
     )
+
+
+def case_names(table: Table, columns: Columns) -> dict[int, str]:
+    """What the case of each line is called: its cell, else the file of its first image.
+
+    The files' names where they differ, else the paths.
+    """
+    if columns.case is not None:
+        return {line: cells[columns.case] for line, cells in table.rows}
+    paths = {
+        line: next(iter(items(cells[columns.images[0]])), "").rpartition("=")[2].replace("\\", "/")
+        for line, cells in table.rows
+    }
+    stems = {line: parse_name(Path(path)).key or stem(Path(path)) for line, path in paths.items()}
+    return stems if len({one.casefold() for one in stems.values()}) == len(stems) else paths
+
+
+def items(cell: str) -> list[str]:
+    """The files that a cell names, separated by ``;``."""
+    return [item.strip() for item in cell.split(";") if item.strip()]
 
 
 def _the(
@@ -138,19 +157,13 @@ def _the(
     return next(iter(exact or found), None)
 
 
-def _weak(
-    table: Table,
-    plain: dict[str, str],
-    meaning: str,
-    taken: frozenset[str],
-    is_file: Callable[[str], bool],
-) -> str | None:
+def _weak(table: Table, plain: dict[str, str], meaning: str, taken: frozenset[str]) -> str | None:
     """The one column whose name may mean this, and whose cells do not contradict it."""
     found = [n for n in table.columns if plain[n] in _WEAK[meaning] and plain[n] not in taken]
     if len(found) != 1 or (plain[found[0]] == "y" and "x" in plain.values()):
         return None
     cells = [row[found[0]] for _, row in table.rows]
-    files = [cell for cell in cells if is_file(cell)]
+    files = [cell for cell in cells if _is_file(cell)]
     if meaning == "segmentation":
         return found[0] if files else None
     return None if files else found[0]
@@ -190,6 +203,10 @@ def _channel_columns(
     if channels and not missing:
         return [by_plain[_plain(channel)] for channel in channels]
     return free
+
+
+def _is_file(cell: str) -> bool:
+    return bool(image_suffix(Path(cell))) or cell.lower().endswith(".dcm")
 
 
 def _plain(name: str) -> str:

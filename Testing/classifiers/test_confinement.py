@@ -12,6 +12,7 @@ import pickle
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import urllib.request
@@ -293,3 +294,23 @@ def test_the_program_tidies_up_after_itself_meanwhile() -> None:
     with confined("The model x"):
         del folder
     assert not path.exists()
+
+
+def test_a_garbage_collection_while_the_block_ends_does_not_keep_it_closed() -> None:
+    """In a process of its own: the value that CPython would keep is freed memory."""
+    program = """
+import contextvars, gc, os
+from SaliencyExplain.confinement import confined, is_confined
+
+others = [contextvars.ContextVar(str(number)) for number in range(5)]
+for other in others:
+    other.set(1)
+gc.callbacks.append(lambda phase, info: open(os.devnull).close())
+gc.set_threshold(1)
+for number in range(200):
+    with confined(f"The model {number}"):
+        assert is_confined()
+    assert not is_confined()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

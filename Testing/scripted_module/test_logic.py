@@ -409,6 +409,9 @@ def test_a_case_is_found_by_the_columns_of_any_table_and_has_all_its_segments(
     )
     assert find_sources(table, "P_1").segmentation == tmp_path / "liver.nii.gz"
     assert find_sources(table, "P2").segmentation is None
+    # Without a column of cases each is called as its image.
+    table.write_text("image,mask\ni.nii.gz,liver.nii.gz\n")
+    assert find_sources(table, "i").segmentation == tmp_path / "liver.nii.gz"
     table.write_text("case,image,mask\n1,ct=i.nii.gz,liver.nii.gz;spleen.nii.gz\n")
     sources = find_sources(table, "1")
     assert sources.images == (tmp_path / "i.nii.gz",)

@@ -79,6 +79,13 @@ def test_labels_of_pandas_are_whole_numbers_and_gaps_are_said(folder: Path) -> N
     assert [case.label for case in read_cases(table(folder, mixed))] == ["1.0", "1.5"]
 
 
+def test_a_class_may_be_called_none(folder: Path) -> None:
+    text = "case,image,mask,label\n1,i.nii.gz,none,none\n2,j.nii.gz,None,None\n3,m.nii.gz,,glioma\n"
+    found = read_cases(table(folder, text))
+    assert [case.label for case in found] == ["none", None, "glioma"]
+    assert [case.segmentation for case in found] == [None] * 3
+
+
 def test_several_segmentations_stand_in_one_cell(folder: Path) -> None:
     (case,) = read_cases(table(folder, "case,image,mask\n1,i.nii.gz,m.nii.gz; n.nii.gz\n"))
     assert case.segmentations == (folder / "m.nii.gz", folder / "n.nii.gz")

@@ -17,7 +17,7 @@ from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
 from SaliencyExplain.scene.trials import keep_written
 from SaliencyExplain.study.left_out import LeftOut
-from SaliencyExplain.study.table_columns import KNOWN, find_columns
+from SaliencyExplain.study.table_columns import KNOWN, case_names, find_columns, items
 from SaliencyExplain.study.table_paths import find_path
 
 from .SceneFiles import add_segments, load_segmentation, load_volume
@@ -175,8 +175,9 @@ def find_sources(study: Path, case: str) -> CaseSources:
         table = study if study.is_file() else study / "cases.csv"
         content = read_table(table, KNOWN)
         columns = find_columns(f"{table}, line 1", content, ())
-        for _, row in content.rows:
-            if safe_name(row[columns.case]) == case:
+        names = case_names(content, columns)
+        for line, row in content.rows:
+            if safe_name(names[line]) == case:
                 images = [path for name in columns.images for path in _paths(table, row[name])]
                 masks = _paths(table, row[columns.segmentation]) if columns.segmentation else []
                 return CaseSources(tuple(images), masks[0] if masks else None, tuple(masks[1:]))
@@ -213,7 +214,7 @@ def read_notes(out: Path) -> list[str]:
 def _paths(table: Path, cell: str) -> list[Path]:
     """The files of a cell: one, or several separated by ``;``, each a path or ``name=path``."""
     found = []
-    for item in filter(None, map(str.strip, cell.split(";"))):
+    for item in items(cell):
         whole = find_path(table.parent, item)
         found.append(whole or find_path(table.parent, item.partition("=")[2] or item))
     missing = [path for path in found if path is None]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.tumours import GLIOMA
-from SaliencyExplain.images.writing import SegmentLabel, write_label_map, write_volume
+from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
 
 FOLDER = Path(__file__).resolve().parents[1] / "scripted_module" / "Resources" / "SampleData"
 

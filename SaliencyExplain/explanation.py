@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 
 from SaliencyExplain import __version__
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.shared_pass import SharedPass
-from SaliencyExplain.attribution.zero_maps import zero_map_note
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.settings import by_name
+from SaliencyExplain.attribution.passes.shared_pass import SharedPass
+from SaliencyExplain.attribution.passes.zero_maps import zero_map_note
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
 from SaliencyExplain.figures import CHANNEL
 from SaliencyExplain.map_provenance import MapProvenance
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
+from SaliencyExplain.models.bundle_settings import by_name
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import (

@@ -17,17 +17,17 @@ from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.filling import filling as fill_image
 from SaliencyExplain.attribution.incremental.boxes import inside
-from SaliencyExplain.attribution.incremental.warm import Change, WarmImage
-from SaliencyExplain.attribution.watched import text as probability_text
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.geometry import squeeze_slice
+from SaliencyExplain.attribution.incremental.cached_inference import Change, WarmImage
+from SaliencyExplain.attribution.passes.watched_output import text as probability_text
+from SaliencyExplain.attribution.perturbation.infill import filling as fill_image
 from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
+from SaliencyExplain.images.grid_masks import ball, filled_voxels
 from SaliencyExplain.images.grids import spacing_of
-from SaliencyExplain.images.places import ball, filled_voxels
 from SaliencyExplain.length_unit import length_unit
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.geometry import squeeze_slice
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Question, probabilities_of
 

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.classifiers.classifier import INTENSITY_NOTES, Classifier
-from SaliencyExplain.classifiers.geometry import squeeze_slice
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import (
     ClassifierError,
     DeviceMemoryError,
@@ -30,10 +28,12 @@ from SaliencyExplain.errors import (
     unknown_name,
 )
 from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.images.grid_masks import label_map_on
 from SaliencyExplain.images.grids import spacing_of
-from SaliencyExplain.images.places import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
+from SaliencyExplain.models.classifier import INTENSITY_NOTES, Classifier
+from SaliencyExplain.models.geometry import squeeze_slice
 
 #: Share of the network's input inside the image below which a note warns of it: of a brain
 #: on a grid made for brains more than half is.

@@ -12,8 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from SaliencyExplain.classifiers.torchvision_operators import load_torchvision
 from SaliencyExplain.errors import OutputError
+from SaliencyExplain.models.torchvision_operators import load_torchvision
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from SaliencyExplain.classifiers.wrapping import wrap
+from SaliencyExplain.models.wrapping import wrap
 
 # The architectures as the data's READMEs describe them, in a file as a user would have it.
 NETWORKS = """

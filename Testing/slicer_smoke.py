@@ -186,7 +186,7 @@ class Smoke(Driver):
 
     def click_at(self, ras: tuple[float, float, float], color: str = "Red") -> None:
         """A left click at a place, through the interactor of a slice view."""
-        from SaliencyExplain.scene.layers import jump_to
+        from SaliencyExplain.scene.slice_layers import jump_to
 
         jump_to(slicer.mrmlScene, ras)
         self.settle(0.3)
@@ -241,7 +241,7 @@ class Smoke(Driver):
 
     def drag_point(self) -> None:
         """Drags the point back into the mass; it is answered while and after it moves."""
-        from SaliencyExplain.scene.layers import jump_to
+        from SaliencyExplain.scene.slice_layers import jump_to
 
         answers = len(self.sections.probe.history.answers)
         point = self.sections.probe.point.place()

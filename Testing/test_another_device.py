@@ -8,15 +8,15 @@ import torch
 
 from SaliencyExplain import question as questions
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
+from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.explanation import explain
-from SaliencyExplain.faithfulness.trial import trial
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
-from Testing.faithfulness.test_trial import FEW, answers, asked
+from Testing.evaluation.test_trial import FEW, answers, asked
 from Testing.pretend import DEVICE, device, send
 
 METHODS = ("gradcam", "smoothgrad", "occlusion")

@@ -15,9 +15,8 @@ from monai.transforms import Compose, Orientationd, ResizeWithPadOrCropd, Spacin
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.selection import select_methods
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.method_selection import select_methods
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import Cancelled, ClassifierError, InputError
 from SaliencyExplain.explanation import (
     Attribution,
@@ -29,6 +28,7 @@ from SaliencyExplain.explanation import (
 )
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute, Given, Question
 from Testing.comparing import assert_same
 

@@ -11,19 +11,19 @@ import torch
 from monai.transforms import CenterSpatialCropd, Compose, Orientationd, SpatialCropd
 from torch import nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.selection import select_methods
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.method_selection import select_methods
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.comparison.agreement import agreements
 from SaliencyExplain.comparison.curve import curves
 from SaliencyExplain.comparison.table import rows, unseen_notes
-from SaliencyExplain.engine.plain import made, parse_json, to_json
-from SaliencyExplain.engine.requests import CompareRequest
+from SaliencyExplain.engine.wire.requests import CompareRequest
+from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
+from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.explanation import explain
-from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Given, Question
 
 AFFINE = np.array(

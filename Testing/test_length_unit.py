@@ -13,24 +13,24 @@ from monai.transforms import Compose, Resized
 from PIL import Image
 from rich.console import Console
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.cli.tables import agreement_table
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.cli.terminal_tables import agreement_table
 from SaliencyExplain.comparison.table import rows
-from SaliencyExplain.engine.clicks import Answer
-from SaliencyExplain.engine.results import ProbeResult, RemovalResult
+from SaliencyExplain.engine.client.click_history import Answer
+from SaliencyExplain.engine.wire.results import ProbeResult, RemovalResult
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation.image.cost import Effort
+from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.explanation import explain
-from SaliencyExplain.faithfulness.effort import Effort
-from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.length_unit import joined, length_unit
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Given, Question
 from SaliencyExplain.study.case_folder import EXPLANATION, write_case
-from SaliencyExplain.viewer.plots import probability_plot
+from SaliencyExplain.viewer.page_plots import probability_plot
 
 SIDE = 24
 

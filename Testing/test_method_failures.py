@@ -14,15 +14,15 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.selection import select_methods
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.engine.plain import made, parse_json, to_json
-from SaliencyExplain.engine.results import ExplainResult
+from SaliencyExplain.attribution.method_selection import select_methods
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.engine.wire.results import ExplainResult
+from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import Cancelled, DeviceMemoryError, ErrorCode, InputError
+from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.explanation import estimate, explain
-from SaliencyExplain.faithfulness.trial import trial
 from SaliencyExplain.images.reading import to_image
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Question
 from Testing.comparing import assert_same
 

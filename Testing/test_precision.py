@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from SaliencyExplain.attribution.selection import select_methods
+from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.explanation import Explanation, explain
 from SaliencyExplain.question import Compute
 from Testing.comparing import assert_same

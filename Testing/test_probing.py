@@ -16,16 +16,16 @@ from monai.networks.nets import DenseNet121, resnet18
 from monai.transforms import CenterSpatialCropd, Compose, Orientationd, Spacingd
 from torch import nn
 
-from SaliencyExplain.attribution.filling import filling
-from SaliencyExplain.attribution.incremental import inference, warm
+from SaliencyExplain.attribution.incremental import cached_inference, inference
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
 from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Question
 from Testing.attribution.test_incremental import trained
@@ -381,7 +381,7 @@ def test_what_cannot_be_kept_runs_whole_passes_and_says_so(dense, reason, monkey
         layer = classifier.network.network.features.conv0
         layer.register_forward_hook(lambda _module, _inputs, output: output)
     else:
-        monkeypatch.setattr(warm, "memory_left", lambda _device, _most: 1000)
+        monkeypatch.setattr(cached_inference, "memory_left", lambda _device, _most: 1000)
     with caplog.at_level(logging.INFO):
         prober = Prober(image, classifier)
     assert prober.kept_bytes == 0

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from SaliencyExplain import progress
-from SaliencyExplain.attribution.harmonic import harmonic_infill
-from SaliencyExplain.attribution.least_squares import with_bootstrap
-from SaliencyExplain.attribution.region_ranking import widened_regions
-from SaliencyExplain.attribution.supervoxels import supervoxels
+from SaliencyExplain.attribution.perturbation.harmonic_infill import harmonic_infill
+from SaliencyExplain.attribution.perturbation.least_squares import with_bootstrap
+from SaliencyExplain.attribution.perturbation.region_ranking import widened_regions
+from SaliencyExplain.attribution.perturbation.supervoxels import supervoxels
 from SaliencyExplain.comparison.random_control import RandomControl
 from SaliencyExplain.errors import Cancelled
-from SaliencyExplain.faithfulness.null_maps import NullMaps
+from SaliencyExplain.evaluation.image.null_maps import NullMaps
 from SaliencyExplain.progress import may_stop, stopped_by
 
 NOISE = torch.rand((1, 32, 32), generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from SaliencyExplain.attribution.selection import select_methods
+from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.quantities import LENGTHS, PASSES, PERCENT, SHARE, TIMES, bytes_of, number_of
 

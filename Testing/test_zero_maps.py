@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from SaliencyExplain.attribution.cam import GradCAM
-from SaliencyExplain.attribution.gradient import Gradient
-from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.attribution.methods.cam import GradCAM
+from SaliencyExplain.attribution.methods.gradient import Gradient
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.explanation import explain
-from Testing.classifiers.conftest import affine_of, classifier_of, image_of, small_network
+from Testing.models.conftest import affine_of, classifier_of, image_of, small_network
 
 
 @pytest.mark.parametrize(

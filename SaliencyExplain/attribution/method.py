@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.progress import Progress, silent, stopped_by
 from SaliencyExplain.quantities import BY_UNIT, number_of
 
 if TYPE_CHECKING:
-    from SaliencyExplain.attribution.shared_pass import SharedPass, Wanted
+    from SaliencyExplain.attribution.passes.shared_pass import SharedPass, Wanted
 
 #: Called as ``publish(maps, share)`` with what :meth:`Method.attribute` would return if it
 #: stopped now, and the share of the computation, in (0, 1], that is in it. Like a progress

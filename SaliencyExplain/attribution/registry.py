@@ -1,4 +1,4 @@
-"""All methods by name; a method is added by putting its module into this folder."""
+"""All methods by name; a method is added by putting its module into the folder ``methods``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
-from pathlib import Path
 
+from SaliencyExplain.attribution import methods as package
 from SaliencyExplain.attribution.method import FAMILIES, Method
 from SaliencyExplain.errors import unknown_name
 
@@ -16,8 +16,8 @@ from SaliencyExplain.errors import unknown_name
 def methods() -> dict[str, type[Method]]:
     """All methods, ``{name: class}``, family by family."""
     found: dict[str, type[Method]] = {}
-    for module_info in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        module = importlib.import_module(f"{__package__}.{module_info.name}")
+    for module_info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
         for _, member in inspect.getmembers(module, inspect.isclass):
             if issubclass(member, Method) and not inspect.isabstract(member):
                 found[member.name] = member

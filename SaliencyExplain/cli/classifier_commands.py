@@ -15,7 +15,7 @@ from SaliencyExplain.cli import options, train_command
 from SaliencyExplain.cli.messages import console, print_json, say_notes
 
 if TYPE_CHECKING:
-    from SaliencyExplain.classifiers.settings import Setting
+    from SaliencyExplain.models.bundle_settings import Setting
 
 application = typer.Typer(
     no_args_is_help=True, help="Look at a classifier, make a MONAI bundle of a network, or train."
@@ -30,8 +30,8 @@ def inspect(
     as_json: options.Json = False,
 ) -> None:
     """Classes, channels, spacing, input size, activation, layers, parameters, hash."""
-    from SaliencyExplain.classifiers.inspection import describe
-    from SaliencyExplain.classifiers.loading import load_classifier
+    from SaliencyExplain.models.inspection import describe
+    from SaliencyExplain.models.loading import load_classifier
 
     described = describe(load_classifier(classifier, trust=trust))
     if as_json:
@@ -113,9 +113,9 @@ def wrap(
     as_json: options.Json = False,
 ) -> None:
     """Make a MONAI bundle of a network and its weights."""
-    from SaliencyExplain.classifiers.inspection import describe
-    from SaliencyExplain.classifiers.loading import load_classifier
-    from SaliencyExplain.classifiers.wrapping import wrap as make_bundle
+    from SaliencyExplain.models.inspection import describe
+    from SaliencyExplain.models.loading import load_classifier
+    from SaliencyExplain.models.wrapping import wrap as make_bundle
 
     options.check_output(out.parent)
     bundle = make_bundle(

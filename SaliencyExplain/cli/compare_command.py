@@ -28,7 +28,7 @@ def compare(
     as_json: options.Json = False,
 ) -> None:
     """Agreement of a map with a segmentation, beside what chance would give."""
-    from SaliencyExplain.cli.tables import agreement_table
+    from SaliencyExplain.cli.terminal_tables import agreement_table
     from SaliencyExplain.comparison.table import rows, unseen_notes
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth

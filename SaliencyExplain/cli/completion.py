@@ -27,7 +27,8 @@ def method_names() -> list[str]:
     at each press of the key.
     """
     found = []
-    for file in sorted((Path(SaliencyExplain.__file__).parent / "attribution").glob("*.py")):
+    folder = Path(SaliencyExplain.__file__).parent / "attribution" / "methods"
+    for file in sorted(folder.glob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 found += [str(name) for name in map(_name_of_method, node.body) if name]

@@ -41,7 +41,7 @@ def demo(
 ) -> None:
     """Write a study of phantoms, explain it with the shipped classifiers, compare, report."""
     options.check_output(out)
-    from SaliencyExplain.attribution.selection import select_methods
+    from SaliencyExplain.attribution.method_selection import select_methods
     from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
     from SaliencyExplain.question import Compute
     from SaliencyExplain.study.case import LABEL

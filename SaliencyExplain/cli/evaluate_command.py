@@ -25,8 +25,8 @@ from SaliencyExplain.trial_words import PARTS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from SaliencyExplain.faithfulness.effort import Cost
-    from SaliencyExplain.faithfulness.findings import Trial
+    from SaliencyExplain.evaluation.image.cost import Cost
+    from SaliencyExplain.evaluation.image.findings import Trial
 
 
 Effort = Literal["full", "reduced", "least"]
@@ -209,15 +209,15 @@ def evaluate(
         raise InputError(
             ErrorCode.OPTION_CONFLICT, f"{unused[0]} is for methods, and no --method is given."
         )
-    from SaliencyExplain.attribution.selection import select_methods
-    from SaliencyExplain.classifiers.inputs import read_input
-    from SaliencyExplain.classifiers.loading import load_classifier
-    from SaliencyExplain.faithfulness.effort import EFFORTS
-    from SaliencyExplain.faithfulness.trial import trial
-    from SaliencyExplain.faithfulness.writing import write_trial
+    from SaliencyExplain.attribution.method_selection import select_methods
+    from SaliencyExplain.evaluation.image.cost import EFFORTS
+    from SaliencyExplain.evaluation.image.evaluation_files import write_trial
+    from SaliencyExplain.evaluation.image.trial import trial
     from SaliencyExplain.figures import EACH_SEGMENT
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth, read_segmentation
+    from SaliencyExplain.models.inputs import read_input
+    from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.peak import RESOLUTION_MM
     from SaliencyExplain.question import Compute, Given, Question
     from SaliencyExplain.study.case import single_case

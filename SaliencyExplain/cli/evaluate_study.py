@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from SaliencyExplain.study.evaluation.findings import Evaluation
+    from SaliencyExplain.evaluation.study.study_findings import Evaluation
 
 #: As ``SaliencyExplain.study.journal.JOURNAL``, whose module needs the readers of images.
 _JOURNAL = "journal.jsonl"
@@ -58,13 +58,13 @@ def evaluate_study_folder(
         InputError: The folder or the cases cannot be evaluated.
         OutputError: A file cannot be written.
     """
-    from SaliencyExplain.study.evaluation.findings import evaluate_study
-    from SaliencyExplain.study.evaluation.words import evaluation_sentences
-    from SaliencyExplain.study.evaluation.writing import (
+    from SaliencyExplain.evaluation.study.study_evaluation_files import (
         FOLDER,
         evaluation_document,
         write_evaluation,
     )
+    from SaliencyExplain.evaluation.study.study_findings import evaluate_study
+    from SaliencyExplain.evaluation.study.study_words import evaluation_sentences
     from SaliencyExplain.study.journal import Journal
     from SaliencyExplain.study.report import StudyOutput, write_report
     from SaliencyExplain.study.report_data import map_titles
@@ -129,7 +129,7 @@ def _places_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
 
 
 def _pairs_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
-    from SaliencyExplain.study.evaluation.pair_words import answer_words, interval_words, signed
+    from SaliencyExplain.evaluation.study.pair_words import answer_words, interval_words, signed
 
     table = _table(
         "Methods on the same cases (p corrected by Holm; intervals hold together)",

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from SaliencyExplain.cli import options
+from SaliencyExplain.cli.case_work_options import work_of
 from SaliencyExplain.cli.messages import (
     SOME_CASES_FAILED,
     aside,
@@ -19,7 +20,6 @@ from SaliencyExplain.cli.messages import (
     say_error,
     say_notes,
 )
-from SaliencyExplain.cli.work import work_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.quantities import TIMES
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
@@ -69,15 +69,15 @@ def explain(
 ) -> None:
     """Attribution of one image: maps, label maps, pictures, agreement, report."""
     options.check_output(out)
-    from SaliencyExplain.attribution.selection import select_methods
-    from SaliencyExplain.cli.tables import agreement_table, probability_table
+    from SaliencyExplain.attribution.method_selection import select_methods
+    from SaliencyExplain.cli.terminal_tables import agreement_table, probability_table
     from SaliencyExplain.explanation import Estimate
     from SaliencyExplain.figures import figure_lines
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_reading import METHOD_STAGE
     from SaliencyExplain.study.run import REPORT
     from SaliencyExplain.study.single import explain_case
-    from SaliencyExplain.study.tables import comparison_rows
+    from SaliencyExplain.study.study_tables import comparison_rows
 
     if trial and budget is not None:
         raise InputError(

@@ -28,8 +28,8 @@ def methods(
 ) -> None:
     """The methods, family by family; of those that are named all parameters and the source."""
     from SaliencyExplain.attribution.method import FAMILIES
+    from SaliencyExplain.attribution.method_selection import describe_methods
     from SaliencyExplain.attribution.registry import find_method
-    from SaliencyExplain.attribution.selection import describe_methods
 
     wanted = {find_method(name).name for name in names or ()}
     described = [one for one in describe_methods() if not wanted or one["name"] in wanted]

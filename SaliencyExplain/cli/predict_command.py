@@ -15,9 +15,9 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Class probabilities of one image."""
-    from SaliencyExplain.classifiers.inputs import read_input
-    from SaliencyExplain.classifiers.loading import load_classifier
-    from SaliencyExplain.cli.tables import probability_table
+    from SaliencyExplain.cli.terminal_tables import probability_table
+    from SaliencyExplain.models.inputs import read_input
+    from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.question import Compute, Question
 
     with progress_bar("predicting", quiet=as_json):

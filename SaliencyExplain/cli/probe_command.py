@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from SaliencyExplain.attribution.fill import FILLS
+from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
@@ -85,9 +85,9 @@ def probe(
             f"The segment '{segment}' is in no file: give --segmentation FILE too.",
         )
     point = None if at is None else _point(at)
-    from SaliencyExplain.classifiers.inputs import read_input
-    from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.images.segmentation import read_segmentation
+    from SaliencyExplain.models.inputs import read_input
+    from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.probing import Prober
     from SaliencyExplain.question import Compute
 

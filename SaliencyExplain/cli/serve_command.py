@@ -65,17 +65,17 @@ def serve(
         raise InputError(
             ErrorCode.OPTION_MISSING, "--tls-cert and --tls-key go together: give both or neither."
         )
-    from SaliencyExplain.engine.guard import is_loopback
-    from SaliencyExplain.engine.places import Places
+    from SaliencyExplain.engine.queue.allowed_paths import Places
+    from SaliencyExplain.engine.server.auth import is_loopback
 
     # What can be told at once is, before torch is loaded.
     Places(data)
     most = options.memory_bytes(memory)
-    from SaliencyExplain.engine.local import LocalEngine
-    from SaliencyExplain.engine.serving import Watch
-    from SaliencyExplain.engine.serving import serve as answer
-    from SaliencyExplain.engine.tokens import make_token, token_in
-    from SaliencyExplain.engine.uploads import Uploads
+    from SaliencyExplain.engine.queue.local_engine import LocalEngine
+    from SaliencyExplain.engine.server.server_process import Watch
+    from SaliencyExplain.engine.server.server_process import serve as answer
+    from SaliencyExplain.engine.server.tokens import make_token, token_in
+    from SaliencyExplain.engine.server.uploads import Uploads
     from SaliencyExplain.images.apart import read_apart
 
     if not is_loopback(host) and tls_cert is None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from SaliencyExplain.cli import options
+from SaliencyExplain.cli.case_work_options import work_of
 from SaliencyExplain.cli.messages import (
     SOME_CASES_FAILED,
     aside,
@@ -16,7 +17,6 @@ from SaliencyExplain.cli.messages import (
     say_notes,
     study_bar,
 )
-from SaliencyExplain.cli.work import work_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
@@ -68,9 +68,9 @@ def study(
                 f"{folder}: a study needs --method and --out; --dry-run lists its cases without.",
             )
         options.check_output(out)
-    from SaliencyExplain.attribution.selection import select_methods
-    from SaliencyExplain.classifiers.loading import load_classifier
-    from SaliencyExplain.cli.tables import labels_table
+    from SaliencyExplain.attribution.method_selection import select_methods
+    from SaliencyExplain.cli.terminal_tables import labels_table
+    from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.study.case import describe_cases
     from SaliencyExplain.study.discovery import discover
     from SaliencyExplain.study.run import run_study

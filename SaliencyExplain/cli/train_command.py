@@ -91,10 +91,10 @@ def train(
 ) -> None:
     """Train a network on labelled images; stopped and started again it goes on."""
     options.check_output(out.parent)
-    from SaliencyExplain.cli.tables import labels_table
+    from SaliencyExplain.cli.terminal_tables import labels_table
     from SaliencyExplain.study.discovery import discover
-    from SaliencyExplain.training.settings import Settings
     from SaliencyExplain.training.train import train_classifier
+    from SaliencyExplain.training.training_settings import Settings
 
     sizes = options.voxels(size)
     spacings = options.numbers("--spacing", spacing)

@@ -73,16 +73,16 @@ def view(
             ErrorCode.PACKAGE_MISSING,
             "The viewer needs further packages: pip install '.[viewer]' in the project's folder.",
         )
-    from SaliencyExplain.engine.client import RemoteEngine
+    from SaliencyExplain.engine.client.http_client import RemoteEngine
     from SaliencyExplain.engine.interface import Engine
-    from SaliencyExplain.engine.local import LocalEngine
-    from SaliencyExplain.engine.tokens import token_in
+    from SaliencyExplain.engine.queue.local_engine import LocalEngine
+    from SaliencyExplain.engine.server.tokens import token_in
     from SaliencyExplain.images.apart import read_apart
     from SaliencyExplain.images.input_file import check_exists
     from SaliencyExplain.scene.opengl import check_opengl
-    from SaliencyExplain.viewer.guard import warn_of
-    from SaliencyExplain.viewer.serving import serve
-    from SaliencyExplain.viewer.settings import Settings
+    from SaliencyExplain.viewer.page_auth import warn_of
+    from SaliencyExplain.viewer.page_server import serve
+    from SaliencyExplain.viewer.page_settings import Settings
 
     opened = tuple(options.named_path(text) for text in images or [])
     for path in (

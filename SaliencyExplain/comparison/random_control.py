@@ -2,7 +2,8 @@
 
 A single random map says little: on a lesion of 8 mm radius its AUROC lies anywhere between 0.2
 and 0.8. So the control is the mean and the central 95 % of many draws of one kind: smooth noise
-(:func:`SaliencyExplain.attribution.yardsticks.random_map`), its values replaced by their ranks.
+(:func:`SaliencyExplain.attribution.methods.control_maps.random_map`), its values replaced by
+their ranks.
 
 The noise is stationary and periodic and looks the same from all sides, so that a field that is
 shifted cyclically and flipped along its axes is another draw of the same distribution. Large
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from SaliencyExplain.attribution.yardsticks import random_map
+from SaliencyExplain.attribution.methods.control_maps import random_map
 from SaliencyExplain.comparison.agreement import Agreement, undefined_agreement
 from SaliencyExplain.comparison.distances import (
     bounding_box,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
 from SaliencyExplain.comparison.sign_flip import PairedDifference
 from SaliencyExplain.comparison.table import FIGURES, Row
@@ -91,8 +91,8 @@ def summarise(
     for (method, target, segment), own in cases.items():
         others = {
             name: cases[name, target, segment]
-            for name in yardsticks.NAMES
-            if method not in yardsticks.NAMES and (name, target, segment) in cases
+            for name in control_names.NAMES
+            if method not in control_names.NAMES and (name, target, segment) in cases
         }
         for figure in figures:
             values = _by_case(own, figure)

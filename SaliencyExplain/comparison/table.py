@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain import csv_text
-from SaliencyExplain.attribution.yardsticks import centre_map
+from SaliencyExplain.attribution.methods.control_maps import centre_map
 from SaliencyExplain.comparison.agreement import Agreement, agreements, undefined_agreement
+from SaliencyExplain.comparison.control_names import CENTRE, RANDOM
 from SaliencyExplain.comparison.random_control import RandomControl
-from SaliencyExplain.comparison.yardsticks import CENTRE, RANDOM
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.images.segmentation import Segmentation
-from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.length_unit import length_unit
 
 _NAMES = ("case", "method", "target", "segment")

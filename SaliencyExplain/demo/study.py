@@ -13,7 +13,7 @@ from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.shipped import classifier_folder, shipped_classifiers
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.writing import (
+from SaliencyExplain.images.image_writing import (
     SegmentLabel,
     atomic_file,
     write_label_map,

@@ -22,9 +22,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from SaliencyExplain.classifiers.loading import load_classifier
-from SaliencyExplain.classifiers.wrapping import wrap
-from SaliencyExplain.demo.examples import (
+from SaliencyExplain.demo.demo_images import (
     HELD_OUT_SEEDS,
     RECIPES,
     Examples,
@@ -35,6 +33,8 @@ from SaliencyExplain.demo.examples import (
 )
 from SaliencyExplain.demo.tumours import CLASSES, NO_TUMOUR
 from SaliencyExplain.errors import ErrorCode, OutputError, unknown_name
+from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.training.descent import descend, scores_of
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from SaliencyExplain.engine.requests import (
+from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
     EstimateRequest,
     ExplainRequest,
@@ -20,7 +20,7 @@ from SaliencyExplain.engine.requests import (
     StudyRequest,
     TrialRequest,
 )
-from SaliencyExplain.engine.results import (
+from SaliencyExplain.engine.wire.results import (
     CompareResult,
     EstimateResult,
     ExplainResult,
@@ -30,7 +30,7 @@ from SaliencyExplain.engine.results import (
     StudyResult,
     TrialResult,
 )
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 
 #: States of a job.
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"

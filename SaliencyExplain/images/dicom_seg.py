@@ -20,7 +20,7 @@ from SaliencyExplain.images.dicom_file import opened, with_known_types
 from SaliencyExplain.images.dicom_frames import described_frames
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
-from SaliencyExplain.images.labels import Color, Label, LabelMap
+from SaliencyExplain.images.segment_labels import Color, Label, LabelMap
 from SaliencyExplain.images.sizes import check_memory
 
 #: Largest deviation of distances from multiples of the slices' thickness, as a share of it.

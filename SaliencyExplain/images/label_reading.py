@@ -14,9 +14,9 @@ from SaliencyExplain.images.dicom_header import is_dicom, read_header, text
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.images.input_file import check_exists
-from SaliencyExplain.images.labels import LabelMap, from_volume, layers_last
 from SaliencyExplain.images.mask_pictures import from_picture
 from SaliencyExplain.images.rtstruct import read_rtstruct
+from SaliencyExplain.images.segment_labels import LabelMap, from_volume, layers_last
 from SaliencyExplain.images.volume_reading import read_volume
 
 

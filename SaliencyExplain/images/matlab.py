@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.apart import apart
 from SaliencyExplain.images.grids import LPS_TO_RAS
-from SaliencyExplain.images.labels import Label, LabelMap
+from SaliencyExplain.images.segment_labels import Label, LabelMap
 from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_sizes, check_stored
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_files import unreadable

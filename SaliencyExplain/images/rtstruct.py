@@ -19,7 +19,7 @@ from SaliencyExplain.images.contours import once
 from SaliencyExplain.images.dicom_file import read_dicom, with_known_types
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.grids import LPS_TO_RAS
-from SaliencyExplain.images.labels import Color, Label, LabelMap
+from SaliencyExplain.images.segment_labels import Color, Label, LabelMap
 
 _AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 

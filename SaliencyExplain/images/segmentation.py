@@ -14,7 +14,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.images.grids import coinciding, resample
 from SaliencyExplain.images.label_reading import read_label_map
-from SaliencyExplain.images.labels import PALETTE, LabelMap
+from SaliencyExplain.images.segment_labels import PALETTE, LabelMap
 from SaliencyExplain.mask_position import (
     Grid,
     air_note,

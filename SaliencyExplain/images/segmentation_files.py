@@ -11,7 +11,7 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.images.labels import PALETTE
+from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import (
     EMPTY_NOTE,
     Segment,

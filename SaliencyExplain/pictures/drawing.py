@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.peak import Peak
 from SaliencyExplain.pictures import panel
-from SaliencyExplain.pictures.layout import (
+from SaliencyExplain.pictures.figure_layout import (
     FAINT,
     STANDARD_WIDTH,
     TEXT,

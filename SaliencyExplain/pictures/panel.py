@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import color_table, opacity_table
-from SaliencyExplain.pictures.layout import FONT, TEXT
+from SaliencyExplain.pictures.figure_layout import FONT, TEXT
 from SaliencyExplain.pictures.outlines import Color, outline_edges
 from SaliencyExplain.pictures.planes import Plane
 from SaliencyExplain.pictures.reading_aids import GreyWindow

@@ -18,8 +18,12 @@ from SaliencyExplain.map_provenance import MapProvenance
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import set_volume_values, volume_values
 from SaliencyExplain.scene.colors import add_heat_table, fill_heat_table
-from SaliencyExplain.scene.folders import put_into_folder, remove_empty_folders, remove_item
 from SaliencyExplain.scene.nodes import nodes_of_kind, referring, remove_with_parts
+from SaliencyExplain.scene.subject_hierarchy import (
+    put_into_folder,
+    remove_empty_folders,
+    remove_item,
+)
 
 _VOLUME = "vtkMRMLScalarVolumeNode"
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import slicer
 
-from SaliencyExplain.scene.layers import bounds
 from SaliencyExplain.scene.nodes import nodes_of
+from SaliencyExplain.scene.slice_layers import bounds
 
 #: Layout name of Slicer's first 3D view, and the tag under which its camera is known.
 _VIEW = "1"

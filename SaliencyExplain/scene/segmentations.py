@@ -23,8 +23,8 @@ from SaliencyExplain.scene.arrays import (
     transform_to_world,
     world_affine,
 )
-from SaliencyExplain.scene.folders import item_of
 from SaliencyExplain.scene.segment_position import notes_on_position
+from SaliencyExplain.scene.subject_hierarchy import item_of
 
 Color = tuple[float, float, float]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.comparison.yardsticks import NAMES as CONTROL_MAPS
+from SaliencyExplain.comparison.control_names import NAMES as CONTROL_MAPS
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case_reading import METHOD_STAGE
 

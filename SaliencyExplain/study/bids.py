@@ -9,7 +9,14 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, safe_name
-from SaliencyExplain.study.files import ambiguous, csv_advice, image_suffix, natural, same_key, stem
+from SaliencyExplain.study.file_names import (
+    ambiguous,
+    csv_advice,
+    image_suffix,
+    natural,
+    same_key,
+    stem,
+)
 from SaliencyExplain.study.tree import visible
 
 _MASK_SUFFIXES = frozenset({"dseg", "mask", "lesion", "roi", "seg", "label", "probseg", "labels"})

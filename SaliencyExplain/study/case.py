@@ -12,7 +12,7 @@ from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
 from SaliencyExplain.safe_names import safe_name as safe_name
 from SaliencyExplain.safe_names import with_digest
-from SaliencyExplain.study.files import csv_advice
+from SaliencyExplain.study.file_names import csv_advice
 
 _ID = re.compile(r"^(?=.*[\d^]).{5,}$")
 

@@ -11,7 +11,7 @@ from SaliencyExplain.csv_text import Table, read_table
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name, unlike
-from SaliencyExplain.study.files import image_suffix
+from SaliencyExplain.study.file_names import image_suffix
 from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.table_columns import KNOWN, Columns, case_names, find_columns, items
 from SaliencyExplain.study.table_paths import find_path

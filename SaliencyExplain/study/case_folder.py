@@ -17,15 +17,15 @@ import numpy as np
 from SaliencyExplain.attribution.method import unit_of
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.bands import label_bands
-from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.table import Row, auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.explanation import Attribution, Explanation
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.images.image_writing import write_bands, write_volume
 from SaliencyExplain.images.segmentation import Segmentation
-from SaliencyExplain.images.writing import write_bands, write_volume
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.peak import RESOLUTION_MM
@@ -363,7 +363,7 @@ def _case_json(
         "yardsticks": [
             {"method": row.method, **_figures_json(row)}
             for row in rows
-            if row.method in yardsticks.NAMES
+            if row.method in control_names.NAMES
         ],
         "failures": [dataclasses.asdict(failure) for failure in explanation.failures],
         "notes": list(explanation.notes),

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.inputs import read_input
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.study.case import Case
 
 #: What a library may raise for a case that nobody foresaw. In a study over a

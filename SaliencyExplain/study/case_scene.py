@@ -44,7 +44,7 @@ def write_scene(
         OutputError: The disk is full or nothing may be written there.
     """
     # Slicer's libraries take a second to load, and most studies do without them.
-    from SaliencyExplain.scene.case import CaseContent, case_scene
+    from SaliencyExplain.scene.case_nodes import CaseContent, case_scene
     from SaliencyExplain.scene.mrb import save_mrb
 
     affine = np.asarray(image.affine, dtype=np.float64)

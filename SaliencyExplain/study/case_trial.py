@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.faithfulness.findings import Trial
-from SaliencyExplain.faithfulness.trial import trial
-from SaliencyExplain.faithfulness.writing import card_name, write_trial
+from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_trial
+from SaliencyExplain.evaluation.image.findings import Trial
+from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question
 from SaliencyExplain.study.added_methods import method_of, with_maps

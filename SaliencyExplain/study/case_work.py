@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.inputs import read_input
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.comparison.table import Row, rows, unseen_notes
 from SaliencyExplain.errors import (
     Cancelled,
@@ -33,6 +30,9 @@ from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.inputs import read_input
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
 from SaliencyExplain.study.added_methods import merged_entry, merged_failures, with_maps
@@ -56,7 +56,7 @@ from SaliencyExplain.study.case_trial import has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.origins import origin_of
 from SaliencyExplain.study.output_folder import HeldFolder
-from SaliencyExplain.study.tables import true_class
+from SaliencyExplain.study.study_tables import true_class
 
 
 @dataclass(frozen=True)

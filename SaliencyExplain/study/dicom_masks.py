@@ -9,7 +9,7 @@ from pathlib import Path
 
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.dicom_tree import UNREADABLE
-from SaliencyExplain.study.files import Name, ambiguous, same_key
+from SaliencyExplain.study.file_names import Name, ambiguous, same_key
 from SaliencyExplain.study.pairing import together
 from SaliencyExplain.study.role_folders import is_mask_folder
 

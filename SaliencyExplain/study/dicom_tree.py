@@ -30,7 +30,7 @@ from SaliencyExplain.images.dicom_series import (
     series_uid,
 )
 from SaliencyExplain.study.case import Case, safe_name
-from SaliencyExplain.study.files import csv_advice
+from SaliencyExplain.study.file_names import csv_advice
 
 #: DICOM 2024d, newer than the table of names in pydicom 3.0.
 _LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"

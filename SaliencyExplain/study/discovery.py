@@ -13,11 +13,11 @@ from SaliencyExplain.study.case import Case, describe_cases, single_case, unlike
 from SaliencyExplain.study.case_csv import read_cases
 from SaliencyExplain.study.dicom_masks import with_masks
 from SaliencyExplain.study.dicom_tree import NO_DICOM, UNREADABLE, class_folder_notes, dicom_cases
-from SaliencyExplain.study.files import Name, ambiguous, csv_advice, image_suffix, is_picture
-from SaliencyExplain.study.folders import layout_cases
+from SaliencyExplain.study.file_names import Name, ambiguous, csv_advice, image_suffix, is_picture
 from SaliencyExplain.study.found import Found, left_out_files
 from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.nnunet import is_nnunet, nnunet_cases
+from SaliencyExplain.study.plain_folders import layout_cases
 from SaliencyExplain.study.role_folders import are_masks_alone, is_mask_folder, merge_roles
 from SaliencyExplain.study.tree import EMPTY, Tree, of_one_kind, read_tree
 from SaliencyExplain.study.tumour_set import tumour_set_cases

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.files import natural
+from SaliencyExplain.study.file_names import natural
 from SaliencyExplain.study.left_out import MOST_FILES, LeftOut
 
 

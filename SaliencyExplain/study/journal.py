@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
-from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.plain_text import json_escaped
 from SaliencyExplain.study.added_methods import merged_configuration, parameter_differences
 from SaliencyExplain.study.case import Case

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation.image.evaluation_files import CURVES, CURVES_PICTURE
 from SaliencyExplain.explanation import Explanation
-from SaliencyExplain.faithfulness.writing import CURVES, CURVES_PICTURE
 from SaliencyExplain.study.added_methods import merged_notes
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.output_folder import HeldFolder

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study.case import Case, safe_name
-from SaliencyExplain.study.files import ambiguous, csv_advice, image_suffix, same_key, stem
+from SaliencyExplain.study.file_names import ambiguous, csv_advice, image_suffix, same_key, stem
 from SaliencyExplain.study.tree import visible
 
 

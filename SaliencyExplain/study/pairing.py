@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from SaliencyExplain.images.two_values import has_two_values
-from SaliencyExplain.study.files import (
+from SaliencyExplain.study.file_names import (
     SEPARATORS,
     Name,
     ambiguous,

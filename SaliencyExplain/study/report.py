@@ -16,12 +16,12 @@ from markupsafe import Markup
 
 from SaliencyExplain.attribution.method import value_text
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
-from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.pictures import to_jpeg
-from SaliencyExplain.pictures.layout import STANDARD_WIDTH
+from SaliencyExplain.pictures.figure_layout import STANDARD_WIDTH
 from SaliencyExplain.plain_text import visible
 from SaliencyExplain.study.case_reading import TRIAL_STAGE
 from SaliencyExplain.study.journal import FOLDER_NOTES, LEFT_OUT
@@ -37,7 +37,7 @@ from SaliencyExplain.study.report_words import (
     sentences,
     with_interval,
 )
-from SaliencyExplain.study.tables import comparison_rows, predicted_class, true_class
+from SaliencyExplain.study.study_tables import comparison_rows, predicted_class, true_class
 from SaliencyExplain.trial_words import SYMBOLS
 
 __all__ = ["StudyOutput", "write_report"]
@@ -218,13 +218,13 @@ class _Run:
                         if math.isnan(interval.low) or figure.startswith("energy_chance")
                         else f"{figure_text(figure, interval.low)} – "
                         f"{figure_text(figure, interval.high)}",
-                        "better": len(beaten) == len(yardsticks.NAMES) and all(beaten),
+                        "better": len(beaten) == len(control_names.NAMES) and all(beaten),
                     }
                 )
             lines.append(
                 {
                     "title": self.data.title_of(name),
-                    "yardstick": name in yardsticks.NAMES,
+                    "yardstick": name in control_names.NAMES,
                     "cells": cells,
                 }
             )

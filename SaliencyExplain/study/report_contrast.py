@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from SaliencyExplain.study.report_data import RunData
-from SaliencyExplain.study.tables import comparison_rows, predicted_class
+from SaliencyExplain.study.study_tables import comparison_rows, predicted_class
 
 
 @dataclass(frozen=True)

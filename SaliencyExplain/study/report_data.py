@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from SaliencyExplain.attribution.registry import methods
-from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.summary import Summary, summarise
 from SaliencyExplain.comparison.table import FIGURES, Row
 from SaliencyExplain.length_unit import joined
+from SaliencyExplain.study.classification_metrics import Labels
 from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.labels import Labels
-from SaliencyExplain.study.tables import comparison_rows, count_predictions
+from SaliencyExplain.study.study_tables import comparison_rows, count_predictions
 
 #: Cases shown as best and as worst, each.
 _EXTREMES = 4
@@ -89,7 +89,7 @@ class RunData:
     @property
     def labels_of_maps(self) -> list[str]:
         """Labels of the methods' maps in the order of the table, without added yardsticks."""
-        return [name for name in self.maps if name not in yardsticks.NAMES]
+        return [name for name in self.maps if name not in control_names.NAMES]
 
     @property
     def first_label(self) -> str | None:
@@ -100,7 +100,7 @@ class RunData:
     def maps(self) -> list[str]:
         """Labels of all compared maps, the yardsticks last."""
         found = list(dict.fromkeys(method for method, _, _ in self.summaries))
-        return sorted(found, key=lambda name: name in yardsticks.NAMES)
+        return sorted(found, key=lambda name: name in control_names.NAMES)
 
     def title_of(self, label: str) -> str:
         """A map's label as people read it, as :func:`map_titles`."""

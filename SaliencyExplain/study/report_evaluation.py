@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.comparison.table import FIGURES
-from SaliencyExplain.study.evaluation.findings import FORMAT
-from SaliencyExplain.study.evaluation.finished import journal_digest
-from SaliencyExplain.study.evaluation.pair_words import (
+from SaliencyExplain.evaluation.study.finished_study import journal_digest
+from SaliencyExplain.evaluation.study.pair_words import (
     answer_words,
     interval_words,
     signed,
 )
-from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER
+from SaliencyExplain.evaluation.study.study_evaluation_files import EVALUATION, FOLDER
+from SaliencyExplain.evaluation.study.study_findings import FORMAT
 from SaliencyExplain.study.report_words import number, percent
 
 _PICTURES = {

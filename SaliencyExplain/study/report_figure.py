@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from html import escape
 
-from SaliencyExplain.comparison import yardsticks
+from SaliencyExplain.comparison import control_names
 from SaliencyExplain.study.report_data import RunData
 from SaliencyExplain.study.report_words import figure_text, with_interval
 
@@ -68,7 +68,7 @@ def agreement_figure(run: RunData, segment: str, figure: str) -> str:
 
 def _row(run: RunData, key: tuple[str, str, str], y: float, x: Callable[[float], float]) -> str:
     name = key[0]
-    kind = "yardstick" if name in yardsticks.NAMES else "method"
+    kind = "yardstick" if name in control_names.NAMES else "method"
     values = sorted(run.values[key])
     step = max(1, math.ceil(len(values) / _POINTS))
     dots = "".join(f'<circle cx="{x(value)}" cy="{y}" r="2.5"/>' for value in values[::step])

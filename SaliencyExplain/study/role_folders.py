@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from SaliencyExplain.study.files import (
+from SaliencyExplain.study.file_names import (
     IMAGE_WORDS,
     MASK_WORDS,
     PART_NAMES,

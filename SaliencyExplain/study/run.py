@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from SaliencyExplain.attribution.layers import named_layers
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.graph.layer_outputs import named_layers
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.explanation import versions
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import choose_device
 from SaliencyExplain.scene.libraries import check_libraries
@@ -26,6 +26,7 @@ from SaliencyExplain.study.added_methods import described, methods_of
 from SaliencyExplain.study.case import LABEL, Case, check_unique
 from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.classification_metrics import Labels
 from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.journal import (
     FOLDER_NOTES,
@@ -35,7 +36,6 @@ from SaliencyExplain.study.journal import (
     source_digest,
 )
 from SaliencyExplain.study.kept_results import clear_partial, remove_case
-from SaliencyExplain.study.labels import Labels
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.report import StudyOutput, write_report
 from SaliencyExplain.study.resuming import (
@@ -44,8 +44,8 @@ from SaliencyExplain.study.resuming import (
     notes_of_damage,
     todo_of,
 )
-from SaliencyExplain.study.tables import FAILURES, count_predictions, true_class, write_tables
-from SaliencyExplain.study.workers import work_in_processes
+from SaliencyExplain.study.study_tables import FAILURES, count_predictions, true_class, write_tables
+from SaliencyExplain.study.worker_processes import work_in_processes
 
 REPORT = "report.html"
 

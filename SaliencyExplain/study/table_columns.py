@@ -9,7 +9,7 @@ from pathlib import Path
 
 from SaliencyExplain.csv_text import Table
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.files import image_suffix, parse_name, stem
+from SaliencyExplain.study.file_names import image_suffix, parse_name, stem
 
 #: The columns that a table of cases may have, each with its other names.
 _ALIASES: dict[str, frozenset[str]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.matlab import SUFFIX as MATLAB_SUFFIX
-from SaliencyExplain.study.files import (
+from SaliencyExplain.study.file_names import (
     Name,
     image_suffix,
     is_other_file,

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, OutputError
-from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.training.augmentation import Augmentation
 from SaliencyExplain.training.descent import descend, scores_of
-from SaliencyExplain.training.examples import Prepared
-from SaliencyExplain.training.settings import Settings
+from SaliencyExplain.training.training_examples import Prepared
+from SaliencyExplain.training.training_settings import Settings
 
 #: A rate of which less is left moves nothing any more.
 _LEAST_RATE = 1e-7

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from SaliencyExplain.classifiers.bundle import LARGEST_CONFIG_BYTES, BundleFiles
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.models.bundle import LARGEST_CONFIG_BYTES, BundleFiles
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.found import Found
 

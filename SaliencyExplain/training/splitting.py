@@ -10,7 +10,7 @@ import numpy as np
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.files import PART_NAMES
+from SaliencyExplain.study.file_names import PART_NAMES
 from SaliencyExplain.training.equal_images import groups_of
 
 Part = Literal["train", "validation", "test"]

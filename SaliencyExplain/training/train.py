@@ -14,32 +14,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
-from SaliencyExplain.classifiers.networks import build_network, network_definition
-from SaliencyExplain.classifiers.wrapping import wrap
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError, SaliencyExplainError
 from SaliencyExplain.explanation import versions
+from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.images.reading import read_image
-from SaliencyExplain.images.writing import atomic_file
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.networks import build_network, network_definition
+from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.question import choose_device
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import UNFORESEEN
-from SaliencyExplain.study.labels import Labels, count_labels
+from SaliencyExplain.study.classification_metrics import Labels, count_labels
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.training.epochs import Material, Training, TrainingProgress
 from SaliencyExplain.training.equal_images import equal_sets, notes_of_equals
-from SaliencyExplain.training.examples import (
+from SaliencyExplain.training.plan import PLAN, begun, differences
+from SaliencyExplain.training.record import CURVE, RECORD, course_picture
+from SaliencyExplain.training.splitting import PARTS, Part, split_cases
+from SaliencyExplain.training.training_examples import (
     Labelled,
     Prepared,
     labelled_cases,
     prepare_images,
 )
-from SaliencyExplain.training.plan import PLAN, begun, differences
-from SaliencyExplain.training.record import CURVE, RECORD, course_picture
-from SaliencyExplain.training.settings import Settings
-from SaliencyExplain.training.splitting import PARTS, Part, split_cases
+from SaliencyExplain.training.training_settings import Settings
 from SaliencyExplain.training.transfer import begin_with
 
 _IMAGES, _CHECKPOINT = "images.f32", "checkpoint.pt"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from SaliencyExplain.classifiers.weights import read_weights, unwrapped
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
+from SaliencyExplain.models.weights import read_weights, unwrapped
 
 
 def begin_with(network: nn.Module, path: Path) -> str:

@@ -10,17 +10,17 @@ from trame.widgets import html
 
 from SaliencyExplain import csv_text
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.requests import CompareRequest
-from SaliencyExplain.engine.results import CompareResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.requests import CompareRequest
+from SaliencyExplain.engine.wire.results import CompareResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
-from SaliencyExplain.viewer import images
+from SaliencyExplain.viewer import opened_images
+from SaliencyExplain.viewer.page_plots import build_plot, curve_plot
+from SaliencyExplain.viewer.page_words import number_text
 from SaliencyExplain.viewer.part import Part
-from SaliencyExplain.viewer.plots import build_plot, curve_plot
 from SaliencyExplain.viewer.widgets import button, section, select
-from SaliencyExplain.viewer.words import number_text
 
 ALL = "all"
 _NO_MAP = "There is no map yet: explain a volume first."
@@ -135,7 +135,7 @@ class ComparePart(Part):
             raise InputError(
                 ErrorCode.SELECTION, self.get("why") or "Choose the class whose maps are compared."
             )
-        axes, affine = image.image.ndim - 1, images.affine_of(image.image)
+        axes, affine = image.image.ndim - 1, opened_images.affine_of(image.image)
         maps, resolutions, fields, own = {}, {}, {}, {}
         for one in attributions_of(viewer.scene, image.node):
             if read_target(one) == target:
@@ -143,12 +143,12 @@ class ComparePart(Part):
                 # Without the class, which all share; two of one method differ in their end.
                 label = one.GetName().replace(f" - {target}", "")
                 maps[label] = Volume(
-                    images.on_axes(map.values, axes).astype(np.float32), map.affine
+                    opened_images.on_axes(map.values, axes).astype(np.float32), map.affine
                 )
                 resolutions[label], own[label] = map.resolution_mm, map.own_segments
                 if map.field_of_view is not None:
                     fields[label] = map.field_of_view
-        masks, names_of, segment_notes = images.segment_masks(
+        masks, names_of, segment_notes = opened_images.segment_masks(
             node, image, None if chosen == ALL else [chosen]
         )
         voxels = Volume(np.ascontiguousarray(image.image.numpy(), dtype=np.float32), affine)
@@ -172,7 +172,7 @@ class ComparePart(Part):
         )
         self._show(self._result)
         other = viewer.segmented
-        if other is not None and not images.share_grid(other, image):
+        if other is not None and not opened_images.share_grid(other, image):
             note = f"The segments were opened for {other.name}, which has another grid."
             self.put(notes=[note, *self._result.notes])
 

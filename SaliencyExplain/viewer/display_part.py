@@ -20,15 +20,15 @@ from SaliencyExplain.scene.attributions import (
     set_threshold,
     window_of,
 )
-from SaliencyExplain.scene.bands import add_bands, bands_of
-from SaliencyExplain.scene.layers import OPACITY, jump_to, show
+from SaliencyExplain.scene.band_segments import add_bands, bands_of
 from SaliencyExplain.scene.nodes import composite_nodes
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
 from SaliencyExplain.scene.segmentations import outline
+from SaliencyExplain.scene.slice_layers import OPACITY, jump_to, show
+from SaliencyExplain.viewer.page_words import number_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.views import FOUR_UP, SECOND, SIDE_BY_SIDE
 from SaliencyExplain.viewer.widgets import section, select, slider, tick
-from SaliencyExplain.viewer.words import number_text
 
 _STOPS = 16
 

@@ -12,7 +12,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.study.case import safe_name
-from SaliencyExplain.study.files import parse_name
+from SaliencyExplain.study.file_names import parse_name
 from SaliencyExplain.study.pairing import settled
 
 #: Files that are a classifier, as far as their names tell.

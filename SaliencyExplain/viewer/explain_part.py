@@ -10,9 +10,9 @@ import numpy as np
 from trame.widgets import html
 
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.requests import EstimateRequest, ExplainRequest
-from SaliencyExplain.engine.results import EstimateResult, ExplainResult, MapResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.requests import EstimateRequest, ExplainRequest
+from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult, MapResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.scene import names
@@ -22,12 +22,12 @@ from SaliencyExplain.scene.attributions import (
     attributions_of,
     update_attribution,
 )
-from SaliencyExplain.viewer import images, methods_form
-from SaliencyExplain.viewer.images import Input
+from SaliencyExplain.viewer import methods_form, opened_images
 from SaliencyExplain.viewer.methods_view import build_methods
+from SaliencyExplain.viewer.opened_images import Input
+from SaliencyExplain.viewer.page_words import time_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select, text_field
-from SaliencyExplain.viewer.words import time_text
 
 PREDICTED = "predicted"
 _FIRST_TICKED = ("occlusion",)
@@ -188,7 +188,9 @@ class ExplainPart(Part):
         names_of: tuple[str, ...] = ()
         segment_notes: tuple[str, ...] = ()
         if "segmentation" in asks and viewer.segmentation is not None:
-            masks, names_of, segment_notes = images.segment_masks(viewer.segmentation, read.image)
+            masks, names_of, segment_notes = opened_images.segment_masks(
+                viewer.segmentation, read.image
+            )
         given = await self.background_volumes() if "backgrounds" in asks else []
 
         def make(engine: Engine) -> ExplainRequest:
@@ -212,7 +214,7 @@ class ExplainPart(Part):
         """The voxels of the chosen backgrounds, for the open classifier."""
         viewer, classifier = self.viewer, self.viewer.opened_classifier()
         read = [
-            await viewer.runner.call(images.read_input, [viewer.volumes.open[n]], classifier)
+            await viewer.runner.call(opened_images.read_input, [viewer.volumes.open[n]], classifier)
             for n in self.get("backgrounds")
         ]
         return [one.volume for one in read]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from SaliencyExplain.attribution.method import FAMILIES
-from SaliencyExplain.engine.requests import MethodChoice
+from SaliencyExplain.engine.wire.requests import MethodChoice
 from SaliencyExplain.errors import ErrorCode, InputError
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from trame.widgets import html
 
-from SaliencyExplain.engine.places import Places
+from SaliencyExplain.engine.queue.allowed_paths import Places
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
-from SaliencyExplain.viewer import images
+from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.dropped import CLASSIFIERS, Dropped
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, icon_button, section
@@ -109,11 +109,11 @@ class OpenPart(Part):
         self, paths: Sequence[tuple[str | None, Path]], segmentation: Path | None
     ) -> None:
         viewer, notes = self.viewer, []
-        opened: list[images.OpenImage] = []
+        opened: list[opened_images.OpenImage] = []
         for channel, path in paths:
-            read = await viewer.runner.call(images.read, path)
-            called = images.public_name(path, len(viewer.volumes.open) + len(opened) + 1)
-            opened.append(images.show(viewer.scene, path, read, called, channel))
+            read = await viewer.runner.call(opened_images.read, path)
+            called = opened_images.public_name(path, len(viewer.volumes.open) + len(opened) + 1)
+            opened.append(opened_images.show(viewer.scene, path, read, called, channel))
             notes += read.meta["notes"]
         if opened:
             viewer.volumes.add(opened)
@@ -123,8 +123,8 @@ class OpenPart(Part):
                 raise InputError(
                     ErrorCode.SELECTION, "Open the image first: segments lie on its grid."
                 )
-            found = await viewer.runner.call(images.read_segments, segmentation, image)
-            node = images.show_segments(viewer.scene, short_name(segmentation), found)
+            found = await viewer.runner.call(opened_images.read_segments, segmentation, image)
+            node = opened_images.show_segments(viewer.scene, short_name(segmentation), found)
             viewer.segmentation_opened(node)
             notes += found.notes
         self.put(notes=notes)

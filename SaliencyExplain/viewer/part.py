@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from SaliencyExplain.engine.interface import RUNNING, JobStatus
 from SaliencyExplain.errors import Cancelled, SaliencyExplainError
-from SaliencyExplain.viewer.words import time_text, words_of
+from SaliencyExplain.viewer.page_words import time_text, words_of
 
 if TYPE_CHECKING:
     from SaliencyExplain.viewer.viewer import Viewer

@@ -6,7 +6,7 @@ from typing import Any
 
 import slicer
 
-from SaliencyExplain.viewer.clicks import Point
+from SaliencyExplain.viewer.page_clicks import Point
 
 _COLOR = (0.55, 0.95, 1.0)
 

@@ -7,22 +7,22 @@ from typing import Any
 
 from trame.widgets import html
 
-from SaliencyExplain.engine.clicks import Answer, History
-from SaliencyExplain.engine.requests import ProbeRequest
-from SaliencyExplain.engine.results import ProbeResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.client.click_history import Answer, History
+from SaliencyExplain.engine.wire.requests import ProbeRequest
+from SaliencyExplain.engine.wire.results import ProbeResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import length_unit_of
-from SaliencyExplain.scene.layers import jump_to
 from SaliencyExplain.scene.points import readings_at
-from SaliencyExplain.viewer import images, probe_tables
-from SaliencyExplain.viewer.clicks import ClickWatcher, Point
-from SaliencyExplain.viewer.images import Input
+from SaliencyExplain.scene.slice_layers import jump_to
+from SaliencyExplain.viewer import opened_images, probe_tables
+from SaliencyExplain.viewer.opened_images import Input
+from SaliencyExplain.viewer.page_clicks import ClickWatcher, Point
+from SaliencyExplain.viewer.page_plots import build_plot, probability_plot
+from SaliencyExplain.viewer.page_words import place_text
 from SaliencyExplain.viewer.part import Part
-from SaliencyExplain.viewer.plots import build_plot, probability_plot
 from SaliencyExplain.viewer.point_marker import PointMarker
 from SaliencyExplain.viewer.widgets import button, section, select, text_field, tick
-from SaliencyExplain.viewer.words import place_text
 
 #: Probes of one stream replace each other in the engine: the last click wins.
 _STREAM = "viewer click"
@@ -221,7 +221,7 @@ class ProbePart(Part):
         node = self.viewer.segmentation
         if node is None or not answer.segments:
             return []
-        found, names, _ = images.segment_masks(node, read.image)
+        found, names, _ = opened_images.segment_masks(node, read.image)
         masks = [
             (name, Volume(mask, found.affine))
             for name, mask in zip(names, found.values, strict=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from SaliencyExplain.engine.clicks import Answer, History
-from SaliencyExplain.viewer.words import number_text, place_text
+from SaliencyExplain.engine.client.click_history import Answer, History
+from SaliencyExplain.viewer.page_words import number_text, place_text
 
 
 def answer_table(answer: Answer) -> tuple[list[str], list[dict[str, Any]]]:

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from SaliencyExplain.engine.interface import ENDED, Engine, JobStatus
-from SaliencyExplain.engine.requests import Request
-from SaliencyExplain.engine.results import ExplainResult
+from SaliencyExplain.engine.wire.requests import Request
+from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import EngineLostError, ErrorCode, SaliencyExplainError
 
 _Result = TypeVar("_Result")

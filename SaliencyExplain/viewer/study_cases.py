@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from monai.data import MetaTensor
 
-from SaliencyExplain.comparison import yardsticks
-from SaliencyExplain.engine.places import Places
+from SaliencyExplain.comparison import control_names
+from SaliencyExplain.engine.queue.allowed_paths import Places
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation_files import read_ground_truths
@@ -29,7 +29,7 @@ from SaliencyExplain.study.case_scene import SCENE, read_maps
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import FOLDER_NOTES, LEFT_OUT, Journal, source_digest
 from SaliencyExplain.study.left_out import LeftOut
-from SaliencyExplain.study.tables import predicted_class, true_class
+from SaliencyExplain.study.study_tables import predicted_class, true_class
 
 #: Figures of the comparison that the table offers, with their titles; ``unit`` is that of lengths.
 FIGURES = {
@@ -185,7 +185,7 @@ class StudyCases:
         row["figures"] = {
             f"{one['method']} in {one['segment']}": {name: one.get(name) for name in FIGURES}
             for one in entry.get("rows", [])
-            if one["method"] not in yardsticks.NAMES
+            if one["method"] not in control_names.NAMES
         }
         return row
 

@@ -14,8 +14,8 @@ from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.pictures.thumbnail import to_jpeg
 from SaliencyExplain.scene.attributions import add_attribution
-from SaliencyExplain.scene.trials import keep_written
-from SaliencyExplain.viewer import images
+from SaliencyExplain.scene.kept_evaluations import keep_written
+from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.study_cases import FIGURES, CaseData, StudyCases
 from SaliencyExplain.viewer.widgets import button, section, select
@@ -127,7 +127,7 @@ class StudyPart(Part):
             name = row["case"] if len(data.channels) == 1 else f"{row['case']} {channel}"
             image = to_image(_flat(values)[None], data.affine, name=name)
             opened.append(
-                images.show(
+                opened_images.show(
                     self.viewer.scene, data.path, image, row["case"], _channel(channel, self)
                 )
             )
@@ -143,7 +143,7 @@ class StudyPart(Part):
                 for name, (color, mask) in data.segments.items()
             )
             found = Segmentation(segments, data.affine, ())
-            node = images.show_segments(self.viewer.scene, "ground truth", found)
+            node = opened_images.show_segments(self.viewer.scene, "ground truth", found)
             self.viewer.segmentation_opened(node)
         if nodes:
             self.viewer.display.show_map(nodes[0])

@@ -7,20 +7,25 @@ from typing import Any
 
 from trame.widgets import html
 
-from SaliencyExplain.engine.again import trial_of_map
+from SaliencyExplain.engine.client.repeat_request import trial_of_map
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.requests import TrialRequest
-from SaliencyExplain.engine.results import TrialResult, TriedMap
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.requests import TrialRequest
+from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.attributions import read_attribution
-from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts_on, verdict_line, verdicts_of
+from SaliencyExplain.scene.kept_evaluations import (
+    KeptVerdict,
+    keep_verdicts_on,
+    verdict_line,
+    verdicts_of,
+)
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
-from SaliencyExplain.viewer import images
+from SaliencyExplain.viewer import opened_images
+from SaliencyExplain.viewer.page_plots import build_plot, trial_plot
+from SaliencyExplain.viewer.page_words import time_text
 from SaliencyExplain.viewer.part import Part
-from SaliencyExplain.viewer.plots import build_plot, trial_plot
 from SaliencyExplain.viewer.widgets import button, section, text_field
-from SaliencyExplain.viewer.words import time_text
 
 _NO_MAP = "There is no map in the views: explain a volume first."
 
@@ -138,7 +143,9 @@ class TrialPart(Part):
         names_of: tuple[str, ...] = ()
         segment_notes: tuple[str, ...] = ()
         if viewer.segmentation is not None:
-            masks, names_of, segment_notes = images.segment_masks(viewer.segmentation, read.image)
+            masks, names_of, segment_notes = opened_images.segment_masks(
+                viewer.segmentation, read.image
+            )
 
         def request(engine: Engine) -> TrialRequest:
             return trial_of_map(

@@ -15,17 +15,17 @@ from SaliencyExplain.viewer.classifier_part import ClassifierPart
 from SaliencyExplain.viewer.compare_part import ComparePart
 from SaliencyExplain.viewer.display_part import DisplayPart
 from SaliencyExplain.viewer.explain_part import ExplainPart
-from SaliencyExplain.viewer.images import OpenImage
 from SaliencyExplain.viewer.open_part import OpenPart
+from SaliencyExplain.viewer.opened_images import OpenImage
+from SaliencyExplain.viewer.page_settings import Settings
+from SaliencyExplain.viewer.page_words import words_of
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.probe_part import ProbePart
 from SaliencyExplain.viewer.runner import Runner
-from SaliencyExplain.viewer.settings import Settings
 from SaliencyExplain.viewer.study_part import StudyPart
 from SaliencyExplain.viewer.trial_part import TrialPart
 from SaliencyExplain.viewer.views import Views
 from SaliencyExplain.viewer.volumes_part import VolumesPart
-from SaliencyExplain.viewer.words import words_of
 
 
 class Viewer:

@@ -17,9 +17,9 @@ from vtkmodules.vtkCommonCore import vtkCommand, vtkLogger, vtkOutputWindow
 
 from SaliencyExplain.scene.arrays import length_unit_of
 from SaliencyExplain.scene.cameras import look_at
-from SaliencyExplain.scene.layers import fit
 from SaliencyExplain.scene.nodes import nodes_of, register_classes
 from SaliencyExplain.scene.segmentations import register_conversions
+from SaliencyExplain.scene.slice_layers import fit
 from SaliencyExplain.viewer.linking import link
 
 #: Layouts by their name in the page's state.

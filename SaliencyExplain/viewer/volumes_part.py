@@ -8,13 +8,13 @@ from typing import Any
 from trame.widgets import html
 from trame_vuetify.widgets import vuetify3 as v
 
-from SaliencyExplain.engine.channel_names import guess_channels
-from SaliencyExplain.engine.requests import PredictRequest
-from SaliencyExplain.engine.results import PredictResult
+from SaliencyExplain.engine.client.channel_names import guess_channels
+from SaliencyExplain.engine.wire.requests import PredictRequest
+from SaliencyExplain.engine.wire.results import PredictResult
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.scene.layers import show as show_layers
-from SaliencyExplain.viewer import images
-from SaliencyExplain.viewer.images import Input, OpenImage
+from SaliencyExplain.scene.slice_layers import show as show_layers
+from SaliencyExplain.viewer import opened_images
+from SaliencyExplain.viewer.opened_images import Input, OpenImage
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section
 
@@ -95,7 +95,7 @@ class VolumesPart(Part):
         classifier = self.viewer.opened_classifier()
         rows = self.get("channels")
         chosen = [self.open[row["image"]] for row in rows if row["image"] is not None]
-        if chosen and images.takes_colour(chosen[0], classifier):
+        if chosen and opened_images.takes_colour(chosen[0], classifier):
             return chosen[:1]
         for row in rows:
             if row["image"] is None:
@@ -124,7 +124,7 @@ class VolumesPart(Part):
             n
             for n, one in enumerate(self.open)
             if n not in used
-            and (len(classifier.channels) == 1 or images.takes_colour(one, classifier))
+            and (len(classifier.channels) == 1 or opened_images.takes_colour(one, classifier))
         ]
 
     async def input(self) -> Input:
@@ -132,7 +132,7 @@ class VolumesPart(Part):
         chosen, classifier = self.chosen(), self.viewer.opened_classifier()
         key = (classifier.key, *map(id, chosen))
         if self._input is None or self._input[0] != key:
-            read = await self.viewer.runner.call(images.read_input, chosen, classifier)
+            read = await self.viewer.runner.call(opened_images.read_input, chosen, classifier)
             self._input = (key, read)
         return self._input[1]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 
 class Linear(nn.Module):

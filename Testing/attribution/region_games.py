@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution.kernel_shap import KernelShap
-from SaliencyExplain.attribution.lime import Lime
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.shapley import Shapley
+from SaliencyExplain.attribution.methods.kernel_shap import KernelShap
+from SaliencyExplain.attribution.methods.lime import Lime
+from SaliencyExplain.attribution.methods.shapley import Shapley
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 #: The methods that play them.
 METHODS = (Shapley, KernelShap, Lime)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution import batches
-from SaliencyExplain.attribution.gradient import Gradient, SmoothGrad
-from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.passes import batches
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError
 
 

@@ -8,8 +8,8 @@ from monai import visualize
 from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 
-from SaliencyExplain.attribution.cam import CAM, GradCAM, GradCAMPlusPlus
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.methods.cam import CAM, GradCAM, GradCAMPlusPlus
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import InputError
 
 

@@ -8,10 +8,10 @@ from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.cam import CAM, GradCAM
-from SaliencyExplain.attribution.cells import FeatureMap
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.structure import analyse
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
+from SaliencyExplain.attribution.graph.network_structure import analyse
+from SaliencyExplain.attribution.methods.cam import CAM, GradCAM
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 
 class Pooled(nn.Module):

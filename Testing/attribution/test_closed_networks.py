@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
 

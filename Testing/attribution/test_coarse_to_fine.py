@@ -7,15 +7,15 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121
 
-from SaliencyExplain.attribution.coarse_to_fine import CoarseToFine
-from SaliencyExplain.attribution.filling import filling
-from SaliencyExplain.attribution.guard import untouched
-from SaliencyExplain.attribution.hints import first_order_drops
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.frozen_network import untouched
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
+from SaliencyExplain.attribution.perturbation.gradient_prior import first_order_drops
+from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.errors import Cancelled
+from SaliencyExplain.models.loading import load_classifier
 from Testing.benchmarks.coarse_to_fine import PROJECT, measure
 
 #: The last window of an axis lies flush with the border, nearer than the others.

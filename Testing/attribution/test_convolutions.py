@@ -9,10 +9,10 @@ from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.convolutions import FrozenConvolutions
-from SaliencyExplain.attribution.gradient import input_gradients
-from SaliencyExplain.attribution.guard import untouched
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.methods.gradient import input_gradients
+from SaliencyExplain.attribution.network.convolutions import FrozenConvolutions
+from SaliencyExplain.attribution.network.frozen_network import untouched
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 CONVOLUTIONS = {2: functional.conv2d, 3: functional.conv3d}
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.deconvnet import DeConvNet
-from SaliencyExplain.attribution.guided import GuidedBackpropagation
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.methods.deconvnet import DeConvNet
+from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import InputError
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}

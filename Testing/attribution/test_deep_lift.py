@@ -11,14 +11,14 @@ from monai.networks.nets import DenseNet121, SEResNet50, resnet18
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.deep_lift import DeepLift, DeepShap
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.deep_lift import DeepLift, DeepShap
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import Cancelled, InputError
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.loading import load_classifier
 
 SEED = STUDY_SEEDS + 93_000_000
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121
 
-from SaliencyExplain.attribution import occluded
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.perturbation import occlusion_scorer
 from SaliencyExplain.attribution.registry import find_method, methods
 from Testing.attribution.test_untouched import SETTINGS
 from Testing.pretend import DEVICE, device, send, sent
@@ -73,11 +73,11 @@ def test_windows_are_carried_through_the_network_there(task, monkeypatch, caplog
     """Even through a network so small that it would not pay on a GPU."""
     torch.manual_seed(5)
     net = DenseNet121(spatial_dims=2, in_channels=1, out_channels=2, block_config=(2, 2)).eval()
-    monkeypatch.setattr(occluded, "_LEAST_GAIN", 0.0)
+    monkeypatch.setattr(occlusion_scorer, "_LEAST_GAIN", 0.0)
     image = torch.randn(1, 1, 72, 64)
     method = find_method("occlusion")(window_mm=6.0, stride_mm=6.0)
     expected = method.attribute(task(copy.deepcopy(net), image))[""]
-    with device(), caplog.at_level(logging.DEBUG, logger=occluded.__name__):
+    with device(), caplog.at_level(logging.DEBUG, logger=occlusion_scorer.__name__):
         found = method.attribute(task(send(net), sent(image)))[""].cpu()
     assert "% of each forward pass" in caplog.text
     # Rounding of probabilities of about one half.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from SaliencyExplain.attribution.expected_gradients import ExpectedGradients, draws
-from SaliencyExplain.attribution.integrated import IntegratedGradients
+from SaliencyExplain.attribution.methods.expected_gradients import ExpectedGradients, draws
+from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
 from SaliencyExplain.errors import InputError
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}

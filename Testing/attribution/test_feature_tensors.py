@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.cam import CAM, GradCAM
-from SaliencyExplain.attribution.cells import FeatureMap
-from SaliencyExplain.attribution.layer_sweep import LayerSweep
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
+from SaliencyExplain.attribution.graph.network_structure import analyse
+from SaliencyExplain.attribution.methods.cam import CAM, GradCAM
+from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
+from SaliencyExplain.attribution.methods.respond_cam import RespondCAM
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.attribution.respond_cam import RespondCAM
-from SaliencyExplain.attribution.structure import analyse
 from SaliencyExplain.errors import ErrorCode, InputError
 
 METHODS = ("gradcam", "gradcam++", "respondcam", "scorecam", "layer-sweep", "guided-gradcam")

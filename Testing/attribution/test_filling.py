@@ -11,9 +11,9 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
-from SaliencyExplain.attribution.fill import FILLS
-from SaliencyExplain.attribution.filling import filling
-from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 
 SPACING = (1.0, 2.0, 3.5)
 

@@ -14,14 +14,14 @@ from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from SaliencyExplain.attribution import batches
-from SaliencyExplain.attribution.guard import exact_convolutions, untouched
 from SaliencyExplain.attribution.incremental import cutting
+from SaliencyExplain.attribution.incremental.box_propagation import Run, Schedule
 from SaliencyExplain.attribution.incremental.boxes import Boxes
-from SaliencyExplain.attribution.incremental.engine import Run, Schedule
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.incremental.tracing import trace
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.frozen_network import exact_convolutions, untouched
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes import batches
 from Testing.attribution.test_incremental import LAYERS, Branches, largest_difference, trained
 from Testing.attribution.test_networks import build
 

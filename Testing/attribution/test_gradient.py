@@ -6,8 +6,8 @@ from monai.networks.nets import DenseNet121, resnet18
 from monai.visualize import SmoothGrad as MonaiSmoothGrad
 from monai.visualize import VanillaGrad
 
-from SaliencyExplain.attribution.gradient import Gradient, SmoothGrad, noise_like
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad, noise_like
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 
 def image_for(name, dims):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.repeatability import examine
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.attribution.repeatability import examine
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 
 

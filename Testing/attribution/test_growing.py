@@ -8,22 +8,22 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet121
 
-from SaliencyExplain.attribution import growing
-from SaliencyExplain.attribution.gradient import SmoothGrad
+from SaliencyExplain.attribution.methods.gradient import SmoothGrad
+from SaliencyExplain.attribution.passes import anytime
 
 
 def test_publishing_takes_a_small_part_of_the_time_and_the_end_is_always_told(
     task, linear, monkeypatch
 ):
     clock, told = [0.0], []
-    monkeypatch.setattr(growing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(anytime.time, "perf_counter", lambda: clock[0])
 
     def slow(maps, share):
         clock[0] += 0.02
         told.append(clock[0])
 
     job = task(linear(torch.ones(1, 4, 4)), torch.ones(1, 1, 4, 4), publish=slow)
-    grows = growing.GrowingMap(job)
+    grows = anytime.GrowingMap(job)
     while clock[0] < 3.0:
         assert not grows.is_enough(0.5, dict, stage=True)
         clock[0] += 0.01

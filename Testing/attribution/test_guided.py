@@ -10,8 +10,11 @@ from monai.visualize.gradient_based import _GradReLU
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.gradient import Gradient, noise_like
-from SaliencyExplain.attribution.guided import GuidedBackpropagation, GuidedSmoothGrad
+from SaliencyExplain.attribution.methods.gradient import Gradient, noise_like
+from SaliencyExplain.attribution.methods.guided_backpropagation import (
+    GuidedBackpropagation,
+    GuidedSmoothGrad,
+)
 from SaliencyExplain.errors import InputError
 
 

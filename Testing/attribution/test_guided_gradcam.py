@@ -6,9 +6,9 @@ import torch
 from monai.networks.nets import resnet18
 from torch import nn
 
-from SaliencyExplain.attribution.cam import GradCAM
-from SaliencyExplain.attribution.guided import GuidedBackpropagation
-from SaliencyExplain.attribution.guided_gradcam import GuidedGradCAM
+from SaliencyExplain.attribution.methods.cam import GradCAM
+from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
+from SaliencyExplain.attribution.methods.guided_gradcam import GuidedGradCAM
 from SaliencyExplain.errors import InputError
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}

@@ -7,8 +7,10 @@ import pytest
 import torch
 from saliency.core import GuidedIG
 
-from SaliencyExplain.attribution.guided_integrated import GuidedIntegratedGradients
-from SaliencyExplain.attribution.integrated import IntegratedGradients
+from SaliencyExplain.attribution.methods.guided_integrated_gradients import (
+    GuidedIntegratedGradients,
+)
+from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}
 
@@ -100,7 +102,7 @@ class Plateau(torch.nn.Module):
 def test_flat_directions_first_avoid_the_noise_of_steep_ones(task):
     # The sine is noise that is gone once the second voxel is 1, where its slope is 0 at the start.
     image = torch.ones(1, 1, 1, 2)
-    from SaliencyExplain.attribution.network import ScoreNetwork
+    from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
     job = task(ScoreNetwork(Plateau(), "none"), image)
     settings = {"steps": 400, "baseline": "value"}

@@ -12,11 +12,11 @@ import torch
 from monai.transforms import Compose
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.selection import select_methods
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.method_selection import select_methods
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.explanation import Explanation, explain
 from SaliencyExplain.images.reading import to_image
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute
 
 

@@ -13,12 +13,12 @@ import torch
 from monai.networks.nets import DenseNet121, ResNet, resnet18
 from torch import nn
 
-from SaliencyExplain.attribution import occluded
-from SaliencyExplain.attribution.incremental import engine
+from SaliencyExplain.attribution.incremental import box_propagation
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.perturbation import occlusion_scorer
 from SaliencyExplain.errors import Cancelled
 from Testing.attribution.test_networks import APPLIES, build
 from Testing.waiting import HUNG
@@ -172,7 +172,7 @@ def test_map_is_that_of_plain_passes_and_far_fewer_run(task, monkeypatch):
     )
     found = method.attribute(job)[""]
     assert sum(passes) < 5
-    monkeypatch.setattr(occluded, "_PASSES_WORTHWHILE", float("inf"))
+    monkeypatch.setattr(occlusion_scorer, "_PASSES_WORTHWHILE", float("inf"))
     expected = method.attribute(job)[""]
     assert sum(passes) > 30
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
@@ -262,9 +262,9 @@ def test_small_and_large_boxes_run_apart_until_they_fill_the_maps(monkeypatch):
     image = torch.randn(1, 1, 192, 192)
     warm = IncrementalInference(network, image, (1, 1))
     corners, contents = [(0, 3), (90, 90)], [torch.ones(1, 150, 160), torch.ones(1, 2, 2)]
-    joined, inner = [], engine.Run.joined.__func__
+    joined, inner = [], box_propagation.Run.joined.__func__
     monkeypatch.setattr(
-        engine.Run,
+        box_propagation.Run,
         "joined",
         classmethod(lambda cls, runs: joined.append(len(runs)) or inner(cls, runs)),
     )
@@ -324,7 +324,7 @@ def test_several_channels_odd_sizes_a_thin_slab_and_a_batch_of_one(task, kind, m
     if kind == "ViT":
         method = Occlusion(window_mm=20, stride_mm=20, fill="inpaint")
     found = method.attribute(task(network, image, **settings))[""]
-    monkeypatch.setattr(occluded, "_PASSES_WORTHWHILE", float("inf"))
+    monkeypatch.setattr(occlusion_scorer, "_PASSES_WORTHWHILE", float("inf"))
     expected = method.attribute(task(network, image, **settings))[""]
     assert expected.abs().max() > 1e-6
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)

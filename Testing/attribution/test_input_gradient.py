@@ -6,10 +6,10 @@ import captum.attr
 import pytest
 import torch
 
-from SaliencyExplain.attribution.gradient import Gradient
-from SaliencyExplain.attribution.guided_gradcam import GuidedGradCAM
-from SaliencyExplain.attribution.input_gradient import GradientTimesInput
-from SaliencyExplain.attribution.shared_pass import SharedPass
+from SaliencyExplain.attribution.methods.gradient import Gradient
+from SaliencyExplain.attribution.methods.guided_gradcam import GuidedGradCAM
+from SaliencyExplain.attribution.methods.input_gradient import GradientTimesInput
+from SaliencyExplain.attribution.passes.shared_pass import SharedPass
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}
 

@@ -12,14 +12,14 @@ from saliency.core import IntegratedGradients as PairIntegratedGradients
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from SaliencyExplain.attribution.gradient import Gradient, noise_like
-from SaliencyExplain.attribution.integrated import IntegratedGradients
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.smooth_integrated import (
+from SaliencyExplain.attribution.methods.gradient import Gradient, noise_like
+from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
+from SaliencyExplain.attribution.methods.smooth_integrated_gradients import (
     SmoothIntegratedGradients,
     SquaredSmoothIntegratedGradients,
 )
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import Cancelled, InputError
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}
@@ -263,8 +263,8 @@ def test_same_seed_same_map_whatever_the_batches(task, convolutional, method):
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_grows_to_the_map_and_ends_with_a_share_of_one(task, convolutional, monkeypatch, method):
-    monkeypatch.setattr("SaliencyExplain.attribution.growing._INTERVAL", 0.0)
-    monkeypatch.setattr("SaliencyExplain.attribution.growing._PARTS", 0)
+    monkeypatch.setattr("SaliencyExplain.attribution.passes.anytime._INTERVAL", 0.0)
+    monkeypatch.setattr("SaliencyExplain.attribution.passes.anytime._PARTS", 0)
     network, image = convolutional(2), torch.randn(1, 1, *SIZES[2])
     told = []
     job = task(

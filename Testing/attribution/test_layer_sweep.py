@@ -6,9 +6,9 @@ import torch
 from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 
-from SaliencyExplain.attribution.cam import GradCAM
-from SaliencyExplain.attribution.layer_sweep import LayerSweep
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.methods.cam import GradCAM
+from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 
 def network(dims, channels=1, classes=2):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 

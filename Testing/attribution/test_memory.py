@@ -16,11 +16,11 @@ from monai.networks.nets import DenseNet121
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from SaliencyExplain.attribution import batches
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes import batches
 from SaliencyExplain.cli.options import memory_bytes
 from SaliencyExplain.errors import InputError
 from Testing.attribution.test_networks import build

@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.networks import nets
 
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
 

@@ -6,11 +6,11 @@ import torch
 from monai.networks.nets import DenseNet121, resnet18
 from monai.visualize import OcclusionSensitivity
 
-from SaliencyExplain.attribution.filling import filling
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
-from SaliencyExplain.attribution.windows import interpolation_between_windows
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.occlusion_windows import interpolation_between_windows
+from SaliencyExplain.attribution.perturbation.separable import along_axes, coverage_matrix
 from SaliencyExplain.errors import ErrorCode, InputError
 
 

@@ -7,12 +7,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, NO_TUMOUR
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Compute, Given
 
 #: Least ratio of the positive evidence inside to what chance would put there, and least AUROC of

@@ -6,9 +6,9 @@ import torch
 from captum.attr._utils.approximation_methods import approximation_parameters
 from scipy.ndimage import gaussian_filter
 
-from SaliencyExplain.attribution.baselines import baseline_image
-from SaliencyExplain.attribution.integrated import IntegratedGradients
-from SaliencyExplain.attribution.paths import RULES, images_between, quadrature
+from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
+from SaliencyExplain.attribution.passes.path_integration import RULES, images_between, quadrature
+from SaliencyExplain.attribution.perturbation.baselines import baseline_image
 from SaliencyExplain.errors import InputError
 
 

@@ -7,16 +7,16 @@ from functools import cache
 import numpy as np
 import pytest
 
-from SaliencyExplain.attribution.layer_sweep import LayerSweep
-from SaliencyExplain.attribution.respond_cam import RespondCAM
-from SaliencyExplain.attribution.score_cam import ScoreCAM
-from SaliencyExplain.attribution.xrai import XRAI, FastXRAI
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
+from SaliencyExplain.attribution.methods.respond_cam import RespondCAM
+from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
+from SaliencyExplain.attribution.methods.xrai import XRAI, FastXRAI
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.loading import load_classifier
 
 FIRST_SEED = STUDY_SEEDS + 91_000_000
 METHODS = (

@@ -9,19 +9,19 @@ from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.cam import GradCAM
-from SaliencyExplain.attribution.deep_lift import DeepLift, DeepShap
-from SaliencyExplain.attribution.gradient import Gradient
-from SaliencyExplain.attribution.integrated import IntegratedGradients
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.attribution.relevance import LayerwiseRelevance
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.cam import GradCAM
+from SaliencyExplain.attribution.methods.deep_lift import DeepLift, DeepShap
+from SaliencyExplain.attribution.methods.gradient import Gradient
+from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
+from SaliencyExplain.attribution.methods.layer_wise_relevance import LayerwiseRelevance
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.loading import load_classifier
 
 SEED = STUDY_SEEDS + 94_000_000
 

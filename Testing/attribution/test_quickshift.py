@@ -9,9 +9,9 @@ from skimage.color import gray2rgb
 from skimage.segmentation import quickshift
 from torch import nn
 
-from SaliencyExplain.attribution.kernel_shap import KernelShap
-from SaliencyExplain.attribution.lime import Lime
-from SaliencyExplain.attribution.supervoxels import quickshift_as_in_lime
+from SaliencyExplain.attribution.methods.kernel_shap import KernelShap
+from SaliencyExplain.attribution.methods.lime import Lime
+from SaliencyExplain.attribution.perturbation.supervoxels import quickshift_as_in_lime
 from SaliencyExplain.errors import ErrorCode, InputError
 
 SETTINGS = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}

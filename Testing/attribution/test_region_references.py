@@ -11,10 +11,10 @@ from captum.attr import Lime as CaptumLime
 from captum.attr import ShapleyValues, ShapleyValueSampling
 from sklearn.linear_model import Ridge
 
-from SaliencyExplain.attribution.kernel_shap import KernelShap
-from SaliencyExplain.attribution.least_squares import constrained, ridge
-from SaliencyExplain.attribution.lime import Lime
-from SaliencyExplain.attribution.shapley import Shapley
+from SaliencyExplain.attribution.methods.kernel_shap import KernelShap
+from SaliencyExplain.attribution.methods.lime import Lime
+from SaliencyExplain.attribution.methods.shapley import Shapley
+from SaliencyExplain.attribution.perturbation.least_squares import constrained, ridge
 from Testing.attribution.region_games import (
     of_regions,
     picture_task,

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from SaliencyExplain.attribution.fill import FILLS
-from SaliencyExplain.attribution.kernel_shap import KernelShap
-from SaliencyExplain.attribution.lime import Lime
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.shapley import Shapley
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.kernel_shap import KernelShap
+from SaliencyExplain.attribution.methods.lime import Lime
+from SaliencyExplain.attribution.methods.shapley import Shapley
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import Cancelled, InputError
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Given
 from Testing.attribution.region_games import (
     METHODS,

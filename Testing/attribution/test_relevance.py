@@ -11,9 +11,12 @@ from monai.networks.nets import DenseNet121, EfficientNetBN, resnet18
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.relevance import LayerwiseRelevance, linear_layer
-from SaliencyExplain.attribution.relevance_rules import (
+from SaliencyExplain.attribution.methods.layer_wise_relevance import (
+    LayerwiseRelevance,
+    linear_layer,
+)
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.relevance_rules import (
     COMPOSITES,
     Composite,
     alpha2_beta1,
@@ -22,12 +25,12 @@ from SaliencyExplain.attribution.relevance_rules import (
     gamma,
     plus,
 )
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.loading import load_classifier
 
 SEED = STUDY_SEEDS + 92_000_000
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}

@@ -13,13 +13,13 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.repeatability import examine
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method, methods
-from SaliencyExplain.attribution.repeatability import examine
-from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation import explain, predict
 from SaliencyExplain.images.reading import to_image
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Question
 

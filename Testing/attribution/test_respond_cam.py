@@ -5,8 +5,8 @@ import torch
 from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.respond_cam import RespondCAM
+from SaliencyExplain.attribution.methods.respond_cam import RespondCAM
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import InputError
 
 

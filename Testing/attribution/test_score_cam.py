@@ -9,9 +9,9 @@ from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 from torch.nn import functional
 
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.attribution.score_cam import ScoreCAM
 from SaliencyExplain.errors import Cancelled, InputError
 
 
@@ -161,10 +161,10 @@ def test_several_layers_each_have_their_map(task):
 
 
 def test_the_map_grows_and_ends_as_the_returned_one(task, monkeypatch):
-    from SaliencyExplain.attribution import growing
+    from SaliencyExplain.attribution.passes import anytime
 
-    monkeypatch.setattr(growing, "_INTERVAL", 0.0)
-    monkeypatch.setattr(growing, "_PARTS", 0)
+    monkeypatch.setattr(anytime, "_INTERVAL", 0.0)
+    monkeypatch.setattr(anytime, "_PARTS", 0)
     told = []
     network, image = Pooled(), torch.randn(1, 1, 12, 16)
     job = task(network, image, 1, batch_size=2, publish=lambda m, s: told.append((m["relu"], s)))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.score_cam import ScoreCAM
+from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 
 class Conv(nn.Module):

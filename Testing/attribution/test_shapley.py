@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from SaliencyExplain.attribution.kernel_shap import KernelSamples, KernelShap
-from SaliencyExplain.attribution.lime import Lime, Neighbourhood
-from SaliencyExplain.attribution.shapley import Orders, Shapley
+from SaliencyExplain.attribution.methods.kernel_shap import KernelSamples, KernelShap
+from SaliencyExplain.attribution.methods.lime import Lime, Neighbourhood
+from SaliencyExplain.attribution.methods.shapley import Orders, Shapley
 from Testing.attribution.region_games import (
     METHODS,
     Cubed,

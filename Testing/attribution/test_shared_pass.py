@@ -9,14 +9,14 @@ import torch
 from monai.networks.nets import DenseNet121, resnet18
 from torch import nn
 
-from SaliencyExplain.attribution.cam import CAM, GradCAM, GradCAMPlusPlus
-from SaliencyExplain.attribution.gradient import Gradient, SmoothGrad
-from SaliencyExplain.attribution.guided import GuidedBackpropagation
-from SaliencyExplain.attribution.layer_sweep import LayerSweep
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.respond_cam import RespondCAM
-from SaliencyExplain.attribution.score_cam import ScoreCAM
-from SaliencyExplain.attribution.shared_pass import SharedPass, Wanted, run
+from SaliencyExplain.attribution.methods.cam import CAM, GradCAM, GradCAMPlusPlus
+from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad
+from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
+from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
+from SaliencyExplain.attribution.methods.respond_cam import RespondCAM
+from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.shared_pass import SharedPass, Wanted, run
 from SaliencyExplain.errors import DeviceMemoryError, InputError
 
 METHODS = (Gradient(), GradCAM(), GradCAMPlusPlus())

@@ -11,7 +11,7 @@ from monai.networks.nets import resnet18
 from torch import nn
 
 from SaliencyExplain.attribution.incremental.folding import fold, pack
-from SaliencyExplain.attribution.incremental.layers import Convolution
+from SaliencyExplain.attribution.incremental.layer_operations import Convolution
 from SaliencyExplain.attribution.incremental.short_filter import ShortFilter, pays
 from SaliencyExplain.attribution.incremental.tracing import trace
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from SaliencyExplain.attribution.supervoxels import (
+from SaliencyExplain.attribution.perturbation.supervoxels import (
     KINDS,
     even_background,
     seconds_to_find,
@@ -139,7 +139,7 @@ def test_the_size_for_a_count_gives_about_that_many(count):
 
 
 def test_a_large_image_is_divided_on_a_coarser_grid(monkeypatch):
-    from SaliencyExplain.attribution import supervoxels as module
+    from SaliencyExplain.attribution.perturbation import supervoxels as module
 
     image, _ = head((48, 48, 48), (1.0, 1.0, 1.0))
     fine = supervoxels(image, (1.0, 1.0, 1.0), size_mm=12.0)
@@ -163,7 +163,7 @@ def test_a_large_image_is_divided_on_a_coarser_grid(monkeypatch):
 def test_the_time_that_is_said_is_that_of_the_cells_that_are_divided(
     kind, shape, spacing, size_mm, monkeypatch
 ):
-    from SaliencyExplain.attribution import supervoxels as module
+    from SaliencyExplain.attribution.perturbation import supervoxels as module
 
     monkeypatch.setattr(module, "_MOST_VOXELS", 100_000)
     divided, divide = [], module._SEGMENTERS[kind]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from SaliencyExplain.attribution.graph.symbolic_trace import copy_sharing_weights, symbolic_trace
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.attribution.symbolic import copy_sharing_weights, symbolic_trace
 
 
 class _Keeping(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from monai.networks.nets import resnet18
 from torch import nn
 
-from SaliencyExplain.attribution.guard import untouched
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.frozen_network import untouched
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from SaliencyExplain.attribution.incremental.cached_inference import Change, WarmImage
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.warm import Change, WarmImage
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 SIDE = 4
 

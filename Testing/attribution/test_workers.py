@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.workers import Workers
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.incremental.parallel_batches import Workers
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from Testing.attribution.test_incremental import trained
 from Testing.attribution.test_networks import build
 from Testing.waiting import HUNG

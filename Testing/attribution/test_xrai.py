@@ -6,10 +6,15 @@ import saliency.core as pair
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution import supervoxels, xrai
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.region_ranking import ranked, ranked_fast, widened_regions
-from SaliencyExplain.attribution.xrai import XRAI, FastXRAI
+from SaliencyExplain.attribution.methods import xrai
+from SaliencyExplain.attribution.methods.xrai import XRAI, FastXRAI
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.perturbation import supervoxels
+from SaliencyExplain.attribution.perturbation.region_ranking import (
+    ranked,
+    ranked_fast,
+    widened_regions,
+)
 from SaliencyExplain.errors import Cancelled, InputError
 
 

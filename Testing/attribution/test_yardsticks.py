@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from SaliencyExplain.attribution.methods.control_maps import centre_map, random_map
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.attribution.yardsticks import centre_map, random_map
 
 
 def test_random_values_are_uniform_and_independent_of_their_neighbours():

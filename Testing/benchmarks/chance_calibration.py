@@ -33,19 +33,15 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from SaliencyExplain.attribution.cam import GradCAM, GradCAMPlusPlus
-from SaliencyExplain.attribution.gradient import Gradient
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.attribution.yardsticks import centre_map, random_map
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.cam import GradCAM, GradCAMPlusPlus
+from SaliencyExplain.attribution.methods.control_maps import centre_map, random_map
+from SaliencyExplain.attribution.methods.gradient import Gradient
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES
-from SaliencyExplain.faithfulness.chance import FaithfulnessTrial
-from SaliencyExplain.faithfulness.randomisation import randomised, stages_of
-from SaliencyExplain.faithfulness.verdicts import (
+from SaliencyExplain.evaluation.image.answers import (
     CHANCE_FIGURES,
     NO,
     PARTLY,
@@ -53,10 +49,14 @@ from SaliencyExplain.faithfulness.verdicts import (
     YES,
     beats_chance,
 )
-from SaliencyExplain.faithfulness.work import Work, probabilities_of_images
+from SaliencyExplain.evaluation.image.evaluation_passes import Work, probabilities_of_images
+from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessTrial
+from SaliencyExplain.evaluation.image.randomisation import randomised, stages_of
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.places import label_map_on
-from SaliencyExplain.images.writing import atomic_file
+from SaliencyExplain.images.grid_masks import label_map_on
+from SaliencyExplain.images.image_writing import atomic_file
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Compute, Question
 
 #: Seeds that no test, no study and no choice of a threshold has used.

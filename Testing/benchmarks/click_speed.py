@@ -27,12 +27,12 @@ from monai.networks.nets import DenseNet121, resnet18, resnet50
 from monai.transforms import Compose
 from torch import nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
-from SaliencyExplain.images.places import ball
+from SaliencyExplain.images.grid_masks import ball
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
 from Testing.benchmarks.conditions import common_options, prepare, say

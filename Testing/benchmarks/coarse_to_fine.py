@@ -34,20 +34,20 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from SaliencyExplain.attribution.coarse_to_fine import CoarseToFine
-from SaliencyExplain.attribution.filling import filling
-from SaliencyExplain.attribution.guard import plain, untouched
-from SaliencyExplain.attribution.hints import hints
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.occluded import CoveredWindows
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.attribution.separable import along_axes
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
+from SaliencyExplain.attribution.perturbation.gradient_prior import hints
+from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
+from SaliencyExplain.attribution.perturbation.separable import along_axes
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.reading import read_image
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from Testing.benchmarks.conditions import common_options, prepare, say
 from Testing.real_classifiers import MRI, wrap_alzheimer, wrap_tiny_vgg, write_networks
 

@@ -13,8 +13,8 @@ from monai import visualize
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.passes.shared_pass import SharedPass
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.attribution.shared_pass import SharedPass
 
 Run = Callable[[], Any]
 #: Makes the run of another tool for a network, an image and the layer of Grad-CAM.

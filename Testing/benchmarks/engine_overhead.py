@@ -29,21 +29,21 @@ import psutil
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from SaliencyExplain.attribution.selection import select_methods
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
-from SaliencyExplain.engine.answers import image_of
+from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.interface import ENDED, Engine
-from SaliencyExplain.engine.local import LocalEngine
-from SaliencyExplain.engine.process import EngineProcess
-from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, ProbeRequest
-from SaliencyExplain.engine.results import Result
-from SaliencyExplain.engine.volume_format import encode
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.queue.handlers import image_of
+from SaliencyExplain.engine.queue.local_engine import LocalEngine
+from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, ProbeRequest
+from SaliencyExplain.engine.wire.results import Result
+from SaliencyExplain.engine.wire.volume_format import encode
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
 from Testing.benchmarks.conditions import common_options, prepare, say

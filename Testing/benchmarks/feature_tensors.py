@@ -19,10 +19,10 @@ import torch
 from monai.networks import nets
 from torch import nn
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.structure import Structure, analyse
-from SaliencyExplain.classifiers.torchvision_operators import load_torchvision
+from SaliencyExplain.attribution.graph.network_structure import Structure, analyse
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.models.torchvision_operators import load_torchvision
 
 PAGE = Path(__file__).parents[2] / "docs" / "FEATURE-MAPS.md"
 

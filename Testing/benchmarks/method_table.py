@@ -38,19 +38,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.guard import untouched
 from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.registry import methods
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.comparison.agreement import agreements
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, NO_TUMOUR
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.faithfulness.randomisation import randomised, stages_of
-from SaliencyExplain.faithfulness.similarity import similarity
+from SaliencyExplain.evaluation.image.randomisation import randomised, stages_of
+from SaliencyExplain.evaluation.image.similarity import similarity
 from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Given, Question
 from Testing.benchmarks.conditions import common_options, prepare, say
 

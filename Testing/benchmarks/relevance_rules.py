@@ -18,15 +18,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from SaliencyExplain.attribution.relevance import LayerwiseRelevance
-from SaliencyExplain.attribution.relevance_rules import COMPOSITES
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.layer_wise_relevance import LayerwiseRelevance
+from SaliencyExplain.attribution.passes.relevance_rules import COMPOSITES
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES, NO_TUMOUR
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.loading import load_classifier
 from Testing.benchmarks.method_table import FIRST_SEED
 
 #: Probability of the explained class from which on its map is held against the tumour.

@@ -36,24 +36,24 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA
-from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.grids import spacing_of
-from SaliencyExplain.question import Question
-from SaliencyExplain.study.evaluation.fixed_places import (
+from SaliencyExplain.evaluation.study.energy_places import near
+from SaliencyExplain.evaluation.study.fixed_places import (
     SEGMENT_MARGIN_MM,
     FixedPlace,
     PlacedEnergy,
     find_fixed_places,
     told_from_anatomy,
 )
-from SaliencyExplain.study.evaluation.normalised import on_common_grid
-from SaliencyExplain.study.evaluation.places import near
-from SaliencyExplain.study.evaluation.survey import placed_energy, voxels_of_cell
+from SaliencyExplain.evaluation.study.normalised_maps import on_common_grid
+from SaliencyExplain.evaluation.study.survey import placed_energy, voxels_of_cell
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.question import Question
 from Testing.benchmarks.conditions import common_options, prepare, say
 
 #: Seeds of the phantoms, which no test, study of the demo or other benchmark uses.

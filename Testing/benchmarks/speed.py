@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.network import ScoreNetwork
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import methods
 from Testing.benchmarks.conditions import common_options, prepare, say
 from Testing.benchmarks.contenders import TARGET, TOGETHER, TOOLS, clean, methods_of, others, ours

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from SaliencyExplain.faithfulness.verdicts import NO
+from SaliencyExplain.evaluation.image.answers import NO
 from Testing.benchmarks import chance_calibration, weights_calibration
 
 

@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
-from SaliencyExplain.images.writing import write_volume
+from SaliencyExplain.images.image_writing import write_volume
 from Testing.viewer.conftest import start_viewer
 from Testing.viewer.pages import Page
 

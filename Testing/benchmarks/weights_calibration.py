@@ -22,21 +22,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.cam import GradCAM, GradCAMPlusPlus
-from SaliencyExplain.attribution.gradient import Gradient, SmoothGrad
-from SaliencyExplain.attribution.guided import GuidedBackpropagation
 from SaliencyExplain.attribution.method import Method, Task
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.attribution.yardsticks import CentreYardstick
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.attribution.methods.cam import GradCAM, GradCAMPlusPlus
+from SaliencyExplain.attribution.methods.control_maps import CentreYardstick
+from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad
+from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES
-from SaliencyExplain.faithfulness.randomisation import randomised, stages_of
-from SaliencyExplain.faithfulness.similarity import similarity
-from SaliencyExplain.faithfulness.verdicts import ALIKE, UNCHANGED
+from SaliencyExplain.evaluation.image.answers import ALIKE, UNCHANGED
+from SaliencyExplain.evaluation.image.randomisation import randomised, stages_of
+from SaliencyExplain.evaluation.image.similarity import similarity
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.places import label_map_on
+from SaliencyExplain.images.grid_masks import label_map_on
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Compute, Question
 
 FIRST_SEED = STUDY_SEEDS + 94_000_000

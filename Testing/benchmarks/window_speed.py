@@ -12,13 +12,13 @@ import torch
 from monai.visualize import OcclusionSensitivity
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.batches import batch_size, forward_memory
-from SaliencyExplain.attribution.filling import filling
-from SaliencyExplain.attribution.guard import untouched
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.method import Task
-from SaliencyExplain.attribution.occluded import CoveredWindows
-from SaliencyExplain.attribution.windows import Windows
+from SaliencyExplain.attribution.network.frozen_network import untouched
+from SaliencyExplain.attribution.passes.batches import batch_size, forward_memory
+from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
+from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 from Testing.benchmarks.measuring import take_turns
 
 WINDOW, STRIDE = 16, 8

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from SaliencyExplain.cli.tables import agreement_table
+from SaliencyExplain.cli.terminal_tables import agreement_table
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.comparison.table import Row
 

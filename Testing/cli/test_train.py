@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from SaliencyExplain.classifiers.loading import load_classifier
+from SaliencyExplain.models.loading import load_classifier
 from Testing.training.conftest import EDGE, NETWORK, write_pictures
 
 

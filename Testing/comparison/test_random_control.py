@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from SaliencyExplain.attribution.yardsticks import random_map
+from SaliencyExplain.attribution.methods.control_maps import random_map
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.comparison.random_control import RandomControl
 

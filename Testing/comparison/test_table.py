@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from SaliencyExplain.attribution.yardsticks import centre_map
+from SaliencyExplain.attribution.methods.control_maps import centre_map
 from SaliencyExplain.comparison.agreement import Agreement, agreement
 from SaliencyExplain.comparison.table import (
     COLUMNS,

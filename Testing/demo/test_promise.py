@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, MENINGIOMA, PITUITARY
 from SaliencyExplain.explanation import explain
+from SaliencyExplain.models.loading import load_classifier
 
 FIRST_SEED = STUDY_SEEDS + 90_000_000
 #: Coarser than the defaults, so that the test takes seconds.

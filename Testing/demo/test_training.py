@@ -10,12 +10,12 @@ import pytest
 import torch
 from monai.networks.nets import DenseNet
 
-from SaliencyExplain.classifiers.loading import load_classifier
-from SaliencyExplain.demo.examples import RECIPES, Examples, augmentation, draw_examples
+from SaliencyExplain.demo.demo_images import RECIPES, Examples, augmentation, draw_examples
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.training import train, write_bundle
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, NO_TUMOUR
+from SaliencyExplain.models.loading import load_classifier
 
 TINY = dataclasses.replace(
     RECIPES["phantom-2d-honest"], training_phantoms=8, held_out_phantoms=4, steps=2, batch_size=4

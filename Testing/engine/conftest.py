@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from SaliencyExplain.classifiers.classifier import Classifier
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import MENINGIOMA
+from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.interface import ENDED, ClassifierInfo, Engine, JobStatus
-from SaliencyExplain.engine.local import LocalEngine
-from SaliencyExplain.engine.process import EngineProcess
-from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, Request
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.queue.local_engine import LocalEngine
+from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, Request
+from SaliencyExplain.engine.wire.wire_volumes import Volume
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
 from Testing.waiting import HUNG
 
 COMMAND = [sys.executable, "-m", "SaliencyExplain.cli.main"]

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from SaliencyExplain.engine.again import trial_of_map
+from SaliencyExplain.engine.client.repeat_request import trial_of_map
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.requests import MethodChoice, TrialRequest
-from SaliencyExplain.engine.results import MapResult, TrialResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.requests import MethodChoice, TrialRequest
+from SaliencyExplain.engine.wire.results import MapResult, TrialResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import InputError
 from Testing.engine.conftest import QUICK, Explain, done, ended
 from Testing.study.conftest import ball

@@ -6,24 +6,24 @@ import math
 
 import numpy as np
 
-from SaliencyExplain.attribution.selection import select_methods
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS
 from SaliencyExplain.demo.tumours import GLIOMA, NO_TUMOUR
-from SaliencyExplain.engine.answers import image_of
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.requests import (
+from SaliencyExplain.engine.queue.handlers import image_of
+from SaliencyExplain.engine.wire.requests import (
     EstimateRequest,
     ExplainRequest,
     MethodChoice,
     PredictRequest,
 )
-from SaliencyExplain.engine.results import EstimateResult, ExplainResult, PredictResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult, PredictResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation import estimate
 from SaliencyExplain.explanation import explain as explain_directly
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute, Given
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, volume_of
@@ -162,8 +162,8 @@ def test_estimate_is_the_librarys_and_starts_nothing(
 
 
 def test_two_dimensions(engine: Engine):
-    from SaliencyExplain.classifiers.loading import load_classifier
     from SaliencyExplain.demo.study import classifier_folder
+    from SaliencyExplain.models.loading import load_classifier
 
     folder = classifier_folder("phantom-2d-honest")
     info = engine.open_classifier(str(folder))

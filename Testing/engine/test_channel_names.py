@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from SaliencyExplain.engine.channel_names import guess_channels
+from SaliencyExplain.engine.client.channel_names import guess_channels
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from SaliencyExplain.attribution.selection import describe_methods
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.method_selection import describe_methods
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.errors import ClassifierError, InputError
+from SaliencyExplain.models.classifier import Classifier
 
 
 def test_says_what_it_is_and_which_methods_it_has(engine: Engine):

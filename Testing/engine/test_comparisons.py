@@ -11,9 +11,9 @@ from scipy.integrate import trapezoid
 
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.requests import CompareRequest, ProbeRequest
-from SaliencyExplain.engine.results import CompareResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.requests import CompareRequest, ProbeRequest
+from SaliencyExplain.engine.wire.results import CompareResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from Testing.engine.conftest import done, ended
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.requests import (
+from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
     MethodChoice,
     PredictRequest,
     ProbeRequest,
 )
-from SaliencyExplain.engine.results import ExplainResult, PredictResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.results import ExplainResult, PredictResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
 from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, until
 

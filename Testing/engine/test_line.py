@@ -11,9 +11,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from SaliencyExplain.engine.interface import ENDED, JobStatus
-from SaliencyExplain.engine.line import Job, Line, Reporter, new_name
-from SaliencyExplain.engine.requests import ExplainRequest, PredictRequest, ProbeRequest, Request
-from SaliencyExplain.engine.results import EstimateResult, ExplainResult, Result
+from SaliencyExplain.engine.queue.job_queue import Job, Line, Reporter, new_name
+from SaliencyExplain.engine.wire.requests import (
+    ExplainRequest,
+    PredictRequest,
+    ProbeRequest,
+    Request,
+)
+from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult, Result
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from Testing.waiting import HUNG
 

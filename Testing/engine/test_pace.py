@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from SaliencyExplain.engine.pace import Pace
+from SaliencyExplain.engine.queue.eta import Pace
 
 
 def told(pace: Pace, done: float, now: float, total: float = 100.0) -> float | None:

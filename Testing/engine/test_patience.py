@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
-from SaliencyExplain.engine.patience import (
+from SaliencyExplain.engine.client.engine_process import EngineProcess
+from SaliencyExplain.engine.server.slow_connections import (
     BODY_SECONDS,
     HEAD_SECONDS,
     SLOWEST_BODY,
     Patience,
     Wait,
 )
-from SaliencyExplain.engine.process import EngineProcess
 
 
 class Clock:

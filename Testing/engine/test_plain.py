@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from SaliencyExplain.engine import interface
 from SaliencyExplain.engine.interface import KINDS, About, ClassifierInfo, JobStatus
-from SaliencyExplain.engine.plain import made, parse_json, to_json
-from SaliencyExplain.engine.requests import ExplainRequest, MethodChoice, ProbeRequest
-from SaliencyExplain.engine.results import CompareResult, PredictResult, RemovalResult
+from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, ProbeRequest
+from SaliencyExplain.engine.wire.results import CompareResult, PredictResult, RemovalResult
+from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import InputError
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from SaliencyExplain.classifiers.classifier import Classifier
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.requests import ProbeRequest
-from SaliencyExplain.engine.results import ExplainResult, ProbeResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.requests import ProbeRequest
+from SaliencyExplain.engine.wire.results import ExplainResult, ProbeResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
 from Testing.comparing import assert_same

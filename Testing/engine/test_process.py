@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 import uvicorn
 
-from SaliencyExplain.engine import process as process_module
-from SaliencyExplain.engine.client import RemoteEngine
-from SaliencyExplain.engine.guard import Guard
-from SaliencyExplain.engine.local import LocalEngine
-from SaliencyExplain.engine.process import STATE, EngineProcess, find_engine
-from SaliencyExplain.engine.requests import StudyRequest
-from SaliencyExplain.engine.serving import Watch, _Server
-from SaliencyExplain.engine.tokens import make_token, token_in
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.client import engine_process as process_module
+from SaliencyExplain.engine.client.engine_process import STATE, EngineProcess, find_engine
+from SaliencyExplain.engine.client.http_client import RemoteEngine
+from SaliencyExplain.engine.queue.local_engine import LocalEngine
+from SaliencyExplain.engine.server.auth import Guard
+from SaliencyExplain.engine.server.server_process import Watch, _Server
+from SaliencyExplain.engine.server.tokens import make_token, token_in
+from SaliencyExplain.engine.wire.requests import StudyRequest
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError, OutputError
 from Testing.conftest import PROJECT
 from Testing.engine.conftest import COMMAND, LONG, QUICK, environment, until
@@ -38,7 +38,7 @@ from Testing.waiting import until as holds
 def test_killed_server_is_noticed_in_one_line_and_can_be_started_again(
     bundle: Path, image: Volume, tmp_path: Path
 ):
-    from SaliencyExplain.engine.requests import ExplainRequest
+    from SaliencyExplain.engine.wire.requests import ExplainRequest
 
     state = tmp_path / "state"
     log = tmp_path / "engine.log"
@@ -110,7 +110,7 @@ def test_orphan_finishes_its_study_and_ends(data: Path, bundle: Path, tmp_path: 
 def test_idle_server_goes_with_the_process_that_started_it(tmp_path: Path):
     code = (
         "import sys\n"
-        "from SaliencyExplain.engine.process import EngineProcess\n"
+        "from SaliencyExplain.engine.client.engine_process import EngineProcess\n"
         f"process = EngineProcess.start({COMMAND!r})\n"
         "print(process.pid, process.client.address, flush=True)\n"
         "sys.stdin.read()\n"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SaliencyExplain.engine.failures import unforeseen
 from SaliencyExplain.engine.interface import ENDED
-from SaliencyExplain.engine.line import Job, Line
-from SaliencyExplain.engine.request_limits import check_request
-from SaliencyExplain.engine.requests import (
+from SaliencyExplain.engine.queue.job_failures import unforeseen
+from SaliencyExplain.engine.queue.job_queue import Job, Line
+from SaliencyExplain.engine.wire.request_limits import check_request
+from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
     ExplainRequest,
     MethodChoice,

@@ -19,18 +19,18 @@ import pytest
 import requests
 import torch
 
-from SaliencyExplain.engine import server as engine_server
-from SaliencyExplain.engine.client import RemoteEngine
-from SaliencyExplain.engine.guard import Guard
+from SaliencyExplain.engine.client.engine_process import EngineProcess
+from SaliencyExplain.engine.client.http_client import RemoteEngine
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.local import LocalEngine
-from SaliencyExplain.engine.packing import Packed
-from SaliencyExplain.engine.process import EngineProcess
-from SaliencyExplain.engine.requests import MethodChoice, PredictRequest, StudyRequest
-from SaliencyExplain.engine.server import make_application
-from SaliencyExplain.engine.uploads import Uploads
-from SaliencyExplain.engine.volume_format import encode
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.queue.local_engine import LocalEngine
+from SaliencyExplain.engine.server import routes as engine_server
+from SaliencyExplain.engine.server.auth import Guard
+from SaliencyExplain.engine.server.routes import make_application
+from SaliencyExplain.engine.server.uploads import Uploads
+from SaliencyExplain.engine.wire.packing import Packed
+from SaliencyExplain.engine.wire.requests import MethodChoice, PredictRequest, StudyRequest
+from SaliencyExplain.engine.wire.volume_format import encode
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ClassifierError, EngineLostError, ErrorCode, InputError
 from Testing.comparing import assert_same
 from Testing.engine.conftest import QUICK, done, ended
@@ -523,7 +523,7 @@ def test_fifty_that_wait_for_news_keep_nobody_from_asking(
     server: EngineProcess, opened_remotely: ClassifierInfo, image: Volume
 ):
     client = server.client
-    from SaliencyExplain.engine.requests import ExplainRequest
+    from SaliencyExplain.engine.wire.requests import ExplainRequest
 
     long = MethodChoice("occlusion", {"window_mm": 20.0, "stride_mm": 5.0})
     running = client.start(ExplainRequest(opened_remotely.key, client.put(image), (long,)))

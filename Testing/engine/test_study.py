@@ -9,10 +9,10 @@ import pytest
 
 from SaliencyExplain.demo.study import write_phantom_study
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.local import LocalEngine
-from SaliencyExplain.engine.requests import MethodChoice, ProbeRequest, StudyRequest
-from SaliencyExplain.engine.results import ProbeResult, StudyResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.queue.local_engine import LocalEngine
+from SaliencyExplain.engine.wire.requests import MethodChoice, ProbeRequest, StudyRequest
+from SaliencyExplain.engine.wire.results import ProbeResult, StudyResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.question import Compute
 from SaliencyExplain.study.case_work import Work
@@ -43,7 +43,7 @@ def bundle_inside(data: Path, bundle: Path) -> Path:
 @pytest.fixture(scope="module")
 def directly(cases: Path, bundle_inside: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the library writes for the same study."""
-    from SaliencyExplain.engine.answers import chosen_methods
+    from SaliencyExplain.engine.queue.handlers import chosen_methods
 
     out = tmp_path_factory.mktemp("directly") / "out"
     run_study(

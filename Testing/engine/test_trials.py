@@ -9,20 +9,20 @@ import math
 import numpy as np
 import pytest
 
-from SaliencyExplain.attribution.cam import GradCAM
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.demo.phantoms import Phantom
-from SaliencyExplain.engine.answers import image_of
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.requests import TrialRequest
-from SaliencyExplain.engine.results import TrialResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.queue.handlers import image_of
+from SaliencyExplain.engine.wire.requests import TrialRequest
+from SaliencyExplain.engine.wire.results import TrialResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, InputError
-from SaliencyExplain.faithfulness.card import card_png
-from SaliencyExplain.faithfulness.findings import Trial
-from SaliencyExplain.faithfulness.trial import trial
-from SaliencyExplain.images.labels import PALETTE
+from SaliencyExplain.evaluation.image.findings import Trial
+from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.trust_card import card_png
+from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute, Given, Question
 from SaliencyExplain.trial_words import topic
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from SaliencyExplain.engine.uploads import check_archive
+from SaliencyExplain.engine.server.uploads import check_archive
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as shapes
 
-from SaliencyExplain.engine.volume_format import MAGIC, PIECE, decode, encode
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.volume_format import MAGIC, PIECE, decode, encode
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import InputError
 
 ROOM = 64 * 1024**2

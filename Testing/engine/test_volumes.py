@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import InputError
 
 

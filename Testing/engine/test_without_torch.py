@@ -24,17 +24,19 @@ class Nothing:
 
 
 sys.meta_path.insert(0, Nothing())
-import SaliencyExplain.engine.client
+import SaliencyExplain.engine.client.http_client
 import SaliencyExplain.engine.interface
-import SaliencyExplain.engine.process
-import SaliencyExplain.engine.volumes
+import SaliencyExplain.engine.client.engine_process
+import SaliencyExplain.engine.wire.wire_volumes
 import numpy
-from SaliencyExplain.engine.volume_format import decode, encode
+from SaliencyExplain.engine.wire.volume_format import decode, encode
 
-volume = SaliencyExplain.engine.volumes.Volume(numpy.ones((2, 3, 4), numpy.uint8), numpy.eye(4))
+from SaliencyExplain.engine.wire.wire_volumes import Volume
+
+volume = Volume(numpy.ones((2, 3, 4), numpy.uint8), numpy.eye(4))
 assert decode(encode(volume), largest=100).hash == volume.hash
 try:
-    SaliencyExplain.engine.client.RemoteEngine("http://127.0.0.1:1", "x" * 40).about()
+    SaliencyExplain.engine.client.http_client.RemoteEngine("http://127.0.0.1:1", "x" * 40).about()
 except SaliencyExplain.errors.EngineLostError:
     pass
 else:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from SaliencyExplain.classifiers.loading import load_classifier
-from SaliencyExplain.classifiers.weights import read_weights
 from SaliencyExplain.images import matlab
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.weights import read_weights
 from SaliencyExplain.study.discovery import discover
 from Testing.fuzz.seeds import AFFINE, SHAPE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SaliencyExplain.images.places import ball, carried_shares, label_map_on
+from SaliencyExplain.images.grid_masks import ball, carried_shares, label_map_on
 
 SHEARED = np.array([[1.0, 0.4, 0, 0], [0, 2, 0.3, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
 

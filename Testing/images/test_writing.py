@@ -12,9 +12,9 @@ import SimpleITK as sitk
 
 from SaliencyExplain.bands import BANDS, label_bands
 from SaliencyExplain.errors import OutputError
+from SaliencyExplain.images.image_writing import atomic_file, write_bands, write_volume
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
-from SaliencyExplain.images.writing import atomic_file, write_bands, write_volume
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 

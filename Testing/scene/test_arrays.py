@@ -17,7 +17,7 @@ from SaliencyExplain.scene.arrays import (
     volume_values,
     voxel_at,
 )
-from SaliencyExplain.scene.images import add_image
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, place_of, turned, under_transform, warp
 
 VALUES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)

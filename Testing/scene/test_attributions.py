@@ -24,11 +24,11 @@ from SaliencyExplain.scene.attributions import (
     update_attribution,
     window_of,
 )
-from SaliencyExplain.scene.bands import add_bands
-from SaliencyExplain.scene.folders import hierarchy
-from SaliencyExplain.scene.images import add_image
+from SaliencyExplain.scene.band_segments import add_bands
 from SaliencyExplain.scene.nodes import view_nodes
 from SaliencyExplain.scene.rendering import show_volume_rendering
+from SaliencyExplain.scene.subject_hierarchy import hierarchy
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, attribution, block, under_transform, warp
 
 GRID = GRIDS["oblique"]

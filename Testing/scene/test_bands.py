@@ -10,12 +10,12 @@ from SaliencyExplain.bands import BANDS, label_bands
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import add_attribution, update_attribution
-from SaliencyExplain.scene.bands import add_bands, bands_of
-from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.layers import show
-from SaliencyExplain.scene.pictures import slice_picture
+from SaliencyExplain.scene.band_segments import add_bands, bands_of
 from SaliencyExplain.scene.rendering import show_surfaces
 from SaliencyExplain.scene.segmentations import masks_on_grid
+from SaliencyExplain.scene.slice_layers import show
+from SaliencyExplain.scene.slice_pictures import slice_picture
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, attribution, place_of, under_transform
 
 VALUES = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32)

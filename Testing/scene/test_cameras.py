@@ -10,11 +10,11 @@ import pytest
 import slicer
 
 from SaliencyExplain.scene.cameras import look_at
-from SaliencyExplain.scene.case import CaseContent, case_scene
-from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.layers import bounds
+from SaliencyExplain.scene.case_nodes import CaseContent, case_scene
 from SaliencyExplain.scene.mrb import open_mrb, save_mrb
 from SaliencyExplain.scene.nodes import nodes_of
+from SaliencyExplain.scene.slice_layers import bounds
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import SHAPE, Affine, attribution
 
 FAR = np.array([500.0, -800.0, 1200.0])

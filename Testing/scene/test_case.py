@@ -13,18 +13,18 @@ import nibabel
 import numpy as np
 import pytest
 
-from SaliencyExplain.attribution.selection import select_methods
+from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.peak import RESOLUTION_MM, find_peak
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
-from SaliencyExplain.scene.bands import bands_of
-from SaliencyExplain.scene.case import CaseContent, case_scene
+from SaliencyExplain.scene.band_segments import bands_of
+from SaliencyExplain.scene.case_nodes import CaseContent, case_scene
 from SaliencyExplain.scene.mrb import open_mrb, save_mrb
 from SaliencyExplain.scene.nodes import composite_nodes, nodes_of, slice_nodes
-from SaliencyExplain.scene.pictures import picture_3d, slice_picture
 from SaliencyExplain.scene.points import readings_at
+from SaliencyExplain.scene.slice_pictures import picture_3d, slice_picture
 from SaliencyExplain.study.case import single_case
 from SaliencyExplain.study.case_folder import EXPLANATION
 from SaliencyExplain.study.case_scene import SCENE

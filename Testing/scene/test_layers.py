@@ -7,10 +7,10 @@ import pytest
 import slicer
 
 from SaliencyExplain.scene.attributions import add_attribution
-from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.layers import OPACITY, jump_to, link_views, set_opacity, show
 from SaliencyExplain.scene.nodes import composite_nodes, nodes_of, slice_nodes, view_nodes
-from SaliencyExplain.scene.pictures import slice_picture
+from SaliencyExplain.scene.slice_layers import OPACITY, jump_to, link_views, set_opacity, show
+from SaliencyExplain.scene.slice_pictures import slice_picture
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, attribution, block
 
 

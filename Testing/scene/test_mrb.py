@@ -23,16 +23,16 @@ from SaliencyExplain.scene.attributions import (
     threshold,
     window_of,
 )
-from SaliencyExplain.scene.bands import add_bands, bands_of
-from SaliencyExplain.scene.folders import hierarchy
-from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.layers import jump_to, show
+from SaliencyExplain.scene.band_segments import add_bands, bands_of
 from SaliencyExplain.scene.mrb import open_mrb, save_mrb
 from SaliencyExplain.scene.nodes import composite_nodes, new_scene, nodes_of, slice_nodes
-from SaliencyExplain.scene.pictures import picture_3d, slice_picture
 from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
+from SaliencyExplain.scene.slice_layers import jump_to, show
+from SaliencyExplain.scene.slice_pictures import picture_3d, slice_picture
+from SaliencyExplain.scene.subject_hierarchy import hierarchy
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, attribution, block, place_of
 
 VALUES = np.random.default_rng(8).normal(size=SHAPE).astype(np.float32)

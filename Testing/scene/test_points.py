@@ -9,10 +9,10 @@ import vtk
 
 from SaliencyExplain.scene.arrays import set_volume_values
 from SaliencyExplain.scene.attributions import add_attribution
-from SaliencyExplain.scene.bands import add_bands
-from SaliencyExplain.scene.images import add_image
+from SaliencyExplain.scene.band_segments import add_bands
 from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.scene.segmentations import add_segmentation
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import (
     GRIDS,
     SHAPE,

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from SaliencyExplain.bands import BANDS
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.attributions import add_attribution, set_threshold
-from SaliencyExplain.scene.bands import add_bands
-from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.pictures import picture_3d
+from SaliencyExplain.scene.band_segments import add_bands
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
 from SaliencyExplain.scene.segmentations import add_segmentation
+from SaliencyExplain.scene.slice_pictures import picture_3d
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.conftest import PROJECT
 from Testing.scene.conftest import attribution, turned
 
@@ -157,7 +157,7 @@ def test_without_opengl_a_3d_picture_is_refused_and_python_lives():
     code = (
         "from SaliencyExplain.errors import OutputError\n"
         "from SaliencyExplain.scene.nodes import new_scene\n"
-        "from SaliencyExplain.scene.pictures import picture_3d\n"
+        "from SaliencyExplain.scene.slice_pictures import picture_3d\n"
         "try:\n"
         "    picture_3d(new_scene(), (50, 50))\n"
         "except OutputError as error:\n"

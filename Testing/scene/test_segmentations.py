@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import set_volume_values
-from SaliencyExplain.scene.images import add_image
 from SaliencyExplain.scene.segment_position import keep_notes
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, block, under_transform, warp
 
 RANDOM = np.random.default_rng(6)

@@ -11,12 +11,12 @@ from vtk.util import numpy_support
 from SaliencyExplain.colormaps import color_table
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.scene.attributions import add_attribution, set_threshold
-from SaliencyExplain.scene.bands import add_bands
-from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.layers import fit, set_opacity, show
+from SaliencyExplain.scene.band_segments import add_bands
 from SaliencyExplain.scene.nodes import composite_nodes, slice_nodes
-from SaliencyExplain.scene.pictures import slice_picture
 from SaliencyExplain.scene.segmentations import add_segmentation, outline
+from SaliencyExplain.scene.slice_layers import fit, set_opacity, show
+from SaliencyExplain.scene.slice_pictures import slice_picture
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import (
     GRIDS,
     SHAPE,

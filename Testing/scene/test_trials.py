@@ -15,8 +15,13 @@ from SaliencyExplain.scene.attributions import (
     remove_attribution,
     update_attribution,
 )
-from SaliencyExplain.scene.images import add_image
-from SaliencyExplain.scene.trials import NOT_TRIED, KeptVerdict, keep_verdicts_on, verdict_line
+from SaliencyExplain.scene.kept_evaluations import (
+    NOT_TRIED,
+    KeptVerdict,
+    keep_verdicts_on,
+    verdict_line,
+)
+from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, attribution
 
 VALUES = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32)

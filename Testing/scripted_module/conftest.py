@@ -23,7 +23,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed")
 import slicer
 
 from SaliencyExplain.demo.study import classifier_folder
-from SaliencyExplain.engine.local import LocalEngine
+from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.scene.nodes import new_scene
 from Testing.waiting import HUNG
 

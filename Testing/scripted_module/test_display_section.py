@@ -6,7 +6,7 @@ import pytest
 import slicer
 
 from SaliencyExplain.scene.attributions import attributions_of, threshold
-from SaliencyExplain.scene.bands import bands_of
+from SaliencyExplain.scene.band_segments import bands_of
 from SaliencyExplain.scene.nodes import composite_nodes
 from SaliencyExplain.scene.segmentations import outline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 
 from SaliencyExplain.scene.arrays import volume_values
-from SaliencyExplain.scene.images import add_image
+from SaliencyExplain.scene.volume_nodes import add_image
 
 from . import pythonqt
 from .conftest import TABLES_ALIGN_BY_NUMBER, Application

@@ -27,15 +27,15 @@ from SlicerSaliencyExplainLib.StudyCases import (
 )
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
-from SaliencyExplain.engine.requests import MethodChoice, PredictRequest, StudyRequest
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.requests import MethodChoice, PredictRequest, StudyRequest
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
-from SaliencyExplain.scene.images import add_image
 from SaliencyExplain.scene.names import IMAGE_ROLE
 from SaliencyExplain.scene.segmentations import masks_on_grid
+from SaliencyExplain.scene.volume_nodes import add_image
 
 from .conftest import WAIT_SECONDS
 

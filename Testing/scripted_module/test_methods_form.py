@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from SlicerSaliencyExplainLib.MethodsForm import MethodsForm
 
+from SaliencyExplain.attribution.method_selection import describe_methods
 from SaliencyExplain.attribution.registry import methods
-from SaliencyExplain.attribution.selection import describe_methods
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_shows_what_was_chosen_before(form: MethodsForm, chosen: dict[str, Any])
 
 
 def test_what_it_says_is_what_the_engine_takes(form: MethodsForm) -> None:
-    from SaliencyExplain.engine.answers import chosen_methods
-    from SaliencyExplain.engine.requests import MethodChoice
+    from SaliencyExplain.engine.queue.handlers import chosen_methods
+    from SaliencyExplain.engine.wire.requests import MethodChoice
 
     for name in methods():
         form.tick(name).checked = True

@@ -8,7 +8,7 @@ import slicer
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.scene.attributions import attributions_of
-from SaliencyExplain.scene.trials import verdict_line
+from SaliencyExplain.scene.kept_evaluations import verdict_line
 
 from .conftest import HONEST, TABLES_ALIGN_BY_NUMBER, Application, Server, cells
 

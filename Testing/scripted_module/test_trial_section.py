@@ -10,8 +10,8 @@ import pytest
 import slicer
 
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution, update_attribution
+from SaliencyExplain.scene.kept_evaluations import NOT_TRIED, verdict_line, verdicts_of
 from SaliencyExplain.scene.mrb import open_mrb, save_mrb
-from SaliencyExplain.scene.trials import NOT_TRIED, verdict_line, verdicts_of
 
 from .conftest import HONEST, TABLES_ALIGN_BY_NUMBER, Application, Server
 

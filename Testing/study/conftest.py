@@ -12,7 +12,7 @@ import torch
 from monai.networks.nets import DenseNet
 from numpy.typing import NDArray
 
-from SaliencyExplain.classifiers.wrapping import wrap
+from SaliencyExplain.models.wrapping import wrap
 
 NETWORK = {
     "spatial_dims": 3,

@@ -20,7 +20,7 @@ from PIL import Image
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.faithfulness.trial import trial
+from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case import Case, single_case
 from SaliencyExplain.study.case_work import CaseWorker, Work

@@ -12,11 +12,11 @@ import torch
 from monai.transforms import Compose
 from PIL import Image
 
-from SaliencyExplain.attribution.network import ScoreNetwork
-from SaliencyExplain.attribution.occlusion import Occlusion
-from SaliencyExplain.classifiers.classifier import Classifier
+from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.reading import to_image
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.study.case_folder import EXPLANATION, write_case
 
 

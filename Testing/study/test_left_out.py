@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.evaluation.study.case_truth import TruthReader
+from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.evaluation.finished import read_study
-from SaliencyExplain.study.evaluation.truth import TruthReader
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import run_study
 

@@ -9,11 +9,11 @@ import pytest
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
+from SaliencyExplain.evaluation.study.finished_study import read_study
+from SaliencyExplain.evaluation.study.study_findings import evaluate_study
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.evaluation.findings import evaluate_study
-from SaliencyExplain.study.evaluation.finished import read_study
 from SaliencyExplain.study.origins import case_of, origin_of
 from SaliencyExplain.study.run import run_study
 

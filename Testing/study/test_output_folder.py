@@ -12,9 +12,9 @@ import pytest
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.evaluation.finished import read_study
 from SaliencyExplain.study.journal import JOURNAL
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.training.settings import Settings
 from SaliencyExplain.training.train import train_classifier
+from SaliencyExplain.training.training_settings import Settings
 
 EDGE = 16
 NETWORK = {"init_features": 4, "growth_rate": 4, "block_config": [1]}

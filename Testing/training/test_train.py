@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from SaliencyExplain.classifiers.loading import load_classifier
 from SaliencyExplain.errors import Cancelled, ClassifierError, InputError, OutputError
+from SaliencyExplain.images.image_writing import write_volume
 from SaliencyExplain.images.reading import read_image
-from SaliencyExplain.images.writing import write_volume
+from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.training import epochs
 from SaliencyExplain.training.train import train_classifier

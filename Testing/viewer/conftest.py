@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, sync_playwright
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
-from SaliencyExplain.images.writing import SegmentLabel, write_label_map, write_volume
+from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser
 from scipy.spatial.transform import Rotation
 
-from SaliencyExplain.classifiers.wrapping import wrap
 from SaliencyExplain.images.reading import to_image
+from SaliencyExplain.models.wrapping import wrap
 
 from .conftest import Server, open_page, start_viewer
 from .pages import Page

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.method import FAMILIES
+from SaliencyExplain.attribution.method_selection import describe_methods
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.attribution.selection import describe_methods
 from SaliencyExplain.bands import BANDS
 from SaliencyExplain.demo.phantoms import Phantom
 from Testing.waiting import until

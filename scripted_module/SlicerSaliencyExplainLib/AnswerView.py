@@ -8,8 +8,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.clicks import Answer
-from SaliencyExplain.engine.results import ProbeResult
+from SaliencyExplain.engine.client.click_history import Answer
+from SaliencyExplain.engine.wire.results import ProbeResult
 from SaliencyExplain.length_unit import joined
 
 from .LinePlot import COLORS, Line, draw_plot

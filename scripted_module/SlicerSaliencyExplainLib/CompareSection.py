@@ -6,7 +6,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.results import CompareResult
+from SaliencyExplain.engine.wire.results import CompareResult
 from SaliencyExplain.scene.attributions import attributions_of
 from SaliencyExplain.scene.names import IMAGE_ROLE, TARGET
 

@@ -14,13 +14,13 @@ from SaliencyExplain.scene.attributions import (
     is_attribution,
     set_threshold,
 )
-from SaliencyExplain.scene.bands import add_bands, bands_of
-from SaliencyExplain.scene.layers import link_views, set_opacity, show
+from SaliencyExplain.scene.band_segments import add_bands, bands_of
+from SaliencyExplain.scene.kept_evaluations import verdict_line
 from SaliencyExplain.scene.names import ATTRIBUTION, KIND
 from SaliencyExplain.scene.nodes import composite_nodes, given_segmentations
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
 from SaliencyExplain.scene.segmentations import outline
-from SaliencyExplain.scene.trials import verdict_line
+from SaliencyExplain.scene.slice_layers import link_views, set_opacity, show
 
 from .Failures import Failure
 from .Section import Section, allow

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from SaliencyExplain.engine.client import RemoteEngine
+from SaliencyExplain.engine.client.engine_process import EngineProcess, find_engine
+from SaliencyExplain.engine.client.http_client import RemoteEngine
 from SaliencyExplain.engine.interface import About, Engine
-from SaliencyExplain.engine.process import EngineProcess, find_engine
 from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError
 
 from .BackgroundCalls import BackgroundCalls

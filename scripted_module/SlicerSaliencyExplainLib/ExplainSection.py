@@ -9,7 +9,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.results import EstimateResult, ExplainResult
+from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.figures import figure_lines
 

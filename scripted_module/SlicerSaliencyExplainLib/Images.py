@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from SaliencyExplain.engine.interface import ClassifierInfo
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import volume_values, world_affine
 

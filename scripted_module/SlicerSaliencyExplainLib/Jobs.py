@@ -16,7 +16,7 @@ from SaliencyExplain.engine.interface import (
     JobStatus,
     kind_of,
 )
-from SaliencyExplain.engine.requests import Request
+from SaliencyExplain.engine.wire.requests import Request
 from SaliencyExplain.errors import Cancelled, EngineLostError, SaliencyExplainError
 
 from .BackgroundCalls import BackgroundCalls, Call

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.requests import (
+from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
     EstimateRequest,
     ExplainRequest,
@@ -18,8 +18,8 @@ from SaliencyExplain.engine.requests import (
     PredictRequest,
     ProbeRequest,
 )
-from SaliencyExplain.engine.results import ExplainResult
-from SaliencyExplain.engine.volumes import Volume
+from SaliencyExplain.engine.wire.results import ExplainResult
+from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.scene.attributions import (
     AttributionMap,

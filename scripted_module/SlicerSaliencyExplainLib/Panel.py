@@ -11,7 +11,7 @@ import qt
 import slicer
 
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.scene.layers import show
+from SaliencyExplain.scene.slice_layers import show
 
 from .BackgroundCalls import BackgroundCalls
 from .ClassifierSection import ClassifierSection

@@ -10,8 +10,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.clicks import COLUMNS, Answer, History
-from SaliencyExplain.engine.results import ProbeResult
+from SaliencyExplain.engine.client.click_history import COLUMNS, Answer, History
+from SaliencyExplain.engine.wire.results import ProbeResult
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.scene.arrays import length_unit_of
 from SaliencyExplain.scene.points import readings_at

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine, JobStatus
-from SaliencyExplain.engine.requests import StudyRequest
+from SaliencyExplain.engine.wire.requests import StudyRequest
 from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError
 
 from .BackgroundCalls import BackgroundCalls, Call

@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 import vtk
 
-from SaliencyExplain.engine.results import CurveResult
+from SaliencyExplain.engine.wire.results import CurveResult
 
 
 def add_table(

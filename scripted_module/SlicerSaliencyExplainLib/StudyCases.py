@@ -15,7 +15,7 @@ from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.safe_names import safe_name
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
-from SaliencyExplain.scene.trials import keep_written
+from SaliencyExplain.scene.kept_evaluations import keep_written
 from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.table_columns import KNOWN, case_names, find_columns, items
 from SaliencyExplain.study.table_paths import find_path

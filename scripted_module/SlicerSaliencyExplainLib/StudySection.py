@@ -9,8 +9,8 @@ import qt
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.interface import ENDED, JobStatus
-from SaliencyExplain.engine.requests import MethodChoice, StudyRequest
-from SaliencyExplain.engine.results import StudyResult
+from SaliencyExplain.engine.wire.requests import MethodChoice, StudyRequest
+from SaliencyExplain.engine.wire.results import StudyResult
 from SaliencyExplain.errors import SaliencyExplainError
 
 from .ExplainSection import PREDICTED

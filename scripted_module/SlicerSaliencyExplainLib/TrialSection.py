@@ -9,10 +9,10 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.results import TrialResult, TriedMap
+from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
 from SaliencyExplain.private_folder import PrivateFolder
+from SaliencyExplain.scene.kept_evaluations import verdicts_of
 from SaliencyExplain.scene.names import ATTRIBUTION, KIND
-from SaliencyExplain.scene.trials import verdicts_of
 
 from .Images import Beside
 from .LinePlot import COLORS, Line, draw_plot

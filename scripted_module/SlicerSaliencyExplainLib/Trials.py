@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from SaliencyExplain.engine.again import trial_of_map
+from SaliencyExplain.engine.client.repeat_request import trial_of_map
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.requests import TrialRequest
-from SaliencyExplain.engine.results import TrialResult, TriedMap
+from SaliencyExplain.engine.wire.requests import TrialRequest
+from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.attributions import read_attribution
-from SaliencyExplain.scene.trials import KeptVerdict, keep_verdicts_on
+from SaliencyExplain.scene.kept_evaluations import KeptVerdict, keep_verdicts_on
 
 from .Failures import Failure
 from .Images import Beside

@@ -8,8 +8,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.channel_names import guess_channels
-from SaliencyExplain.engine.results import PredictResult
+from SaliencyExplain.engine.client.channel_names import guess_channels
+from SaliencyExplain.engine.wire.results import PredictResult
 
 from .Section import Section, allow, replace_content
 from .Tables import Bar, fill_table, number_text

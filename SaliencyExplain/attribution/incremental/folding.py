@@ -12,7 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.incremental.layers import Convolution, Normalisation, Pool
+from SaliencyExplain.attribution.incremental.layer_operations import (
+    Convolution,
+    Normalisation,
+    Pool,
+)
 from SaliencyExplain.attribution.incremental.operations import Pointwise, Step
 
 #: Where the limit of a clamp is larger than this, the normalisation is not folded into it:

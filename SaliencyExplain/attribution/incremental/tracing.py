@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from SaliencyExplain.attribution.incremental.layers import operation_of
+from SaliencyExplain.attribution.graph.layer_kinds import overwrites
+from SaliencyExplain.attribution.graph.symbolic_trace import symbolic_trace
+from SaliencyExplain.attribution.incremental.layer_operations import operation_of
 from SaliencyExplain.attribution.incremental.operations import (
     Call,
     Combine,
@@ -19,10 +21,8 @@ from SaliencyExplain.attribution.incremental.operations import (
     Pointwise,
     Step,
 )
-from SaliencyExplain.attribution.layer_kinds import overwrites
-from SaliencyExplain.attribution.network_state import REPEATABLE, Repeatability
-from SaliencyExplain.attribution.outputs import outputs_by_path, path_of_scores
-from SaliencyExplain.attribution.symbolic import symbolic_trace
+from SaliencyExplain.attribution.network.network_outputs import outputs_by_path, path_of_scores
+from SaliencyExplain.attribution.network.network_state import REPEATABLE, Repeatability
 
 #: Functions of torch that work cell by cell, also those ending in ``_``.
 _POINTWISE_FUNCTIONS = (
@@ -90,7 +90,7 @@ def trace(
         network: The network.
         image: An image for it, ``(1, C, *S)``.
         output: Path of the class scores in what it returns, see
-            :func:`~SaliencyExplain.attribution.outputs.path_of_scores`.
+            :func:`~SaliencyExplain.attribution.network.network_outputs.path_of_scores`.
         known: What is known of the network's scores.
 
     Raises:

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.study.evaluation.biomarkers import RankCorrelation, biomarker_table
-from SaliencyExplain.study.evaluation.finished import read_study
+from SaliencyExplain.evaluation.study.biomarkers import RankCorrelation, biomarker_table
+from SaliencyExplain.evaluation.study.finished_study import read_study
 from Testing.study.evaluation.conftest import SHAPE, agreement, noise
 
 

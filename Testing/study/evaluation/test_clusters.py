@@ -10,8 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import kneighbors_graph
 
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.study.evaluation import clusters
-from SaliencyExplain.study.evaluation.clusters import cluster_maps, cluster_methods
+from SaliencyExplain.evaluation.study import clusters
+from SaliencyExplain.evaluation.study.clusters import cluster_maps, cluster_methods
 from Testing.study.evaluation.test_fixed_places import background, blob, placed
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from SaliencyExplain.study.evaluation.curves import mean_curves, trial_table
-from SaliencyExplain.study.evaluation.finished import read_study
+from SaliencyExplain.evaluation.study.finished_study import read_study
+from SaliencyExplain.evaluation.study.study_curves import mean_curves, trial_table
 from Testing.study.evaluation.conftest import faithfulness, noise
 
 

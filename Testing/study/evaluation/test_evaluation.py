@@ -11,10 +11,14 @@ import pytest
 
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import Cancelled, InputError
-from SaliencyExplain.study.evaluation.findings import evaluate_study
-from SaliencyExplain.study.evaluation.normalised import PATIENT_SIDES, PICTURE_SIDES
-from SaliencyExplain.study.evaluation.words import evaluation_sentences, place_words
-from SaliencyExplain.study.evaluation.writing import EVALUATION, FOLDER, write_evaluation
+from SaliencyExplain.evaluation.study.normalised_maps import PATIENT_SIDES, PICTURE_SIDES
+from SaliencyExplain.evaluation.study.study_evaluation_files import (
+    EVALUATION,
+    FOLDER,
+    write_evaluation,
+)
+from SaliencyExplain.evaluation.study.study_findings import evaluate_study
+from SaliencyExplain.evaluation.study.study_words import evaluation_sentences, place_words
 from SaliencyExplain.study.report import StudyOutput, write_report
 from Testing.study.conftest import write_nifti
 from Testing.study.evaluation.conftest import AFFINE, SHAPE, agreement, faithfulness, noise

@@ -7,15 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from SaliencyExplain.attribution.yardsticks import random_map
+from SaliencyExplain.attribution.methods.control_maps import random_map
 from SaliencyExplain.errors import Cancelled
-from SaliencyExplain.study.evaluation.fixed_places import (
+from SaliencyExplain.evaluation.study.fixed_places import (
     PlacedEnergy,
     find_fixed_places,
     fixed_segments,
     told_from_anatomy,
 )
-from SaliencyExplain.study.evaluation.normalised import CELLS
+from SaliencyExplain.evaluation.study.normalised_maps import CELLS
 
 CUBE = (CELLS,) * 3
 

@@ -8,10 +8,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from SaliencyExplain.evaluation.study.normalised_maps import CELLS, on_common_grid, side_names
+from SaliencyExplain.evaluation.study.study_pictures import draw_plane
+from SaliencyExplain.evaluation.study.survey import Survey
 from SaliencyExplain.pictures.planes import as_seen, view_through
-from SaliencyExplain.study.evaluation.normalised import CELLS, on_common_grid, side_names
-from SaliencyExplain.study.evaluation.pictures import draw_plane
-from SaliencyExplain.study.evaluation.survey import Survey
 
 ORIENTATIONS = ["RAS", "LPS", "PIR", "SLA"]
 

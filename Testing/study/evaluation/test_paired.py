@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.study.evaluation.corrections import holm
-from SaliencyExplain.study.evaluation.figures import FigureValues, figure_values
-from SaliencyExplain.study.evaluation.finished import read_study
-from SaliencyExplain.study.evaluation.pair_words import pair_sentences, signed
-from SaliencyExplain.study.evaluation.paired import compare_methods
+from SaliencyExplain.evaluation.study.corrections import holm
+from SaliencyExplain.evaluation.study.finished_study import read_study
+from SaliencyExplain.evaluation.study.pair_words import pair_sentences, signed
+from SaliencyExplain.evaluation.study.paired_comparison import compare_methods
+from SaliencyExplain.evaluation.study.study_metrics import FigureValues, figure_values
 from Testing.study.evaluation.conftest import agreement, faithfulness, noise
 
 

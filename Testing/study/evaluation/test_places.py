@@ -6,16 +6,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from SaliencyExplain.study.evaluation.finished import read_study
-from SaliencyExplain.study.evaluation.normalised import (
-    CELLS,
-    PATIENT_SIDES,
-    PICTURE_SIDES,
-    cell_size_mm,
-    on_common_grid,
-    side_names,
-)
-from SaliencyExplain.study.evaluation.places import (
+from SaliencyExplain.evaluation.study.case_truth import Truth
+from SaliencyExplain.evaluation.study.energy_places import (
     AIR,
     BODY,
     CORNERS,
@@ -25,7 +17,15 @@ from SaliencyExplain.study.evaluation.places import (
     shell_name,
     summarise_places,
 )
-from SaliencyExplain.study.evaluation.truth import Truth
+from SaliencyExplain.evaluation.study.finished_study import read_study
+from SaliencyExplain.evaluation.study.normalised_maps import (
+    CELLS,
+    PATIENT_SIDES,
+    PICTURE_SIDES,
+    cell_size_mm,
+    on_common_grid,
+    side_names,
+)
 from Testing.study.evaluation.conftest import AFFINE, SHAPE, noise
 
 

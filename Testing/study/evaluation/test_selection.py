@@ -8,8 +8,8 @@ import pytest
 
 from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.evaluation.findings import evaluate_study
-from SaliencyExplain.study.evaluation.selection import smallest_differences
+from SaliencyExplain.evaluation.study.case_selection import smallest_differences
+from SaliencyExplain.evaluation.study.study_findings import evaluate_study
 from Testing.study.evaluation.conftest import agreement, noise
 
 NAMES = [f"P{number}" for number in range(9)]

@@ -17,10 +17,10 @@ from SaliencyExplain.demo.phantoms import (
 )
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
-from SaliencyExplain.images.writing import SegmentLabel, write_label_map, write_volume
+from SaliencyExplain.evaluation.study.study_findings import Evaluation, evaluate_study
+from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.evaluation.findings import Evaluation, evaluate_study
 from SaliencyExplain.study.run import run_study
 
 COUNT = 6

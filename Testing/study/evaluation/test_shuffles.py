@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SaliencyExplain.study.evaluation.shuffles import Shuffles, corrected_p_values, p_value
+from SaliencyExplain.evaluation.study.shuffles import Shuffles, corrected_p_values, p_value
 
 
 def null(seed, tests, shuffles=199, shared=0.0):

@@ -1,0 +1,1 @@
+"""Which tensors and layers a network has, and where their cells lie in the image."""

@@ -1,0 +1,54 @@
+"""torch.fx traces of a network that leave the network itself as it was.
+
+While torch.fx traces, the network's code runs on stand-ins (:class:`torch.fx.Proxy`) for
+tensors. A network that keeps something from its first pass, as LeViT and EfficientFormer keep
+their attention biases in eval mode, would keep a stand-in and return one ever after. So a copy
+is traced, with modules and attributes of its own and the same weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from SaliencyExplain.attribution.graph.shaped_trace import shaped_trace
+from SaliencyExplain.attribution.network.module_copies import Copier, cloned
+from SaliencyExplain.attribution.network.network_state import REPEATABLE, Repeatability
+
+
+def symbolic_trace(
+    network: nn.Module, known: Repeatability = REPEATABLE, *, image: Tensor | None = None
+) -> fx.GraphModule:
+    """The operations of a network, as :func:`torch.fx.symbolic_trace` gives them.
+
+    Where the network's code looks at shapes, which that cannot follow, they are those for images
+    of one shape (:func:`shaped_trace`).
+
+    Args:
+        network: Is left as it was, also what it keeps from pass to pass.
+        known: What a forward pass changes in it.
+        image: An image for it, ``(1, C, *S)``; without one, code that looks at shapes fails.
+
+    Returns:
+        A graph whose weights are the network's own, but for those that a pass writes into.
+
+    Raises:
+        Exception: Whatever torch.fx raises for networks that it cannot trace.
+    """
+    try:
+        return fx.symbolic_trace(copy_sharing_weights(network, known))
+    except Exception:
+        # torch.fx runs the network's own code, which may raise anything on a proxy.
+        if image is None:
+            raise
+        return shaped_trace(copy_sharing_weights(network, known), image)
+
+
+def copy_sharing_weights(network: nn.Module, known: Repeatability = REPEATABLE) -> nn.Module:
+    """The network with modules of its own and the tensors of the original.
+
+    Tensors that a forward pass was seen to write into are copied.
+    """
+    memo: dict[int, Any] = {id(one): cloned(one) for one in known.written(network)}
+    return Copier(tensors=False, memo=memo).modules(network)

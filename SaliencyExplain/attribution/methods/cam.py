@@ -1,0 +1,226 @@
+"""Class activation maps: CAM, Grad-CAM and Grad-CAM++."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap, upsampled_maps
+from SaliencyExplain.attribution.graph.layer_outputs import named_layers
+from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.network.score_network import CONVOLUTIONS
+from SaliencyExplain.attribution.passes.shared_pass import Wanted, passed, wanted_layers
+from SaliencyExplain.errors import ErrorCode, InputError
+
+
+@dataclass(frozen=True)
+class _ActivationMap(Method):
+    """A method that weighs the feature maps of layers."""
+
+    lower_precision: ClassVar[bool] = True
+
+    layers: tuple[str, ...] = parameter(
+        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
+    )
+
+    @abstractmethod
+    def raw(self, task: Task) -> dict[str, FeatureMap]:
+        """The maps on the layers' own grids, ``{layer: map}``, before upsampling."""
+
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        """See :meth:`Method.attribute`; keys are the layers' names."""
+        total = self.forward_passes(task)
+        maps = upsampled_maps(task, self.raw(task))
+        task.progress(total, total)
+        return maps
+
+
+@dataclass(frozen=True)
+class _GradientWeighted(_ActivationMap):
+    """Weights that come from the gradient of the target's score."""
+
+    @abstractmethod
+    def weigh(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
+        """The channels' weights ``(C, 1)`` from features and gradient ``(C, voxels)``."""
+
+    def raw(self, task: Task) -> dict[str, FeatureMap]:
+        """The rectified maps before upsampling, equal to ``compute_map`` of MONAI.
+
+        One forward pass and one backward pass, which ends at the earliest layer, serve all
+        layers, and other methods that share them.
+
+        Raises:
+            InputError: A layer does not exist, gives no feature map, or does not run.
+        """
+        wanted = self.shares(task)
+        given = passed(task, wanted)
+        score = given.scores[task.target]
+        return {
+            name: FeatureMap.total(
+                [part.place(self._map(part.features, part.slope, score)) for part in parts],
+                rectified=True,
+            )
+            for name, parts in given.wanted(wanted, task).items()
+        }
+
+    def shares(self, task: Task) -> Wanted:
+        """Features and gradients of the layers.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        return wanted_layers(task, self.layers, self.name)
+
+    def _map(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
+        weights = self.weigh(features.flatten(1), gradient.flatten(1), score)
+        return (weights * features.flatten(1)).sum(0).reshape(features.shape[1:])
+
+    def forward_passes(self, task: Task) -> float:
+        """One, and the share of the convolutions behind the earliest layer once more."""
+        if not self.layers:
+            return 1.0
+        modules = dict(task.network.network.named_modules())
+        places = [n for n, name in enumerate(modules) if name in self.layers]
+        earliest = min(places, default=len(modules))
+        convolutions = [n for n, m in enumerate(modules.values()) if isinstance(m, CONVOLUTIONS)]
+        behind = sum(place >= earliest for place in convolutions)
+        return 1.0 + behind / max(1, len(convolutions))
+
+
+@dataclass(frozen=True)
+class GradCAM(_GradientWeighted):
+    """Gradient-weighted class activation map: only what speaks for the class (ReLU)."""
+
+    name: ClassVar[str] = "gradcam"
+    family: ClassVar[str] = "class activation"
+    title: ClassVar[str] = "Grad-CAM"
+    source: ClassVar[str] = (
+        "Selvaraju et al. 2017, equations 1 and 2; monai.visualize.GradCAM.compute_map"
+    )
+    signed: ClassVar[bool] = False
+
+    def weigh(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
+        """Equation 1: the gradient's mean over the feature map."""
+        return gradient.mean(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class GradCAMPlusPlus(_GradientWeighted):
+    """Grad-CAM++: weights of places, for several instances of one class."""
+
+    name: ClassVar[str] = "gradcam++"
+    family: ClassVar[str] = "class activation"
+    title: ClassVar[str] = "Grad-CAM++"
+    source: ClassVar[str] = (
+        "Chattopadhyay et al. 2018, equations 10, 11 and 19; monai.visualize.GradCAMpp.compute_map "
+        "up to its factor exp(score) and its 1e-7 in the denominator"
+    )
+    signed: ClassVar[bool] = False
+
+    def weigh(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
+        """Equations 10 and 19 without the factor exp(score), which overflows and only scales."""
+        square = gradient.square()
+        denominator = 2 * square + gradient**3 * features.sum(dim=1, keepdim=True)
+        alpha = torch.where(denominator != 0, square / denominator, torch.zeros_like(square))
+        return (alpha * gradient.relu()).sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class CAM(_ActivationMap):
+    """Class activation map of networks that end in a mean over space and a linear layer.
+
+    The map's mean plus the linear layer's bias is the score, exactly: nothing is estimated.
+    """
+
+    name: ClassVar[str] = "cam"
+    family: ClassVar[str] = "class activation"
+    title: ClassVar[str] = "CAM"
+    source: ClassVar[str] = (
+        "Zhou et al. 2016, equation 2; monai.visualize.CAM.compute_map without the bias"
+    )
+    signed: ClassVar[bool] = True
+
+    layers: tuple[str, ...] = parameter(
+        (), "Names of the layers; none: the one whose mean goes into the last linear layer."
+    )
+
+    def raw(self, task: Task) -> dict[str, FeatureMap]:
+        """The signed maps before upsampling.
+
+        Raises:
+            InputError: The network is not of that form, or the layer is not the one whose
+                mean goes into the linear layer; the message names those that are.
+        """
+        network, wanted = task.network, self.shares(task)
+        given = passed(task, wanted)
+        kind = type(network.network).__name__
+        name, pooled, output = given.end or ("", given.scores, given.scores)
+        last = network.network.get_submodule(name)
+        if not isinstance(last, nn.Linear) or not _is_score(output, given.scores, task):
+            raise InputError(
+                ErrorCode.METHOD_NETWORK,
+                f"cam needs a network that ends in a linear layer; {kind} does not. "
+                "Use gradcam instead.",
+            )
+        found = given.wanted(wanted, task)
+        if given.name not in found:
+            found = {**found, given.name: given.target}
+        fit = {
+            name: parts[0]
+            for name, parts in found.items()
+            if len(parts) == 1
+            and pooled.ndim == 2
+            and len(parts[0].features) == pooled.shape[1]
+            and _equal(parts[0].features.flatten(1).mean(dim=1), pooled[0], task.precision)
+        }
+        if given.name not in fit:
+            raise InputError(
+                ErrorCode.METHOD_NETWORK,
+                "cam needs a network whose last feature map is averaged over space (more than one "
+                f"cell) and goes straight into the last linear layer; {kind} is not such a "
+                "network. Use gradcam instead.",
+            )
+        for name in self.layers:
+            if name not in fit:
+                raise InputError(
+                    ErrorCode.LAYER_UNSUITABLE,
+                    f"cam cannot use layer '{name}': its mean over space is not what goes into the "
+                    f"last linear layer. Layers that would do: {', '.join(fit)}.",
+                )
+        weights = last.weight.detach()
+        weight = weights[0] * (2 * task.target - 1) if network.one_logit else weights[task.target]
+        return {
+            name: fit[name].place(torch.tensordot(weight, fit[name].features, dims=1))
+            for name in self.layers or (given.name,)
+        }
+
+    def shares(self, task: Task) -> Wanted:
+        """What goes into the last linear layer, and the last feature maps.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        named_layers(task.network, self.layers, self.name)
+        return Wanted(self.layers, last=True, ends=True)
+
+    def forward_passes(self, task: Task) -> float:
+        """One."""
+        return 1.0
+
+
+def _is_score(output: Tensor, scores: Tensor, task: Task) -> bool:
+    """Whether a linear layer's output is what the network returns."""
+    if task.network.one_logit:
+        scores = scores[1:]
+    return output.numel() == len(scores) and _equal(output.flatten(), scores, task.precision)
+
+
+def _equal(means: Tensor, pooled: Tensor, precision: str) -> bool:
+    # The order of a sum differs between pooling and mean: 1e-5 of the largest value. Numbers
+    # of bfloat16 have 8 bits.
+    rounding = 1e-5 if precision == "float32" else 2**-7
+    return bool((means - pooled).abs().max() <= rounding * pooled.abs().max())

@@ -1,0 +1,51 @@
+"""The gradient times the image: how much of a linear score each voxel makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.methods.gradient import Gradient
+from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.passes.path_integration import over_channels
+from SaliencyExplain.attribution.passes.shared_pass import Wanted
+
+
+@dataclass(frozen=True)
+class GradientTimesInput(Method):
+    """Each voxel's value times the gradient there, summed over the channels.
+
+    Positive: without the voxel's value the score would fall, as far as the network is
+    linear. "Without" means 0 in the units of the prepared image, which after a
+    normalisation to mean 0 is an average grey and not black.
+    """
+
+    name: ClassVar[str] = "gradient-times-input"
+    family: ClassVar[str] = "gradient"
+    title: ClassVar[str] = "Gradient × input"
+    source: ClassVar[str] = (
+        "Shrikumar et al. 2016 (Not just a black box), gradient × input; "
+        "captum.attr.InputXGradient summed over the channels"
+    )
+    signed: ClassVar[bool] = True
+    lower_precision: ClassVar[bool] = True
+    per_channel: ClassVar[bool] = True
+
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        """See :meth:`Method.attribute`."""
+        return over_channels(self.raw(task))
+
+    def raw(self, task: Task) -> Tensor:
+        """The map for each channel, ``(C, *S)``."""
+        return Gradient().raw(task) * plain(task.input)[0]
+
+    def shares(self, task: Task) -> Wanted:
+        """What the gradient shares."""
+        return Gradient().shares(task)
+
+    def forward_passes(self, task: Task) -> float:
+        """Those of the gradient."""
+        return Gradient().forward_passes(task)

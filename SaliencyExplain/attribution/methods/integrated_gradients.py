@@ -1,0 +1,97 @@
+"""Integrated gradients: the score's change on the way from a baseline, shared by the voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Task, parameter
+from SaliencyExplain.attribution.methods.gradient import input_gradients
+from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
+from SaliencyExplain.attribution.passes.path_integration import (
+    MOST_STEPS,
+    RULES,
+    BaselinePathMethod,
+    images_between,
+    over_channels,
+    quadrature,
+    record_completeness,
+    target_outputs,
+)
+from SaliencyExplain.attribution.perturbation.baselines import check_baseline
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(BaselinePathMethod):
+    """Integrated gradients on the straight line from a baseline to the image.
+
+    Positive: the way from the baseline's value to the voxel's raised the score.
+    """
+
+    name: ClassVar[str] = "integrated-gradients"
+    family: ClassVar[str] = "path"
+    title: ClassVar[str] = "Integrated gradients"
+    source: ClassVar[str] = (
+        "Sundararajan et al. 2017, equations 1 and 3; captum.attr.IntegratedGradients summed over "
+        "the channels"
+    )
+    parts: ClassVar[str] = "steps"
+
+    steps: int = parameter(
+        50, "Images on the way at which the gradient is taken.", minimum=1, maximum=MOST_STEPS
+    )
+    rule: str = parameter(
+        "gausslegendre",
+        "How the integral becomes a sum: Gauss-Legendre, or Riemann's sum at the middle, left or "
+        "right of each step (right: as in the paper).",
+        choices=RULES,
+    )
+
+    def raw(self, task: Task) -> Tensor:
+        """The map for each channel, ``(C, *S)`` in float64.
+
+        The sum is kept in float64, step by step: it depends on the size of the batches only
+        as the gradients do. Steps are taken all over the way from the first few on; their
+        weighted mean is published as it grows, and is the result where the deadline comes
+        first.
+
+        Raises:
+            InputError: Background images are needed and were not given, or do not fit.
+        """
+        image, start = plain(task.input), self.start(task)
+        places, weights = quadrature(self.rule, self.steps)
+        network, total = self.watched(task.network), self.forward_passes(task)
+        way = (image - start)[0].double()
+        added, weighed = torch.zeros_like(way), 0.0
+        growing = GrowingMap(task)
+
+        def average() -> Tensor:
+            return way * added / weighed
+
+        def compute(indices: range) -> Tensor:
+            images = images_between(start, image, places[indices.start : indices.stop])
+            return input_gradients(network, images, task.target, task.precision)
+
+        with untouched(task.network):
+            for indices, gradients in in_batches(
+                task, self.steps, compute, gradient=True, total=total
+            ):
+                for index, gradient in zip(indices, gradients, strict=True):
+                    added.add_(gradient, alpha=float(weights[index]))
+                    weighed += float(weights[index])
+                if growing.is_enough(indices.stop / self.steps, lambda: over_channels(average())):
+                    break
+            values = average()
+            record_completeness(task, values, *target_outputs(network, (image, start), task.target))
+            task.progress(total, total)
+        return values
+
+    def forward_passes(self, task: Task) -> float:
+        """A forward and a backward pass for each step, and the two ends."""
+        check_baseline(task, self.baseline, self.name)
+        return GRADIENT_COST * self.steps + 2

@@ -1,0 +1,150 @@
+"""One map of all layers: coarse and sure from the late ones, fine from the early ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
+from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
+from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
+from SaliencyExplain.attribution.passes.shared_pass import Wanted, passed, wanted_layers
+
+#: As in Jiang et al. 2021: scales the weak maps of early layers up, the peak to 0.96.
+_GAMMA = 2.0
+
+#: What keeping and copying every layer's output takes, in forward passes. The whole takes 2.0 to
+#: 2.9 of them (medians of 3 to 5, processor time of one thread): 2.6 to 2.8 on DenseNet121 and
+#: EfficientNet-b0, which have many layers and little to compute in each, 2.0 to 2.4 on ResNet18.
+_KEEPING = 0.5
+#: What bringing one map to the image's grid takes, s a voxel of that, one core.
+_SECONDS_PER_VOXEL = 1e-8
+#: Sizes of feature maps that a network has, about.
+_STAGES = 5
+#: What is wanted of the pass.
+_DEFAULTS = {"stages": "stages", "all": "every"}
+
+
+@dataclass(frozen=True)
+class LayerSweep(Method):
+    """Class activation maps of all layers by one forward and one backward pass, combined.
+
+    Each layer's map is scaled by its own maximum, so that those of early layers, which are
+    weak, count as well, and brought to the image's grid; the combined map has the mean, or the
+    largest value, of them at each voxel. On 8 phantoms both rank voxels alike (AUROC 0.95 in
+    3D, 1.00 in 2D), and with the largest value four times as many of them are bright. The maps
+    of parallel branches, or of the members of an ensemble, are one stage: they are summed
+    before, so that a branch that hardly counts stays faint.
+    """
+
+    name: ClassVar[str] = "layer-sweep"
+    family: ClassVar[str] = "class activation"
+    title: ClassVar[str] = "Layer sweep (LayerCAM)"
+    source: ClassVar[str] = (
+        "Jiang et al. 2021 (LayerCAM); with rule=gradcam Selvaraju et al. 2017 for each layer"
+    )
+    signed: ClassVar[bool] = False
+
+    layers: tuple[str, ...] = parameter((), "Names of the layers; none: see which.")
+    which: str = parameter(
+        "stages",
+        "The last tensor of each stage (a size of feature maps) that all paths to the scores go "
+        "through, behind an activation function where there is one; or all convolutions and "
+        "activation functions with more than one cell.",
+        choices=("stages", "all"),
+    )
+    rule: str = parameter(
+        "layercam",
+        "How a layer's feature maps are weighed: at each cell by the positive gradient there "
+        "(layercam), or by the gradient's mean (gradcam).",
+        choices=("layercam", "gradcam"),
+    )
+    combine: str = parameter(
+        "mean",
+        "How the layers' maps become one: their mean, or the largest value at each voxel (a "
+        "place that one layer lights up is then as bright as one that all do).",
+        choices=("maximum", "mean"),
+    )
+    each: bool = parameter(False, "Whether the map of each layer is given as well.")
+
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        """See :meth:`Method.attribute`; the combined map has the key "", values at least 0.
+
+        With ``each``, the layers' own maps follow, unscaled, under the layers' names.
+
+        Raises:
+            InputError: A layer does not exist, gives no feature map, or does not run.
+        """
+        total = self.forward_passes(task)
+        image = plain(task.input)
+        maps = self.raw(task)
+        combined = torch.zeros(image.shape[2:], device=image.device)
+        found: dict[str, Tensor] = {}
+        sizes = {
+            layer: min(one.cell_mm(task.spacing) for one in (cells, *cells.others))
+            for layer, cells in maps.items()
+        }
+        # The combined map shows what the finest layer does.
+        task.resolution("", min(sizes.values()))
+        for layer, cells in maps.items():
+            values = cells.upsampled()
+            if self.each:
+                task.resolution(layer, sizes[layer])
+                found[layer] = values
+            peak = values.max()
+            if peak > 0:
+                scaled = torch.tanh(_GAMMA * values / peak)
+                if self.combine == "maximum":
+                    combined = torch.maximum(combined, scaled)
+                else:
+                    combined = combined + scaled / len(maps)
+        task.record({"layers": list(maps)})
+        task.progress(total, total)
+        return {"": combined, **found}
+
+    def raw(self, task: Task) -> dict[str, FeatureMap]:
+        """The rectified maps on the layers' own grids, in the order in which they run.
+
+        Raises:
+            InputError: See :meth:`attribute`.
+        """
+        wanted = self.shares(task)
+        given = passed(task, wanted, exact=True)
+        return {
+            layer: FeatureMap.total(
+                [part.place(self._map(part.features, part.slope)) for part in parts],
+                rectified=True,
+            )
+            for layer, parts in given.wanted(wanted, task).items()
+        }
+
+    def shares(self, task: Task) -> Wanted:
+        """Features and gradients of the layers.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        return wanted_layers(task, self.layers, self.name, default=_DEFAULTS[self.which])
+
+    def _map(self, features: Tensor, gradient: Tensor) -> Tensor:
+        if self.rule == "layercam":
+            weights = gradient.relu()
+        else:
+            weights = gradient.flatten(1).mean(dim=1).reshape(-1, *[1] * (gradient.ndim - 1))
+        return (weights * features).sum(dim=0)
+
+    def forward_passes(self, task: Task) -> float:
+        """A forward and a backward pass for all layers together, in which each one's is kept."""
+        return GRADIENT_COST + _KEEPING
+
+    def seconds_beside(self, task: Task) -> float:
+        """The time in which the layers' maps are brought to the image's grid."""
+        layers = len(self.layers) or _STAGES
+        if not self.layers and self.which == "all":
+            layers = len(feature_layers(task.network))
+        return layers * task.input[0, 0].numel() * _SECONDS_PER_VOXEL

@@ -1,0 +1,133 @@
+"""LIME: a linear model of the classifier around the image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from SaliencyExplain.attribution.method import Task, parameter
+from SaliencyExplain.attribution.perturbation.least_squares import (
+    bootstrap_seconds,
+    ridge,
+    with_bootstrap,
+)
+from SaliencyExplain.attribution.perturbation.region_game import (
+    MOST_SAMPLES,
+    Estimate,
+    Floats,
+    Masks,
+    Plan,
+    RegionMethod,
+    check_table,
+)
+from SaliencyExplain.progress import may_stop
+
+
+class Neighbourhood(Plan):
+    """Combinations in which each region is there by the toss of a coin, the whole image first.
+
+    Where all combinations are not more than the samples, each is taken once, and counts as
+    often as it would be drawn.
+    """
+
+    def __init__(self, players: int, samples: int, width: float, penalty: float, seed: int) -> None:
+        self._width, self._penalty, self._seed = width, penalty, seed
+        self._is_whole = 2**players <= samples
+        if self._is_whole:
+            self.estimator = "ridge regression over all combinations"
+            self.count = self.least = 2**players
+            numbers = np.arange(self.count)[::-1]
+            self._present = (numbers[:, None] >> np.arange(players)) & 1 > 0
+            self._times = samples / self.count
+        else:
+            self.estimator = "ridge regression"
+            self.count, self.least = samples, min(samples, 2 * players + 2)
+            check_table(samples, players)
+            self._present = np.zeros((samples, players), dtype=bool)
+            for number in range(samples):
+                may_stop()
+                self._present[number] = np.random.default_rng([seed, number]).random(players) < 0.5
+            self._present[0] = True
+            self._times = 1.0
+
+    def present(self, index: int) -> Masks:
+        """See :class:`Plan`."""
+        found: Masks = self._present[index]
+        return found
+
+    def weights(self, count: int) -> Floats:
+        """What the first so many combinations count, by how near to the whole image they are."""
+        players = self._present.shape[1]
+        # The cosine between a mask and the mask of all.
+        cosine = np.sqrt(self._present[:count].sum(axis=1) / max(1, players))
+        near: Floats = self._times * np.sqrt(np.exp(-(((1 - cosine) / self._width) ** 2)))
+        return near
+
+    def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
+        """See :class:`Plan`."""
+        count = len(outputs)
+        present, near = self._present[:count].astype(float), self.weights(count)
+
+        def fit(counts: Floats) -> Floats:
+            return ridge(present, outputs, near * counts, self._penalty)
+
+        if self._is_whole:
+            values = fit(np.ones(count))
+            return Estimate(values, np.zeros(len(values)))
+        return with_bootstrap(fit, count, 1, self._seed, confidence, until)
+
+    def figures(self, outputs: Floats) -> dict[str, float]:
+        """How much of the outputs' weighted variance the linear model explains."""
+        count = len(outputs)
+        present, near = self._present[:count].astype(float), self.weights(count)
+        left = outputs - present @ ridge(present, outputs, near, self._penalty)
+        spread, rest = (
+            float(np.average((each - np.average(each, weights=near)) ** 2, weights=near))
+            for each in (outputs, left)
+        )
+        share = {"explained_variance": 1 - rest / spread} if spread else {}
+        return {"output_with_all": float(outputs[0]), **share}
+
+
+@dataclass(frozen=True)
+class Lime(RegionMethod):
+    """LIME: coefficients of a ridge regression of the output on which regions are there.
+
+    Combinations count the more the nearer they are to the whole image. How much of the outputs'
+    variance the linear model explains is recorded: where it is little, the coefficients say
+    little.
+    """
+
+    name: ClassVar[str] = "lime"
+    family: ClassVar[str] = "surrogate"
+    title: ClassVar[str] = "LIME"
+    source: ClassVar[str] = (
+        "Ribeiro et al. 2016, section 3; kernel, distance and regression of the library lime's "
+        "image explainer; captum.attr.Lime with the same samples, divided by each region's "
+        "voxels"
+    )
+
+    samples: int = parameter(1000, "Combinations of regions.", minimum=4, maximum=MOST_SAMPLES)
+    kernel_width: float = parameter(
+        0.25,
+        "Cosine distance from the whole image that still counts much.",
+        minimum=0.01,
+        maximum=100.0,
+    )
+    penalty: float = parameter(
+        1.0,
+        "Weight of the squares of the coefficients (ridge regression).",
+        minimum=0.0,
+        maximum=1e9,
+    )
+
+    def plan(self, task: Task, players: int) -> Plan:
+        """See :meth:`RegionMethod.plan`."""
+        return Neighbourhood(players, self.samples, self.kernel_width, self.penalty, task.seed)
+
+    def seconds_to_estimate(self, regions: int) -> float:
+        """See :meth:`RegionMethod.seconds_to_estimate`: the bootstrap's fits."""
+        return bootstrap_seconds(self.samples, regions)

@@ -1,0 +1,98 @@
+"""Respond-CAM: feature maps weighed so that the map's sum follows the score."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap, upsampled_maps
+from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
+from SaliencyExplain.attribution.passes.shared_pass import Part, Wanted, passed, wanted_layers
+
+
+@dataclass(frozen=True)
+class RespondCAM(Method):
+    """Respond-CAM, made for 3D: the gradient's mean, weighed by the feature map itself.
+
+    On the layer's own grid the map's sum is the sum of gradient times activation; where the
+    network behind the layer is linear for this image but for a constant (global mean, linear
+    layers, ReLUs), that is the score without the constant.
+    """
+
+    name: ClassVar[str] = "respondcam"
+    family: ClassVar[str] = "class activation"
+    title: ClassVar[str] = "Respond-CAM"
+    source: ClassVar[str] = "Zhao et al. 2018 (Respond-CAM)"
+    signed: ClassVar[bool] = True
+
+    layers: tuple[str, ...] = parameter(
+        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
+    )
+
+    def attribute(self, task: Task) -> dict[str, Tensor]:
+        """See :meth:`Method.attribute`; keys are the layers' names.
+
+        Recorded are the target's score and each map's sum on its layer's grid.
+
+        Raises:
+            InputError: A layer does not exist, gives no feature map, or does not run.
+        """
+        total = self.forward_passes(task)
+        found = upsampled_maps(task, self.raw(task))
+        task.progress(total, total)
+        return found
+
+    def raw(self, task: Task) -> dict[str, FeatureMap]:
+        """The signed maps on the layers' own grids, before upsampling.
+
+        Raises:
+            InputError: See :meth:`attribute`.
+        """
+        wanted = self.shares(task)
+        given = passed(task, wanted, exact=True)
+        maps = {
+            layer: FeatureMap.total([_responding(part) for part in parts], rectified=False)
+            for layer, parts in given.wanted(wanted, task).items()
+        }
+        task.record(
+            {
+                "score": float(given.scores[task.target]),
+                "sum_of_map": {layer: _sum(cells) for layer, cells in maps.items()},
+            }
+        )
+        return {layer: _single(cells) for layer, cells in maps.items()}
+
+    def shares(self, task: Task) -> Wanted:
+        """Features and gradients of the layers.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers cannot be looked into.
+        """
+        return wanted_layers(task, self.layers, self.name)
+
+    def forward_passes(self, task: Task) -> float:
+        """At most a forward and a backward pass; the backward pass ends at the layer."""
+        return GRADIENT_COST
+
+
+def _responding(part: Part) -> FeatureMap:
+    flat = part.features.flatten(1).double()
+    responses = (part.slope.flatten(1).double() * flat).sum(dim=1)
+    sums = flat.sum(dim=1)
+    # A feature map whose sum is 0 has no weight: all of it is 0, or nothing can be said.
+    weights = torch.where(sums != 0, responses / sums, torch.zeros_like(sums))
+    return part.place(torch.tensordot(weights, part.features.double(), dims=1))
+
+
+def _sum(cells: FeatureMap) -> float:
+    return float(cells.values.sum()) + sum(_sum(other) for other in cells.others)
+
+
+def _single(cells: FeatureMap) -> FeatureMap:
+    others = tuple(_single(other) for other in cells.others)
+    return dataclasses.replace(cells, values=cells.values.float(), others=others)

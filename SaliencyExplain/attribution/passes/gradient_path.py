@@ -1,0 +1,81 @@
+"""Why no gradient of a score reaches the image, and where it ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from SaliencyExplain.attribution.graph.layer_outputs import looking
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.errors import ErrorCode, InputError
+
+
+def gradient_end(network: ScoreNetwork, image: Tensor) -> str:
+    """Where the way from the image to the scores has no gradient, in words.
+
+    One forward pass. A part of the network that is given something with a gradient and returns
+    something without runs under ``torch.no_grad`` (as frozen backbones do); where no part does,
+    the gradient is cut between two of them (``detach``).
+
+    Args:
+        network: In eval mode, its parameters frozen.
+        image: ``(B, C, *S)``.
+
+    Returns:
+        Such as ``'backbone' runs without a gradient``; empty where no part shows it.
+    """
+    without: list[str] = []
+    last = ""
+
+    def look(name: str, given: Tensor, output: Tensor) -> None:
+        nonlocal last
+        if output.requires_grad:
+            last = name
+        elif given.requires_grad and output.is_floating_point():
+            without.append(name)
+
+    parts = {name: part for name, part in network.network.named_modules() if name}
+    with torch.enable_grad(), looking(parts, look):
+        scores = network(image.detach().clone().requires_grad_())
+    if without:
+        # The largest part: a backbone rather than its first layer.
+        largest = min(without, key=lambda name: name.count("."))
+        return f"its part '{largest}' runs without a gradient"
+    if last and not scores.requires_grad:
+        return f"the gradient is cut behind its part '{last}'"
+    return ""
+
+
+def no_slope(method: str) -> InputError:
+    """The error for a network that a method walks through and finds nothing to follow.
+
+    Args:
+        method: Its name.
+    """
+    return InputError(
+        ErrorCode.NO_GRADIENT,
+        f"{method} finds no way from the scores to the image: an operation between them has no "
+        "gradient, such as a comparison with a threshold, a conversion to integers or detach. Use "
+        "occlusion.",
+    )
+
+
+def no_gradient(network: ScoreNetwork, image: Tensor) -> InputError:
+    """The error for a network whose scores have no gradient at the image.
+
+    Args:
+        network: In eval mode, its parameters frozen.
+        image: ``(B, C, *S)``.
+    """
+    end = gradient_end(network, image)
+    if not end:
+        return InputError(
+            ErrorCode.NO_GRADIENT,
+            "The network lets no gradient through (it was exported without); use occlusion.",
+        )
+    return InputError(
+        ErrorCode.NO_GRADIENT,
+        f"The network lets no gradient through to the image: {end} (torch.no_grad, as for a frozen "
+        "backbone, or detach). Use occlusion or lrp; or let it run with gradients, its weights "
+        "frozen by requires_grad_(False).",
+    )

@@ -1,0 +1,340 @@
+"""A network walked layer by layer, with a backward pass of a method's own making.
+
+LRP and DeepLIFT need the input and output of every layer, also of those that are no modules
+(``+``, ``torch.cat``, ``F.relu``), which hooks on modules never see. Here torch.fx traces the
+network, and each operation runs as a :class:`torch.autograd.Function` whose backward pass
+is the method's rule; autograd adds up where a map has several users.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from SaliencyExplain.attribution.graph.layer_kinds import Kind, kind_of, name_of, overwrites
+from SaliencyExplain.attribution.graph.layer_outputs import require_open
+from SaliencyExplain.attribution.graph.symbolic_trace import symbolic_trace
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.network.network_outputs import outputs_by_path, scores_in
+from SaliencyExplain.attribution.network.score_network import Activation, ScoreNetwork
+from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
+from SaliencyExplain.errors import ErrorCode, InputError
+
+#: What works where a layer has no rule: these ask the network for scores or gradients only.
+OTHERS = "use occlusion, integrated-gradients or smoothgrad instead"
+
+#: Difference of the scores, in their largest size, that folding and rounding explain.
+_ROUNDING = 1e-3
+
+#: Where a traced graph keeps the path of the class scores in what it returns, and the name of
+#: the activation that was taken off its end.
+_OUTPUT, _FINAL = "output of the class scores", "activation at the end"
+
+#: What turns scores into probabilities at the end of a network, and the activation of the
+#: scores before it.
+_FINALS: dict[str, tuple[Callable[[Tensor], Tensor], Activation]] = {
+    "softmax": (lambda scores: scores.softmax(1), "softmax"),
+    "log_softmax": (lambda scores: scores.log_softmax(1), "softmax"),
+    "sigmoid": (torch.sigmoid, "sigmoid"),
+    "logsigmoid": (torch.nn.functional.logsigmoid, "sigmoid"),
+}
+_FINAL_MODULES: dict[type[nn.Module], str] = {
+    nn.Softmax: "softmax",
+    nn.LogSoftmax: "log_softmax",
+    nn.Sigmoid: "sigmoid",
+    nn.LogSigmoid: "logsigmoid",
+}
+
+#: The rule of an operation: from what comes back for its output, its inputs and its output
+#: to what goes on to each input.
+Back = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor]]
+
+
+class _Carried(torch.autograd.Function):
+    """An operation with a rule for its way back."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], back: Back, *inputs: Tensor) -> Tensor:
+        output = function(*inputs)
+        ctx.back = back
+        ctx.save_for_backward(*inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *coming: Tensor) -> Any:
+        *inputs, output = ctx.saved_tensors
+        return None, None, *ctx.back(coming[0], inputs, output)
+
+
+def carried(function: Callable[..., Tensor], back: Back, *inputs: Tensor) -> Tensor:
+    """``function(*inputs)``, with ``back`` as its backward pass."""
+    result: Tensor = _Carried.apply(function, back, *inputs)
+    return result
+
+
+def pulled_back(function: Callable[..., Tensor], values: Tensor, weights: Tensor) -> Tensor:
+    """Vector-Jacobian product: the gradient of ``<function(values), weights>``."""
+    with torch.enable_grad():
+        free = values.detach().requires_grad_()
+        return torch.autograd.grad(function(free), free, weights)[0]
+
+
+class Propagation(fx.Interpreter):
+    """Runs a traced network with a rule for each operation.
+
+    Args:
+        graph: What :func:`traced` gave.
+        method: Name of the method, for refusals.
+    """
+
+    def __init__(self, graph: fx.GraphModule, method: str) -> None:
+        super().__init__(graph)
+        # It would write its own lines into the messages of errors.
+        self.extra_traceback = False
+        self._method = method
+        self._output: str | None = graph.meta.get(_OUTPUT)
+        self._final: str = graph.meta.get(_FINAL, "")
+        self._carrying: set[fx.Node] = set()
+
+    def scores(self, images: Tensor) -> Tensor:
+        """The class scores in what the network returns for ``(B, C, *S)``."""
+        self._carrying.clear()
+        return scores_in(self.run(images), self._output)
+
+    @property
+    def note(self) -> str:
+        """What a user must be told of where the propagation begins; empty: of nothing."""
+        if not self._final:
+            return ""
+        return (
+            f"The network ends in a {self._final.replace('_', '-')}: the map explains the class's "
+            "score before it."
+        )
+
+    def finished(self, scores: Tensor) -> Tensor:
+        """What the network itself returns: the scores after an activation at its end."""
+        return _FINALS[self._final][0](scores) if self._final else scores
+
+    def network_of_scores(self, network: ScoreNetwork) -> ScoreNetwork:
+        """The network without an activation at its end, as far as its scores are concerned."""
+        if not self._final:
+            return network
+        return ScoreNetwork(
+            network.network,
+            _FINALS[self._final][1],
+            one_logit=network.one_logit,
+            output=network.output,
+            independent=network.independent,
+        )
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Runs one operation; those that the image does not reach run as they are."""
+        if n.op == "placeholder" and not self._carrying:
+            self._carrying.add(n)
+            return super().run_node(n)
+        carriers = [source for source in n.all_input_nodes if source in self._carrying]
+        if n.op == "output" or not carriers:
+            return super().run_node(n)
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        before = self.env[carriers[0]]
+        value = self._operation(n, module, carriers)
+        if isinstance(value, (Tensor, tuple, list)):
+            self._carrying.add(n)
+        if overwrites(n, module):
+            # What overwrites its input is what later users of the input see.
+            for node, held in self.env.items():
+                if held is before:
+                    self.env[node] = value
+        return value
+
+    @abstractmethod
+    def rule(
+        self,
+        node: fx.Node,
+        kind: Kind,
+        module: nn.Module | None,
+        function: Callable[..., Any],
+        inputs: Sequence[Tensor],
+    ) -> Any:
+        """The output of an operation, with the method's way back; None: there is no rule.
+
+        Args:
+            node: The operation.
+            kind: What kind of operation it is.
+            module: Its module, where it is one.
+            function: The operation as a function of the inputs that the image reaches.
+            inputs: These inputs.
+        """
+
+    def refused(self, node: fx.Node, module: nn.Module | None) -> InputError:
+        """The error for an operation without a rule."""
+        what = type(module).__name__ if module is not None else name_of(node)
+        return InputError(
+            ErrorCode.METHOD_NETWORK,
+            f"{self._method} has no rule for the layer '{node.target if module else node.name}' "
+            f"({what}) of this network; {OTHERS}.",
+        )
+
+    def _operation(
+        self, node: fx.Node, module: nn.Module | None, carriers: Sequence[fx.Node]
+    ) -> Any:
+        function = self._function(node, module, carriers)
+        inputs = [self.env[source] for source in carriers]
+        kind = kind_of(node, module, len(carriers))
+        if kind is Kind.SHAPE or not all(isinstance(value, Tensor) for value in inputs):
+            return function(*inputs)
+        value = self.rule(node, kind, module, function, inputs)
+        if value is not None:
+            return value
+        error = self.refused(node, module)
+
+        def refuse(*_: Any) -> Sequence[Tensor]:
+            raise error
+
+        # Only where something comes back to it: what feeds a gate alone needs no rule.
+        value = function(*inputs)
+        if not isinstance(value, Tensor):
+            raise error
+        return carried(lambda *_: value.detach(), refuse, *inputs)
+
+    def _function(
+        self, node: fx.Node, module: nn.Module | None, carriers: Sequence[fx.Node]
+    ) -> Callable[..., Any]:
+        """The operation as a function of its carriers, which it does not overwrite."""
+        fixed = {n: self.env[n] for n in node.all_input_nodes if n not in self._carrying}
+        writes, target = overwrites(node, module), node.target
+
+        def function(*inputs: Any) -> Any:
+            given = {**fixed, **dict(zip(carriers, inputs, strict=True))}
+            args: Any = fx.node.map_arg(node.args, lambda n: given[n])
+            kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: given[n])
+            if writes:
+                args = (args[0].clone(), *args[1:])
+            if module is not None:
+                return module(*args, **kwargs)
+            if isinstance(target, str):
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            return target(*args, **kwargs)
+
+        return function
+
+
+def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
+    """The network as a list of operations; it shares the weights and changes nothing.
+
+    A softmax, log-softmax or sigmoid at its end is left out: the scores before it are what the
+    classes differ in.
+
+    Args:
+        network: The network.
+        image: An image for it, ``(1, C, *S)``.
+        method: Name of the method, for refusals.
+
+    Raises:
+        InputError: The network hides its layers, what it does depends on the values, or its
+            scores on other images.
+    """
+    require_open(network, method)
+    known = network.repeatability
+    if known.float32:
+        raise InputError(
+            ErrorCode.METHOD_NETWORK,
+            f"{method} walks through the layers, and those of this network convert to half "
+            f"precision; {OTHERS}.",
+        )
+    if known.one_at_a_time or known.drifts:
+        other = "the other images of its batch" if known.one_at_a_time else "the passes before"
+        raise InputError(
+            ErrorCode.METHOD_NETWORK,
+            f"{method} walks through the layers with several images, and this network's score of "
+            f"an image depends on {other}; {OTHERS}.",
+        )
+    try:
+        graph = symbolic_trace(network.network, known, image=image)
+    except (
+        fx.proxy.TraceError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        NameError,
+        LookupError,
+        RuntimeError,
+        AssertionError,
+    ) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            ErrorCode.METHOD_NETWORK,
+            f"{method} needs a network that can be taken apart into its layers, and torch.fx "
+            f"fails on this one ({why}); {OTHERS}.",
+        ) from None
+    graph.meta[_OUTPUT] = network.output
+    _without_detach(graph)
+    graph.meta[_FINAL] = _without_final(graph, network.output)
+    return graph
+
+
+def _without_detach(graph: fx.GraphModule) -> None:
+    """Takes ``detach`` out: it stops gradients, and what is handed down here are none."""
+    for node in list(graph.graph.nodes):
+        if node.op in ("call_method", "call_function") and name_of(node) == "detach":
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _without_final(graph: fx.GraphModule, output: str | None) -> str:
+    """Takes an activation off the end of a graph; gives its name, or nothing."""
+    (end,) = (node for node in graph.graph.nodes if node.op == "output")
+    parts = outputs_by_path(end.args[0])
+    ends = [parts.get(output)] if output is not None else list(parts.values())
+    found = [one for one in (_final_of(graph, part) for part in ends) if one]
+    if len(found) != 1:
+        return ""
+    node, name = found[0]
+    node.replace_all_uses_with(node.all_input_nodes[0])
+    graph.graph.erase_node(node)
+    graph.recompile()
+    return name
+
+
+def _final_of(graph: fx.GraphModule, node: Any) -> tuple[fx.Node, str] | None:
+    """The activation behind which nothing but reshaping follows, and its name."""
+    while isinstance(node, fx.Node) and len(node.all_input_nodes) == 1:
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        name = name_of(node) if module is None else _FINAL_MODULES.get(type(module), "")
+        if name in _FINALS:
+            return node, name
+        if node.op == "placeholder" or kind_of(node, module, 1) is not Kind.SHAPE:
+            return None
+        node = node.all_input_nodes[0]
+    return None
+
+
+def target_score(network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:
+    """The target's score of each image ``(B,)`` in what the wrapped network returns."""
+    return network.checked(scores, len(scores))[:, target]
+
+
+def check_same(found: Tensor, expected: Tensor, method: str) -> None:
+    """Raises InputError where the walked network gives other scores than the network itself."""
+    limit = _ROUNDING * float(expected.abs().max()) + 1e-6
+    if not float((found.detach() - expected).abs().max()) <= limit:
+        raise InputError(
+            ErrorCode.METHOD_NETWORK,
+            f"{method} took the network apart, and its layers one by one give other scores than "
+            f"the network (hooks on its layers?); {OTHERS}.",
+        )
+
+
+def in_forward_passes(task: Task, total: float, count: int = 1) -> Task:
+    """The task for ``count`` gradients, told of progress as so many forward passes in all.
+
+    The layers' rules take more than a gradient does.
+    """
+    each = total / (GRADIENT_COST * count)
+    return replace(task, progress=lambda done, _: task.progress(done * each, total))

@@ -1,0 +1,127 @@
+"""The output that a perturbation method watches: the target's probability, or its score.
+
+A classifier that is sure of itself has a probability of 1 - 1e-7, and in float32, whose numbers
+below 1 are 6e-8 apart, covering a place changes nothing. In float64 it changes by what it
+changes, until a margin of the scores of about 30, where nothing is left of it there either. Then
+the score, which moves as ever, is shown in its place and named.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+
+Floats = NDArray[np.float64]
+
+#: Changes of the probability below this are rounding: its numbers below 1 are 1.1e-16 apart.
+LEAST = 1e-12
+
+#: How far from 0 and 1 a probability at most is where it cannot move.
+_FAR = 1e-6
+
+#: The same where it moves so little that a user should be told.
+_TOLD = 1e-4
+
+PROBABILITY, SCORE = 0, 1
+
+
+def outputs(network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:
+    """The target's probability and score of each image, ``(B, 2)`` in float64 on the CPU."""
+    probabilities = network.probabilities(scores.detach())[:, target].cpu()
+    return torch.stack([probabilities, scores.detach()[:, target].double().cpu()], dim=1)
+
+
+def cannot_move(values: Floats) -> bool:
+    """Whether the score moves among images and the probability, at 0 or 1, does not.
+
+    Args:
+        values: Probability and score of several images, ``(B, 2)``.
+    """
+    probability, score = values[:, PROBABILITY], values[:, SCORE]
+    far = np.minimum(probability, 1 - probability).max()
+    return bool(np.ptp(probability) < LEAST and far < _FAR and np.ptp(score) > 0)
+
+
+class Watched:
+    """Keeps in mind how far both outputs moved, and says which of them a map is made of.
+
+    Args:
+        task: The network and the target; whom to tell.
+        wanted: ``probability`` or ``score``.
+    """
+
+    def __init__(self, task: Task, wanted: str) -> None:
+        self._task, self._wanted = task, wanted
+        self._ends: Floats = np.zeros((0, 2))
+        self._logarithms = False
+
+    def outputs(self, scores: Tensor) -> Tensor:
+        """See :func:`outputs`."""
+        if not len(self._ends) and self._task.network.activation == "softmax":
+            found = scores.detach().double()
+            sums = found.exp().sum(dim=1)
+            self._logarithms = bool((found <= 0).all() and ((sums - 1).abs() < 1e-5).all())
+        return outputs(self._task.network, scores, self._task.target)
+
+    def see(self, values: Floats) -> None:
+        """Takes note of the outputs ``(B, 2)`` of images."""
+        seen = np.concatenate([self._ends, values])
+        self._ends = np.stack([seen.min(axis=0), seen.max(axis=0)])
+
+    @property
+    def column(self) -> int:
+        """Which of the two outputs the map is made of."""
+        if self._wanted == "score":
+            return SCORE
+        # Without an activation the score is the probability.
+        own = self._task.network.activation == "none"
+        return SCORE if len(self._ends) and not own and cannot_move(self._ends) else PROBABILITY
+
+    def tell(self, original: Floats) -> None:
+        """Notes what a user must know of the probability, and records another output.
+
+        Args:
+            original: Both outputs ``(2,)`` of the image as it is.
+        """
+        if self._wanted == "score" or not len(self._ends):
+            return
+        largest = float(np.abs(self._ends - original)[:, PROBABILITY].max())
+        value = float(original[PROBABILITY])
+        # The logarithm of a probability near 1 has no more digits than the probability has; near 0
+        # it moves as logits do.
+        ends = {"none": "softmax or sigmoid"}.get(self._task.network.activation, "")
+        if self._logarithms and value > 0.5:
+            ends = "log-softmax"
+        if self.column == SCORE:
+            self._task.record({"output": "score"})
+            self._task.note(
+                f"The target's probability is {text(value)} and cannot move: the map shows the "
+                "target's score before the activation instead (output=score)."
+                + (f" The score is from a {ends} of the network's own." if ends else "")
+            )
+        elif min(value, 1 - value) < _TOLD and largest < _TOLD:
+            if ends:
+                moves = f"changes by {largest:.1g} at most" if largest else "does not change"
+                self._task.note(
+                    f"The network gives the target {text(value)}, which {moves} whatever is "
+                    f"covered: it ends in a {ends} of its own, which is saturated, so that "
+                    "little or nothing is left of what the map would show. Give the classifier "
+                    "without it: a network that returns logits."
+                )
+            elif largest:
+                self._task.note(
+                    f"The target's probability is {text(value)} and changes by {largest:.1g} at "
+                    "most; output=score shows the score before the activation."
+                )
+
+
+def text(probability: float) -> str:
+    """A probability, with its distance from 1 where that is small: ``1 - 3e-07``."""
+    if 0.999 < probability < 1:
+        return f"1 - {1 - probability:.1g}"
+    return f"{probability:.3g}"

@@ -1,0 +1,1 @@
+"""What is removed from an image, and what stands in its place."""

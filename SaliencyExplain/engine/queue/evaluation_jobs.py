@@ -1,0 +1,157 @@
+"""The trial of maps as a job."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.registry import methods
+from SaliencyExplain.engine.queue.handlers import chosen_methods, image_of
+from SaliencyExplain.engine.queue.job_queue import Reporter
+from SaliencyExplain.engine.wire.requests import TrialRequest
+from SaliencyExplain.engine.wire.results import (
+    ChanceResult,
+    TrialCurve,
+    TrialResult,
+    TriedMap,
+    VerdictResult,
+)
+from SaliencyExplain.engine.wire.wire_volumes import Volume
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
+from SaliencyExplain.evaluation.image.null_distribution import Figure
+from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.trust_card import card_png
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.question import Compute, Given, Question, given_hashes, uses, voxel_hash
+from SaliencyExplain.trial_words import topic
+
+
+def tried(
+    request: TrialRequest,
+    volume: Volume,
+    classifier: Classifier,
+    compute: Compute,
+    given: Given,
+    reporter: Reporter,
+) -> TrialResult:
+    """What speaks for and against believing the maps of a request.
+
+    Args:
+        request: What was asked.
+        volume: The image.
+        classifier: What is explained.
+        compute: On what, and within which limits.
+        given: What the methods have beside the image; its segmentation is compared with.
+        reporter: Is told how far it is.
+
+    Raises:
+        InputError: The maps were computed from another volume, or with other segments or
+            backgrounds.
+    """
+    asked = request.explain
+    wanted = chosen_methods(asked.methods)
+    reporter.doing(f"tries {', '.join(method.title for method in wanted)}")
+    image = image_of(volume, asked.image_name)
+    if request.image_sha256 not in ("", voxel_hash(image)):
+        raise InputError(
+            ErrorCode.MAP_OUTDATED,
+            "The map was computed from other voxels than those given; give the volumes that it "
+            "was computed from, or explain these anew.",
+        )
+    notes = [note for method in wanted for note in _check_given(request, method, given)]
+    question = Question(image, classifier, asked.target, compute, given)
+    found = trial(
+        question,
+        wanted,
+        seed=asked.seed,
+        budget=request.budget,
+        progress=reporter.progress,
+    )
+    return TrialResult(
+        target_name=found.target_name,
+        effort=found.effort,
+        forward_passes=found.forward_passes,
+        seconds=found.seconds,
+        maps=tuple(_tried_map(found, one, question) for one in found.maps),
+        notes=(*classifier.notes, *notes, *found.notes),
+    )
+
+
+def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterator[str]:
+    """Refuses to try a map with other things beside the image than it was computed with.
+
+    Yields:
+        A note where nobody knows what it was computed with.
+    """
+    now = given_hashes(given, method)
+    for what, word, before in (
+        ("segmentation", "segments", request.segments_sha256),
+        ("backgrounds", "backgrounds", list(request.backgrounds_sha256)),
+    ):
+        if not uses(method, what):
+            continue
+        if before and now.get(f"{word}_sha256") != before:
+            raise InputError(
+                ErrorCode.MAP_OUTDATED,
+                f"{method.title}: the map was computed with other {word} than those given now; "
+                "choose those again, or explain anew.",
+            )
+        if not before:
+            yield (
+                f"{method.title}: with which {word} the map was computed is not known; it was "
+                "tried with those given now."
+            )
+
+
+def _tried_map(found: Trial, one: MapTrial, question: Question) -> TriedMap:
+    figures = one.faithfulness.figures if one.faithfulness is not None else ()
+    return TriedMap(
+        label=one.label,
+        title=methods()[one.method].title,
+        verdicts=tuple(
+            VerdictResult(topic=topic(verdict.question), **dataclasses.asdict(verdict))
+            for verdict in one.verdicts
+        ),
+        figures=tuple(map(_beside_chance, figures)),
+        curves=_curves(one),
+        card=base64.b64encode(card_png(found, one, question)).decode("ascii"),
+        notes=one.notes,
+    )
+
+
+def _beside_chance(figure: Figure) -> ChanceResult:
+    known = [value for value in figure.chance if not math.isnan(value)]
+    return ChanceResult(
+        name=figure.name,
+        title=figure.title,
+        value=figure.value,
+        higher_is_better=figure.higher_is_better,
+        chance=float(np.mean(known)) if known else math.nan,
+        centre=figure.centre,
+        beaten=figure.beaten,
+        p_value=figure.p_value,
+    )
+
+
+def _curves(one: MapTrial) -> tuple[TrialCurve, ...]:
+    curves = []
+    if one.faithfulness is not None:
+        own, shares = one.faithfulness.curves, one.faithfulness.curves.shares
+        for name, values, band, what in (
+            ("deletion", own.deletion, one.faithfulness.chance_deletion, "taken away"),
+            ("insertion", own.insertion, one.faithfulness.chance_insertion, "put in"),
+        ):
+            x_title = f"share of the strongest voxels {what}"
+            curves.append(TrialCurve(name, x_title, "probability", shares, values, band[1]))
+    if one.sanity is not None:
+        alike = (1.0, *(stage.likeness.alike for stage in one.sanity.cascading))
+        stages = tuple(float(stage) for stage in range(len(alike)))
+        x_title = "stages with random weights, from the last layer on"
+        curves.append(TrialCurve("weights", x_title, "rank correlation", stages, alike))
+    return tuple(curves)

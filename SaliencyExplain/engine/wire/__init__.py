@@ -1,0 +1,1 @@
+"""What travels between a face and an engine, without torch."""

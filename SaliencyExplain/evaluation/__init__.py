@@ -1,0 +1,1 @@
+"""Evaluation of maps: of one image, and of a whole study."""

@@ -1,0 +1,273 @@
+"""What the figures of a trial say in words, and where the borders lie.
+
+The one place of all thresholds. Each question has its own answer; there is no total, since a
+map that lies on the tumour and ignores the weights is not half good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from SaliencyExplain.comparison.control_names import CENTRE, RANDOM
+from SaliencyExplain.comparison.table import Row, auroc_chance
+from SaliencyExplain.evaluation.image.null_distribution import Faithfulness, Figure
+from SaliencyExplain.evaluation.image.randomisation import Sanity
+from SaliencyExplain.evaluation.image.robustness import Stability
+
+#: A map beats chance in a figure where one of its null maps is as good with at most this
+#: probability: the usual level of a one-sided test. With 20 null maps it must beat all.
+CHANCE_P = 0.05
+
+#: The figures that answer whether a map beats chance, one for each way to ask the classifier:
+#: the strongest voxels taken away, put in alone, and boxes taken away. The curves count as far
+#: as the map ranks voxels. The mean drop repeats the deletion curve; the information curves
+#: show the images of the insertion curve or ones like them.
+CHANCE_FIGURES = ("deletion_ranked", "insertion_ranked", "infidelity")
+
+#: Rank correlations of maps under changes that they must bear (noise, shift, seed) are read as
+#: is usual in medicine (Mukaka 2012, A guide to appropriate use of correlation coefficient in
+#: medical research, table 1): below 0.5 low, from 0.7 on high.
+LOW, HIGH = 0.5, 0.7
+
+#: Rank correlation with the map of a network with random weights from which on a map stays in
+#: part, and from which on it does not depend on the weights. Maps of networks known to be random
+#: are alike by architecture and image alone: of Grad-CAM++, the smoothest, a tenth reach 0.7
+#: and a twentieth 0.8; of other methods hardly any (docs/CALIBRATION.md).
+ALIKE, UNCHANGED = 0.7, 0.8
+
+#: Two maps of this rank correlation or more are the same, the air or not.
+SAME = 0.99
+
+#: A change that moves the target's probability by more than this is none that does not
+#: matter: the classifier itself answered otherwise, and the map may.
+MOVED = 0.1
+
+#: What counts as a change that a map must bear. The worst case is told and not counted:
+#: any network has one, and how bad it looks depends on the budget of the search.
+BORNE = ("seed", "noise", "shift by a voxel", "shift by several voxels")
+
+CHANCE = "Does it beat chance?"
+"""The question that the curves and the partial images belong to."""
+
+YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one question about a map.
+
+    Attributes:
+        question: Such as ``Does it beat chance?``.
+        answer: ``yes``, ``partly``, ``no`` or ``not known``.
+        words: Why, with the figures.
+        limits: What the answer does not say.
+        source: Where the question comes from.
+    """
+
+    question: str
+    answer: str
+    words: str
+    limits: str
+    source: str
+
+
+def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdict:
+    """Whether the classifier misses what the map shows more than what knowing nothing shows.
+
+    Yes: in all three figures the map beats its null maps and every control map. Partly: it beats
+    its null maps in two of them, and every control map in two of these or in the infidelity. The
+    curves of a control may be as good where what the classifier uses is bright or lies in the
+    middle. Not known: a figure that tells nothing of this map decides.
+    """
+    question = CHANCE
+    limits = (
+        "Images with voxels taken away are none that the network was trained on; another "
+        "baseline may give other figures. How often the answer is wrong on maps that know "
+        "nothing is in docs/CALIBRATION.md."
+    )
+    source = (
+        "Samek et al. 2017; Petsiuk et al. 2018 (RISE); Yeh et al. 2019 (infidelity); null maps: "
+        "Theiler et al. 1992, Schreiber and Schmitz 1996"
+    )
+    if found is None:
+        return Verdict(question, UNKNOWN, reason, limits, source)
+    figures = [found.figure(name) for name in CHANCE_FIGURES]
+    known = [figure for figure in figures if not math.isnan(figure.beaten)]
+    mute = [figure for figure in figures if math.isnan(figure.beaten)]
+    if not known:
+        words = f"No figure is defined: {figures[0].remark or 'no null map was tried'}."
+        return Verdict(question, UNKNOWN, words, limits, source)
+    better = [figure for figure in known if figure.p_value <= CHANCE_P]
+    beyond = [figure for figure in better if figure.beats_controls]
+    infidelity = found.figure("infidelity")
+    if len(beyond) == len(figures):
+        answer = YES
+    elif len(better) >= 2 and (len(beyond) >= 2 or infidelity.beats_controls):
+        answer = PARTLY
+    elif mute and len(better) + len(mute) >= 2:
+        answer = UNKNOWN
+    else:
+        answer = NO
+    words = "; ".join(_beside_chance(figure) for figure in known)
+    habit = [f"{one.control} ({one.title})" for one in known if not one.beats_controls]
+    if habit:
+        words += f". A map that knows only the image does as well: {listed(habit)}"
+    for figure in mute:
+        words += f". No answer by {figure.title}: {figure.remark}"
+    return Verdict(question, answer, f"For {target}: {words}.", limits, source)
+
+
+def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = True) -> Verdict:
+    """Whether the map changes when the network's weights are random.
+
+    Args:
+        found: How alike the maps are; None where that was not measured.
+        reason: Why it was not.
+        body_known: Whether likeness was measured within the body alone. The air is alike in any
+            two maps: with it, only maps that are the same, or another one all the same, tell.
+    """
+    question = "Does it depend on the weights?"
+    limits = (
+        "That a map changes does not make it right; smooth maps of random networks are "
+        "somewhat alike by their form."
+    )
+    source = "Adebayo et al. 2018 (Sanity checks for saliency maps); Arun et al. 2021"
+    if found is None:
+        return Verdict(question, UNKNOWN, reason, limits, source)
+    alike, early = found.alike_at_random, found.alike_but_first
+    figures = f"rank correlation {alike:.2f} with the map of the same network with random weights"
+    if found.constant_at_random:
+        figures = "the same network with random weights gives a constant one"
+    if not found.outputs_change:
+        words = (
+            "Random weights do not change the network's own answer, so that the map has no reason "
+            "to change: its weights are equal within each layer, or the answer does not depend "
+            "on them."
+        )
+        return Verdict(question, UNKNOWN, words, limits, source)
+    if not body_known and LOW <= np.fmax(alike, early) < SAME:
+        words = (
+            "The body cannot be told from the air in this image, and the air is alike in any two "
+            f"maps: {figures}."
+        )
+        return Verdict(question, UNKNOWN, words, limits, source)
+    if alike >= UNCHANGED:
+        words = (
+            f"The map hardly changes: {figures}. A map that does not change when the weights are "
+            "random explains nothing that the network learnt."
+        )
+        return Verdict(question, NO, words, limits, source)
+    if early >= ALIKE:
+        words = (
+            f"Only where the first layers are random too does it change (then {alike:.2f}); "
+            f"before, rank correlation {early:.2f}: it shows their edges, not what the layers "
+            "behind them learnt about the classes."
+        )
+        return Verdict(question, PARTLY, words, limits, source)
+    if alike >= ALIKE:
+        words = f"Much of the map stays without anything learnt: {figures}."
+        return Verdict(question, PARTLY, words, limits, source)
+    return Verdict(question, YES, f"The map is another one: {figures}.", limits, source)
+
+
+def is_stable(found: Stability | None, reason: str, probability: float) -> Verdict:
+    """Whether the map stays under changes that do not matter."""
+    question = "Is it stable?"
+    limits = "Only a few changes were tried; a stable map may be stably wrong."
+    source = "Yeh et al. 2019 (sensitivity); Ghorbani et al. 2019; Arun et al. 2021"
+    if found is None:
+        return Verdict(question, UNKNOWN, reason, limits, source)
+    borne = [change for change in found.changes if change.kind in BORNE]
+    fair = [change for change in borne if abs(change.probability - probability) <= MOVED]
+    if not fair:
+        words = "Each change moved the classifier's own answer, so that the map may move, too."
+        return Verdict(question, UNKNOWN, words, limits, source)
+    correlation = {id(c): _known(c.likeness.rank_correlation) for c in fair}
+    least = min(fair, key=lambda change: correlation[id(change)])
+    value = correlation[id(least)]
+    answer = YES if value >= HIGH else PARTLY if value >= LOW else NO
+    words = f"Least alike after {least.words}: rank correlation {value:.2f}"
+    if len(fair) < len(borne):
+        words += (
+            f"; {len(borne) - len(fair)} of {len(borne)} changes moved the classifier's own "
+            "answer and do not count"
+        )
+    worst = [change for change in found.changes if change.kind == "worst case"]
+    if worst:
+        words += f". Worst case found: {_known(worst[0].likeness.rank_correlation):.2f}"
+    return Verdict(question, answer, f"{words}.", limits, source)
+
+
+def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
+    """Whether the map lies on a segment, better than chance and a centre-weighted map do.
+
+    Better than chance is beyond the central 95 % of random maps on this very segment.
+
+    Args:
+        rows: The rows of the map and of the control maps.
+        label: Label of the map.
+        segment: Name of the segment.
+    """
+    question = f"Is it on the segment {segment}?"
+    limits = (
+        "A classifier may rightly look beside the segment, and a map on it need not be what the "
+        "classifier used: a faithful map of a wrong classifier lies elsewhere."
+    )
+    source = "Arras et al. 2022 (CLEVR-XAI); Arun et al. 2021"
+    found = {row.method: row for row in rows if row.segment == segment}
+    if found[label].remark:
+        words = (
+            "The regions of the map are this segment itself: it has the segment's outline, "
+            "whatever the classifier looks at. Agreement and answer are withheld."
+        )
+        return Verdict(question, UNKNOWN, words, limits, source)
+    own = found[label].agreement
+    habits = [found[CENTRE].agreement] if CENTRE in found and label != CENTRE else []
+    if RANDOM in found and (chance := found[RANDOM].high) is not None:
+        habits.append(chance)
+    # Several voxels are the strongest where a map is flat at its top or ends at the border.
+    peak = own.pointing_tolerance
+    near = "peak" if peak in (0, 1) else f"half of its strongest voxels ({100 * peak:.0f} %)"
+    checks = {
+        f"{near} inside or within 5 {found[label].length_unit}": peak >= 0.5,
+        "ranks it better than 97.5 % of random maps and a centre-weighted map": all(
+            own.auroc > habit.auroc for habit in habits
+        ),
+        "has more of its energy there than they": all(
+            _known(own.energy_inside) > _known(habit.energy_inside) for habit in habits
+        ),
+    }
+    held = sum(checks.values())
+    answer = YES if held == len(checks) else PARTLY if held else NO
+    beside = [auroc_chance(rows, segment)]
+    if CENTRE in found and label != CENTRE:
+        beside.append(f"centre-weighted map {found[CENTRE].agreement.auroc:.2f}")
+    words = (
+        f"AUROC {own.auroc:.2f} ({'; '.join(beside)}), "
+        f"{100 * _known(own.energy_inside):.0f} % of its energy inside, "
+        f"{100 * own.energy_chance:.1f} % by chance; "
+        + "; ".join(f"{name}: {'yes' if true else 'no'}" for name, true in checks.items())
+    )
+    return Verdict(question, answer, f"{words}.", limits, source)
+
+
+def _beside_chance(figure: Figure) -> str:
+    mean = sum(figure.chance) / len(figure.chance)
+    count = len(figure.chance)
+    return (
+        f"{figure.title} {figure.value:.2f} (null maps {mean:.2f}), beats "
+        f"{figure.beaten * count:.3g} of {count} null maps"
+    )
+
+
+def _known(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list in a sentence: ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,212 @@
+"""Channels: how much each modality counts, and whether the map looks where it matters."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
+from SaliencyExplain.progress import Progress, silent
+
+#: With more channels the exact values, 2^C forward passes, cost more than they tell.
+MOST_CHANNELS = 8
+
+#: What stands for a channel that is not there, as :func:`filling` names it: its mean.
+FILL = "mean"
+
+
+@dataclass(frozen=True)
+class ChannelImportance:
+    """What each channel contributes to the target's probability.
+
+    Attributes:
+        channels: Names.
+        values: Shapley value of each, [-1, 1]; their sum is the probability of the image less
+            that of an image in which every channel is replaced.
+        whole: Probability of the image as it is.
+        nothing: Probability with every channel replaced.
+        fill: What replaces a channel, as :func:`filling` names it.
+    """
+
+    channels: tuple[str, ...]
+    values: tuple[float, ...]
+    whole: float
+    nothing: float
+    fill: str
+
+
+@dataclass(frozen=True)
+class FeatureImportance:
+    """The modality-specific feature importance of a map, or of the maps of all channels.
+
+    Attributes:
+        value: MSFI, [0, 1]; NaN where it is undefined.
+        chance: MSFI of a map that is the same everywhere in the body.
+        per_channel: Whether each channel has its own map; else one map stands for each.
+        shares: By modality the share of its map's positive part that lies on its features,
+            [0, 1].
+    """
+
+    value: float
+    chance: float
+    per_channel: bool
+    shares: dict[str, float]
+
+    @property
+    def words(self) -> str:
+        """The value beside chance, and of what kind of maps it is."""
+        kind = (
+            "each channel's own map" if self.per_channel else "one map, held against each channel"
+        )
+        return f"MSFI {self.value:.2f} (even map {self.chance:.2f}; {kind})"
+
+
+def channel_importance(
+    task: Task, names: Sequence[str], *, progress: Progress = silent
+) -> ChannelImportance:
+    """Exact Shapley values of the channels (Shapley 1953; Jin et al. 2022, section 4.3).
+
+    Args:
+        task: Network, image and target.
+        names: Of the channels in the network's order.
+        progress: Told after each batch; may raise Cancelled.
+
+    Raises:
+        InputError: There is one channel, or more than :data:`MOST_CHANNELS`.
+    """
+    image = plain(task.input)
+    count = image.shape[1]
+    if not 2 <= count <= MOST_CHANNELS:
+        raise InputError(
+            ErrorCode.CHANNELS,
+            f"Shapley values over channels need 2 to {MOST_CHANNELS} channels; "
+            f"the classifier takes {count}.",
+        )
+    everywhere = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
+    substitute = filling(image, FILL, task.spacing, seed=task.seed).place(
+        (0,) * everywhere.ndim, everywhere
+    )
+    coalitions = list(itertools.product((False, True), repeat=count))
+
+    def build(index: int) -> Tensor:
+        present = torch.tensor(coalitions[index], device=image.device)
+        return torch.where(present.reshape(-1, *[1] * everywhere.ndim), image[0], substitute)
+
+    found = probabilities_of_images(task, len(coalitions), build, progress)[:, task.target]
+    worth = dict(zip(coalitions, found.tolist(), strict=True))
+    return ChannelImportance(
+        channels=tuple(names),
+        values=tuple(_shapley(worth, channel, count) for channel in range(count)),
+        whole=worth[(True,) * count],
+        nothing=worth[(False,) * count],
+        fill=FILL,
+    )
+
+
+def _shapley(worth: Mapping[tuple[bool, ...], float], channel: int, count: int) -> float:
+    total = 0.0
+    for coalition, value in worth.items():
+        if coalition[channel]:
+            continue
+        joined = (*coalition[:channel], True, *coalition[channel + 1 :])
+        size = sum(coalition)
+        weight = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
+        total += weight * (worth[joined] - value)
+    return total
+
+
+def check_modalities(modalities: Iterable[str], channels: Sequence[str]) -> None:
+    """Raises InputError where a segmentation is of a channel that the classifier has not."""
+    for name in modalities:
+        if name not in channels:
+            raise InputError(
+                ErrorCode.NAME_UNKNOWN,
+                f"There is no channel '{name}' for the modality's segmentation: the classifier "
+                f"has {', '.join(channels)}.",
+            )
+
+
+def feature_importance(
+    maps: Mapping[str, NDArray[np.floating]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    importance: ChannelImportance,
+    body: NDArray[np.bool_] | None,
+    *,
+    per_channel: bool,
+) -> FeatureImportance:
+    """The MSFI of maps with what an even map would have.
+
+    Args:
+        maps: See :func:`modality_specific_feature_importance`.
+        masks: See there.
+        importance: See there.
+        body: ``(*S)``, where the even map lies; None: everywhere.
+        per_channel: Whether each channel has its own map.
+
+    Raises:
+        InputError: A mask is of no channel.
+    """
+    shape = next(iter(masks.values())).shape
+    even = np.ones(shape, dtype=np.float32) if body is None else body.astype(np.float32)
+    msfi = modality_specific_feature_importance
+    return FeatureImportance(
+        value=msfi(maps, masks, importance),
+        chance=msfi(dict.fromkeys(masks, even), masks, importance),
+        per_channel=per_channel,
+        shares={name: _share_inside(maps[name], mask) for name, mask in masks.items()},
+    )
+
+
+def modality_specific_feature_importance(
+    maps: Mapping[str, NDArray[np.floating]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    importance: ChannelImportance,
+) -> float:
+    """MSFI: the share of each modality's map that lies on its own feature, weighted.
+
+    Jin et al. 2022, Evaluating explainable AI on a multi-modal medical imaging task, equation
+    2: the sum over modalities of importance times the share of the positive map inside the
+    modality's mask, over the sum of the importances. A modality of negative importance has no
+    feature that a map should show, and counts as 0.
+
+    Args:
+        maps: ``{modality: map (*S)}``; a method with one map for all channels gives it for
+            each.
+        masks: ``{modality: mask (*S)}`` of the features that this modality shows.
+        importance: Of the channels, which ``masks`` names.
+
+    Returns:
+        In [0, 1]; NaN where no modality with a mask speaks for the class, or a map of one has
+        no positive voxel.
+
+    Raises:
+        InputError: A mask is of no channel.
+    """
+    check_modalities(masks, importance.channels)
+    weights = dict(zip(importance.channels, importance.values, strict=True))
+    found = weight_sum = 0.0
+    for name, mask in masks.items():
+        weight = max(0.0, weights[name])
+        if weight == 0:
+            continue
+        found += weight * _share_inside(maps[name], mask)
+        weight_sum += weight
+    return found / weight_sum if weight_sum > 0 else math.nan
+
+
+def _share_inside(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
+    """Share of a map's positive part inside a mask; NaN where no voxel is positive."""
+    positive = np.maximum(values, 0)
+    energy = float(positive.sum(dtype=np.float64))
+    return float(positive[mask].sum(dtype=np.float64)) / energy if energy > 0 else math.nan

@@ -1,0 +1,251 @@
+"""How much a trial computes, and what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from SaliencyExplain.attribution.graph.layer_outputs import closed_kind
+from SaliencyExplain.attribution.graph.network_structure import feature_outputs
+from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.evaluation.image.channel_importance import MOST_CHANNELS
+from SaliencyExplain.evaluation.image.image_controls import MOST_CONTROLS
+from SaliencyExplain.evaluation.image.infidelity import passes_of_boxes
+from SaliencyExplain.evaluation.image.randomisation import stages_of
+from SaliencyExplain.evaluation.image.removal_baselines import CHOICE_PASSES
+from SaliencyExplain.evaluation.image.removal_curves import (
+    passes_of_a_map,
+    passes_of_a_null_map,
+    passes_of_the_image,
+)
+from SaliencyExplain.trial_words import PARTS
+
+#: The longer shift, mm: what a patient's position differs by between two series.
+SHIFT_MM = 4.0
+
+#: Layers whose maps are held against each other: the last one, and those after a
+#: third and two thirds of the network.
+_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many maps a trial computes.
+
+    Attributes:
+        random_maps: Null maps that the faithfulness of each map is held against. With 20,
+            beating all of them has a p-value of 1/21 < 0.05.
+        stages: Stages of the cascade of random weights. Adebayo et al. show one per layer;
+            a DenseNet121 has 121, and the curve through six tells the same.
+        draws: Times that all weights are drawn: one draw may look alike by chance.
+        independent: Whether each stage is randomised by itself as well.
+        seeds: Other seeds.
+        noisy: Noisy copies of the image.
+        shifted: Whether the image is shifted along every axis; False: along the first.
+        searched: Random changes that the search for the worst case begins with.
+        refined: Steps in which the worst one is changed further.
+    """
+
+    random_maps: int = 20
+    stages: int = 6
+    draws: int = 3
+    independent: bool = True
+    seeds: int = 2
+    noisy: int = 2
+    shifted: bool = True
+    searched: int = 4
+    refined: int = 4
+
+
+#: From the whole trial to the least that still answers each question; a budget of forward
+#: passes takes the first that fits it.
+EFFORTS: dict[str, Effort] = {
+    "full": Effort(),
+    "reduced": Effort(
+        stages=4, draws=2, independent=False, seeds=1, noisy=1, searched=2, refined=2
+    ),
+    "least": Effort(
+        stages=1, draws=1, independent=False, seeds=1, noisy=1, shifted=False,
+        searched=0, refined=0,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial costs, in forward passes of one image, a backward pass counted as one.
+
+    Attributes:
+        name: ``full``, ``reduced``, ``least``, or ``chosen`` by the caller.
+        effort: What is computed.
+        parts: Forward passes of each part, and of the ``maps`` themselves.
+        compared: The methods whose maps at several layers are held against each other.
+        seconds_beside: Seconds that no forward pass takes, see :meth:`Method.seconds_beside`.
+    """
+
+    name: str
+    effort: Effort
+    parts: dict[str, float]
+    compared: tuple[Method, ...] = ()
+    seconds_beside: float = 0.0
+
+    @property
+    def forward_passes(self) -> float:
+        """Of all parts together."""
+        return sum(self.parts.values())
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """Raises InputError where a part of a trial does not exist, or there is none."""
+    for part in parts:
+        if part not in PARTS:
+            raise unknown_name("part of a trial", part, PARTS)
+    if not parts:
+        raise InputError(
+            ErrorCode.OPTION_MISSING, f"A trial has at least one part of: {', '.join(PARTS)}."
+        )
+
+
+def affordable(
+    task: Task,
+    methods: Sequence[Method],
+    parts: Sequence[str],
+    *,
+    given_maps: int = 0,
+    modalities: bool = False,
+    effort: Effort | None = None,
+    budget: float | None = None,
+) -> Cost:
+    """The greatest effort that a budget of forward passes allows, and its cost.
+
+    The least effort is made whatever the budget; one that is given is made as it is. With
+    segmentations of modalities, maps that are made of those of the channels are computed again.
+    """
+    efforts = EFFORTS
+    if effort is not None:
+        name = next((name for name, known in EFFORTS.items() if known == effort), "chosen")
+        efforts = {name: effort}
+    compared = at_layers(methods, task) if "agreement" in parts else ()
+    agreement = sum(method.forward_passes(task) for method in compared)
+    beside = sum(method.seconds_beside(task) for method in methods)
+    costs = []
+    for name, one in efforts.items():
+        passes = _passes(task, methods, parts, one, given_maps, modalities)
+        if "agreement" in parts:
+            passes["agreement"] = agreement
+        costs.append(Cost(name, one, passes, compared, beside * _maps(task, parts, one)))
+    if budget is None:
+        return costs[0]
+    return next((cost for cost in costs if cost.forward_passes <= budget), costs[-1])
+
+
+def shifts(task: Task, effort: Effort) -> list[tuple[str, int, int]]:
+    """The shifts that are tried: kind, axis and voxels.
+
+    By a voxel, and by as many voxels as :data:`SHIFT_MM` are, where that is more than one.
+    """
+    axes = range(len(task.spacing) if effort.shifted else 1)
+    found = [("shift by a voxel", axis, 1) for axis in axes if task.input.shape[axis + 2] > 1]
+    for axis in axes:
+        voxels = min(round(SHIFT_MM / task.spacing[axis]), task.input.shape[axis + 2] - 1)
+        if voxels > 1:
+            found.append(("shift by several voxels", axis, voxels))
+    return found
+
+
+def stability_maps(task: Task, effort: Effort) -> int:
+    """How many maps the stability of a method takes."""
+    moved = len(shifts(task, effort))
+    return effort.seeds + effort.noisy + moved + effort.searched + effort.refined
+
+
+def sanity_maps(effort: Effort, stages: int) -> int:
+    """How many maps the sanity of a method takes, with a network of so many stages."""
+    return stages + (stages - 1 if effort.independent else 0) + effort.draws - 1
+
+
+def at_layers(methods: Sequence[Method], task: Task) -> tuple[Method, ...]:
+    """The methods at the layers whose maps are held against each other.
+
+    The layers are the convolutions and activation functions that the image reaches and on whose
+    cells, more than one, the scores depend; a forward pass tells.
+
+    Left out are methods that look at no layer, were told which, or make one map of several,
+    and all where the network has a single such layer or hides them.
+    """
+    open_ones = [
+        method
+        for method in methods
+        if getattr(method, "layers", None) == () and not isinstance(method, LayerSweep)
+    ]
+    names = _layers_that_see(task) if open_ones else []
+    if len(names) < 2:
+        return ()
+    places = np.linspace((len(names) - 1) / _LAYERS, len(names) - 1, _LAYERS).round()
+    layers = tuple(dict.fromkeys(names[int(place)] for place in places))
+    return tuple(
+        dataclasses.replace(method, layers=layers)  # type: ignore[call-arg]
+        for method in open_ones
+    )
+
+
+def _layers_that_see(task: Task) -> list[str]:
+    """The feature layers that give more than one cell, as they run."""
+    if closed_kind(task.network.network):
+        return []
+    return list(feature_outputs(task.network, task.input))
+
+
+def _maps(task: Task, parts: Sequence[str], effort: Effort) -> int:
+    """How often the map of each method is computed."""
+    count = 1
+    if "sanity" in parts:
+        count += sanity_maps(effort, len(stages_of(task.network, effort.stages)))
+    if "stability" in parts:
+        count += stability_maps(task, effort)
+    return count
+
+
+def _passes(
+    task: Task,
+    methods: Sequence[Method],
+    parts: Sequence[str],
+    effort: Effort,
+    given_maps: int,
+    modalities: bool,
+) -> dict[str, float]:
+    axes = task.input.ndim - 2
+    costs = [method.forward_passes(task) for method in methods]
+    of_maps = sum(costs)
+    found = {"maps": of_maps}
+    if "faithfulness" in parts:
+        layers = [max(1, len(getattr(method, "layers", ()))) for method in methods]
+        of_nulls = effort.random_maps * passes_of_a_null_map()
+        found["faithfulness"] = (
+            CHOICE_PASSES
+            + passes_of_the_image(axes)
+            + MOST_CONTROLS * passes_of_a_map(axes)
+            + (sum(layers) + given_maps) * (passes_of_a_map(axes) + of_nulls)
+            + passes_of_boxes(tuple(task.input.shape[2:]))
+        )
+    # Each changed network or image is asked for its probability, too.
+    if "sanity" in parts and methods:
+        stages = len(stages_of(task.network, effort.stages))
+        # The trained network's scores, once for each method, are held against the random ones'.
+        found["sanity"] = sanity_maps(effort, stages) * (of_maps + len(methods)) + len(methods)
+    if "stability" in parts and methods:
+        found["stability"] = stability_maps(task, effort) * (of_maps + len(methods))
+    channels = task.input.shape[1]
+    if "channels" in parts and 2 <= channels <= MOST_CHANNELS:
+        apart = [
+            cost
+            for method, cost in zip(methods, costs, strict=True)
+            if modalities and method.per_channel
+        ]
+        found["channels"] = 2.0**channels + sum(apart)
+    return found

@@ -1,0 +1,421 @@
+"""The work of a trial: maps, what is done to them, and what is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.comparison.control_names import NAMES as YARDSTICKS
+from SaliencyExplain.comparison.table import Row, rows, unseen_notes
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
+from SaliencyExplain.evaluation.image.answers import (
+    Verdict,
+    beats_chance,
+    depends_on_weights,
+    is_on_segment,
+    is_stable,
+)
+from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, map_on_network_grid
+from SaliencyExplain.evaluation.image.channel_importance import (
+    MOST_CHANNELS,
+    ChannelImportance,
+    FeatureImportance,
+    channel_importance,
+    check_modalities,
+    feature_importance,
+)
+from SaliencyExplain.evaluation.image.cost import Cost
+from SaliencyExplain.evaluation.image.evaluation_passes import Work
+from SaliencyExplain.evaluation.image.findings import MapTrial, Pair
+from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessTrial
+from SaliencyExplain.evaluation.image.randomisation import Sanity, sanity
+from SaliencyExplain.evaluation.image.removal_order import check_ranks
+from SaliencyExplain.evaluation.image.robustness import Stability, stability
+from SaliencyExplain.evaluation.image.similarity import similarity
+from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.grid_masks import label_map_on
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.method_failures import MethodFailures
+from SaliencyExplain.models.geometry import squeeze_slice
+from SaliencyExplain.peak import RESOLUTION_MM
+from SaliencyExplain.pictures.reading_aids import grey_window
+from SaliencyExplain.progress import Progress
+from SaliencyExplain.question import Question, given_hashes
+
+Found = TypeVar("Found")
+
+#: Anatomy that fills less than this share of an image, or all but this share, tells nothing
+#: of where the air is; the borders of :func:`body_mask`.
+_LEAST_ANATOMY = 0.02
+
+_NOT_ASKED = "This part of the trial was not asked for."
+_FROM_FILE = "The map came from a file: how it is computed is not known here."
+
+
+class Examination:
+    """One run of a trial.
+
+    Args:
+        question: The image put to the classifier.
+        cost: How many maps are computed, and what that was estimated to cost.
+        parts: Which of the parts.
+        seed: Of everything random.
+        case: Name of the case; with the seed it draws the random yardstick.
+        progress: Told of forward passes done and to do; may raise Cancelled.
+
+    Attributes:
+        maps: What was found, one for each map.
+        pairs: Agreement among methods and layers.
+        channels: Importance of the channels.
+        notes: What a user should be told.
+        failures: Of the methods that gave no map.
+        work: The forward passes so far.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        cost: Cost,
+        parts: Sequence[str],
+        seed: int,
+        case: str,
+        progress: Progress,
+    ) -> None:
+        self.maps: list[MapTrial] = []
+        self.pairs: list[Pair] = []
+        self.channels: ChannelImportance | None = None
+        self.notes: list[str] = []
+        self.failures = MethodFailures()
+        self.work = Work(cost.forward_passes, progress)
+        self._question = question
+        self._effort = cost.effort
+        self._compared = cost.compared
+        self._parts = parts
+        self._task = question.task(seed)
+        self._case, self._seed = case, seed
+        self._field_of_view = question.field_of_view if question.seen_share < 1 else None
+        if question.given.segmentation is not None:
+            self.notes += unseen_notes(question.given.segmentation, self._field_of_view)
+        flat = question.classifier.spatial_dims == 2 and question.image.ndim == 4
+        self._image = squeeze_slice(question.image) if flat else question.image
+        self._image_body = body_mask(self._image)
+        anatomy = self._image_body if self._image_body is not None else _anatomy(self._image)
+        self._body = None if anatomy is None else self._on_network_grid(anatomy)
+        self._faithful: FaithfulnessTrial | None = None
+        self._controls: list[Row] | None = None
+        self._given_segments: dict[str, tuple[str, ...]] = {}
+
+    def run(
+        self,
+        methods: Sequence[Method],
+        given_maps: Mapping[str, MetaTensor],
+        modalities: Mapping[str, Segmentation],
+    ) -> None:
+        """Tries the maps of these methods, and the given ones."""
+        classifier = self._question.classifier
+        check_modalities(modalities, classifier.channels)
+        self._resolutions: dict[tuple[str, str], float] = {}
+        makers: list[MapMaker] = []
+        originals: list[Maps] = []
+        # A GPU whose memory is short is left for the CPU, with all methods.
+        on_cpu = self._task.input.device.type == "cpu"
+        for method in methods:
+            with self.failures.of(method.name, () if on_cpu else DeviceMemoryError):
+                maker = MapMaker(method, method.forward_passes(self._task), self.work)
+                maps = self._original(maker)
+                _check_finite(method.name, maps)
+                makers.append(maker)
+                originals.append(maps)
+        if not makers and not given_maps:
+            return
+        others = {
+            name: map_on_network_grid(
+                values, classifier, self._question.prepared, self._question.image
+            )
+            for name, values in given_maps.items()
+        }
+        if "channels" in self._parts and 2 <= len(classifier.channels) <= MOST_CHANNELS:
+            with self.work.part(2.0 ** len(classifier.channels)) as progress:
+                self.channels = channel_importance(
+                    self._task, classifier.channels, progress=progress
+                )
+        if "faithfulness" in self._parts:
+            self._faithful = FaithfulnessTrial(
+                self._task,
+                self._body,
+                self.work,
+                random_maps=self._effort.random_maps,
+                seed=self._task.seed,
+            )
+        masks = {name: _union(found) for name, found in modalities.items()}
+        for maker, maps in zip(makers, originals, strict=True):
+            self._try_method(maker, maps, masks)
+        if masks and self.channels is None:
+            self.notes.append(
+                "The modality-specific feature importance was not computed: it wants the part "
+                f"channels, and a classifier of 2 to {MOST_CHANNELS} channels."
+            )
+        for name, values in others.items():
+            said = given_maps[name].meta
+            self._resolutions[name, ""] = float(said.get(RESOLUTION_MM, 0.0))
+            self._given_segments[name] = tuple(said.get(EACH_SEGMENT, ()))
+            self._add(name, None, "", values, None, None, (_FROM_FILE, _FROM_FILE), None, masks)
+        if "agreement" in self._parts:
+            self._agreement(makers, originals, others)
+
+    def _original(self, maker: MapMaker) -> Maps:
+        """The maps of a method; what they resolve is kept."""
+
+        def keep(layer: str, resolution_mm: float) -> None:
+            self._resolutions[maker.method.name, layer] = resolution_mm
+
+        return maker.maps(dataclasses.replace(self._task, resolution=keep))
+
+    def _try_method(
+        self, maker: MapMaker, maps: Maps, masks: Mapping[str, NDArray[np.bool_]]
+    ) -> None:
+        effort = self._effort
+        sane: dict[str, Sanity] = {}
+        stable: dict[str, Stability] = {}
+        reasons = [_NOT_ASKED, _NOT_ASKED]
+        if "sanity" in self._parts:
+            sane, reasons[0] = _or_reason(
+                lambda: sanity(
+                    maker,
+                    self._task,
+                    maps,
+                    self._body,
+                    stages=effort.stages,
+                    draws=effort.draws,
+                    independent=effort.independent,
+                )
+            )
+        if "stability" in self._parts:
+            stable, reasons[1] = _or_reason(
+                lambda: stability(maker, self._task, maps, self._body, effort)
+            )
+        apart = maker.channel_maps(self._task, maps) if masks and self.channels else None
+        for layer, values in maps.items():
+            self._add(
+                maker.method.name,
+                maker.method,
+                layer,
+                values,
+                sane.get(layer),
+                stable.get(layer),
+                (reasons[0], reasons[1]),
+                apart,
+                masks,
+            )
+
+    def _add(
+        self,
+        name: str,
+        method: Method | None,
+        layer: str,
+        values: NDArray[np.float32],
+        sane: Sanity | None,
+        stable: Stability | None,
+        reasons: tuple[str, str],
+        apart: Maps | None,
+        masks: Mapping[str, NDArray[np.bool_]],
+    ) -> None:
+        """Puts together what is known of a map, and what it says."""
+        question = self._question
+        label = f"{name}@{layer}" if layer else name
+        channel = (method.channel_of(layer, self._task) if method else None) or 0
+        notes: list[str] = []
+        faithful, reason = None, _NOT_ASKED
+        try:
+            check_ranks(values)
+        except InputError as error:
+            notes.append(str(error))
+            sane = stable = None
+            reason, reasons = str(error), (str(error), str(error))
+        else:
+            if self._faithful is not None:
+                faithful = self._faithful.of(values, channel)
+        restored = question.classifier.restore(
+            torch.from_numpy(values), question.prepared, question.image
+        )
+        resolution_mm = self._resolutions.get((name, layer), 0.0)
+        own: Sequence[str] = self._given_segments.get(name, ())
+        if method is not None:
+            own = given_hashes(question.given, method).get(EACH_SEGMENT, ())
+        found = self._rows(label, restored, resolution_mm, own)
+        target = question.target
+        self.maps.append(
+            MapTrial(
+                label=label,
+                method="" if method is None else method.name,
+                layer=layer,
+                parameters={} if method is None else self._parameters(method),
+                signed=bool(values.min() < 0) if method is None else method.signed,
+                values=restored,
+                faithfulness=faithful,
+                sanity=sane,
+                stability=stable,
+                rows=tuple(found),
+                msfi=self._msfi(restored, apart, masks, notes),
+                verdicts=(
+                    beats_chance(faithful, reason, question.classifier.classes[target]),
+                    depends_on_weights(sane, reasons[0], body_known=self._image_body is not None),
+                    is_stable(stable, reasons[1], float(question.probabilities[target])),
+                    *self._on_segments(found, label),
+                ),
+                notes=tuple(notes),
+                resolution_mm=resolution_mm,
+                channel=channel,
+            )
+        )
+
+    def _parameters(self, method: Method) -> dict[str, Any]:
+        return dataclasses.asdict(method.resolved(self._task))
+
+    def _rows(
+        self,
+        label: str,
+        values: NDArray[np.float32],
+        resolution_mm: float,
+        own_segments: Sequence[str],
+    ) -> list[Row]:
+        question = self._question
+        segmentation = question.given.segmentation
+        if segmentation is None:
+            return []
+
+        def compare(maps: Mapping[str, NDArray[np.float32]], yardsticks: bool) -> list[Row]:
+            body = self._image_body
+            return rows(
+                self._case,
+                question.classifier.classes[question.target],
+                maps,
+                segmentation,
+                np.asarray(question.image.affine, dtype=np.float64),
+                body=None if body is None else body.reshape(values.shape),
+                seed=self._seed,
+                image_sha256=question.image_hash,
+                resolutions_mm={label: resolution_mm},
+                fields_of_view={label: self._field_of_view},
+                usual_field=self._field_of_view,
+                own_segments={label: own_segments},
+                yardsticks=yardsticks,
+            )
+
+        if self._controls is None:
+            self._controls = compare({}, yardsticks=True)
+        own = {} if label in YARDSTICKS else {label: values}
+        return [*compare(own, yardsticks=False), *self._controls]
+
+    def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:
+        names = dict.fromkeys(row.segment for row in found)
+        return [is_on_segment(found, label, name) for name in names]
+
+    def _msfi(
+        self,
+        values: NDArray[np.float32],
+        apart: Maps | None,
+        masks: Mapping[str, NDArray[np.bool_]],
+        notes: list[str],
+    ) -> FeatureImportance | None:
+        """The MSFI of the maps of the channels; of the one map where they have none apart."""
+        if not masks or self.channels is None:
+            return None
+        question = self._question
+        maps = dict.fromkeys(masks, values)
+        if apart is not None:
+            missing = [name for name in masks if name not in apart]
+            if missing:
+                notes.append(f"No MSFI: the method has no map of the channel {missing[0]}.")
+                return None
+            maps = {
+                name: question.classifier.restore(apart[name], question.prepared, question.image)
+                for name in masks
+            }
+        body = self._image_body
+        return feature_importance(
+            maps,
+            masks,
+            self.channels,
+            None if body is None else body.reshape(values.shape),
+            per_channel=apart is not None,
+        )
+
+    def _agreement(
+        self,
+        makers: Sequence[MapMaker],
+        originals: Sequence[Maps],
+        others: Mapping[str, NDArray[np.float32]],
+    ) -> None:
+        named = {
+            f"{maker.method.name}@{layer}" if layer else maker.method.name: values
+            for maker, maps in zip(makers, originals, strict=True)
+            for layer, values in maps.items()
+        }
+        self._compare("methods", {**named, **others})
+        for method in self._compared:
+            self._compare("layers", self._layer_maps(method))
+
+    def _layer_maps(self, method: Method) -> Maps:
+        try:
+            passes = method.forward_passes(self._task)
+            found = MapMaker(method, passes, self.work).maps(self._task)
+        except InputError as error:
+            self.notes.append(f"Layers were not compared: {error}")
+            return {}
+        return {f"{method.name}@{layer}": values for layer, values in found.items()}
+
+    def _compare(self, kind: str, maps: Mapping[str, NDArray[np.float32]]) -> None:
+        labels = list(maps)
+        for number, first in enumerate(labels):
+            for second in labels[number + 1 :]:
+                likeness = similarity(maps[first], maps[second], self._body)
+                self.pairs.append(Pair(kind, first, second, likeness))
+
+    def _on_network_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        prepared = self._question.prepared
+        found = label_map_on(
+            [mask],
+            self._image.affine.numpy().astype(np.float64),
+            prepared.affine.numpy().astype(np.float64),
+            tuple(prepared.shape[1:]),
+        )
+        return found > 0
+
+
+def _anatomy(image: MetaTensor) -> NDArray[np.bool_] | None:
+    """What is brighter than the background, where the body's outline cannot be told."""
+    values = image[0].as_tensor().numpy()
+    mask = values > grey_window(values).background
+    return mask if _LEAST_ANATOMY <= mask.mean() <= 1 - _LEAST_ANATOMY else None
+
+
+def _or_reason(compute: Callable[[], dict[str, Found]]) -> tuple[dict[str, Found], str]:
+    """What is computed, or the reason why it cannot be."""
+    try:
+        return compute(), ""
+    except InputError as error:
+        return {}, str(error)
+
+
+def _check_finite(name: str, maps: Maps) -> None:
+    for values in maps.values():
+        if not np.isfinite(values).all():
+            raise ClassifierError(
+                ErrorCode.MAP_NOT_FINITE,
+                f"{name} gives a map with values that are not finite: the network overflows on "
+                "this image. Check the intensity preprocessing.",
+            )
+
+
+def _union(segmentation: Segmentation) -> NDArray[np.bool_]:
+    """All segments of a segmentation together."""
+    return np.any([segment.mask for segment in segmentation.segments], axis=0)

@@ -1,0 +1,83 @@
+"""The partly deleted and partly restored images that the curves of a map are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.evaluation.image.removal_curves import MapCurves
+from SaliencyExplain.evaluation.image.removal_order import voxels_of_share
+
+#: Shares of the voxels whose images are shown; the curves are taken at each of them.
+SHOWN = (0.01, 0.05, 0.1, 0.2, 0.5)
+
+KINDS = ("deletion", "insertion")
+"""The strongest voxels are taken away, or put in alone."""
+
+
+@dataclass(frozen=True)
+class RandomRanking:
+    """A null map beside the pictures: the middle one by the area of its curve.
+
+    Attributes:
+        places: ``(*S)``, the place of each voxel in its order, 0 for the strongest.
+        curve: The target's probability at each of the curves' shares.
+    """
+
+    places: NDArray[np.int64]
+    curve: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PartialImages:
+    """What the classifier was shown on the way along the curves of a map.
+
+    Attributes:
+        image: The channel of the network's input that the map is drawn over, ``(*S)``.
+        baseline: The same channel of what shows where voxels were taken away, ``(*S)``.
+        places: ``(*S)``, the place of each voxel in the map's order, 0 for the strongest.
+        curves: The map's curves.
+        random: By kind the yardstick.
+    """
+
+    image: NDArray[np.float32]
+    baseline: NDArray[np.float32]
+    places: NDArray[np.int64]
+    curves: MapCurves
+    random: Mapping[str, RandomRanking]
+
+    def shown(self, kind: str, share: float, *, random: bool = False) -> NDArray[np.float32]:
+        """The image with that share of the strongest voxels deleted, or inserted alone.
+
+        Args:
+            kind: One of :data:`KINDS`.
+            share: In [0, 1]; at 0 and 1 the image or the baseline as it is.
+            random: Whether the order is that of the null map.
+        """
+        places = self.random[kind].places if random else self.places
+        count = 0 if share == 0 else places.size if share == 1 else _count(share, places)
+        strongest = places < count
+        return np.where(strongest == (kind == "insertion"), self.image, self.baseline)
+
+    def probability(self, kind: str, share: float, *, random: bool = False) -> float:
+        """The target's probability under :meth:`shown`, as it was computed for the curves."""
+        curve = self.random[kind].curve if random else getattr(self.curves, kind)
+        return float(curve[self.curves.shares.index(share)])
+
+    def as_json(self) -> dict[str, Any]:
+        """The probabilities that stand under the pictures."""
+        shares = (0.0, *SHOWN)
+        rows = {
+            name: [self.probability(kind, share, random=random) for share in shares]
+            for kind in KINDS
+            for name, random in ((kind, False), (f"random_{kind}", True))
+        }
+        return {"shares": shares, **rows}
+
+
+def _count(share: float, places: NDArray[np.int64]) -> int:
+    return voxels_of_share(share, places.size)

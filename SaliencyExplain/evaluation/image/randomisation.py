@@ -1,0 +1,283 @@
+"""Sanity: does a map change when the network's weights lose what they learnt?
+
+Adebayo et al. 2018, Sanity checks for saliency maps, sections 3 and 4. A map that stays as it
+is shows the image, an edge detector's view of it, or the network's architecture: it cannot
+explain what the network has learnt.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
+from SaliencyExplain.evaluation.image.similarity import Similarity, similarity
+
+#: Stages from which on the last but one says what the first layers alone give.
+_STAGES_THAT_TELL = 3
+
+#: Change of the scores, as a share of the largest, up to which they are the same: what the
+#: order of a sum in float32 changes in a deep network.
+LEAST_CHANGE = 1e-5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Layers whose weights are randomised together.
+
+    Attributes:
+        first: Name of the first layer, as the network defines them.
+        last: Name of the last one.
+        parameters: Names of their parameters.
+    """
+
+    first: str
+    last: str
+    parameters: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The layers in words."""
+        return self.last if self.first == self.last else f"{self.first} … {self.last}"
+
+
+@dataclass(frozen=True)
+class Randomised:
+    """A map of a network with random weights, beside the map of the trained one.
+
+    Attributes:
+        layers: What is random, in words.
+        kind: ``cascading``: these layers and all behind them; ``independent``: these alone;
+            ``all``: every weight, another draw.
+        probability: What the random network gives the target.
+        output_change: By how much the scores of the classes differ from the trained network's at
+            most, over the largest of these in size; 0 where randomising changed nothing.
+        likeness: How alike the two maps are; NaN figures where the random network's map is
+            constant.
+    """
+
+    layers: str
+    kind: str
+    probability: float
+    output_change: float
+    likeness: Similarity
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """What randomising the weights does to a map.
+
+    Attributes:
+        cascading: From the last layers to the first; the last entry has all weights random.
+        independent: One stage at a time, the others trained.
+        all_random: All weights random, one for each draw.
+    """
+
+    cascading: tuple[Randomised, ...]
+    independent: tuple[Randomised, ...]
+    all_random: tuple[Randomised, ...]
+
+    @property
+    def alike_at_random(self) -> float:
+        """How alike the map of a random network is: median over the draws, [0, 1].
+
+        By :attr:`Similarity.alike`; 0 where its map is constant, which has nothing of the other.
+        """
+        found = [one.likeness.alike for one in self.all_random]
+        return float(np.median(np.nan_to_num(found, nan=0.0)))
+
+    @property
+    def alike_but_first(self) -> float:
+        """How alike the map is while only the first layers keep their weights, [0, 1].
+
+        NaN where the cascade has too few stages to tell: those layers know edges, as any
+        filter does, and what was learnt about the classes lies behind them.
+        """
+        if len(self.cascading) < _STAGES_THAT_TELL:
+            return math.nan
+        return float(np.nan_to_num(self.cascading[-2].likeness.alike, nan=0.0))
+
+    @property
+    def outputs_change(self) -> bool:
+        """Whether the network answers otherwise with random weights, in at least one draw.
+
+        Weights that are equal within each parameter keep their places in any order, and an
+        output may not depend on them at all; then a map has no reason to change.
+        """
+        return any(one.output_change > LEAST_CHANGE for one in self.all_random)
+
+    @property
+    def constant_at_random(self) -> bool:
+        """Whether every map of a random network is constant."""
+        return all(math.isnan(one.likeness.alike) for one in self.all_random)
+
+
+def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:
+    """The network's layers with weights, from the last to the first, in groups.
+
+    The first group is the last layer alone, which gives the scores; the others hold about
+    equally many layers. One group is all of them. The order is that in which the network
+    defines them, which for classifiers is that in which they run.
+
+    Raises:
+        InputError: The network shows no weights (it was frozen).
+    """
+    layers: dict[str, list[str]] = {}
+    heavy = set()
+    for name, parameter in network.network.named_parameters():
+        if parameter.is_floating_point():
+            layers.setdefault(name.rpartition(".")[0], []).append(name)
+            if parameter.ndim >= 2:
+                heavy.add(name)
+    # Normalisation goes with the convolution it follows: only layers with matrices begin one.
+    groups: list[list[str]] = []
+    for layer, names in layers.items():
+        if not groups or heavy & set(names):
+            groups.append([])
+        groups[-1].append(layer)
+    if not groups:
+        raise InputError(
+            ErrorCode.LAYERS_HIDDEN, "The network shows no weights that could be randomised."
+        )
+    groups.reverse()
+    parts = [groups[:1]]
+    rest = groups[1:]
+    if most == 1:
+        parts = [groups]
+    elif rest:
+        split = np.array_split(np.arange(len(rest)), min(most - 1, len(rest)))
+        parts += [[rest[index] for index in part] for part in split]
+    found = []
+    for part in parts:
+        ordered = [layer for group in reversed(part) for layer in group]
+        names = [name for layer in ordered for name in layers[layer]]
+        found.append(Stage(ordered[0] or "network", ordered[-1] or "network", tuple(names)))
+    return tuple(found)
+
+
+def randomised(network: ScoreNetwork, stages: Sequence[Stage], seed: int) -> ScoreNetwork:
+    """A copy of the network in which the weights of these stages are put in random order.
+
+    Each parameter keeps its values and loses their places, so that no scale changes and
+    signals neither die nor explode, which a draw from the initial distribution does in a
+    deep network with fixed normalisation. Running statistics of normalisation are kept: they
+    hold how strong a signal is, not what it says. The network itself is not touched.
+
+    Args:
+        network: The classifier's network.
+        stages: What is randomised.
+        seed: The same seed gives the same weights.
+
+    Raises:
+        InputError: The network cannot be copied.
+    """
+    try:
+        changed = copy.deepcopy(network)
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        raise InputError(
+            ErrorCode.LAYERS_HIDDEN,
+            f"The network cannot be copied, so that its weights cannot be randomised: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        ) from error
+    parameters = dict(changed.network.named_parameters())
+    for stage in stages:
+        for number, name in enumerate(stage.parameters):
+            random = np.random.default_rng([seed, number, *name.encode()])
+            values = parameters[name].detach()
+            order = torch.from_numpy(random.permutation(values.numel())).to(values.device)
+            with torch.no_grad():
+                parameters[name].copy_(values.flatten()[order].reshape(values.shape))
+    return changed
+
+
+def sanity(
+    maker: MapMaker,
+    task: Task,
+    original: Maps,
+    body: NDArray[np.bool_] | None,
+    *,
+    stages: int,
+    draws: int,
+    independent: bool,
+) -> dict[str, Sanity]:
+    """Randomises the weights and computes a method's maps again, on copies of the network.
+
+    Args:
+        maker: The method.
+        task: The image and the trained network; its seed seeds the weights too.
+        original: The method's maps of the task.
+        body: ``(*S)`` on the task's grid, where likeness is measured; None: everywhere.
+        stages: Stages of the cascade at most.
+        draws: Times that all weights are drawn, the cascade's own included.
+        independent: Whether each stage is randomised by itself as well.
+
+    Returns:
+        ``{layer: what was found}`` for the layers of ``original``.
+
+    Raises:
+        InputError: The network shows no weights or cannot be copied.
+    """
+    found = stages_of(task.network, stages)
+    runs: list[tuple[str, str, Sequence[Stage], int]] = []
+    for count in range(1, len(found) + 1):
+        title = f"{found[count - 1].title} and all behind" if count > 1 else found[0].title
+        runs.append(("cascading", title, found[:count], task.seed))
+    if independent:
+        runs += [("independent", stage.title, [stage], task.seed) for stage in found[1:]]
+    runs += [("all", "all", found, task.seed + draw) for draw in range(1, draws)]
+    results: dict[str, list[Randomised]] = {layer: [] for layer in original}
+    trained = maker.scores(task)
+    for kind, title, which, seed in runs:
+        changed = dataclasses.replace(task, network=randomised(task.network, which, seed))
+        # The outputs first: where they are the same, the map may be.
+        scores = maker.scores(changed)
+        probability = float(task.network.probabilities(scores)[0, task.target])
+        maps = maker.maps(changed)
+        for layer, values in original.items():
+            likeness = _likeness(values, first_of(maps, layer), body)
+            results[layer].append(
+                Randomised(title, kind, probability, _change(trained, scores), likeness)
+            )
+    return {layer: _sanity(entries) for layer, entries in results.items()}
+
+
+def _likeness(
+    values: NDArray[np.float32], other: NDArray[np.float32], body: NDArray[np.bool_] | None
+) -> Similarity:
+    # Random weights may overflow: such a map has nothing of the original.
+    return similarity(values, np.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0), body)
+
+
+def _change(trained: Tensor, scores: Tensor) -> float:
+    """The greatest change of a score over the largest score in size; infinite where one is."""
+    if not bool(torch.isfinite(scores).all()):
+        return math.inf
+    largest = float(trained.abs().max())
+    change = float((scores - trained).abs().max())
+    return change / largest if largest > 0 else (math.inf if change > 0 else 0.0)
+
+
+def _sanity(entries: Sequence[Randomised]) -> Sanity:
+    def of(kind: str) -> tuple[Randomised, ...]:
+        return tuple(entry for entry in entries if entry.kind == kind)
+
+    cascading = of("cascading")
+    # The last layers by themselves are the first step of the cascade.
+    first = dataclasses.replace(cascading[0], kind="independent")
+    alone = of("independent")
+    return Sanity(
+        cascading=cascading,
+        independent=(first, *alone) if alone else (),
+        all_random=(dataclasses.replace(cascading[-1], kind="all"), *of("all")),
+    )

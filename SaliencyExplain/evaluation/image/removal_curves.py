@@ -1,0 +1,263 @@
+"""Deletion, insertion and information curves of maps, out of one set of forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import integrate
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.methods.control_maps import random_map
+from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
+from SaliencyExplain.evaluation.image.information_curves import (
+    ENTROPIES,
+    GreyLevels,
+    InformationCurve,
+    compressed_size,
+    histogram_entropy,
+    information_curve,
+    interpolated,
+    kept_pixels,
+)
+from SaliencyExplain.evaluation.image.removal_baselines import Baseline
+from SaliencyExplain.evaluation.image.removal_order import voxel_places, voxels_of_share
+from SaliencyExplain.progress import Progress, silent
+
+#: Shares of the voxels at which the curves are taken, between 0 and 1, whose images are the
+#: same for each map. Close together at the start, where a good map does its work: a tumour
+#: is a few per cent of a head.
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class MapCurves:
+    """The curves of one map.
+
+    Attributes:
+        shares: Shares of the voxels, 0 and 1 included, shape (L + 1,).
+        deletion: The target's probability with that share of the strongest voxels replaced by
+            the baseline (Samek et al. 2017; Petsiuk et al. 2018, RISE, section 4.3).
+        insertion: The same with that share of the strongest voxels alone put into the
+            baseline. At share s it is what taking away the weakest 1 - s leaves.
+        softmax_information: By measure of information, the SIC; empty where not asked for.
+        accuracy_information: By measure of information, the AIC; empty where not asked for.
+    """
+
+    shares: tuple[float, ...]
+    deletion: tuple[float, ...]
+    insertion: tuple[float, ...]
+    softmax_information: dict[str, InformationCurve]
+    accuracy_information: dict[str, InformationCurve]
+
+    @property
+    def deletion_area(self) -> float:
+        """Area under the deletion curve, [0, 1]; a faithful map has a small one."""
+        return float(integrate.trapezoid(self.deletion, self.shares))
+
+    @property
+    def insertion_area(self) -> float:
+        """Area under the insertion curve, [0, 1]; a faithful map has a large one."""
+        return float(integrate.trapezoid(self.insertion, self.shares))
+
+    @property
+    def mean_drop(self) -> float:
+        """Mean drop of the probability over the shares of the curve, [-1, 1].
+
+        Not the AOPC of Samek et al. 2017 (equation 12), which takes regions away in many equal
+        steps: these shares lie close together at the start, and lead up to the whole image.
+        """
+        return float(np.mean(self.deletion[0] - np.array(self.deletion)))
+
+    def mean_up_to(self, kind: str, share: float) -> float:
+        """Mean of the deletion or insertion curve over the shares up to this one, [0, 1].
+
+        Up to 1 it is the area under the curve.
+        """
+        count = self.shares.index(share) + 1
+        curve: tuple[float, ...] = getattr(self, kind)
+        return float(integrate.trapezoid(curve[:count], self.shares[:count]) / share)
+
+
+class CurveMaker:
+    """Makes the curves of any number of maps of one image.
+
+    In 2D the information curves are those published: the bare image is interpolated between
+    a hundredth of its pixels, and each partly restored one from all its known pixels, in
+    256 grey values. In 3D, where no such interpolation is affordable, the blurred baseline
+    is the bare image, and the images of the insertion curve serve these curves too.
+
+    Args:
+        task: Network, image and target.
+        baseline: What shows through.
+        seed: Of the choice among voxels of equal value and of the kept pixels.
+    """
+
+    def __init__(self, task: Task, baseline: Baseline, seed: int = 0) -> None:
+        self._task = task
+        self._baseline = baseline
+        self._image = plain(task.input)[0]
+        self._shape = tuple(self._image.shape[1:])
+        self._ties = random_map(self._shape, task.spacing, seed=seed)
+        self._levels = GreyLevels(self._image.cpu().numpy())
+        self._kept = kept_pixels(self._shape, seed) if len(self._shape) == 2 else None
+
+    @property
+    def passes(self) -> float:
+        """Forward passes for one map."""
+        return passes_of_a_map(len(self._shape))
+
+    @property
+    def once(self) -> float:
+        """Forward passes that serve all maps."""
+        return passes_of_the_image(len(self._shape))
+
+    def prepare(self, progress: Progress = silent) -> None:
+        """Computes what serves all maps; to be called once, before any."""
+        if self._kept is None:
+            self._answers_of_ends = np.stack(
+                [self._baseline.probabilities, self._baseline.original]
+            )
+            return
+        ends = [self._bare, self._grey]
+        self._answers_of_ends = probabilities_of_images(
+            self._task, len(ends), lambda index: self._shown(ends[index]), progress
+        )
+
+    def places(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
+        """In which order the curves of a map take its voxels; see :func:`voxel_places`."""
+        return voxel_places(values, self._ties)
+
+    def curves(
+        self,
+        values: NDArray[np.floating],
+        progress: Progress = silent,
+        *,
+        information: bool = True,
+        fast: bool = False,
+    ) -> MapCurves:
+        """The curves of one map.
+
+        Args:
+            values: ``(*S)`` on the grid of the network's input.
+            progress: Told after each batch; may raise Cancelled.
+            information: Whether the information curves are wanted. In 2D they cost forward
+                passes and most of the time.
+            fast: Whether pictures may be interpolated in the faster way.
+
+        Raises:
+            InputError: The map is constant or not finite.
+            DeviceMemoryError: Memory is exhausted with a single image.
+            Cancelled: Out of ``progress``.
+        """
+        places = self.places(values)
+        masks = [places < voxels_of_share(share, places.size) for share in SHARES]
+        strongest = [torch.from_numpy(mask).to(self._image.device) for mask in masks]
+        steps = len(masks)
+        kinds = 2
+        if self._kept is not None and information:
+            kinds = 3
+            masks = [mask | self._kept for mask in masks]
+            restored = [interpolated(self._grey, mask, rims_only=fast) for mask in masks]
+
+        def build(index: int) -> Tensor:
+            kind, step = divmod(index, steps)
+            if kind == 2:
+                return self._shown(restored[step])
+            return torch.where(strongest[step] == (kind == 1), self._image, self._baseline.values)
+
+        found = probabilities_of_images(self._task, kinds * steps, build, progress)
+        deletion, insertion = found[:steps], found[steps : 2 * steps]
+        measured = {}
+        if information:
+            answers = insertion if self._kept is None else found[2 * steps :]
+            if self._kept is None:
+                restored = [self._levels.of(build(steps + n).cpu().numpy()) for n in range(steps)]
+            measured = {name: self._information(name, restored, masks) for name in ENTROPIES}
+        else:
+            answers = insertion
+        target = self._task.target
+        whole, bare = self._baseline.original[target], self._baseline.probabilities[target]
+        return MapCurves(
+            shares=(0.0, *SHARES, 1.0),
+            deletion=(float(whole), *deletion[:, target].tolist(), float(bare)),
+            insertion=(float(bare), *insertion[:, target].tolist(), float(whole)),
+            softmax_information=self._information_curves(measured, answers, self._softmax),
+            accuracy_information=self._information_curves(measured, answers, self._accuracy),
+        )
+
+    def _shown(self, grey: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(self._levels.values(grey)).to(self._image)
+
+    @cached_property
+    def _grey(self) -> NDArray[np.uint8]:
+        return self._levels.of(self._image.cpu().numpy())
+
+    @cached_property
+    def _bare(self) -> NDArray[np.uint8]:
+        if self._kept is not None:
+            return interpolated(self._grey, self._kept)
+        return self._levels.of(self._baseline.values.cpu().numpy())
+
+    @cached_property
+    def _information_of_ends(self) -> dict[str, NDArray[np.float64]]:
+        """By measure the information of the bare image and of the whole one."""
+        nothing = np.zeros(self._shape, dtype=bool) if self._kept is None else self._kept
+        masks = [nothing, np.ones(self._shape, dtype=bool)]
+        greys = [self._bare, self._grey]
+        return {name: self._information(name, greys, masks) for name in ENTROPIES}
+
+    def _information(
+        self, name: str, greys: list[NDArray[np.uint8]], known: list[NDArray[np.bool_]]
+    ) -> NDArray[np.float64]:
+        if name == "compressed":
+            return np.array([compressed_size(grey) for grey in greys])
+        return np.array([histogram_entropy(self._grey, mask) for mask in known])
+
+    def _information_curves(
+        self,
+        measured: dict[str, NDArray[np.float64]],
+        answers: NDArray[np.float64],
+        performance: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    ) -> dict[str, InformationCurve]:
+        if not measured:
+            return {}
+        bare, whole = performance(self._answers_of_ends).tolist()
+        curves = {}
+        for name, information in measured.items():
+            low, high = self._information_of_ends[name].tolist()
+            curves[name] = information_curve(
+                information, performance(answers), bare=(low, bare), whole=(high, whole)
+            )
+        return curves
+
+    def _softmax(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        return probabilities[:, self._task.target]
+
+    def _accuracy(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """1 where the classifier says the target: likeliest, or 0.5 where labels are free."""
+        target, network = self._task.target, self._task.network
+        if network.independent:
+            return (probabilities[:, target] >= 0.5).astype(np.float64)
+        return (probabilities.argmax(axis=1) == target).astype(np.float64)
+
+
+def passes_of_a_map(axes: int) -> float:
+    """Forward passes for the curves of one map: deletion, insertion, in 2D restoration."""
+    return float(len(SHARES) * (3 if axes == 2 else 2))
+
+
+def passes_of_a_null_map() -> float:
+    """Forward passes for the deletion and insertion curves of a null map."""
+    return float(len(SHARES) * 2)
+
+
+def passes_of_the_image(axes: int) -> float:
+    """Forward passes that serve the curves of all maps of an image."""
+    return 2.0 if axes == 2 else 0.0

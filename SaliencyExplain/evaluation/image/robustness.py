@@ -1,0 +1,243 @@
+"""Stability: does a map stay when what does not matter changes?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.methods.control_maps import random_map
+from SaliencyExplain.attribution.methods.gradient import noise_like
+from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
+from SaliencyExplain.evaluation.image.cost import Effort, shifts
+from SaliencyExplain.evaluation.image.similarity import Similarity, similarity
+
+#: Noise and the ball of the worst case, as a share of the image's value range: captum's
+#: ``sensitivity_max`` takes 0.02 on images in [0, 1]. A scanner's own noise is of that order.
+NOISE = 0.02
+
+
+@dataclass(frozen=True)
+class Change:
+    """A map under a change, beside the map as it is.
+
+    Attributes:
+        kind: ``seed``, ``noise``, ``shift by a voxel``, ``shift by several voxels`` or
+            ``worst case``.
+        words: What was changed.
+        probability: The target's probability under the change.
+        likeness: How alike the maps are, after a shift was taken back.
+        sensitivity: Norm of the difference of the maps over the norm of the map.
+    """
+
+    kind: str
+    words: str
+    probability: float
+    likeness: Similarity
+    sensitivity: float
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What changes that do not matter do to a map.
+
+    Attributes:
+        changes: All of them; of the search for the worst case the worst.
+        sensitivity_max: Of the random changes within the ball alone, as
+            ``captum.metrics.sensitivity_max`` defines it (Yeh et al. 2019, definition 3).
+        search: The budget of the search for the worst case, in words.
+    """
+
+    changes: tuple[Change, ...]
+    sensitivity_max: float
+    search: str
+
+    def least(self, *kinds: str) -> float:
+        """The lowest rank correlation among the changes of these kinds; NaN without one.
+
+        A map that becomes constant counts as 0.
+        """
+        found = [
+            np.nan_to_num(one.likeness.rank_correlation, nan=0.0)
+            for one in self.changes
+            if one.kind in kinds
+        ]
+        return float(min(found, default=math.nan))
+
+
+class _Trial:
+    """A method under changes, for all its layers at once."""
+
+    def __init__(
+        self, maker: MapMaker, task: Task, original: Maps, body: NDArray[np.bool_] | None
+    ) -> None:
+        self.maker, self.task, self.original, self.body = maker, task, original, body
+        self.changes: dict[str, list[Change]] = {layer: [] for layer in original}
+
+    def run(self, task: Task) -> tuple[Maps, float]:
+        """The maps of a changed task by the original's layers, and its probability."""
+        maps = self.maker.maps(task)
+        found = {layer: first_of(maps, layer) for layer in self.original}
+        return found, self.maker.probability(task)
+
+    def note(
+        self,
+        kind: str,
+        words: str,
+        maps: Maps,
+        probability: float,
+        box: tuple[slice, ...] = (),
+        others: tuple[slice, ...] = (),
+    ) -> None:
+        """Compares the maps with the original's, each in its box."""
+        for layer, values in self.original.items():
+            body = None if self.body is None else self.body[box]
+            one, other = values[box], maps[layer][others]
+            self.changes[layer].append(
+                Change(
+                    kind,
+                    words,
+                    probability,
+                    similarity(one, other, body if body is not None and body.any() else None),
+                    sensitivity(one, other),
+                )
+            )
+
+
+def stability(
+    maker: MapMaker,
+    task: Task,
+    original: Maps,
+    body: NDArray[np.bool_] | None,
+    effort: Effort,
+) -> dict[str, Stability]:
+    """Computes a method's maps again under changes that do not matter.
+
+    Args:
+        maker: The method.
+        task: The image and the network.
+        original: The method's maps of the task.
+        body: ``(*S)`` on the task's grid, where likeness is measured; None: everywhere.
+        effort: How many changes.
+
+    Returns:
+        ``{layer: what was found}`` for the layers of ``original``.
+    """
+    trial = _Trial(maker, task, original, body)
+    image = plain(task.input)
+    reach = NOISE * float(image.max() - image.min())
+    for number in range(1, effort.seeds + 1):
+        seed = task.seed + number
+        maps, probability = trial.run(dataclasses.replace(task, seed=seed))
+        trial.note("seed", f"seed {seed}", maps, probability)
+    for number in range(effort.noisy):
+        noisy = image + reach * noise_like(image, task.seed, number)
+        maps, probability = trial.run(dataclasses.replace(task, input=noisy))
+        words = f"noise of {100 * NOISE:g} % of the value range"
+        trial.note("noise", words, maps, probability)
+    for kind, axis, voxels in shifts(task, effort):
+        maps, probability = trial.run(dataclasses.replace(task, input=shifted(image, axis, voxels)))
+        words = f"{voxels * task.spacing[axis]:g} {task.length_unit} along axis {'ijk'[axis]}"
+        before, after = _overlap(axis, voxels, image.ndim - 2)
+        trial.note(kind, words, maps, probability, before, after)
+    search = _Search(trial, reach, effort) if effort.searched else None
+    return {
+        layer: Stability(
+            changes=(*trial.changes[layer], *(search.worst(layer) if search else ())),
+            sensitivity_max=search.of_random[layer] if search else math.nan,
+            search=search.words if search else "no search for the worst case",
+        )
+        for layer in original
+    }
+
+
+def sensitivity(values: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """Norm of the difference of two maps over the norm of the first (as captum)."""
+    norm = float(np.linalg.norm(values.ravel()))
+    difference = float(np.linalg.norm((values - other).ravel()))
+    return difference / norm if norm > 0 else math.nan
+
+
+def shifted(image: Tensor, axis: int, voxels: int) -> Tensor:
+    """An image ``(1, C, *S)`` moved along a spatial axis, its border repeated where it left."""
+    size = image.shape[axis + 2]
+    source = (torch.arange(size, device=image.device) - voxels).clamp(0, size - 1)
+    return image.index_select(axis + 2, source)
+
+
+def _overlap(axis: int, voxels: int, axes: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The box of the map as it is, and of the shifted one, that show the same voxels."""
+    before = [slice(None)] * axes
+    after = [slice(None)] * axes
+    before[axis], after[axis] = slice(None, -voxels), slice(voxels, None)
+    return tuple(before), tuple(after)
+
+
+class _Search:
+    """The worst change within the ball that a few steps find: at least so bad it can get.
+
+    Random changes first, uniform in the ball (which is all that captum does), then steps that
+    draw half of the worst one anew, in blobs, and keep what is worse. What is worse is decided
+    for all layers together.
+    """
+
+    def __init__(self, trial: _Trial, reach: float, effort: Effort) -> None:
+        self._trial = trial
+        task = trial.task
+        image = plain(task.input)
+        worst = -math.inf
+        best = torch.zeros_like(image)
+        self._kept: tuple[Maps, float] = ({}, math.nan)
+        self.of_random = dict.fromkeys(trial.original, math.nan)
+        for number in range(effort.searched + effort.refined):
+            change = uniform_change(image, reach, task.seed, number)
+            if number >= effort.searched:
+                blobs = random_map(tuple(image.shape[2:]), task.spacing, seed=task.seed + number)
+                anew = torch.from_numpy(blobs > 0.5).to(image.device)
+                change = torch.where(anew, change, best)
+            maps, probability = trial.run(dataclasses.replace(task, input=image + change))
+            found = {
+                layer: sensitivity(values, maps[layer]) for layer, values in trial.original.items()
+            }
+            if number < effort.searched:
+                self.of_random = {
+                    layer: float(np.fmax(self.of_random[layer], one))
+                    for layer, one in found.items()
+                }
+            if sum(found.values()) > worst:
+                best, worst, self._kept = change, sum(found.values()), (maps, probability)
+        self.words = (
+            f"{effort.searched} random changes and {effort.refined} steps of search, within "
+            f"±{100 * NOISE:g} % of the value range"
+        )
+
+    def worst(self, layer: str) -> Sequence[Change]:
+        """The worst change found; none where the map is zero, and nothing relative to it."""
+        maps, probability = self._kept
+        if not maps:
+            return ()
+        values, other = self._trial.original[layer], maps[layer]
+        return (
+            Change(
+                "worst case",
+                self.words,
+                probability,
+                similarity(values, other, self._trial.body),
+                sensitivity(values, other),
+            ),
+        )
+
+
+def uniform_change(image: Tensor, reach: float, seed: int, number: int) -> Tensor:
+    """A change uniform in [-reach, reach], the same on each device for a seed and number."""
+    random = np.random.default_rng([seed, number, 1])
+    values = random.uniform(-reach, reach, tuple(image.shape)).astype(np.float32)
+    return torch.from_numpy(values).to(image.device)

@@ -1,0 +1,146 @@
+"""The trial of maps: everything that speaks for and against believing them, for one image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from monai.data import MetaTensor
+
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.errors import DeviceMemoryError
+from SaliencyExplain.evaluation.image.cost import (
+    EFFORTS,
+    Cost,
+    Effort,
+    affordable,
+    check_parts,
+)
+from SaliencyExplain.evaluation.image.examination import Examination
+from SaliencyExplain.evaluation.image.findings import Trial
+from SaliencyExplain.explanation import versions
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.method_failures import MethodFailures
+from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.question import Question
+from SaliencyExplain.trial_words import PARTS
+
+
+def trial(
+    question: Question,
+    methods: Sequence[Method],
+    *,
+    given_maps: Mapping[str, MetaTensor] | None = None,
+    modalities: Mapping[str, Segmentation] | None = None,
+    parts: Sequence[str] = PARTS,
+    case: str | None = None,
+    seed: int = 0,
+    effort: Effort | None = None,
+    budget: float | None = None,
+    progress: Progress = silent,
+    announce: Callable[[Cost], None] | None = None,
+) -> Trial:
+    """Tries the maps of one image.
+
+    The maps are computed on the network's grid, again for each change of image, seed or
+    weights; the weights are changed on copies. A method that fails costs its own map: the
+    others are tried, and ``failures`` says why. With a segmentation in ``question.given`` the
+    maps are held against it as :mod:`SaliencyExplain.comparison` does.
+
+    Args:
+        question: The image put to the classifier, the target fixed.
+        methods: Whose maps are tried.
+        given_maps: Maps of other tools by name, ``(1, *S)`` with their affine. Only their
+            faithfulness and their place can be tried: nothing is known of how they were made.
+        modalities: By channel the segmentation of the features that this channel shows, on
+            the image's grid, for the modality-specific feature importance.
+        parts: Which of :data:`PARTS`.
+        case: Name of the case; None: the image's own, which is its file's and may name a
+            patient.
+        seed: Of everything random. With the case's name it makes the random yardstick on a
+            segmentation, the one of :func:`SaliencyExplain.comparison.table.rows`.
+        effort: How much is computed; None: the greatest of :data:`EFFORTS` that the budget
+            allows.
+        budget: Forward passes that it may cost; a smaller effort is made where the whole
+            trial costs more, and a note says so.
+        progress: Told of forward passes done and to do; may raise Cancelled.
+        announce: Told the cost before the first map is computed.
+
+    Raises:
+        InputError: No method gives a map of the image, or a given map is not of it.
+        DeviceMemoryError: The CPU's memory does not hold a single image.
+        Cancelled: Out of ``progress``.
+    """
+    started = time.perf_counter()
+    check_parts(parts)
+    given_maps, modalities = given_maps or {}, modalities or {}
+    failures = MethodFailures()
+    methods = _able(question, methods, seed, failures)
+    if not methods and not given_maps:
+        failures.raise_first()
+    cost = affordable(
+        question.task(seed),
+        methods,
+        parts,
+        given_maps=len(given_maps),
+        modalities=bool(modalities),
+        effort=effort,
+        budget=budget,
+    )
+    if announce is not None:
+        announce(cost)
+
+    name = str(question.image.meta.get("name", "")) if case is None else case
+
+    def examined() -> Examination:
+        found = Examination(question, cost, parts, seed, name, progress)
+        found.run(methods, given_maps, modalities)
+        if not found.maps:
+            found.failures.raise_first()
+        return found
+
+    try:
+        found = examined()
+    except DeviceMemoryError as error:
+        question.move_to_cpu(error)
+        found = examined()
+    failed = [*failures.found, *found.failures.found]
+    notes = [*question.notes, *(one.line for one in failed), *found.notes]
+    if effort is None and cost.effort != EFFORTS["full"]:
+        notes.append(
+            f"The {cost.name} effort was made, for the budget of {budget:,.0f} forward passes."
+        )
+    classifier = question.classifier
+    return Trial(
+        image=name,
+        image_sha256=question.image_hash,
+        classifier=classifier.name,
+        classifier_sha256=classifier.identity,
+        classes=classifier.classes,
+        probabilities=tuple(question.probabilities.tolist()),
+        target=question.target,
+        seed=seed,
+        effort=cost.name,
+        parts=tuple(parts),
+        maps=tuple(found.maps),
+        pairs=tuple(found.pairs),
+        channels=found.channels,
+        notes=tuple(dict.fromkeys(notes)),
+        forward_passes=found.work.spent,
+        seconds=time.perf_counter() - started,
+        versions=versions(),
+        failures=tuple(failed),
+    )
+
+
+def _able(
+    question: Question, methods: Sequence[Method], seed: int, failures: MethodFailures
+) -> list[Method]:
+    """The methods that can take the image; why the others cannot is recorded."""
+    task = question.task(seed)
+    able = []
+    for method in methods:
+        with failures.of(method.name):
+            method.forward_passes(task)
+            able.append(method)
+    return able

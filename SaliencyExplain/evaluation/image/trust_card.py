@@ -1,0 +1,231 @@
+"""The trust card of a map: a picture, four or more questions, their answers in words."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from SaliencyExplain.comparison.control_names import NAMES as YARDSTICKS
+from SaliencyExplain.evaluation.image import evaluation_plots
+from SaliencyExplain.evaluation.image.answers import CHANCE, UNKNOWN, Verdict
+from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
+from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows, segments_of
+from SaliencyExplain.images.image_writing import atomic_file
+from SaliencyExplain.pictures import draw_planes
+from SaliencyExplain.pictures.figure_layout import (
+    BACKGROUND,
+    FAINT,
+    STANDARD_WIDTH,
+    text_width,
+    write_line,
+)
+from SaliencyExplain.question import Question
+from SaliencyExplain.trial_words import SYMBOLS
+
+_MARGIN, _GAP = 16, 10
+_PLOT_WIDTH, _PLOT_HEIGHT = 330, 170
+_LINE = 18
+_WORDS_WIDTH = STANDARD_WIDTH - 2 * _MARGIN - _PLOT_WIDTH - 50
+_FOOT = (
+    "A card is no score: read each answer by itself. Thresholds: null maps p ≤ 0.05; rank "
+    "correlation below 0.5 another map, from 0.7 on the same map; with random weights 0.7 and 0.8."
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    verdict: Verdict
+    draw: Callable[[Axes], None] | None
+    lines: tuple[tuple[str, str], ...]
+
+    @property
+    def height(self) -> int:
+        words = 34 + _LINE * len(self.lines)
+        return max(words, _PLOT_HEIGHT if self.draw else 0) + _GAP
+
+
+def draw_card(path: Path, found: Trial, one: MapTrial, question: Question) -> None:
+    """Writes the trust card of a map as PNG; see :func:`card_png`.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    _write_png(path, card_png(found, one, question))
+
+
+def card_png(found: Trial, one: MapTrial, question: Question) -> bytes:
+    """Draws the trust card of a map as PNG, the same bytes for the same trial.
+
+    Args:
+        found: The trial that the map was in.
+        one: What was found about the map.
+        question: The image and the segmentation, for the picture.
+    """
+    picture = _planes(found, one, question)
+    rows = [_row(verdict, one) for verdict in one.verdicts]
+    images = None
+    if one.faithfulness is not None:
+        images = PartialImageRows(one, one.faithfulness, question)
+    foot = [_FOOT, *_channels(found, one), *one.notes, _how(found)]
+    feet = [line for words in foot for line in wrapped(words, 11, STANDARD_WIDTH - 2 * _MARGIN)]
+    height = picture.shape[0] + sum(row.height for row in rows) + 15 * len(feet) + 3 * _GAP
+    height += images.height if images else 0
+    figure = Figure(figsize=(STANDARD_WIDTH / 72, height / 72), dpi=72, facecolor=BACKGROUND)
+    axes = figure.add_axes((0, 1 - picture.shape[0] / height, 1, picture.shape[0] / height))
+    axes.imshow(picture, aspect="auto", interpolation="none")
+    axes.set_axis_off()
+    top = picture.shape[0] + _GAP
+    for row in rows:
+        _draw_row(figure, row, top, height)
+        top += row.height
+        if images and row.verdict.question == CHANCE:
+            images.draw(figure, top, height)
+            top += images.height
+    for number, line in enumerate(feet):
+        y = top + 15 * (number + 0.5)
+        write_line(figure, (STANDARD_WIDTH, height), _MARGIN, y, line, size=11, color=FAINT)
+    return _png(figure)
+
+
+def draw_curves_picture(path: Path, found: Trial) -> None:
+    """Writes the curves of all maps of a trial side by side as PNG.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    maps = {one.label: one.faithfulness for one in found.maps if one.faithfulness is not None}
+    figure = Figure(figsize=(STANDARD_WIDTH / 72, 400 / 72), dpi=72, facecolor=BACKGROUND)
+    if maps:
+        left, middle, right = (
+            figure.add_axes((0.055 + 0.325 * number, 0.13, 0.27, 0.75)) for number in range(3)
+        )
+        evaluation_plots.draw_curves(left, maps, "deletion")
+        evaluation_plots.draw_curves(middle, maps, "insertion", legend=False)
+        evaluation_plots.draw_information(right, maps, "compressed")
+    _write_png(path, _png(figure))
+
+
+def wrapped(words: str, size: float, pixels: float) -> list[str]:
+    """Breaks a text into lines of at most so many pixels."""
+    lines: list[str] = []
+    line = ""
+    for word in words.split():
+        longer = f"{line} {word}".strip()
+        if line and text_width(longer, size) > pixels:
+            lines.append(line)
+            longer = word
+        line = longer
+    return [*lines, line] if line else lines
+
+
+def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
+    buffer = io.BytesIO()
+    probability = found.probabilities[found.target]
+    draw_planes(
+        buffer,
+        question.image[one.channel].as_tensor().numpy(),
+        one.values,
+        np.asarray(question.image.affine, dtype=np.float64),
+        segments=segments_of(question.given.segmentation),
+        title=f"{found.image} · {one.label} · {found.target_name} (p = {probability:.2f})",
+        signed=one.signed,
+        resolution_mm=one.resolution_mm,
+    )
+    with Image.open(buffer) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _row(verdict: Verdict, one: MapTrial) -> _Row:
+    lines = [("words", line) for line in wrapped(verdict.words, 13, _WORDS_WIDTH)]
+    for words in (f"Limits: {verdict.limits}", f"Source: {verdict.source}"):
+        lines += [("small", line) for line in wrapped(words, 11, _WORDS_WIDTH)]
+    return _Row(verdict, _plot_of(verdict, one), tuple(lines))
+
+
+def _plot_of(verdict: Verdict, one: MapTrial) -> Callable[[Axes], None] | None:
+    """The small plot beside an answer; none where nothing was measured."""
+    faithful, sane, stable = one.faithfulness, one.sanity, one.stability
+    if verdict.answer == UNKNOWN:
+        return None
+    if verdict.question == CHANCE and faithful is not None:
+        # The other curves stand beside their images.
+        if not faithful.curves.softmax_information["compressed"].information:
+            return None
+        return lambda axes: evaluation_plots.draw_information(
+            axes, {one.label: faithful}, "compressed"
+        )
+    if verdict.question == "Does it depend on the weights?" and sane is not None:
+        return lambda axes: evaluation_plots.draw_cascade(axes, sane)
+    if verdict.question == "Is it stable?" and stable is not None:
+        return lambda axes: evaluation_plots.draw_changes(axes, stable)
+    rows = [row for row in one.rows if verdict.question.endswith(f"segment {row.segment}?")]
+    rows.sort(key=lambda row: row.method in YARDSTICKS and row.method != one.label)
+    if not rows:
+        return None
+    energies = [(row.method.split("@")[0], row.agreement.energy_inside) for row in rows]
+    return lambda axes: evaluation_plots.draw_energy(axes, energies)
+
+
+def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
+    verdict, size = row.verdict, (STANDARD_WIDTH, height)
+    mark = f"{SYMBOLS[verdict.answer]} {verdict.answer.upper()}"
+    write_line(figure, size, _MARGIN, top + 14, verdict.question, size=15, weight="bold")
+    beside = _MARGIN + text_width(verdict.question, 15) * 1.12 + 20
+    write_line(figure, size, beside, top + 14, mark, size=15, weight="bold")
+    for number, (kind, line) in enumerate(row.lines):
+        style: dict[str, Any] = {"size": 13} if kind == "words" else {"size": 11, "color": FAINT}
+        write_line(figure, size, _MARGIN, top + 34 + _LINE * (number + 0.5), line, **style)
+    if row.draw is None:
+        return
+    left = STANDARD_WIDTH - _MARGIN - _PLOT_WIDTH + 40
+    place = (left, top + 20, _PLOT_WIDTH - 40, _PLOT_HEIGHT - 62)
+    axes = figure.add_axes(
+        (
+            place[0] / STANDARD_WIDTH,
+            1 - (place[1] + place[3]) / height,
+            place[2] / STANDARD_WIDTH,
+            place[3] / height,
+        )
+    )
+    row.draw(axes)
+
+
+def _channels(found: Trial, one: MapTrial) -> list[str]:
+    """What was found of the channels, for the foot."""
+    if one.msfi is None or found.channels is None:
+        return []
+    pairs = zip(found.channels.channels, found.channels.values, strict=True)
+    values = ", ".join(f"{name} {value:+.2f}" for name, value in pairs)
+    return [f"Shapley values of the channels: {values}. {one.msfi.words}."]
+
+
+def _how(found: Trial) -> str:
+    return (
+        f"Classifier {found.classifier} · {found.effort} effort · "
+        f"{found.forward_passes:,.0f} forward passes · seed {found.seed} · "
+        f"SaliencyExplain {found.versions['SaliencyExplain']}"
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    buffer = io.BytesIO()
+    # Through Pillow: matplotlib's own writer adds its version to the file.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _write_png(path: Path, content: bytes) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,217 @@
+"""A finished study as it lies in its folder: cases, figures, trials, maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_folder import EXPLANATION
+from SaliencyExplain.study.journal import JOURNAL, Journal
+from SaliencyExplain.study.origins import case_of
+from SaliencyExplain.study.study_tables import comparison_rows, predicted_class, true_class
+from SaliencyExplain.trial_words import TRIAL_FILE
+
+
+@dataclass(frozen=True)
+class FinishedCase:
+    """A case that a study has explained.
+
+    Attributes:
+        case: Its name.
+        folder: Where its results lie.
+        target: Name of the class that its maps explain.
+        probability: What the classifier gave that class, [0, 1].
+        predicted: Name of the likeliest class.
+        label: The true class; None where it is not known.
+        shape: ``(*S)`` of the image, and so of the maps.
+        affine: 4x4 of the image, voxel indices to RAS millimetres.
+        maps: ``{label of the map: its file}``.
+        rows: The agreement of the maps and the yardsticks with the segments.
+        trial: The content of its ``trial.json``; None where its maps were not tried.
+        source: Digest of the files that it was made of.
+        origin: Its files, where the journal names them.
+    """
+
+    case: str
+    folder: Path
+    target: str
+    probability: float
+    predicted: str
+    label: str | None
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    maps: Mapping[str, Path]
+    rows: tuple[Row, ...]
+    trial: dict[str, Any] | None
+    source: str
+    origin: Case | None
+
+    @property
+    def voxel_size(self) -> float:
+        """Volume of a voxel in ml; area of a pixel in cm² for an image of two axes."""
+        columns = self.affine[:3, : len(self.shape)]
+        measure = math.sqrt(float(np.linalg.det(columns.T @ columns)))
+        return measure / (1000 if len(self.shape) == 3 else 100)
+
+    def read_map(self, label: str) -> NDArray[np.float32]:
+        """The map of that label, ``(*S)``.
+
+        Raises:
+            InputError: Its file is missing, damaged, or holds another grid or values that are
+                not finite.
+        """
+        path = self.maps[label]
+        try:
+            values = np.asarray(nibabel.load(path).dataobj, np.float32)
+        except FileNotFoundError:
+            raise InputError(
+                ErrorCode.STUDY_INCOMPLETE,
+                f"{path} is missing, though the journal calls the case done; run the study again.",
+            ) from None
+        except (ImageFileError, OSError, EOFError, ValueError) as error:
+            raise InputError(
+                ErrorCode.STUDY_INCOMPLETE, f"{path} is damaged ({error}); run the study again."
+            ) from None
+        if values.shape != self.shape:
+            raise InputError(
+                ErrorCode.GRID_MISMATCH,
+                f"{path} has the shape {values.shape} and its case's image {self.shape}; run the "
+                "study again.",
+            )
+        if not np.isfinite(values).all():
+            raise InputError(
+                ErrorCode.MAP_NOT_FINITE,
+                f"{path} has values that are not finite; run the study again.",
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class FinishedStudy:
+    """A study with at least one explained case.
+
+    Attributes:
+        folder: Its output folder.
+        configuration: The journal's first line.
+        cases: The explained cases, in the journal's order.
+        failed: Cases that have no explanation.
+        journal_sha256: What it was when this was read.
+    """
+
+    folder: Path
+    configuration: Mapping[str, Any]
+    cases: tuple[FinishedCase, ...]
+    failed: int
+    journal_sha256: str
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of all maps, as they first occur."""
+        return list(dict.fromkeys(label for case in self.cases for label in case.maps))
+
+    @property
+    def segments(self) -> list[str]:
+        """Names of all segments that a map was compared with, as they first occur."""
+        return list(dict.fromkeys(row.segment for case in self.cases for row in case.rows))
+
+    @property
+    def origins(self) -> dict[str, Case] | None:
+        """The cases' files by case; None where some are not named or no longer there."""
+        found = {}
+        for case in self.cases:
+            origin = case.origin
+            if origin is None:
+                return None
+            files = origin.files
+            if not all(path.exists() for path in files):
+                return None
+            found[case.case] = origin
+        return found
+
+    @property
+    def targets(self) -> list[str]:
+        """The explained classes, in the classifier's order."""
+        found = {case.target for case in self.cases}
+        return [name for name in self.configuration["classes"] if name in found]
+
+
+def read_study(folder: Path) -> FinishedStudy:
+    """Reads a study's folder; the maps stay on the disk.
+
+    Raises:
+        InputError: The folder holds no study, none of its cases is done, or a file of a case is
+            missing or damaged.
+    """
+    journal = Journal.read(folder)
+    if journal.damaged:
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE,
+            f"{journal.path}: {journal.damaged} of its lines are damaged, so that cases would be "
+            "missing; run the study again.",
+        )
+    cases, failed = [], 0
+    for entry in journal.entries():
+        if entry["done"]:
+            cases.append(_case(folder / entry["case"], entry, journal.configuration["classes"]))
+        else:
+            failed += 1
+    if not cases:
+        raise InputError(
+            ErrorCode.CASES_MISSING,
+            f"{folder}: none of the study's cases is explained yet; let the study run first.",
+        )
+    return FinishedStudy(
+        folder, journal.configuration, tuple(cases), failed, journal_digest(folder)
+    )
+
+
+def journal_digest(folder: Path) -> str:
+    """SHA-256 of a study's journal: tells whether the study has gone on since."""
+    return hashlib.sha256((folder / JOURNAL).read_bytes()).hexdigest()
+
+
+def _case(folder: Path, entry: Mapping[str, Any], classes: Sequence[str]) -> FinishedCase:
+    image = _document(folder / EXPLANATION)["image"]
+    return FinishedCase(
+        case=entry["case"],
+        folder=folder,
+        target=entry["target"],
+        probability=float(entry["probabilities"][classes.index(entry["target"])]),
+        predicted=predicted_class(entry, classes),
+        label=true_class(entry["label"], classes),
+        shape=tuple(image["shape"]),
+        affine=np.array(image["affine_ras_mm"], dtype=np.float64),
+        maps={one["label"]: folder / f"{one['files']}.nii.gz" for one in entry["maps"]},
+        rows=tuple(comparison_rows(entry)),
+        trial=_document(folder / TRIAL_FILE) if (folder / TRIAL_FILE).is_file() else None,
+        source=entry["source"],
+        origin=case_of(entry, image["files"], folder.parent),
+    )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE,
+            f"{path} is missing, though the journal calls the case done; run the study again.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE, f"{path} is damaged ({error}); run the study again."
+        ) from None
+    return content

@@ -1,0 +1,176 @@
+"""What the comparison of methods on the same cases says, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from SaliencyExplain.comparison import control_names
+from SaliencyExplain.evaluation.image.answers import listed
+from SaliencyExplain.evaluation.study.paired_comparison import Pair
+
+#: Pairs of methods that are told one by one; of more, the number is told.
+_MOST_PAIRS = 8
+
+#: The figures that are told in words, as they are called there.
+_TOLD = {"auroc": "AUROC", "sic_compressed": "softmax information area"}
+
+
+def pair_sentences(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[str]:
+    """What the pairs of methods and control maps say, in either direction.
+
+    Args:
+        pairs: Of all figures and segments.
+        titles: Titles of the maps' labels.
+
+    Returns:
+        For each segment and figure a sentence for each method against the control maps, and
+        those of the methods among each other; last how differences and brackets are meant.
+    """
+    said: list[str] = []
+    tested = False
+    for figure, segment in dict.fromkeys((one.figure, one.segment) for one in pairs):
+        own = [one for one in pairs if (one.figure, one.segment) == (figure, segment)]
+        if figure not in _TOLD:
+            continue
+        name = _TOLD[figure]
+        where = f"On “{segment}”" if segment else "In the tried cases"
+        if all(one.answer == "untested" for one in own):
+            count = max(one.cases for one in own)
+            cases = "1 case is" if count == 1 else f"{count} cases are"
+            said.append(f"{where}, {cases} too few to compare the {name} of {_count(own)}.")
+            continue
+        tested = True
+        said += _against_controls(own, titles, f"{where}, the {name} of")
+        said += _among_methods(own, titles, where, name)
+    if tested:
+        said.append(
+            "Differences are means over the cases that both have. p is of the paired test of "
+            "that mean, corrected by Holm for all pairs of one figure and segment; brackets hold "
+            "the intervals of the same test, which hold together with 95 % confidence. Less than "
+            "the smallest difference of interest is not called higher or lower."
+        )
+    return said
+
+
+def answer_words(answer: str, better: str, smallest: float, title: str = "") -> str:
+    """A pair's answer in a table.
+
+    Args:
+        answer: One of :data:`~SaliencyExplain.evaluation.study.paired_comparison.Answer`.
+        better: Label of the better one, where one is.
+        smallest: The smallest difference of interest.
+        title: Title of the better one.
+    """
+    return {
+        "small": f"differ, by less than {smallest:g} as measured",
+        "equal": f"no difference over {smallest:g}",
+        "open": "not told apart",
+        "untested": "too few cases",
+    }.get(answer, f"{title or better} better")
+
+
+def interval_words(low: float | None, high: float | None) -> str:
+    """Both ends with their signs; empty where there is no interval."""
+    if all(end is None or math.isnan(end) for end in (low, high)):
+        return ""
+    ends = (low, high)
+    return " to ".join(
+        word if end is None or not math.isfinite(end) else signed(end)
+        for end, word in zip(ends, ("unbounded", "unbounded"), strict=True)
+    )
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and three decimals; one that rounds to zero has no sign."""
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+
+
+def _count(pairs: Sequence[Pair]) -> str:
+    names = {name for one in pairs for name in (one.first, one.second)}
+    methods = len(names - set(control_names.NAMES))
+    controls = len(names) - methods
+    words = [f"{methods} method{'s' if methods != 1 else ''}"]
+    if controls:
+        words.append(f"{controls} control map{'s' if controls != 1 else ''}")
+    return listed(words)
+
+
+def _against_controls(pairs: Sequence[Pair], titles: Mapping[str, str], start: str) -> list[str]:
+    said = []
+    own: dict[str, list[Pair]] = {}
+    for one in pairs:
+        controls = {one.first, one.second} & set(control_names.NAMES)
+        if controls:
+            (method,) = {one.first, one.second} - controls
+            own.setdefault(method, []).append(one)
+    for method, against in own.items():
+        pieces = [_piece(one, method, titles) for one in against]
+        said.append(f"{start} {titles.get(method, method)} {listed(pieces)}.")
+    return said
+
+
+def _among_methods(
+    pairs: Sequence[Pair], titles: Mapping[str, str], where: str, name: str
+) -> list[str]:
+    own = [one for one in pairs if not {one.first, one.second} & set(control_names.NAMES)]
+    differ = sorted(
+        (one for one in own if one.answer in ("higher", "lower")),
+        key=lambda one: -abs(one.difference),
+    )
+    said = [
+        f"{where}, the {name} of {titles.get(one.first, one.first)} "
+        f"{_piece(one, one.first, titles)}."
+        for one in differ[:_MOST_PAIRS]
+    ]
+    rest = len(differ) - _MOST_PAIRS
+    counts = {
+        answer: sum(one.answer == answer for one in own)
+        for answer in ("small", "equal", "open", "untested")
+    }
+    smallest = own[0].smallest if own else 0.0
+    words = [
+        f"{number} {text}"
+        for number, text in (
+            (max(rest, 0), "with further differences, which are in paired.csv"),
+            (counts["small"], f"with a difference, below {smallest:g} as measured"),
+            (counts["equal"], f"with no difference over {smallest:g}"),
+            (counts["open"], "not told apart"),
+            (counts["untested"], "with too few cases in common"),
+        )
+        if number
+    ]
+    if words:
+        said.append(
+            f"{where}, of {len(own)} pair{'s' if len(own) != 1 else ''} of methods by the "
+            f"{name}: {listed(words)}."
+        )
+    return said
+
+
+def _piece(pair: Pair, method: str, titles: Mapping[str, str]) -> str:
+    """One pair from one method's side: ``is higher than that of … by …``."""
+    turned = pair.second == method
+    other = pair.first if turned else pair.second
+    sign = -1 if turned else 1
+    mean = sign * pair.difference
+    low, high = sorted((sign * pair.low, sign * pair.high))
+    of = f"that of the {titles[other]}" if other in control_names.NAMES else ""
+    of = of or f"that of {titles.get(other, other)}"
+    given = f"p = {pair.p_holm:.2g}, {pair.cases} cases"
+    if pair.answer in ("higher", "lower"):
+        # By how much, the interval read the same way round.
+        size, ends = abs(mean), sorted((abs(low), abs(high)))
+        word = "higher" if mean > 0 else "lower"
+        return f"is {word} than {of} by {size:.3f} [{ends[0]:.3f}, {ends[1]:.3f}] ({given})"
+    difference = f"{signed(mean)} [{signed(low)}, {signed(high)}]"
+    if pair.answer == "untested":
+        cases = f"{pair.cases} case{'s' if pair.cases != 1 else ''}"
+        return f"cannot be held against {of} in {cases}"
+    if pair.answer == "equal":
+        return f"differs from {of} by no more than {pair.smallest:g} ({difference}, {given})"
+    if pair.answer == "small":
+        return (
+            f"differs from {of}, by less than {pair.smallest:g} as measured ({difference}, {given})"
+        )
+    return f"is not told apart from {of} ({difference}, {given})"

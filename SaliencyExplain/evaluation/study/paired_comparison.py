@@ -1,0 +1,147 @@
+"""Methods held against each other on the same cases."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from SaliencyExplain.comparison import control_names
+from SaliencyExplain.comparison.sign_flip import PairedDifference
+from SaliencyExplain.evaluation.study.corrections import (
+    SIGNIFICANCE,
+    holm,
+    simultaneous_interval,
+)
+from SaliencyExplain.evaluation.study.study_metrics import FigureValues
+from SaliencyExplain.progress import Progress, silent
+
+#: Smallest difference of interest of a figure from 0 to 1, and of a distance in mm.
+SMALLEST_DIFFERENCE, SMALLEST_DIFFERENCE_MM = 0.05, 5.0
+
+#: What a comparison says of the first method against the second: its value is higher or
+#: lower by as much as is of interest; it differs, but by less; they differ by no more than the
+#: smallest difference of interest; they are not told apart; the cases are too few for a test.
+Answer = Literal["higher", "lower", "small", "equal", "open", "untested"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods, or a method and a control map, in one figure.
+
+    Attributes:
+        figure: Name of the figure.
+        segment: The segment it is about; empty for a figure of a trial.
+        first: Label of one method or control map.
+        second: Label of the other.
+        difference: Mean over the cases of first minus second.
+        low: Lower end of its interval. The intervals of all pairs of this figure and segment
+            hold together with 95 % confidence; zero is outside exactly where ``p_holm`` is at
+            most 0.05. NaN where the cases are too few.
+        high: Upper end.
+        p_value: Of the paired test of the mean, two-sided; NaN with fewer than two cases.
+        p_holm: The same, corrected for all pairs of this figure and segment (Holm 1979).
+        cases: Cases in which both are defined.
+        smallest: Smallest difference that is of interest, 0 or more.
+        answer: What that says of the first against the second.
+        better: Label of the one that is better by as much as is of interest; empty where
+            neither is.
+    """
+
+    figure: str
+    segment: str
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+    cases: int
+    smallest: float
+    answer: Answer
+    better: str
+
+
+def compare_methods(
+    values: Sequence[FigureValues],
+    *,
+    smallest: Mapping[str, float] = {},
+    progress: Progress = silent,
+) -> list[Pair]:
+    """Compares each pair of methods, and each method with the control maps, in each figure.
+
+    Test and interval are of one statistic, the mean of the differences case by case
+    (:class:`~SaliencyExplain.comparison.sign_flip.PairedDifference`). The correction is for all
+    pairs of one figure and segment: the figures are many views of one thing, and a reader looks
+    at one at a time. Their intervals hold together
+    (:func:`~SaliencyExplain.evaluation.study.corrections.simultaneous_interval`). The control
+    maps are not compared with each other.
+
+    Args:
+        values: The figures by method and case.
+        smallest: ``{figure: smallest difference of interest}``, where it is not
+            :data:`SMALLEST_DIFFERENCE`, or :data:`SMALLEST_DIFFERENCE_MM` of a distance.
+        progress: Told after each figure; may raise Cancelled.
+    """
+    pairs: list[Pair] = []
+    for number, figure in enumerate(values, start=1):
+        named = [
+            pair
+            for pair in itertools.combinations(figure.values, 2)
+            if set(pair) - set(control_names.NAMES)
+        ]
+        measured = [_differences(figure, first, second) for first, second in named]
+        p_values = [one.p_value for one in measured]
+        tests = sum(not math.isnan(p_value) for p_value in p_values)
+        corrected = holm(p_values)
+        of_interest = smallest.get(figure.figure, default_smallest(figure.figure))
+        for (first, second), one, p_value, p_holm in zip(
+            named, measured, p_values, corrected, strict=True
+        ):
+            low, high = simultaneous_interval(one.mean, one.interval, p_holm, tests)
+            answer = _answer(one.mean, low, high, p_holm, of_interest)
+            better = ""
+            if answer in ("higher", "lower"):
+                better = first if (answer == "higher") != figure.less_is_better else second
+            pairs.append(
+                Pair(
+                    figure=figure.figure,
+                    segment=figure.segment,
+                    first=first,
+                    second=second,
+                    difference=one.mean,
+                    low=low,
+                    high=high,
+                    p_value=p_value,
+                    p_holm=p_holm,
+                    cases=one.cases,
+                    smallest=of_interest,
+                    answer=answer,
+                    better=better,
+                )
+            )
+        progress(number, len(values))
+    return pairs
+
+
+def default_smallest(figure: str) -> float:
+    """The smallest difference of interest of a figure for which none was chosen."""
+    return SMALLEST_DIFFERENCE_MM if figure.endswith("_mm") else SMALLEST_DIFFERENCE
+
+
+def _differences(figure: FigureValues, first: str, second: str) -> PairedDifference:
+    one, other = figure.values[first], figure.values[second]
+    return PairedDifference.of(one[case] - other[case] for case in one if case in other)
+
+
+def _answer(mean: float, low: float, high: float, p_holm: float, smallest: float) -> Answer:
+    if math.isnan(low):
+        return "untested"
+    if p_holm <= SIGNIFICANCE and abs(mean) >= smallest:
+        return "higher" if mean > 0 else "lower"
+    if -smallest < low and high < smallest:
+        return "equal"
+    return "small" if p_holm <= SIGNIFICANCE else "open"

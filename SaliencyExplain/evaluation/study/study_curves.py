@@ -1,0 +1,170 @@
+"""The trials of single images taken together: mean curves and the table of their areas."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import integrate
+
+from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
+from SaliencyExplain.evaluation.image.answers import CHANCE_P
+from SaliencyExplain.evaluation.image.information_curves import ENTROPIES, InformationCurve
+from SaliencyExplain.evaluation.study.finished_study import FinishedCase
+from SaliencyExplain.evaluation.study.study_metrics import number_of, tried_maps
+
+#: Every how many of the 1001 steps of an information curve is kept.
+_EVERY = 20
+
+_INFORMATION = {"SIC": "softmax_information", "AIC": "accuracy_information"}
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """A curve averaged over the cases.
+
+    Attributes:
+        method: Label of the map.
+        curve: ``deletion``, ``insertion``, or ``SIC`` or ``AIC`` with its entropy.
+        x: Share of the voxels, or of the information; [0, 1], rising.
+        mean: Mean over the cases, [0, 1].
+        median: Median over the cases, as the published curves are drawn (Kapishnikov et al.
+            2019).
+        chance: Mean over the cases of the null maps' median; empty for information curves,
+            which are not computed for null maps.
+        cases: Cases whose curve is defined.
+    """
+
+    method: str
+    curve: str
+    x: tuple[float, ...]
+    mean: tuple[float, ...]
+    median: tuple[float, ...]
+    chance: tuple[float, ...]
+    cases: int
+
+    @property
+    def area_of_median(self) -> float:
+        """Area under the median curve: the figure that publications give."""
+        return float(integrate.trapezoid(self.median, self.x))
+
+
+@dataclass(frozen=True)
+class TrialFigure:
+    """One figure of the trials of one method, over the cases.
+
+    Attributes:
+        method: Label of the map.
+        figure: Its name in ``trial.json``.
+        title: Its name as people read it.
+        higher_is_better: Whether a large value is good.
+        value: Mean over the cases with its 95 % bootstrap interval.
+        chance: Mean over the cases of the null maps' mean.
+        centre: Mean over the cases of what a map that is bright in the middle has.
+        beaten: Mean share of the null maps that are beaten.
+        beats_chance: Share of the cases in which the map beats chance by itself (p at most
+            0.05).
+        area_of_median: Area under the median curve; NaN for figures that are no such area.
+    """
+
+    method: str
+    figure: str
+    title: str
+    higher_is_better: bool
+    value: Interval
+    chance: float
+    centre: float
+    beaten: float
+    beats_chance: float
+    area_of_median: float
+
+
+def mean_curves(cases: Sequence[FinishedCase]) -> list[MeanCurve]:
+    """The curves of all trials, averaged by method; empty where no map was tried."""
+    found: dict[tuple[str, str], list[tuple[Any, Any, Any]]] = defaultdict(list)
+    for case in cases:
+        for label, faithfulness in tried_maps(case):
+            for name, x, y, chance in _curves(faithfulness):
+                found[label, name].append((x, y, chance))
+    curves = []
+    for (label, name), own in found.items():
+        # Trials of another version may have other shares; the first one's are kept.
+        x = own[0][0]
+        values = np.array([np.interp(x, its, y) for its, y, _ in own])
+        chances = [np.interp(x, its, chance) for its, _, chance in own if len(chance)]
+        curves.append(
+            MeanCurve(
+                method=label,
+                curve=name,
+                x=tuple(x.tolist()),
+                mean=tuple(values.mean(axis=0).tolist()),
+                median=tuple(np.median(values, axis=0).tolist()),
+                chance=tuple(np.mean(chances, axis=0).tolist()) if chances else (),
+                cases=len(own),
+            )
+        )
+    return curves
+
+
+def trial_table(cases: Sequence[FinishedCase], *, seed: int = 0) -> list[TrialFigure]:
+    """The figures of all trials by method and figure, beside the null maps."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for case in cases:
+        for label, faithfulness in tried_maps(case):
+            for one in faithfulness["figures"]:
+                found.setdefault((label, one["name"]), []).append(one)
+    areas = {(one.method, _figure_of(one.curve)): one.area_of_median for one in mean_curves(cases)}
+    return [
+        TrialFigure(
+            method=label,
+            figure=name,
+            title=own[0]["title"],
+            higher_is_better=own[0]["higher_is_better"],
+            value=confidence_interval([number_of(one["value"]) for one in own], seed=seed),
+            chance=_mean([_mean([number_of(value) for value in one["chance"]]) for one in own]),
+            centre=_mean([number_of(one["centre"]) for one in own]),
+            beaten=_mean([number_of(one["beaten"]) for one in own]),
+            beats_chance=_mean(
+                [float(one["p_value"] <= CHANCE_P) for one in own if one["p_value"] is not None]
+            ),
+            area_of_median=areas.get((label, name), math.nan),
+        )
+        for (label, name), own in found.items()
+    ]
+
+
+def _curves(
+    faithfulness: dict[str, Any],
+) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+    curves = faithfulness["curves"]
+    shares = np.array(curves["shares"])
+    for name in ("deletion", "insertion"):
+        chance = np.array(faithfulness[f"chance_{name}"][1])
+        yield name, shares, np.array(curves[name]), chance
+    for letters, kind in _INFORMATION.items():
+        for entropy in ENTROPIES:
+            one = curves[kind][entropy]
+            if one["area"] is None:
+                continue
+            curve = InformationCurve(
+                tuple(one["information"]), tuple(one["performance"]), one["area"]
+            )
+            x, y = curve.on_even_steps()
+            yield f"{letters} {entropy}", x[::_EVERY], y[::_EVERY], np.empty(0)
+
+
+def _figure_of(curve: str) -> str:
+    """The name of the figure that is the area under a curve."""
+    if " " in curve:
+        return curve.lower().replace(" ", "_")
+    return f"{curve}_area"
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,1 +1,0 @@
-"""Is a map true to the classifier, and may it be believed?"""

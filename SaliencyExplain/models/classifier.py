@@ -1,0 +1,361 @@
+"""A classifier: a network, its class names, and the way of an image into it and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.attribution.network.frozen_network import untouched
+from SaliencyExplain.attribution.network.repeatability import examine
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.batches import free_memory, is_out_of_memory
+from SaliencyExplain.confinement import raise_denied
+from SaliencyExplain.errors import (
+    Cancelled,
+    ClassifierError,
+    ErrorCode,
+    InputError,
+    SaliencyExplainError,
+    unknown_name,
+)
+from SaliencyExplain.field_of_view import FieldOfView
+from SaliencyExplain.memory_limit import memory_limited
+from SaliencyExplain.models import geometry
+from SaliencyExplain.models.bundle_settings import Setting
+from SaliencyExplain.models.clipping import run_watched
+from SaliencyExplain.models.input_channels import are_colours
+
+#: Key of what a prepared image's user must be told of its intensities.
+INTENSITY_NOTES = "intensity_notes"
+#: Share of the free memory that a preprocessing may take.
+_MEMORY_SHARE = 0.7
+#: Maps as large as its input, in float32, that a network and a method keep at the least.
+_MAPS = 4
+
+
+@dataclass
+class Classifier:
+    """A trained classifier of 2D or 3D images.
+
+    Attributes:
+        name: Name for people: the bundle's folder or the file's stem.
+        classes: Names of the classes in the order of the network's scores.
+        channels: Names of the input's channels in the network's order.
+        spatial_dims: 2 or 3.
+        network: Gives class scores ``(B, K)``; in eval mode, its parameters frozen.
+        preprocessing: MONAI transforms on ``{"image": MetaTensor}``, deterministic,
+            which keep the affine true (held at loading).
+        identity: sha256 (hex) over weights and configuration, independent of the
+            folder's name and of whether the bundle is zipped.
+        source: The folder or file it was loaded from.
+        spacing: Voxel size in mm on the network's grid where preprocessing sets it.
+        input_size: Voxels along each axis of the network's input, where it is fixed.
+        format: ``"MONAI bundle"``, ``"TorchScript"`` or ``"torch.export"``.
+        trusted: Whether code that came with the classifier was run.
+        notes: What was guessed at loading, to be said aloud.
+        settings: What the bundle was made with: told, guessed or tried.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    spatial_dims: int
+    network: ScoreNetwork
+    preprocessing: Callable[[dict[str, Any]], Any]
+    identity: str
+    source: Path
+    spacing: tuple[float, ...] | None = None
+    input_size: tuple[int, ...] | None = None
+    format: str = "MONAI bundle"
+    trusted: bool = False
+    notes: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network's parameters."""
+        for tensor in [*self.network.parameters(), *self.network.buffers()]:
+            return tensor.device
+        return torch.device("cpu")
+
+    @property
+    def colour(self) -> bool:
+        """Whether the channels are red, green and blue: read images in colour."""
+        return are_colours(self.channels)
+
+    def confined(self) -> AbstractContextManager[None]:
+        """Where its network or preprocessing runs: see :func:`confined`; free with trust."""
+        return self.network.closed()
+
+    def to(self, device: torch.device | str) -> Classifier:
+        """Moves the network to a device and returns the classifier itself."""
+        self.network.to(device)
+        return self
+
+    def prepare(self, image: MetaTensor) -> MetaTensor:
+        """Brings an image onto the network's grid.
+
+        Args:
+            image: ``(C, *S)`` with its 4x4 RAS affine in mm. A 3D image of one slice is
+                taken as that slice by a 2D classifier; a grey picture as one with three
+                equal channels by a classifier of colour pictures.
+
+        Returns:
+            The network's input ``(C, *S')``, float32 on the CPU, with its 4x4 RAS affine;
+            ``meta[INTENSITY_NOTES]`` says where the preprocessing cuts off most of the
+            intensities or leaves them almost constant.
+
+        Raises:
+            InputError: Wrong number of axes or channels, non-finite voxels, or the
+                preprocessing cannot take the image or leaves one value everywhere.
+        """
+        meta = geometry.other_meta(image)
+        image = self._checked(image)
+        affine = image.affine.numpy().astype(np.float64)
+        frame = np.eye(4)
+        if self.spatial_dims == 2:
+            frame = geometry.plane_frame(affine)
+            affine = geometry.to_plane(affine, frame)
+        # Without the file's other meta data: Orientation would read its "space" from them.
+        # A copy: MONAI's NormalizeIntensity writes into what it is given.
+        voxels = image.as_tensor().to(torch.float32, copy=True)
+        bare = MetaTensor(voxels, affine=torch.from_numpy(affine))
+        try:
+            free = free_memory(torch.device("cpu"))
+            with memory_limited(_MEMORY_SHARE * free), self.confined():
+                prepared, notes = run_watched(self.preprocessing, bare, self.channels)
+        except (SaliencyExplainError, Cancelled):
+            raise
+        except Exception as error:
+            # Steps of strangers raise whatever their arguments lead to.
+            raise_denied(error)
+            if is_out_of_memory(error):
+                raise InputError(
+                    ErrorCode.MEMORY,
+                    f"The memory does not suffice for the preprocessing of {self.name} and an "
+                    f"image of {_shape(image.shape[1:])} voxels.",
+                ) from error
+            raise InputError(
+                ErrorCode.MODEL_INPUT,
+                f"The preprocessing of {self.name} cannot take an image of "
+                f"{_shape(image.shape[1:])} voxels: {_first_cause(error)}",
+            ) from error
+        if isinstance(prepared, torch.Tensor) and _MAPS * 4 * prepared.numel() > free:
+            raise InputError(
+                ErrorCode.MEMORY,
+                f"The network of {self.name} would get {_shape(prepared.shape[1:])} voxels, and "
+                f"the memory that is free, {free / 1e9:.1f} GB, does not hold {_MAPS} maps of that "
+                "size. Is the image's spacing right, and that of the classifier's preprocessing?",
+            )
+        if not isinstance(prepared, MetaTensor):
+            raise ClassifierError(
+                ErrorCode.MODEL_PREPROCESSING,
+                f"The preprocessing of {self.name} loses the image's affine.",
+            )
+        after = torch.from_numpy(frame @ prepared.affine.numpy().astype(np.float64))
+        values = prepared.as_tensor().to(torch.float32).contiguous()
+        if values.numel() == 0:
+            raise InputError(
+                ErrorCode.IMAGE_VALUES,
+                f"The preprocessing of {self.name} leaves no voxel of this image "
+                f"({_shape(values.shape[1:])}). Does it crop to a place outside of it?",
+            )
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(
+                ErrorCode.IMAGE_VALUES,
+                f"The preprocessing of {self.name} gives non-finite voxels for this image.",
+            )
+        if bool((values == values.flatten()[0]).all()):
+            raise InputError(
+                ErrorCode.IMAGE_VALUES,
+                f"The preprocessing of {self.name} leaves nothing of this image: all voxels of the "
+                f"network's input are {float(values.flatten()[0]):g}. Are its intensities of the "
+                "kind that the classifier was trained with, and is it larger than a voxel there?",
+            )
+        return MetaTensor(values, affine=after, meta={**meta, INTENSITY_NOTES: notes})
+
+    def scores(self, prepared: Tensor) -> Tensor:
+        """Scores ``(K,)`` before the activation for an input that :meth:`prepare` gave.
+
+        Raises:
+            InputError: The network cannot take an input of this size.
+            ClassifierError: The network does not return one score per class, or not the same
+                each time.
+        """
+        return self._on_network(prepared, lambda images: self.network(images)[0])
+
+    def examine(self, prepared: Tensor) -> None:
+        """Finds out, once, what the scores depend on beside the image (:func:`examine`).
+
+        Args:
+            prepared: An input that :meth:`prepare` gave.
+
+        Raises:
+            InputError: As :meth:`scores`, as the other.
+            ClassifierError: See there.
+        """
+        self._on_network(prepared, lambda images: images)
+
+    def _on_network(self, prepared: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        values = prepared.as_tensor() if isinstance(prepared, MetaTensor) else prepared
+        images = values[None].to(self.device)
+        try:
+            with self.confined():
+                examine(self.network, images, self.name)
+                with torch.no_grad(), untouched(self.network):
+                    return function(images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            made_for = f"; it was made for {_shape(self.input_size)}" if self.input_size else ""
+            raise InputError(
+                ErrorCode.MODEL_INPUT,
+                f"The network of {self.name} cannot take an input of "
+                f"{_shape(values.shape[1:])} voxels{made_for}: {_first_cause(error)}",
+            ) from error
+
+    def predict(self, image: MetaTensor) -> NDArray[np.float64]:
+        """Probabilities ``(K,)`` in [0, 1] of the classes for an image.
+
+        Raises:
+            InputError: As :meth:`prepare` and :meth:`scores`.
+        """
+        scores = self.scores(self.prepare(image)).to(torch.float64)
+        return self.network.probabilities(scores[None])[0].cpu().numpy()
+
+    def restore(
+        self, values: Tensor | NDArray[Any], prepared: MetaTensor, image: MetaTensor
+    ) -> NDArray[np.float32]:
+        """Brings a map from the network's grid to the image's own grid.
+
+        Args:
+            values: ``(*S')``, a value per voxel of ``prepared``.
+            prepared: What :meth:`prepare` gave for ``image``.
+            image: The image as it came in.
+
+        Returns:
+            ``(*S)`` in the image's own shape, by linear interpolation between the voxel
+            centres in the world; 0 outside the network's field of view, where the map is
+            undefined (:meth:`field_of_view`).
+        """
+        array = torch.as_tensor(values).detach().to("cpu", torch.float32).numpy()
+        if array.shape != tuple(prepared.shape[1:]):
+            raise ValueError(f"a map {array.shape} is not on the grid {tuple(prepared.shape[1:])}")
+        affine, to_affine, shape = self._grids(prepared, image)
+        restored = geometry.resample_inside(array, affine, to_affine, shape)
+        return restored.reshape(image.shape[1:])
+
+    def share_inside(self, prepared: MetaTensor, image: MetaTensor) -> float:
+        """Share of the network's input that lies inside the image; the rest is padding.
+
+        Args:
+            prepared: What :meth:`prepare` gave for ``image``.
+            image: The image as it came in.
+
+        Returns:
+            In [0, 1], counted in voxels of ``prepared``.
+        """
+        affine, to_affine, shape = self._grids(prepared, image)
+        return geometry.share_inside(tuple(prepared.shape[1:]), affine, shape, to_affine)
+
+    def field_of_view(self, prepared: MetaTensor, image: MetaTensor) -> FieldOfView:
+        """Which part of an image the network sees.
+
+        Args:
+            prepared: What :meth:`prepare` gave for ``image``.
+            image: The image as it came in.
+        """
+        affine, to_affine, _ = self._grids(prepared, image)
+        rows = (np.linalg.inv(affine) @ to_affine).round(9).tolist()
+        return FieldOfView(tuple(prepared.shape[1:]), tuple(map(tuple, rows)))
+
+    def _grids(
+        self, prepared: MetaTensor, image: MetaTensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, ...]]:
+        """Affines of both in one world, a plane for 2D, and the image's shape there."""
+        affine = prepared.affine.numpy().astype(np.float64)
+        if self.spatial_dims == 2 and image.ndim == 4:
+            image = geometry.squeeze_slice(image)
+        to_affine = image.affine.numpy().astype(np.float64)
+        if self.spatial_dims == 2:
+            frame = geometry.plane_frame(to_affine)
+            affine, to_affine = (geometry.to_plane(one, frame) for one in (affine, to_affine))
+        return affine, to_affine, tuple(image.shape[1:])
+
+    def class_index(self, target: str, probabilities: NDArray[Any]) -> int:
+        """Index of the class that NAME, INDEX or ``predicted`` means.
+
+        Args:
+            target: A class's name (any case), its index, or ``"predicted"`` for the class
+                of the highest probability, also where several labels may be true.
+            probabilities: ``(K,)`` of the image in question.
+
+        Raises:
+            InputError: There is no such class; the message has the nearest name.
+        """
+        if target in self.classes:
+            return self.classes.index(target)
+        lower = [name.lower() for name in self.classes]
+        if target.lower() in lower:
+            return lower.index(target.lower())
+        if target.lower() == "predicted":
+            return int(np.argmax(probabilities))
+        if target.isdecimal() and int(target) < len(self.classes):
+            return int(target)
+        if target.lstrip("-").isdecimal():
+            raise InputError(
+                ErrorCode.NAME_UNKNOWN,
+                f"There is no class {target}: the classifier has the classes 0 to "
+                f"{len(self.classes) - 1} ({', '.join(self.classes)}).",
+            )
+        raise unknown_name("class", target, [*self.classes, "predicted"])
+
+    def _checked(self, image: MetaTensor) -> MetaTensor:
+        axes = image.ndim - 1
+        if self.spatial_dims == 2 and axes == 3:
+            image = geometry.squeeze_slice(image)
+        elif axes != self.spatial_dims:
+            raise InputError(
+                ErrorCode.IMAGE_AXES,
+                f"The classifier {self.name} takes {self.spatial_dims}D images, "
+                f"and this one has {axes} axes.",
+            )
+        elif self.spatial_dims == 3 and 1 in image.shape[1:]:
+            raise InputError(
+                ErrorCode.IMAGE_AXES,
+                f"The classifier {self.name} takes volumes, and this image is one slice "
+                f"({_shape(image.shape[1:])} voxels). Give it the whole volume.",
+            )
+        if self.colour and image.shape[0] == 1:
+            values = image.as_tensor().expand(3, *image.shape[1:])
+            image = MetaTensor(values, affine=image.affine)
+        if image.shape[0] != len(self.channels):
+            raise InputError(
+                ErrorCode.CHANNELS,
+                f"The classifier {self.name} takes {len(self.channels)} channel"
+                f"{'s' if len(self.channels) > 1 else ''} ({', '.join(self.channels)}), "
+                f"and the image has {image.shape[0]}.",
+            )
+        if not bool(torch.isfinite(image.as_tensor()).all()):
+            raise InputError(ErrorCode.IMAGE_VALUES, "The image has non-finite voxels.")
+        return image
+
+
+def _shape(shape: tuple[int, ...] | torch.Size) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def _first_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

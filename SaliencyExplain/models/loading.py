@@ -1,0 +1,279 @@
+"""Loading a classifier in any of its forms, as the untrusted input that it is."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+from monai.transforms import Compose
+from torch import nn
+
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.confinement import confined
+from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.images.boundary import reading
+from SaliencyExplain.landlock import run_apart
+from SaliencyExplain.models import metadata, preprocessing
+from SaliencyExplain.models.building import building_limited
+from SaliencyExplain.models.bundle import (
+    INFERENCE,
+    LARGEST_CONFIG_BYTES,
+    METADATA,
+    MODELS,
+    BundleFiles,
+    identity_of,
+)
+from SaliencyExplain.models.bundle_settings import Setting
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.configuration import Configuration, parse_text
+from SaliencyExplain.models.decision import decide, found_settings
+from SaliencyExplain.models.file_kinds import what_it_is
+from SaliencyExplain.models.output_meaning import examine
+from SaliencyExplain.models.probe import convolution_dims, probe
+from SaliencyExplain.models.programs import load_exported, load_script, program_files
+from SaliencyExplain.models.scripts import PACKAGE, importable
+from SaliencyExplain.models.weights import format_of, load_into, read_weights
+
+_NETWORK_KEYS = ("network_def", "network", "net", "model")
+_WRAP = "make a bundle of it with 'saliency-explain classifier wrap'"
+
+
+def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> Classifier:
+    """Loads a classifier, ready to predict on the CPU.
+
+    Args:
+        path: A MONAI bundle (folder or zip), or a TorchScript or torch.export file that
+            carries a bundle's metadata.json and inference.json as extra files.
+        trust: Whether code that comes with the classifier may be run: Python expressions
+            and scripts of a bundle, a TorchScript program (parts of which run while it is
+            loaded), a torch.export program (which torch unpickles).
+        guess: Whether a bundle that says no activation gets a softmax where its network gives
+            logits of several classes; the settings say so.
+
+    Returns:
+        The classifier, its network in eval mode with frozen parameters.
+
+    Raises:
+        ClassifierError: There is no classifier, it is refused, or something is missing;
+            one line that says what to do.
+    """
+    path = Path(path)
+    # Trust is for those that need it: without, a classifier is never more than its parts.
+    with (
+        suppress(ClassifierError) if trust else nullcontext(),
+        reading(path, ClassifierError),
+        building_limited(path.name),
+        confined(f"The model {path.name}"),
+    ):
+        return run_apart(lambda: _load(path, trust=False, guess=guess))
+    with reading(path, ClassifierError):
+        return _load(path, trust=True, guess=guess)
+
+
+def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
+    if path.is_dir():
+        return _load_bundle(BundleFiles(path), path, trust=trust, guess=guess)
+    if not path.is_file():
+        raise ClassifierError(
+            ErrorCode.FILE_MISSING,
+            f"There is no classifier {path}. It is the folder or zip of a MONAI bundle, or a "
+            "program's file; on the command line demo:NAME is one that is shipped.",
+        )
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith(METADATA) and "/extra" not in name for name in archive.namelist()):
+                return _load_bundle(BundleFiles(path), path, trust=trust, guess=guess)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ClassifierError(
+            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
+        ) from error
+    kind = format_of(content)
+    if kind in ("TorchScript", "torch.export"):
+        return _load_program(content, path, kind, trust=trust)
+    if kind == "weights":
+        read_weights(content, path.name)
+        raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
+            f"{path} holds weights without their network: {_WRAP} --network … "
+            f"--weights {path.name}.",
+        )
+    raise ClassifierError(
+        ErrorCode.MODEL_FORMAT,
+        f"{path} is no classifier: wanted is a MONAI bundle (folder or zip), "
+        f"a TorchScript file or a torch.export program. The file is {what_it_is(content)}.",
+    )
+
+
+def _load_bundle(files: BundleFiles, path: Path, *, trust: bool, guess: bool) -> Classifier:
+    if trust and path.is_file():
+        with tempfile.TemporaryDirectory(prefix="saliency-explain-") as folder:
+            files.unpack(Path(folder))
+            return _assemble(files, path, trust=trust, guess=guess, folder=Path(folder))
+    return _assemble(files, path, trust=trust, guess=guess, folder=path)
+
+
+def _assemble(
+    files: BundleFiles, path: Path, *, trust: bool, guess: bool, folder: Path
+) -> Classifier:
+    inference = files.first(INFERENCE)
+    if inference is None:
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE, f"{path} is no complete bundle: it has no {INFERENCE[0]}."
+        )
+    model = _model_file(files, path)
+    read = {
+        METADATA: files.read(METADATA, largest=LARGEST_CONFIG_BYTES),
+        inference: files.read(inference, largest=LARGEST_CONFIG_BYTES),
+        model: files.read(model),
+    }
+    content = parse_text(read[inference], inference)
+    described = metadata.parse(parse_text(read[METADATA], METADATA))
+    kind = format_of(read[model])
+    scripts = [name for name in files.names() if name.startswith(f"{PACKAGE}/")] if trust else []
+    notes: tuple[str, ...] = ()
+    with importable(folder if scripts else None):
+        configuration = Configuration(content, trust=trust, bundle_root=str(folder))
+        if kind == "TorchScript":
+            network: nn.Module = load_script(read[model], model, trust=trust)
+        elif kind == "torch.export":
+            network = load_exported(read[model], model, trust=trust)
+        else:
+            network = _built_network(configuration)
+            notes = load_into(network, read_weights(read[model], model), model)
+        read |= {name: files.read(name) for name in scripts}
+        return _finish(
+            network,
+            configuration,
+            described,
+            path,
+            identity_of(read),
+            form="MONAI bundle",
+            kind=kind,
+            guess=guess,
+            notes=notes,
+        )
+
+
+def _load_program(content: bytes, path: Path, kind: str, *, trust: bool) -> Classifier:
+    extra = program_files(content)
+    if METADATA not in extra or INFERENCE[0] not in extra:
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{path} is a {kind} file that says nothing of classes, channels and preprocessing: "
+            f"{_WRAP} --weights {path.name} --classes ….",
+        )
+    described = metadata.parse(parse_text(extra[METADATA], METADATA))
+    configuration = Configuration(parse_text(extra[INFERENCE[0]], INFERENCE[0]), trust=trust)
+    load = load_script if kind == "TorchScript" else load_exported
+    network = load(content, path.name, trust=trust)
+    identity = identity_of({"models/model": content})
+    return _finish(network, configuration, described, path, identity, form=kind, kind=kind)
+
+
+def _finish(
+    network: nn.Module,
+    configuration: Configuration,
+    described: metadata.Metadata,
+    path: Path,
+    identity: str,
+    *,
+    form: str,
+    kind: str,
+    guess: bool = False,
+    notes: tuple[str, ...] = (),
+) -> Classifier:
+    network.eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    spatial_dims = described.spatial_dims or convolution_dims(network)
+    if spatial_dims is None:
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{path.name} does not say whether it takes 2D or 3D images: add "
+            f"network_data_format.inputs.image.spatial_shape to {METADATA}.",
+        )
+    steps: Compose = preprocessing.build_preprocessing(configuration, spatial_dims)
+    size = preprocessing.size_of(steps, spatial_dims) or described.size
+    result, noise = probe(network, len(described.channels), spatial_dims, size)
+    output = examine(
+        network, noise, result, described.classes, described.output, _why_output(described)
+    )
+    decision = decide(described, configuration.content, output, guess=guess)
+    return Classifier(
+        name=path.name.removesuffix(".zip") if form == "MONAI bundle" else path.stem,
+        classes=decision.classes,
+        channels=described.channels,
+        spatial_dims=spatial_dims,
+        network=ScoreNetwork(
+            network,
+            decision.activation,
+            one_logit=decision.one_logit,
+            output=output.path,
+            independent=decision.independent,
+            confined=not configuration.trust,
+        ).eval(),
+        preprocessing=steps,
+        identity=identity,
+        source=path,
+        spacing=preprocessing.spacing_of(steps, spatial_dims),
+        input_size=size,
+        format=form if form == kind or kind == "weights" else f"{form} ({kind})",
+        trusted=configuration.trust,
+        notes=(*notes, *((output.note,) if output.note else ()), *decision.notes),
+        settings=_settings(described.settings, found_settings(output, decision)),
+    )
+
+
+def _why_output(described: metadata.Metadata) -> str:
+    """Why the output that a bundle names is the one of the class scores."""
+    for setting in described.settings:
+        path, _, why = setting.value.partition(", ")
+        if (setting.name, path) == ("output", described.output) and setting.source == "tried":
+            return f"{why} (found when the bundle was made)" if why else "as found by trying"
+    return "as the bundle says"
+
+
+def _settings(said: tuple[Setting, ...], found: tuple[Setting, ...]) -> tuple[Setting, ...]:
+    """The settings that a bundle says, and of what was found those that it does not say."""
+    names = {setting.name for setting in said}
+    return said + tuple(setting for setting in found if setting.name not in names)
+
+
+def _built_network(configuration: Configuration) -> nn.Module:
+    key = next((name for name in _NETWORK_KEYS if name in configuration.content), None)
+    if key is None:
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
+            "The bundle's configuration has no 'network_def': add the network's class and "
+            "arguments under that key.",
+        )
+    network = configuration.build(key)
+    if not isinstance(network, nn.Module):
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION,
+            f"The bundle's '{key}' builds a {type(network).__name__}, not a network.",
+        )
+    return network
+
+
+def _model_file(files: BundleFiles, path: Path) -> str:
+    usual = files.first(MODELS)
+    if usual:
+        return usual
+    models = [
+        name
+        for name in files.names()
+        if name.startswith("models/") and name.endswith((".pt", ".pth", ".ts", ".pt2"))
+    ]
+    if len(models) != 1:
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{path} has {'no model file' if not models else 'several model files'}: "
+            f"wanted is {MODELS[0]} or {MODELS[1]}"
+            f"{' (large files of the model zoo are fetched apart)' if not models else ''}.",
+        )
+    return models[0]

@@ -1,0 +1,212 @@
+"""Reading trained weights without running code that lies in their file."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.models.checkpoints import (
+    Checkpoint,
+    check_tensor,
+    checkpoint_of,
+    fit,
+    nearest,
+)
+from SaliencyExplain.models.file_kinds import is_zip, some, what_it_is
+from SaliencyExplain.models.pickle_stand_ins import STAND_INS
+from SaliencyExplain.models.pickle_survey import SAVE_ALONE, check_pickle
+from SaliencyExplain.models.targets import shown
+from SaliencyExplain.zip_errors import DAMAGED_ZIP
+
+FileFormat = Literal["weights", "TorchScript", "torch.export", "bundle", "unknown"]
+
+
+_PROGRAM = "which brings its network: give it without the name of a network"
+#: What a file of PyTorch is that holds more than weights.
+_PROGRAMS = {
+    "TorchScript": f"a TorchScript program, {_PROGRAM}",
+    "torch.export": f"a torch.export program, {_PROGRAM}",
+    "bundle": "a MONAI bundle and not its weights alone: these lie in its folder models",
+}
+
+
+def format_of(content: bytes) -> FileFormat:
+    """Tells by its content what a model file is; the file's name says nothing for sure."""
+    if not is_zip(content):
+        # Before torch 1.6 weights were a bare pickle stream, which starts with a protocol.
+        return "weights" if content[:1] == b"\x80" else "unknown"
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+    except (*DAMAGED_ZIP, OSError):
+        return "unknown"
+    if any(name.endswith("configs/metadata.json") for name in names):
+        return "bundle"
+    if "serialized_exported_program.json" in names or any(
+        name.endswith("archive_format") for name in names
+    ):
+        return "torch.export"
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "TorchScript"
+    if any(name.endswith("data.pkl") for name in names):
+        return "weights"
+    return "unknown"
+
+
+def read_weights(content: bytes, name: str) -> Checkpoint:
+    """Reads the tensors of a weight file onto the CPU; no code in the file is run.
+
+    Args:
+        content: The file's bytes.
+        name: The file's name, for messages.
+
+    Returns:
+        The tensors in whatever dictionaries they lie (``{"state_dict": …}``).
+
+    Raises:
+        ClassifierError: The file is of another format, holds code, is broken, or holds no state
+            dict; says which.
+    """
+    kind = format_of(content)
+    if kind != "weights":
+        is_what = _PROGRAMS.get(kind) or what_it_is(content)
+        raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {is_what}.")
+    content = check_pickle(content, name)
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*STAND_INS]):
+            # Of pickle protocols and kinds of tensors; what cannot be read raises.
+            warnings.simplefilter("ignore")
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return checkpoint_of(loaded, name)
+    except ClassifierError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ClassifierError(
+            ErrorCode.MODEL_UNTRUSTED,
+            f"{name} is refused: it is a pickle with code or objects in it, not only weights, "
+            f"and nothing of it was run. {SAVE_ALONE}",
+        ) from error
+    except Exception as error:
+        # A damaged file raises whatever its instructions lead to.
+        raise unreadable(name, error) from error
+
+
+def load_into(
+    network: nn.Module, weights: Checkpoint | Mapping[str, Tensor], name: str
+) -> tuple[str, ...]:
+    """Loads a state dict into a network.
+
+    Args:
+        network: Whose parameters and buffers are set.
+        weights: A file's tensors, or tensors by name.
+        name: Of the weights, for messages.
+
+    Returns:
+        What a user must be told, such as a prefix that was taken off the names.
+
+    Raises:
+        ClassifierError: Keys are missing, left over, of another shape or of another type; says
+            which.
+    """
+    if not isinstance(weights, Checkpoint):
+        for key, tensor in weights.items():
+            check_tensor(key, tensor, name)
+        weights = Checkpoint(name, {"": dict(weights)})
+    expected = network.state_dict()
+    if any(map(is_lazy, expected.values())):
+        raise ClassifierError(
+            ErrorCode.MODEL_CONFIGURATION,
+            f"The network {type(network).__name__} has layers whose size is not known before it "
+            "has run (torch.nn.Lazy…): name their sizes.",
+        )
+    fitted = fit(weights, expected)
+    if fitted is None:
+        raise _no_fit(network, weights, expected)
+    wrong = [
+        f"{key} {_type(value)} instead of {_type(expected[key])}"
+        for key, value in fitted.state.items()
+        if not _becomes(value, expected[key])
+    ]
+    if wrong:
+        raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
+            f"The weights in {name} do not fit the network {type(network).__name__}: "
+            f"{len(wrong)} of another type ({some(wrong)})",
+        )
+    try:
+        network.load_state_dict(fitted.state, strict=False)
+    except Exception as error:
+        raise unreadable(name, error) from error
+    return fitted.notes
+
+
+def unreadable(name: str, error: Exception) -> ClassifierError:
+    """The error of a weight file for which torch raises something that nobody foresaw."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return ClassifierError(
+        ErrorCode.MODEL_WEIGHTS,
+        f"{name} cannot be read as PyTorch weights: {shown(lines[0])[1:-1]}",
+    )
+
+
+def with_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The same weights for the submodule of that name, such as ``"backbone"``."""
+    return {f"{prefix}.{key}": value for key, value in weights.items()}
+
+
+def unwrapped(weights: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without what keeps them from having the expected names."""
+    fitted = fit(weights, expected)
+    return nearest(weights, expected)[1] if fitted is None else fitted.state
+
+
+def _no_fit(
+    network: nn.Module, weights: Checkpoint, expected: Mapping[str, Tensor]
+) -> ClassifierError:
+    prefix, given = nearest(weights, expected)
+    missing = [key for key in expected if key not in given]
+    left_over = [key for key in given if key not in expected]
+    other_shape = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in given and given[key].shape != expected[key].shape
+    ]
+    problems = [
+        f"{len(keys)} {what} ({some([shown(key)[1:-1] for key in keys])})"
+        for what, keys in (
+            ("missing", [key for key in missing if not key.endswith("num_batches_tracked")]),
+            ("not in the network", left_over),
+            ("of another shape", other_shape),
+        )
+        if keys
+    ]
+    found = len(expected) - len(missing)
+    under = f" under the prefix {shown(prefix)}" if prefix else ""
+    return ClassifierError(
+        ErrorCode.MODEL_WEIGHTS,
+        f"The weights in {weights.name} do not fit the network {type(network).__name__}: {found} "
+        f"of its {len(expected)} tensors are there by name{under}; " + "; ".join(problems),
+    )
+
+
+def _becomes(value: Tensor, wanted: Tensor) -> bool:
+    """Whether a tensor may be taken for another type without losing its meaning.
+
+    Integers in the place of fractions are weights of a quantised network without their scales.
+    """
+    if value.is_complex() != wanted.is_complex():
+        return False
+    return value.is_floating_point() or not wanted.is_floating_point() or value.numel() == 1
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,70 @@
+"""The metadata of a bundle that is made of a network and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+
+from SaliencyExplain.models.input_channels import are_colours
+
+
+def bundle_metadata(
+    classes: Sequence[str],
+    channels: Sequence[str],
+    dims: int,
+    size: Sequence[int] | None,
+    description: str,
+) -> dict[str, Any]:
+    """The ``metadata.json`` of a MONAI bundle that classifies.
+
+    Args:
+        classes: Names of the classes, in the order of the outputs.
+        channels: Names of the channels.
+        dims: Spatial axes, 2 or 3.
+        size: Voxels along each axis of the input; None: any.
+        description: One line.
+    """
+
+    def numbered(names: Sequence[str]) -> dict[str, str]:
+        return {str(index): name for index, name in enumerate(names)}
+
+    return {
+        "version": "1.0.0",
+        "changelog": {"1.0.0": "first version"},
+        "monai_version": monai.__version__.split("+")[0],
+        "pytorch_version": torch.__version__.split("+")[0],
+        "numpy_version": np.__version__,
+        "required_packages_version": {},
+        "task": "classification",
+        "description": description,
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "RGB" if are_colours(channels) else "magnitude",
+                    "num_channels": len(channels),
+                    "spatial_shape": [int(value) for value in size] if size else ["*"] * dims,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": numbered(channels),
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "probabilities",
+                    "format": "classification",
+                    "num_channels": len(classes),
+                    "spatial_shape": [1],
+                    "dtype": "float32",
+                    "value_range": [0, 1],
+                    "is_patch_data": False,
+                    "channel_def": numbered(classes),
+                }
+            },
+        },
+    }

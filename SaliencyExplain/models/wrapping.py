@@ -1,0 +1,404 @@
+"""Making a MONAI bundle of a network and its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from SaliencyExplain.confinement import DeniedError
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
+from SaliencyExplain.models.bundle import METADATA
+from SaliencyExplain.models.bundle_settings import KEY, Setting
+from SaliencyExplain.models.checkpoints import Checkpoint, nearest
+from SaliencyExplain.models.checkpoints import fit as fit_weights
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.networks import build_network, network_definition
+from SaliencyExplain.models.probe import convolution_dims
+from SaliencyExplain.models.scripts import PACKAGE, importable
+from SaliencyExplain.models.weights import (
+    format_of,
+    load_into,
+    read_weights,
+    with_prefix,
+)
+from SaliencyExplain.models.wrapped_metadata import bundle_metadata
+from SaliencyExplain.models.wrapped_preprocessing import (
+    STANDARD_ORIENTATION,
+    Fit,
+    preprocessing_steps,
+)
+
+_ACTIVATIONS: dict[str, dict[str, bool]] = {
+    "softmax": {"softmax": True},
+    "sigmoid": {"sigmoid": True},
+    "none": {},
+}
+
+
+def wrap(
+    network: str | None,
+    weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
+    classes: Sequence[str],
+    out: Path,
+    *,
+    network_args: Mapping[str, Any] | None = None,
+    channels: Sequence[str] = ("image",),
+    spatial_dims: int | None = None,
+    spacing: Sequence[float] | None = None,
+    size: Sequence[int] | None = None,
+    fit: Fit | None = None,
+    intensity: str | None = None,
+    orientation: str | None = "standard",
+    activation: str | None = None,
+    output: str | None = None,
+    own_training: bool = False,
+    description: str = "",
+    eval_metrics: Mapping[str, Any] | None = None,
+    documents: Mapping[str, bytes] | None = None,
+    trust: bool = False,
+) -> Path:
+    """Writes a MONAI bundle and loads it again, which runs its network on made images.
+
+    The preprocessing is orientation, spacing, size, intensity, in this order. What was given,
+    what was guessed and what was found by running the network stands in the bundle's metadata
+    (:mod:`SaliencyExplain.models.bundle_settings`). That its predictions are those of the
+    network's own code is not checked.
+
+    Args:
+        network: ``DenseNet121`` and the like of monai, ``timm.NAME``, the dotted name of a
+            network of monai, torchvision or timm, or ``file.py:Class`` (with trust; the file
+            is copied into the bundle's ``scripts``); None where the weights are a TorchScript
+            or torch.export program.
+        weights: A weight file; several as ``submodule=file``; or the tensors themselves.
+        classes: Names of the classes in the order of the network's scores; one or two for
+            a network with a single logit.
+        out: Folder of the bundle; it must not exist.
+        network_args: Arguments of the network's class; what is said elsewhere (channels,
+            classes, axes) is filled in where they leave it out.
+        channels: Names of the input's channels; ``red, green, blue`` for colour pictures.
+        spatial_dims: 2 or 3; where None, the network's convolutions say it.
+        spacing: Voxel size in mm to resample to, one number per axis.
+        size: Voxels per axis of the network's input.
+        fit: How the size is reached: ``resize`` the whole field of view, or ``crop`` (and
+            pad) about its centre; where None, crop with a spacing and resize without.
+        intensity: One of :data:`SaliencyExplain.models.intensity.WORDS`; where None,
+            as in the file.
+        orientation: Axis codes that the network was trained with. ``standard`` is RAS in 3D
+            and PL in 2D (rows downwards, columns to the patient's left, as torchvision and
+            most 2D training code see a picture). None: as in the file.
+        activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one; where
+            None, none for outputs that are probabilities for all made images, else softmax.
+        output: Path of the class scores where the network returns several outputs: an index, a
+            key, or several with dots between them. Where None, the only one that fits.
+        own_training: Whether the network is trained with this preprocessing, so that nothing
+            of it is guessed.
+        description: A sentence for people.
+        eval_metrics: How well it does, for the key of that name in MONAI's metadata.
+        documents: Further files by name, for the bundle's ``docs``.
+        trust: Whether code of the user's own may be run.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        InputError: An argument does not make sense.
+        ClassifierError: The weights do not fit, or the network is no classifier.
+        OutputError: The folder exists or cannot be written.
+    """
+    if activation is not None and activation not in _ACTIVATIONS:
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The activation is softmax, sigmoid or none, not '{activation}'."
+        )
+    if not classes or len(set(classes)) != len(classes):
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE, "Name each class once, in the order of the network's scores."
+        )
+    if not channels or len(set(channels)) != len(channels):
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE, "Name each channel once, in the network's order."
+        )
+    out = Path(out)
+    if out.exists():
+        raise OutputError(
+            ErrorCode.OUTPUT_EXISTS, f"{out} exists already: name a new folder for the bundle."
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the final place, so that the last step is a rename on the same disk.
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+            bundle = Path(folder) / out.name
+            (bundle / "configs").mkdir(parents=True)
+            (bundle / "models").mkdir()
+            said = spatial_dims or (len(size) if size else len(spacing) if spacing else None)
+            if network is None:
+                definition, dims = _write_program(bundle, weights)
+                notes: tuple[str, ...] = ()
+            else:
+                arguments = network_args or {}
+                if ".py:" in network:
+                    target = _copy_script(bundle, network, trust)
+                    described = {"_target_": target, **arguments}
+                else:
+                    described = network_definition(
+                        network,
+                        arguments,
+                        channels=len(channels),
+                        classes=len(classes),
+                        spatial_dims=said,
+                        size=size,
+                        trust=trust,
+                    )
+                definition, dims, notes = _write_weights(bundle, described, weights, trust)
+            dims = spatial_dims or dims or said
+            if dims not in (2, 3):
+                raise InputError(
+                    ErrorCode.OPTION_MISSING,
+                    "Say whether the network takes 2D or 3D images (spatial_dims).",
+                )
+            steps = preprocessing_steps(
+                dims, len(channels), spacing, size, fit, intensity or "none", orientation
+            )
+            reader = {"reader": "ITKReader"} if dims == 2 else {}
+            loading = {
+                "_target_": "LoadImaged",
+                "keys": "image",
+                "ensure_channel_first": True,
+                **reader,
+            }
+            inference = {
+                **definition,
+                "preprocessing": {"_target_": "Compose", "transforms": [loading, *steps]},
+                "inferer": {"_target_": "SimpleInferer"},
+            }
+            content = bundle_metadata(classes, channels, dims, size, description or out.name)
+            settings = _settings(
+                dims, channels, spacing, size, fit, intensity, orientation, own_training
+            )
+            settings += [Setting("weights", note, "guessed") for note in notes]
+            if eval_metrics is not None:
+                content["eval_metrics"] = dict(eval_metrics)
+            for name, document in (documents or {}).items():
+                (bundle / "docs").mkdir(exist_ok=True)
+                (bundle / "docs" / name).write_bytes(document)
+            _write_configurations(bundle, inference, content, settings, activation, output)
+            found = load_classifier(bundle, trust=trust, guess=activation is None)
+            settings += _found(found, output, own_training)
+            _write_configurations(
+                bundle, inference, content, settings, found.network.activation, found.network.output
+            )
+            for cache in bundle.rglob("__pycache__"):
+                shutil.rmtree(cache)
+            bundle.rename(out)
+    except DeniedError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"The bundle {out} cannot be written: {error.strerror}."
+        ) from error
+    return out
+
+
+def _write_configurations(
+    bundle: Path,
+    inference: Mapping[str, Any],
+    content: dict[str, Any],
+    settings: Sequence[Setting],
+    activation: str | None,
+    output: str | None,
+) -> None:
+    """Writes inference.json and metadata.json, with the activation and output where known."""
+    postprocessing = {
+        "_target_": "Compose",
+        "transforms": [
+            {"_target_": "Activationsd", "keys": "pred", **_ACTIVATIONS[activation or "none"]}
+        ],
+    }
+    if activation is not None:
+        inference = {**inference, "postprocessing": postprocessing}
+    _write_json(bundle / "configs" / "inference.json", inference)
+    if output:
+        content["network_data_format"]["outputs"]["pred"]["network_output"] = output
+    content[KEY] = [dataclasses.asdict(setting) for setting in settings]
+    _write_json(bundle / METADATA, content)
+
+
+def _found(classifier: Classifier, output: str | None, own_training: bool) -> list[Setting]:
+    """What loading the bundle found of the network's outputs."""
+    found = {one.name: one for one in classifier.settings if one.name in ("activation", "output")}
+    if output is not None:
+        found["output"] = Setting("output", output, "given")
+    if own_training:
+        return [dataclasses.replace(one, source="trained") for one in found.values()]
+    return list(found.values())
+
+
+def _settings(
+    dims: int,
+    channels: Sequence[str],
+    spacing: Sequence[float] | None,
+    size: Sequence[int] | None,
+    fit: Fit | None,
+    intensity: str | None,
+    orientation: str | None,
+    own_training: bool,
+) -> list[Setting]:
+    """What the preprocessing is, and which of it was guessed."""
+
+    def setting(name: str, value: str, given: object) -> Setting:
+        source = "trained" if own_training else "given" if given else "guessed"
+        return Setting(name, value, source)
+
+    def numbers(values: Sequence[float]) -> str:
+        return " x ".join(f"{value:g}" for value in values)
+
+    standard = orientation == "standard"
+    turned = orientation is not None and orientation.lower() != "none"
+    codes = STANDARD_ORIENTATION[dims] if standard else str(orientation).upper()
+    found = [
+        setting("orientation", codes if turned else "as in the file", not standard),
+        setting("channel order", ", ".join(channels), len(channels) > 1 or channels != ("image",)),
+        setting("spacing", f"{numbers(spacing)} mm" if spacing else "as in the file", spacing),
+        setting("size", f"{numbers(size)} voxels" if size else "as in the file", size),
+    ]
+    if size:
+        reached = fit or ("crop" if spacing else "resize")
+        found.append(setting("fit", reached, fit))
+    if spacing or (size and reached == "resize"):
+        linear = "trilinear" if dims == 3 else "bilinear"
+        found.append(
+            setting("interpolation", f"{linear}, align_corners false, no antialiasing", False)
+        )
+    scaling = intensity or "none"
+    found.append(
+        setting("intensity", "as in the file" if scaling == "none" else scaling, intensity)
+    )
+    return [*found, setting("order of steps", "orientation, spacing, size, intensity", False)]
+
+
+def _write_program(
+    bundle: Path, weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor]
+) -> tuple[dict[str, Any], int | None]:
+    parts = [weights] if isinstance(weights, (str, Path)) else weights
+    if isinstance(parts, Mapping) or len(parts) != 1:
+        raise InputError(
+            ErrorCode.OPTION_MISSING,
+            "Name the network's class, or one TorchScript or torch.export file.",
+        )
+    path = Path(parts[0])
+    content = _read(path)
+    kind = format_of(content)
+    if kind not in ("TorchScript", "torch.export"):
+        raise InputError(
+            ErrorCode.OPTION_MISSING,
+            f"{path} holds no program, so the network's class must be named (--network).",
+        )
+    suffix = "ts" if kind == "TorchScript" else "pt2"
+    (bundle / "models" / f"model.{suffix}").write_bytes(content)
+    return {}, None
+
+
+def _write_weights(
+    bundle: Path,
+    definition: dict[str, Any],
+    weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
+    trust: bool,
+) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
+    parts = [weights] if isinstance(weights, (str, Path)) else weights
+    target = definition["_target_"]
+    with importable(bundle if target.startswith(f"{PACKAGE}.") else None):
+        built = build_network(definition, trust=trust)
+    state, names, notes = _gathered(parts, built.state_dict())
+    notes += load_into(built, state, names)
+    tensors = {
+        key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
+    }
+    try:
+        torch.save(tensors, bundle / "models" / "model.pt")
+    except RuntimeError as error:
+        # torch's writer does not say that the disk is full, which is what it fails for.
+        raise OutputError(
+            ErrorCode.OUTPUT_UNWRITABLE,
+            f"The weights cannot be written beside {bundle.name}; is the disk full?",
+        ) from error
+    content = {"network_def": definition, "network": "@network_def"}
+    return content, convolution_dims(built), notes
+
+
+def _copy_script(bundle: Path, network: str, trust: bool) -> str:
+    file_name, _, class_name = network.rpartition(":")
+    path = Path(file_name)
+    if not trust:
+        raise ClassifierError(
+            ErrorCode.MODEL_UNTRUSTED, f"{path.name} is Python code: it is run only with --trust."
+        )
+    if not path.stem.isidentifier() or not class_name.isidentifier():
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The network '{network}' is not of the form file.py:Class."
+        )
+    folder = bundle / PACKAGE
+    folder.mkdir()
+    (folder / "__init__.py").write_bytes(b"")
+    (folder / path.name).write_bytes(_read(path))
+    return f"{PACKAGE}.{path.stem}.{class_name}"
+
+
+def _gathered(
+    parts: Sequence[str | Path] | Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[Checkpoint | Mapping[str, Tensor], str, tuple[str, ...]]:
+    """The weights of all parts, their names for messages, and what a user must be told."""
+    if isinstance(parts, Mapping):
+        return parts, "the given tensors", ()
+    state: dict[str, Tensor] = {}
+    names: list[str] = []
+    notes: list[str] = []
+    for part in parts:
+        prefix, _, file_name = str(part).rpartition("=")
+        # A path may have an equals sign in it; a prefix is a submodule's dotted name.
+        if not all(piece.isidentifier() or piece.isdecimal() for piece in prefix.split(".")):
+            prefix, file_name = "", str(part)
+        path = Path(file_name)
+        weights = read_weights(_read(path), path.name)
+        if not prefix and len(parts) == 1:
+            return weights, path.name, ()
+        inner = expected
+        if prefix:
+            start = f"{prefix}."
+            inner = {
+                key.removeprefix(start): value
+                for key, value in expected.items()
+                if key.startswith(start)
+            }
+        fitted = fit_weights(weights, inner)
+        found = nearest(weights, inner)[1] if fitted is None else fitted.state
+        notes += () if fitted is None else fitted.notes
+        state.update(with_prefix(found, prefix) if prefix else found)
+        names.append(path.name)
+    return state, ", ".join(names), tuple(notes)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
+        ) from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The network's arguments cannot be written as JSON: {error}"
+        ) from error
+    path.write_text(text + "\n", encoding="utf-8")

@@ -22,9 +22,10 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain import __version__
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.passes.shared_pass import SharedPass
-from SaliencyExplain.attribution.passes.zero_maps import zero_map_note
+from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.attribution.zero_maps import zero_map_note
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
 from SaliencyExplain.figures import CHANNEL

@@ -14,9 +14,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Orientationd, ResizeWithPadOrCropd, Spacingd
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import Cancelled, ClassifierError, InputError
 from SaliencyExplain.explanation import (
     Attribution,

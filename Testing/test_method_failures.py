@@ -13,9 +13,10 @@ import torch
 from monai.transforms import Compose
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import Cancelled, DeviceMemoryError, ErrorCode, InputError

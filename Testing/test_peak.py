@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.attribution.methods.gradient import Gradient
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.peak import find_peak, strongest_voxels
 from SaliencyExplain.pictures.slab import peak_view

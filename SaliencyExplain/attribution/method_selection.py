@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from SaliencyExplain.attribution.method import Method, parse_parameters
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.parameters import parse_value
 from SaliencyExplain.attribution.registry import find_method, methods
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 
 def select_methods(
@@ -75,3 +76,18 @@ def describe_methods() -> list[dict[str, Any]]:
 
 def _fields(method: type[Method]) -> Mapping[str, dataclasses.Field[Any]]:
     return {field.name: field for field in dataclasses.fields(method)}
+
+
+def parse_parameters(method: type[Method], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Turns ``{parameter: text}`` of a command line into values of the right type.
+
+    Raises:
+        InputError: No such parameter (with the nearest name), or not a value of its type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(method)}
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in fields:
+            raise unknown_name(f"parameter of {method.name}", name, fields)
+        values[name] = parse_value(f"{method.name}.{name}", text, fields[name])
+    return values

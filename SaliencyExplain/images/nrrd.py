@@ -8,7 +8,6 @@ units, and takes each space as left-posterior-superior. What is read equals ITK'
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.input_file import file_beside
+from SaliencyExplain.images.nrrd_header import NrrdHeader
 from SaliencyExplain.images.nrrd_place import place
 from SaliencyExplain.images.sizes import check_sizes
 from SaliencyExplain.images.stored import AT_END, Stored, numbered, read_stored
@@ -52,46 +52,6 @@ _ENCODINGS = {
 }
 #: Kinds of axes that samples lie along; the others are parts of one sample.
 _DOMAIN = ("domain", "space", "time", "???", "none")
-
-
-@dataclass(frozen=True)
-class NrrdHeader:
-    """The header of a NRRD file.
-
-    Attributes:
-        path: The file.
-        fields: By their names in small letters without spaces.
-        keys: Pairs ``key:=value``, unescaped.
-        names: Lines behind ``data file: LIST``.
-        length: Bytes of the header with the empty line behind it.
-    """
-
-    path: Path
-    fields: dict[str, str]
-    keys: dict[str, str]
-    names: tuple[str, ...]
-    length: int
-
-    def wrong(self, name: str, wanted: str) -> InputError:
-        """The error for a field that cannot be used."""
-        return InputError(
-            ErrorCode.FILE_DAMAGED,
-            f"{self.path}: cannot be read, it may be damaged: its header gives {name} as "
-            f"'{self.fields.get(name, '')[:80]}', and {wanted} belong there.",
-        )
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        """A field of one whole number.
-
-        Raises:
-            InputError: It is none, or is missing without a default.
-        """
-        if name not in self.fields and default is not None:
-            return default
-        try:
-            return int(self.fields.get(name, ""))
-        except ValueError as error:
-            raise self.wrong(name, "a whole number") from error
 
 
 def read_nrrd(path: Path, several: bool) -> Volume:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.grids import LPS_TO_RAS
+from SaliencyExplain.images.nrrd_header import NrrdHeader
 from SaliencyExplain.images.units import millimetres, unit_note
 from SaliencyExplain.images.volume import checked_affine
-
-if TYPE_CHECKING:
-    from SaliencyExplain.images.nrrd import NrrdHeader
 
 #: Spaces of the patient, and what takes their axes to RAS.
 _SPACES = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from SaliencyExplain.attribution.method import unit_of
+from SaliencyExplain.attribution.parameters import unit_of
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.comparison import control_names

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from SaliencyExplain.attribution.method import value_text
+from SaliencyExplain.attribution.parameters import value_text
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.table import auroc_chance

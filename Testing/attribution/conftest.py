@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 
 
 class Linear(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.repeatability import examine
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 

@@ -12,7 +12,6 @@ from saliency.core import IntegratedGradients as PairIntegratedGradients
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.methods.gradient import Gradient, noise_like
 from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
 from SaliencyExplain.attribution.methods.smooth_integrated_gradients import (
@@ -20,6 +19,7 @@ from SaliencyExplain.attribution.methods.smooth_integrated_gradients import (
     SquaredSmoothIntegratedGradients,
 )
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import Cancelled, InputError
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 

@@ -10,7 +10,7 @@ from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.attribution.perturbation.occlusion_windows import interpolation_between_windows
-from SaliencyExplain.attribution.perturbation.separable import along_axes, coverage_matrix
+from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
 from SaliencyExplain.errors import ErrorCode, InputError
 
 

@@ -7,7 +7,7 @@ from captum.attr._utils.approximation_methods import approximation_parameters
 from scipy.ndimage import gaussian_filter
 
 from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
-from SaliencyExplain.attribution.passes.path_integration import RULES, images_between, quadrature
+from SaliencyExplain.attribution.methods.path_integration import RULES, images_between, quadrature
 from SaliencyExplain.attribution.perturbation.baselines import baseline_image
 from SaliencyExplain.errors import InputError
 

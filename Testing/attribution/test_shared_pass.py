@@ -16,7 +16,8 @@ from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
 from SaliencyExplain.attribution.methods.respond_cam import RespondCAM
 from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.shared_pass import SharedPass, Wanted, run
+from SaliencyExplain.attribution.passes.pass_spec import PassSpec
+from SaliencyExplain.attribution.passes.shared_pass import SharedPass, run
 from SaliencyExplain.errors import DeviceMemoryError, InputError
 
 METHODS = (Gradient(), GradCAM(), GradCAMPlusPlus())
@@ -140,9 +141,9 @@ def test_backward_goes_on_to_the_image_only_where_that_is_wanted(task):
 
     network.second.register_forward_pre_hook(watch)
     job = task(network, torch.randn(1, 1, 12, 9))
-    run(job, Wanted(last=True, gradients=True))
+    run(job, PassSpec(last=True, gradients=True))
     assert not reached
-    run(job, Wanted(last=True, gradients=True, voxels=True))
+    run(job, PassSpec(last=True, gradients=True, voxels=True))
     assert len(reached) == 1
 
 

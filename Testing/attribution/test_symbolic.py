@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from SaliencyExplain.attribution.graph.symbolic_trace import copy_sharing_weights, symbolic_trace
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
 
 

@@ -33,11 +33,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.cam import GradCAM, GradCAMPlusPlus
 from SaliencyExplain.attribution.methods.control_maps import centre_map, random_map
 from SaliencyExplain.attribution.methods.gradient import Gradient
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES

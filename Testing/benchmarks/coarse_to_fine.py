@@ -34,14 +34,14 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
 from SaliencyExplain.attribution.perturbation.gradient_prior import hints
 from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
-from SaliencyExplain.attribution.perturbation.separable import along_axes
+from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.images.grids import spacing_of

@@ -12,8 +12,9 @@ import torch
 from monai import visualize
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.passes.shared_pass import SharedPass
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
 
 Run = Callable[[], Any]

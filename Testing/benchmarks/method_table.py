@@ -38,8 +38,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import untouched
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.comparison.agreement import agreements
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom

@@ -28,8 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import methods
 from Testing.benchmarks.conditions import common_options, prepare, say
 from Testing.benchmarks.contenders import TARGET, TOGETHER, TOOLS, clean, methods_of, others, ours

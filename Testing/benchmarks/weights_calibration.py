@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.cam import GradCAM, GradCAMPlusPlus
 from SaliencyExplain.attribution.methods.control_maps import CentreYardstick
 from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad
 from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES

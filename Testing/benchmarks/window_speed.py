@@ -13,9 +13,9 @@ from monai.visualize import OcclusionSensitivity
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.incremental.boxes import inside
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.passes.batches import batch_size, forward_memory
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows

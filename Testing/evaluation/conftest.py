@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.evaluation.image.evaluation_passes import Work, probabilities_of_images

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from SaliencyExplain.attribution.graph.tensor_layout import Placement
-from SaliencyExplain.attribution.perturbation.separable import along_axes, interpolation_matrix
-
-if TYPE_CHECKING:
-    from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
 
 
 @dataclass(frozen=True)
@@ -73,10 +69,3 @@ class FeatureMap:
             abs(scale) * voxel for (scale, _), voxel in zip(self.placement, spacing, strict=True)
         ]
         return math.prod(sides) ** (1 / len(sides))
-
-
-def upsampled_maps(task: Task, maps: Mapping[str, FeatureMap]) -> dict[str, Tensor]:
-    """The maps of layers on the image's grid; the task is told the size of their cells."""
-    for layer, cells in maps.items():
-        task.resolution(layer, cells.cell_mm(task.spacing))
-    return {layer: cells.upsampled() for layer, cells in maps.items()}

@@ -14,10 +14,10 @@ from torch import Tensor
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.incremental_failures import reason_of
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.batches import in_batches, is_out_of_memory, memory_left
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.progress import Progress, silent
 
 _LOG = logging.getLogger(__name__)

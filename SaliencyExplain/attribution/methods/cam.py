@@ -9,11 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap, upsampled_maps
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.graph.layer_outputs import named_layers
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.score_network import CONVOLUTIONS
-from SaliencyExplain.attribution.passes.shared_pass import Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.parameters import parameter
+from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
+from SaliencyExplain.attribution.passes.pass_spec import PassSpec
+from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 
 
@@ -64,10 +68,10 @@ class _GradientWeighted(_ActivationMap):
                 [part.place(self._map(part.features, part.slope, score)) for part in parts],
                 rectified=True,
             )
-            for name, parts in given.wanted(wanted, task).items()
+            for name, parts in layers_of(given, wanted, task).items()
         }
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """Features and gradients of the layers.
 
         Raises:
@@ -166,7 +170,7 @@ class CAM(_ActivationMap):
                 f"cam needs a network that ends in a linear layer; {kind} does not. "
                 "Use gradcam instead.",
             )
-        found = given.wanted(wanted, task)
+        found = layers_of(given, wanted, task)
         if given.name not in found:
             found = {**found, given.name: given.target}
         fit = {
@@ -198,14 +202,14 @@ class CAM(_ActivationMap):
             for name in self.layers or (given.name,)
         }
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """What goes into the last linear layer, and the last feature maps.
 
         Raises:
             InputError: A layer does not exist, or the network's layers cannot be looked into.
         """
         named_layers(task.network, self.layers, self.name)
-        return Wanted(self.layers, last=True, ends=True)
+        return PassSpec(self.layers, last=True, ends=True)
 
     def forward_passes(self, task: Task) -> float:
         """One."""

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import LARGEST_MM, Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.parameters import LARGEST_MM, parameter
+from SaliencyExplain.attribution.passes.task import Task
 
 #: Width of the random map's blobs, mm: about what a Grad-CAM or an occlusion window resolves.
 CORRELATION_MM = 10.0

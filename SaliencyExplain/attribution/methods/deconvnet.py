@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.methods.gradient import _Ruled
 from SaliencyExplain.attribution.methods.guided_backpropagation import guided_relus
+from SaliencyExplain.attribution.passes.task import Task
 
 
 class _DeconvolvedReLU(torch.autograd.Function):

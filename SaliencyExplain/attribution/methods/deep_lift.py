@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from SaliencyExplain.attribution.graph.layer_kinds import Kind
-from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_slope
@@ -25,6 +26,7 @@ from SaliencyExplain.attribution.passes.propagation import (
     target_score,
     traced,
 )
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import (
     BASELINES,
     background_images,

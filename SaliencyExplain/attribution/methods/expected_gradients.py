@@ -11,17 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.methods.gradient import input_gradients
-from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
-from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
-from SaliencyExplain.attribution.passes.path_integration import (
+from SaliencyExplain.attribution.methods.path_integration import (
     PathMethod,
     over_channels,
     record_completeness,
     target_outputs,
 )
+from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.parameters import parameter
+from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import background_images
 from SaliencyExplain.progress import may_stop
 

@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.network.half_precision import autocast
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_gradient
-from SaliencyExplain.attribution.passes.shared_pass import Wanted, autocast, passed
+from SaliencyExplain.attribution.passes.pass_spec import PassSpec
+from SaliencyExplain.attribution.passes.shared_pass import passed
+from SaliencyExplain.attribution.passes.task import Task
 
-_VOXELS = Wanted(voxels=True)
+_VOXELS = PassSpec(voxels=True)
 
 
 def input_gradients(
@@ -188,7 +192,7 @@ class Gradient(_InputGradient):
         task.progress(total, total)
         return voxels
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """The gradient of the image."""
         return _VOXELS
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from SaliencyExplain.attribution.graph.layer_outputs import require_open
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.methods.gradient import _Ruled, _Smoothed
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 
 _RELU = {functional.relu, torch.relu, Tensor.relu}

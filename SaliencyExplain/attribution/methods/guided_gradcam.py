@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
-from SaliencyExplain.attribution.passes.shared_pass import Wanted
+from SaliencyExplain.attribution.parameters import parameter
+from SaliencyExplain.attribution.passes.pass_spec import PassSpec
+from SaliencyExplain.attribution.passes.task import Task
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class GuidedGradCAM(Method):
         """Those of guided backpropagation and of Grad-CAM."""
         return self._guided.forward_passes(task) + self._cam.forward_passes(task)
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """What Grad-CAM shares; the guided pass is its own."""
         return self._cam.shares(task)
 

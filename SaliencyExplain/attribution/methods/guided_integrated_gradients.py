@@ -8,15 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.methods.gradient import input_gradients
-from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_stages
-from SaliencyExplain.attribution.passes.path_integration import (
+from SaliencyExplain.attribution.methods.path_integration import (
     BaselinePathMethod,
     record_completeness,
     target_outputs,
 )
+from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.parameters import parameter
+from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_stages
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import check_baseline
 
 #: Share of the whole way that counts as no way at all: rounding of sums over all voxels.

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.gradient import Gradient
+from SaliencyExplain.attribution.methods.path_integration import over_channels
 from SaliencyExplain.attribution.network.frozen_network import plain
-from SaliencyExplain.attribution.passes.path_integration import over_channels
-from SaliencyExplain.attribution.passes.shared_pass import Wanted
+from SaliencyExplain.attribution.passes.pass_spec import PassSpec
+from SaliencyExplain.attribution.passes.task import Task
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class GradientTimesInput(Method):
         """The map for each channel, ``(C, *S)``."""
         return Gradient().raw(task) * plain(task.input)[0]
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """What the gradient shares."""
         return Gradient().shares(task)
 

@@ -8,8 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from SaliencyExplain.attribution.method import Task, parameter
+from SaliencyExplain.attribution.methods.region_method import RegionMethod
 from SaliencyExplain.attribution.methods.shapley import Enumeration
+from SaliencyExplain.attribution.parameters import parameter
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.least_squares import (
     bootstrap_seconds,
     constrained,
@@ -22,7 +24,6 @@ from SaliencyExplain.attribution.perturbation.region_game import (
     Floats,
     Masks,
     Plan,
-    RegionMethod,
     check_table,
 )
 from SaliencyExplain.progress import may_stop

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
-from SaliencyExplain.attribution.passes.shared_pass import Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.passes.pass_spec import PassSpec
+from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
+from SaliencyExplain.attribution.passes.task import Task
 
 #: As in Jiang et al. 2021: scales the weak maps of early layers up, the peak to 0.96.
 _GAMMA = 2.0
@@ -120,10 +123,10 @@ class LayerSweep(Method):
                 [part.place(self._map(part.features, part.slope)) for part in parts],
                 rectified=True,
             )
-            for layer, parts in given.wanted(wanted, task).items()
+            for layer, parts in layers_of(given, wanted, task).items()
         }
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """Features and gradients of the layers.
 
         Raises:

@@ -12,9 +12,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from SaliencyExplain.attribution.graph.layer_kinds import Kind, kind_of, name_of
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_slope
 from SaliencyExplain.attribution.passes.propagation import (
@@ -32,6 +33,7 @@ from SaliencyExplain.attribution.passes.relevance_rules import (
     proportional,
     stabilised,
 )
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Forward passes: one as a check, one of the walk, and on the way back of each layer two to

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import in_stages
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import PROBABILITY, SCORE, Watched
 from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
 from SaliencyExplain.attribution.perturbation.gradient_prior import hints
@@ -24,7 +26,7 @@ from SaliencyExplain.attribution.perturbation.infill import filling as filling_o
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS, FILLS_HELP
 from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
-from SaliencyExplain.attribution.perturbation.separable import along_axes
+from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 #: ``channel``: all at once, or each by itself with a map for each.

@@ -9,10 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap, upsampled_maps
-from SaliencyExplain.attribution.method import Method, Task, parameter
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
-from SaliencyExplain.attribution.passes.shared_pass import Part, Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
+from SaliencyExplain.attribution.passes.pass_spec import PassPart, PassSpec
+from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
+from SaliencyExplain.attribution.passes.task import Task
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class RespondCAM(Method):
         given = passed(task, wanted, exact=True)
         maps = {
             layer: FeatureMap.total([_responding(part) for part in parts], rectified=False)
-            for layer, parts in given.wanted(wanted, task).items()
+            for layer, parts in layers_of(given, wanted, task).items()
         }
         task.record(
             {
@@ -67,7 +71,7 @@ class RespondCAM(Method):
         )
         return {layer: _single(cells) for layer, cells in maps.items()}
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """Features and gradients of the layers.
 
         Raises:
@@ -80,7 +84,7 @@ class RespondCAM(Method):
         return GRADIENT_COST
 
 
-def _responding(part: Part) -> FeatureMap:
+def _responding(part: PassPart) -> FeatureMap:
     flat = part.features.flatten(1).double()
     responses = (part.slope.flatten(1).double() * flat).sum(dim=1)
     sums = flat.sum(dim=1)

@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap, upsampled_maps
+from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.graph.layer_outputs import channel_count
-from SaliencyExplain.attribution.method import LARGEST_VALUE, Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.parameters import LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import in_batches
-from SaliencyExplain.attribution.passes.shared_pass import Parts, Wanted, passed, wanted_layers
+from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
+from SaliencyExplain.attribution.passes.pass_spec import Parts, PassSpec
+from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import Watched
 from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -102,7 +106,7 @@ class ScoreCAM(Method):
         image = plain(task.input)
         wanted = self.shares(task)
         given = passed(task, wanted, exact=True)
-        parts = given.wanted(wanted, task)
+        parts = layers_of(given, wanted, task)
         order = _strongest_first(parts, self.channels)
         baseline = filling(image, self.fill, task.spacing, value=self.value)
         dark = baseline.boxes(np.zeros((1, image.ndim - 2), dtype=np.int64), image.shape[2:])
@@ -158,7 +162,7 @@ class ScoreCAM(Method):
         watched.tell(bare.numpy()[0])
         return maps()
 
-    def shares(self, task: Task) -> Wanted:
+    def shares(self, task: Task) -> PassSpec:
         """Features of the layers.
 
         Raises:

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from SaliencyExplain.attribution.method import Task, parameter
+from SaliencyExplain.attribution.methods.region_method import RegionMethod
+from SaliencyExplain.attribution.parameters import parameter
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.region_game import (
     Estimate,
     Floats,
     Masks,
     Plan,
-    RegionMethod,
     check_table,
 )
 from SaliencyExplain.progress import may_stop

@@ -10,12 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task, parameter
 from SaliencyExplain.attribution.methods.gradient import input_gradients, noise_like
-from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
-from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
-from SaliencyExplain.attribution.passes.path_integration import (
+from SaliencyExplain.attribution.methods.path_integration import (
     MOST_STEPS,
     RULES,
     BaselinePathMethod,
@@ -25,6 +21,11 @@ from SaliencyExplain.attribution.passes.path_integration import (
     record_completeness,
     target_outputs,
 )
+from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.parameters import parameter
+from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import check_baseline
 
 

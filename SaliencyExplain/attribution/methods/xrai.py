@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import LARGEST_MM, Method, Task, parameter, unpublished
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
+from SaliencyExplain.attribution.methods.path_integration import MOST_STEPS
 from SaliencyExplain.attribution.network.frozen_network import plain
-from SaliencyExplain.attribution.passes.path_integration import MOST_STEPS
+from SaliencyExplain.attribution.parameters import LARGEST_MM, parameter
+from SaliencyExplain.attribution.passes.task import Task, unpublished
 from SaliencyExplain.attribution.perturbation.region_ranking import (
     Region,
     ranked,

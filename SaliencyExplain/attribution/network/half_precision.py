@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -81,3 +82,9 @@ def in_float32(network: nn.Module) -> nn.Module | None:
 
 def _raised(value: Any) -> Any:
     return torch.float32 if isinstance(value, torch.dtype) and value in HALVES else value
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Lets a network compute in a precision, ``float32`` or ``bfloat16``; its weights stay."""
+    lower = precision == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower, cache_enabled=False)

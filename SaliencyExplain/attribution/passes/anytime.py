@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task, unpublished
+from SaliencyExplain.attribution.passes.task import Task, unpublished
 
 #: Least seconds from one published map to the next within a stage.
 _INTERVAL = 1.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode
 
 #: Cost of a gradient with frozen parameters, in forward passes: the backward pass then

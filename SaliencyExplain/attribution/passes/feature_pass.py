@@ -20,17 +20,12 @@ from SaliencyExplain.attribution.graph.network_structure import (
     structure_of,
 )
 from SaliencyExplain.attribution.graph.recorded_pass import Counting, Recorder, function_name
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.network.half_precision import autocast
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.gradient_path import gradient_end, no_gradient
-from SaliencyExplain.attribution.passes.shared_pass import (
-    Part,
-    Parts,
-    Passed,
-    Wanted,
-    autocast,
-)
+from SaliencyExplain.attribution.passes.pass_spec import Parts, PassPart, PassResult, PassSpec
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Layer and run of it, and calls after it; 0: its output.
@@ -51,7 +46,7 @@ class FeaturePass:
         wanted: What is wanted of it.
     """
 
-    def __init__(self, task: Task, wanted: Wanted) -> None:
+    def __init__(self, task: Task, wanted: PassSpec) -> None:
         self._network: ScoreNetwork = task.network
         self._task, self._wanted = task, wanted
         self._image = plain(task.input)
@@ -61,7 +56,7 @@ class FeaturePass:
         self._captured: dict[_Place, Tensor] = {}
         self._end: tuple[str, Tensor, Tensor] | None = None
 
-    def run(self) -> Passed:
+    def run(self) -> PassResult:
         """The pass.
 
         Raises:
@@ -80,11 +75,11 @@ class FeaturePass:
                 found = self._again(structure)
         return found
 
-    def _again(self, structure: Structure) -> Passed:
+    def _again(self, structure: Structure) -> PassResult:
         """The pass, once it is known where the tensors are."""
         if structure.is_nested and self._wanted.last and not self._cuts:
             # What one of them gives to another must not count twice: a graph of its own.
-            alone = Wanted(last=True, gradients=self._wanted.gradients)
+            alone = PassSpec(last=True, gradients=self._wanted.gradients)
             last = FeaturePass(self._task, alone).run()
             rest = FeaturePass(self._task, dataclasses.replace(self._wanted, last=False)).run()
             changes = {name: getattr(last, name) for name in ("target", "name", "record")}
@@ -106,7 +101,7 @@ class FeaturePass:
         tensors = {spot.value: self._captured[place(spot)] for spot in spots}
         return self._passed(structure, tensors, scores, voxels)
 
-    def _first(self) -> tuple[Structure, Passed | None]:
+    def _first(self) -> tuple[Structure, PassResult | None]:
         """Finds out where the tensors are, and gives them where they are at hand then."""
         wanted, recorder = self._wanted, Recorder(self._network)
         # What runs behind the last convolution is kept until it is known what is wanted of it.
@@ -243,10 +238,10 @@ class FeaturePass:
         tensors: Mapping[int, Tensor],
         scores: Tensor,
         voxels: Tensor,
-    ) -> Passed:
+    ) -> PassResult:
         """What was found, with the gradients."""
         wanted = self._wanted
-        found = Passed(scores.detach()[0], end=self._end)
+        found = PassResult(scores.detach()[0], end=self._end)
         chosen = list(tensors) if wanted.gradients else []
         starts = [*(tensors[value] for value in chosen), *([voxels] if wanted.voxels else [])]
         gradients: dict[int, Tensor | None] = {}
@@ -296,7 +291,7 @@ class FeaturePass:
 
     def _part(
         self, spot: Spot, tensors: Mapping[int, Tensor], gradients: Mapping[int, Tensor | None]
-    ) -> Part:
+    ) -> PassPart:
         layout, tensor = spot.layout, tensors[spot.value].detach()
         gradient = None
         if self._wanted.gradients:
@@ -318,7 +313,7 @@ class FeaturePass:
                     "before, or use occlusion.",
                 )
         size = tuple(self._image.shape[2:])
-        return Part(layout.features(tensor).float(), gradient, layout.placement, size)
+        return PassPart(layout.features(tensor).float(), gradient, layout.placement, size)
 
 
 def place(spot: Spot) -> _Place:
@@ -420,9 +415,9 @@ def _unchanged(recorder: Recorder, spot: Spot) -> Tensor | None:
     return tensor if tensor is not None and tensor._version == version else None
 
 
-def _merged(parts: Sequence[Part]) -> Parts:
+def _merged(parts: Sequence[PassPart]) -> Parts:
     """Parts whose cells lie alike as one with all their channels."""
-    groups: dict[tuple[Any, ...], list[Part]] = {}
+    groups: dict[tuple[Any, ...], list[PassPart]] = {}
     for part in parts:
         groups.setdefault((part.features.shape[1:], part.placement), []).append(part)
     found = []

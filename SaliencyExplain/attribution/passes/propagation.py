@@ -19,10 +19,10 @@ from torch import Tensor, fx, nn
 from SaliencyExplain.attribution.graph.layer_kinds import Kind, kind_of, name_of, overwrites
 from SaliencyExplain.attribution.graph.layer_outputs import require_open
 from SaliencyExplain.attribution.graph.symbolic_trace import symbolic_trace
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.network_outputs import outputs_by_path, scores_in
 from SaliencyExplain.attribution.network.score_network import Activation, ScoreNetwork
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: What works where a layer has no rule: these ask the network for scores or gradients only.

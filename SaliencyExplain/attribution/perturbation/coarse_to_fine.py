@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.perturbation.harmonic_infill import harmonic_infill
-from SaliencyExplain.attribution.perturbation.separable import along_axes
+from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.progress import may_stop
 
 Values = NDArray[np.float64]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, kept_bytes_below, memory_left
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.infill import Filling
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 

@@ -16,7 +16,7 @@ from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.perturbation.harmonic_infill import harmonic_infill
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
-from SaliencyExplain.attribution.perturbation.separable import along_axes, coverage_matrix
+from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
 from SaliencyExplain.errors import unknown_name
 
 #: Sigma of the automatic blur, as a share of the image's longest side: half the automatic

@@ -13,8 +13,8 @@ from torch import Tensor
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.incremental_failures import reason_of
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.passes.batches import is_out_of_memory, memory_left
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.infill import Filling
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 

@@ -49,7 +49,7 @@ class Windows:
     def interpolation(self, shape: Sequence[int]) -> list[Tensor]:
         """Per axis the matrix that makes a map ``(*shape)`` of the windows' values ``(*grid)``.
 
-        For :func:`SaliencyExplain.attribution.perturbation.separable.along_axes`; see
+        For :func:`SaliencyExplain.attribution.separable.along_axes`; see
         :func:`interpolation_between_windows`.
         """
         return [

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
-from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
-from SaliencyExplain.attribution.passes.batches import in_batches
-from SaliencyExplain.attribution.passes.watched_output import Watched
+from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.infill import filling
-from SaliencyExplain.attribution.perturbation.infill_choices import FILLS, FILLS_HELP
-from SaliencyExplain.attribution.perturbation.supervoxels import (
-    SECONDS_AS_IN_LIME,
-    quickshift_as_in_lime,
-    seconds_to_find,
-    size_for,
-    supervoxels,
-)
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.progress import may_stop
 
@@ -230,176 +217,6 @@ class Plan(ABC):
     @abstractmethod
     def figures(self, outputs: Floats) -> dict[str, float]:
         """More for the record, from the same outputs."""
-
-
-@dataclass(frozen=True)
-class RegionMethod(Method):
-    """A method that tells of each region what it counts for the target's output."""
-
-    signed: ClassVar[bool] = True
-    family: ClassVar[str] = "surrogate"
-    asks: ClassVar[tuple[str, ...]] = ("segmentation",)
-    parts: ClassVar[str] = "samples"
-
-    regions: str = parameter(
-        "supervoxels",
-        "What is weighed: supervoxels (SLIC); in 2D also quickshift, the regions of LIME's image "
-        "explainer (kernel_size 4, max_dist 200, ratio 0.2); or the segments of the given "
-        "segmentation, with what lies outside of all of them as one more.",
-        choices=("supervoxels", "quickshift", "segments"),
-    )
-    size_mm: float = parameter(
-        0.0,
-        "Side of a supervoxel; quickshift has none.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
-        automatic=f"such that there are about {REGIONS}",
-    )
-    fill: str = parameter(
-        "mean", f"What stands in a region that is taken away: {FILLS_HELP}.", choices=FILLS
-    )
-    value: float = parameter(
-        0.0,
-        "The constant for fill=value, in the units of the classifier's prepared input.",
-        minimum=-LARGEST_VALUE,
-        maximum=LARGEST_VALUE,
-    )
-    output: str = parameter(
-        "probability",
-        "What is watched: the target's probability, or its score before the activation.",
-        choices=("probability", "score"),
-    )
-    confidence: float = parameter(
-        0.95, "Level of each region's confidence interval.", minimum=0.5, maximum=0.999
-    )
-
-    def resolved(self, task: Task) -> Method:
-        """With the size in millimetres that this image's supervoxels get."""
-        if self.regions != "supervoxels" or self.size_mm:
-            return self
-        size = size_for(plain(task.input)[0], task.spacing, REGIONS)
-        return dataclasses.replace(self, size_mm=size)
-
-    def game(self, task: Task) -> RegionGame:
-        """The regions of this image.
-
-        Raises:
-            InputError: Segments are wanted and none were given, or all of them lie outside of
-                what the network sees.
-        """
-        if self.regions == "segments":
-            labels, names = self._segments(task)
-        else:
-            labels = self._divided(task)
-            names = {label: f"region {label}" for label in range(1, int(labels.max()) + 1)}
-        return RegionGame(task, labels, names, fill=self.fill, value=self.value)
-
-    def _divided(self, task: Task) -> Tensor:
-        """The regions of the image, labels from 1."""
-        image = plain(task.input)[0]
-        if self.regions == "quickshift":
-            return quickshift_as_in_lime(image)
-        size = self.size_mm or size_for(image, task.spacing, REGIONS)
-        return supervoxels(
-            image,
-            task.spacing,
-            size_mm=size,
-            length_unit=task.length_unit,
-            most=MOST_REGIONS,
-        )
-
-    def _segments(self, task: Task) -> tuple[Tensor, dict[int, str]]:
-        if task.regions is None or not task.region_names:
-            raise InputError(
-                ErrorCode.SEGMENTATION_MISSING,
-                f"{self.name}.regions=segments weighs the segments of a segmentation, and none was "
-                "given: give a segmentation (-s).",
-            )
-        labels = task.regions
-        if labels.shape != task.input.shape[2:]:
-            raise InputError(
-                ErrorCode.GRID_MISMATCH,
-                f"The segmentation has {tuple(labels.shape)} voxels on the network's grid and the "
-                f"image {tuple(task.input.shape[2:])}; they must be the same.",
-            )
-        if not bool((labels > 0).any()):
-            raise InputError(
-                ErrorCode.SEGMENTATION_EMPTY,
-                "No segment of the segmentation has a voxel in what the network sees of the image.",
-            )
-        names = {index + 1: name for index, name in enumerate(task.region_names)}
-        return labels, {**names, 0: ELSEWHERE}
-
-    def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; the voxels of a region add up to its value.
-
-        The value, confidence interval and size of each region are recorded.
-        """
-        game = self.game(task)
-        plan = self.plan(task, game.players)
-        both = np.full((plan.count, 2), np.nan)
-        growing, watched, done = GrowingMap(task), Watched(task, self.output), 0
-
-        def compute(indices: range) -> Tensor:
-            present = np.stack([plan.present(index) for index in indices])
-            return watched.outputs(game.scores(present))
-
-        def outputs() -> Floats:
-            return both[:done, watched.column]
-
-        def so_far() -> dict[str, Tensor]:
-            return {"": game.painted(plan.estimate(outputs(), self.confidence, -math.inf).values)}
-
-        with untouched(task.network):
-            for indices, found in in_batches(
-                task, plan.count, compute, gradient=False, total=float(plan.count)
-            ):
-                done = indices.stop
-                both[indices.start : done] = found.numpy()
-                watched.see(found.numpy())
-                if done >= plan.least and growing.is_enough(done / plan.count, so_far):
-                    break
-        whole = (index for index in range(done) if plan.present(index).all())
-        watched.tell(both[next(whole, 0)])
-        estimate = plan.estimate(outputs(), self.confidence, task.deadline)
-        task.record(
-            {
-                "regions": game.figures(estimate),
-                "estimator": plan.estimator,
-                "confidence": self.confidence,
-                "samples": done,
-                **plan.figures(outputs()),
-            }
-        )
-        return {"": game.painted(estimate.values)}
-
-    def forward_passes(self, task: Task) -> float:
-        """One for each combination of regions that is asked for."""
-        return float(self.plan(task, self.game(task).players).count)
-
-    def seconds_beside(self, task: Task) -> float:
-        """The time in which regions are found and taken away, and their intervals computed."""
-        shape, spacing = task.input.shape[2:], task.spacing
-        voxels = math.prod(shape)
-        if self.regions == "segments":
-            regions, finding = len(task.region_names) + 1, 0.0
-        elif self.regions == "quickshift":
-            regions, finding = REGIONS, voxels * SECONDS_AS_IN_LIME
-        else:
-            extent = voxels * math.prod(spacing)
-            size = self.size_mm or (extent / REGIONS) ** (1 / len(shape))
-            regions = min(voxels, round(extent / size ** len(shape)))
-            finding = seconds_to_find(shape, spacing, size_mm=size)
-        return finding + regions * voxels * _SECONDS_PER_VOXEL + self.seconds_to_estimate(regions)
-
-    def seconds_to_estimate(self, regions: int) -> float:
-        """Of :meth:`seconds_beside` what values and intervals take, of so many regions."""
-        return 0.0
-
-    @abstractmethod
-    def plan(self, task: Task, players: int) -> Plan:
-        """Which combinations of so many regions are asked for, and what follows from them."""
 
 
 def check_table(combinations: int, players: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.perturbation.separable import along_axes, interpolation_matrix
+from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.progress import may_stop
 

@@ -12,7 +12,8 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.method import Method, parse_parameters
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.method_selection import parse_parameters
 from SaliencyExplain.attribution.methods.control_maps import centre_map
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.comparison.control_names import CENTRE, NAMES, RANDOM

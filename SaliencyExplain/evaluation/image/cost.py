@@ -10,8 +10,9 @@ import numpy as np
 
 from SaliencyExplain.attribution.graph.layer_outputs import closed_kind
 from SaliencyExplain.attribution.graph.network_structure import feature_outputs
-from SaliencyExplain.attribution.method import Method, Task
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.evaluation.image.channel_importance import MOST_CHANNELS
 from SaliencyExplain.evaluation.image.image_controls import MOST_CONTROLS

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.passes.batches import in_batches
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.progress import Progress, silent
 
 

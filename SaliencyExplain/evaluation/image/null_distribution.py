@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
 from SaliencyExplain.evaluation.image.image_controls import CENTRE, MOST_CONTROLS, control_maps
 from SaliencyExplain.evaluation.image.infidelity import Infidelity, InfidelityMaker

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
 from SaliencyExplain.evaluation.image.similarity import Similarity, similarity

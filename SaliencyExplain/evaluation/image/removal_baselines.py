@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.progress import Progress, silent

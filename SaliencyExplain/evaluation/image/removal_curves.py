@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import integrate
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.methods.control_maps import random_map
 from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.evaluation.image.information_curves import (
     ENTROPIES,

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import Task
 from SaliencyExplain.attribution.methods.control_maps import random_map
 from SaliencyExplain.attribution.methods.gradient import noise_like
 from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
 from SaliencyExplain.evaluation.image.cost import Effort, shifts
 from SaliencyExplain.evaluation.image.similarity import Similarity, similarity

@@ -19,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.method import LARGEST_MM, LARGEST_VALUE, Method, Task, parameter
+from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.parameters import LARGEST_MM, LARGEST_VALUE, parameter
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import LEAST
 from SaliencyExplain.attribution.perturbation.baselines import BASELINES, baseline_image
 from SaliencyExplain.attribution.perturbation.infill import automatic_blur_mm

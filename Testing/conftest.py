@@ -6,14 +6,20 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from torch import Tensor
 
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import OutputError
 from SaliencyExplain.models.torchvision_operators import load_torchvision
+from Testing.builders import make_task
+from Testing.networks import Linear
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -80,3 +86,15 @@ def torchvision() -> ModuleType:
 def timm(torchvision: ModuleType) -> ModuleType:
     """The library timm; tests skip without it."""
     return pytest.importorskip("timm")
+
+
+@pytest.fixture
+def task() -> Callable[..., Task]:
+    """Makes attribution inputs: :func:`make_task`."""
+    return make_task
+
+
+@pytest.fixture
+def linear() -> Callable[[Tensor], ScoreNetwork]:
+    """Makes a network whose scores are a weighted sum of the voxels, exact to the digit."""
+    return lambda weights: ScoreNetwork(Linear(weights), "none").eval()

@@ -16,7 +16,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
-from Testing.evaluation.test_trial import FEW, answers, asked
+from Testing.evaluation.phantom_trials import FEW, answers, asked
 from Testing.pretend import DEVICE, device, send
 
 METHODS = ("gradcam", "smoothgrad", "occlusion")

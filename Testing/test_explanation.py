@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Orientationd, ResizeWithPadOrCropd, Spacingd
+from monai.transforms import ResizeWithPadOrCropd
 from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import select_methods
-from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import Cancelled, ClassifierError, InputError
 from SaliencyExplain.explanation import (
@@ -29,51 +27,14 @@ from SaliencyExplain.explanation import (
 )
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
-from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute, Given, Question
 from Testing.comparing import assert_same
-
-AFFINE = np.array(
-    [[-2.0, 0.0, 0.0, 30.0], [0.0, 1.5, 0.0, -20.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
-)
-
-
-class CornerBrightness(nn.Module):
-    """Class 1 speaks for intensity in the right, anterior, superior octant (RAS)."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        half = [size // 2 for size in images.shape[2:]]
-        octant = images[:, :, half[0] :, half[1] :, half[2] :].mean(dim=(1, 2, 3, 4))
-        return torch.stack([torch.zeros_like(octant), octant], dim=1)
-
-
-def classifier_of(network: nn.Module, spacing: float = 2.0) -> Classifier:
-    keys = ["image"]
-    return Classifier(
-        name="corner",
-        classes=("other", "corner"),
-        channels=("t1",),
-        spatial_dims=3,
-        network=ScoreNetwork(network.eval()),
-        preprocessing=Compose(
-            [
-                Orientationd(keys, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
-                Spacingd(keys, pixdim=(spacing,) * 3, mode="bilinear"),
-            ]
-        ),
-        identity="0" * 64,
-        source=Path("corner"),
-    )
-
-
-def bright_image(affine: np.ndarray = AFFINE) -> MetaTensor:
-    values = np.random.default_rng(3).random((1, 20, 24, 16), dtype=np.float32)
-    return to_image(values, affine, name="bright")
+from Testing.corner_classifier import AFFINE, CornerBrightness, bright_image, corner_classifier
 
 
 def test_the_map_lies_on_the_images_grid_where_the_network_looks():
     image = bright_image()
-    done = explain(image, classifier_of(CornerBrightness()), select_methods(["gradient"]))
+    done = explain(image, corner_classifier(), select_methods(["gradient"]))
     values = done.attributions[0].values
     assert values.shape == (20, 24, 16)
     assert values.dtype == np.float32
@@ -91,7 +52,7 @@ def test_a_flipped_copy_has_the_flipped_attribution():
     flip = np.diag([-1.0, 1.0, 1.0, 1.0])
     flip[0, 3] = image.shape[1] - 1
     flipped = to_image(np.ascontiguousarray(image.numpy()[:, ::-1]), AFFINE @ flip, name="flipped")
-    classifier = classifier_of(CornerBrightness())
+    classifier = corner_classifier()
     methods = select_methods(["gradient", "occlusion"], ["occlusion.window_mm=12"])
     first = explain(image, classifier, methods, target="corner")
     second = explain(flipped, classifier, methods, target="corner")
@@ -103,7 +64,7 @@ def test_a_flipped_copy_has_the_flipped_attribution():
 
 def test_the_target_is_a_name_an_index_or_what_was_predicted():
     image = bright_image()
-    classifier = classifier_of(CornerBrightness())
+    classifier = corner_classifier()
     methods = select_methods(["gradient"])
     assert explain(image, classifier, methods).target == 1
     assert explain(image, classifier, methods, target="0").attributions[0].target_name == "other"
@@ -114,14 +75,14 @@ def test_the_target_is_a_name_an_index_or_what_was_predicted():
 
 def test_provenance_and_timings_say_what_it_takes_to_do_it_again():
     image = bright_image()
-    done = explain(image, classifier_of(CornerBrightness()), select_methods(["gradient"]), seed=5)
+    done = explain(image, corner_classifier(), select_methods(["gradient"]), seed=5)
     provenance = done.attributions[0].provenance
     assert provenance["seed"] == 5
     assert provenance["device"] == "cpu"
     assert provenance["versions"]["torch"] == torch.__version__
     assert len(provenance["image_sha256"]) == 64
     assert set(done.timings) == {"prepare", "predict", "gradient"}
-    other = explain(bright_image(np.eye(4)), classifier_of(CornerBrightness()), [])
+    other = explain(bright_image(np.eye(4)), corner_classifier(), [])
     assert other.attributions == ()
 
 
@@ -132,7 +93,7 @@ def test_what_is_random_comes_from_the_seed_and_the_image_not_from_its_name():
     changed[0, 0, 0, 0] += 1
 
     def seed(given: MetaTensor, wanted: int) -> int:
-        classifier = classifier_of(CornerBrightness())
+        classifier = corner_classifier()
         return Question(given, classifier, "corner", Compute("cpu")).task(wanted).seed
 
     assert seed(image, 5) == seed(renamed, 5)
@@ -140,7 +101,7 @@ def test_what_is_random_comes_from_the_seed_and_the_image_not_from_its_name():
 
 
 def test_automatic_parameters_are_recorded_in_millimetres():
-    done = explain(bright_image(), classifier_of(CornerBrightness()), select_methods(["occlusion"]))
+    done = explain(bright_image(), corner_classifier(), select_methods(["occlusion"]))
     # The longest side is 16 voxels of 3 mm; on the network's grid of 2 mm, 8 mm is nearest to
     # 6 mm among the windows of twice a whole stride.
     assert done.attributions[0].parameters["window_mm"] == pytest.approx(8.0)
@@ -154,7 +115,7 @@ def test_progress_covers_all_methods_and_cancelling_ends_it():
     methods = select_methods(["gradient", "smoothgrad"], ["smoothgrad.samples=4"])
     explain(
         bright_image(),
-        classifier_of(CornerBrightness()),
+        corner_classifier(),
         methods,
         progress=lambda done, total: told.append((done, total)),
         announce=announced.append,
@@ -168,12 +129,12 @@ def test_progress_covers_all_methods_and_cancelling_ends_it():
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        explain(bright_image(), classifier_of(CornerBrightness()), methods, progress=cancel)
+        explain(bright_image(), corner_classifier(), methods, progress=cancel)
 
 
 def test_predict_gives_the_probabilities_of_the_network():
     image = bright_image()
-    classifier = classifier_of(CornerBrightness())
+    classifier = corner_classifier()
     score = classifier.network(classifier.prepare(image)[None].as_tensor())[0]
     np.testing.assert_allclose(
         predict(image, classifier, device="cpu"), score.softmax(0).numpy(), rtol=1e-6
@@ -186,7 +147,7 @@ def test_a_network_that_overflows_is_refused():
             return images.mean(dim=(1, 2, 3, 4))[:, None].repeat(1, 2) * float("inf")
 
     with pytest.raises(ClassifierError, match="not finite"):
-        explain(bright_image(), classifier_of(Overflowing()), select_methods(["gradient"]))
+        explain(bright_image(), corner_classifier(Overflowing()), select_methods(["gradient"]))
 
 
 @dataclass(frozen=True)
@@ -205,13 +166,13 @@ class Overflow(Method):
 
 def test_a_map_that_is_not_finite_is_never_handed_out():
     with pytest.raises(ClassifierError, match="not finite"):
-        explain(bright_image(), classifier_of(CornerBrightness()), [Overflow()])
+        explain(bright_image(), corner_classifier(), [Overflow()])
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "cuda:x"])
 def test_a_device_that_is_not_there_is_named(device: str):
     with pytest.raises(InputError, match=device):
-        explain(bright_image(), classifier_of(CornerBrightness()), [], compute=Compute(device))
+        explain(bright_image(), corner_classifier(), [], compute=Compute(device))
 
 
 class SlowCorner(CornerBrightness):
@@ -235,11 +196,11 @@ def test_a_growing_map_is_published_on_the_images_grid_and_changes_no_byte():
     seen: list[tuple[Attribution, float]] = []
     heard = explain(
         image,
-        classifier_of(SlowCorner()),
+        corner_classifier(SlowCorner()),
         methods,
         publish=lambda map_, share: seen.append((map_, share)),
     )
-    silent = explain(image, classifier_of(SlowCorner()), methods)
+    silent = explain(image, corner_classifier(SlowCorner()), methods)
     for one, other in zip(heard.attributions, silent.attributions, strict=True):
         assert_same(one.values, other.values)
         assert one.provenance == other.provenance
@@ -258,7 +219,7 @@ def test_a_growing_map_is_published_on_the_images_grid_and_changes_no_byte():
 
 def test_without_any_time_each_method_still_gives_a_map_and_says_how_far_it_is():
     methods = select_methods(["occlusion", "gradient", "smoothgrad"], OCCLUSION)
-    done = explain(bright_image(), classifier_of(SlowCorner()), methods, budget_seconds=0.0)
+    done = explain(bright_image(), corner_classifier(SlowCorner()), methods, budget_seconds=0.0)
     occlusion, gradient, smoothgrad = done.attributions
     assert 0 < occlusion.share_done < 0.2
     assert occlusion.provenance["share_done"] == pytest.approx(occlusion.share_done, abs=1e-4)
@@ -284,7 +245,7 @@ def test_what_a_budget_does_not_stop_is_named_before_it_starts():
     announced: list[Estimate] = []
     done = explain(
         bright_image(),
-        classifier_of(SlowCorner()),
+        corner_classifier(SlowCorner()),
         methods,
         budget_seconds=0.05,
         announce=announced.append,
@@ -304,9 +265,9 @@ def test_what_a_budget_does_not_stop_is_named_before_it_starts():
 
 
 def test_a_map_says_threads_and_versions_of_what_read_and_computed_it():
-    map_ = explain(
-        bright_image(), classifier_of(CornerBrightness()), select_methods(["gradient"])
-    ).attributions[0]
+    map_ = explain(bright_image(), corner_classifier(), select_methods(["gradient"])).attributions[
+        0
+    ]
     assert map_.provenance["threads"] == torch.get_num_threads()
     wanted = {"SimpleITK", "nibabel", "scipy", "scikit-image", "torch", "monai", "numpy"}
     assert set(map_.provenance["versions"]) > wanted
@@ -314,8 +275,8 @@ def test_a_map_says_threads_and_versions_of_what_read_and_computed_it():
 
 def test_a_budget_that_suffices_leaves_no_trace():
     image, methods = bright_image(), select_methods(["occlusion"], ["occlusion.window_mm=12"])
-    free = explain(image, classifier_of(CornerBrightness()), methods)
-    bound = explain(image, classifier_of(CornerBrightness()), methods, budget_seconds=600)
+    free = explain(image, corner_classifier(), methods)
+    bound = explain(image, corner_classifier(), methods, budget_seconds=600)
     assert_same(bound.attributions[0].values, free.attributions[0].values)
     assert bound.attributions[0].provenance == free.attributions[0].provenance
     assert bound.attributions[0].share_done == 1
@@ -325,7 +286,7 @@ def test_a_budget_that_suffices_leaves_no_trace():
 @pytest.mark.parametrize("budget", [-1.0, float("nan")])
 def test_a_budget_below_nothing_is_refused(budget: float):
     with pytest.raises(InputError, match="budget"):
-        explain(bright_image(), classifier_of(CornerBrightness()), [], budget_seconds=budget)
+        explain(bright_image(), corner_classifier(), [], budget_seconds=budget)
 
 
 def test_the_time_is_shared_and_what_one_method_does_not_need_goes_to_the_others():
@@ -342,11 +303,11 @@ def test_cancelling_out_of_publish_ends_it():
 
     methods = select_methods(["occlusion"], OCCLUSION)
     with pytest.raises(Cancelled):
-        explain(bright_image(), classifier_of(SlowCorner()), methods, publish=cancel)
+        explain(bright_image(), corner_classifier(SlowCorner()), methods, publish=cancel)
 
 
 def test_the_estimate_is_what_explain_announces():
-    image, classifier = bright_image(), classifier_of(CornerBrightness())
+    image, classifier = bright_image(), corner_classifier()
     methods = select_methods(["occlusion", "smoothgrad"], ["occlusion.window_mm=12"])
     announced: list[Estimate] = []
     explain(image, classifier, methods, announce=announced.append)
@@ -360,7 +321,7 @@ def test_the_estimate_is_what_explain_announces():
 def test_an_image_that_is_nearly_all_padding_is_explained_with_a_note():
     keys = ["image"]
     padded = dataclasses.replace(
-        classifier_of(CornerBrightness()), preprocessing=ResizeWithPadOrCropd(keys, (60, 60, 60))
+        corner_classifier(), preprocessing=ResizeWithPadOrCropd(keys, (60, 60, 60))
     )
     small = explain(bright_image(), padded, [])
     share = 20 * 24 * 16 / 60**3
@@ -399,7 +360,7 @@ def test_methods_get_regions_and_backgrounds_on_the_networks_grid_and_their_figu
     )
     done = explain(
         image,
-        classifier_of(CornerBrightness()),
+        corner_classifier(),
         [Witness()],
         compute=Compute("cpu", memory_bytes=1e9),
         given=Given(Segmentation((segment,), AFFINE, ()), (background,)),
@@ -422,7 +383,7 @@ def test_a_background_of_another_size_is_named():
     with pytest.raises(InputError, match=r"background image b\.nii has \(9, 7, 13\) voxels"):
         explain(
             bright_image(),
-            classifier_of(CornerBrightness()),
+            corner_classifier(),
             [Witness()],
             given=Given(backgrounds=(small,)),
         )

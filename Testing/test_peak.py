@@ -7,11 +7,10 @@ import torch
 from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.attribution.methods.gradient import Gradient
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
-from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.peak import find_peak, strongest_voxels
 from SaliencyExplain.pictures.slab import peak_view
+from Testing.builders import make_task
 
 
 def grid(*spacing):
@@ -31,7 +30,7 @@ class OneVoxel(torch.nn.Module):
 
 
 def task_of(network, image, spacing, told):
-    return Task(ScoreNetwork(network.eval()), image, 1, spacing, resolution=told.__setitem__)
+    return make_task(network, image, spacing=spacing, resolution=told.__setitem__)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.explanation import Explanation, explain
 from SaliencyExplain.question import Compute
 from Testing.comparing import assert_same
-from Testing.test_explanation import bright_image, classifier_of
+from Testing.corner_classifier import bright_image, corner_classifier
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def maps(network: nn.Module, precision: str) -> Explanation:
     )
     return explain(
         bright_image(),
-        classifier_of(network, 6.0),
+        corner_classifier(network, 6.0),
         methods,
         compute=Compute("cpu", precision=precision),
     )

@@ -28,9 +28,8 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Question
-from Testing.attribution.test_incremental import trained
-from Testing.attribution.test_networks import build
 from Testing.comparing import assert_same
+from Testing.networks import monai_network, trained
 
 #: Turned about the z axis, one axis flipped, voxels of 0.8 x 1.5 x 2.5 mm, off the origin.
 OBLIQUE = np.array(
@@ -83,7 +82,7 @@ def by_hand(classifier, prepared, mask, fill="mean"):
 
 def efficient_net(*shape):
     """With statistics of its images: an EfficientNet without them hardly looks at its input."""
-    network = build("EfficientNet", 3).train()
+    network = monai_network("EfficientNet", 3).train()
     with torch.no_grad():
         for _ in range(20):
             network(torch.randn(4, *shape))
@@ -99,10 +98,10 @@ NETWORKS = {
     "DenseNet121 2D": (lambda: trained(DenseNet121(2, 1, 3)), (1, 75, 90)),
     "ResNet18 3D": (lambda: trained(resnet(3, 1)), (1, 25, 28, 22)),
     "ResNet18 2D": (lambda: trained(resnet(2, 3)), (3, 64, 61)),
-    "SENet 3D": (lambda: trained(build("SENet", 3)), (1, 32, 32, 32)),
-    "SENet 2D": (lambda: trained(build("SENet", 2)), (1, 49, 40)),
+    "SENet 3D": (lambda: trained(monai_network("SENet", 3)), (1, 32, 32, 32)),
+    "SENet 2D": (lambda: trained(monai_network("SENet", 2)), (1, 49, 40)),
     "EfficientNet 3D": (lambda: efficient_net(1, 32, 32, 32), (1, 32, 32, 32)),
-    "ViT 3D": (lambda: build("ViT", 3), (1, 32, 32, 32)),
+    "ViT 3D": (lambda: monai_network("ViT", 3), (1, 32, 32, 32)),
 }  # fmt: skip
 
 
@@ -137,7 +136,7 @@ def test_equals_plain_forward_passes_anywhere_also_over_the_border(name):
 
 @pytest.mark.parametrize("fill", ["mean", "minimum", "window-mean"])
 def test_fills_are_those_of_occlusion(fill):
-    classifier = classifier_of(trained(build("ResNet", 3)), channels=1)
+    classifier = classifier_of(trained(monai_network("ResNet", 3)), channels=1)
     image = image_of((1, 20, 24, 18))
     point = (OBLIQUE @ [9, 11, 8, 1])[:3]
     found = Prober(image, classifier, fill=fill).at(point, [6.1]).removals[0]
@@ -148,7 +147,7 @@ def test_fills_are_those_of_occlusion(fill):
 
 @pytest.mark.parametrize("fill", ["blur", "noise", "inpaint"])
 def test_other_infills_and_one_channel_are_those_of_a_plain_pass(fill):
-    classifier = classifier_of(trained(build("DenseNet", 3)), channels=1)
+    classifier = classifier_of(trained(monai_network("DenseNet", 3)), channels=1)
     two = classifier_of(trained(DenseNet121(3, 2, 3, 8, 4, (2, 2))), channels=2)
     point = (OBLIQUE @ [9, 11, 8, 1])[:3]
     for asked, channel in ((classifier, None), (two, "c1")):
@@ -203,7 +202,7 @@ def test_a_segment_is_removed_on_the_networks_grid_though_it_is_flipped_and_crop
         Orientationd("image", axcodes="LPS"),
         CenterSpatialCropd("image", roi_size=(14, 15, 9)),
     ]
-    classifier = classifier_of(trained(build("ResNet", 3)), transforms=transforms)
+    classifier = classifier_of(trained(monai_network("ResNet", 3)), transforms=transforms)
     image = image_of((1, 20, 22, 16))
     prepared = classifier.prepare(image)
     mask = np.random.default_rng(0).random(image.shape[1:]) < 0.4
@@ -220,7 +219,7 @@ def test_a_segment_is_removed_on_the_networks_grid_though_it_is_flipped_and_crop
 
 
 def test_a_segment_of_one_slice_before_a_classifier_of_slices():
-    network = trained(build("DenseNet", 2))
+    network = trained(monai_network("DenseNet", 2))
     flat = image_of((1, 40, 44))
     thick = MetaTensor(flat.as_tensor()[..., None], affine=flat.affine)
     mask = np.zeros((40, 44), dtype=bool)
@@ -292,7 +291,7 @@ def test_a_classifier_with_a_shortcut_needs_the_marker_and_not_the_tumour():
 
 @pytest.fixture
 def dense():
-    classifier = classifier_of(trained(build("DenseNet", 3)))
+    classifier = classifier_of(trained(monai_network("DenseNet", 3)))
     return classifier, image_of((1, 32, 30, 28))
 
 

@@ -1,4 +1,4 @@
-"""Networks with known answers, and tasks made of them."""
+"""Networks with known answers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.task import Task
-
-
-class Linear(nn.Module):
-    """Class 1 has the score <weights, image>, class 0 has 0."""
-
-    def __init__(self, weights: Tensor) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(weights)
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = (images * self.weights).flatten(1).sum(1)
-        return torch.stack([torch.zeros_like(score), score], dim=1)
+from Testing.networks import Linear
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def linear() -> Callable[[Tensor], ScoreNetwork]:
-    return lambda weights: ScoreNetwork(Linear(weights), "none")
 
 
 @pytest.fixture
@@ -42,19 +25,6 @@ def detector() -> Callable[..., ScoreNetwork]:
         weights = torch.zeros(1, *shape)
         weights[(0, *place)] = 1.0
         return ScoreNetwork(Linear(weights), "none")
-
-    return make
-
-
-@pytest.fixture
-def task() -> Callable[..., Task]:
-    """A task on a network; spacing 1 mm and target 1 unless said."""
-
-    def make(network: nn.Module, image: Tensor, target: int = 1, **settings: object) -> Task:
-        if not isinstance(network, ScoreNetwork):
-            network = ScoreNetwork(network)
-        spacing = settings.pop("spacing", (1.0,) * (image.ndim - 2))
-        return Task(network.eval(), image, target, spacing, **settings)
 
     return make
 

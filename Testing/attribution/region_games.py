@@ -12,6 +12,7 @@ from SaliencyExplain.attribution.methods.kernel_shap import KernelShap
 from SaliencyExplain.attribution.methods.lime import Lime
 from SaliencyExplain.attribution.methods.shapley import Shapley
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
+from Testing.builders import observe
 
 #: The methods that play them.
 METHODS = (Shapley, KernelShap, Lime)
@@ -59,10 +60,8 @@ def game_task(task, game, **settings):
 
 def played(method, job):
     """Values of the players, and the figures."""
-    figures = {}
-    object.__setattr__(job, "record", figures.update)
-    maps = method.attribute(job)
-    return maps[""], figures
+    observed = observe(method, job)
+    return observed.map, observed.figures
 
 
 def of_regions(values, job):

@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
 
@@ -52,7 +50,7 @@ def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, metho
     image, backgrounds = torch.randn(1, 1, 12, 12), torch.randn(2, 1, 12, 12)
     chosen = find_method(method)(**SETTINGS.get(method, {}))
     expected = chosen.attribute(task(eager, image, backgrounds=backgrounds))[""]
-    job = Task(ScoreNetwork(closed), image, 1, (1.0, 1.0), backgrounds=backgrounds)
+    job = task(closed, image, backgrounds=backgrounds)
     found = chosen.attribute(job)[""]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
@@ -61,14 +59,14 @@ def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, metho
 @pytest.mark.parametrize(
     "method", ["gradcam", "gradcam++", "cam", "scorecam", "respondcam", "layer-sweep"]
 )
-def test_activation_maps_say_what_to_use_instead(closed, method, layers):
-    job = Task(ScoreNetwork(closed), torch.randn(1, 1, 12, 12), 1, (1.0, 1.0))
+def test_activation_maps_say_what_to_use_instead(task, closed, method, layers):
+    job = task(closed, torch.randn(1, 1, 12, 12))
     with pytest.raises(InputError, match=r"hides them\. Use occlusion, gradient or smoothgrad"):
         find_method(method)(layers=layers).attribute(job)
 
 
 @pytest.mark.parametrize("method", ["guided-backprop", "deconvnet", "guided-gradcam"])
-def test_methods_with_rules_for_relus_say_what_to_use_instead(closed, method):
-    job = Task(ScoreNetwork(closed), torch.randn(1, 1, 12, 12), 1, (1.0, 1.0))
+def test_methods_with_rules_for_relus_say_what_to_use_instead(task, closed, method):
+    job = task(closed, torch.randn(1, 1, 12, 12))
     with pytest.raises(InputError, match="Use occlusion, gradient or smoothgrad"):
         find_method(method)().attribute(job)

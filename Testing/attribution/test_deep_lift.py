@@ -19,14 +19,14 @@ from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import Cancelled, InputError
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.models.loading import load_classifier
+from Testing.builders import observe
 
 SEED = STUDY_SEEDS + 93_000_000
 
 
 def contributions(method, job):
-    figures = {}
-    object.__setattr__(job, "record", figures.update)
-    return method.attribute(job)[""], figures
+    observed = observe(method, job)
+    return observed.map, observed.figures
 
 
 def plain_network(dims):

@@ -11,9 +11,9 @@ from monai.networks.nets import DenseNet121
 
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.perturbation import occlusion_scorer
-from SaliencyExplain.attribution.registry import find_method, methods
-from Testing.attribution.test_untouched import SETTINGS
+from SaliencyExplain.attribution.registry import find_method
 from Testing.pretend import DEVICE, device, send, sent
+from Testing.quick_methods import names, quick
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,10 @@ def test_the_device_objects_to_another():
             there.numpy()
 
 
-@pytest.mark.parametrize("name", list(methods()))
+@pytest.mark.parametrize("name", names())
 def test_the_map_is_that_of_the_cpu(task, network, name):
     image, backgrounds = torch.randn(1, 1, 32, 32), torch.randn(2, 1, 32, 32)
-    method = find_method(name)(**SETTINGS.get(name, {}))
+    method = quick(name)
     expected = method.attribute(
         task(copy.deepcopy(network), image, batch_size=2, backgrounds=backgrounds)
     )

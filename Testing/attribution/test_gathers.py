@@ -22,8 +22,8 @@ from SaliencyExplain.attribution.incremental.tracing import trace
 from SaliencyExplain.attribution.network.frozen_network import exact_convolutions, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes import batches
-from Testing.attribution.test_incremental import LAYERS, Branches, largest_difference, trained
-from Testing.attribution.test_networks import build
+from Testing.attribution.incremental_checks import LAYERS, Branches, largest_difference
+from Testing.networks import monai_network, trained
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def gathers(monkeypatch):
 @pytest.mark.usefixtures("gathers")
 def test_networks_equal_plain_forward_passes(name, dims):
     image = torch.randn(1, 1, *(41, 33, 38)[:dims])
-    network = trained(build(name, dims))
+    network = trained(monai_network(name, dims))
     assert largest_difference(network, image, (9, 6, 5)[:dims], 7)[0] < 1e-5
 
 
@@ -94,7 +94,7 @@ class Counting(TorchDispatchMode):
 
 @pytest.mark.usefixtures("gathers")
 def test_many_windows_take_no_more_launches_than_few_and_nothing_waits():
-    network = ScoreNetwork(trained(build("DenseNet", 3)))
+    network = ScoreNetwork(trained(monai_network("DenseNet", 3)))
     image = torch.randn(1, 1, 48, 48, 48)
     corners = np.array(list(product((0, 9, 21, 38), (3, 16, 27, 40), (0, 8))))
     names = {}

@@ -11,6 +11,7 @@ from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
+from Testing.builders import make_task
 
 
 class _Cut(nn.Module):
@@ -33,7 +34,7 @@ class _Cut(nn.Module):
 
 def _task(network: nn.Module) -> Task:
     image = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(1))
-    return Task(ScoreNetwork(network.eval(), "softmax"), image, 1, (1.0, 1.0))
+    return make_task(network, image)
 
 
 @pytest.mark.parametrize(

@@ -20,58 +20,16 @@ from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.perturbation import occlusion_scorer
 from SaliencyExplain.errors import Cancelled
-from Testing.attribution.test_networks import APPLIES, build
+from Testing.attribution.incremental_checks import LAYERS, Branches, largest_difference
+from Testing.networks import MONAI_NETWORKS, monai_network, trained
 from Testing.waiting import HUNG
 
 
-def trained(network):
-    """The network with normalisations as training leaves them, some factors negative."""
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 2)
-            module.weight.data.normal_(0.7, 0.6)
-            module.bias.data.normal_(0, 0.3)
-    return network.eval()
-
-
-def starts_of(shape, window, stride):
-    return tuple(
-        tuple(dict.fromkeys((*range(0, n - w, stride), n - w)))
-        for n, w in zip(shape, window, strict=True)
-    )
-
-
-def largest_difference(network, image, window, stride, most=12):
-    """Of the scores, relative to the largest: incremental and plain, evenly spread windows."""
-    if not isinstance(network, ScoreNetwork):
-        network = ScoreNetwork(network)
-    starts = starts_of(image.shape[2:], window, stride)
-    inference = IncrementalInference(network, image, window)
-    corners = np.array(list(product(*starts)))
-    corners = corners[inference.ranks(corners, window)]
-    corners = corners[:: max(1, len(corners) // most)]
-    contents = 20 * torch.randn(len(corners), image.shape[1], *window)
-    covered = image.repeat(len(corners), *[1] * (image.ndim - 1))
-    for one, corner, content in zip(covered, corners.tolist(), contents, strict=True):
-        inside = (slice(n, n + size) for n, size in zip(corner, window, strict=True))
-        one[(slice(None), *inside)] = content
-    with torch.no_grad():
-        expected = network(covered)
-        original = network(image)
-    batches = [slice(i, i + 5) for i in range(0, len(corners), 5)]
-    found = torch.cat([inference.scores(corners[batch], contents[batch]) for batch in batches])
-    scale = expected.abs().max()
-    assert (expected - original).abs().max() > 1e-6 * scale, "the windows must matter"
-    unchanged = (inference.scores_unchanged - original).abs().max() / scale
-    return float(max(unchanged, (found - expected).abs().max() / scale)), inference
-
-
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", [name for name in APPLIES if name != "ViT"])
+@pytest.mark.parametrize("name", [name for name in MONAI_NETWORKS if name != "ViT"])
 def test_equals_plain_forward_passes(name, dims):
     shape = (32,) * dims if name not in ("DenseNet", "ResNet", "EfficientNet") else (41, 33, 38)
-    network = trained(build(name, dims))
+    network = trained(monai_network(name, dims))
     image = torch.randn(1, 1, *shape[:dims])
     difference, _ = largest_difference(network, image, (9, 6, 5)[:dims], 7)
     assert difference < 1e-5
@@ -89,29 +47,6 @@ def test_equals_plain_forward_passes_of_the_real_sizes(shape):
         assert inference.share(np.zeros((1, 2), dtype=int), (8, 6)) < 0.9
 
 
-LAYERS = {
-    "stride and dilation": nn.Conv2d(4, 4, 3, stride=3, dilation=2, padding=1),
-    "even kernel, same size": nn.Conv2d(4, 4, 4, padding="same"),
-    "no padding": nn.Conv2d(4, 4, (5, 2), padding="valid"),
-    "groups": nn.Conv2d(4, 8, 3, groups=2, padding=1),
-    "stride beyond the kernel": nn.Conv2d(4, 4, 2, stride=5),
-    "reflecting padding": nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-    "maximum, ceil mode": nn.MaxPool2d(3, stride=2, ceil_mode=True),
-    "maximum with padding": nn.MaxPool2d(3, stride=2, padding=1),
-    "average": nn.AvgPool2d(2),
-    "average with padding": nn.AvgPool2d(3, stride=2, padding=1),
-    "average that counts no padding": nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
-    "uneven padding": nn.ConstantPad2d((1, 2, 0, 3), 0.7),
-    "adaptive": nn.AdaptiveAvgPool2d(3),
-    "instance norm": nn.InstanceNorm2d(4),
-    "group norm": nn.GroupNorm(2, 4),
-    "enlarged": nn.Upsample(scale_factor=2, mode="bilinear"),
-    "transposed": nn.ConvTranspose2d(4, 4, 3, stride=2),
-    "in place": nn.ReLU(inplace=True),
-    "PReLU": nn.PReLU(4),
-}
-
-
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_each_kind_of_layer_in_the_middle_of_a_network(name):
     network = nn.Sequential(
@@ -127,30 +62,12 @@ def test_each_kind_of_layer_in_the_middle_of_a_network(name):
     assert largest_difference(network, image, (4, 7), 3)[0] < 1e-5
 
 
-class Branches(nn.Module):
-    """Sums, products and concatenations of maps whose boxes differ; a ReLU on a branch in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.small, self.large = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 7, padding=3)
-        self.relu, self.last = nn.ReLU(inplace=True), nn.Conv2d(15, 2, 1)
-
-    def forward(self, images):
-        small, large = self.small(images), self.large(images)
-        active = self.relu(small)
-        first = torch.cat([small + large, small * large], dim=1)
-        second = torch.cat([first, active - 0.5], dim=1)
-        other = first.mean((2, 3), keepdim=True)[:, :3] * images
-        scores = self.last(torch.cat([second, other], 1)).mean((2, 3))
-        return scores + second.sigmoid().amax((1, 2, 3))[:, None]
-
-
 def test_branches():
     assert largest_difference(Branches().eval(), torch.randn(1, 3, 24, 26), (5, 3), 4)[0] < 1e-5
 
 
 def test_pruned_normalisation_is_exact_too():
-    network = trained(build("DenseNet", 2))
+    network = trained(monai_network("DenseNet", 2))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data[:2] = torch.tensor([0.0, 1e-20])
@@ -163,7 +80,7 @@ def job_of(task, network, **settings):
 
 
 def test_map_is_that_of_plain_passes_and_far_fewer_run(task, monkeypatch):
-    network, passes = trained(build("ResNet", 2)), []
+    network, passes = trained(monai_network("ResNet", 2)), []
     wrapped = ScoreNetwork(network)
     job, method = job_of(task, wrapped)
     inner = ScoreNetwork.forward
@@ -179,7 +96,7 @@ def test_map_is_that_of_plain_passes_and_far_fewer_run(task, monkeypatch):
 
 
 def test_weights_changed_between_two_maps_are_noticed(task):
-    network = trained(build("ResNet", 2))
+    network = trained(monai_network("ResNet", 2))
     job, method = job_of(task, network)
     before = method.attribute(job)[""]
     with torch.no_grad():
@@ -199,7 +116,7 @@ class Unlike(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.body, self.calls = build("ResNet", 2), 0
+        self.body, self.calls = monai_network("ResNet", 2), 0
 
     def forward(self, images):
         return self.body(images) * (1 if isinstance(images, torch.fx.Proxy) else 2)
@@ -207,7 +124,9 @@ class Unlike(nn.Module):
 
 @pytest.mark.parametrize("kind", ["ViT", "unlike", "hooks"])
 def test_what_cannot_be_traced_runs_plainly_and_says_so(task, caplog, kind):
-    network = Unlike() if kind == "unlike" else build("ViT" if kind == "ViT" else "ResNet", 2)
+    network = (
+        Unlike() if kind == "unlike" else monai_network("ViT" if kind == "ViT" else "ResNet", 2)
+    )
     if kind == "hooks":
         network.layer2.register_forward_hook(lambda _module, _inputs, output: output + 1)
     shape = (32, 32)
@@ -223,7 +142,7 @@ def test_what_cannot_be_traced_runs_plainly_and_says_so(task, caplog, kind):
 
 
 def test_memory_that_does_not_suffice_for_the_maps_of_the_image(task):
-    network, image = ScoreNetwork(build("ResNet", 2)).eval(), torch.randn(1, 1, 32, 32)
+    network, image = ScoreNetwork(monai_network("ResNet", 2)).eval(), torch.randn(1, 1, 32, 32)
     with pytest.raises(NotTraceable, match="not free"):
         IncrementalInference(network, image, (4, 4), memory=1000.0)
 
@@ -238,10 +157,10 @@ def changed_by_hand(image, corners, contents):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", [name for name in APPLIES if name != "ViT"])
+@pytest.mark.parametrize("name", [name for name in MONAI_NETWORKS if name != "ViT"])
 def test_one_state_serves_boxes_of_any_size_at_any_place(name, dims):
     shape = (32,) * dims if name not in ("DenseNet", "ResNet", "EfficientNet") else (41, 33, 38)
-    network = ScoreNetwork(trained(build(name, dims)))
+    network = ScoreNetwork(trained(monai_network(name, dims)))
     image = torch.randn(1, 1, *shape[:dims])
     warm = IncrementalInference(network, image, (1,) * dims)
     for corners, sizes in (
@@ -277,7 +196,10 @@ def test_small_and_large_boxes_run_apart_until_they_fill_the_maps(monkeypatch):
 
 
 def test_a_larger_smallest_window_keeps_no_more():
-    network, image = ScoreNetwork(trained(build("ResNet", 3))), torch.randn(1, 1, 32, 32, 32)
+    network, image = (
+        ScoreNetwork(trained(monai_network("ResNet", 3))),
+        torch.randn(1, 1, 32, 32, 32),
+    )
     kept = [IncrementalInference(network, image, (n, n, n)).kept_bytes for n in (1, 12, 28)]
     assert kept == sorted(kept, reverse=True)
     assert kept[0] > kept[-1] > 0
@@ -286,7 +208,7 @@ def test_a_larger_smallest_window_keeps_no_more():
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("together", [1, 2, 3, 0])
 def test_boxes_of_one_size_for_few_windows_and_then_one_batch(dims, together):
-    network = ScoreNetwork(trained(build("DenseNet", dims)))
+    network = ScoreNetwork(trained(monai_network("DenseNet", dims)))
     shape, window = (41, 38, 33)[:dims], (9, 6, 7)[:dims]
     image = torch.randn(1, 1, *shape)
     warm = IncrementalInference(network, image, window)
@@ -315,7 +237,7 @@ def test_several_channels_odd_sizes_a_thin_slab_and_a_batch_of_one(task, kind, m
             ResNet("basic", (1, 1, 1, 1), (4, 8, 8, 8), n_input_channels=3, num_classes=3)
         ),
         "DenseNet": lambda: trained(DenseNet121(3, 3, 3, 8, 4, (2, 2))),
-        "ViT": lambda: build("ViT", 3),
+        "ViT": lambda: monai_network("ViT", 3),
     }[kind]()
     image = torch.randn(1, 1 if kind == "ViT" else 3, *shape)
     # 10 x 5 x 2 voxels, a step that divides no side: the last window lies flush with the border.
@@ -331,7 +253,7 @@ def test_several_channels_odd_sizes_a_thin_slab_and_a_batch_of_one(task, kind, m
 
 
 def test_a_cancel_from_another_thread_in_the_middle_leaves_the_network_clean(task):
-    network = trained(build("ResNet", 2)).train()
+    network = trained(monai_network("ResNet", 2)).train()
     job, method = job_of(task, network)
     network.train()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -23,7 +23,7 @@ from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes import batches
 from SaliencyExplain.cli.options import memory_bytes
 from SaliencyExplain.errors import InputError
-from Testing.attribution.test_networks import build
+from Testing.networks import monai_network
 
 
 def peak_and_left(run):
@@ -101,9 +101,9 @@ def of_many_channels():
 @pytest.mark.parametrize(
     ("make", "dims"),
     [
-        (partial(build, "ResNet", 3), 3),
-        (partial(build, "DenseNet", 3), 3),
-        (partial(build, "DenseNet", 2), 2),
+        (partial(monai_network, "ResNet", 3), 3),
+        (partial(monai_network, "DenseNet", 3), 3),
+        (partial(monai_network, "DenseNet", 2), 2),
         (of_many_channels, 3),
     ],
 )
@@ -133,7 +133,7 @@ def test_what_is_said_to_be_kept_is_what_is_allocated_weights_included(make, dim
 
 
 def test_allowed_memory_bounds_batches_and_kept_maps(task, caplog, monkeypatch):
-    network = build("ResNet", 3)
+    network = monai_network("ResNet", 3)
     image = torch.randn(1, 1, 32, 32, 32)
     method = Occlusion(window_mm=8.0, stride_mm=8.0, fill="value")
     sizes = [

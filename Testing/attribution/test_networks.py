@@ -2,79 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
-from monai.networks import nets
 
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
+from Testing.networks import SIDE, monai_network
+from Testing.quick_methods import quick
 
-SETTINGS = {
-    "occlusion": {"window_mm": 20.0, "stride_mm": 20.0},
-    "smoothgrad": {"samples": 2},
-    "guided-smoothgrad": {"samples": 2},
-    "integrated-gradients": {"steps": 2},
-}
 ALWAYS = ("occlusion", "gradient", "smoothgrad", "gradient-times-input", "integrated-gradients")
-SIDE = 32
-
-
-def build(name, dims):
-    if name == "DenseNet":
-        return nets.DenseNet(dims, 1, 3, init_features=8, growth_rate=4, block_config=(2, 2))
-    if name == "ResNet":
-        return nets.ResNet(
-            "basic",
-            (1, 1, 1, 1),
-            (4, 8, 8, 8),
-            spatial_dims=dims,
-            n_input_channels=1,
-            num_classes=3,
-        )
-    if name == "SENet":
-        return nets.SENet(
-            dims,
-            1,
-            nets.senet.SEResNetBottleneck,
-            layers=(1, 1, 1, 1),
-            groups=1,
-            reduction=16,
-            inplanes=64,
-            num_classes=3,
-        )
-    if name == "EfficientNet":
-        return nets.EfficientNet(
-            ["r1_k3_s11_e1_i32_o16_se0.25", "r1_k3_s22_e2_i16_o32_se0.25"],
-            spatial_dims=dims,
-            in_channels=1,
-            num_classes=3,
-            width_coefficient=0.5,
-            image_size=SIDE,
-        )
-    if name == "ViT":
-        return nets.ViT(
-            1,
-            (SIDE,) * dims,
-            (8,) * dims,
-            hidden_size=24,
-            mlp_dim=32,
-            num_layers=2,
-            num_heads=3,
-            classification=True,
-            num_classes=3,
-            spatial_dims=dims,
-            post_activation="x",
-        )
-    kinds = {
-        "Classifier": functools.partial(nets.Classifier, (1, *(SIDE,) * dims), 3),
-        "Regressor": functools.partial(nets.Regressor, (1, *(SIDE,) * dims), 3),
-        "Discriminator": functools.partial(nets.Discriminator, (1, *(SIDE,) * dims)),
-        "Critic": functools.partial(nets.Critic, (1, *(SIDE,) * dims)),
-    }
-    return kinds[name](channels=(4, 8), strides=(2, 2))
 
 
 #: Those for networks with ReLU alone.
@@ -108,7 +44,7 @@ def dims(request):
 
 @pytest.mark.parametrize("name", list(APPLIES))
 def test_methods_give_a_finite_map_or_say_why_not(task, name, dims):
-    network = build(name, dims).eval()
+    network = monai_network(name, dims).eval()
     one_logit = name in ("Discriminator", "Critic")
     applies = APPLIES[name]
     side = SIDE
@@ -119,7 +55,7 @@ def test_methods_give_a_finite_map_or_say_why_not(task, name, dims):
     image = torch.randn(1, 1, *(side,) * dims)
     job = task(ScoreNetwork(network, one_logit=one_logit), image)
     for method in (*ALWAYS, *applies):
-        maps = find_method(method)(**SETTINGS.get(method, {})).attribute(job)
+        maps = quick(method).attribute(job)
         for values in maps.values():
             assert values.shape == image.shape[2:], method
             assert values.isfinite().all(), method
@@ -131,4 +67,4 @@ def test_methods_give_a_finite_map_or_say_why_not(task, name, dims):
         refused = {"cam"}
     for method in refused:
         with pytest.raises(InputError, match=REFUSALS[method]):
-            find_method(method)(**SETTINGS.get(method, {})).attribute(job)
+            quick(method).attribute(job)

@@ -22,6 +22,7 @@ from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.models.loading import load_classifier
+from Testing.builders import observe
 
 SEED = STUDY_SEEDS + 94_000_000
 
@@ -33,10 +34,8 @@ def _same_random_numbers():
 
 def told(method, job):
     """The map, its figures and its notes."""
-    figures, notes = {}, []
-    object.__setattr__(job, "record", figures.update)
-    object.__setattr__(job, "note", notes.append)
-    return method.attribute(job)[""], figures, notes
+    observed = observe(method, job)
+    return observed.map, observed.figures, observed.notes
 
 
 def body(outputs=3):

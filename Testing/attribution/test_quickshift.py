@@ -13,6 +13,7 @@ from SaliencyExplain.attribution.methods.kernel_shap import KernelShap
 from SaliencyExplain.attribution.methods.lime import Lime
 from SaliencyExplain.attribution.perturbation.supervoxels import quickshift_as_in_lime
 from SaliencyExplain.errors import ErrorCode, InputError
+from Testing.builders import observe
 
 SETTINGS = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
 
@@ -60,9 +61,8 @@ class Bright(nn.Module):
 def test_the_region_that_counts_stands_out(task, kind):
     job = task(Bright(), picture()[None], 1)
     method = kind(regions="quickshift", samples=400, fill="minimum", output="score")
-    figures = {}
-    object.__setattr__(job, "record", figures.update)
-    values = method.attribute(job)[""]
+    observed = observe(method, job)
+    values, figures = observed.map, observed.figures
     labels = quickshift_as_in_lime(picture())
     assert {row["voxels"] for row in figures["regions"]} == set(
         labels.unique(return_counts=True)[1].tolist()

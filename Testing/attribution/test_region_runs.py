@@ -72,7 +72,7 @@ def test_a_seed_decides_the_samples(task, kind):
 def test_cost_is_said_before_and_a_cancel_ends_it(task, kind):
     told = []
     job = game_task(task, random_game(14), batch_size=8)
-    object.__setattr__(job, "progress", lambda done, total: told.append((done, total)))
+    job = dataclasses.replace(job, progress=lambda done, total: told.append((done, total)))
     method = segments(kind)
     cost = method.forward_passes(job)
     method.attribute(job)
@@ -81,7 +81,7 @@ def test_cost_is_said_before_and_a_cancel_ends_it(task, kind):
     def cancel(done, total):
         raise Cancelled
 
-    object.__setattr__(job, "progress", cancel)
+    job = dataclasses.replace(job, progress=cancel)
     with pytest.raises(Cancelled):
         method.attribute(job)
 
@@ -140,12 +140,12 @@ def test_at_its_deadline_it_gives_the_best_map_it_has(task, kind):
 
 def test_a_segment_outside_of_the_networks_view_has_no_value(task):
     job = picture_task(task, 2)
-    object.__setattr__(job, "region_names", (*job.region_names, "beyond"))
+    job = dataclasses.replace(job, region_names=(*job.region_names, "beyond"))
     _, figures = played(segments(Shapley), job)
     beyond = next(row for row in figures["regions"] if row["name"] == "beyond")
     assert beyond["voxels"] == 0
     assert beyond["value"] is beyond["low"] is beyond["high"] is None
-    object.__setattr__(job, "regions", torch.zeros_like(job.regions))
+    job = dataclasses.replace(job, regions=torch.zeros_like(job.regions))
     with pytest.raises(InputError, match="No segment"):
         segments(Shapley).attribute(job)
 
@@ -160,7 +160,7 @@ def test_segments_are_asked_for(task, kind):
 @pytest.mark.parametrize("kind", METHODS)
 def test_an_image_of_which_nothing_can_be_taken_counts_nothing(task, kind):
     job = picture_task(task, 2)
-    object.__setattr__(job, "input", torch.ones_like(job.input))
+    job = dataclasses.replace(job, input=torch.ones_like(job.input))
     values, figures = played(kind(regions="segments", fill="mean"), job)
     assert float(values.abs().max()) == 0
     assert all(row["value"] == 0 for row in figures["regions"])

@@ -31,6 +31,7 @@ from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.models.loading import load_classifier
+from Testing.builders import observe
 
 SEED = STUDY_SEEDS + 92_000_000
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -38,9 +39,8 @@ NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def relevance(job, **settings):
-    figures = {}
-    object.__setattr__(job, "record", figures.update)
-    return LayerwiseRelevance(**settings).attribute(job)[""], figures
+    observed = observe(LayerwiseRelevance(**settings), job)
+    return observed.map, observed.figures
 
 
 class Plain(nn.Module):

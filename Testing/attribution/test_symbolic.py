@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 
 from SaliencyExplain.attribution.graph.symbolic_trace import copy_sharing_weights, symbolic_trace
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
+from Testing.builders import make_task
 
 
 class _Keeping(nn.Module):
@@ -130,7 +130,7 @@ def test_methods_that_trace_leave_a_network_that_works(kind: type[_Keeping], met
     torch.manual_seed(0)
     network = kind().eval()
     image = torch.randn(1, 1, 24, 24)
-    task = Task(ScoreNetwork(network), image, 1, (1.0, 1.0))
+    task = make_task(network, image)
     first = find_method(method)().attribute(task)[""]
     again = find_method(method)().attribute(task)[""]
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_walking_through_layers_in_place_changes_no_image(method: str) -> None:
     network = ScoreNetwork(_Halving().eval())
     image = torch.randn(1, 1, 12, 12)
     before = image.clone()
-    found = find_method(method)().attribute(Task(network, image, 1, (1.0, 1.0)))[""]
+    found = find_method(method)().attribute(make_task(network, image))[""]
     assert torch.equal(image, before)
     assert torch.isfinite(found).all()
     assert found.abs().max() > 0

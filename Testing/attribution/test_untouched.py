@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from monai.networks.nets import resnet18
@@ -11,24 +13,9 @@ from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled
+from Testing.quick_methods import names, quick
 
-SETTINGS = {
-    "occlusion": {"window_mm": 16.0, "stride_mm": 16.0},
-    "smoothgrad": {"samples": 3},
-    "guided-smoothgrad": {"samples": 3},
-    "integrated-gradients": {"steps": 3},
-    "smoothgrad-ig": {"samples": 2, "steps": 2},
-    "smoothgrad-ig-squared": {"samples": 2, "steps": 2},
-    "guided-ig": {"steps": 3},
-    "scorecam": {"channels": 5},
-    "xrai": {"steps": 2},
-    "xrai-fast": {"steps": 2},
-    "expected-gradients": {"samples": 3},
-    "lime": {"samples": 6},
-    "kernel-shap": {"samples": 6},
-    "shapley": {"pairs": 2, "size_mm": 16.0},
-}
-NAMES = [name for name, method in methods().items() if method.family != "yardstick"]
+NAMES = names(control_maps=False)
 
 
 def state(network):
@@ -80,7 +67,7 @@ def copy_of(network):
 @pytest.mark.parametrize("name", NAMES)
 def test_after_a_map(job, name):
     before, weights, image = state(job.network), copy_of(job.network), job.input.detach().clone()
-    for values in find_method(name)(**SETTINGS.get(name, {})).attribute(job).values():
+    for values in quick(name).attribute(job).values():
         assert values.shape == (32, 32)
         assert values.dtype == torch.float32
         assert not values.requires_grad
@@ -95,9 +82,9 @@ def test_after_a_cancel(job, name):
         raise Cancelled
 
     before, weights = state(job.network), copy_of(job.network)
-    object.__setattr__(job, "progress", cancel)
+    job = dataclasses.replace(job, progress=cancel)
     with pytest.raises(Cancelled):
-        find_method(name)(**SETTINGS.get(name, {})).attribute(job)
+        quick(name).attribute(job)
     same(before, state(job.network), weights, job.network)
 
 
@@ -109,7 +96,7 @@ def test_after_an_error_in_the_network(job, name):
     handle = job.network.network.layer4.register_forward_hook(fail)
     before, weights = state(job.network), copy_of(job.network)
     with pytest.raises(ArithmeticError):
-        find_method(name)(**SETTINGS.get(name, {})).attribute(job)
+        quick(name).attribute(job)
     same(before, state(job.network), weights, job.network)
     handle.remove()
 
@@ -117,8 +104,8 @@ def test_after_an_error_in_the_network(job, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_progress_ends_at_the_cost_said_before(job, name):
     told = []
-    object.__setattr__(job, "progress", lambda done, total: told.append((done, total)))
-    method = find_method(name)(**SETTINGS.get(name, {}))
+    job = dataclasses.replace(job, progress=lambda done, total: told.append((done, total)))
+    method = quick(name)
     cost = method.forward_passes(job)
     method.attribute(job)
     assert told[-1] == (cost, cost)

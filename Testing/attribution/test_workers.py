@@ -11,8 +11,7 @@ import torch
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.incremental.parallel_batches import Workers
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from Testing.attribution.test_incremental import trained
-from Testing.attribution.test_networks import build
+from Testing.networks import monai_network, trained
 from Testing.waiting import HUNG
 
 
@@ -27,7 +26,7 @@ def two_threads():
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", ["DenseNet", "ResNet", "SENet"])
 def test_the_same_scores_from_two_workers_and_from_one(name):
-    network = ScoreNetwork(trained(build(name, 2)))
+    network = ScoreNetwork(trained(monai_network(name, 2)))
     image = torch.randn(1, 1, 61, 64)
     inference = IncrementalInference(network, image, (7, 6))
     corners = np.array([[row, column] for row in range(0, 54, 9) for column in range(0, 58, 29)])

@@ -16,6 +16,7 @@ from SaliencyExplain.attribution.perturbation.region_ranking import (
     widened_regions,
 )
 from SaliencyExplain.errors import Cancelled, InputError
+from Testing.builders import observe
 
 
 def label_maps(shape, random):
@@ -248,17 +249,14 @@ def test_where_one_baseline_dominates_the_regions_are_ranked_all_the_same(task, 
     method = {"xrai": XRAI, "xrai-fast": FastXRAI}[kind](
         steps=3, regions="slic", smallest_mm=14.0, widened_mm=3.0, area=100.0
     )
-    notes, figures = [], {}
-    job = task(Bright(), image, 1)
-    object.__setattr__(job, "note", notes.append)
-    object.__setattr__(job, "record", figures.update)
-    found = method.attribute(job)[""]
+    observed = observe(method, task(Bright(), image, 1))
+    found = observed.map
     assert (found > 0).any()
     assert found[14:28, 10:22].mean() > 2 * found.mean() + 1e-9
     assert found[14:28, 10:22].mean() > found[2:8, 30:46].mean()
-    (note,) = notes
+    (note,) = observed.notes
     assert "white" in note
-    black, white = (path["size_of_map"] for path in figures["baselines"])
+    black, white = (path["size_of_map"] for path in observed.figures["baselines"])
     assert white > 3 * black
 
 

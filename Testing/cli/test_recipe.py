@@ -16,7 +16,7 @@ from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
 from Testing.conftest import PROJECT
-from Testing.images.test_matlab import write_tumour_slice
+from Testing.images.tumour_slices import write_tumour_slice
 
 RECIPE = (PROJECT / "docs" / "RECIPE.md").read_text(encoding="utf-8")
 TUMOURS = {"meningioma-like": 1, "glioma-like": 2, "pituitary-like": 3}

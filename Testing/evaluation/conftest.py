@@ -20,18 +20,6 @@ from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Compute, Question
 
 
-class Linear(nn.Module):
-    """Class 1 has the score <weights, image>, class 0 has 0."""
-
-    def __init__(self, weights: Tensor) -> None:
-        super().__init__()
-        self.weights = nn.Parameter(weights)
-
-    def forward(self, images: Tensor) -> Tensor:
-        score = (images * self.weights).flatten(1).sum(1)
-        return torch.stack([torch.zeros_like(score), score], dim=1)
-
-
 class Small(nn.Module):
     """Three convolutions, a mean over space and a linear layer, for two or three axes."""
 
@@ -56,25 +44,8 @@ def _seeded() -> None:
 
 
 @pytest.fixture
-def linear() -> Callable[[Tensor], ScoreNetwork]:
-    """The scores themselves, so that sums are known to the digit."""
-    return lambda weights: ScoreNetwork(Linear(weights), "none").eval()
-
-
-@pytest.fixture
 def small() -> Callable[..., ScoreNetwork]:
     return lambda **settings: ScoreNetwork(Small(**settings)).eval()
-
-
-@pytest.fixture
-def task() -> Callable[..., Task]:
-    """A task on a network; spacing 1 mm and target 1 unless said."""
-
-    def make(network: ScoreNetwork, image: Tensor, target: int = 1, **settings: object) -> Task:
-        spacing = settings.pop("spacing", (1.0,) * (image.ndim - 2))
-        return Task(network, image, target, spacing, **settings)
-
-    return make
 
 
 @pytest.fixture

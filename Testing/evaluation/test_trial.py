@@ -23,23 +23,9 @@ from SaliencyExplain.evaluation.image.answers import NO, PARTLY, UNKNOWN, YES
 from SaliencyExplain.evaluation.image.cost import Effort
 from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_trial
 from SaliencyExplain.evaluation.image.trial import trial
-from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Compute, Given, Question
-
-#: As little as still computes every figure.
-FEW = Effort(
-    random_maps=2,
-    stages=3,
-    draws=1,
-    independent=False,
-    seeds=1,
-    noisy=1,
-    shifted=False,
-    searched=1,
-    refined=1,
-)
+from Testing.evaluation.phantom_trials import FEW, answers, asked
 
 CHANCE, WEIGHTS, STABLE = (
     "Does it beat chance?",
@@ -48,26 +34,9 @@ CHANCE, WEIGHTS, STABLE = (
 )
 
 
-def asked(phantom, classifier, target="glioma-like", segments=(), where="cpu"):
-    affine = phantom.image.affine.numpy().astype(np.float64)
-    given = Segmentation(
-        tuple(Segment(name, (1.0, 0.0, 0.0), phantom.masks[name]) for name in segments),
-        affine,
-        (),
-    )
-    return Question(
-        phantom.image, classifier, target, Compute(where), Given(given if segments else None)
-    )
-
-
 def as_map(mask, image, name):
     values = torch.from_numpy(mask[None].astype(np.float32))
     return MetaTensor(values, affine=image.affine, meta={"name": name})
-
-
-def answers(found, label):
-    one = next(one for one in found.maps if one.label.startswith(label))
-    return {verdict.question: verdict.answer for verdict in one.verdicts}
 
 
 @pytest.fixture(scope="module")

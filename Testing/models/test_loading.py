@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,21 +14,11 @@ from monai.networks.nets import UNet, ViT
 from SaliencyExplain.errors import ClassifierError
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.wrapping import wrap
+from Testing.models.bundles import INFERENCE, METADATA, zip_of
 from Testing.models.conftest import (
     CLASSES,
     one_line,
 )
-
-METADATA = "configs/metadata.json"
-INFERENCE = "configs/inference.json"
-
-
-def zip_of(folder: Path, out: Path, top: str = "") -> Path:
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, f"{top}{path.relative_to(folder)}")
-    return out
 
 
 def test_a_zipped_or_renamed_bundle_is_the_same_classifier(bundle, image, tmp_path) -> None:

@@ -18,7 +18,8 @@ from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.programs import load_script
 from SaliencyExplain.models.targets import resolve_target, without_downloads
 from SaliencyExplain.models.wrapping import wrap
-from Testing.models.test_loading import INFERENCE, METADATA, one_line, zip_of
+from Testing.models.bundles import INFERENCE, METADATA, zip_of
+from Testing.models.conftest import one_line
 
 
 class Payload:

@@ -23,18 +23,15 @@ from SaliencyExplain.errors import InputError
 from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case import Case, single_case
-from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from SaliencyExplain.study.run import run_study
 from SaliencyExplain.study.single import explain_case
 from Testing.conftest import PROJECT
 from Testing.study.conftest import make_study
+from Testing.study.evaluated_study import LITTLE, METHODS, study, work
 from Testing.waiting import until
-
-METHODS = ("gradcam",)
-#: The least effort, whatever it costs.
-LITTLE = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,25 +41,6 @@ class Tried:
     folder: Path
     out: Path
     content: dict[str, Any]
-
-
-def work(bundle: Path, out: Path, budget: float | None = LITTLE) -> Work:
-    chosen = tuple(find_method(name)() for name in METHODS)
-    return Work(bundle, chosen, "tumour", out, threads=1, trial_budget=budget)
-
-
-def study(
-    folder: Path,
-    bundle: Path,
-    out: Path,
-    budget: float | None = LITTLE,
-    *,
-    jobs: int = 1,
-    progress: Callable[[StudyProgress], None] = untold,
-) -> StudyResult:
-    return run_study(
-        discover(folder), work(bundle, out, budget), jobs=jobs, title="a study", progress=progress
-    )
 
 
 def content(out: Path) -> dict[str, Any]:
@@ -180,7 +158,7 @@ def test_a_study_gets_its_trial_later_and_no_map_is_computed_again(
 _RUN = """
 import sys
 from pathlib import Path
-from Testing.study.test_case_trial import study
+from Testing.study.evaluated_study import study
 study(*map(Path, sys.argv[1:4]))
 """
 

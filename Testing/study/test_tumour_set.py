@@ -8,7 +8,7 @@ import pytest
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.study.case import describe_cases
 from SaliencyExplain.study.discovery import discover
-from Testing.images.test_matlab import picture, write_tumour_slice
+from Testing.images.tumour_slices import picture, write_tumour_slice
 
 
 @pytest.fixture

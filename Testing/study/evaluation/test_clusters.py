@@ -12,7 +12,7 @@ from sklearn.neighbors import kneighbors_graph
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.evaluation.study import clusters
 from SaliencyExplain.evaluation.study.clusters import cluster_maps, cluster_methods
-from Testing.study.evaluation.test_fixed_places import background, blob, placed
+from Testing.study.evaluation.planted_places import background, blob, placed
 
 
 def maps_around(at, cases, target="tumour"):

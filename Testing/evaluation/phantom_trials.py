@@ -1,0 +1,39 @@
+"""Evaluations of maps of a phantom, with little effort."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from SaliencyExplain.evaluation.image.cost import Effort
+from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.question import Compute, Given, Question
+
+#: As little as still computes every figure.
+FEW = Effort(
+    random_maps=2,
+    stages=3,
+    draws=1,
+    independent=False,
+    seeds=1,
+    noisy=1,
+    shifted=False,
+    searched=1,
+    refined=1,
+)
+
+
+def asked(phantom, classifier, target="glioma-like", segments=(), where="cpu"):
+    affine = phantom.image.affine.numpy().astype(np.float64)
+    given = Segmentation(
+        tuple(Segment(name, (1.0, 0.0, 0.0), phantom.masks[name]) for name in segments),
+        affine,
+        (),
+    )
+    return Question(
+        phantom.image, classifier, target, Compute(where), Given(given if segments else None)
+    )
+
+
+def answers(found, label):
+    one = next(one for one in found.maps if one.label.startswith(label))
+    return {verdict.question: verdict.answer for verdict in one.verdicts}

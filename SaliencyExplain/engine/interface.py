@@ -10,26 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from SaliencyExplain.engine.wire.requests import (
-    CompareRequest,
-    EstimateRequest,
-    ExplainRequest,
-    PredictRequest,
-    ProbeRequest,
-    Request,
-    StudyRequest,
-    TrialRequest,
-)
-from SaliencyExplain.engine.wire.results import (
-    CompareResult,
-    EstimateResult,
-    ExplainResult,
-    PredictResult,
-    ProbeResult,
-    Result,
-    StudyResult,
-    TrialResult,
-)
+from SaliencyExplain.engine.wire.request_base import Request, Result
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 
 #: States of a job.
@@ -89,31 +70,13 @@ class ClassifierInfo:
     notes: tuple[str, ...] = ()
 
 
-#: Each kind of job with what asks for it and what answers it.
-KINDS: dict[str, tuple[type[Request], type[Result]]] = {
-    "predict": (PredictRequest, PredictResult),
-    "explain": (ExplainRequest, ExplainResult),
-    "estimate": (EstimateRequest, EstimateResult),
-    "probe": (ProbeRequest, ProbeResult),
-    "compare": (CompareRequest, CompareResult),
-    "study": (StudyRequest, StudyResult),
-    "trial": (TrialRequest, TrialResult),
-}
-
-
-def kind_of(request: Request) -> str:
-    """The kind of the job that answers a request."""
-    return next(kind for kind, (asks, _) in KINDS.items() if isinstance(request, asks))
-
-
 @dataclass(frozen=True)
 class JobStatus:
     """How far a job is.
 
     Attributes:
         job: Its name.
-        kind: ``predict``, ``explain``, ``estimate``, ``probe``, ``compare``, ``study`` or
-            ``trial``.
+        kind: Name of the kind of its request, such as ``predict``.
         state: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
         place: Place in the line, 1 is the next; 0: not in the line.
         done: Forward passes (study: cases) done.
@@ -198,8 +161,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def partial(self, job: str) -> ExplainResult | None:
-        """The newest partial result of an explain job; None where there is none yet."""
+    def partial(self, job: str) -> Result | None:
+        """The newest partial result of a job; None where there is none yet."""
 
     @abstractmethod
     def result(self, job: str) -> Result:

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from SaliencyExplain.engine.interface import ENDED, Engine, JobStatus
-from SaliencyExplain.engine.wire.requests import Request
-from SaliencyExplain.engine.wire.results import ExplainResult
+from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.errors import EngineLostError, ErrorCode, SaliencyExplainError
 
 _Result = TypeVar("_Result")
@@ -55,7 +54,7 @@ class Runner:
         *,
         started: Callable[[str], None] | None = None,
         progress: Callable[[JobStatus], None] | None = None,
-        partial: Callable[[ExplainResult], Any] | None = None,
+        partial: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Starts a job and follows it to its end.
 
@@ -63,7 +62,7 @@ class Runner:
             begin: Hands over volumes and makes the request, on another thread.
             started: Told the job's name.
             progress: Told how far it is, several times a second.
-            partial: Awaited with each newer partial result of an explanation.
+            partial: Awaited with each newer partial result.
 
         Returns:
             The job's result.

@@ -35,10 +35,10 @@ from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.interface import ENDED, Engine
-from SaliencyExplain.engine.queue.handlers import image_of
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
+from SaliencyExplain.engine.queue.volume_images import image_of
+from SaliencyExplain.engine.wire.request_base import Result
 from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, ProbeRequest
-from SaliencyExplain.engine.wire.results import Result
 from SaliencyExplain.engine.wire.volume_format import encode
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation import explain

@@ -17,7 +17,8 @@ from SaliencyExplain.demo.tumours import MENINGIOMA
 from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.interface import ENDED, ClassifierInfo, Engine, JobStatus
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
-from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, Request
+from SaliencyExplain.engine.wire.request_base import Request
+from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier

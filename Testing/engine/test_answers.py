@@ -11,7 +11,7 @@ from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS
 from SaliencyExplain.demo.tumours import GLIOMA, NO_TUMOUR
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.queue.handlers import image_of
+from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import (
     EstimateRequest,
     ExplainRequest,

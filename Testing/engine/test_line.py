@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from SaliencyExplain.engine.interface import ENDED, JobStatus
-from SaliencyExplain.engine.queue.job_queue import Job, Line, Reporter, new_name
+from SaliencyExplain.engine.queue.job import Job, new_name
+from SaliencyExplain.engine.queue.job_queue import Line, Reporter
+from SaliencyExplain.engine.wire.request_base import Request, Result
 from SaliencyExplain.engine.wire.requests import (
     ExplainRequest,
     PredictRequest,
     ProbeRequest,
-    Request,
 )
-from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult, Result
+from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from Testing.waiting import HUNG
 

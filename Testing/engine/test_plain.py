@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from SaliencyExplain.engine import interface
-from SaliencyExplain.engine.interface import KINDS, About, ClassifierInfo, JobStatus
+from SaliencyExplain.engine.interface import About, ClassifierInfo, JobStatus
+from SaliencyExplain.engine.wire.request_base import KINDS
 from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, ProbeRequest
 from SaliencyExplain.engine.wire.results import CompareResult, PredictResult, RemovalResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
@@ -30,7 +31,8 @@ PLAIN = st.recursive(
     max_leaves=5,
 )
 ALL = [
-    *dict.fromkeys(kind for pair in KINDS.values() for kind in pair),
+    *KINDS.values(),
+    *(request.result_type for request in KINDS.values()),
     About,
     ClassifierInfo,
     JobStatus,
@@ -39,7 +41,8 @@ ALL = [
 
 def instances(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
     hints = typing.get_type_hints(kind)
-    return st.builds(kind, **{name: of(hint) for name, hint in hints.items()})
+    names = [field.name for field in dataclasses.fields(kind)]
+    return st.builds(kind, **{name: of(hints[name]) for name in names})
 
 
 def of(hint: typing.Any) -> st.SearchStrategy[typing.Any]:

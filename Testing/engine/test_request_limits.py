@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.engine.interface import ENDED
+from SaliencyExplain.engine.queue.job import Job
 from SaliencyExplain.engine.queue.job_failures import unforeseen
-from SaliencyExplain.engine.queue.job_queue import Job, Line
+from SaliencyExplain.engine.queue.job_queue import Line
+from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.engine.wire.request_limits import check_request
 from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
@@ -20,7 +22,6 @@ from SaliencyExplain.engine.wire.requests import (
     MethodChoice,
     PredictRequest,
     ProbeRequest,
-    Request,
     StudyRequest,
     TrialRequest,
 )

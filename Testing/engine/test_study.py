@@ -43,7 +43,7 @@ def bundle_inside(data: Path, bundle: Path) -> Path:
 @pytest.fixture(scope="module")
 def directly(cases: Path, bundle_inside: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the library writes for the same study."""
-    from SaliencyExplain.engine.queue.handlers import chosen_methods
+    from SaliencyExplain.engine.queue.method_choices import chosen_methods
 
     out = tmp_path_factory.mktemp("directly") / "out"
     run_study(

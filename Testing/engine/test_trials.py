@@ -12,7 +12,7 @@ import pytest
 from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.queue.handlers import image_of
+from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import TrialRequest
 from SaliencyExplain.engine.wire.results import TrialResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume

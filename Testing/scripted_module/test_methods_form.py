@@ -60,7 +60,7 @@ def test_shows_what_was_chosen_before(form: MethodsForm, chosen: dict[str, Any])
 
 
 def test_what_it_says_is_what_the_engine_takes(form: MethodsForm) -> None:
-    from SaliencyExplain.engine.queue.handlers import chosen_methods
+    from SaliencyExplain.engine.queue.method_choices import chosen_methods
     from SaliencyExplain.engine.wire.requests import MethodChoice
 
     for name in methods():

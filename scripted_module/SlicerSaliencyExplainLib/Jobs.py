@@ -14,9 +14,8 @@ from SaliencyExplain.engine.interface import (
     WAITING,
     Engine,
     JobStatus,
-    kind_of,
 )
-from SaliencyExplain.engine.wire.requests import Request
+from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.errors import Cancelled, EngineLostError, SaliencyExplainError
 
 from .BackgroundCalls import BackgroundCalls, Call
@@ -131,7 +130,7 @@ class Job:
         # clicks the engine answers the one that came last.
         with self._calls.in_order:
             if self.cancelling:
-                return JobStatus("", kind_of(request), CANCELLED), None
+                return JobStatus("", request.kind, CANCELLED), None
             job = self._engine.start(request)
         return self._news(job, -1)
 

@@ -10,7 +10,8 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,16 +22,14 @@ from requests.auth import AuthBase
 from SaliencyExplain import errors
 from SaliencyExplain.engine.interface import (
     ENDED,
-    KINDS,
     About,
     ClassifierInfo,
     Engine,
     JobStatus,
-    kind_of,
 )
 from SaliencyExplain.engine.wire.packing import Packed
-from SaliencyExplain.engine.wire.requests import Request
-from SaliencyExplain.engine.wire.results import ExplainResult, Result
+from SaliencyExplain.engine.wire.request_base import Request, Result
+from SaliencyExplain.engine.wire.requests import find_request_kind
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.engine.wire.volume_format import decode, encode
 from SaliencyExplain.engine.wire.wire_volumes import Volume
@@ -137,7 +136,7 @@ class RemoteEngine(Engine):
         """Puts a job in the line and returns its name."""
         # Named here, so that asking again after a lost answer starts it once.
         name = uuid.uuid4().hex
-        self._ask("PUT", f"jobs/{name}", to_json({"kind": kind_of(request), "request": request}))
+        self._ask("PUT", f"jobs/{name}", to_json({"kind": request.kind, "request": request}))
         return name
 
     def status(self, job: str, *, seen: int = -1, wait: float = 0.0) -> JobStatus:
@@ -150,15 +149,15 @@ class RemoteEngine(Engine):
             if status.version > seen or status.state in ENDED or left < _NEWS:
                 return status
 
-    def partial(self, job: str) -> ExplainResult | None:
-        """The newest partial result of an explain job."""
-        found = self._read(dict[str, Any], f"jobs/{job}/partial")["partial"]
-        return None if found is None else made(ExplainResult, found)
+    def partial(self, job: str) -> Result | None:
+        """The newest partial result of a job; None where there is none yet."""
+        return self._result(f"jobs/{job}/partial")
 
     def result(self, job: str) -> Result:
         """The result of a job that is done; see :class:`Engine`."""
-        found = self._read(dict[str, Any], f"jobs/{job}/result")
-        return made(KINDS[found["kind"]][1], found["result"])
+        found = self._result(f"jobs/{job}/result")
+        assert found is not None
+        return found
 
     def cancel(self, job: str) -> None:
         """Asks a job to stop."""
@@ -178,10 +177,22 @@ class RemoteEngine(Engine):
     def _read(self, kind: type[_Made], path: str, asked: Mapping[str, str] | None = None) -> _Made:
         return self._parsed(kind, self._ask("GET", path, asked=asked))
 
+    def _result(self, path: str) -> Result | None:
+        said = self._read(dict[str, Any], path)
+        with self._of_this_version():
+            kind = find_request_kind(said["kind"])
+            return None if said["result"] is None else made(kind.result_type, said["result"])
+
     def _parsed(self, kind: type[_Made], content: bytes) -> _Made:
-        try:
+        with self._of_this_version():
             return made(kind, parse_json(content))
-        except InputError as error:
+
+    @contextmanager
+    def _of_this_version(self) -> Iterator[None]:
+        """Raises EngineLostError where an answer cannot be read."""
+        try:
+            yield
+        except (InputError, KeyError) as error:
             raise EngineLostError(
                 ErrorCode.ENGINE_LOST,
                 f"{self.address} answers, but not as an engine of this version does: {error}",

@@ -1,4 +1,4 @@
-"""What an engine keeps: volumes by their hash, and classifiers ready to work."""
+"""What an engine keeps: volumes by their hash, open classifiers, and predictions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from SaliencyExplain.models.classifier import Classifier
 _SHARE, _LEAST = 0.25, 512 * 1024**2
 #: Classifiers that are kept, and bytes of weights above which only the last one is.
 _MOST_CLASSIFIERS, _MOST_WEIGHTS = 8, 4 * 1024**3
+#: Predictions that are kept.
+_MOST_PREDICTIONS = 32
 
 
 class VolumeStore:
@@ -190,3 +192,23 @@ class ClassifierStore:
         """Lets go of all classifiers."""
         with self._lock:
             self._open.clear()
+
+
+class PredictionStore:
+    """The probabilities of volumes, for the partial results of explanations."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str], tuple[float, ...]] = OrderedDict()
+
+    def put(self, classifier: str, volume: str, probabilities: tuple[float, ...]) -> None:
+        """Keeps the probabilities of a volume; those put first go first."""
+        with self._lock:
+            self._known[classifier, volume] = probabilities
+            while len(self._known) > _MOST_PREDICTIONS:
+                self._known.popitem(last=False)
+
+    def get(self, classifier: str, volume: str) -> tuple[float, ...]:
+        """The probabilities of a volume, one for each class; empty where they are not known."""
+        with self._lock:
+            return self._known.get((classifier, volume), ())

@@ -12,10 +12,8 @@ from __future__ import annotations
 import copy
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from SaliencyExplain.engine.interface import (
     CANCELLED,
@@ -25,17 +23,14 @@ from SaliencyExplain.engine.interface import (
     RUNNING,
     WAITING,
     JobStatus,
-    kind_of,
 )
 from SaliencyExplain.engine.queue.eta import Pace
+from SaliencyExplain.engine.queue.job import Job
 from SaliencyExplain.engine.queue.job_failures import frames, unforeseen
-from SaliencyExplain.engine.wire.requests import ProbeRequest, Request
-from SaliencyExplain.engine.wire.results import ExplainResult, Result
+from SaliencyExplain.engine.wire.request_base import Result
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.progress import stopped_by
 
-#: Kinds that take about a forward pass or two.
-SHORT = frozenset({"predict", "estimate", "probe"})
 #: Ended jobs that stay listed, of each length.
 _KEPT_SHORT, _KEPT_LONG = 64, 32
 #: A waiting caller hears of progress at most this often, in seconds.
@@ -43,53 +38,12 @@ _TELL_EVERY = 0.1
 _IDLE_CHECK = 3600.0
 
 
-@dataclass(eq=False)
-class Job:
-    """A job in the line; what changes is changed under the line's lock.
-
-    Attributes:
-        request: What was asked.
-        name: Its name.
-        holds: Hashes of the volumes that stay while it is listed.
-    """
-
-    request: Request
-    name: str
-    holds: set[str] = field(default_factory=set)
-    kind: str = ""
-    stream: str = ""
-    state: str = WAITING
-    done: float = 0.0
-    total: float = 0.0
-    seconds_left: float | None = None
-    doing: str = ""
-    partial_count: int = 0
-    partial: ExplainResult | None = None
-    version: int = 0
-    stopping: bool = False
-    result: Result | None = None
-    failure: Exception | None = None
-    details: str = ""
-    told: float = 0.0
-    ended_at: float = 0.0
-    pace: Pace = field(default_factory=lambda: Pace(time.monotonic()))
-
-    def __post_init__(self) -> None:
-        self.kind = kind_of(self.request)
-        self.stream = self.request.stream if isinstance(self.request, ProbeRequest) else ""
-
-    @property
-    def short(self) -> bool:
-        """Whether it takes about a forward pass or two."""
-        return self.kind in SHORT
-
-
 class Reporter:
     """What a job's work tells the line, and how it hears that it should stop."""
 
     def __init__(self, line: Line, job: Job) -> None:
         self._line = line
-        self._job = job
+        self.job = job
 
     def progress(self, done: float, total: float) -> None:
         """Tells how far the work is, and lets one short job go in between.
@@ -97,22 +51,22 @@ class Reporter:
         Raises:
             Cancelled: The job should stop.
         """
-        self._line._tell(self._job, done, total)
-        self._line._pause(self._job)
+        self._line._tell(self.job, done, total)
+        self._line._pause(self.job)
         self.check()
 
     def check(self) -> None:
         """Raises Cancelled where the job should stop."""
-        if self._job.stopping:
+        if self.job.stopping:
             raise Cancelled("The job was cancelled.")
 
     def doing(self, words: str) -> None:
         """Says what is done now."""
-        self._line._say(self._job, words)
+        self._line._say(self.job, words)
 
-    def publish(self, result: ExplainResult) -> None:
+    def publish(self, result: Result) -> None:
         """Shows a partial result."""
-        self._line._publish(self._job, result)
+        self._line._publish(self.job, result)
 
 
 Work = Callable[[Job, Reporter], Result]
@@ -350,7 +304,7 @@ class Line:
                 job.version += 1
                 self._notify()
 
-    def _publish(self, job: Job, result: ExplainResult) -> None:
+    def _publish(self, job: Job, result: Result) -> None:
         with self._changed:
             job.partial = result
             job.partial_count += 1
@@ -403,8 +357,3 @@ class Line:
         if job.short and not host.short:
             return f"waits for a pause of the {host.kind} that runs{before}"
         return f"waits for the {host.kind} that runs{before}"
-
-
-def new_name() -> str:
-    """A name for a job that nobody can guess."""
-    return uuid.uuid4().hex

@@ -17,9 +17,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 
 from SaliencyExplain import errors
-from SaliencyExplain.engine.interface import ENDED, KINDS, ClassifierInfo, JobStatus
+from SaliencyExplain.engine.interface import ENDED, ClassifierInfo, JobStatus
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.server.uploads import TooLargeError, Uploads
+from SaliencyExplain.engine.wire.request_base import Result
+from SaliencyExplain.engine.wire.requests import find_request_kind
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.engine.wire.volume_format import encode
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
@@ -136,13 +138,8 @@ def _add_jobs(
     async def start(request: Request, name: str) -> Response:
         _checked(name, _NAME)
         asked = parse_json(await uploads.small(request))
-        kind = made(str, _field(asked, "kind"), "kind")
-        if kind not in KINDS:
-            raise InputError(
-                ErrorCode.ENGINE_REQUEST,
-                f"There is no kind of job '{kind}'. Known: {', '.join(KINDS)}.",
-            )
-        wanted = made(KINDS[kind][0], _field(asked, "request"))
+        kind = find_request_kind(made(str, _field(asked, "kind"), "kind"))
+        wanted = made(kind, _field(asked, "request"))
         await run_in_threadpool(engine.start, wanted, name=name)
         return _json({})
 
@@ -152,13 +149,11 @@ def _add_jobs(
 
     @application.get("/jobs/{name}/partial")
     async def partial(name: str) -> Response:
-        return _json({"partial": engine.partial(name)})
+        return await run_in_threadpool(_json, _of_kind(engine, name, engine.partial(name)))
 
     @application.get("/jobs/{name}/result")
     async def result(name: str) -> Response:
-        found = engine.result(name)
-        kind = next(kind for kind, (_, made_by) in KINDS.items() if isinstance(found, made_by))
-        return await run_in_threadpool(_json, {"kind": kind, "result": found})
+        return await run_in_threadpool(_json, _of_kind(engine, name, engine.result(name)))
 
     @application.post("/jobs/{name}/cancel")
     async def cancel(name: str) -> Response:
@@ -220,6 +215,11 @@ def _refusal(line: str, kind: str, code: str, status: int) -> Response:
 def _kind(error: Exception) -> str:
     """The error's nearest kind that clients know."""
     return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+
+
+def _of_kind(engine: LocalEngine, name: str, result: Result | None) -> dict[str, Any]:
+    """A result, or a partial one, with the kind by which a client reads it."""
+    return {"kind": engine.status(name).kind, "result": result}
 
 
 def _json(document: Any, status: int = 200) -> Response:

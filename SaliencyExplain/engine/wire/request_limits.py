@@ -1,66 +1,129 @@
-"""Numbers, names and lists of a request that no job can be meant by."""
+"""What a request may hold at most, and the ranges of its numbers.
+
+The range of a number stands in the type of its field: ``seed: Seed`` or
+``radii_mm: tuple[Millimetres, ...]``. The sizes of lists and names are limited everywhere.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import types
+import typing
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
 
-from SaliencyExplain.engine.wire.requests import (
-    CompareRequest,
-    EstimateRequest,
-    ExplainRequest,
-    ProbeRequest,
-    Request,
-    StudyRequest,
-    TrialRequest,
-)
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Items in a list of a request: maps, segments, backgrounds, radii. Each is computed with.
 _MOST_ITEMS = 1000
-#: Radii of a click: each takes a forward pass, and an image of its own until then.
-_MOST_RADII = 64
 #: Letters of a name.
 _LONGEST_NAME = 4096
-#: Processes of a study.
-_MOST_JOBS = 256
 #: Forward passes and seconds that a budget may name; a century of seconds is less.
 _LARGEST_BUDGET = 1e15
 
 
-def check_request(request: Request) -> None:
-    """Refuses a request whose numbers, names or lists have no end.
+@dataclass(frozen=True)
+class Within:
+    """The range of a number.
+
+    Attributes:
+        low: The least value.
+        high: The largest value.
+        unit: Of both, for the message.
+    """
+
+    low: float
+    high: float
+    unit: str
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises InputError where a value is no number or out of range; NaN is out of range."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(
+                ErrorCode.VALUE_FORM,
+                f"The request's {name} is no number but {type(value).__name__}.",
+            )
+        # A whole number may be too large for a float.
+        if not self.low <= value <= self.high:
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"The request's {name} is {_shown(value)}; it must be {self.low:g} to "
+                f"{self.high:g} {self.unit}.",
+            )
+
+
+@dataclass(frozen=True)
+class WholeWithin:
+    """The range of a whole number.
+
+    Attributes:
+        low: The least value.
+        high: The largest value.
+    """
+
+    low: int
+    high: int
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises InputError where a value is no whole number or out of range."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputError(
+                ErrorCode.VALUE_FORM,
+                f"The request's {name} is no whole number but {type(value).__name__}.",
+            )
+        if not self.low <= value <= self.high:
+            raise InputError(
+                ErrorCode.VALUE_RANGE,
+                f"The request's {name} is {_shown(value)}; it must be {self.low} to {self.high}.",
+            )
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """How many items a list may have, where that is fewer than everywhere.
+
+    Attributes:
+        items: The largest number.
+    """
+
+    items: int
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises InputError where a list is longer."""
+        if len(value) > self.items:
+            raise _too_many(name, len(value), self.items)
+
+
+Seed = Annotated[int, WholeWithin(0, 2**63 - 1)]
+#: Processes of a study.
+Processes = Annotated[int, WholeWithin(1, 256)]
+BudgetSeconds = Annotated[float, Within(0, _LARGEST_BUDGET, "s")]
+BudgetPasses = Annotated[float, Within(1, _LARGEST_BUDGET, "forward passes")]
+Millimetres = Annotated[float, Within(0, 1e6, "mm")]
+#: Radii of a click: each takes a forward pass, and an image of its own until then.
+Radii = Annotated[tuple[Millimetres, ...], AtMost(64)]
+
+
+def check_request(request: Any) -> None:
+    """Refuses a request whose numbers are out of range or whose names or lists are too long.
 
     Args:
-        request: Of any kind, also one that was made in this process.
+        request: A dataclass of any kind, also one that was made in this process.
 
     Raises:
         InputError: Names the field.
     """
+    kind: Any = type(request)
+    hints = _hints(kind)
     for field in dataclasses.fields(request):
-        _check_sizes(field.name, getattr(request, field.name))
-    if isinstance(request, TrialRequest):
-        _check_range("budget", request.budget, 1, _LARGEST_BUDGET, "forward passes")
-    if isinstance(request, (EstimateRequest, TrialRequest)):
-        check_request(request.explain)
-    if isinstance(request, (ExplainRequest, CompareRequest, StudyRequest)):
-        _check_whole("seed", request.seed, 0, 2**63 - 1)
-    if isinstance(request, ExplainRequest) and request.budget_seconds is not None:
-        _check_range("budget_seconds", request.budget_seconds, 0, _LARGEST_BUDGET, "s")
-    if isinstance(request, StudyRequest):
-        _check_whole("jobs", request.jobs, 1, _MOST_JOBS)
-        if request.trial_budget is not None:
-            _check_range("trial_budget", request.trial_budget, 1, _LARGEST_BUDGET, "forward passes")
-    if isinstance(request, ProbeRequest):
-        if len(request.radii_mm) > _MOST_RADII:
-            raise _too_many("radii_mm", len(request.radii_mm), _MOST_RADII)
-        for radius in request.radii_mm:
-            _check_range("radii_mm", radius, 0, 1e6, "mm")
-    if isinstance(request, CompareRequest):
-        for resolution in request.resolutions_mm.values():
-            _check_range("resolutions_mm", resolution, 0, 1e6, "mm")
+        value = getattr(request, field.name)
+        _check_sizes(field.name, value)
+        _check_ranges(field.name, value, hints[field.name])
+        if dataclasses.is_dataclass(value):
+            check_request(value)
 
 
 def _check_sizes(name: str, value: Any) -> None:
@@ -75,30 +138,23 @@ def _check_sizes(name: str, value: Any) -> None:
             _check_sizes(name, item)
 
 
-def _check_range(name: str, value: Any, low: float, high: float, unit: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InputError(
-            ErrorCode.VALUE_FORM, f"The request's {name} is no number but {type(value).__name__}."
-        )
-    # A whole number may be too large for a float; NaN is not within any range.
-    if not low <= value <= high:
-        raise InputError(
-            ErrorCode.VALUE_RANGE,
-            f"The request's {name} is {_shown(value)}; it must be {low:g} to {high:g} {unit}.",
-        )
-
-
-def _check_whole(name: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(
-            ErrorCode.VALUE_FORM,
-            f"The request's {name} is no whole number but {type(value).__name__}.",
-        )
-    if not low <= value <= high:
-        raise InputError(
-            ErrorCode.VALUE_RANGE,
-            f"The request's {name} is {_shown(value)}; it must be {low} to {high}.",
-        )
+def _check_ranges(name: str, value: Any, hint: Any) -> None:
+    """Numbers within the ranges that the type of a field states."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        for limit in hint.__metadata__:
+            limit.check(name, value)
+        _check_ranges(name, value, inner[0])
+    elif origin in (typing.Union, types.UnionType):
+        for kind in inner:
+            if kind is not type(None) and value is not None:
+                _check_ranges(name, value, kind)
+    elif origin is tuple and inner[-1] is Ellipsis:
+        for item in value:
+            _check_ranges(name, item, inner[0])
+    elif origin is dict:
+        for item in value.values():
+            _check_ranges(name, item, inner[1])
 
 
 def _too_many(name: str, count: int, most: int, what: str = "items") -> InputError:
@@ -112,3 +168,8 @@ def _shown(value: float) -> str:
     if isinstance(value, int) and abs(value) >= 10**30:
         return f"{'-' if value < 0 else ''}10^{int(math.log10(abs(value)))} or so"
     return str(value)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)

@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
+from SaliencyExplain.engine.wire.request_base import KINDS, Request
+from SaliencyExplain.engine.wire.request_limits import (
+    BudgetPasses,
+    BudgetSeconds,
+    Millimetres,
+    Processes,
+    Radii,
+    Seed,
+)
+from SaliencyExplain.engine.wire.results import (
+    CompareResult,
+    EstimateResult,
+    ExplainResult,
+    PredictResult,
+    ProbeResult,
+    StudyResult,
+    TrialResult,
+)
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
@@ -18,7 +37,7 @@ class MethodChoice:
 
 
 @dataclass(frozen=True)
-class PredictRequest:
+class PredictRequest(Request, kind="predict", result=PredictResult, short=True):
     """Asks for the class probabilities of a volume.
 
     Attributes:
@@ -31,7 +50,7 @@ class PredictRequest:
 
 
 @dataclass(frozen=True)
-class ExplainRequest:
+class ExplainRequest(Request, kind="explain", result=ExplainResult):
     """Asks for attributions of a volume.
 
     Attributes:
@@ -56,8 +75,8 @@ class ExplainRequest:
     volume: str
     methods: tuple[MethodChoice, ...]
     target: str = "predicted"
-    seed: int = 0
-    budget_seconds: float | None = None
+    seed: Seed = 0
+    budget_seconds: BudgetSeconds | None = None
     precision: str = "float32"
     image_name: str = ""
     segments: str | None = None
@@ -67,14 +86,14 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True)
-class EstimateRequest:
+class EstimateRequest(Request, kind="estimate", result=EstimateResult, short=True):
     """Asks what an explanation would cost, before it is started."""
 
     explain: ExplainRequest
 
 
 @dataclass(frozen=True)
-class ProbeRequest:
+class ProbeRequest(Request, kind="probe", result=ProbeResult, short=True):
     """Asks how every class's probability moves when what is at a place is removed.
 
     Attributes:
@@ -92,7 +111,7 @@ class ProbeRequest:
     classifier: str
     volume: str
     point_ras: tuple[float, float, float] | None = None
-    radii_mm: tuple[float, ...] = ()
+    radii_mm: Radii = ()
     segment: str | None = None
     segment_name: str = ""
     segment_notes: tuple[str, ...] = ()
@@ -101,7 +120,7 @@ class ProbeRequest:
 
 
 @dataclass(frozen=True)
-class CompareRequest:
+class CompareRequest(Request, kind="compare", result=CompareResult):
     """Asks how maps agree with segments, beside what chance gives.
 
     Attributes:
@@ -126,14 +145,14 @@ class CompareRequest:
     segment_names: tuple[str, ...]
     segment_notes: tuple[str, ...] = ()
     case: str = "image"
-    seed: int = 0
-    resolutions_mm: dict[str, float] = field(default_factory=dict)
+    seed: Seed = 0
+    resolutions_mm: dict[str, Millimetres] = field(default_factory=dict)
     fields_of_view: dict[str, FieldOfView] = field(default_factory=dict)
     own_segments: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class StudyRequest:
+class StudyRequest(Request, kind="study", result=StudyResult):
     """Asks for a whole study; all paths are of the engine's own disk.
 
     Attributes:
@@ -155,15 +174,15 @@ class StudyRequest:
     methods: tuple[MethodChoice, ...]
     out: str
     target: str = "predicted"
-    seed: int = 0
-    jobs: int = 1
+    seed: Seed = 0
+    jobs: Processes = 1
     trust: bool = False
     precision: str = "float32"
-    trial_budget: float | None = None
+    trial_budget: BudgetPasses | None = None
 
 
 @dataclass(frozen=True)
-class TrialRequest:
+class TrialRequest(Request, kind="trial", result=TrialResult):
     """Asks for the trial of maps: do they beat chance, depend on the weights, stay?
 
     Attributes:
@@ -177,18 +196,21 @@ class TrialRequest:
     """
 
     explain: ExplainRequest
-    budget: float = AFFORDABLE_PASSES
+    budget: BudgetPasses = AFFORDABLE_PASSES
     image_sha256: str = ""
     segments_sha256: str = ""
     backgrounds_sha256: tuple[str, ...] = ()
 
 
-Request: TypeAlias = (
-    PredictRequest
-    | ExplainRequest
-    | EstimateRequest
-    | ProbeRequest
-    | CompareRequest
-    | StudyRequest
-    | TrialRequest
-)
+def find_request_kind(kind: str) -> type[Request]:
+    """The class of the requests of a kind.
+
+    Raises:
+        InputError: There is no such kind.
+    """
+    if kind not in KINDS:
+        raise InputError(
+            ErrorCode.ENGINE_REQUEST,
+            f"There is no kind of job '{kind}'. Known: {', '.join(KINDS)}.",
+        )
+    return KINDS[kind]

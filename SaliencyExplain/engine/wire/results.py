@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
+from SaliencyExplain.engine.wire.request_base import Result
 from SaliencyExplain.method_failures import MethodFailure
 
 
 @dataclass(frozen=True)
-class PredictResult:
+class PredictResult(Result):
     """Probabilities, one for each class, in [0, 1]."""
 
     classes: tuple[str, ...]
@@ -50,7 +51,7 @@ class MapResult:
 
 
 @dataclass(frozen=True)
-class ExplainResult:
+class ExplainResult(Result):
     """What the classifier says of a volume, and which voxels made it say so.
 
     ``failures`` says of the methods without a map why they have none.
@@ -66,7 +67,7 @@ class ExplainResult:
 
 
 @dataclass(frozen=True)
-class EstimateResult:
+class EstimateResult(Result):
     """Cost of an explanation in forward passes of one image, and at most in seconds.
 
     ``notes`` names the methods that a budget does not stop.
@@ -101,7 +102,7 @@ class RemovalResult:
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class ProbeResult(Result):
     """A probe's answer: the probabilities before, and without each place.
 
     Attributes:
@@ -150,7 +151,7 @@ class CurveResult:
 
 
 @dataclass(frozen=True)
-class CompareResult:
+class CompareResult(Result):
     """The rows of the comparison table, those of the yardsticks too, and its curves.
 
     ``length_unit`` is that of the distances: ``mm``, or ``px`` where the image has no size.
@@ -183,7 +184,7 @@ class StudyCase:
 
 
 @dataclass(frozen=True)
-class StudyResult:
+class StudyResult(Result):
     """What came out of a study, on the engine's own disk.
 
     Attributes:
@@ -296,7 +297,7 @@ class TriedMap:
 
 
 @dataclass(frozen=True)
-class TrialResult:
+class TrialResult(Result):
     """The trial of maps of one volume.
 
     Attributes:
@@ -314,14 +315,3 @@ class TrialResult:
     seconds: float
     maps: tuple[TriedMap, ...]
     notes: tuple[str, ...]
-
-
-Result: TypeAlias = (
-    PredictResult
-    | ExplainResult
-    | EstimateResult
-    | ProbeResult
-    | CompareResult
-    | StudyResult
-    | TrialResult
-)

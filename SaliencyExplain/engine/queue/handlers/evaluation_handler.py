@@ -1,4 +1,4 @@
-"""The trial of maps as a job."""
+"""The evaluation of maps: faithfulness, weights, stability, overlap with segments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import numpy as np
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.registry import methods
-from SaliencyExplain.engine.queue.handlers import chosen_methods, image_of
+from SaliencyExplain.engine.queue.explain_inputs import (
+    check_explain_request,
+    references_of,
+    volumes_to_explain,
+)
+from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
+from SaliencyExplain.engine.queue.method_choices import chosen_methods
+from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import TrialRequest
 from SaliencyExplain.engine.wire.results import (
     ChanceResult,
@@ -21,66 +28,66 @@ from SaliencyExplain.engine.wire.results import (
     TriedMap,
     VerdictResult,
 )
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
 from SaliencyExplain.evaluation.image.null_distribution import Figure
 from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.evaluation.image.trust_card import card_png
-from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Compute, Given, Question, given_hashes, uses, voxel_hash
+from SaliencyExplain.question import Given, Question, given_hashes, uses, voxel_hash
 from SaliencyExplain.trial_words import topic
 
 
-def tried(
-    request: TrialRequest,
-    volume: Volume,
-    classifier: Classifier,
-    compute: Compute,
-    given: Given,
-    reporter: Reporter,
-) -> TrialResult:
-    """What speaks for and against believing the maps of a request.
+class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest):
+    """Evaluates the maps of an explanation against random maps, other weights and noise."""
 
-    Args:
-        request: What was asked.
-        volume: The image.
-        classifier: What is explained.
-        compute: On what, and within which limits.
-        given: What the methods have beside the image; its segmentation is compared with.
-        reporter: Is told how far it is.
+    def check(self, request: TrialRequest) -> None:
+        """Refuses what the explanation would be refused for."""
+        check_explain_request(request.explain, self.context)
 
-    Raises:
-        InputError: The maps were computed from another volume, or with other segments or
-            backgrounds.
-    """
-    asked = request.explain
-    wanted = chosen_methods(asked.methods)
-    reporter.doing(f"tries {', '.join(method.title for method in wanted)}")
-    image = image_of(volume, asked.image_name)
-    if request.image_sha256 not in ("", voxel_hash(image)):
-        raise InputError(
-            ErrorCode.MAP_OUTDATED,
-            "The map was computed from other voxels than those given; give the volumes that it "
-            "was computed from, or explain these anew.",
+    def volumes(self, request: TrialRequest) -> set[str]:
+        """The image, the segments and the backgrounds."""
+        return volumes_to_explain(request.explain)
+
+    def run(self, request: TrialRequest, reporter: Reporter) -> TrialResult:
+        """Computes the maps again on the network's grid and evaluates them.
+
+        Raises:
+            InputError: The maps were computed from another volume, or with other segments or
+                backgrounds.
+        """
+        context, asked = self.context, request.explain
+        notes: list[str] = []
+        volume = context.volumes.get(asked.volume)
+        given = references_of(asked, context, notes)
+        context.prober.free_gpu_memory()
+        classifier = context.classifiers.get(asked.classifier).classifier
+        wanted = chosen_methods(asked.methods)
+        reporter.doing(f"tries {', '.join(method.title for method in wanted)}")
+        image = image_of(volume, asked.image_name)
+        if request.image_sha256 not in ("", voxel_hash(image)):
+            raise InputError(
+                ErrorCode.MAP_OUTDATED,
+                "The map was computed from other voxels than those given; give the volumes that "
+                "it was computed from, or explain these anew.",
+            )
+        unknown = [note for method in wanted for note in _check_given(request, method, given)]
+        compute = context.compute_with(asked.precision)
+        question = Question(image, classifier, asked.target, compute, given)
+        found = trial(
+            question,
+            wanted,
+            seed=asked.seed,
+            budget=request.budget,
+            progress=reporter.progress,
         )
-    notes = [note for method in wanted for note in _check_given(request, method, given)]
-    question = Question(image, classifier, asked.target, compute, given)
-    found = trial(
-        question,
-        wanted,
-        seed=asked.seed,
-        budget=request.budget,
-        progress=reporter.progress,
-    )
-    return TrialResult(
-        target_name=found.target_name,
-        effort=found.effort,
-        forward_passes=found.forward_passes,
-        seconds=found.seconds,
-        maps=tuple(_tried_map(found, one, question) for one in found.maps),
-        notes=(*classifier.notes, *notes, *found.notes),
-    )
+        return TrialResult(
+            target_name=found.target_name,
+            effort=found.effort,
+            forward_passes=found.forward_passes,
+            seconds=found.seconds,
+            maps=tuple(_tried_map(found, one, question) for one in found.maps),
+            notes=(*notes, *classifier.notes, *unknown, *found.notes),
+        )
 
 
 def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterator[str]:

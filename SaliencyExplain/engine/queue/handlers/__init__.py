@@ -1,0 +1,1 @@
+"""One module for each kind of request; a kind is added by putting its handler here."""

@@ -1,0 +1,114 @@
+"""Maps compared with segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SaliencyExplain.attribution.methods.control_maps import centre_map
+from SaliencyExplain.comparison.control_names import CENTRE, NAMES, RANDOM
+from SaliencyExplain.comparison.curve import curves
+from SaliencyExplain.comparison.table import COLUMNS, OWN_SEGMENT, Row, rows, unseen_notes
+from SaliencyExplain.engine.queue.handlers.handler import Handler
+from SaliencyExplain.engine.queue.job_queue import Reporter
+from SaliencyExplain.engine.queue.volume_images import check_grid, image_of, segmentation_of
+from SaliencyExplain.engine.wire.requests import CompareRequest
+from SaliencyExplain.engine.wire.results import CompareResult, CurveResult
+from SaliencyExplain.field_of_view import FieldOfView, common
+from SaliencyExplain.images.body import body_mask
+from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.length_unit import length_unit
+from SaliencyExplain.question import voxel_hash
+
+
+class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequest):
+    """Computes the rows that the command line writes for maps and segments, and their curves."""
+
+    def volumes(self, request: CompareRequest) -> set[str]:
+        """The image, the maps and the segments."""
+        return {request.volume, request.segments, *request.maps.values()}
+
+    def run(self, request: CompareRequest, reporter: Reporter) -> CompareResult:
+        """Compares each map with each segment, and random and centred maps beside them."""
+        held = self.context.volumes
+        maps = {label: held.get(key) for label, key in request.maps.items()}
+        image, segments = held.get(request.volume), held.get(request.segments)
+        affine = np.asarray(image.affine)
+        shape = image.values.shape[1:]
+        notes: list[str] = [*request.segment_notes]
+        segmentation = segmentation_of(request.segment_names, segments, image, notes)
+        for label, volume in maps.items():
+            check_grid(f"The map {label}", volume, volume.values.shape, image)
+        compared_maps: dict[str, NDArray[Any]] = {
+            label: volume.values for label, volume in maps.items()
+        }
+        reporter.doing("finds the body")
+        body = body_mask(image_of(image))
+        table: list[Row] = []
+        drawn: list[CurveResult] = []
+        masks = [segment.mask for segment in segmentation.segments]
+        fields: dict[str, FieldOfView | None] = dict(request.fields_of_view)
+        usual = common(fields.get(label) for label in maps)
+        notes += unseen_notes(segmentation, usual)
+
+        def compare(some: Mapping[str, NDArray[Any]], yardsticks: bool = False) -> None:
+            table.extend(
+                rows(
+                    request.case,
+                    request.target_name,
+                    some,
+                    segmentation,
+                    affine,
+                    body=body,
+                    seed=request.seed,
+                    image_sha256=voxel_hash(image_of(image)),
+                    resolutions_mm=request.resolutions_mm,
+                    fields_of_view=fields,
+                    usual_field=usual,
+                    own_segments=request.own_segments,
+                    yardsticks=yardsticks,
+                )
+            )
+
+        def draw(label: str, values: NDArray[Any], field: FieldOfView | None) -> None:
+            seen = None if field is None else field.seen(values.shape)
+            for segment, curve in zip(
+                segmentation.segments, curves(values, masks, seen), strict=True
+            ):
+                drawn.append(
+                    CurveResult(
+                        label,
+                        segment.name,
+                        share_of_image=tuple(map(float, curve.share_of_image)),
+                        share_of_segment=tuple(map(float, curve.share_of_segment)),
+                    )
+                )
+
+        own = {label: values for label, values in compared_maps.items() if label not in NAMES}
+        for number, (label, values) in enumerate(own.items()):
+            reporter.doing(f"compares {label}")
+            reporter.progress(number, len(own) + 1)
+            compare({label: values})
+            draw(label, values, fields.get(label))
+        reporter.doing("compares random maps")
+        compare({}, yardsticks=True)
+        # The expectation of all random maps is the diagonal.
+        drawn += [
+            CurveResult(RANDOM, one.name, (0.0, 1.0), (0.0, 1.0)) for one in segmentation.segments
+        ]
+        draw(CENTRE, centre_map(shape, spacing_of(affine, len(shape))), usual)
+        notes += [
+            f"{row.method} has no agreement with {row.segment}: its regions are that segment."
+            for row in table
+            if row.remark == OWN_SEGMENT
+        ]
+        return CompareResult(
+            columns=(*COLUMNS, "energy_chance_body"),
+            rows=tuple(row.as_json() for row in table),
+            curves=tuple(drawn),
+            notes=tuple(notes),
+            length_unit=length_unit(affine, shape),
+        )

@@ -1,0 +1,47 @@
+"""What an explanation would cost."""
+
+from __future__ import annotations
+
+from SaliencyExplain.engine.queue.explain_inputs import (
+    check_explain_request,
+    references_of,
+    volumes_to_explain,
+)
+from SaliencyExplain.engine.queue.handlers.handler import Handler
+from SaliencyExplain.engine.queue.job_queue import Reporter
+from SaliencyExplain.engine.queue.method_choices import chosen_methods
+from SaliencyExplain.engine.queue.volume_images import image_of
+from SaliencyExplain.engine.wire.requests import EstimateRequest
+from SaliencyExplain.engine.wire.results import EstimateResult
+from SaliencyExplain.explanation import estimate
+
+
+class EstimateHandler(Handler[EstimateRequest, EstimateResult], answers=EstimateRequest):
+    """Estimates the forward passes and the seconds of an explanation."""
+
+    def check(self, request: EstimateRequest) -> None:
+        """Refuses what the explanation would be refused for."""
+        check_explain_request(request.explain, self.context)
+
+    def volumes(self, request: EstimateRequest) -> set[str]:
+        """The image, the segments and the backgrounds."""
+        return volumes_to_explain(request.explain)
+
+    def run(self, request: EstimateRequest, reporter: Reporter) -> EstimateResult:
+        """Estimates from one forward pass."""
+        explain = request.explain
+        reporter.doing("estimates")
+        cost = estimate(
+            image_of(self.context.volumes.get(explain.volume)),
+            self.context.classifiers.get(explain.classifier).twin,
+            chosen_methods(explain.methods),
+            target=explain.target,
+            compute=self.context.compute_with(explain.precision),
+            given=references_of(explain, self.context, []),
+        )
+        budget = explain.budget_seconds
+        if budget is None:
+            return EstimateResult(cost.forward_passes, cost.seconds)
+        note = cost.not_stopped(budget)
+        notes = (note,) if note else ()
+        return EstimateResult(cost.forward_passes, cost.seconds_within(budget), notes)

@@ -1,0 +1,101 @@
+"""A study, run in the engine's own process, with short jobs in its pauses."""
+
+from __future__ import annotations
+
+import math
+
+from SaliencyExplain.engine.queue.handlers.handler import Handler
+from SaliencyExplain.engine.queue.job_queue import Reporter
+from SaliencyExplain.engine.queue.method_choices import chosen_methods
+from SaliencyExplain.engine.wire.requests import StudyRequest
+from SaliencyExplain.engine.wire.results import StudyCase, StudyResult
+from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.study.case_folder import EXPLANATION
+from SaliencyExplain.study.case_work import Work
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.run import StudyProgress, run_study
+
+
+class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
+    """Runs a study, or goes on with the one that is in the output folder."""
+
+    def check(self, request: StudyRequest) -> None:
+        """Refuses methods and precisions that are none, and trust and paths that are not allowed.
+
+        Raises:
+            InputError: A method, parameter or precision is none, or a path leads out of the
+                folders that the engine may use.
+            ClassifierError: It asks for trust, and the engine gives none.
+        """
+        chosen_methods(request.methods)
+        self.context.compute_with(request.precision)
+        if request.trust:
+            self.context.check_trust()
+        for path in (request.folder, request.classifier, request.out):
+            self.context.allowed_paths.inside(path)
+
+    def volumes(self, request: StudyRequest) -> set[str]:
+        """None: a study reads files of the engine's own disk."""
+        return set()
+
+    def run(self, request: StudyRequest, reporter: Reporter) -> StudyResult:
+        """Runs the study with a classifier of its own, so that clicks are answered in between.
+
+        Raises:
+            InputError: A path, also one that the CSV of cases names, leads out of the folders
+                that the engine may use; or as :func:`run_study`.
+            Cancelled: Out of the reporter; what is done stays.
+        """
+        context = self.context
+        places = context.allowed_paths
+        folder, out = places.inside(request.folder), places.inside(request.out)
+        classifier = places.inside(request.classifier)
+        places.check_all([classifier])
+        methods = chosen_methods(request.methods)
+        reporter.doing("loads the classifier")
+        channels = load_classifier(classifier, trust=request.trust).channels
+        reporter.check()
+        reporter.doing("looks for cases")
+        cases = discover(folder, channels=channels, allowed=places.inside)
+        for case in cases:
+            places.check_all(case.files)
+
+        def tell(now: StudyProgress) -> None:
+            failed = f", {now.failed} failed" if now.failed else ""
+            words = f"case {min(math.floor(now.done) + 1, now.total)} of {now.total}: {now.case}"
+            reporter.doing(words + failed)
+            reporter.progress(now.done, now.total)
+
+        result = run_study(
+            cases,
+            Work(
+                classifier=classifier,
+                methods=tuple(methods),
+                target=request.target,
+                out=out,
+                compute=context.compute_with(request.precision),
+                seed=request.seed,
+                trust=request.trust,
+                trial_budget=request.trial_budget,
+            ),
+            jobs=request.jobs,
+            progress=tell,
+        )
+        return StudyResult(
+            out=str(result.out),
+            report=str(result.report),
+            total=result.total,
+            resumed=result.resumed,
+            failed=result.failed,
+            notes=result.notes,
+            cases=tuple(
+                StudyCase(
+                    case=case.case,
+                    done=(out / case.case / EXPLANATION).is_file(),
+                    images=tuple(map(str, case.paths)),
+                    segmentation=str(case.segmentation) if case.segmentation else None,
+                    further_segmentations=tuple(map(str, case.further_segmentations)),
+                )
+                for case in cases
+            ),
+        )

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.incremental.boxes import inside
-from SaliencyExplain.attribution.incremental.cached_inference import Change, WarmImage
+from SaliencyExplain.attribution.incremental.cached_inference import CachedImage, Change
 from SaliencyExplain.attribution.passes.watched_output import text as probability_text
 from SaliencyExplain.attribution.perturbation.infill import filling as fill_image
 from SaliencyExplain.confinement import lifted
@@ -142,7 +142,7 @@ class Prober:
         self._compute = compute
         self._fill = functools.partial(fill_image, fill=fill, value=value, blur_mm=blur_mm)
         self._channel = None if channel is None else _number_of(channel, classifier)
-        self._warm: WarmImage | None = None
+        self._warm: CachedImage | None = None
         flat = classifier.spatial_dims == 2 and image.ndim == 4
         self._image = squeeze_slice(image) if flat else image
         self.length_unit = length_unit(image.affine.numpy(), image.shape[1:])
@@ -257,7 +257,7 @@ class Prober:
         """Gives the memory of the maps back; the next click computes them anew."""
         self._warm = None
 
-    def _open(self) -> WarmImage:
+    def _open(self) -> CachedImage:
         """Computes all that holds for any click."""
         self._warm = None  # its memory is free before the next is taken
         self._question = Question(self._given, self._classifier, "predicted", self._compute)
@@ -267,11 +267,11 @@ class Prober:
         self._input = task.input
         self._filling = self._fill(self._input, spacing=task.spacing, seed=task.seed)
         with self._classifier.confined():
-            warm = WarmImage(self._classifier.network, self._input, task.memory_bytes)
+            warm = CachedImage(self._classifier.network, self._input, task.memory_bytes)
         self._warm = warm
         return warm
 
-    def _ready(self) -> WarmImage:
+    def _ready(self) -> CachedImage:
         return self._warm if self._warm and self._warm.holds else self._open()
 
     def _centre(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -370,7 +370,7 @@ class Prober:
             moved = [Change(change.corner, change.content.cpu()) for change in changes]
             return self._scored(self._open(), moved, progress)
 
-    def _scored(self, warm: WarmImage, changes: Sequence[Change], progress: Progress) -> Tensor:
+    def _scored(self, warm: CachedImage, changes: Sequence[Change], progress: Progress) -> Tensor:
         tell = lifted(progress)
         with self._classifier.confined():
             return warm.scores(changes, tell)

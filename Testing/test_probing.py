@@ -298,7 +298,7 @@ def dense():
 def test_a_moved_point_reuses_the_maps_and_runs_no_whole_pass(dense, monkeypatch):
     classifier, image = dense
     prober = Prober(image, classifier)
-    kept, maps = prober.kept_bytes, prober._warm._inference._kept
+    kept, maps = prober.kept_bytes, prober._warm._scorer.inference._kept
     assert kept > image.numel() * 4
 
     def never(*_):
@@ -360,7 +360,7 @@ def test_released_maps_are_free_and_come_back_with_the_next_click(dense):
     prober = Prober(image, classifier)
     point = (OBLIQUE @ [16, 15, 14, 1])[:3]
     before = prober.at(point, [9.0])
-    maps = [weakref.ref(value) for value in prober._warm._inference._kept.values()]
+    maps = [weakref.ref(value) for value in prober._warm._scorer.inference._kept.values()]
     prober.release()
     gc.collect()
     assert maps

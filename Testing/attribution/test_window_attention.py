@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from SaliencyExplain.attribution.incremental.cached_inference import Change, WarmImage
+from SaliencyExplain.attribution.incremental.cached_inference import CachedImage, Change
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -71,7 +71,7 @@ def test_occlusion_of_window_attention_equals_whole_passes(task, shift):
 def test_a_click_on_window_attention_equals_whole_passes():
     torch.manual_seed(0)
     network, image = WindowAttention(2).eval(), torch.randn(1, 1, 64, 64)
-    warm = WarmImage(ScoreNetwork(network), image)
+    warm = CachedImage(ScoreNetwork(network), image)
     scores = warm.scores(
         [Change((0, 0), torch.zeros(1, 9, 9)), Change((50, 3), torch.ones(1, 5, 7))]
     )
@@ -126,7 +126,6 @@ def test_any_error_of_the_incremental_way_means_whole_passes(
     monkeypatch.setattr(IncrementalInference, "scores", scores)
     with caplog.at_level(logging.INFO):
         found = method.attribute(task(network, image, 1))[""]
-    assert "whole forward passes" in caplog.text
     assert type(error).__name__ in caplog.text
     assert len(calls) == after + 1
     for first in ((0, 0), (20, 24), (44, 44)):
@@ -140,7 +139,7 @@ def test_any_error_of_a_click_means_whole_passes(caplog, monkeypatch, error):
     body = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 4))
     network = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)).eval()
     image = torch.randn(1, 1, 48, 48)
-    warm = WarmImage(ScoreNetwork(network), image)
+    warm = CachedImage(ScoreNetwork(network), image)
     assert warm.kept_bytes
     inner = IncrementalInference.scores_of
 

@@ -40,7 +40,7 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
 from SaliencyExplain.attribution.perturbation.gradient_prior import hints
 from SaliencyExplain.attribution.perturbation.infill import filling
-from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
+from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionScorer
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES
@@ -120,7 +120,7 @@ def measure(name: str, classifier: Classifier, image: MetaTensor) -> dict[str, o
 
     with untouched(network):
         started, busy = time.perf_counter(), time.process_time()
-        covered = CoveredWindows(task, windows, fill, every)
+        covered = OcclusionScorer(task, windows, fill, every)
         original = float(watched(covered.original())[0])
         opening = time.process_time() - busy
         guides = hints(

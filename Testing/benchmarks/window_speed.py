@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.passes.batches import batch_size, forward_memory
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.infill import filling
-from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
+from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionScorer
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 from Testing.benchmarks.measuring import take_turns
 
@@ -75,7 +75,7 @@ def occlusion_rows(
     with untouched(network):
         start = time.perf_counter()
         fill = filling(image, "value", task.spacing)
-        covered = CoveredWindows(task, windows, fill, changing.tolist())
+        covered = OcclusionScorer(task, windows, fill, changing.tolist())
         order = covered.arranged(changing)
         opening = time.perf_counter() - start
         batch = batch_size(task, forward_memory(task), covered.share)

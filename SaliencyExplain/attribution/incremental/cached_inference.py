@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.boxes import inside
-from SaliencyExplain.attribution.incremental.incremental_failures import reason_of
+from SaliencyExplain.attribution.incremental.box_scorer import BoxScorer, Contents, Corners
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.batches import in_batches, is_out_of_memory, memory_left
+from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.progress import Progress, silent
 
@@ -26,12 +25,6 @@ _LOG = logging.getLogger(__name__)
 #: the image are not worth their memory. With 0.82 (squeeze-excitation in 3D) three changes
 #: still take half of the time of plain passes, as layers are folded and weights packed.
 _LARGEST_SHARE = 0.9
-
-#: Difference of the scores, in their largest size, that rounding explains.
-_ROUNDING = 1e-4
-
-#: Share of the free memory that the maps of the unchanged image and the weights may take.
-_MEMORY_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -46,13 +39,8 @@ class Change:
     corner: tuple[int, ...]
     content: Tensor
 
-    @property
-    def inside(self) -> tuple[slice, ...]:
-        """The box in an image ``(C, *S)``."""
-        return inside(self.corner, self.content.shape[1:])
 
-
-class WarmImage:
+class CachedImage:
     """Scores of an image with changes: incrementally where that pays, else whole passes.
 
     The maps of the unchanged image are computed once and serve every later change, of any
@@ -64,9 +52,6 @@ class WarmImage:
         image: The unchanged image, ``(1, C, *S)``.
         memory_bytes: Most that the batches, the maps and the weights that are packed for them
             may take, beside the free memory.
-
-    Raises:
-        DeviceMemoryError: The device's memory does not hold a single image.
     """
 
     def __init__(
@@ -75,23 +60,21 @@ class WarmImage:
         self._network = network
         self._memory_bytes = memory_bytes
         self._image = plain(image)
-        self._inference: IncrementalInference | None = None
+        self._scorer = BoxScorer(network, self._image)
         self._seen = _fingerprint(network)
         # For the few changes of a click; occlusion's batches of many windows are another matter.
-        failure = "a GPU runs them in the time in which it would wait for the steps"
+        reason = "a GPU runs them in the time in which it would wait for the steps"
         if image.device.type == "cpu":
-            with untouched(network):
-                try:
-                    failure = self._keep_maps()
-                except Exception as error:  # noqa: BLE001 - whole passes give the answer as well
-                    failure = reason_of(error)
-        if failure:
-            _LOG.info("Whole forward passes run for each change: %s.", failure)
+            voxel = (1,) * (image.ndim - 2)
+            with untouched(network), torch.no_grad():
+                reason = self._scorer.open(voxel, memory_bytes, self._hindrance, self._checks)
+        if reason:
+            _LOG.info("Whole forward passes run for each change: %s.", reason)
 
     @property
     def kept_bytes(self) -> int:
         """What the maps of the image and the packed weights take; 0: whole passes run."""
-        return self._inference.kept_bytes if self._inference else 0
+        return self._scorer.inference.kept_bytes if self._scorer.inference else 0
 
     @property
     def holds(self) -> bool:
@@ -105,22 +88,12 @@ class WarmImage:
             DeviceMemoryError: The device's memory does not hold a single image.
             Cancelled: Out of ``progress``.
         """
+        corners = np.array([change.corner for change in changes])
+        contents = [change.content for change in changes]
 
         def compute(indices: range) -> Tensor:
-            some = changes[indices.start : indices.stop]
-            if self._inference is None:
-                return self._plain(some)
-            corners, contents = [c.corner for c in some], [c.content for c in some]
-            try:
-                return self._inference.scores_of(corners, contents)
-            except Exception as error:
-                # A smaller batch may fit into the memory: that is for the caller to try.
-                if is_out_of_memory(error) and len(some) > 1:
-                    raise
-                reason = reason_of(error)
-            _LOG.warning("Whole forward passes run from here on: %s.", reason)
-            self._inference = None
-            return self._plain(some)
+            some = slice(indices.start, indices.stop)
+            return self._scorer.scores(corners[some], contents[some])
 
         spacing = (1.0,) * (self._image.ndim - 2)
         task = Task(
@@ -137,34 +110,14 @@ class WarmImage:
             )
             return torch.cat([scores for _, scores in batches])
 
-    def _plain(self, changes: Sequence[Change]) -> Tensor:
-        batch = self._image.repeat(len(changes), *[1] * (self._image.ndim - 1))
-        for image, change in zip(batch, changes, strict=True):
-            image[change.inside] = change.content
-        return self._network(batch)
-
-    def _keep_maps(self) -> str:
-        """Keeps the maps of the image; or says why not."""
+    def _hindrance(self, inference: IncrementalInference) -> str:
+        """Why the maps of the image are not worth their memory; empty: they are."""
         sizes = self._image.shape[2:]
-        inference = IncrementalInference(
-            self._network,
-            self._image,
-            (1,) * len(sizes),
-            memory=memory_left(self._image.device, self._memory_bytes) * _MEMORY_SHARE,
-        )
         middle = np.array([[size // 2 for size in sizes]])
         share = inference.share(middle, (1,) * len(sizes))
-        if share > _LARGEST_SHARE:
-            return f"a voxel reaches {share:.0%} of the network"
-        checks = self._checks(inference)
-        expected = self.scores(checks)
-        found = inference.scores_of([c.corner for c in checks], [c.content for c in checks])
-        if not float((found - expected).abs().max()) <= _ROUNDING * float(expected.abs().max()):
-            return "the traced network gives other scores"
-        self._inference = inference
-        return ""
+        return f"a voxel reaches {share:.0%} of the network" if share > _LARGEST_SHARE else ""
 
-    def _checks(self, inference: IncrementalInference) -> list[Change]:
+    def _checks(self, inference: IncrementalInference) -> tuple[Corners, Contents]:
         """Changes to compare with whole passes: in the middle, and at two corners.
 
         The latter only where the influence of some operations is not known to be local.
@@ -176,7 +129,7 @@ class WarmImage:
             last = tuple(size - width for size, width in zip(sizes, box, strict=True))
             corners += [(0,) * len(sizes), last]
         content = self._image.new_zeros((self._image.shape[1], *box))
-        return [Change(corner, content) for corner in corners]
+        return np.array(corners), [content] * len(corners)
 
 
 def _fingerprint(network: ScoreNetwork) -> tuple[tuple[int, int], ...]:

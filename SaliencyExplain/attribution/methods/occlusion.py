@@ -24,7 +24,7 @@ from SaliencyExplain.attribution.perturbation.gradient_prior import hints
 from SaliencyExplain.attribution.perturbation.infill import Filling, automatic_blur_mm
 from SaliencyExplain.attribution.perturbation.infill import filling as filling_of
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS, FILLS_HELP
-from SaliencyExplain.attribution.perturbation.occlusion_scorer import CoveredWindows
+from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionScorer
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
@@ -207,7 +207,7 @@ class Occlusion(Method):
         growing, watched = GrowingMap(task), Watched(task, self.output)
         wanted = SCORE if self.output == "score" else PROBABILITY
         with untouched(task.network):
-            covered = CoveredWindows(
+            covered = OcclusionScorer(
                 task, windows, filling, sorted(set().union(*map(set, changing)))
             )
             total = sum(map(len, changing))

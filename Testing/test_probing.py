@@ -16,7 +16,7 @@ from monai.networks.nets import DenseNet121, resnet18
 from monai.transforms import CenterSpatialCropd, Compose, Orientationd, Spacingd
 from torch import nn
 
-from SaliencyExplain.attribution.incremental import cached_inference, inference
+from SaliencyExplain.attribution.incremental import box_scorer, inference
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.perturbation.infill import filling
@@ -380,7 +380,7 @@ def test_what_cannot_be_kept_runs_whole_passes_and_says_so(dense, reason, monkey
         layer = classifier.network.network.features.conv0
         layer.register_forward_hook(lambda _module, _inputs, output: output)
     else:
-        monkeypatch.setattr(cached_inference, "memory_left", lambda _device, _most: 1000)
+        monkeypatch.setattr(box_scorer, "memory_left", lambda _device, _most: 1000)
     with caplog.at_level(logging.INFO):
         prober = Prober(image, classifier)
     assert prober.kept_bytes == 0

@@ -28,6 +28,7 @@ from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.geometry import squeeze_slice
+from SaliencyExplain.probe_result import Probe, Removal
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Question, probabilities_of
 
@@ -42,52 +43,6 @@ _ROUNDING = 1e-6
 
 #: Millimetres; beyond any image, and its square is still a number.
 _LARGEST_RADIUS = 1e6
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What the classifier says without a place.
-
-    Attributes:
-        name: Such as ``"8 mm"``, ``"8 px"`` where the image has no size, or the segment's name.
-        radius_mm: Radius of the ball; None for a segment.
-        voxels: Voxels of the network's grid that got another value; 0: there was nothing to
-            remove, and nothing moves.
-        probabilities: ``(K,)`` in [0, 1].
-        scores: ``(K,)`` before the activation.
-    """
-
-    name: str
-    radius_mm: float | None
-    voxels: int
-    probabilities: NDArray[np.float64]
-    scores: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The answer to a click.
-
-    Attributes:
-        classes: Names of the classes.
-        before: ``(K,)`` in [0, 1], of the image as it is.
-        scores: ``(K,)`` before the activation, of the image as it is.
-        removals: One for each radius, the smallest first, or one for the segment.
-        notes: What a user should be told of this answer.
-        seconds: Time that it took.
-        output: What says something of the place: ``probability``, or ``score`` where all
-            probabilities lie at 0 and 1 and do not move.
-        length_unit: Of the radii and places: ``mm``, or ``px`` where the image has no size.
-    """
-
-    classes: tuple[str, ...]
-    before: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    removals: tuple[Removal, ...]
-    notes: tuple[str, ...]
-    seconds: float
-    output: str = "probability"
-    length_unit: str = "mm"
 
 
 @dataclass(frozen=True)
@@ -317,21 +272,27 @@ class Prober:
         )
         scores = np.concatenate([self._question.scores[None], without.double().cpu().numpy()])
         removals = tuple(
-            Removal(place.name, place.radius_mm, count, probabilities[row], scores[row])
+            Removal(
+                place.name,
+                place.radius_mm,
+                int(count),
+                probabilities=tuple(probabilities[row].tolist()),
+                scores=tuple(scores[row].tolist()),
+            )
             for place, (count, row) in zip(places, found, strict=True)
         )
         output = "score" if _are_fixed(probabilities, scores) else "probability"
         if output == "score":
             notes = [*notes, self._fixed_note(scores[0], removals)]
         return Probe(
-            self._classifier.classes,
-            probabilities[0],
-            scores[0],
-            removals,
-            tuple(notes),
-            time.perf_counter() - started,
-            output,
-            self.length_unit,
+            classes=self._classifier.classes,
+            before=tuple(probabilities[0].tolist()),
+            scores=tuple(scores[0].tolist()),
+            removals=removals,
+            notes=tuple(notes),
+            seconds=time.perf_counter() - started,
+            output=output,
+            length_unit=self.length_unit,
         )
 
     def _fixed_note(self, scores: NDArray[np.float64], removals: Sequence[Removal]) -> str:

@@ -18,7 +18,6 @@ from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.cli.terminal_tables import agreement_table
 from SaliencyExplain.comparison.table import rows
 from SaliencyExplain.engine.client.click_history import Answer
-from SaliencyExplain.engine.wire.results import ProbeResult, RemovalResult
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.cost import Effort
 from SaliencyExplain.evaluation.image.trial import trial
@@ -124,14 +123,7 @@ def test_a_click_is_answered_in_the_unit_of_the_image(asked):
         prober.at((900.0, 0, 0), [4.0])
     assert error.value.code is ErrorCode.PLACE_OUTSIDE
     assert f"900.0, 0.0, 0.0) {unit}" in str(error.value)
-    removals = tuple(
-        RemovalResult(one.name, one.radius_mm, one.voxels, tuple(one.probabilities))
-        for one in found.removals
-    )
-    result = ProbeResult(
-        found.classes, tuple(found.before), removals, (), 0.0, length_unit=found.length_unit
-    )
-    answer = Answer(1, (0.0, 0.0, 0.0), "image", result)
+    answer = Answer(1, (0.0, 0.0, 0.0), "image", found)
     labels = [one["text"] for one in probability_plot(answer)["labels"]]
     assert f"removed radius, {unit}" in labels
     assert answer.short(1).endswith(unit)

@@ -348,7 +348,7 @@ def test_weights_changed_after_the_first_click_are_noticed(dense):
         classifier.network.network.class_layers.out.weight.mul_(-1.5)
         classifier.network.network.features.norm0.running_mean.add_(0.4)
     after, anew = prober.at(point, [9.0]), Prober(image, classifier).at(point, [9.0])
-    assert np.abs(after.before - before.before).max() > 1e-2
+    assert np.abs(np.subtract(after.before, before.before)).max() > 1e-2
     np.testing.assert_allclose(after.before, classifier.predict(image), atol=1e-7)
     np.testing.assert_allclose(
         after.removals[0].probabilities, anew.removals[0].probabilities, atol=1e-7

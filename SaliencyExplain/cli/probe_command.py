@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from SaliencyExplain.images.segmentation import Segment
-    from SaliencyExplain.probing import Probe
+    from SaliencyExplain.probe_result import Probe
 
 #: Radii that are tried where none is given, in mm: from a small lesion to a large one.
 _RADII_MM = (4.0, 8.0, 16.0)
@@ -125,7 +125,7 @@ def probe(
                 "fill": fill,
                 "channel": channel,
                 "before": dict(zip(loaded.classes, prober.probabilities.tolist(), strict=True)),
-                "scores_before": dict(zip(loaded.classes, probes[0].scores.tolist(), strict=True)),
+                "scores_before": dict(zip(loaded.classes, probes[0].scores, strict=True)),
                 "removals": [
                     {
                         "name": removal.name,
@@ -133,9 +133,9 @@ def probe(
                         "voxels": removal.voxels,
                         "output": answer.output,
                         "probabilities": dict(
-                            zip(loaded.classes, removal.probabilities.tolist(), strict=True)
+                            zip(loaded.classes, removal.probabilities, strict=True)
                         ),
-                        "scores": dict(zip(loaded.classes, removal.scores.tolist(), strict=True)),
+                        "scores": dict(zip(loaded.classes, removal.scores, strict=True)),
                     }
                     for answer in probes
                     for removal in answer.removals
@@ -190,7 +190,7 @@ def _table(probes: list[Probe]) -> Table:
             else _change(removal.probabilities[row], before[row])
             for removal, answer in removals
         ]
-        likeliest = row == int(before.argmax())
+        likeliest = row == before.index(max(before))
         shown = f"{before[row]:.3f}"
         if any(answer.output == "score" for answer in probes):
             shown += f" (score {scores[row]:.3f})"

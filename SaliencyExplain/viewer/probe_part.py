@@ -9,9 +9,9 @@ from trame.widgets import html
 
 from SaliencyExplain.engine.client.click_history import Answer, History
 from SaliencyExplain.engine.wire.requests import ProbeRequest
-from SaliencyExplain.engine.wire.results import ProbeResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.scene.arrays import length_unit_of
 from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.scene.slice_layers import jump_to
@@ -200,9 +200,9 @@ class ProbePart(Part):
                 self._keep(answer)
         self.put(notes=list(result.notes))
 
-    async def _asked(self, read: Input, mask: Volume | None = None, **place: Any) -> ProbeResult:
+    async def _asked(self, read: Input, mask: Volume | None = None, **place: Any) -> Probe:
         key, fill = self.viewer.opened_classifier().key, self.get("fill")
-        found: ProbeResult = await self.viewer.runner.job(
+        found: Probe = await self.viewer.runner.job(
             lambda engine: ProbeRequest(
                 key,
                 engine.put(read.volume),

@@ -14,7 +14,7 @@ from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.handlers.handler_registry import find_handler
 from SaliencyExplain.engine.wire import requests
-from SaliencyExplain.engine.wire.request_base import KINDS, Request, Result
+from SaliencyExplain.engine.wire.request_base import KINDS, Request
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from Testing.engine.conftest import done, environment
@@ -87,5 +87,5 @@ def test_a_name_of_a_kind_is_given_once() -> None:
     with pytest.raises(ValueError, match="predict"):
 
         @dataclass(frozen=True)
-        class OtherRequest(Request, kind="predict", result=Result):
+        class OtherRequest(Request, kind="predict", result=CountResult):
             volume: str

@@ -15,9 +15,10 @@ from SaliencyExplain.engine import interface
 from SaliencyExplain.engine.interface import About, ClassifierInfo, JobStatus
 from SaliencyExplain.engine.wire.request_base import KINDS
 from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, ProbeRequest
-from SaliencyExplain.engine.wire.results import CompareResult, PredictResult, RemovalResult
+from SaliencyExplain.engine.wire.results import CompareResult, PredictResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.probe_result import Removal
 
 
 def from_json(kind: type, content: bytes) -> object:
@@ -94,8 +95,8 @@ def test_undefined_figures_are_null_on_the_way():
     assert math.isnan(back.seconds)
     rows = CompareResult(("auroc",), ({"auroc": None, "n": 3},), (), ())
     assert from_json(CompareResult, to_json(rows)) == rows
-    ball = RemovalResult("a", None, 3, (0.5,))
-    assert from_json(RemovalResult, to_json(ball)) == ball
+    ball = Removal("a", None, 3, (0.5,))
+    assert from_json(Removal, to_json(ball)) == ball
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import numpy as np
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.wire.requests import ProbeRequest
-from SaliencyExplain.engine.wire.results import ExplainResult, ProbeResult
+from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
 from Testing.comparing import assert_same
@@ -27,7 +28,7 @@ def test_probe_equals_the_librarys(
     point = tuple((image.affine @ [*inside, 1])[:3].tolist())
     key = engine.put(image)
     balls = done(engine, ProbeRequest(opened.key, key, point, (5.0, 10.0, 20.0), fill="minimum"))
-    assert isinstance(balls, ProbeResult)
+    assert isinstance(balls, Probe)
     prober = Prober(phantom.image, classifier, compute=Compute("cpu"), fill="minimum")
     direct = prober.at(point, (5.0, 10.0, 20.0))
     assert_same(balls.before, direct.before)
@@ -44,7 +45,7 @@ def test_probe_equals_the_librarys(
         opened.key, key, segment=engine.put(mask), segment_name="tumour", fill="minimum"
     )
     whole = done(engine, request)
-    assert isinstance(whole, ProbeResult)
+    assert isinstance(whole, Probe)
     (theirs,) = prober.segment(phantom.masks["tumour"], "tumour").removals
     assert whole.removals[0].name == "tumour"
     assert_same(whole.removals[0].probabilities, theirs.probabilities)
@@ -71,9 +72,9 @@ def test_click_is_answered_in_a_pause_and_changes_nothing(
     assert_same(
         engine.get(disturbed.maps[0].volume).values, engine.get(alone.maps[0].volume).values
     )
-    assert isinstance(answer, ProbeResult)
+    assert isinstance(answer, Probe)
     again = done(engine, click)
-    assert isinstance(again, ProbeResult)
+    assert isinstance(again, Probe)
     assert_same(again.removals[0].probabilities, answer.removals[0].probabilities)
 
 
@@ -97,7 +98,7 @@ def test_last_probe_of_a_stream_wins(
     assert ended(engine, other).state == "done"
     assert engine.status(busy).state == "running"
     last = engine.result(dragged[-1])
-    assert isinstance(last, ProbeResult)
+    assert isinstance(last, Probe)
     alone = done(engine, ProbeRequest(opened.key, key, (11.0, 0.0, 0.0), (10.0,)))
-    assert isinstance(alone, ProbeResult)
+    assert isinstance(alone, Probe)
     assert_same(last.removals[0].probabilities, alone.removals[0].probabilities)

@@ -11,9 +11,10 @@ from SaliencyExplain.demo.study import write_phantom_study
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.requests import MethodChoice, ProbeRequest, StudyRequest
-from SaliencyExplain.engine.wire.results import ProbeResult, StudyResult
+from SaliencyExplain.engine.wire.results import StudyResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
+from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.question import Compute
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
@@ -77,7 +78,7 @@ def test_study_is_cancelled_and_gone_on_with_to_the_same_files(
     assert "of 3" in status.doing
     # A click while the study runs is answered in one of its pauses.
     point = ProbeRequest(opened.key, engine.put(image), (0.0, 0.0, 0.0), (10.0,))
-    assert isinstance(done(engine, point), ProbeResult)
+    assert isinstance(done(engine, point), Probe)
     engine.cancel(job)
     assert ended(engine, job).state == "cancelled"
     with pytest.raises(Cancelled):

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
-from SaliencyExplain.engine.wire.request_base import Request, Result
+from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.engine.wire.request_limits import Within
 from SaliencyExplain.errors import ErrorCode, InputError
 
 
 @dataclass(frozen=True)
-class CountResult(Result):
+class CountResult:
     """How many voxels are above the value, in each channel."""
 
     voxels: tuple[int, ...]

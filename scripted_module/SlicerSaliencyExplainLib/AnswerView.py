@@ -9,8 +9,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.client.click_history import Answer
-from SaliencyExplain.engine.wire.results import ProbeResult
 from SaliencyExplain.length_unit import joined
+from SaliencyExplain.probe_result import Probe
 
 from .LinePlot import COLORS, Line, draw_plot
 from .Tables import fill_table, number_text
@@ -52,7 +52,7 @@ class AnswerView:
         self._draw(result)
         self.show_readings(answer)
 
-    def _draw(self, result: ProbeResult) -> None:
+    def _draw(self, result: Probe) -> None:
         balls = sorted(
             (r for r in result.removals if r.radius_mm is not None), key=lambda r: r.radius_mm
         )
@@ -96,9 +96,7 @@ class AnswerView:
         self._ui.segmentsLabel.text = _("In: {segments}").format(segments=segments)
         self._ui.segmentsLabel.visible = True
 
-    def show_history(
-        self, answers: Sequence[Answer], target_index: Callable[[ProbeResult], int]
-    ) -> None:
+    def show_history(self, answers: Sequence[Answer], target_index: Callable[[Probe], int]) -> None:
         """Shows a row for each click, with the removal that changed the class most."""
         rows = []
         for answer in answers:

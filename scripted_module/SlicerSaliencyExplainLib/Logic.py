@@ -173,7 +173,7 @@ class SaliencyExplainLogic(Questions):
         fill: str = "mean",
         **callbacks: Any,
     ) -> Job:
-        """Asks what the balls around a place contribute; ``done`` gets a ``ProbeResult``.
+        """Asks what the balls around a place contribute; ``done`` gets a ``Probe``.
 
         A newer probe of a point replaces those before, also in the engine.
         """
@@ -201,7 +201,7 @@ class SaliencyExplainLogic(Questions):
         fill: str = "mean",
         **callbacks: Any,
     ) -> Job:
-        """Asks what a whole segment contributes; ``done`` gets a ``ProbeResult``.
+        """Asks what a whole segment contributes; ``done`` gets a ``Probe``.
 
         Args:
             nodes: A volume node for each channel.

@@ -11,8 +11,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.client.click_history import COLUMNS, Answer, History
-from SaliencyExplain.engine.wire.results import ProbeResult
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.scene.arrays import length_unit_of
 from SaliencyExplain.scene.points import readings_at
 
@@ -222,7 +222,7 @@ class ProbeSection(Section):
         if serial == self._asked:
             self.cancelled()
 
-    def _answered(self, serial: int, asked: Answer, result: ProbeResult) -> None:
+    def _answered(self, serial: int, asked: Answer, result: Probe) -> None:
         if serial < self._shown:
             return
         self._shown = serial
@@ -248,7 +248,7 @@ class ProbeSection(Section):
             self._ask_segment(number)
             return
 
-        def done(result: ProbeResult) -> None:
+        def done(result: Probe) -> None:
             answer = self.history.add_removal(number, result.removals)
             if answer is not None and self.answer is not None and self.answer.number == number:
                 self.answer = answer
@@ -289,7 +289,7 @@ class ProbeSection(Section):
         self._view.show_readings(self.answer)
         return True
 
-    def target_index(self, result: ProbeResult) -> int:
+    def target_index(self, result: Probe) -> int:
         """The class that is written at the point: the chosen one, else the predicted one."""
         target = self.panel.sections.explain.target()
         if target != PREDICTED and target in result.classes:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain import csv_text
-from SaliencyExplain.engine.wire.results import ProbeResult, RemovalResult
 from SaliencyExplain.errors import ErrorCode, OutputError
+from SaliencyExplain.probe_result import Probe, Removal
 
 COLUMNS = ("click", "volume", "R", "A", "S", "removed", "voxels", "class", "before", "after")
 
@@ -33,15 +33,15 @@ class Answer:
     number: int
     point: tuple[float, float, float]
     image: str
-    probe: ProbeResult | None = None
-    segment_removals: tuple[RemovalResult, ...] = ()
+    probe: Probe | None = None
+    segment_removals: tuple[Removal, ...] = ()
     image_value: float | None = None
     readings: tuple[Any, ...] = ()
     segments: tuple[str, ...] = ()
     length_unit: str = "mm"
 
     @property
-    def removals(self) -> tuple[RemovalResult, ...]:
+    def removals(self) -> tuple[Removal, ...]:
         """Balls first, then whole segments."""
         return (self.probe.removals if self.probe else ()) + self.segment_removals
 
@@ -95,7 +95,7 @@ class History:
                 return
         self.answers.append(answer)
 
-    def add_removal(self, number: int, removals: tuple[RemovalResult, ...]) -> Answer | None:
+    def add_removal(self, number: int, removals: tuple[Removal, ...]) -> Answer | None:
         """Adds removed segments to the answer of a click; None: it is not there (any more)."""
         for index, known in enumerate(self.answers):
             if known.number == number:

@@ -1,15 +1,13 @@
-"""The base classes of requests and results, by which each kind of request is declared."""
+"""The base class of requests, by which each kind of request is declared."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
+#: What an engine returns for a request: an instance of the request's ``result_type``.
+Result: TypeAlias = Any
 #: The class of each kind of request, by the name of the kind.
 KINDS: dict[str, type[Request]] = {}
-
-
-class Result:
-    """Base class of what an engine returns for a request: a frozen dataclass of plain data."""
 
 
 class Request:
@@ -27,19 +25,19 @@ class Request:
 
     Attributes:
         kind: Name of the kind, in JSON and in a job's status.
-        result_type: Class of its results, partial ones included.
+        result_type: Class of its results, partial ones included: a dataclass of plain data.
         short: Whether it takes about one forward pass or two. Short jobs go before long ones and
             are answered while a long one pauses.
         stream: A new request cancels the earlier ones of the same stream; empty: it has none.
     """
 
     kind: ClassVar[str]
-    result_type: ClassVar[type[Result]]
+    result_type: ClassVar[type[Any]]
     short: ClassVar[bool]
     stream: str = ""
 
     def __init_subclass__(
-        cls, *, kind: str, result: type[Result], short: bool = False, **others: Any
+        cls, *, kind: str, result: type[Any], short: bool = False, **others: Any
     ) -> None:
         super().__init_subclass__(**others)
         known = KINDS.get(kind)

@@ -19,12 +19,12 @@ from SaliencyExplain.engine.wire.results import (
     EstimateResult,
     ExplainResult,
     PredictResult,
-    ProbeResult,
     StudyResult,
     TrialResult,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
+from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
@@ -93,7 +93,7 @@ class EstimateRequest(Request, kind="estimate", result=EstimateResult, short=Tru
 
 
 @dataclass(frozen=True)
-class ProbeRequest(Request, kind="probe", result=ProbeResult, short=True):
+class ProbeRequest(Request, kind="probe", result=Probe, short=True):
     """Asks how every class's probability moves when what is at a place is removed.
 
     Attributes:

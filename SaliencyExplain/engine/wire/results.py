@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from SaliencyExplain.engine.wire.request_base import Result
 from SaliencyExplain.method_failures import MethodFailure
 
 
 @dataclass(frozen=True)
-class PredictResult(Result):
+class PredictResult:
     """Probabilities, one for each class, in [0, 1]."""
 
     classes: tuple[str, ...]
@@ -51,7 +50,7 @@ class MapResult:
 
 
 @dataclass(frozen=True)
-class ExplainResult(Result):
+class ExplainResult:
     """What the classifier says of a volume, and which voxels made it say so.
 
     ``failures`` says of the methods without a map why they have none.
@@ -67,7 +66,7 @@ class ExplainResult(Result):
 
 
 @dataclass(frozen=True)
-class EstimateResult(Result):
+class EstimateResult:
     """Cost of an explanation in forward passes of one image, and at most in seconds.
 
     ``notes`` names the methods that a budget does not stop.
@@ -76,60 +75,6 @@ class EstimateResult(Result):
     forward_passes: float
     seconds: float
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RemovalResult:
-    """What the classifier says without a place.
-
-    Attributes:
-        name: Such as ``"8 mm"``, ``"8 px"`` where the image has no size, or the segment's name.
-        radius_mm: Radius of the ball; None for a segment.
-        voxels: Voxels of the network's grid that were replaced; 0: nothing was there to remove.
-        probabilities: One for each class, in [0, 1].
-        scores: One for each class, before the activation.
-    """
-
-    name: str
-    radius_mm: float | None
-    voxels: int
-    probabilities: tuple[float, ...]
-    scores: tuple[float, ...] = ()
-
-    def shown(self, output: str) -> tuple[float, ...]:
-        """The probabilities or the scores, as :attr:`ProbeResult.output` says."""
-        return self.scores if output == "score" else self.probabilities
-
-
-@dataclass(frozen=True)
-class ProbeResult(Result):
-    """A probe's answer: the probabilities before, and without each place.
-
-    Attributes:
-        classes: Names of the classes.
-        before: Their probabilities for the image as it is.
-        removals: What the classifier says without each place.
-        notes: What a user should be told.
-        seconds: Time that it took.
-        output: What says something of the place: ``probability``, or ``score`` where all
-            probabilities lie at 0 and 1 and do not move.
-        scores: The classes' scores before the activation for the image as it is.
-        length_unit: Of radii and places: ``mm``, or ``px`` where the image has no size.
-    """
-
-    classes: tuple[str, ...]
-    before: tuple[float, ...]
-    removals: tuple[RemovalResult, ...]
-    notes: tuple[str, ...]
-    seconds: float
-    output: str = "probability"
-    scores: tuple[float, ...] = ()
-    length_unit: str = "mm"
-
-    @property
-    def shown(self) -> tuple[float, ...]:
-        """The probabilities or the scores of the image as it is, as ``output`` says."""
-        return self.scores if self.output == "score" else self.before
 
 
 @dataclass(frozen=True)
@@ -151,7 +96,7 @@ class CurveResult:
 
 
 @dataclass(frozen=True)
-class CompareResult(Result):
+class CompareResult:
     """The rows of the comparison table, those of the yardsticks too, and its curves.
 
     ``length_unit`` is that of the distances: ``mm``, or ``px`` where the image has no size.
@@ -184,7 +129,7 @@ class StudyCase:
 
 
 @dataclass(frozen=True)
-class StudyResult(Result):
+class StudyResult:
     """What came out of a study, on the engine's own disk.
 
     Attributes:
@@ -297,7 +242,7 @@ class TriedMap:
 
 
 @dataclass(frozen=True)
-class TrialResult(Result):
+class TrialResult:
     """The trial of maps of one volume.
 
     Attributes:

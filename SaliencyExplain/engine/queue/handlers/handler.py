@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from SaliencyExplain.engine.queue.engine_context import EngineContext
 from SaliencyExplain.engine.queue.job_queue import Reporter
-from SaliencyExplain.engine.wire.request_base import Request, Result
+from SaliencyExplain.engine.wire.request_base import Request
 
 RequestT = TypeVar("RequestT", bound=Request)
-ResultT = TypeVar("ResultT", bound=Result)
+ResultT = TypeVar("ResultT")
 
 
 class Handler(ABC, Generic[RequestT, ResultT]):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import check_grid
 from SaliencyExplain.engine.wire.requests import ProbeRequest
-from SaliencyExplain.engine.wire.results import ProbeResult, RemovalResult
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.probe_result import Probe
 
 
-class ProbeHandler(Handler[ProbeRequest, ProbeResult], answers=ProbeRequest):
+class ProbeHandler(Handler[ProbeRequest, Probe], answers=ProbeRequest):
     """Removes balls about a point, or a segment, and predicts again."""
 
     def check(self, request: ProbeRequest) -> None:
@@ -21,7 +23,7 @@ class ProbeHandler(Handler[ProbeRequest, ProbeResult], answers=ProbeRequest):
         """The image and the segment."""
         return {request.volume} | ({request.segment} if request.segment is not None else set())
 
-    def run(self, request: ProbeRequest, reporter: Reporter) -> ProbeResult:
+    def run(self, request: ProbeRequest, reporter: Reporter) -> Probe:
         """Probes, with the feature maps of the last click where they are of the same image."""
         volumes = self.context.volumes
         segment = volumes.get(request.segment) if request.segment else None
@@ -36,22 +38,4 @@ class ProbeHandler(Handler[ProbeRequest, ProbeResult], answers=ProbeRequest):
             found = prober.at(request.point_ras, request.radii_mm, progress=reporter.progress)
         else:
             raise InputError(ErrorCode.OPTION_MISSING, "A probe wants a point or a segment.")
-        return ProbeResult(
-            classes=tuple(found.classes),
-            before=tuple(map(float, found.before)),
-            removals=tuple(
-                RemovalResult(
-                    one.name,
-                    one.radius_mm,
-                    int(one.voxels),
-                    tuple(map(float, one.probabilities)),
-                    tuple(map(float, one.scores)),
-                )
-                for one in found.removals
-            ),
-            notes=(*prober.notes, *request.segment_notes, *found.notes),
-            seconds=found.seconds,
-            output=found.output,
-            scores=tuple(map(float, found.scores)),
-            length_unit=found.length_unit,
-        )
+        return replace(found, notes=(*prober.notes, *request.segment_notes, *found.notes))

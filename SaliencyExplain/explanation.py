@@ -26,6 +26,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.passes.shared_pass import SharedPass
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.zero_maps import zero_map_note
+from SaliencyExplain.cost_estimate import Estimate, seconds_text
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
 from SaliencyExplain.figures import CHANNEL
@@ -39,14 +40,12 @@ from SaliencyExplain.question import (
     AUTOMATIC,
     NOTHING,
     Compute,
-    Estimate,
     Given,
     Question,
     choose_device,
     class_probabilities,
     given_hashes,
     percent,
-    seconds_text,
 )
 
 SIGN_CONVENTION = "positive = speaks for the target class"

@@ -21,6 +21,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import (
     ClassifierError,
     DeviceMemoryError,
@@ -46,46 +47,6 @@ _MUCH_SEEN = 0.98
 
 #: In what methods may compute; which of them do is for each to say.
 PRECISIONS = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What an explanation will cost, known before it starts.
-
-    Attributes:
-        forward_passes: Of one image; backward passes, and what a method computes beside the
-            network, counted as their equal in time.
-        seconds: From the time of the forward pass that made the prediction; batches
-            and incremental methods can be faster.
-        unstoppable: Names of the methods that have no map before they end, so that no budget
-            of time stops them, and the seconds of each; they are in ``seconds``.
-    """
-
-    forward_passes: float
-    seconds: float
-    unstoppable: tuple[tuple[str, float], ...] = ()
-
-    def seconds_within(self, budget: float) -> float:
-        """Seconds that it takes at most where the other methods are stopped for a budget."""
-        needed = sum(seconds for _, seconds in self.unstoppable)
-        return needed + min(self.seconds - needed, max(budget - needed, 0.0))
-
-    def not_stopped(self, budget: float) -> str:
-        """Which methods a budget in seconds does not stop, as a sentence; empty where none lasts.
-
-        Those that take a second or a tenth of the budget are named.
-        """
-        lasting = [
-            f"{name} (about {seconds_text(seconds)})"
-            for name, seconds in self.unstoppable
-            if seconds >= min(1.0, 0.1 * budget)
-        ]
-        if not lasting:
-            return ""
-        return (
-            f"The budget of {budget:g} s does not stop {', '.join(lasting)}: they have no map "
-            "before they end, and run whole."
-        )
 
 
 @dataclass(frozen=True)
@@ -386,11 +347,6 @@ def probabilities_of(network: ScoreNetwork, scores: Tensor) -> NDArray[np.float6
             "check the intensity preprocessing and the weights.",
         )
     return probabilities
-
-
-def seconds_text(seconds: float) -> str:
-    """Seconds in words, to two digits or whole."""
-    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def percent(share: float) -> str:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import Cancelled, ClassifierError, InputError
 from SaliencyExplain.explanation import (
     Attribution,
-    Estimate,
     _fair_share,
     estimate,
     explain,
@@ -261,6 +261,13 @@ def test_what_a_budget_does_not_stop_is_named_before_it_starts():
         min(total.seconds, seconds + 0.5), rel=1e-6
     )
     assert total.seconds_within(1e9) == pytest.approx(total.seconds)
+    within = total.within(0.05)
+    assert within.notes == (total.not_stopped(0.05),)
+    assert (within.seconds, within.forward_passes) == (
+        total.seconds_within(0.05),
+        total.forward_passes,
+    )
+    assert total.within(None) == total
     assert done.attributions[1].share_done == 1
 
 

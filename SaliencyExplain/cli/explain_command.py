@@ -71,7 +71,7 @@ def explain(
     options.check_output(out)
     from SaliencyExplain.attribution.method_selection import select_methods
     from SaliencyExplain.cli.terminal_tables import agreement_table, probability_table
-    from SaliencyExplain.explanation import Estimate
+    from SaliencyExplain.cost_estimate import Estimate
     from SaliencyExplain.figures import figure_lines
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_reading import METHOD_STAGE

@@ -12,6 +12,7 @@ from typing import Any
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.comparison.table import Row, rows, unseen_notes
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import (
     Cancelled,
     ErrorCode,
@@ -21,7 +22,6 @@ from SaliencyExplain.errors import (
 )
 from SaliencyExplain.explanation import (
     Attribution,
-    Estimate,
     Explanation,
     explain,
 )

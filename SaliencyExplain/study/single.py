@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
-from SaliencyExplain.explanation import Estimate
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import voxel_hash
 from SaliencyExplain.study.added_methods import (

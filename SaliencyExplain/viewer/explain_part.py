@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from trame.widgets import html
 
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import EstimateRequest, ExplainRequest
-from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult, MapResult
+from SaliencyExplain.engine.wire.results import ExplainResult, MapResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
@@ -158,7 +159,7 @@ class ExplainPart(Part):
                 return
             self.put(why="")
             request = await self._request(await self.viewer.volumes.input())
-            cost: EstimateResult = await self.viewer.runner.job(
+            cost: Estimate = await self.viewer.runner.job(
                 lambda engine: EstimateRequest(request(engine))
             )
             self.put(

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from SaliencyExplain.attribution.method_selection import select_methods
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS
 from SaliencyExplain.demo.tumours import GLIOMA, NO_TUMOUR
@@ -18,7 +19,7 @@ from SaliencyExplain.engine.wire.requests import (
     MethodChoice,
     PredictRequest,
 )
-from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult, PredictResult
+from SaliencyExplain.engine.wire.results import ExplainResult, PredictResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation import estimate
 from SaliencyExplain.explanation import explain as explain_directly
@@ -153,7 +154,7 @@ def test_estimate_is_the_librarys_and_starts_nothing(
     engine: Engine, explain: Explain, classifier: Classifier, image: Volume
 ):
     result = done(engine, EstimateRequest(explain(LONG, QUICK)))
-    assert isinstance(result, EstimateResult)
+    assert isinstance(result, Estimate)
     methods = select_methods(
         ["occlusion", "gradcam"], ["occlusion.window_mm=20", "occlusion.stride_mm=5"]
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.interface import ENDED, JobStatus
 from SaliencyExplain.engine.queue.job import Job, new_name
 from SaliencyExplain.engine.queue.job_queue import Line, Reporter
@@ -19,11 +20,11 @@ from SaliencyExplain.engine.wire.requests import (
     PredictRequest,
     ProbeRequest,
 )
-from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult
+from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from Testing.waiting import HUNG
 
-ANSWER = EstimateResult(1.0, 1.0)
+ANSWER = Estimate(1.0, 1.0)
 
 
 class Workshop:

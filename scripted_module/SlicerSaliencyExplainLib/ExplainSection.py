@@ -9,7 +9,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.wire.results import EstimateResult, ExplainResult
+from SaliencyExplain.cost_estimate import Estimate
+from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.figures import figure_lines
 
@@ -182,7 +183,7 @@ class ExplainSection(Section):
             if listed.item(row).checkState() == qt.Qt.Checked
         ]
 
-    def _show_estimate(self, estimate: EstimateResult) -> None:
+    def _show_estimate(self, estimate: Estimate) -> None:
         text = _("About {passes} forward passes, at most {time}.").format(
             passes=f"{estimate.forward_passes:,.0f}", time=time_text(estimate.seconds)
         )

@@ -96,7 +96,7 @@ class SaliencyExplainLogic(Questions):
         beside: Beside = NOTHING,
         **callbacks: Any,
     ) -> Job:
-        """Asks what an explanation would cost; ``done`` gets an ``EstimateResult``."""
+        """Asks what an explanation would cost; ``done`` gets an ``Estimate``."""
         image = self.read(nodes)
         make = self._explain_request(image, methods, target, 0, None, beside)
         return self.start(lambda engine: EstimateRequest(make(engine)), image, callbacks)

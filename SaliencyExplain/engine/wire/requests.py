@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.wire.request_base import KINDS, Request
 from SaliencyExplain.engine.wire.request_limits import (
     BudgetPasses,
@@ -16,7 +17,6 @@ from SaliencyExplain.engine.wire.request_limits import (
 )
 from SaliencyExplain.engine.wire.results import (
     CompareResult,
-    EstimateResult,
     ExplainResult,
     PredictResult,
     StudyResult,
@@ -86,7 +86,7 @@ class ExplainRequest(Request, kind="explain", result=ExplainResult):
 
 
 @dataclass(frozen=True)
-class EstimateRequest(Request, kind="estimate", result=EstimateResult, short=True):
+class EstimateRequest(Request, kind="estimate", result=Estimate, short=True):
     """Asks what an explanation would cost, before it is started."""
 
     explain: ExplainRequest

@@ -66,18 +66,6 @@ class ExplainResult:
 
 
 @dataclass(frozen=True)
-class EstimateResult:
-    """Cost of an explanation in forward passes of one image, and at most in seconds.
-
-    ``notes`` names the methods that a budget does not stop.
-    """
-
-    forward_passes: float
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class CurveResult:
     """How much of a segment lies among the strongest voxels of a map.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.queue.explain_inputs import (
     check_explain_request,
     references_of,
@@ -12,11 +13,10 @@ from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import EstimateRequest
-from SaliencyExplain.engine.wire.results import EstimateResult
 from SaliencyExplain.explanation import estimate
 
 
-class EstimateHandler(Handler[EstimateRequest, EstimateResult], answers=EstimateRequest):
+class EstimateHandler(Handler[EstimateRequest, Estimate], answers=EstimateRequest):
     """Estimates the forward passes and the seconds of an explanation."""
 
     def check(self, request: EstimateRequest) -> None:
@@ -27,7 +27,7 @@ class EstimateHandler(Handler[EstimateRequest, EstimateResult], answers=Estimate
         """The image, the segments and the backgrounds."""
         return volumes_to_explain(request.explain)
 
-    def run(self, request: EstimateRequest, reporter: Reporter) -> EstimateResult:
+    def run(self, request: EstimateRequest, reporter: Reporter) -> Estimate:
         """Estimates from one forward pass."""
         explain = request.explain
         reporter.doing("estimates")
@@ -39,9 +39,4 @@ class EstimateHandler(Handler[EstimateRequest, EstimateResult], answers=Estimate
             compute=self.context.compute_with(explain.precision),
             given=references_of(explain, self.context, []),
         )
-        budget = explain.budget_seconds
-        if budget is None:
-            return EstimateResult(cost.forward_passes, cost.seconds)
-        note = cost.not_stopped(budget)
-        notes = (note,) if note else ()
-        return EstimateResult(cost.forward_passes, cost.seconds_within(budget), notes)
+        return cost.within(explain.budget_seconds)

@@ -390,7 +390,7 @@ def _precision_notes(methods: Sequence[Method], precision: str) -> list[str]:
     """Which methods do not compute in a lower precision that was asked for."""
     if precision == "float32":
         return []
-    kept = [m.name for m in methods if not m.lower_precision and m.family != "yardstick"]
+    kept = [m.name for m in methods if not m.lower_precision and m.family != "control"]
     if not kept:
         return []
     return [

@@ -42,7 +42,7 @@ def names(*, control_maps: bool = True, parameter: str = "", family: str = "") -
     return [
         name
         for name, kind in methods().items()
-        if (control_maps or kind.family != "yardstick")
+        if (control_maps or kind.family != "control")
         and (not parameter or parameter in {field.name for field in dataclasses.fields(kind)})
         and (not family or kind.family == family)
     ]

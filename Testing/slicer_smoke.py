@@ -285,9 +285,9 @@ class Smoke(Driver):
         node = next(node for node in self.maps() if node.GetName().startswith("Grad-CAM at"))
         self.show_section("display")
         self.ui.mapSelector.setCurrentNode(node)
-        check(self.ui.trialHintLabel.text == "not tried yet", self.ui.trialHintLabel.text)
+        check(self.ui.trialHintLabel.text == "not evaluated yet", self.ui.trialHintLabel.text)
         self.show_section("trial")
-        check(self.ui.trialMapSelector.currentNode() is node, "another map would be tried")
+        check(self.ui.trialMapSelector.currentNode() is node, "another map would be evaluated")
         self.ui.trialBudgetSpinBox.value = 1
         self.press("trialButton")
         self.wait_for_job("trial")

@@ -15,7 +15,7 @@ from Testing.models.conftest import affine_of, classifier_of, image_of, small_ne
 
 @pytest.mark.parametrize(
     ("method", "word"),
-    [(GradCAM(), "speaks for the class"), (Gradient(), "slope"), (Occlusion(), "output=score")],
+    [(GradCAM(), "feature map"), (Gradient(), "gradient"), (Occlusion(), "output=score")],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_the_note_reaches_the_terminal_and_the_provenance(method, word):

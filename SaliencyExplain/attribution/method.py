@@ -20,14 +20,14 @@ from SaliencyExplain.progress import stopped_by
 #: The families of methods in the order of lists and panels, each with what it does. The last
 #: one's maps know nothing of the classifier and are there to compare with.
 FAMILIES = {
-    "perturbation": "cover a place and see how the answer moves",
-    "class activation": "what the last feature maps say for the class",
-    "gradient": "what a small change of each voxel would do",
-    "path": "gradients gathered on the way from a baseline to the image",
-    "relevance": "the score handed back layer by layer",
-    "region": "whole regions, ranked by what they contribute",
-    "surrogate": "a simple model of what the regions contribute",
-    "yardstick": "what chance and habit would give",
+    "perturbation": "replace a part of the image and measure the change of the output",
+    "class activation": "weighted sums of the last feature maps",
+    "gradient": "the effect of a small change of each voxel on the score",
+    "path": "gradients integrated along a path from a baseline to the image",
+    "relevance": "the score redistributed backwards, layer by layer",
+    "region": "whole regions, ranked by their attribution",
+    "surrogate": "a simple model fitted to the outputs with and without regions",
+    "control": "maps made without image and classifier, for comparison",
 }
 
 

@@ -6,16 +6,18 @@ from SaliencyExplain.attribution.method import Method
 
 #: The likely reason, by the family of the method.
 _REASONS = {
-    "perturbation": "covering any place leaves the target's output as it is",
-    "class activation": "at that layer no feature map speaks for the class, or what speaks for it "
-    "is outweighed in each cell",
-    "gradient": "the score has no slope at this image: every ReLU on the way is closed, or the "
-    "output is saturated",
-    "path": "the score has no slope between the baseline and the image, or the two are the same",
+    "perturbation": "replacing any part of the image leaves the target's output unchanged",
+    "class activation": "no feature map of that layer supports the class, or others outweigh it "
+    "in every cell",
+    "gradient": "the gradient of the score is zero at this image: every ReLU on the path is "
+    "inactive, or the output is saturated",
+    "path": (
+        "the gradient of the score is zero between the baseline and the image, or the two are equal"
+    ),
     "relevance": "no relevance reaches the image",
     "region": "no region changes the target's output",
     "surrogate": "no region changes the target's output",
-    "yardstick": "the image gives it nothing to show",
+    "control": "the image has no voxel to mark",
 }
 
 
@@ -30,13 +32,13 @@ def zero_map_note(method: Method, layer: str, activation: str) -> str:
     advice = "Try another target, or a method of another kind."
     if activation == "none" and (hasattr(method, "output") or method.family == "gradient"):
         advice = (
-            "The network gives probabilities itself, which hardly move near 0 or 1: give the "
-            "classifier without its own softmax or sigmoid, as a network that returns logits."
+            "The network returns probabilities, which hardly change near 0 or 1: use the network "
+            "without its own softmax or sigmoid, so that it returns logits."
         )
     elif getattr(method, "output", "") == "probability":
         advice = (
-            "A probability near 0 or 1 hardly moves: try output=score or, where the network ends "
-            "in a log-softmax, give it without."
+            "A probability near 0 or 1 hardly changes: try output=score or, if the network ends "
+            "in a log-softmax, use it without."
         )
     elif method.family == "class activation":
         advice = "Try another layer, a signed method such as respondcam, or occlusion."

@@ -98,7 +98,10 @@ def evaluate(
         typer.Option(
             "--map",
             metavar="FILE",
-            help="A map that another tool made; only its faithfulness and place can be tried.",
+            help=(
+                "A map from another tool; only its faithfulness and its overlap with the "
+                "segmentation can be evaluated."
+            ),
             show_default=False,
         ),
     ] = [],  # noqa: B006
@@ -135,7 +138,10 @@ def evaluate(
             parser=options.quantity(
                 "--budget", PASSES, "a number of forward passes, such as 500", least=1
             ),
-            help="Forward passes that it may cost; less is tried where that is not enough.",
+            help=(
+                "Largest number of forward passes; with fewer than a full evaluation needs, less "
+                "is tested."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -143,7 +149,7 @@ def evaluate(
         Effort | None,
         typer.Option(
             "--effort",
-            help="How much is tried, where no --budget says what it may cost; full otherwise.",
+            help="How much is tested if no --budget is given; default: full.",
             show_default=False,
         ),
     ] = None,
@@ -153,11 +159,12 @@ def evaluate(
     trust: options.Trust = False,
     as_json: options.Json = False,
 ) -> None:
-    """Can these maps be believed? The trial of an image's maps, or of a whole study's.
+    """Evaluate the maps of one image, or of a whole finished study.
 
-    Of an image: does a map beat chance, depend on the weights, stay, lie on the tumour? Of a
-    study: which method is better on the same cases, where does the energy go, is there a
-    shortcut, which maps look alike, what goes with the energy in a segment?
+    Of an image: faithfulness against random maps, sensitivity to the weights, stability, overlap
+    with the segmentation. Of a study: differences between methods on the same cases, where the
+    energy of the maps lies, signs of a shortcut, groups of similar maps, correlates of the energy
+    in a segment.
     """
     given = options.given(context)
     of_image = [
@@ -167,7 +174,7 @@ def evaluate(
         if of_image:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
-                f"{of_image[0]} is for the trial of an image; {images[0]} is a study.",
+                f"{of_image[0]} is for the evaluation of an image; {images[0]} is a study.",
             )
         evaluate_study_folder(
             Path(images[0]),
@@ -192,8 +199,8 @@ def evaluate(
                 )
         raise InputError(
             ErrorCode.OPTION_MISSING,
-            f"{images[0]}: the trial of an image needs --classifier and --out; the output folder "
-            "of a study, which needs neither, holds a journal.jsonl.",
+            f"{images[0]}: the evaluation of an image needs --classifier and --out; the output "
+            "folder of a study, which needs neither, contains a journal.jsonl.",
         )
     options.check_output(out)
     if effort is not None and budget is not None:
@@ -203,7 +210,7 @@ def evaluate(
         )
     if not method and not map_file:
         raise InputError(
-            ErrorCode.OPTION_MISSING, "Name what is tried: --method METHOD, or --map FILE."
+            ErrorCode.OPTION_MISSING, "Name what to evaluate: --method METHOD, or --map FILE."
         )
     if not method and (unused := [given[name] for name in _OF_METHODS if name in given]):
         raise InputError(

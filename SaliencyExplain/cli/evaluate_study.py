@@ -119,7 +119,7 @@ def _table(title: str, *columns: str) -> Table:
 def _places_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
     from SaliencyExplain.study.report_words import percent
 
-    table = _table("Where the energy goes", "method", "place", "energy", "chance", "cases")
+    table = _table("Where the energy lies", "method", "place", "energy", "chance", "cases")
     for one in found.places[:_MOST_ROWS]:
         table.add_row(
             titles.get(one.method, one.method), one.place, percent(one.energy.mean),
@@ -152,7 +152,7 @@ def _trials_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
     from SaliencyExplain.study.report_words import number, percent
 
     table = _table(
-        "Faithfulness over the tried cases",
+        "Faithfulness over the evaluated cases",
         "method", "figure", "mean", "median curve", "null maps", "null maps beaten", "cases",
     )  # fmt: skip
     for one in found.trials[:_MOST_ROWS]:

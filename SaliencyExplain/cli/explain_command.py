@@ -82,8 +82,8 @@ def explain(
     if trial and budget is not None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            "--budget leaves maps that are not finished, and --trial tries finished ones: "
-            "give one of the two.",
+            "--budget leaves unfinished maps, and --trial evaluates finished ones: give one of "
+            "the two.",
         )
     work = work_of(
         classifier,
@@ -110,7 +110,7 @@ def explain(
         if estimate.seconds > 2:
             seconds = estimate.seconds if budget is None else estimate.seconds_within(budget)
             limit = f", with a budget of {budget:g} s" if budget is not None else ""
-            limit += f"; then up to {trial_budget:,.0f} for their trial" if trial else ""
+            limit += f"; then up to {trial_budget:,.0f} for their evaluation" if trial else ""
             aside.print(
                 f"about {estimate.forward_passes:,.0f} forward passes, "
                 f"{seconds:,.0f} s or less{limit}",

@@ -251,8 +251,9 @@ Trial = Annotated[
     bool,
     typer.Option(
         "--trial",
-        help="Try the maps: do they beat chance, depend on the weights, stay, lie on the tumour? "
-        "Writes trial.json and a trust card for each map.",
+        help="Evaluate each map: faithfulness against random maps, sensitivity to the weights, "
+        "stability, overlap with the segmentation. Writes trial.json and a trust card for "
+        "each map.",
     ),
 ]
 TrialBudget = Annotated[
@@ -263,8 +264,9 @@ TrialBudget = Annotated[
         parser=quantity(
             "--trial-budget", PASSES, "a number of forward passes, such as 1000", least=1
         ),
-        help="Forward passes that the trial of a case may cost; less is tried where that is not "
-        "enough, but the least whatever it costs.",
+        help="Largest number of forward passes for the evaluation of a case; with fewer than a "
+        "full evaluation needs, less is tested, but at least the minimum that answers each "
+        "question.",
     ),
 ]
 

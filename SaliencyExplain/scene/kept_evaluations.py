@@ -16,7 +16,7 @@ from SaliencyExplain.scene.attributions import AttributionMap, read_attribution,
 from SaliencyExplain.trial_words import SYMBOLS, TRIAL_FILE, topic
 
 #: What stands beside a map that was not tried.
-NOT_TRIED = "not tried yet"
+NOT_TRIED = "not evaluated yet"
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def keep_verdicts_on(
     if not there or not same_map(read_attribution(node), judged):
         raise InputError(
             ErrorCode.MAP_OUTDATED,
-            "The map was computed anew or removed while its trial ran: what the trial said was "
-            "about the map before and is dropped. Try it again.",
+            "The map was recomputed or removed while it was being evaluated. The result was "
+            "about the earlier map and is discarded. Evaluate the map again.",
         )
     keep_verdicts(node, verdicts)
 

@@ -22,17 +22,17 @@ from SaliencyExplain.evaluation.study.study_findings import FORMAT
 from SaliencyExplain.study.report_words import number, percent
 
 _PICTURES = {
-    "fixed-places.png": "Shortcut alarms, where maps of one class gather in one small place: mean "
+    "fixed-places.png": "Shortcut alarms: places where the maps of one class concentrate. Mean "
     "map over the mean image, planes through the place, the frame around it.",
     "places.png": "Mean share of the positive attribution in each place, with 95 % interval; the "
-    "dashed line is the place's share of the image, which a map that knows nothing has.",
-    "paired.png": "Methods held against each other on the same cases, with intervals that hold "
-    "together; coloured where the corrected test tells them apart by as much as is of interest.",
-    "curves.png": "Curves of the tried cases; dashed the null maps.",
-    "clusters.png": "Maps that look alike: each group's mean map, by its largest values, over the "
-    "mean image of the class that is most frequent in it.",
-    "biomarkers.png": "What goes with the energy in a segment; the yardsticks show what the "
-    "segment's size alone does.",
+    "dashed line is the place's share of the image, the value by chance.",
+    "paired.png": "Methods compared on the same cases, with simultaneous intervals; coloured "
+    "where the corrected test finds a difference of interest.",
+    "curves.png": "Curves of the evaluated cases; dashed: null maps.",
+    "clusters.png": "Similar maps: each group's mean map, at its largest values, over the mean "
+    "image of the most frequent class in it.",
+    "biomarkers.png": "Correlates of the energy in a segment; the control maps show what the "
+    "segment's size alone explains.",
 }
 
 #: Figures of which the report shows the pairs; all are in paired.csv.
@@ -93,7 +93,7 @@ class EvaluationSection:
         ]  # fmt: skip
         columns = (
             "Method", "Class", "Shortcut alarm", "Where the maps agree most",
-            "Energy beyond the surroundings'", "By chance at most, in 95 of 100", "p (corrected)",
+            "Energy beyond the surroundings'", "95th percentile by chance", "p (corrected)",
             "Stands out in", "In other classes",
         )  # fmt: skip
         return "Fixed places", columns, rows
@@ -111,7 +111,7 @@ class EvaluationSection:
             "Method", "Place", "Energy, mean of the cases' shares",
             "By chance, mean of the cases' shares", "Cases",
         )  # fmt: skip
-        return "Where the energy goes", columns, rows
+        return "Where the energy lies", columns, rows
 
     def _trials(self) -> Table:
         rows: list[Sequence[str]] = [
@@ -127,7 +127,7 @@ class EvaluationSection:
             "Method", "Figure", "Mean", "Area under the median curve", "Null maps",
             "Centre-weighted map", "Null maps beaten", "Cases that beat the null maps", "Cases",
         )  # fmt: skip
-        return "Faithfulness over the tried cases", columns, rows
+        return "Faithfulness over the evaluated cases", columns, rows
 
     def _biomarkers(self) -> Table:
         rows: list[Sequence[str]] = [
@@ -143,7 +143,7 @@ class EvaluationSection:
             "Method", "Segment", "With", "Spearman", "95 % interval, of all methods' together",
             "p (Holm)", "Cases",
         )  # fmt: skip
-        return "What the energy in a segment goes with", columns, rows
+        return "Correlates of the energy in a segment", columns, rows
 
     def _pairs(self, figure: str) -> Table:
         rows: list[Sequence[str]] = [
@@ -163,7 +163,7 @@ class EvaluationSection:
             "Methods", "Segment", "Mean difference", "95 % interval, of all pairs together",
             "p (Holm)", "Cases", "Answer",
         )  # fmt: skip
-        kind = "of the comparison" if figure in FIGURES else "of the trials"
+        kind = "of the comparison" if figure in FIGURES else "of the evaluations"
         return f"Methods on the same cases: {figure.replace('_', ' ')} {kind}", columns, rows
 
 

@@ -46,8 +46,8 @@ def sentences(run: RunData) -> list[str]:
         )
     if not run.segments:
         said.append(
-            "No case was compared with a segmentation: whether the maps lie on what they should "
-            "lie on is not known."
+            "No case was compared with a segmentation: it is not known whether the maps lie on "
+            "the structures of interest."
         )
     for method in run.labels_of_maps:
         said += [words for segment in run.segments if (words := _verdict(run, method, segment))]
@@ -60,7 +60,7 @@ def _verdict(run: RunData, method: str, segment: str) -> str:
     if (method, segment) in run.withheld:
         return (
             f"{run.title_of(method)}, “{segment}”: withheld where the map's regions are this "
-            "segment itself, which would lie on it whatever the classifier looks at."
+            "segment itself, since such a map lies on it whatever the classifier looks at."
         )
     auroc = run.of(method, segment, "auroc")
     energy = run.of(method, segment, "energy_inside")
@@ -75,11 +75,11 @@ def _verdict(run: RunData, method: str, segment: str) -> str:
     beats = {name: auroc.beats(name) for name in auroc.against}
     title = run.title_of(method)
     if None in beats.values() or not beats:
-        verdict = f"{title}, “{segment}”: too few cases to tell from chance"
+        verdict = f"{title}, “{segment}”: too few cases to distinguish from chance"
     elif all(beats.values()):
         verdict = f"{title} finds “{segment}”"
     elif auroc.interval.high < 0.5:
-        verdict = f"{title} looks away from “{segment}”, more than chance would"
+        verdict = f"{title} lies outside “{segment}” more than chance would"
     elif beats.get("random"):
         verdict = f"{title} beats chance for “{segment}”, but not the centre-weighted map"
     else:
@@ -105,6 +105,6 @@ def _most_energy(run: RunData, method: str) -> str:
     found.sort(reverse=True)
     parts = ", ".join(f"“{segment}” {times:.1f} times" for times, segment in found)
     return (
-        f"{run.title_of(method)} weighs “{found[0][1]}” most: energy inside as a multiple of "
-        f"chance is {parts}."
+        f"{run.title_of(method)} has the most energy in “{found[0][1]}”: energy inside as a "
+        f"multiple of chance is {parts}."
     )

@@ -247,7 +247,7 @@ def check_work(worker: CaseWorker) -> None:
     if work.trial_budget is not None and not work.trial_budget >= 1:
         raise InputError(
             ErrorCode.VALUE_RANGE,
-            f"A trial may cost 1 forward pass or more, not {work.trial_budget:g}.",
+            f"The evaluation budget must be at least 1 forward pass, not {work.trial_budget:g}.",
         )
     names: set[str] = set()
     for method in work.methods:
@@ -359,7 +359,7 @@ class _Meter:
                 (self.number * self.total + self.before + done) / self.rounds,
                 self.total,
                 self.failed,
-                f"trial of {self.case}" if self.number else self.case,
+                f"evaluation of {self.case}" if self.number else self.case,
                 seconds,
             )
         )

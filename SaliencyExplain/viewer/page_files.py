@@ -57,7 +57,7 @@ class Files:
     async def _card(self, request: web.Request) -> web.StreamResponse:
         card = self._viewer.trial.card()
         if not card:
-            return web.Response(status=404, text="The map in the views was not tried.\n")
+            return web.Response(status=404, text="The map in the views was not evaluated.\n")
         return web.Response(body=card, content_type="image/png")
 
     def _table(

@@ -50,22 +50,24 @@ class TrialPart(Part):
 
     def build(self) -> None:
         """The section's controls."""
-        with section("Trial", self):
+        with section("Evaluation", self):
             html.Div(
-                "Does the map in the views beat chance, depend on the weights, stay, lie on the "
-                "segments? Each answer stands by itself; there is no score.",
+                "Evaluate the map in the views: faithfulness against random maps, sensitivity to "
+                "the weights, stability, overlap with the segments. Each answer stands by "
+                "itself; there is no total score.",
                 classes="se-hint",
             )
             text_field(
                 self.name("budget"),
                 "Forward passes",
-                "What the trial may cost; less is tried where that is not enough, but the least "
-                "whatever it costs.",
+                "Largest number of forward passes. With fewer than a full evaluation needs, less "
+                "is tested, but at least the minimum that answers each question.",
             )
             button(
-                "Try this map",
+                "Evaluate this map",
                 self.try_map,
-                "Change the image, the seed and the weights, and see what becomes of the map.",
+                "Recompute the map with changed images, seeds and weights, and measure how it "
+                "changes.",
                 color="primary",
                 disabled=(f"!!{self.name('why')} || {self.name('busy')}",),
                 classes="se-try",
@@ -128,7 +130,7 @@ class TrialPart(Part):
         if map_.share_done < 1:
             raise InputError(
                 ErrorCode.MAP_UNFINISHED,
-                "The map is partial; compute the whole of it before it is tried.",
+                "The map is partial; compute all of it before it is evaluated.",
             )
         try:
             budget = float(self.get("budget"))
@@ -168,7 +170,7 @@ class TrialPart(Part):
         )
         one = next((one for one in result.maps if one.label == map_.label), None)
         if one is None:
-            raise InputError(ErrorCode.SELECTION, f"The trial has no map '{map_.label}'.")
+            raise InputError(ErrorCode.SELECTION, f"The evaluation has no map '{map_.label}'.")
         kept = [KeptVerdict(each.topic, each.answer, each.words) for each in one.verdicts]
         keep_verdicts_on(node, map_, kept)
         self._found[node.GetID()] = one

@@ -170,7 +170,7 @@ _NOTED = set(_AWKWARD) - {"in place"}
 _METHODS = sorted(
     name
     for name, method in methods().items()
-    if method.family != "yardstick" and name not in ("cam", "expected-gradients", "deepshap")
+    if method.family != "control" and name not in ("cam", "expected-gradients", "deepshap")
 )
 
 #: The others tell nothing new of these.

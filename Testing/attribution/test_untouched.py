@@ -144,7 +144,7 @@ def test_methods_are_those_of_the_documentation():
         "centre",
         "random",
     }
-    assert [name for name, method in methods().items() if method.family == "yardstick"] == [
+    assert [name for name, method in methods().items() if method.family == "control"] == [
         "centre",
         "random",
     ]

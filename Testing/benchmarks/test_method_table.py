@@ -11,7 +11,7 @@ from SaliencyExplain.errors import InputError
 from Testing.benchmarks import method_table
 from Testing.benchmarks.method_table import check_settings, main
 
-YARDSTICKS = [name for name, method in methods().items() if method.family == "yardstick"]
+YARDSTICKS = [name for name, method in methods().items() if method.family == "control"]
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_a_study_is_evaluated_with_tables_files_and_its_report(command, study):
     folder, table = study
     ended = command("evaluate", folder, "--cases", table)
     assert ended.status == 0, ended.err
-    assert "Where the energy goes" in ended.out
+    assert "Where the energy lies" in ended.out
     assert "Methods on the same cases" in ended.out
     assert "segment tumour" in ended.out
     assert str(folder / "report.html") in ended.out
@@ -58,7 +58,7 @@ def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command
     [
         (["{empty}"], "holds no study"),
         *(
-            (["{study}", *words], f"{words[0]} is for the trial of an image")
+            (["{study}", *words], f"{words[0]} is for the evaluation of an image")
             for words in (
                 ("--classifier", "{image}"),
                 ("--method", "gradcam"),

@@ -43,7 +43,7 @@ def _try(application: Application, node: Any) -> dict[str, str]:
     # The least effort, whatever it costs.
     ui.trialBudgetSpinBox.value = 1
     application.click("trialButton")
-    assert ui.trialButton.toolTip == "A map is being tried."
+    assert ui.trialButton.toolTip == "A map is being evaluated."
     application.finish("trial")
     assert application.message("trial") == ""
     return {
@@ -122,7 +122,7 @@ def test_a_trial_is_cancelled_and_says_what_is_in_the_way(
     application.open("phantom-3d-shortcut")
     application.click("trialButton")
     application.finish("trial")
-    assert "open that classifier to try it" in application.message("trial")
+    assert "open that classifier to evaluate it" in application.message("trial")
     assert verdict_line(random) == NOT_TRIED
 
 
@@ -137,7 +137,7 @@ def test_a_map_that_changes_while_its_trial_runs_gets_no_verdicts_of_the_one_bef
     before = read_attribution(random)
     update_attribution(random, replace(before, values=2 * before.values))
     application.finish("trial")
-    assert "about the map before and is dropped" in application.message("trial")
+    assert "is discarded" in application.message("trial")
     assert ui.trialHintLabel.text == verdict_line(random) == NOT_TRIED
     assert ui.trialTable.isHidden()
     assert ui.trialCardLabel.isHidden()

@@ -126,11 +126,11 @@ def test_the_report_shows_the_verdicts_beside_each_map_and_says_where_there_are_
             words = f"{verdict['topic']}: <strong>{verdict['answer']}</strong>"
             assert words in page
         assert f'href="P2/{quote(map_["card"])}"' in page
-    assert "Not tried" not in page
+    assert "Not evaluated" not in page
     assert page.count("<summary>Trust card</summary>") == page.count('class="verdicts"')
     study(tried.folder, bundle, tmp_path / "bare", None)
     bare = (tmp_path / "bare" / "report.html").read_text(encoding="utf-8")
-    assert bare.count("Not tried: run the study again with --trial.") == bare.count("<figure>")
+    assert bare.count("Not evaluated: run the study again with --trial.") == bare.count("<figure>")
 
 
 def test_a_study_gets_its_trial_later_and_no_map_is_computed_again(
@@ -204,7 +204,7 @@ def test_a_trial_that_fails_costs_only_itself(
         assert "MemoryError: not enough" in failed["reason"]
     assert len(list(out.glob("P1/*.nii.gz"))) == 1
     assert len(list((tmp_path / "single").glob("*/*.nii.gz"))) == 1
-    assert "the trial failed" in (out / "report.html").read_text(encoding="utf-8")
+    assert "the evaluation failed" in (out / "report.html").read_text(encoding="utf-8")
     # It is tried again by the next run.
     assert study(folder, bundle, out).failed == 0
     assert (out / "P1" / "trial.json").is_file()

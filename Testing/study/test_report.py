@@ -93,10 +93,10 @@ def write_journal(
             "beats chance for “tumour”, but not the centre-weighted map",
         ),
         ([0.3, 0.7, 0.5, 0.52] * 2, "Grad-CAM does not find “tumour”"),
-        ([0.1, 0.12, 0.11, 0.1] * 2, "looks away from “tumour”, more than chance would"),
+        ([0.1, 0.12, 0.11, 0.1] * 2, "lies outside “tumour” more than chance would"),
         # Of five cases even the exact test cannot say anything at this level.
-        ([0.9, 0.92, 0.88, 0.91, 0.9], "too few cases to tell from chance"),
-        ([0.99], "too few cases to tell from chance"),
+        ([0.9, 0.92, 0.88, 0.91, 0.9], "too few cases to distinguish from chance"),
+        ([0.99], "too few cases to distinguish from chance"),
     ],
 )
 def test_the_words_follow_from_the_difference_to_the_yardsticks(

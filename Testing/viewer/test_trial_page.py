@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from SaliencyExplain.scene.kept_evaluations import NOT_TRIED
+
 from .pages import Page
 
 #: The tests share a running viewer and what earlier ones made in it: one process, in order.
@@ -19,13 +21,13 @@ pytestmark = pytest.mark.xdist_group("viewer")
 def tried(page: Page, title: str) -> dict[str, str]:
     """Tries the newest map whose title begins so as a user does: its verdicts."""
     page.choose_map(title)
-    page.until("trial_line === 'not tried yet' && !trial_busy")
-    assert page.section("display").locator(".se-trial-line").inner_text() == "not tried yet"
+    page.until(f"trial_line === '{NOT_TRIED}' && !trial_busy")
+    assert page.section("display").locator(".se-trial-line").inner_text() == NOT_TRIED
     section = page.section("trial")
     # The least effort, whatever it costs.
     section.get_by_label("Forward passes").fill("1")
     page.until("trial_budget === '1'")
-    page.press(section.get_by_role("button", name="Try this map"))
+    page.press(section.get_by_role("button", name="Evaluate this map"))
     page.until("trial_verdicts.length === 4 || trial_error !== ''")
     assert page.state("trial_error") == ""
     lines = section.locator(".se-verdict .se-subtitle").all_inner_texts()
@@ -76,7 +78,7 @@ def test_a_map_that_knows_nothing_reads_differently_from_grad_cam(page: Page) ->
     # What was said was about these values.
     page.explain(["gradcam"])
     page.choose_map("Grad-CAM at")
-    page.until("trial_line === 'not tried yet' && trial_verdicts.length === 0")
+    page.until(f"trial_line === '{NOT_TRIED}' && trial_verdicts.length === 0")
 
 
 def test_a_trial_can_be_stopped(page: Page) -> None:
@@ -84,13 +86,13 @@ def test_a_trial_can_be_stopped(page: Page) -> None:
     page.choose_map("Random map")
     section = page.section("trial")
     section.get_by_label("Forward passes").fill("100000")
-    page.until("trial_budget === '100000' && trial_line === 'not tried yet'")
-    page.press(section.get_by_role("button", name="Try this map"))
+    page.until(f"trial_budget === '100000' && trial_line === '{NOT_TRIED}'")
+    page.press(section.get_by_role("button", name="Evaluate this map"))
     page.until("trial_busy && trial_share > 0 && trial_doing.includes('ries')")
     page.press(section.get_by_role("button", name="Cancel"))
     page.until("!trial_busy")
     assert page.state("trial_notes") == ["Stopped."]
-    assert page.state("trial_line") == "not tried yet"
+    assert page.state("trial_line") == NOT_TRIED
 
 
 def test_a_map_explained_again_before_its_trial_has_ended_gets_no_verdicts_of_the_one_before(
@@ -102,7 +104,7 @@ def test_a_map_explained_again_before_its_trial_has_ended_gets_no_verdicts_of_th
     section = page.section("trial")
     # So many that the trial is not over before the viewer has fetched the maps.
     section.get_by_label("Forward passes").fill("1000")
-    page.until("trial_budget === '1000' && trial_line === 'not tried yet'")
+    page.until(f"trial_budget === '1000' && trial_line === '{NOT_TRIED}'")
     page.section("explain")
     # The random map comes anew at the end of a computation that the trial waits for.
     page.tick(["occlusion", "random"], stride_mm=8.0)
@@ -111,12 +113,12 @@ def test_a_map_explained_again_before_its_trial_has_ended_gets_no_verdicts_of_th
     # The first of the new maps comes into the views by itself; the others do not.
     page.until("explain_busy && display_shown_title.includes('computed')")
     page.choose_map("Random map")
-    page.press(page.section("trial").get_by_role("button", name="Try this map"))
+    page.press(page.section("trial").get_by_role("button", name="Evaluate this map"))
     page.until("trial_busy && trial_doing.startsWith('Waits')")
     page.until("!explain_busy")
     assert page.state("explain_error") == ""
     page.until("!trial_busy")
-    assert "about the map before and is dropped" in page.state("trial_error")
-    assert page.state("trial_line") == "not tried yet"
+    assert "is discarded" in page.state("trial_error")
+    assert page.state("trial_line") == NOT_TRIED
     assert page.state("trial_verdicts") == []
     page.set("explain_seed", 0)

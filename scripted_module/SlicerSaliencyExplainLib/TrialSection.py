@@ -61,8 +61,11 @@ class TrialSection(Section):
         node = self.ui.trialMapSelector.currentNode()
         allow(
             self.ui.trialButton,
-            _("Change the image, the seed and the weights, and see what becomes of the map."),
-            (self.busy, _("A map is being tried.")),
+            _(
+                "Recompute the map with changed images, seeds and weights, and measure how it "
+                "changes."
+            ),
+            (self.busy, _("A map is being evaluated.")),
             (self.panel.logic.engine is None, _("Start or connect an engine.")),
             (node is None, _("There is no map yet: explain a volume first.")),
             (bool(blocked), blocked),

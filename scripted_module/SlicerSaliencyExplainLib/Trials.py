@@ -50,7 +50,7 @@ def try_map(
     if map_.share_done < 1:
         raise InputError(
             ErrorCode.MAP_UNFINISHED,
-            "The map is partial; compute the whole of it before it is tried.",
+            "The map is partial; compute all of it before it is evaluated.",
         )
     image, classifier = logic.read(nodes), logic.opened_classifier()
     segments, names, notes = None, (), ()
@@ -83,7 +83,7 @@ def try_map(
     def finish(result: TrialResult) -> None:
         one = next((one for one in result.maps if one.label == map_.label), None)
         if one is None:
-            failed(Failure(f"The trial has no map '{map_.label}'."))
+            failed(Failure(f"The evaluation has no map '{map_.label}'."))
             return
         kept = [KeptVerdict(verdict.topic, verdict.answer, verdict.words)
                 for verdict in one.verdicts]  # fmt: skip

@@ -92,8 +92,8 @@ class RandomYardstick(Method):
     """Chance itself; see :func:`random_map`."""
 
     name: ClassVar[str] = "random"
-    family: ClassVar[str] = "yardstick"
-    title: ClassVar[str] = "Random map (yardstick)"
+    family: ClassVar[str] = "control"
+    title: ClassVar[str] = "Random map (control)"
     source: ClassVar[str] = "uniform noise, independent of image and classifier"
     signed: ClassVar[bool] = False
 
@@ -121,8 +121,8 @@ class CentreYardstick(Method):
     """The habit of looking at the middle; see :func:`centre_map`."""
 
     name: ClassVar[str] = "centre"
-    family: ClassVar[str] = "yardstick"
-    title: ClassVar[str] = "Centre-weighted map (yardstick)"
+    family: ClassVar[str] = "control"
+    title: ClassVar[str] = "Centre-weighted map (control)"
     source: ClassVar[str] = "Gaussian around the image centre, independent of image and classifier"
     signed: ClassVar[bool] = False
 

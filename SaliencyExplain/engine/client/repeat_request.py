@@ -49,7 +49,7 @@ def trial_of_map(
         raise InputError(
             ErrorCode.MAP_OUTDATED,
             f"The map was computed with {provenance.get('classifier') or 'another classifier'}; "
-            "open that classifier to try it.",
+            "open that classifier to evaluate it.",
         )
     return TrialRequest(
         ExplainRequest(

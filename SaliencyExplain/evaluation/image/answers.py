@@ -85,9 +85,9 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdic
     """
     question = CHANCE
     limits = (
-        "Images with voxels taken away are none that the network was trained on; another "
-        "baseline may give other figures. How often the answer is wrong on maps that know "
-        "nothing is in docs/CALIBRATION.md."
+        "The network was not trained on images with removed voxels; another baseline may give "
+        "other values. docs/CALIBRATION.md says how often the answer is wrong for maps that do "
+        "not use the classifier."
     )
     source = (
         "Samek et al. 2017; Petsiuk et al. 2018 (RISE); Yeh et al. 2019 (infidelity); null maps: "
@@ -99,7 +99,7 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdic
     known = [figure for figure in figures if not math.isnan(figure.beaten)]
     mute = [figure for figure in figures if math.isnan(figure.beaten)]
     if not known:
-        words = f"No figure is defined: {figures[0].remark or 'no null map was tried'}."
+        words = f"No metric is defined: {figures[0].remark or 'there is no null map'}."
         return Verdict(question, UNKNOWN, words, limits, source)
     better = [figure for figure in known if figure.p_value <= CHANCE_P]
     beyond = [figure for figure in better if figure.beats_controls]
@@ -115,7 +115,7 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdic
     words = "; ".join(_beside_chance(figure) for figure in known)
     habit = [f"{one.control} ({one.title})" for one in known if not one.beats_controls]
     if habit:
-        words += f". A map that knows only the image does as well: {listed(habit)}"
+        words += f". A control map that uses only the image does as well: {listed(habit)}"
     for figure in mute:
         words += f". No answer by {figure.title}: {figure.remark}"
     return Verdict(question, answer, f"For {target}: {words}.", limits, source)
@@ -132,8 +132,8 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
     """
     question = "Does it depend on the weights?"
     limits = (
-        "That a map changes does not make it right; smooth maps of random networks are "
-        "somewhat alike by their form."
+        "A map that changes is not necessarily right; smooth maps of random networks are "
+        "somewhat similar by their smoothness alone."
     )
     source = "Adebayo et al. 2018 (Sanity checks for saliency maps); Arun et al. 2021"
     if found is None:
@@ -144,15 +144,15 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
         figures = "the same network with random weights gives a constant one"
     if not found.outputs_change:
         words = (
-            "Random weights do not change the network's own answer, so that the map has no reason "
-            "to change: its weights are equal within each layer, or the answer does not depend "
-            "on them."
+            "Random weights do not change the network's output, so the map has no reason to "
+            "change: its weights are equal within each layer, or the output does not depend on "
+            "them."
         )
         return Verdict(question, UNKNOWN, words, limits, source)
     if not body_known and LOW <= np.fmax(alike, early) < SAME:
         words = (
-            "The body cannot be told from the air in this image, and the air is alike in any two "
-            f"maps: {figures}."
+            "The body cannot be separated from the air in this image, and the air is similar in "
+            f"any two maps: {figures}."
         )
         return Verdict(question, UNKNOWN, words, limits, source)
     if alike >= UNCHANGED:
@@ -163,38 +163,38 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
         return Verdict(question, NO, words, limits, source)
     if early >= ALIKE:
         words = (
-            f"Only where the first layers are random too does it change (then {alike:.2f}); "
-            f"before, rank correlation {early:.2f}: it shows their edges, not what the layers "
-            "behind them learnt about the classes."
+            f"The map changes only when the first layers are random too (then {alike:.2f}); "
+            f"before that, rank correlation {early:.2f}: it shows the edges that the first "
+            "layers detect, not what later layers learnt about the classes."
         )
         return Verdict(question, PARTLY, words, limits, source)
     if alike >= ALIKE:
-        words = f"Much of the map stays without anything learnt: {figures}."
+        words = f"Much of the map is the same without the learnt weights: {figures}."
         return Verdict(question, PARTLY, words, limits, source)
-    return Verdict(question, YES, f"The map is another one: {figures}.", limits, source)
+    return Verdict(question, YES, f"The map changes: {figures}.", limits, source)
 
 
 def is_stable(found: Stability | None, reason: str, probability: float) -> Verdict:
     """Whether the map stays under changes that do not matter."""
     question = "Is it stable?"
-    limits = "Only a few changes were tried; a stable map may be stably wrong."
+    limits = "Only a few changes were tested; a stable map may be stable and wrong."
     source = "Yeh et al. 2019 (sensitivity); Ghorbani et al. 2019; Arun et al. 2021"
     if found is None:
         return Verdict(question, UNKNOWN, reason, limits, source)
     borne = [change for change in found.changes if change.kind in BORNE]
     fair = [change for change in borne if abs(change.probability - probability) <= MOVED]
     if not fair:
-        words = "Each change moved the classifier's own answer, so that the map may move, too."
+        words = "Each change altered the classifier's own output, so that the map may change too."
         return Verdict(question, UNKNOWN, words, limits, source)
     correlation = {id(c): _known(c.likeness.rank_correlation) for c in fair}
     least = min(fair, key=lambda change: correlation[id(change)])
     value = correlation[id(least)]
     answer = YES if value >= HIGH else PARTLY if value >= LOW else NO
-    words = f"Least alike after {least.words}: rank correlation {value:.2f}"
+    words = f"Least similar after {least.words}: rank correlation {value:.2f}"
     if len(fair) < len(borne):
         words += (
-            f"; {len(borne) - len(fair)} of {len(borne)} changes moved the classifier's own "
-            "answer and do not count"
+            f"; {len(borne) - len(fair)} of {len(borne)} changes altered the classifier's own "
+            "output and do not count"
         )
     worst = [change for change in found.changes if change.kind == "worst case"]
     if worst:
@@ -214,14 +214,15 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
     """
     question = f"Is it on the segment {segment}?"
     limits = (
-        "A classifier may rightly look beside the segment, and a map on it need not be what the "
-        "classifier used: a faithful map of a wrong classifier lies elsewhere."
+        "A classifier may use evidence outside the segment for good reasons, and a map on the "
+        "segment need not show what the classifier used: a faithful map of a wrong classifier "
+        "lies elsewhere."
     )
     source = "Arras et al. 2022 (CLEVR-XAI); Arun et al. 2021"
     found = {row.method: row for row in rows if row.segment == segment}
     if found[label].remark:
         words = (
-            "The regions of the map are this segment itself: it has the segment's outline, "
+            "The regions of the map are this segment itself: the map has the segment's outline, "
             "whatever the classifier looks at. Agreement and answer are withheld."
         )
         return Verdict(question, UNKNOWN, words, limits, source)

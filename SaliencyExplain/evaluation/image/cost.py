@@ -105,10 +105,11 @@ def check_parts(parts: Sequence[str]) -> None:
     """Raises InputError where a part of a trial does not exist, or there is none."""
     for part in parts:
         if part not in PARTS:
-            raise unknown_name("part of a trial", part, PARTS)
+            raise unknown_name("part of an evaluation", part, PARTS)
     if not parts:
         raise InputError(
-            ErrorCode.OPTION_MISSING, f"A trial has at least one part of: {', '.join(PARTS)}."
+            ErrorCode.OPTION_MISSING,
+            (f"An evaluation needs at least one part of: {', '.join(PARTS)}."),
         )
 
 

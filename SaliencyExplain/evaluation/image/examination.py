@@ -56,7 +56,7 @@ Found = TypeVar("Found")
 #: of where the air is; the borders of :func:`body_mask`.
 _LEAST_ANATOMY = 0.02
 
-_NOT_ASKED = "This part of the trial was not asked for."
+_NOT_ASKED = "This part of the evaluation was not requested."
 _FROM_FILE = "The map came from a file: how it is computed is not known here."
 
 

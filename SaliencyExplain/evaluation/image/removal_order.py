@@ -42,7 +42,7 @@ def check_ranks(values: NDArray[np.floating]) -> None:
         raise InputError(
             ErrorCode.MAP_CONSTANT,
             f"The map is constant ({values.flat[0]:g} everywhere): it ranks no voxel before "
-            "another, and says nothing that could be tried.",
+            "another and cannot be evaluated.",
         )
 
 

@@ -34,7 +34,7 @@ def pair_sentences(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[str
         if figure not in _TOLD:
             continue
         name = _TOLD[figure]
-        where = f"On “{segment}”" if segment else "In the tried cases"
+        where = f"On “{segment}”" if segment else "In the evaluated cases"
         if all(one.answer == "untested" for one in own):
             count = max(one.cases for one in own)
             cases = "1 case is" if count == 1 else f"{count} cases are"
@@ -45,10 +45,10 @@ def pair_sentences(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[str
         said += _among_methods(own, titles, where, name)
     if tested:
         said.append(
-            "Differences are means over the cases that both have. p is of the paired test of "
-            "that mean, corrected by Holm for all pairs of one figure and segment; brackets hold "
-            "the intervals of the same test, which hold together with 95 % confidence. Less than "
-            "the smallest difference of interest is not called higher or lower."
+            "Differences are means over the cases that both have. p is that of a paired test of "
+            "the mean difference, corrected by Holm for all pairs of one metric and segment; "
+            "brackets hold its simultaneous 95 % confidence intervals. Differences below the "
+            "smallest difference of interest are not called higher or lower."
         )
     return said
 
@@ -65,7 +65,7 @@ def answer_words(answer: str, better: str, smallest: float, title: str = "") -> 
     return {
         "small": f"differ, by less than {smallest:g} as measured",
         "equal": f"no difference over {smallest:g}",
-        "open": "not told apart",
+        "open": "no significant difference",
         "untested": "too few cases",
     }.get(answer, f"{title or better} better")
 
@@ -135,7 +135,7 @@ def _among_methods(
             (max(rest, 0), "with further differences, which are in paired.csv"),
             (counts["small"], f"with a difference, below {smallest:g} as measured"),
             (counts["equal"], f"with no difference over {smallest:g}"),
-            (counts["open"], "not told apart"),
+            (counts["open"], "without a significant difference"),
             (counts["untested"], "with too few cases in common"),
         )
         if number
@@ -166,11 +166,11 @@ def _piece(pair: Pair, method: str, titles: Mapping[str, str]) -> str:
     difference = f"{signed(mean)} [{signed(low)}, {signed(high)}]"
     if pair.answer == "untested":
         cases = f"{pair.cases} case{'s' if pair.cases != 1 else ''}"
-        return f"cannot be held against {of} in {cases}"
+        return f"cannot be compared with {of} in {cases}"
     if pair.answer == "equal":
         return f"differs from {of} by no more than {pair.smallest:g} ({difference}, {given})"
     if pair.answer == "small":
         return (
             f"differs from {of}, by less than {pair.smallest:g} as measured ({difference}, {given})"
         )
-    return f"is not told apart from {of} ({difference}, {given})"
+    return f"does not differ significantly from {of} ({difference}, {given})"

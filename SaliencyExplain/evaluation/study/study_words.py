@@ -25,13 +25,13 @@ from SaliencyExplain.study.report_words import number, percent
 _MUCH_AIR = 0.5
 
 LIMITS = (
-    "A fixed place is no proof of a shortcut: an organ in which the class is seen lies in one "
-    "place, too, and so does a finding of one region where no segmentation is given. Look at "
-    "the place in the images; cover it, and see whether the answer changes.",
-    "No alarm is no proof of the contrary: a shortcut that wanders, spreads over the whole image "
-    "(a scanner's noise) or lies on a segment is not found in this way.",
-    "Places are shares of the image: where scans differ in their field of view, or the patient "
-    "lies otherwise, one anatomical place is many.",
+    "A fixed place does not prove a shortcut: an organ in which the class is visible also lies "
+    "in one place, and so does a finding in one region where no segmentation is given. Look at "
+    "the place in the images; replace it, and see whether the answer changes.",
+    "The absence of an alarm does not prove the contrary: a shortcut that moves, spreads over "
+    "the whole image (such as a scanner's noise) or lies on a segment is not found in this way.",
+    "Places are given as shares of the image: if scans differ in their field of view or in the "
+    "patient's position, one anatomical place becomes many.",
     "The tests are over cases of one study; several cases of one patient are not independent.",
 )
 
@@ -76,8 +76,8 @@ def place_words(place: Sequence[float], sides: Sequence[tuple[str, str]]) -> str
 def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
     if not found.fixed_places:
         return [
-            f"No class has {LEAST_CASES} explained cases: whether the maps gather in a fixed place "
-            "is not known."
+            f"No class has {LEAST_CASES} explained cases: it is not known whether the maps "
+            "concentrate in a fixed place."
         ]
     said = []
     for undecided in (False, True):
@@ -93,8 +93,8 @@ def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
     outside = " outside of the segments" if found.segments_known else ""
     return [
         f"No sign of a shortcut in a fixed place: in {tested} class{'es' if tested != 1 else ''} "
-        f"with {LEAST_CASES} cases or more no small place{outside} gathers more of the evidence "
-        f"than chance and its surroundings would in {percent(MOST_CASES)} of the cases."
+        f"with {LEAST_CASES} cases or more no small place{outside} has more of the energy than "
+        f"chance and its surroundings explain in {percent(MOST_CASES)} of the cases."
     ]
 
 
@@ -112,7 +112,7 @@ def _gathers(alike: Sequence[FixedPlace], titles: dict[str, str], found: Evaluat
         others = f"; in the maps of the other classes it is {_signed(one.others)}"
     start, end = "Perhaps a shortcut: ", ""
     if one.undecided:
-        start = "Finding, organ or shortcut, which is not known: "
+        start = "A finding, an organ or a shortcut (not known which): "
         end = f" No segment of a case explained for {one.target} is known."
     return (
         f"{start}{names} for {one.target} {gather} in one place, {where}. It holds "
@@ -131,9 +131,10 @@ def _signed(value: float) -> str:
 def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
     return [
         f"{titles.get(one.method, one.method)} has {percent(one.energy.mean)} "
-        f"[{percent(one.energy.low)}, {percent(one.energy.high)}] of its energy in the air around "
-        f"the body, which is {percent(one.volume)} of the image (in the {one.energy.count} cases "
-        "whose body can be told): evidence there is none of the patient's."
+        f"[{percent(one.energy.low)}, {percent(one.energy.high)}] of its energy in the air "
+        f"around the body, which is {percent(one.volume)} of the image (in the "
+        f"{one.energy.count} cases in which the body can be segmented); evidence there does not "
+        "come from the patient."
         for one in found.places
         if one.place == AIR
         and one.energy.count >= LEAST_CASES
@@ -146,9 +147,10 @@ def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
 def _trials(found: Evaluation, titles: dict[str, str]) -> list[str]:
     return [
         f"{titles.get(one.method, one.method)}: mean insertion area {number(one.value.mean)}, "
-        f"that of its null maps {number(one.chance)}; held against the null maps of its own case "
-        f"(p at most {CHANCE_P:g}, uncorrected) it is better in {percent(one.beats_chance)} of "
-        f"{one.value.count} tried cases, where a null map would be in about {percent(CHANCE_P)}."
+        f"that of its null maps {number(one.chance)}; compared with the null maps of its own "
+        f"case (p at most {CHANCE_P:g}, uncorrected) it is better in {percent(one.beats_chance)} "
+        f"of {one.value.count} evaluated cases, where a null map would be in about "
+        f"{percent(CHANCE_P)}."
         for one in found.trials
         if one.figure == "insertion_area"
         and not math.isnan(one.value.mean)
@@ -169,13 +171,13 @@ def _groups(found: Evaluation, titles: dict[str, str]) -> list[str]:
             ""
             if math.isnan(one.p_corrected)
             else (
-                "; maps shifted at random fall apart as clearly with p = "
+                "; maps shifted at random form groups as clearly with p = "
                 f"{one.p_corrected:.2g}, corrected for all methods"
             )
         )
         said.append(
-            f"The maps of {titles.get(one.method, one.method)} fall into {len(one.groups)} groups "
-            f"({sizes}{chance}): look at their mean maps for a strategy that you did not expect."
+            f"The maps of {titles.get(one.method, one.method)} form {len(one.groups)} groups "
+            f"({sizes}{chance}): look at their mean maps for an unexpected strategy."
         )
     return said
 

@@ -158,7 +158,7 @@ def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_
     assert (place.alarm, place.undecided) == (False, True)
     document = json.loads(write_evaluation(study / FOLDER, evaluate_study(study))[-1].read_text())
     assert not any("Perhaps a shortcut" in said for said in document["sentences"])
-    assert any("which is not known: Grad-CAM for tumour" in said for said in document["sentences"])
+    assert any("(not known which): Grad-CAM for tumour" in said for said in document["sentences"])
     # With the segments, which lie elsewhere, it is one.
     (place,) = evaluate_study(study, cases=cases).fixed_places
     assert (place.alarm, place.undecided) == (True, False)

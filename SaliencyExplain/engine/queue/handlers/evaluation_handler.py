@@ -62,7 +62,7 @@ class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest
         context.prober.free_gpu_memory()
         classifier = context.classifiers.get(asked.classifier).classifier
         wanted = chosen_methods(asked.methods)
-        reporter.doing(f"tries {', '.join(method.title for method in wanted)}")
+        reporter.doing(f"evaluates {', '.join(method.title for method in wanted)}")
         image = image_of(volume, asked.image_name)
         if request.image_sha256 not in ("", voxel_hash(image)):
             raise InputError(
@@ -107,12 +107,12 @@ def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterato
             raise InputError(
                 ErrorCode.MAP_OUTDATED,
                 f"{method.title}: the map was computed with other {word} than those given now; "
-                "choose those again, or explain anew.",
+                "select those, or compute the map again.",
             )
         if not before:
             yield (
-                f"{method.title}: with which {word} the map was computed is not known; it was "
-                "tried with those given now."
+                f"{method.title}: the {word} of the map are not recorded; it was evaluated with "
+                "those given now."
             )
 
 

@@ -96,7 +96,7 @@ def test_a_map_of_segments_is_tried_with_those_that_it_was_computed_with(
     # A study of before says nothing of its segments.
     provenance = {k: v for k, v in map_.provenance.items() if k != "segments_sha256"}
     result = done(engine, again(replace(map_, provenance=provenance), **given))
-    assert any("with which segments the map was computed is not known" in n for n in result.notes)
+    assert any("segments of the map are not recorded" in n for n in result.notes)
 
 
 def test_a_map_that_weighs_no_segments_is_tried_with_any(

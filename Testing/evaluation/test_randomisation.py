@@ -97,7 +97,6 @@ def test_weights_that_are_equal_within_each_layer_tell_nothing(small, task):
     assert found.all_random[0].output_change == 0
     verdict = depends_on_weights(found, "")
     assert verdict.answer == UNKNOWN
-    assert "own output" in verdict.words
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])

@@ -88,7 +88,7 @@ def test_a_trial_can_be_stopped(page: Page) -> None:
     section.get_by_label("Forward passes").fill("100000")
     page.until(f"trial_budget === '100000' && trial_line === '{NOT_TRIED}'")
     page.press(section.get_by_role("button", name="Evaluate this map"))
-    page.until("trial_busy && trial_share > 0 && trial_doing.includes('ries')")
+    page.until("trial_busy && trial_share > 0 && trial_doing.includes('valuates')")
     page.press(section.get_by_role("button", name="Cancel"))
     page.until("!trial_busy")
     assert page.state("trial_notes") == ["Stopped."]

@@ -18,7 +18,7 @@ from SaliencyExplain.evaluation.study.study_evaluation_files import (
     write_evaluation,
 )
 from SaliencyExplain.evaluation.study.study_findings import evaluate_study
-from SaliencyExplain.evaluation.study.study_words import evaluation_sentences, place_words
+from SaliencyExplain.evaluation.study.study_words import LIMITS, evaluation_sentences, place_words
 from SaliencyExplain.study.report import StudyOutput, write_report
 from Testing.study.conftest import write_nifti
 from Testing.study.evaluation.conftest import AFFINE, SHAPE, agreement, faithfulness, noise
@@ -87,7 +87,7 @@ def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(st
     sentence = document["sentences"][0]
     assert sentence.startswith("Perhaps a shortcut: Grad-CAM for tumour gathers in one place")
     assert "10 of 10 cases" in sentence
-    assert any("no proof of a shortcut" in limit for limit in document["limits"])
+    assert LIMITS[0] in document["limits"]
     assert any("1 cases of the study have no explanation" in note for note in document["notes"])
     compared = "is higher than that of the random map by 0.400 [0.400, 0.400] (p = 0.0039"
     assert any(compared in said for said in document["sentences"])
@@ -181,11 +181,11 @@ def test_the_report_has_the_section_and_says_when_the_study_has_gone_on(study):
     assert "Can these maps be believed?" in page
     assert "Perhaps a shortcut: Grad-CAM" in page
     assert page.count("data:image/png;base64") >= 6
-    assert "The study has gone on since" not in page
+    assert "The study has changed since" not in page
     with (study / "journal.jsonl").open("a") as journal:
         journal.write('{"case":"P77","done":false,"source":"","label":null,"failures":[]}\n')
     assert (
-        "The study has gone on since"
+        "The study has changed since"
         in write_report(report, [StudyOutput(study, "A study")]).read_text()
     )
 

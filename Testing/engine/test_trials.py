@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import math
 
 import numpy as np
@@ -24,7 +23,6 @@ from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute, Given, Question
-from SaliencyExplain.trial_words import topic
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until
 
 
@@ -65,10 +63,7 @@ def test_trial_equals_the_librarys(
     assert (result.target_name, result.effort) == ("meningioma-like", "full")
     assert result.forward_passes == direct.forward_passes
     assert (ours.label, ours.title) == (theirs.label, "Grad-CAM")
-    assert [dataclasses.asdict(verdict) for verdict in ours.verdicts] == [
-        {"topic": topic(verdict.question), **dataclasses.asdict(verdict)}
-        for verdict in theirs.verdicts
-    ]
+    assert ours.verdicts == theirs.verdicts
     assert [verdict.topic for verdict in ours.verdicts] == [
         "beats chance",
         "depends on the weights",
@@ -86,7 +81,7 @@ def test_trial_equals_the_librarys(
     figure = next(figure for figure in ours.figures if figure.name == "deletion_area")
     assert figure.value == pytest.approx(theirs.faithfulness.curves.deletion_area, abs=1e-5)
     # The tumour is what this classifier uses: taking it away is noticed, a random place is not.
-    assert figure.value < figure.chance
+    assert figure.value < np.mean(figure.chance)
     assert base64.b64decode(ours.card)[:4] == card_png(direct, theirs, question)[:4] == b"\x89PNG"
 
 

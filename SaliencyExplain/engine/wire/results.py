@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from SaliencyExplain.evaluation_results import Metric, Verdict
 from SaliencyExplain.method_failures import MethodFailure
 
 
@@ -140,52 +141,6 @@ class StudyResult:
 
 
 @dataclass(frozen=True)
-class VerdictResult:
-    """The answer to one question about a map.
-
-    Attributes:
-        topic: The question in a few words, such as ``beats chance``.
-        question: Such as ``Does it beat chance?``.
-        answer: ``yes``, ``partly``, ``no`` or ``not known``.
-        words: Why, with the figures.
-        limits: What the answer does not say.
-        source: Where the question comes from.
-    """
-
-    topic: str
-    question: str
-    answer: str
-    words: str
-    limits: str
-    source: str
-
-
-@dataclass(frozen=True)
-class ChanceResult:
-    """A figure of a map beside that of its null maps.
-
-    Attributes:
-        name: Such as ``deletion_area``.
-        title: For people.
-        value: Of the map; NaN where it is undefined.
-        higher_is_better: Whether a faithful map has a high value.
-        chance: Mean of the null maps; NaN where it is not computed for them.
-        centre: Of the centre-weighted map.
-        beaten: Share of the null maps that the map beats, [0, 1]; NaN where it tells nothing.
-        p_value: Chance that a null map is as good.
-    """
-
-    name: str
-    title: str
-    value: float
-    higher_is_better: bool
-    chance: float
-    centre: float
-    beaten: float
-    p_value: float
-
-
-@dataclass(frozen=True)
 class TrialCurve:
     """A curve of a trial.
 
@@ -222,8 +177,8 @@ class TriedMap:
 
     label: str
     title: str
-    verdicts: tuple[VerdictResult, ...]
-    figures: tuple[ChanceResult, ...]
+    verdicts: tuple[Verdict, ...]
+    figures: tuple[Metric, ...]
     curves: tuple[TrialCurve, ...]
     card: str
     notes: tuple[str, ...]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from SaliencyExplain.comparison.control_names import CENTRE, RANDOM
 from SaliencyExplain.comparison.table import Row, auroc_chance
-from SaliencyExplain.evaluation.image.null_distribution import Faithfulness, Figure
+from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.randomisation import Sanity
 from SaliencyExplain.evaluation.image.robustness import Stability
+from SaliencyExplain.evaluation_results import Metric, Verdict
 
 #: A map beats chance in a figure where one of its null maps is as good with at most this
 #: probability: the usual level of a one-sided test. With 20 null maps it must beat all.
@@ -54,25 +54,6 @@ CHANCE = "Does it beat chance?"
 """The question that the curves and the partial images belong to."""
 
 YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The answer to one question about a map.
-
-    Attributes:
-        question: Such as ``Does it beat chance?``.
-        answer: ``yes``, ``partly``, ``no`` or ``not known``.
-        words: Why, with the figures.
-        limits: What the answer does not say.
-        source: Where the question comes from.
-    """
-
-    question: str
-    answer: str
-    words: str
-    limits: str
-    source: str
 
 
 def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdict:
@@ -256,7 +237,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
     return Verdict(question, answer, f"{words}.", limits, source)
 
 
-def _beside_chance(figure: Figure) -> str:
+def _beside_chance(figure: Metric) -> str:
     mean = sum(figure.chance) / len(figure.chance)
     count = len(figure.chance)
     return (

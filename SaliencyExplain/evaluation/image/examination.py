@@ -16,7 +16,6 @@ from SaliencyExplain.comparison.control_names import NAMES as YARDSTICKS
 from SaliencyExplain.comparison.table import Row, rows, unseen_notes
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.evaluation.image.answers import (
-    Verdict,
     beats_chance,
     depends_on_weights,
     is_on_segment,
@@ -39,6 +38,7 @@ from SaliencyExplain.evaluation.image.randomisation import Sanity, sanity
 from SaliencyExplain.evaluation.image.removal_order import check_ranks
 from SaliencyExplain.evaluation.image.robustness import Stability, stability
 from SaliencyExplain.evaluation.image.similarity import similarity
+from SaliencyExplain.evaluation_results import Verdict
 from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on

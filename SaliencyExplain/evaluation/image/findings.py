@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.comparison.table import Row
-from SaliencyExplain.evaluation.image.answers import Verdict
 from SaliencyExplain.evaluation.image.channel_importance import ChannelImportance, FeatureImportance
 from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.randomisation import Sanity
 from SaliencyExplain.evaluation.image.robustness import Stability
 from SaliencyExplain.evaluation.image.similarity import Similarity
+from SaliencyExplain.evaluation_results import Verdict
 from SaliencyExplain.method_failures import MethodFailure
 
 

@@ -29,48 +29,7 @@ from SaliencyExplain.evaluation.image.removal_curves import (
     MapCurves,
     passes_of_a_null_map,
 )
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of a map, beside the same figure of its null maps and of the control maps.
-
-    Attributes:
-        name: Such as ``deletion_area``.
-        title: For people.
-        value: Of the map; NaN where it is undefined.
-        higher_is_better: Whether a faithful map has a high value.
-        chance: Of the map's null maps, one each; empty for a figure that is not computed for them.
-        centre: Of the centre-weighted map, a habit that knows nothing of the classifier.
-        control: The control map with the best value; empty where none has one.
-        control_value: Its value.
-        beaten: Share of the null maps that the map beats, equal ones half, [0, 1]; NaN where
-            the figure tells nothing.
-        p_value: Chance that a null map is as good, ``(1 + as good) / (1 + maps)``
-            (Phipson and Smyth 2010).
-        remark: Why it is undefined or tells nothing; empty otherwise.
-    """
-
-    name: str
-    title: str
-    value: float
-    higher_is_better: bool
-    chance: tuple[float, ...]
-    centre: float
-    control: str
-    control_value: float
-    beaten: float
-    p_value: float
-    remark: str = ""
-
-    @property
-    def beats_controls(self) -> bool:
-        """Whether the map is better than each control map."""
-        if math.isnan(self.value):
-            return False
-        if math.isnan(self.control_value):
-            return True
-        return _better(self.value, self.control_value, self.higher_is_better)
+from SaliencyExplain.evaluation_results import Metric
 
 
 @dataclass(frozen=True)
@@ -92,7 +51,7 @@ class Faithfulness:
     """
 
     curves: MapCurves
-    figures: tuple[Figure, ...]
+    figures: tuple[Metric, ...]
     chance_deletion: tuple[tuple[float, ...], ...]
     chance_insertion: tuple[tuple[float, ...], ...]
     ranked: float
@@ -101,7 +60,7 @@ class Faithfulness:
     boxes: str
     images: PartialImages
 
-    def figure(self, name: str) -> Figure:
+    def figure(self, name: str) -> Metric:
         """The figure of that name."""
         return next(figure for figure in self.figures if figure.name == name)
 
@@ -277,7 +236,7 @@ class FaithfulnessTrial:
         title: str,
         higher: bool,
         read: _Reader,
-    ) -> Figure:
+    ) -> Metric:
         value = read(measured, ranked)
         chance = tuple(read(one, ranked) for one in nulls)
         if all(math.isnan(one) for one in chance):
@@ -289,7 +248,7 @@ class FaithfulnessTrial:
         beaten, p_value = (math.nan, math.nan)
         if not remark:
             beaten, p_value = compared_with_chance(value, chance, higher)
-        return Figure(
+        return Metric(
             name=name,
             title=title,
             value=value,
@@ -349,12 +308,6 @@ def compared_with_chance(
     better = known < value if higher_is_better else known > value
     beaten = float(better.mean() + 0.5 * (known == value).mean())
     return beaten, float((1 + np.count_nonzero(~better)) / (1 + known.size))
-
-
-def _better(value: float, other: float, higher_is_better: bool) -> bool:
-    if math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-12):
-        return False
-    return value > other if higher_is_better else value < other
 
 
 def _middle(areas: Sequence[float]) -> int:

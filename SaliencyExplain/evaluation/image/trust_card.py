@@ -16,9 +16,10 @@ from PIL import Image
 
 from SaliencyExplain.comparison.control_names import NAMES as YARDSTICKS
 from SaliencyExplain.evaluation.image import evaluation_plots
-from SaliencyExplain.evaluation.image.answers import CHANCE, UNKNOWN, Verdict
+from SaliencyExplain.evaluation.image.answers import CHANCE, UNKNOWN
 from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
 from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows, segments_of
+from SaliencyExplain.evaluation_results import Verdict
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.pictures.figure_layout import (

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
-import math
 from collections.abc import Iterator
-
-import numpy as np
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.registry import methods
@@ -22,19 +18,15 @@ from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import TrialRequest
 from SaliencyExplain.engine.wire.results import (
-    ChanceResult,
     TrialCurve,
     TrialResult,
     TriedMap,
-    VerdictResult,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
-from SaliencyExplain.evaluation.image.null_distribution import Figure
 from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.evaluation.image.trust_card import card_png
 from SaliencyExplain.question import Given, Question, given_hashes, uses, voxel_hash
-from SaliencyExplain.trial_words import topic
 
 
 class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest):
@@ -117,32 +109,14 @@ def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterato
 
 
 def _tried_map(found: Trial, one: MapTrial, question: Question) -> TriedMap:
-    figures = one.faithfulness.figures if one.faithfulness is not None else ()
     return TriedMap(
         label=one.label,
         title=methods()[one.method].title,
-        verdicts=tuple(
-            VerdictResult(topic=topic(verdict.question), **dataclasses.asdict(verdict))
-            for verdict in one.verdicts
-        ),
-        figures=tuple(map(_beside_chance, figures)),
+        verdicts=one.verdicts,
+        figures=one.faithfulness.figures if one.faithfulness is not None else (),
         curves=_curves(one),
         card=base64.b64encode(card_png(found, one, question)).decode("ascii"),
         notes=one.notes,
-    )
-
-
-def _beside_chance(figure: Figure) -> ChanceResult:
-    known = [value for value in figure.chance if not math.isnan(value)]
-    return ChanceResult(
-        name=figure.name,
-        title=figure.title,
-        value=figure.value,
-        higher_is_better=figure.higher_is_better,
-        chance=float(np.mean(known)) if known else math.nan,
-        centre=figure.centre,
-        beaten=figure.beaten,
-        p_value=figure.p_value,
     )
 
 

@@ -12,7 +12,6 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import monai
@@ -30,8 +29,7 @@ from SaliencyExplain.cost_estimate import Estimate, seconds_text
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
 from SaliencyExplain.figures import CHANNEL
-from SaliencyExplain.map_provenance import MapProvenance
-from SaliencyExplain.method_failures import MethodFailure, MethodFailures
+from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.models.bundle_settings import by_name
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.peak import RESOLUTION_MM
@@ -47,74 +45,9 @@ from SaliencyExplain.question import (
     given_hashes,
     percent,
 )
+from SaliencyExplain.results.attribution_maps import Attribution, Explanation
 
 SIGN_CONVENTION = "positive = speaks for the target class"
-
-
-@dataclass(frozen=True)
-class Attribution(MapProvenance):
-    """A map on the image's own grid, with what it takes to read it.
-
-    Attributes:
-        values: ``(*S)``, float32, the shape of the image; positive where the voxels
-            speak for the target class.
-        affine: 4x4, voxel indices to RAS millimetres; the image's own.
-        method: Name of the method.
-        layer: Name of the layer looked at; empty where the method looks at none.
-        signed: Whether negative values speak against the class; False: there are none.
-        target: Index of the class.
-        target_name: Name of the class.
-        parameters: The method's parameters.
-        provenance: Classifier, input, seed and versions: what it takes to do it again; under
-            ``resolution_mm`` what the map resolves, 0 for a voxel or a region; and
-            under ``figures`` what the method found beside the map, under ``notes`` what whoever
-            looks at it must be told.
-        seconds: Time that the computation took.
-        share_done: Share of the computation that is in it, in (0, 1]; below 1 it is a partial
-            map: published while it grew, or the best one when the time was up.
-    """
-
-    values: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    method: str
-    layer: str
-    signed: bool
-    target: int
-    target_name: str
-    parameters: dict[str, Any]
-    provenance: dict[str, Any]
-    seconds: float
-    share_done: float = 1.0
-
-    @property
-    def label(self) -> str:
-        """``method`` or ``method@layer``: its name in files and tables."""
-        return f"{self.method}@{self.layer}" if self.layer else self.method
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What the classifier says of one image, and which voxels made it say so.
-
-    Attributes:
-        image: ``(C, *S)``, as it was read.
-        classes: Names of the classes.
-        probabilities: One for each class, in [0, 1].
-        target: Index of the class that is explained.
-        attributions: One for each method and layer that gave a map; at least one.
-        notes: What a user should be told aloud: resampled, guessed, fallen back.
-        timings: Seconds by step.
-        failures: Of the methods that gave no map.
-    """
-
-    image: MetaTensor
-    classes: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    target: int
-    attributions: tuple[Attribution, ...]
-    notes: tuple[str, ...]
-    timings: dict[str, float]
-    failures: tuple[MethodFailure, ...] = ()
 
 
 def estimate(
@@ -376,6 +309,8 @@ class _MethodWork:
                     },
                     seconds=seconds,
                     share_done=self._share,
+                    case=question,
+                    computed_by=method,
                 )
             )
         return found

@@ -18,16 +18,11 @@ from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import Cancelled, ClassifierError, InputError
-from SaliencyExplain.explanation import (
-    Attribution,
-    _fair_share,
-    estimate,
-    explain,
-    predict,
-)
+from SaliencyExplain.explanation import _fair_share, estimate, explain, predict
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.question import Compute, Given, Question
+from SaliencyExplain.results.attribution_maps import Attribution
 from Testing.comparing import assert_same
 from Testing.corner_classifier import AFFINE, CornerBrightness, bright_image, corner_classifier
 

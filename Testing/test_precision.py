@@ -7,8 +7,9 @@ import pytest
 from torch import nn
 
 from SaliencyExplain.attribution.method_selection import select_methods
-from SaliencyExplain.explanation import Explanation, explain
+from SaliencyExplain.explanation import explain
 from SaliencyExplain.question import Compute
+from SaliencyExplain.results.attribution_maps import Explanation
 from Testing.comparing import assert_same
 from Testing.corner_classifier import bright_image, corner_classifier
 

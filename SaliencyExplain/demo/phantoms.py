@@ -62,6 +62,12 @@ def draw_phantom(label: str, seed: int, *, dimensions: int = 3, marker: bool = F
 
     Raises:
         InputError: There is no such label, or ``dimensions`` is neither 2 nor 3.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> phantom = se.draw_phantom("glioma-like", seed=3, dimensions=2)
+        >>> phantom.image.shape[1:] == phantom.masks["tumour"].shape
+        True
     """
     if label not in CLASSES:
         raise unknown_name("class of phantoms", label, CLASSES)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -73,13 +74,7 @@ def write_volume(
     Raises:
         OutputError: It cannot be written.
     """
-    image = nibabel.Nifti1Image(np.asarray(values, dtype=np.float32), affine)
-    image.header.set_xyzt_units("mm")
-    # Both forms: ITK, hence 3D Slicer, and nibabel prefer different ones.
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header["descrip"] = description.encode("ascii", "replace")[:79]
-    content = image.to_bytes()
+    content = nifti_of(values, affine, description).to_bytes()
     with (
         atomic_file(path) as temporary,
         temporary.open("wb") as file,
@@ -87,6 +82,35 @@ def write_volume(
         gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as packed,
     ):
         packed.write(content)
+
+
+def nifti_of(
+    values: NDArray[np.float32], affine: NDArray[np.float64], description: str = ""
+) -> nibabel.Nifti1Image:
+    """A map as a NIfTI image in memory; see :func:`write_volume`."""
+    image = nibabel.Nifti1Image(np.asarray(values, dtype=np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    # Both forms: ITK, hence 3D Slicer, and nibabel prefer different ones.
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
+    return image
+
+
+def itk_of(values: NDArray[Any], affine: NDArray[np.float64]) -> sitk.Image:
+    """Values as an image of SimpleITK, whose world is LPS.
+
+    Args:
+        values: (*S) of 3 axes.
+        affine: 4x4, voxel indices to RAS millimetres.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
+    lps = LPS_TO_RAS @ affine
+    spacing = np.array(spacing_of(affine, 3))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
 
 
 @dataclass(frozen=True)
@@ -143,12 +167,7 @@ def write_label_map(
         OutputError: It cannot be written.
     """
     volume = labels.reshape((*labels.shape, 1)) if labels.ndim == 2 else labels
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
-    lps = LPS_TO_RAS @ affine
-    spacing = np.array(spacing_of(affine, 3))
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
+    image = itk_of(volume, affine)
     for key, value in _segmentation_fields(segments, volume).items():
         image.SetMetaData(key, value)
     with atomic_file(path) as temporary:

@@ -22,6 +22,7 @@ from SaliencyExplain.images.grids import (
     spacing_of,
     upright_grid,
 )
+from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_reading import read_volume, short_name
 
 #: Voxels of the right-angled grid around a sheared one, to one of its own: a gantry tilted by 30
@@ -52,8 +53,25 @@ def read_image(path: Path, *, series: str | None = None, colour: bool = False) -
         InputError: It is missing, unreadable, truncated, of several volumes, ambiguous,
             has slices at uneven distances, holds values that are not finite, or only
             one value.
+
+    Example:
+        >>> image = se.read_image(image_file)
+        >>> image.shape[0], image.affine.shape
+        (1, torch.Size([4, 4]))
     """
-    image = _read_finite(Path(path), series, colour)
+    return with_contrast(Path(path), _read_finite(Path(path), series, colour))
+
+
+def with_contrast(path: Path, image: MetaTensor) -> MetaTensor:
+    """The image; one of two values gets a note.
+
+    Args:
+        path: Where it is from, for messages.
+        image: ``(C, *S)`` with its notes.
+
+    Raises:
+        InputError: All of its voxels are the same.
+    """
     low, high = image.min(), image.max()
     if low == high:
         raise InputError(
@@ -88,6 +106,20 @@ def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
             ErrorCode.FILE_FORMAT,
             f"{path}: colours are wanted, and this is no PNG, JPEG, BMP or TIFF picture.",
         )
+    return finite_image(path, volume, short_name(path))
+
+
+def finite_image(path: Path, volume: Volume, name: str) -> MetaTensor:
+    """The image of a volume, on a right-angled grid.
+
+    Args:
+        path: Where the volume is from, for messages.
+        volume: Its voxels and affine.
+        name: Short name without anything that tells of a patient.
+
+    Raises:
+        InputError: A voxel is not finite, or the grid is sheared too far.
+    """
     values = np.ascontiguousarray(volume.values, dtype=np.float32)
     bad = int(values.size - np.isfinite(values).sum())
     if bad:
@@ -103,7 +135,7 @@ def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
     return to_image(
         values,
         affine,
-        name=short_name(path),
+        name=name,
         notes=notes,
         modality=volume.modality,
         frame_of_reference=volume.frame_of_reference,
@@ -171,6 +203,25 @@ def read_channels(
     if not paths:
         raise InputError(ErrorCode.OPTION_MISSING, "No image was given.")
     images = [read_image(Path(path), series=series, colour=colour) for path in paths]
+    return joined_channels(images, list(map(Path, paths)), names)
+
+
+def joined_channels(
+    images: Sequence[MetaTensor], paths: Sequence[Path], names: Sequence[str] | None = None
+) -> MetaTensor:
+    """Images of one channel as the channels of one image.
+
+    Args:
+        images: ``(1, *S)`` each, in the classifier's order.
+        paths: Where they are from, for messages.
+        names: The channels' names, for messages; by default the images' own.
+
+    Returns:
+        As :func:`read_channels`.
+
+    Raises:
+        InputError: They have different numbers of axes or do not overlap the first.
+    """
     first = images[0]
     if len(images) == 1:
         return first
@@ -179,7 +230,7 @@ def read_channels(
     channels, notes = [first.numpy()], list(first.meta["notes"])
     for path, name, image in zip(paths[1:], called[1:], images[1:], strict=True):
         notes += [f"{name}: {note}" for note in image.meta["notes"] if note not in notes]
-        channel, note = _onto(Path(path), name, image, shape, affine)
+        channel, note = _onto(path, name, image, shape, affine)
         channels.append(channel)
         notes += [note] if note else []
     return to_image(

@@ -92,6 +92,11 @@ def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
     Raises:
         InputError: It is missing or unreadable, no label map, has no voxel, does
             not overlap the image, or its header cannot be of this image.
+
+    Example:
+        >>> found = se.read_segmentation(mask_file, se.read_image(image_file))
+        >>> [segment.name for segment in found.segments]
+        ['tumour']
     """
     segmentation, notes = read_ground_truth(path, reference)
     if segmentation is None:

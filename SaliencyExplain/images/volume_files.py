@@ -83,7 +83,7 @@ def read_nibabel(path: Path, several: bool) -> Volume:
         raise InputError(ErrorCode.IMAGE_AMBIGUOUS, several_volumes(path, count))
     proxy = _from(image.dataobj, image.file_map["image"].filename, least)
     _check_voxels(path, proxy, voxels, packed, several)
-    affine, notes = _nibabel_affine(path, image, block, spatial)
+    affine, notes = nibabel_affine(path, image, block, spatial)
     read = _unpacked(path, proxy) if packed else np.asarray(proxy)
     values = read.reshape((*spatial, count), order="F")
     return Volume(np.moveaxis(values, -1, 0), affine, tuple(notes))
@@ -213,12 +213,23 @@ def _check_voxels(path: Path, proxy: ArrayProxy, voxels: int, packed: bool, labe
     )
 
 
-def _nibabel_affine(
+def nibabel_affine(
     path: Path,
     image: SpatialImage,
     block: bytes,
     shape: tuple[int, ...],
 ) -> tuple[NDArray[np.float64], list[str]]:
+    """The affine of a nibabel image in millimetres, and what a user must be told of it.
+
+    Args:
+        path: The file, for messages.
+        image: The image.
+        block: The header's bytes as they are stored, before nibabel mends them.
+        shape: Sizes of the spatial axes.
+
+    Raises:
+        InputError: The header's unit is none, or the affine has no inverse.
+    """
     affine = np.array(image.affine, dtype=np.float64)
     notes: list[str] = []
     header = image.header

@@ -56,10 +56,10 @@ class Classifier:
             which keep the affine true (held at loading).
         identity: sha256 (hex) over weights and configuration, independent of the
             folder's name and of whether the bundle is zipped.
-        source: The folder or file it was loaded from.
+        source: The folder or file it was loaded from; None: it was made of a network in memory.
         spacing: Voxel size in mm on the network's grid where preprocessing sets it.
         input_size: Voxels along each axis of the network's input, where it is fixed.
-        format: ``"MONAI bundle"``, ``"TorchScript"`` or ``"torch.export"``.
+        format: ``"MONAI bundle"``, ``"TorchScript"``, ``"torch.export"`` or ``"nn.Module"``.
         trusted: Whether code that came with the classifier was run.
         notes: What was guessed at loading, to be said aloud.
         settings: What the bundle was made with: told, guessed or tried.
@@ -72,7 +72,7 @@ class Classifier:
     network: ScoreNetwork
     preprocessing: Callable[[dict[str, Any]], Any]
     identity: str
-    source: Path
+    source: Path | None
     spacing: tuple[float, ...] | None = None
     input_size: tuple[int, ...] | None = None
     format: str = "MONAI bundle"

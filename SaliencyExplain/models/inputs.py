@@ -1,13 +1,17 @@
-"""From files to an image with a classifier's channels in its order."""
+"""From files or images in memory to an image with a classifier's channels in its order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from monai.data import MetaTensor
 
-from SaliencyExplain.images.reading import read_channels
+from SaliencyExplain.images.images_in_memory import UNNAMED, image_in_memory
+from SaliencyExplain.images.reading import joined_channels, read_channels, read_image
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.input_channels import order_channels
 
@@ -36,3 +40,59 @@ def read_input(
         return read_channels([images[0][1]], series=series, colour=True)
     order = order_channels([name for name, _ in images], classifier.channels)
     return read_channels([images[place][1] for place in order], classifier.channels, series=series)
+
+
+def is_path(given: Any) -> bool:
+    """Whether something names a file or folder."""
+    return isinstance(given, (str, PathLike))
+
+
+def channels_of(given: Any) -> list[tuple[str | None, Any]]:
+    """What a user gave as an image, as ``(channel name or None, image)`` for each channel.
+
+    Args:
+        given: One image, a list of images, or a dictionary of channel names to images. An image
+            is a path or anything that
+            :func:`~SaliencyExplain.images.images_in_memory.image_in_memory` takes.
+    """
+    if isinstance(given, Mapping):
+        return [(str(name), one) for name, one in given.items()]
+    with_affine = isinstance(given, tuple) and len(given) == 2 and np.shape(given[1]) == (4, 4)
+    if isinstance(given, (list, tuple)) and not with_affine:
+        return [(None, one) for one in given]
+    return [(None, given)]
+
+
+def input_of(classifier: Classifier, given: Any, *, series: str | None = None) -> MetaTensor:
+    """The input of a classifier, of files or of images in memory.
+
+    Args:
+        classifier: What the image is for.
+        given: See :func:`channels_of`.
+        series: SeriesInstanceUID, where a folder holds several series.
+
+    Returns:
+        As :func:`read_input`.
+
+    Raises:
+        InputError: As there, and as :func:`image_in_memory` says.
+    """
+    images = channels_of(given)
+    axes = classifier.spatial_dims
+    if all(is_path(one) for _, one in images):
+        return read_input(classifier, [(name, Path(one)) for name, one in images], series=series)
+    if len(images) == 1:
+        return image_in_memory(images[0][1], axes)
+    order = order_channels([name for name, _ in images], classifier.channels)
+    read, wheres = [], []
+    for channel, place in zip(classifier.channels, order, strict=True):
+        one = images[place][1]
+        read.append(
+            read_image(Path(one), series=series)
+            if is_path(one)
+            else image_in_memory(one, axes, channel)
+        )
+        wheres.append(Path(one) if is_path(one) else Path(f"channel {channel}"))
+    joined = joined_channels(read, wheres, classifier.channels)
+    joined.meta["name"] = UNNAMED
+    return joined

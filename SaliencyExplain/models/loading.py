@@ -10,12 +10,12 @@ from pathlib import Path
 from monai.transforms import Compose
 from torch import nn
 
-from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.confinement import confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.landlock import run_apart
 from SaliencyExplain.models import metadata, preprocessing
+from SaliencyExplain.models.assembly import assemble
 from SaliencyExplain.models.building import building_limited
 from SaliencyExplain.models.bundle import (
     INFERENCE,
@@ -25,13 +25,10 @@ from SaliencyExplain.models.bundle import (
     BundleFiles,
     identity_of,
 )
-from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.configuration import Configuration, parse_text
-from SaliencyExplain.models.decision import decide, found_settings
 from SaliencyExplain.models.file_kinds import what_it_is
-from SaliencyExplain.models.output_meaning import examine
-from SaliencyExplain.models.probe import convolution_dims, probe
+from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.programs import load_exported, load_script, program_files
 from SaliencyExplain.models.scripts import PACKAGE, importable
 from SaliencyExplain.models.weights import format_of, load_into, read_weights
@@ -197,50 +194,20 @@ def _finish(
             f"network_data_format.inputs.image.spatial_shape to {METADATA}.",
         )
     steps: Compose = preprocessing.build_preprocessing(configuration, spatial_dims)
-    size = preprocessing.size_of(steps, spatial_dims) or described.size
-    result, noise = probe(network, len(described.channels), spatial_dims, size)
-    output = examine(
-        network, noise, result, described.classes, described.output, _why_output(described)
-    )
-    decision = decide(described, configuration.content, output, guess=guess)
-    return Classifier(
+    return assemble(
+        network,
+        described,
+        configuration.content,
         name=path.name.removesuffix(".zip") if form == "MONAI bundle" else path.stem,
-        classes=decision.classes,
-        channels=described.channels,
         spatial_dims=spatial_dims,
-        network=ScoreNetwork(
-            network,
-            decision.activation,
-            one_logit=decision.one_logit,
-            output=output.path,
-            independent=decision.independent,
-            confined=not configuration.trust,
-        ).eval(),
         preprocessing=steps,
         identity=identity,
         source=path,
-        spacing=preprocessing.spacing_of(steps, spatial_dims),
-        input_size=size,
-        format=form if form == kind or kind == "weights" else f"{form} ({kind})",
+        form=form if form == kind or kind == "weights" else f"{form} ({kind})",
         trusted=configuration.trust,
-        notes=(*notes, *((output.note,) if output.note else ()), *decision.notes),
-        settings=_settings(described.settings, found_settings(output, decision)),
+        guess=guess,
+        notes=notes,
     )
-
-
-def _why_output(described: metadata.Metadata) -> str:
-    """Why the output that a bundle names is the one of the class scores."""
-    for setting in described.settings:
-        path, _, why = setting.value.partition(", ")
-        if (setting.name, path) == ("output", described.output) and setting.source == "tried":
-            return f"{why} (found when the bundle was made)" if why else "as found by trying"
-    return "as the bundle says"
-
-
-def _settings(said: tuple[Setting, ...], found: tuple[Setting, ...]) -> tuple[Setting, ...]:
-    """The settings that a bundle says, and of what was found those that it does not say."""
-    names = {setting.name for setting in said}
-    return said + tuple(setting for setting in found if setting.name not in names)
 
 
 def _built_network(configuration: Configuration) -> nn.Module:

@@ -78,17 +78,28 @@ def build_preprocessing(configuration: Configuration, spatial_dims: int) -> Comp
             {**configuration.content, "preprocessing": rest}, trust=configuration.trust
         )
     built = configuration.build("preprocessing")
+    steps_left = steps_for_images(built)
+    for step in steps_left:
+        check_step(step, spatial_dims)
+    lazy = built.lazy if isinstance(built, Compose) else False
+    return Compose(steps_left, lazy=lazy)
+
+
+def steps_for_images(built: Any) -> list[Callable[[Any], Any]]:
+    """The transforms that an image goes through which is read already, one after another.
+
+    Args:
+        built: A Compose or a list of transforms.
+
+    Raises:
+        ClassifierError: It is neither.
+    """
     flat = _flat(built.transforms) if isinstance(built, Compose) else built
     if not isinstance(flat, list) or not all(callable(step) for step in flat):
         raise ClassifierError(
-            ErrorCode.MODEL_CONFIGURATION,
-            "The bundle's 'preprocessing' is no Compose of transforms.",
+            ErrorCode.MODEL_CONFIGURATION, "The 'preprocessing' is no Compose of transforms."
         )
-    steps_left = [step for step in flat if not _is_done_elsewhere_object(step)]
-    for step in steps_left:
-        _check_step(step, spatial_dims)
-    lazy = built.lazy if isinstance(built, Compose) else False
-    return Compose(steps_left, lazy=lazy)
+    return [step for step in flat if not _is_done_elsewhere_object(step)]
 
 
 def spacing_of(preprocessing: Compose, spatial_dims: int) -> tuple[float, ...] | None:
@@ -127,7 +138,7 @@ def _along_axes(step: Any, argument: str, given: Any, spatial_dims: int) -> tupl
     except (ValueError, TypeError, OverflowError) as error:
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION,
-            f"The bundle's preprocessing step {type(step).__name__} has {argument} "
+            f"The preprocessing step {type(step).__name__} has {argument} "
             f"{shown(given)}: name one number, or one for each of the {spatial_dims} axes.",
         ) from error
     return tuple(float(value) for value in values)
@@ -205,19 +216,33 @@ def _for_image(step: Any) -> Any:
 def _random(name: str) -> ClassifierError:
     return ClassifierError(
         ErrorCode.MODEL_PREPROCESSING,
-        f"The bundle's preprocessing has the random transform {shown(name)[1:-1]}: the same image "
+        f"The preprocessing has the random transform {shown(name)[1:-1]}: the same image "
         "would give another map each time. Leave it out for inference.",
     )
 
 
-def _check_step(step: Any, spatial_dims: int) -> None:
-    name = type(step).__name__
+def check_not_random(step: Any) -> None:
+    """Raises ClassifierError where a transform draws at random."""
     if isinstance(step, RandomizableTrait):
-        raise _random(name)
+        raise _random(type(step).__name__)
+
+
+def check_step(step: Any, spatial_dims: int) -> None:
+    """Makes sure that maps can be brought back through a dictionary transform.
+
+    Args:
+        step: A transform on ``{"image": MetaTensor}``.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ClassifierError: It is random, has another key, or does not keep the affine true.
+    """
+    name = type(step).__name__
+    check_not_random(step)
     if isinstance(step, MapTransform) and IMAGE not in step.keys:
         raise ClassifierError(
             ErrorCode.MODEL_PREPROCESSING,
-            f"The bundle's preprocessing step {name} works on "
+            f"The preprocessing step {name} works on "
             f"{', '.join(map(str, step.keys))}; name the input 'image'.",
         )
     if isinstance(step, TRUE_AFFINE) or type(step).__module__.startswith(
@@ -229,7 +254,7 @@ def _check_step(step: Any, spatial_dims: int) -> None:
         found = "is lost" if error == np.inf else f"is wrong by {error:.1f} voxels"
         raise ClassifierError(
             ErrorCode.MODEL_PREPROCESSING,
-            f"The bundle's preprocessing step {name} cannot be undone: the image's affine {found} "
+            f"The preprocessing step {name} cannot be undone: the image's affine {found} "
             "after it. Use transforms that track it (Orientationd, Flipd, Rotate90d, Resized, …).",
         )
 
@@ -263,7 +288,7 @@ def _error_along(step: Callable[[dict[str, Any]], Any], axis: int, spatial_dims:
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
         raise ClassifierError(
             ErrorCode.MODEL_PREPROCESSING,
-            f"The bundle's preprocessing step {type(step).__name__} fails: "
+            f"The preprocessing step {type(step).__name__} fails: "
             f"{(str(error).splitlines() or [type(error).__name__])[0]}",
         ) from error
     if not isinstance(moved, MetaTensor) or moved.ndim != spatial_dims + 1:

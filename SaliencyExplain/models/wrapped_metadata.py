@@ -9,7 +9,45 @@ import monai
 import numpy as np
 import torch
 
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.models.input_channels import are_colours
+
+_ACTIVATIONS: dict[str, dict[str, bool]] = {
+    "softmax": {"softmax": True},
+    "sigmoid": {"sigmoid": True},
+    "none": {},
+}
+
+
+def check_names(classes: Sequence[str], channels: Sequence[str]) -> None:
+    """Raises InputError where no class or channel is named, or one of them twice."""
+    if not classes or len(set(classes)) != len(classes):
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE, "Name each class once, in the order of the network's scores."
+        )
+    if not channels or len(set(channels)) != len(channels):
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE, "Name each channel once, in the network's order."
+        )
+
+
+def activation_step(activation: str | None) -> dict[str, Any]:
+    """The ``postprocessing`` of a configuration; nothing where the activation is not known.
+
+    Args:
+        activation: ``softmax``, ``sigmoid``, ``none``, or None.
+
+    Raises:
+        InputError: There is no such activation.
+    """
+    if activation is None:
+        return {}
+    if activation not in _ACTIVATIONS:
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The activation is softmax, sigmoid or none, not '{activation}'."
+        )
+    step = {"_target_": "Activationsd", "keys": "pred", **_ACTIVATIONS[activation]}
+    return {"postprocessing": {"_target_": "Compose", "transforms": [step]}}
 
 
 def bundle_metadata(

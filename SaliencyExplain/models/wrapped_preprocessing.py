@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.intensity import intensity_transforms, padding_value
 
 Fit = Literal["resize", "crop"]
@@ -86,6 +87,60 @@ def preprocessing_steps(
             }
         )
     return steps + intensity_transforms(intensity, channels)
+
+
+def preprocessing_settings(
+    dims: int,
+    channels: Sequence[str],
+    spacing: Sequence[float] | None,
+    size: Sequence[int] | None,
+    fit: Fit | None,
+    intensity: str | None,
+    orientation: str | None,
+    own_training: bool,
+) -> list[Setting]:
+    """What the preprocessing is, each setting with where it comes from.
+
+    Args:
+        dims: As in :func:`preprocessing_steps`.
+        channels: Names of the channels.
+        spacing: As in :func:`preprocessing_steps`.
+        size: As there.
+        fit: As there.
+        intensity: As there; None where it was not said.
+        orientation: As there.
+        own_training: Whether the network is trained with this preprocessing here.
+    """
+
+    def setting(name: str, value: str, given: object) -> Setting:
+        source = "trained" if own_training else "given" if given else "guessed"
+        return Setting(name, value, source)
+
+    def numbers(values: Sequence[float]) -> str:
+        return " x ".join(f"{value:g}" for value in values)
+
+    standard = orientation == "standard"
+    turned = orientation is not None and orientation.lower() != "none"
+    codes = STANDARD_ORIENTATION[dims] if standard else str(orientation).upper()
+    found = [
+        setting("orientation", codes if turned else "as in the file", not standard),
+        setting("channel order", ", ".join(channels), len(channels) > 1 or channels != ("image",)),
+        setting("spacing", f"{numbers(spacing)} mm" if spacing else "as in the file", spacing),
+        setting("size", f"{numbers(size)} voxels" if size else "as in the file", size),
+    ]
+    if size:
+        reached = fit or ("crop" if spacing else "resize")
+        found.append(setting("fit", reached, fit))
+    if spacing or (size and reached == "resize"):
+        linear = "trilinear" if dims == 3 else "bilinear"
+        found.append(
+            setting("interpolation", f"{linear}, align_corners false, no antialiasing", False)
+        )
+    scaling = intensity or "none"
+    found.append(
+        setting("intensity", "as in the file" if scaling == "none" else scaling, intensity)
+    )
+    return [*found, setting("order of steps", "orientation, spacing, size, intensity", False)]
 
 
 def _check_orientation(codes: str, dims: int) -> None:

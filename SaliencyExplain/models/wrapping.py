@@ -30,18 +30,12 @@ from SaliencyExplain.models.weights import (
     read_weights,
     with_prefix,
 )
-from SaliencyExplain.models.wrapped_metadata import bundle_metadata
+from SaliencyExplain.models.wrapped_metadata import activation_step, bundle_metadata, check_names
 from SaliencyExplain.models.wrapped_preprocessing import (
-    STANDARD_ORIENTATION,
     Fit,
+    preprocessing_settings,
     preprocessing_steps,
 )
-
-_ACTIVATIONS: dict[str, dict[str, bool]] = {
-    "softmax": {"softmax": True},
-    "sigmoid": {"sigmoid": True},
-    "none": {},
-}
 
 
 def wrap(
@@ -114,18 +108,8 @@ def wrap(
         ClassifierError: The weights do not fit, or the network is no classifier.
         OutputError: The folder exists or cannot be written.
     """
-    if activation is not None and activation not in _ACTIVATIONS:
-        raise InputError(
-            ErrorCode.VALUE_FORM, f"The activation is softmax, sigmoid or none, not '{activation}'."
-        )
-    if not classes or len(set(classes)) != len(classes):
-        raise InputError(
-            ErrorCode.NAME_DUPLICATE, "Name each class once, in the order of the network's scores."
-        )
-    if not channels or len(set(channels)) != len(channels):
-        raise InputError(
-            ErrorCode.NAME_DUPLICATE, "Name each channel once, in the network's order."
-        )
+    postprocessing = activation_step(activation)
+    check_names(classes, channels)
     out = Path(out)
     if out.exists():
         raise OutputError(
@@ -180,7 +164,7 @@ def wrap(
                 "inferer": {"_target_": "SimpleInferer"},
             }
             content = bundle_metadata(classes, channels, dims, size, description or out.name)
-            settings = _settings(
+            settings = preprocessing_settings(
                 dims, channels, spacing, size, fit, intensity, orientation, own_training
             )
             settings += [Setting("weights", note, "guessed") for note in notes]
@@ -189,11 +173,12 @@ def wrap(
             for name, document in (documents or {}).items():
                 (bundle / "docs").mkdir(exist_ok=True)
                 (bundle / "docs" / name).write_bytes(document)
-            _write_configurations(bundle, inference, content, settings, activation, output)
+            _write_configurations(bundle, inference, content, settings, postprocessing, output)
             found = load_classifier(bundle, trust=trust, guess=activation is None)
             settings += _found(found, output, own_training)
+            postprocessing = activation_step(found.network.activation)
             _write_configurations(
-                bundle, inference, content, settings, found.network.activation, found.network.output
+                bundle, inference, content, settings, postprocessing, found.network.output
             )
             for cache in bundle.rglob("__pycache__"):
                 shutil.rmtree(cache)
@@ -212,19 +197,11 @@ def _write_configurations(
     inference: Mapping[str, Any],
     content: dict[str, Any],
     settings: Sequence[Setting],
-    activation: str | None,
+    postprocessing: Mapping[str, Any],
     output: str | None,
 ) -> None:
     """Writes inference.json and metadata.json, with the activation and output where known."""
-    postprocessing = {
-        "_target_": "Compose",
-        "transforms": [
-            {"_target_": "Activationsd", "keys": "pred", **_ACTIVATIONS[activation or "none"]}
-        ],
-    }
-    if activation is not None:
-        inference = {**inference, "postprocessing": postprocessing}
-    _write_json(bundle / "configs" / "inference.json", inference)
+    _write_json(bundle / "configs" / "inference.json", {**inference, **postprocessing})
     if output:
         content["network_data_format"]["outputs"]["pred"]["network_output"] = output
     content[KEY] = [dataclasses.asdict(setting) for setting in settings]
@@ -239,49 +216,6 @@ def _found(classifier: Classifier, output: str | None, own_training: bool) -> li
     if own_training:
         return [dataclasses.replace(one, source="trained") for one in found.values()]
     return list(found.values())
-
-
-def _settings(
-    dims: int,
-    channels: Sequence[str],
-    spacing: Sequence[float] | None,
-    size: Sequence[int] | None,
-    fit: Fit | None,
-    intensity: str | None,
-    orientation: str | None,
-    own_training: bool,
-) -> list[Setting]:
-    """What the preprocessing is, and which of it was guessed."""
-
-    def setting(name: str, value: str, given: object) -> Setting:
-        source = "trained" if own_training else "given" if given else "guessed"
-        return Setting(name, value, source)
-
-    def numbers(values: Sequence[float]) -> str:
-        return " x ".join(f"{value:g}" for value in values)
-
-    standard = orientation == "standard"
-    turned = orientation is not None and orientation.lower() != "none"
-    codes = STANDARD_ORIENTATION[dims] if standard else str(orientation).upper()
-    found = [
-        setting("orientation", codes if turned else "as in the file", not standard),
-        setting("channel order", ", ".join(channels), len(channels) > 1 or channels != ("image",)),
-        setting("spacing", f"{numbers(spacing)} mm" if spacing else "as in the file", spacing),
-        setting("size", f"{numbers(size)} voxels" if size else "as in the file", size),
-    ]
-    if size:
-        reached = fit or ("crop" if spacing else "resize")
-        found.append(setting("fit", reached, fit))
-    if spacing or (size and reached == "resize"):
-        linear = "trilinear" if dims == 3 else "bilinear"
-        found.append(
-            setting("interpolation", f"{linear}, align_corners false, no antialiasing", False)
-        )
-    scaling = intensity or "none"
-    found.append(
-        setting("intensity", "as in the file" if scaling == "none" else scaling, intensity)
-    )
-    return [*found, setting("order of steps", "orientation, spacing, size, intensity", False)]
 
 
 def _write_program(

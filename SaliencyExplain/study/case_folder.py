@@ -20,7 +20,6 @@ from SaliencyExplain.bands import label_bands
 from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.table import Row, auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
-from SaliencyExplain.explanation import Attribution, Explanation
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.images.grids import spacing_of
@@ -30,6 +29,7 @@ from SaliencyExplain.json_text import json_text
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures import draw_planes
+from SaliencyExplain.results.attribution_maps import Attribution, Explanation
 from SaliencyExplain.study.added_methods import in_order
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.kept_results import (
@@ -243,14 +243,12 @@ def _write_attribution(
     done = attribution.share_done
     method = find_method(attribution.method)
     partial = f" (partial: {percent(min(done, 0.99))} of the {method.parts})" if done < 1 else ""
-    description = f"{attribution.label} for {attribution.target_name}; positive speaks for it"
-    description += partial
+    description = attribution.description + partial
     write_volume(stem.with_name(f"{stem.name}.nii.gz"), values, affine, description)
     write_bands(stem.with_name(f"{stem.name}.seg.nrrd"), label_bands(values), affine)
     segments = segmentation.segments if segmentation else ()
     probability = float(explanation.probabilities[attribution.target])
-    layer = f" at {attribution.layer}" if attribution.layer else ""
-    what = f"{method.title}{layer}{partial}"
+    what = f"{attribution.title}{partial}"
     draw_planes(
         stem.with_name(f"{stem.name}.png"),
         np.asarray(explanation.image[attribution.channel]),

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.comparison.table import Row, rows, unseen_notes
+from SaliencyExplain.comparison.map_comparison import compare_attributions
+from SaliencyExplain.comparison.table import Row, unseen_notes
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import (
     Cancelled,
@@ -20,13 +21,7 @@ from SaliencyExplain.errors import (
     OutputError,
     SaliencyExplainError,
 )
-from SaliencyExplain.explanation import (
-    Attribution,
-    Explanation,
-    explain,
-)
-from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.method_failures import MethodFailure, MethodFailures
@@ -34,7 +29,8 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question, voxel_hash
+from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
+from SaliencyExplain.results.attribution_maps import Attribution, Explanation
 from SaliencyExplain.study.added_methods import merged_entry, merged_failures, with_maps
 from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_files import SIZES, are_there, sizes_of
@@ -104,14 +100,20 @@ class Work:
 class CaseWorker:
     """Does the work on cases with one loaded classifier.
 
+    Args:
+        work: What all cases have in common.
+        classifier: Where it is open already; None: it is loaded.
+
     Attributes:
         work: What all cases have in common.
         classifier: The loaded classifier.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, classifier: Classifier | None = None) -> None:
         self.work = work
-        self.classifier: Classifier = load_classifier(work.classifier, trust=work.trust)
+        self.classifier: Classifier = (
+            load_classifier(work.classifier, trust=work.trust) if classifier is None else classifier
+        )
         self._given = Given(backgrounds=read_backgrounds(self.classifier, work.backgrounds))
 
     def run(
@@ -191,6 +193,7 @@ class CaseWorker:
         progress: Progress = silent,
         announce: Callable[[Estimate], None] | None = None,
         kept: Mapping[str, Any] | None = None,
+        explanation: Explanation | None = None,
     ) -> dict[str, Any]:
         """Explains, compares and writes a case that was read, and its scene where wanted.
 
@@ -200,6 +203,7 @@ class CaseWorker:
             progress: Told after each batch.
             announce: Told the cost before the first method starts.
             kept: The journal's entry of a case whose other maps stay; None: nothing stays.
+            explanation: Of these methods, where they have run already.
 
         Returns:
             The journal's entry.
@@ -209,7 +213,7 @@ class CaseWorker:
             Cancelled: Out of the progress callback.
         """
         had_scene = kept is not None and has_scene(self.work.out / read.case.case)
-        entry = self._computed(read, methods, progress, announce, kept)
+        entry = self._computed(read, methods, progress, announce, kept, explanation)
         if kept is None:
             return self.add_scene(read, entry) if entry["done"] else entry
         if not entry["done"]:
@@ -226,6 +230,7 @@ class CaseWorker:
         progress: Progress,
         announce: Callable[[Estimate], None] | None,
         kept: Mapping[str, Any] | None,
+        explanation: Explanation | None,
     ) -> dict[str, Any]:
         """The journal's entry of these methods alone, once their maps are written."""
         case, entry = read.case, _entry(read)
@@ -233,7 +238,7 @@ class CaseWorker:
             return entry
         failures = MethodFailures()
         try:
-            explanation = explain(
+            explanation = explanation or explain(
                 read.image,
                 self.classifier,
                 methods,
@@ -253,21 +258,37 @@ class CaseWorker:
             else:
                 entry["failures"].append(failure(case, "explaining", error))
             return entry
+        return self._written(read, explanation, kept, entry)
+
+    def _written(
+        self,
+        read: ReadCase,
+        explanation: Explanation,
+        kept: Mapping[str, Any] | None,
+        entry: dict[str, Any],
+    ) -> dict[str, Any]:
+        """The entry of an explanation, once it is compared and its files are in place."""
+        case = read.case
         entry["failures"] += _of_methods(case, explanation.failures)
-        explanation.timings["read"] = read.seconds
         started = time.perf_counter()
         compared: list[Row] = []
         if read.segmentation is not None:
             try:
-                compared = self._compare(case, explanation, read.segmentation)
+                compared = list(
+                    compare_attributions(
+                        case.case, explanation.attributions, read.segmentation, seed=self.work.seed
+                    )
+                )
             except (SaliencyExplainError, *UNFORESEEN) as error:
                 entry["failures"].append(failure(case, "comparing", error))
-        explanation.timings["compare"] = time.perf_counter() - started
+        seconds = {"read": read.seconds, "compare": time.perf_counter() - started}
         notes = [*case.notes, *read.segmentation_notes]
         if read.segmentation is not None:
             notes += unseen_notes(read.segmentation, explanation.attributions[0].field_of_view)
         notes = [case.public(note) for note in dict.fromkeys([*explanation.notes, *notes])]
-        explanation = dataclasses.replace(explanation, notes=tuple(notes))
+        explanation = dataclasses.replace(
+            explanation, notes=tuple(notes), timings={**explanation.timings, **seconds}
+        )
         try:
             self._check_out()
             files = write_case(
@@ -392,23 +413,6 @@ class CaseWorker:
         if self.work.target != LABEL:
             return self.work.target
         return true_class(case.label, self.classifier.classes) or "predicted"
-
-    def _compare(
-        self, case: Case, explanation: Explanation, segmentation: Segmentation
-    ) -> list[Row]:
-        return rows(
-            case.case,
-            explanation.classes[explanation.target],
-            {map_.label: map_.values for map_ in explanation.attributions},
-            segmentation,
-            explanation.image.affine.numpy(),
-            body=body_mask(explanation.image),
-            seed=self.work.seed,
-            image_sha256=voxel_hash(explanation.image),
-            resolutions_mm={map_.label: map_.resolution_mm for map_ in explanation.attributions},
-            fields_of_view={map_.label: map_.field_of_view for map_ in explanation.attributions},
-            own_segments={map_.label: map_.own_segments for map_ in explanation.attributions},
-        )
 
 
 def _entry(read: ReadCase) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_files import CURVES, CURVES_PICTURE
-from SaliencyExplain.explanation import Explanation
+from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.study.added_methods import merged_notes
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.output_folder import HeldFolder

@@ -103,6 +103,7 @@ def run_study(
     jobs: int = 1,
     title: str = "",
     progress: Callable[[StudyProgress], None] = untold,
+    classifier: Classifier | None = None,
 ) -> StudyResult:
     """Explains all cases, compares them with their segmentations, and writes the report.
 
@@ -125,6 +126,7 @@ def run_study(
         title: The report's title; the output folder's name where it is empty.
         progress: Told after each batch (one job) or at least twice a second (several);
             may raise Cancelled.
+        classifier: Where it is open already, for one job; None: it is loaded.
 
     Raises:
         InputError: No cases, a wrong classifier, method, class or device, the
@@ -145,7 +147,7 @@ def run_study(
             )
     out, asked = work.out, work.methods
     work = dataclasses.replace(work, threads=work.threads or max(1, _cores() // jobs))
-    worker = CaseWorker(work)
+    worker = CaseWorker(work, classifier)
     check_work(worker)
     with only_one(out) as held:
         clear_partial(out)

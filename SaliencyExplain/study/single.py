@@ -13,8 +13,11 @@ import torch
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import voxel_hash
+from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.study.added_methods import (
     failed_methods,
     methods_of,
@@ -25,7 +28,7 @@ from SaliencyExplain.study.case import LABEL, Case
 from SaliencyExplain.study.case_reading import METHOD_STAGE, ReadCase
 from SaliencyExplain.study.case_trial import TwoSteps
 from SaliencyExplain.study.case_work import CaseWorker, Work
-from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.kept_results import EXPLANATION, clear_partial, put_back_on_error
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.resuming import earlier_results
@@ -62,9 +65,7 @@ def explain_case(
         OutputError: The disk is full or nothing may be written there.
         Cancelled: Out of ``progress``.
     """
-    worker = CaseWorker(dataclasses.replace(work, threads=work.threads or torch.get_num_threads()))
-    out, methods, kept = work.out, work.methods, None
-    check_work(worker)
+    worker = _worker(work)
     if work.target == LABEL and case.label is None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
@@ -76,6 +77,56 @@ def explain_case(
         if isinstance(error, SaliencyExplainError):
             raise error
     _raise_first(read.failures)
+    return _into_folder(worker, read, None, progress, announce)
+
+
+def save_explanation(
+    case: Case,
+    work: Work,
+    classifier: Classifier,
+    explanation: Explanation,
+    segmentation: Segmentation | None = None,
+) -> dict[str, Any]:
+    """Writes an explanation that is there already, with the files that :func:`explain_case` writes.
+
+    Args:
+        case: Its name and files; a case without files is of an image that was in memory.
+        work: What was computed, and where to.
+        classifier: What was explained.
+        explanation: Of the methods in ``work``.
+        segmentation: To compare with, on the image's grid.
+
+    Returns:
+        As :func:`explain_case`.
+
+    Raises:
+        InputError: The folder holds the results of another image, or of other methods of this
+            case that would have to be computed again.
+        OutputError: The disk is full or nothing may be written there.
+    """
+    worker = _worker(work, classifier)
+    notes = segmentation.notes if segmentation else ()
+    read = ReadCase(case, source_digest(case), explanation.image, segmentation, notes)
+    return _into_folder(worker, read, explanation, silent, None)
+
+
+def _worker(work: Work, classifier: Classifier | None = None) -> CaseWorker:
+    threads = work.threads or torch.get_num_threads()
+    worker = CaseWorker(dataclasses.replace(work, threads=threads), classifier)
+    check_work(worker)
+    return worker
+
+
+def _into_folder(
+    worker: CaseWorker,
+    read: ReadCase,
+    explanation: Explanation | None,
+    progress: Progress,
+    announce: Callable[[Estimate], None] | None,
+) -> dict[str, Any]:
+    """Computes what is missing of a case that was read, and writes it."""
+    case, work, kept = read.case, worker.work, None
+    out, methods = work.out, work.methods
     with only_one(out) as held:
         worker.work = dataclasses.replace(worker.work, held=held)
         clear_partial(out)
@@ -90,9 +141,17 @@ def explain_case(
                 kept = without_failures(entry, methods)
             else:
                 methods = to_compute(methods, known, entry, stays=False)
+        if explanation is not None and {one.name for one in methods} > {
+            one.name for one in work.methods
+        }:
+            raise InputError(
+                ErrorCode.OUTPUT_EXISTS,
+                f"{out / case.case} holds maps of other methods, made of other files, which would "
+                "have to be computed again. Choose another output folder.",
+            )
         steps = TwoSteps(progress, work.trial_budget or 0.0)
         with put_back_on_error(held, case.case):
-            entry = worker.compute(read, methods, steps.maps, announce, kept)
+            entry = worker.compute(read, methods, steps.maps, announce, kept, explanation)
             _raise_new(entry, kept, methods)
         held.check()
         journal = Journal.begin(out, configuration(worker))

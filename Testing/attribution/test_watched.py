@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.explanation import Attribution, explain
+from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute
+from SaliencyExplain.results.attribution_maps import Attribution
 from Testing.comparing import assert_same
 
 

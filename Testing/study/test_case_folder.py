@@ -16,13 +16,14 @@ from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison.table import rows
 from SaliencyExplain.errors import OutputError
-from SaliencyExplain.explanation import Explanation, explain
+from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.question import Compute, Given
+from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.study.case_folder import write_case
 from Testing.study.conftest import NETWORK, make_study
 

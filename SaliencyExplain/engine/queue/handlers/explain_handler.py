@@ -18,7 +18,8 @@ from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import ExplainRequest
 from SaliencyExplain.engine.wire.results import ExplainResult, MapResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
-from SaliencyExplain.explanation import Attribution, explain
+from SaliencyExplain.explanation import explain
+from SaliencyExplain.results.attribution_maps import Attribution
 
 
 class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequest):

@@ -1,0 +1,1 @@
+"""The functions of ``import SaliencyExplain``; each is found there by its name."""

@@ -1,0 +1,107 @@
+"""``probe``: what a place of an image contributes to the probability of each class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+from SaliencyExplain.api.model_arguments import model_of
+from SaliencyExplain.api.segmentation_arguments import segmentation_on
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.images.segmentation import Segment
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.inputs import input_of
+from SaliencyExplain.probe_result import Probe
+from SaliencyExplain.probing import Prober
+from SaliencyExplain.question import Compute
+
+
+def probe(
+    image: Any,
+    model: Classifier | str | PathLike[str],
+    *,
+    at: Sequence[float] | None = None,
+    radii_mm: Sequence[float] = (4.0, 8.0, 16.0),
+    segmentation: Any = None,
+    segment: str | None = None,
+    fill: str = "mean",
+    value: float = 0.0,
+    blur_mm: float = 0.0,
+    channel: str | None = None,
+    device: str = "auto",
+    memory_bytes: float = math.inf,
+    series: str | None = None,
+) -> Probe:
+    """Every class's probability with a place and without it.
+
+    Args:
+        image: As in :func:`explain`.
+        model: As there.
+        at: The place: right, anterior, superior in mm.
+        radii_mm: Radii of the balls around it that are removed.
+        segmentation: As in :func:`compare`, to remove a whole segment instead.
+        segment: Name of the segment, where there are several.
+        fill: What stands in the place: ``mean``, ``minimum``, ``value``, ``blur``, ``noise`` or
+            ``inpaint``.
+        value: The constant for ``fill="value"``, in the units of the prepared input.
+        blur_mm: Standard deviation for ``fill="blur"``; 0: a sixteenth of the longest side.
+        channel: Name of the one channel that is replaced; None: all of them.
+        device: As in :func:`explain`.
+        memory_bytes: As there.
+        series: As there.
+
+    Returns:
+        The probabilities before and without each ball, or without the segment.
+
+    Raises:
+        InputError: No place or two kinds of place are named, or it lies outside of the image.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> phantom = se.draw_phantom("glioma-like", seed=3, dimensions=2)
+        >>> found = se.probe(
+        ...     phantom.image, "demo:phantom-2d-honest", segmentation=phantom.masks
+        ... )
+        >>> tumour = found.classes.index("glioma-like")
+        >>> bool(found.before[tumour] > 0.9 > 0.5 > found.removals[0].probabilities[tumour])
+        True
+    """
+    if (at is None) == (segmentation is None):
+        raise InputError(
+            ErrorCode.OPTION_MISSING if at is None else ErrorCode.OPTION_CONFLICT,
+            "Name one place: at=(right, anterior, superior) in mm, or a segmentation.",
+        )
+    opened = model_of(model)
+    read = input_of(opened, image, series=series)
+    wanted = None if segmentation is None else _segment(segmentation, segment, read)
+    prober = Prober(
+        read,
+        opened,
+        compute=Compute(device, memory_bytes),
+        fill=fill,
+        value=value,
+        blur_mm=blur_mm,
+        channel=channel,
+    )
+    if wanted is not None:
+        return prober.segment(wanted.mask, wanted.name)
+    return prober.at(at or (), radii_mm)
+
+
+def _segment(segmentation: Any, name: str | None, image: Any) -> Segment:
+    found, notes = segmentation_on(segmentation, image)
+    if found is None:
+        raise InputError(ErrorCode.SEGMENTATION_EMPTY, f"The segmentation: {'; '.join(notes)}.")
+    names = [one.name for one in found.segments]
+    if name is None:
+        if len(names) > 1:
+            raise InputError(
+                ErrorCode.OPTION_MISSING, f"Name one segment (segment=...): {', '.join(names)}."
+            )
+        return found.segments[0]
+    for one in found.segments:
+        if one.name.lower() == name.lower():
+            return one
+    raise unknown_name("segment", name, names)

@@ -1,0 +1,138 @@
+"""``compare`` and ``evaluate``: does a map lie on the segmentation, and may it be believed?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.api.progress_bar import ProgressLike, shown
+from SaliencyExplain.api.segmentation_arguments import segmentation_on
+from SaliencyExplain.comparison.map_comparison import Comparison, compare_attributions
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation.image.cost import EFFORTS
+from SaliencyExplain.evaluation.image.evaluation_files import write_trial
+from SaliencyExplain.evaluation.image.findings import Trial
+from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.images.segmentation import EMPTY_NOTE
+from SaliencyExplain.question import Question
+from SaliencyExplain.results.attribution_maps import Attribution, Explanation
+from SaliencyExplain.trial_words import PARTS
+
+
+def compare(
+    attributions: Attribution | Explanation,
+    segmentation: Any,
+    *,
+    seed: int = 0,
+    tolerance_mm: float = 5.0,
+) -> Comparison:
+    """How well maps agree with a segmentation, beside random and centre-weighted maps.
+
+    Args:
+        attributions: One map, or all that :func:`explain` gave.
+        segmentation: A path or several, a dictionary of names to masks, or a label map on the
+            image's grid.
+        seed: Random seed of the random maps.
+        tolerance_mm: Tolerance of the pointing game, mm.
+
+    Returns:
+        A row for each map and segment; ``to_pandas()`` makes a table of it.
+
+    Raises:
+        InputError: The segmentation cannot be read, has no voxel, or is not of the image.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> phantom = se.draw_phantom("glioma-like", seed=3, dimensions=2)
+        >>> result = se.explain(phantom.image, "demo:phantom-2d-honest", se.GradCAM())
+        >>> row = se.compare(result[0], phantom.masks)[0]
+        >>> row.segment, row.agreement.auroc > 0.9
+        ('tumour', True)
+    """
+    maps = _maps(attributions)
+    segments, notes = segmentation_on(segmentation, maps[0].case.image)
+    if segments is None:
+        raise InputError(ErrorCode.SEGMENTATION_EMPTY, f"The segmentation: {EMPTY_NOTE}.")
+    case = str(maps[0].case.image.meta.get("name", ""))
+    found = compare_attributions(case, maps, segments, seed=seed, tolerance_mm=tolerance_mm)
+    return dataclasses.replace(found, notes=(*notes, *found.notes))
+
+
+def evaluate(
+    attributions: Attribution | Explanation,
+    segmentation: Any = None,
+    *,
+    parts: Sequence[str] = PARTS,
+    effort: str | None = None,
+    budget_passes: float | None = None,
+    out: str | PathLike[str] | None = None,
+    progress: ProgressLike = None,
+) -> Trial:
+    """Whether maps may be believed: faithfulness, sensitivity to the weights, stability, place.
+
+    The maps are computed again for changed images, seeds and weights, with the parameters and the
+    seed that they were computed with.
+
+    Args:
+        attributions: One map, or all that :func:`explain` gave.
+        segmentation: As in :func:`compare`; None: the one that ``explain`` was given, if any.
+        parts: Which of ``faithfulness``, ``sanity``, ``stability``, ``agreement``, ``channels``.
+        effort: ``full``, ``reduced`` or ``least``; None: the greatest that the budget allows.
+        budget_passes: Forward passes that it may cost; None: no limit.
+        out: Folder for the files that ``saliency-explain evaluate`` writes; None: no files.
+        progress: As in :func:`explain`.
+
+    Returns:
+        What was found; ``.maps[0].verdicts`` has an answer to each question in words.
+
+    Raises:
+        InputError: An argument does not fit.
+        OutputError: The files cannot be written.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> phantom = se.draw_phantom("glioma-like", seed=3, dimensions=2)
+        >>> result = se.explain(phantom.image, "demo:phantom-2d-honest", se.GradCAM())
+        >>> found = se.evaluate(result[0], parts=["stability"], effort="least")
+        >>> [one.answer for one in found.maps[0].verdicts if "stable" in one.question]
+        ['yes']
+    """
+    if effort is not None and effort not in EFFORTS:
+        raise InputError(
+            ErrorCode.NAME_UNKNOWN, f"The effort is one of {', '.join(EFFORTS)}, not '{effort}'."
+        )
+    maps = _maps(attributions)
+    first = maps[0].case
+    given = first.given
+    if segmentation is not None:
+        segments, _ = segmentation_on(segmentation, first.image)
+        given = dataclasses.replace(given, segmentation=segments)
+    case = Question(first.image, first.classifier, str(first.target), first.compute, given)
+    methods = list(dict.fromkeys(one.computed_by for one in maps))
+    with shown(progress, "evaluating") as report:
+        found = trial(
+            case,
+            methods,
+            parts=parts,
+            seed=int(maps[0].provenance["seed"]),
+            effort=None if effort is None else EFFORTS[effort],
+            budget=budget_passes,
+            progress=report,
+        )
+    if out is not None:
+        write_trial(Path(out), found, case)
+    return found
+
+
+def _maps(given: Attribution | Explanation) -> Sequence[Attribution]:
+    if isinstance(given, Attribution):
+        return (given,)
+    if isinstance(given, Explanation):
+        return given.attributions
+    raise InputError(
+        ErrorCode.VALUE_FORM,
+        f"Wanted is what explain(...) gives, or one of its maps, not a {type(given).__name__}.",
+    )

@@ -1,0 +1,216 @@
+"""``explain`` and ``predict``: an image and a model become maps, or probabilities."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain import explanation as engine
+from SaliencyExplain.api.method_arguments import MethodLike, methods_of
+from SaliencyExplain.api.model_arguments import model_of
+from SaliencyExplain.api.progress_bar import ProgressLike, shown
+from SaliencyExplain.api.segmentation_arguments import segmentation_on
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.images_in_memory import UNNAMED
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.inputs import channels_of, input_of, is_path
+from SaliencyExplain.question import Compute, Given
+from SaliencyExplain.results.attribution_maps import Explanation
+from SaliencyExplain.safe_names import safe_name
+from SaliencyExplain.study.case import Case, single_case
+from SaliencyExplain.study.case_work import Work
+from SaliencyExplain.study.single import save_explanation
+
+
+@dataclass(frozen=True, repr=False)
+class Result(Explanation):
+    """What :func:`explain` gives: the maps, and how to write them.
+
+    Attributes:
+        source: Name of the case, and its files where it was read from files.
+        work: What was computed.
+    """
+
+    source: Case = field(kw_only=True)
+    work: Work = field(kw_only=True)
+
+    def save(self, out: str | PathLike[str]) -> Path:
+        """Writes the files that ``saliency-explain explain`` writes.
+
+        For each map a NIfTI on the image's grid, bands as ``.seg.nrrd`` and a PNG; and
+        ``explanation.json``, the tables and ``report.html``. What lies there of other cases,
+        and of other methods of this one, stays.
+
+        Args:
+            out: The output folder; made where it does not exist.
+
+        Returns:
+            The folder of the case.
+
+        Raises:
+            InputError: The folder holds the results of another model or image.
+            OutputError: Nothing may be written there, or the disk is full.
+
+        Example:
+            >>> sorted({path.suffix for path in result.save(folder / "out").iterdir()})
+            ['.gz', '.json', '.nrrd', '.png']
+        """
+        if any(not one.images for one in self.work.backgrounds):
+            raise InputError(
+                ErrorCode.OPTION_CONFLICT,
+                "The backgrounds were in memory, and the files name which ones were used: give "
+                "their paths to explain.",
+            )
+        first = self.attributions[0].case
+        work = dataclasses.replace(self.work, out=Path(out))
+        save_explanation(self.source, work, first.classifier, self, first.given.segmentation)
+        return work.out / self.source.case
+
+
+def explain(
+    image: Any,
+    model: Classifier | str | PathLike[str],
+    methods: MethodLike | Sequence[MethodLike],
+    *,
+    target: str | int = "predicted",
+    segmentation: Any = None,
+    backgrounds: Sequence[Any] = (),
+    seed: int = 0,
+    device: str = "auto",
+    memory_bytes: float = math.inf,
+    precision: str = "float32",
+    budget_seconds: float | None = None,
+    name: str | None = None,
+    series: str | None = None,
+    progress: ProgressLike = None,
+) -> Result:
+    """Computes which voxels speak for a class, on the image's own grid.
+
+    Args:
+        image: A path, a MONAI MetaTensor, a nibabel or SimpleITK image, or ``(array, affine)``
+            with the affine to RAS millimetres; a list of these, or a dictionary of names to
+            these, for a model of several channels.
+        model: What :func:`Model` or :func:`load_model` gives, or what the latter takes.
+        methods: One or several: ``GradCAM()``, ``Occlusion(window_mm=16)``, a class, or a name.
+        target: Name or index of the class, or ``predicted``.
+        segmentation: For methods that ask for segments; also what ``save`` compares with. A path
+            or several, a dictionary of names to masks, or a label map on the image's grid.
+        backgrounds: Images that stand for "nothing in particular", for methods that ask for them.
+        seed: Random seed: the same seed and image give the same map.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``.
+        memory_bytes: Most that batches and kept maps may take of the device's memory.
+        precision: ``float32``, or ``bfloat16`` for the gradient methods.
+        budget_seconds: When methods whose map grows are stopped, with the best map so far.
+        name: Of the case, for files; None: of the image's file, ``case-001`` for DICOM.
+        series: SeriesInstanceUID, where a folder holds several series.
+        progress: None: a bar in a notebook or terminal where tqdm is installed; True or False; or
+            a function of forward passes done and in all.
+
+    Returns:
+        The maps: ``result[0].values``, ``result["gradcam"].plot()``, ``result.save("out")``.
+
+    Raises:
+        InputError: The image, a method, the class or an argument does not fit.
+        ClassifierError: The network fails on the image.
+        DeviceMemoryError: The memory does not hold a single image.
+        KeyboardInterrupt: Interrupted; the network is as it was.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> phantom = se.draw_phantom("glioma-like", seed=3, dimensions=2)
+        >>> result = se.explain(phantom.image, "demo:phantom-2d-honest", [se.GradCAM(), "gradient"])
+        >>> result.target_name, len(result), result[0].values.shape
+        ('glioma-like', 2, (184, 224))
+    """
+    opened = model_of(model)
+    chosen = methods_of(methods)
+    read = input_of(opened, image, series=series)
+    segments, notes = segmentation_on(segmentation, read)
+    given = Given(segments, tuple(input_of(opened, one) for one in backgrounds))
+    compute = Compute(device, memory_bytes, precision)
+    with shown(progress, "explaining") as report:
+        found = engine.explain(
+            read,
+            opened,
+            chosen,
+            target=str(target),
+            compute=compute,
+            given=given,
+            seed=seed,
+            progress=report,
+            budget_seconds=budget_seconds,
+        )
+    work = Work(
+        classifier=opened.source or Path(opened.name),
+        methods=chosen,
+        target=str(target),
+        out=Path(),
+        compute=compute,
+        seed=seed,
+        trust=opened.trusted,
+        budget_seconds=budget_seconds,
+        backgrounds=_background_cases(backgrounds),
+    )
+    source = _case(image, read.meta.get("name"), name, series, segmentation)
+    fields = {one.name: getattr(found, one.name) for one in dataclasses.fields(found)}
+    fields["notes"] = tuple(dict.fromkeys((*found.notes, *notes)))
+    return Result(**fields, source=source, work=work)
+
+
+def predict(
+    image: Any,
+    model: Classifier | str | PathLike[str],
+    *,
+    device: str = "auto",
+    series: str | None = None,
+) -> dict[str, float]:
+    """The probability of each class.
+
+    Args:
+        image: As in :func:`explain`.
+        model: As there.
+        device: As there.
+        series: As there.
+
+    Raises:
+        InputError: The image or device does not fit.
+        DeviceMemoryError: The memory does not hold the image.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> phantom = se.draw_phantom("glioma-like", seed=3, dimensions=2)
+        >>> shares = se.predict(phantom.image, "demo:phantom-2d-honest")
+        >>> max(shares, key=shares.get)
+        'glioma-like'
+    """
+    opened = model_of(model)
+    found = engine.predict(input_of(opened, image, series=series), opened, device=device)
+    return dict(zip(opened.classes, found.tolist(), strict=True))
+
+
+def _case(
+    image: Any, read_name: Any, name: str | None, series: str | None, segmentation: Any = None
+) -> Case:
+    """The case of an image; of one in memory it has a name only."""
+    images = channels_of(image)
+    if not all(is_path(one) for _, one in images):
+        return Case(safe_name(name or str(read_name or UNNAMED)), (), private=True)
+    masks = [segmentation] if is_path(segmentation) else segmentation
+    listed = isinstance(masks, Sequence) and all(is_path(one) for one in masks)
+    files = tuple(Path(one) for one in masks) if listed else ()
+    named = [(channel, Path(one)) for channel, one in images]
+    case = single_case(named, files[0] if files else None, name=name, series=series)
+    return dataclasses.replace(case, further_segmentations=files[1:])
+
+
+def _background_cases(backgrounds: Sequence[Any]) -> tuple[Case, ...]:
+    """The backgrounds as cases of files; those in memory have no files to come back to."""
+    return tuple(
+        _case(one, None, f"background {number}", None)
+        for number, one in enumerate(backgrounds, start=1)
+    )

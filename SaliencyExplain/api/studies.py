@@ -1,0 +1,104 @@
+"""``explain_study``: all cases of a folder or table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from SaliencyExplain.api.method_arguments import MethodLike, methods_of
+from SaliencyExplain.api.model_arguments import model_of
+from SaliencyExplain.api.progress_bar import ProgressLike, shown
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.question import Compute
+from SaliencyExplain.study.case_work import Work
+from SaliencyExplain.study.discovery import background_cases, discover
+from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study
+
+
+def explain_study(
+    folder: str | PathLike[str],
+    model: Classifier | str | PathLike[str],
+    methods: MethodLike | Sequence[MethodLike],
+    *,
+    out: str | PathLike[str],
+    target: str | int = "predicted",
+    backgrounds: Sequence[str | PathLike[str]] = (),
+    jobs: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    memory_bytes: float = math.inf,
+    precision: str = "float32",
+    scene: bool = False,
+    trial_passes: float | None = None,
+    keep_identifiers: bool = False,
+    progress: ProgressLike = None,
+) -> StudyResult:
+    """Explains all cases of a folder or table, with tables and a report.
+
+    Stopped and called again it goes on where it stopped.
+
+    Args:
+        folder: A folder in one of the usual layouts, or a CSV of cases.
+        model: As in :func:`explain`.
+        methods: As there.
+        out: The output folder.
+        target: Name or index of a class, ``predicted``, or ``label``: each case's own.
+        backgrounds: Files or folders of images that stand for "nothing in particular".
+        jobs: Processes side by side; more than one need a model that comes from a file.
+        seed: Random seed.
+        device: As in :func:`explain`.
+        memory_bytes: As there.
+        precision: As there.
+        scene: Whether each case is written as a scene of 3D Slicer, too.
+        trial_passes: Forward passes that the evaluation of a case's maps may cost; None: none
+            is made.
+        keep_identifiers: Whether names that may name patients are written.
+        progress: As in :func:`explain`; a function is told of the study's cases.
+
+    Returns:
+        How many cases there were, how many failed, and where the report lies.
+
+    Raises:
+        InputError: There are no cases, or an argument does not fit.
+        OutputError: Nothing may be written there, or the disk is full.
+        Cancelled: Interrupted; call it again to go on.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> model = se.load_model("demo:phantom-2d-honest")
+        >>> done = se.explain_study(cases, model, se.GradCAM(), out=folder / "study")
+        >>> done.total, done.failed, done.report.name
+        (2, 0, 'report.html')
+    """
+    opened = model_of(model)
+    if jobs > 1 and opened.source is None:
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT,
+            f"The model {opened.name} is in memory only, and {jobs} processes open it by its file: "
+            "use jobs=1, or make a bundle of it (saliency-explain classifier wrap).",
+        )
+    cases = discover(Path(folder), channels=opened.channels, keep_identifiers=keep_identifiers)
+    work = Work(
+        classifier=opened.source or Path(opened.name),
+        methods=methods_of(methods),
+        target=str(target),
+        out=Path(out),
+        compute=Compute(device, memory_bytes, precision),
+        seed=seed,
+        trust=opened.trusted,
+        keep_identifiers=keep_identifiers,
+        scene=scene,
+        trial_budget=trial_passes,
+        backgrounds=tuple(
+            background_cases([Path(one) for one in backgrounds], opened.channels, keep_identifiers)
+        ),
+    )
+    with shown(progress, "study") as report:
+
+        def tell(so_far: StudyProgress) -> None:
+            report(so_far.done, so_far.total)
+
+        return run_study(cases, work, jobs=jobs, progress=tell, classifier=opened)

@@ -1,0 +1,136 @@
+"""``attribute``: a method on a network and a tensor, without files and without preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from SaliencyExplain.api.method_arguments import MethodLike, methods_of
+from SaliencyExplain.attribution.network.frozen_network import plain, untouched
+from SaliencyExplain.attribution.network.network_outputs import scores_in
+from SaliencyExplain.attribution.network.network_state import Repeatability
+from SaliencyExplain.attribution.network.repeatability import examine
+from SaliencyExplain.attribution.network.score_network import Activation, ScoreNetwork
+from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was found out about a network: names and numbers only, so that it can be let go."""
+
+    repeatability: Repeatability
+    structures: dict[Any, Any]
+    classes: int
+
+    @property
+    def one_logit(self) -> bool:
+        """Whether two classes share a single output."""
+        return self.classes == 1
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+
+
+def attribute(
+    network: nn.Module,
+    tensor: Tensor,
+    method: MethodLike,
+    target: int,
+    *,
+    spacing: Sequence[float] | None = None,
+    activation: Activation = "softmax",
+    seed: int = 0,
+) -> Tensor:
+    """The map of one class for one prepared input of a network.
+
+    The network runs in eval mode and is left as it was, also after an error or an interrupt. What
+    its scores depend on beside the image is found out with the first call (five forward passes);
+    make a new one of it with ``copy.deepcopy`` where its architecture has been changed since.
+
+    Args:
+        network: Takes ``(B, C, *S)`` and returns a score for each class, ``(B, K)``.
+        tensor: ``(1, C, *S)`` or ``(C, *S)`` as the network takes it, on the network's device.
+        method: A method with its parameters, a class or a name.
+        target: Index of the class; of a network with a single logit 1 is the class that it
+            speaks for, and 0 the other one.
+        spacing: Size of a voxel in mm along each axis of S, for parameters in mm; None: 1.
+        activation: What makes probabilities of the scores: ``softmax``, ``sigmoid`` or ``none``.
+        seed: Random seed.
+
+    Returns:
+        ``(*S)``, float32, on the tensor's device, positive where voxels speak for the class.
+
+    Raises:
+        InputError: A number or shape does not fit, or the method gives a map for each of several
+            layers.
+        ClassifierError: The network is no classifier, or gives the same input other scores.
+        DeviceMemoryError: The memory does not hold a single image.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+        >>> values = se.attribute(net, torch.ones(1, 1, 4, 4), se.GradientTimesInput(), target=1)
+        >>> bool(torch.allclose(values.flatten(), net[1].weight[1]))
+        True
+    """
+    (chosen,) = methods_of(method)
+    images = plain(tensor if tensor.ndim >= 4 and len(tensor) == 1 else tensor[None])
+    axes = images.ndim - 2
+    if axes not in (2, 3) or len(images) != 1 or not images.is_floating_point():
+        raise InputError(
+            ErrorCode.IMAGE_AXES,
+            f"The tensor has the shape {tuple(tensor.shape)} and the type {tensor.dtype}; wanted "
+            "is one image (1, C, *S) of floating-point numbers with two or three axes S.",
+        )
+    if activation not in get_args(Activation):
+        raise unknown_name("activation", activation, get_args(Activation))
+    sizes = tuple(float(one) for one in (spacing or (1.0,) * axes))
+    if len(sizes) != axes or not all(size > 0 for size in sizes):
+        raise InputError(
+            ErrorCode.VALUE_FORM, f"The spacing is {axes} positive numbers in mm, not {spacing}."
+        )
+    with untouched(network):
+        scores, count = _score_network(network, images.float(), activation)
+        with untouched(scores):
+            if not 0 <= target < count:
+                raise InputError(
+                    ErrorCode.VALUE_RANGE,
+                    f"There is no class {target}: the network has the classes 0 to {count - 1}.",
+                )
+            task = Task(scores, images.float(), int(target), sizes, seed=seed)
+            maps = chosen.attribute(task)
+    if len(maps) != 1:
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT,
+            f"{chosen.name} gives a map for each of {', '.join(maps)}: ask for one at a time.",
+        )
+    return next(iter(maps.values())).detach()
+
+
+def _score_network(
+    network: nn.Module, images: Tensor, activation: Activation
+) -> tuple[ScoreNetwork, int]:
+    """The network in the form that methods take, and the number of its classes."""
+    known = _KNOWN.get(network)
+    if known is not None:
+        scores = ScoreNetwork(network, activation, one_logit=known.one_logit)
+        scores.repeatability, scores.structures = known.repeatability, known.structures
+        scores.examined = True
+    else:
+        with torch.no_grad():
+            returned = scores_in(network(images.clone()), None)
+        count = returned[0].numel() if isinstance(returned, Tensor) and returned.ndim else 1
+        scores = ScoreNetwork(network, activation, one_logit=count == 1)
+        examine(scores, images)
+        known = _Known(scores.repeatability, scores.structures, count)
+        # A network in half precision is replaced by a copy in float32, which is not kept.
+        if scores.network is network:
+            _KNOWN[network] = known
+    return scores, max(known.classes, 2)

@@ -1,0 +1,134 @@
+"""Images that are in memory already, of any of the usual libraries, with everything checked."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+from monai.data import MetaTensor
+from monai.utils import SpaceKeys
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.reading import finite_image, with_contrast
+from SaliencyExplain.images.volume import Volume, checked_affine, several_volumes
+from SaliencyExplain.images.volume_files import nibabel_affine
+from SaliencyExplain.voxel_grids import LPS_TO_RAS
+
+#: What an image in memory is called where it has no name.
+UNNAMED = "image"
+
+
+def image_in_memory(given: Any, axes: int, name: str = "") -> MetaTensor:
+    """An image of another library as an image of this project.
+
+    Args:
+        given: A MetaTensor or ``(array, affine)`` with channels first, ``(C, *S)``, or without
+            a channel, ``(*S)``; a nibabel or SimpleITK image of one channel. Affines are 4x4,
+            voxel indices to RAS millimetres; a MetaTensor whose ``space`` is LPS is turned.
+        axes: Spatial axes of the classifier, 2 or 3, which tell channels from slices.
+        name: Of the image; empty: the one in the MetaTensor, else "image".
+
+    Returns:
+        float32 ``(C, *S)`` as :func:`SaliencyExplain.images.reading.read_image` gives it.
+
+    Raises:
+        InputError: It is of no known type, has no affine, or is refused as a file would be.
+    """
+    where = Path(f"the {type(given).__name__} '{name or UNNAMED}'")
+    if isinstance(given, MetaTensor):
+        affine = np.asarray(given.affine, dtype=np.float64)
+        # MONAI's readers turn the affine; a MetaTensor made by hand may say that it is LPS.
+        if given.meta.get("space") == SpaceKeys.LPS:
+            affine = LPS_TO_RAS @ _four_by_four(where, affine)
+        volume = _array_volume(where, given.as_tensor(), affine, axes)
+        name = name or str(given.meta.get("name", ""))
+    elif isinstance(given, SpatialImage):
+        volume = _nibabel_volume(where, given)
+    elif isinstance(given, sitk.Image):
+        volume = _itk_volume(where, given)
+    elif isinstance(given, tuple) and len(given) == 2:
+        volume = _array_volume(where, given[0], np.asarray(given[1], dtype=np.float64), axes)
+    else:
+        raise InputError(
+            ErrorCode.VALUE_FORM,
+            f"An image is a path, a MetaTensor, a nibabel or SimpleITK image, or an array with its "
+            f"affine (array, affine), not {_what(given)}.",
+        )
+    return with_contrast(where, finite_image(where, volume, name or UNNAMED))
+
+
+def _what(given: Any) -> str:
+    bare = isinstance(given, (np.ndarray, Tensor))
+    why = ", which does not say where its voxels lie" if bare else ""
+    return f"a {type(given).__name__}{why}"
+
+
+def _four_by_four(where: Path, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    if affine.shape != (4, 4):
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{where}: its affine has the shape {affine.shape}; it takes voxel indices to RAS "
+            "millimetres and is 4 x 4.",
+        )
+    checked_affine(where, affine)
+    return affine
+
+
+def _array_volume(where: Path, given: Any, affine: NDArray[np.float64], axes: int) -> Volume:
+    tensor = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    values = np.asarray(tensor)
+    if values.dtype.kind not in "iufb":
+        raise InputError(
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{where}: holds {values.dtype} values, not one number each.",
+        )
+    if values.ndim == axes:
+        values = values[None]
+    # One slice of a volume is an image for a classifier of two axes.
+    if values.ndim != axes + 1 and not (axes == 2 and values.ndim == 4 and values.shape[3] == 1):
+        raise InputError(
+            ErrorCode.IMAGE_AXES,
+            f"{where}: has the shape {values.shape}; a classifier of {axes}D images takes {axes} "
+            f"axes, or {axes + 1} with the channels first.",
+        )
+    return Volume(values, _four_by_four(where, affine))
+
+
+def _nibabel_volume(where: Path, image: SpatialImage) -> Volume:
+    shape = tuple(int(size) for size in image.shape)
+    if image.get_data_dtype().kind not in "iufb":
+        raise InputError(
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{where}: holds {image.get_data_dtype()} voxels, not one number each.",
+        )
+    count = math.prod(shape[3:])
+    if count != 1:
+        raise InputError(ErrorCode.IMAGE_AMBIGUOUS, several_volumes(where, count))
+    header = image.header
+    block = header.binaryblock if isinstance(header, nibabel.AnalyzeHeader) else b""
+    affine, notes = nibabel_affine(where, image, block, shape[:3])
+    values = np.asarray(image.dataobj).reshape(shape[:3])
+    return Volume(values[None], affine, tuple(notes))
+
+
+def _itk_volume(where: Path, image: sitk.Image) -> Volume:
+    axes = image.GetDimension()
+    if image.GetNumberOfComponentsPerPixel() != 1 or axes not in (2, 3):
+        raise InputError(
+            ErrorCode.IMAGE_AMBIGUOUS,
+            f"{where}: has {axes} axes and {image.GetNumberOfComponentsPerPixel()} values at each "
+            "voxel; give a volume or slice of one value each, and several as a list of channels.",
+        )
+    values = sitk.GetArrayFromImage(image).T
+    lps = np.eye(4)
+    directions = np.array(image.GetDirection()).reshape(axes, axes)
+    lps[:axes, :axes] = directions * np.array(image.GetSpacing())
+    lps[:axes, 3] = image.GetOrigin()
+    return Volume(values[None], _four_by_four(where, LPS_TO_RAS @ lps))

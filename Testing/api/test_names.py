@@ -1,0 +1,52 @@
+"""The public names: each method once, found lazily, typed."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import SaliencyExplain as se
+from SaliencyExplain.attribution.registry import methods
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    heavy = "[m for m in ('torch', 'numpy', 'monai', 'nibabel', 'scipy') if m in sys.modules]"
+    program = f"import sys, SaliencyExplain as se; print({heavy}, se.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["[]", se.__version__]
+
+
+def test_the_stub_names_what_is_found_and_nothing_else() -> None:
+    tree = ast.parse(Path(se.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    stub = {
+        name.asname: f"{node.module}.{name.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    found = {name: f"{se.__name__}.{module}.{name}" for name, module in se._MODULES.items()}
+    found |= {one.__name__: f"{one.__module__}.{one.__name__}" for one in methods().values()}
+    assert stub == found
+    assert set(found) <= set(dir(se))
+
+
+def test_each_method_is_found_by_its_class_with_its_parameters() -> None:
+    for method in methods().values():
+        public = getattr(se, method.__name__)
+        assert public is method
+        parameters = {field.name: field.default for field in dataclasses.fields(public)}
+        made = public(**parameters)
+        assert dataclasses.asdict(made) == parameters
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    for name in ("gradcam", "GradCam3", "_hidden"):
+        with pytest.raises(AttributeError):
+            getattr(se, name)

@@ -1,5 +1,6 @@
 # make demo   sets up everything, explains a study of phantoms, prints the report's path
 # make test   sets up everything, checks the code and runs the tests
+# make test-fast   only the tests that are quick and need no server and no browser: three minutes
 # Needs Python 3.10 to 3.13 and make. PYTHON=python3.12 chooses another Python.
 # What is half made (an interrupted installation, another Python, a moved folder) is mended.
 
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 # Makes or mends the environment, and says what it does.
 ENVIRONMENT := sh .ci/environment $(VENV) "$(PYTHON)" "$(TORCH)"
 
-.PHONY: environment environment-test demo test lint format benchmark classifiers screenshots clean
+.PHONY: environment environment-test demo test test-fast lint format benchmark classifiers screenshots clean
 
 demo: environment
 	$(BIN)/saliency-explain demo --out $(DEMO_OUT)
@@ -29,6 +30,10 @@ demo: environment
 
 test: lint environment-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: environment-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) \
+		-m "not slow and not browser and not server and not benchmark"
 
 lint: environment-test
 	$(BIN)/ruff check .

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 from torch import Tensor
 
@@ -22,6 +25,9 @@ from Testing.builders import make_task
 from Testing.networks import Linear
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+#: Bytes of a process from which on it gives back what it does not need after each module of tests.
+LARGE_PROCESS = 1.2e9
 
 #: Reasons of skipped tests that an installation would take away.
 NOT_HERE = re.compile(r"not installed|is not here|could not import")
@@ -55,6 +61,26 @@ def chromium() -> str:
     if path is None:
         pytest.skip("Chromium is not installed: apt install chromium")
     return path
+
+
+#: The fixtures that start a server in a process of its own.
+SERVERS = {"server", "scene_server", "study_server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests by what they use; ``slow`` alone is written at the tests.
+
+    ``browser`` and ``server`` come from the fixtures, and ``benchmark`` from the folder.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if "chromium" in fixtures:
+            item.add_marker(pytest.mark.browser)
+        if fixtures & SERVERS or parameters.get("engine") == "over http":
+            item.add_marker(pytest.mark.server)
+        if item.path.is_relative_to(PROJECT / "Testing" / "benchmarks"):
+            item.add_marker(pytest.mark.benchmark)
 
 
 @pytest.hookimpl(trylast=True)
@@ -98,3 +124,18 @@ def task() -> Callable[..., Task]:
 def linear() -> Callable[[Tensor], ScoreNetwork]:
     """Makes a network whose scores are a weighted sum of the voxels, exact to the digit."""
     return lambda weights: ScoreNetwork(Linear(weights), "none").eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_is_given_back() -> Iterator[None]:
+    """Ends what a module of tests leaves in memory.
+
+    glibc keeps freed memory for later: after tests with large networks a process would hold
+    several gigabytes, and there is one process per core.
+    """
+    yield
+    if psutil.Process().memory_info().rss > LARGE_PROCESS:
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

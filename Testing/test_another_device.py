@@ -61,6 +61,7 @@ def maps(phantom, classifier, where):
     return explain(phantom.image, classifier, chosen, target="glioma-like", compute=Compute(where))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere")
 def test_the_maps(phantom, honest):
     there = maps(phantom, honest, "auto")
@@ -74,6 +75,7 @@ def test_the_maps(phantom, honest):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere")
 def test_a_trial(phantom, honest):
     found = []

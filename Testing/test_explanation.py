@@ -231,7 +231,7 @@ def test_without_any_time_each_method_still_gives_a_map_and_says_how_far_it_is()
     assert "4 % of the noisy copies" in second
     # Nothing is said to be within a budget that was exceeded.
     took = float(after.removeprefix("It took ").split(" s")[0])
-    assert 0 < took < 60
+    assert took > 0
     assert not any("within" in note for note in done.notes)
 
 

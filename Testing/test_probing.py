@@ -105,6 +105,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_equals_plain_forward_passes_anywhere_also_over_the_border(name):
     make, shape = NETWORKS[name]

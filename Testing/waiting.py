@@ -10,13 +10,19 @@ from collections.abc import Callable
 HUNG = 900.0
 
 
-def until(holds: Callable[[], object], what: str = "it", pause: float = 0.005) -> None:
+def until(
+    holds: Callable[[], object],
+    what: object = "it",
+    pause: float = 0.005,
+    meanwhile: Callable[[], object] | None = None,
+) -> None:
     """Waits until something holds.
 
     Args:
         holds: Asked again and again.
         what: What is waited for, for the message.
         pause: Seconds between two looks.
+        meanwhile: Called between two looks in place of the pause, such as an event loop's turn.
 
     Raises:
         AssertionError: It has not come after :data:`HUNG` seconds.
@@ -24,4 +30,7 @@ def until(holds: Callable[[], object], what: str = "it", pause: float = 0.005) -
     end = time.monotonic() + HUNG
     while not holds():
         assert time.monotonic() < end, f"{what} has not happened within {HUNG:g} s"
-        time.sleep(pause)
+        if meanwhile is None:
+            time.sleep(pause)
+        else:
+            meanwhile()

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from monai import visualize
@@ -11,6 +9,7 @@ from torch import nn
 from SaliencyExplain.attribution.methods.cam import CAM, GradCAM, GradCAMPlusPlus
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import InputError
+from Testing.attribution.monai_maps import monai_map
 
 
 def make(name, dims):
@@ -83,6 +82,7 @@ def test_gradcam_of_a_layer_is_the_same_alone_and_among_others(task):
         torch.testing.assert_close(alone[name], together[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", ["densenet", "resnet"])
 @pytest.mark.parametrize(
@@ -101,12 +101,7 @@ def test_equals_monai_before_upsampling(task, name, dims, method, reference):
         with torch.no_grad():
             last.weight *= 1e3
             last.bias -= network(image)[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = reference(network, layer).compute_map(image, class_idx=1)[0, 0].detach()
-    for hooked in network.modules():
-        hooked._forward_hooks.clear()
-        hooked._backward_hooks.clear()
+    theirs = monai_map(reference, network, image, layer)
     ours = method(layers=(layer,)).raw(task(network, image))[layer].values
     assert float(theirs.max()) > 0
     if method is GradCAMPlusPlus:
@@ -129,6 +124,7 @@ def test_gradcam_plus_plus_equals_the_hand_computation(task, dims):
     torch.testing.assert_close(found.flatten().double(), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dims", "name"), [(2, "densenet"), (3, "resnet")])
 def test_cam_equals_monai_without_the_bias(task, name, dims):
     network = make(name, dims)
@@ -137,9 +133,8 @@ def test_cam_equals_monai_without_the_bias(task, name, dims):
     )
     image = torch.randn(1, 1, *(80, 70, 40)[:dims])
     ours = CAM(layers=(layer,)).raw(task(network, image))[layer].values
-    theirs = visualize.CAM(network, layer, fc).compute_map(image, class_idx=torch.tensor([1]))
-    bias = network.get_submodule(fc).bias[1]
-    expected = (theirs[0, 0] - bias).detach()
+    theirs = monai_map(visualize.CAM, network, image, layer, fc, class_index=torch.tensor([1]))
+    expected = theirs - network.get_submodule(fc).bias[1].detach()
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 

@@ -45,6 +45,7 @@ def closed(request, eager):
     return torch.export.export(eager, (image[:1],)).module()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*SETTINGS, "gradient", "gradient-times-input"])
 def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, method):
     image, backgrounds = torch.randn(1, 1, 12, 12), torch.randn(2, 1, 12, 12)

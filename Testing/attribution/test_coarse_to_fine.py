@@ -104,6 +104,7 @@ def test_the_structure_is_refined_before_the_flat():
     assert refined > 2 * len(stages[2]) / len(rows)
 
 
+@pytest.mark.slow
 def test_a_trained_classifiers_map_agrees_after_two_fifths_of_its_windows():
     classifier = load_classifier(PROJECT / "Resources" / "Classifiers" / "phantom-2d-honest")
     found = [

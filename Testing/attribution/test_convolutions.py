@@ -81,6 +81,7 @@ def test_weights_that_ask_for_a_gradient_get_theirs():
     assert all(float(grad.abs().max()) > 0 for grad in wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize(
     "make",

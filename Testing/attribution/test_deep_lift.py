@@ -191,6 +191,7 @@ def test_a_cancel_ends_it(task):
         DeepShap().attribute(job)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["phantom-3d-honest", "phantom-2d-honest"])
 def test_against_a_healthy_head_the_tumour_contributes(name):
     """Two phantoms of one seed are the same head, with and without the tumour."""

@@ -51,6 +51,7 @@ def test_the_device_objects_to_another():
             there.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_the_map_is_that_of_the_cpu(task, network, name):
     image, backgrounds = torch.randn(1, 1, 32, 32), torch.randn(2, 1, 32, 32)
@@ -69,6 +70,7 @@ def test_the_map_is_that_of_the_cpu(task, network, name):
         assert (found[key] - values).abs().max() <= 1e-5 * values.abs().max(), key
 
 
+@pytest.mark.slow
 def test_windows_are_carried_through_the_network_there(task, monkeypatch, caplog):
     """Even through a network so small that it would not pay on a GPU."""
     torch.manual_seed(5)

@@ -32,6 +32,7 @@ def gathers(monkeypatch):
     monkeypatch.setattr(cutting, "_BY_SLICES", ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", ["DenseNet", "ResNet", "EfficientNet", "SENet"])
 @pytest.mark.usefixtures("gathers")

@@ -30,6 +30,7 @@ def test_densenet_equals_monai(task, dims):
     close(GuidedBackpropagation().raw(task(network, image)), theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_resnet_equals_monai_told_where_the_relus_are(task, dims):
     # MONAI looks for modules named "relu"; those of its ResNet are named "act", and its guided

@@ -25,6 +25,7 @@ from Testing.networks import MONAI_NETWORKS, monai_network, trained
 from Testing.waiting import HUNG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", [name for name in MONAI_NETWORKS if name != "ViT"])
 def test_equals_plain_forward_passes(name, dims):
@@ -35,6 +36,7 @@ def test_equals_plain_forward_passes(name, dims):
     assert difference < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 64), (97, 61)])
 def test_equals_plain_forward_passes_of_the_real_sizes(shape):
     for network in (
@@ -156,6 +158,7 @@ def changed_by_hand(image, corners, contents):
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", [name for name in MONAI_NETWORKS if name != "ViT"])
 def test_one_state_serves_boxes_of_any_size_at_any_place(name, dims):
@@ -229,6 +232,7 @@ def test_fewer_windows_share_a_size_where_boxes_are_dear():
     assert found[0] > found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ResNet", "DenseNet", "ViT"])
 def test_several_channels_odd_sizes_a_thin_slab_and_a_batch_of_one(task, kind, monkeypatch):
     shape = (37, 41, 9) if kind != "ViT" else (32, 32, 32)

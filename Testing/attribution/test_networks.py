@@ -42,6 +42,7 @@ def dims(request):
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(APPLIES))
 def test_methods_give_a_finite_map_or_say_why_not(task, name, dims):
     network = monai_network(name, dims).eval()

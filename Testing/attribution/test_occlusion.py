@@ -248,6 +248,7 @@ def test_fill_is_taken_for_each_channel(task, linear):
         assert values[2, 2] == pytest.approx(float(image[0, 1, 2, 2] - expected), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", ["densenet", "resnet"])
 @pytest.mark.parametrize("fill", ["value", "mean"])
@@ -307,6 +308,7 @@ class Filled(torch.nn.Module):
         return self.network(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("fill", ["window-mean", "blur", "noise", "inpaint"])
 def test_other_infills_and_single_channels_equal_monai_with_that_content(task, dims, fill):

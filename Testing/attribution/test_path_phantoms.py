@@ -70,6 +70,7 @@ def found(name, classifier, phantom, given):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_evidence_is_where_the_classifier_looks(name, classifiers, phantom, given):
     _, ratio, auroc = METHODS[name]

@@ -49,6 +49,7 @@ def agreements(name, evidence):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [method.name for method in METHODS])
 @pytest.mark.parametrize("name", ["phantom-2d-honest", "phantom-3d-honest"])
 def test_the_honest_classifiers_maps_lie_on_the_tumour(name, method):
@@ -56,6 +57,7 @@ def test_the_honest_classifiers_maps_lie_on_the_tumour(name, method):
     assert np.mean([one["tumour"].auroc for one in found]) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [method.name for method in METHODS])
 def test_the_shortcut_classifiers_maps_lie_on_the_marker(method):
     (found,) = agreements("phantom-3d-shortcut", "marker")[method]

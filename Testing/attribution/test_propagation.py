@@ -231,6 +231,7 @@ def test_rules_need_no_gradient_of_the_network(task, cut, method):
     assert found.abs().max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("phantom-2d-honest", 9), ("phantom-3d-honest", 4)])
 def test_the_default_rules_keep_the_scores_sign(name, count):
     honest = load_classifier(classifier_folder(name))
@@ -244,6 +245,7 @@ def test_the_default_rules_keep_the_scores_sign(name, count):
         assert 0.5 < figures["relevance"] / figures["score"] < 2
 
 
+@pytest.mark.slow
 def test_what_has_exploded_is_refused_and_what_is_far_off_is_said():
     honest = load_classifier(classifier_folder("phantom-2d-honest"))
     phantom = draw_phantom(CLASSES[1], SEED, dimensions=2)

@@ -28,6 +28,7 @@ def dims(request):
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Shapley, KernelShap])
 def test_exact_values_equal_captum(task, dims, kind):
     job = picture_task(task, dims)

@@ -87,7 +87,7 @@ def test_cost_is_said_before_and_a_cancel_ends_it(task, kind):
 
 
 @pytest.mark.parametrize("kind", METHODS)
-def test_finding_regions_is_in_the_cost_and_about_what_it_takes(task, kind):
+def test_finding_regions_is_in_the_cost(task, kind):
     torch.manual_seed(0)
     images = [torch.rand(1, 1, *shape) for shape in ((40, 40, 20), (40, 40, 40))]
     jobs = [task(random_game(4), image) for image in images]
@@ -98,13 +98,6 @@ def test_finding_regions_is_in_the_cost_and_about_what_it_takes(task, kind):
     told = dataclasses.replace(jobs[1], regions=given, region_names=names)
     segments_alone = segments(kind).seconds_beside(told)
     assert 0 < segments_alone < small / 5, "nothing is searched for"
-    taken = []
-    for _ in range(3):
-        started = time.process_time()
-        method.game(jobs[1])
-        taken.append(time.process_time() - started)
-    # Other processors than the one on which it was measured are faster or slower.
-    assert 0.2 < sorted(taken)[1] / large < 5
 
 
 def test_regions_of_a_size_are_as_many_as_fit_and_intervals_are_those_of_the_samples(task):
@@ -187,6 +180,7 @@ def test_of_two_segments_the_planted_tumour_counts_and_its_mirror_does_not(kind)
     assert value["tumour"] > 3 * abs(value["mirror"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METHODS)
 def test_of_supervoxels_those_in_the_planted_tumour_count(kind):
     honest = load_classifier(classifier_folder("phantom-2d-honest"))

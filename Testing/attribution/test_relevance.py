@@ -168,6 +168,7 @@ def test_biases_keep_their_share_under_epsilon(task):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["DenseNet121", "ResNet18", "EfficientNet"])
 def test_networks_with_relu_conserve_relevance_and_others_say_what_is_lost(task, dims, kind):
     make = {
@@ -353,6 +354,7 @@ def test_hooks_that_change_the_scores_are_noticed(task):
         relevance(task(network, torch.randn(1, 1, 6, 6)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["phantom-3d-honest", "phantom-2d-honest"])
 def test_relevance_lies_on_the_planted_tumour(name):
     honest = load_classifier(classifier_folder(name))

@@ -196,6 +196,7 @@ def _classifier(network: nn.Module, name: str = "awkward") -> Classifier:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", _AWKWARD)
 def test_each_method_gives_the_map_of_one_image_at_a_time(kind: str) -> None:
     image = to_image(_image(), np.diag([-1.0, -1, 1, 1]), name="x")

@@ -81,6 +81,7 @@ class Saturating(Game):
         return torch.sigmoid(2 * super().forward(images))
 
 
+@pytest.mark.slow
 def test_of_many_regions_the_intervals_hold_the_truth_as_often_as_they_say():
     """Of 95 % intervals; the values of a game are not independent, so the games are counted."""
     held = {"orders": [], "kernel": [], "wide": []}
@@ -103,6 +104,7 @@ def test_of_many_regions_the_intervals_hold_the_truth_as_often_as_they_say():
         assert np.mean(held[name]) < confidence + 0.035 + 3 * error[name]
 
 
+@pytest.mark.slow
 def test_limes_intervals_hold_what_all_combinations_give():
     held = []
     for seed in range(2000, 2040):

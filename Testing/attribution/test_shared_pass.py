@@ -48,6 +48,7 @@ def shared(task, methods):
     return dataclasses.replace(task, shared=SharedPass.of(methods, task))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "shape"),
     [

@@ -54,6 +54,7 @@ def test_images_do_not_depend_on_those_beside_them() -> None:
     assert torch.allclose(together, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 def test_it_serves_where_products_are_many() -> None:
     assert pays((64, 64, 3, 3, 3), 24, 1)
     assert not pays((64, 1, 3, 3, 3), 24, 1)  # an image's single channel: sums cost more

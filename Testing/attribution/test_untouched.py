@@ -64,6 +64,7 @@ def copy_of(network):
     return {name: values.clone() for name, values in network.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_after_a_map(job, name):
     before, weights, image = state(job.network), copy_of(job.network), job.input.detach().clone()
@@ -76,6 +77,7 @@ def test_after_a_map(job, name):
     assert job.input.grad is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_after_a_cancel(job, name):
     def cancel(done, total):
@@ -88,6 +90,7 @@ def test_after_a_cancel(job, name):
     same(before, state(job.network), weights, job.network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_after_an_error_in_the_network(job, name):
     def fail(_module, _inputs, _output):

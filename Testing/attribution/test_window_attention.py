@@ -84,6 +84,7 @@ def test_a_click_on_window_attention_equals_whole_passes():
 SMALL_SWIN = {"embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side", "arguments"),
     [

@@ -23,6 +23,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", ["DenseNet", "ResNet", "SENet"])
 def test_the_same_scores_from_two_workers_and_from_one(name):
@@ -80,6 +81,7 @@ def test_few_windows_and_those_on_another_device_stay_together():
     assert workers.parts(128, torch.device("cuda")) == [slice(0, 128)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("channels", "shared"), [(4, False), (128, True)])
 def test_windows_of_a_network_with_little_to_compute_stay_together(

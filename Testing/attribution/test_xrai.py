@@ -144,6 +144,7 @@ class Square(nn.Module):
         return torch.stack([-score, score], dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["full", "fast"])
 def test_all_of_it_equals_pair_on_an_image_of_224_squared(task, algorithm):
     from scipy import ndimage

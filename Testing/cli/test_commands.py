@@ -19,6 +19,8 @@ from SaliencyExplain.comparison.table import COLUMNS
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from Testing.cli.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 
 def test_methods_are_listed_with_units_and_sources(command: Command):
     listed = {method["name"]: method for method in command("methods", "--json").document}

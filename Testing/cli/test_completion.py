@@ -13,6 +13,8 @@ from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.cli.completion import method_names
 from SaliencyExplain.demo.shipped import shipped_classifiers
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_names_read_from_the_text_are_those_of_the_registry():
     assert sorted(method_names()) == sorted(methods())

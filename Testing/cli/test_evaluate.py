@@ -6,6 +6,9 @@ import json
 
 import nibabel
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
 
 
 def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_tool(

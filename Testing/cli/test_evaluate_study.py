@@ -8,6 +8,8 @@ import pytest
 
 from SaliencyExplain.demo.study import write_phantom_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -12,6 +12,8 @@ import pytest
 
 from Testing.waiting import HUNG, until
 
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
 
 def start(words: list[str]) -> subprocess.Popen[str]:
     """Starts a command as a terminal does.

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
+
 from SaliencyExplain.errors import ErrorCode
+
+pytestmark = pytest.mark.slow
 
 
 def first_image(folder):

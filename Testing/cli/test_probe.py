@@ -9,6 +9,8 @@ from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def case(phantoms, honest_3d):

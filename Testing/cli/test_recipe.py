@@ -18,6 +18,8 @@ from SaliencyExplain.images.segmentation import read_segmentation
 from Testing.conftest import PROJECT
 from Testing.images.tumour_slices import write_tumour_slice
 
+pytestmark = pytest.mark.slow
+
 RECIPE = (PROJECT / "docs" / "RECIPE.md").read_text(encoding="utf-8")
 TUMOURS = {"meningioma-like": 1, "glioma-like": 2, "pituitary-like": 3}
 SMALL = {"init_features": 4, "growth_rate": 4, "block_config": [1, 1]}

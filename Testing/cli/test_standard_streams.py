@@ -17,7 +17,10 @@ if sys.platform != "win32":
     import fcntl
     import termios
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a shell and /dev/full")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="needs a shell and /dev/full"),
+    pytest.mark.slow,
+]
 
 WORDS = [sys.executable, "-m", "SaliencyExplain.cli.main"]
 

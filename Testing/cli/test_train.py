@@ -10,6 +10,8 @@ import pytest
 from SaliencyExplain.models.loading import load_classifier
 from Testing.training.conftest import EDGE, NETWORK, write_pictures
 
+pytestmark = pytest.mark.slow
+
 
 def words(folder: Path, out: Path) -> list[object]:
     return [

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_explain_tries_its_maps_where_it_is_asked_to(command, pictures, honest_2d, tmp_path):
     image = next(iter(sorted(pictures.glob("*_image.*"))))

@@ -48,6 +48,7 @@ def segment() -> np.ndarray:
     return ball((24, 20, 16), (1, 1, 1), (9, 11, 7), 4.2)
 
 
+@pytest.mark.slow
 def test_map_that_is_the_segment_agrees_perfectly(segment):
     found = agreement(segment.astype(np.float32), segment, np.eye(4))
     assert found.energy_inside == 1

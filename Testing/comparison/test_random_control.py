@@ -78,6 +78,7 @@ def test_a_large_segment_is_ranked_more_narrowly_than_a_small_one():
     assert small.high.auroc - small.low.auroc > 1.3 * (large.high.auroc - large.low.auroc)
 
 
+@pytest.mark.slow
 def test_draws_belong_to_the_image_and_the_seed():
     segment = ball((12, 15, 6), 7)
 

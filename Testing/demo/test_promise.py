@@ -40,6 +40,7 @@ def attributions(name, phantom):
     return {attribution.method: attribution for attribution in found.attributions}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["phantom-3d-honest", "phantom-2d-honest"])
 def test_an_honest_classifier_is_right_about_fresh_phantoms(name):
     honest = classifier(name)
@@ -53,6 +54,7 @@ def test_an_honest_classifier_is_right_about_fresh_phantoms(name):
     assert right >= 11
 
 
+@pytest.mark.slow
 def test_without_the_marker_the_shortcut_no_longer_sees_a_glioma_and_the_honest_one_does():
     drops = {"phantom-3d-honest": [], "phantom-3d-shortcut": []}
     for name, found in drops.items():
@@ -78,6 +80,7 @@ def test_the_shortcut_calls_a_healthy_head_a_glioma_when_the_marker_is_there():
         assert shortcut.predict(phantom.image)[glioma] > 0.5
 
 
+@pytest.mark.slow
 def test_the_honest_classifiers_maps_find_the_tumour_far_better_than_the_yardsticks():
     scores = {method: [] for method in PARAMETERS}
     for seed, label in enumerate((GLIOMA, MENINGIOMA, PITUITARY)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,6 @@ from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, u
 def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
     # It takes minutes, so that a client that is slow to ask sees several partial maps.
     shares, passes, left, words = [], [], [], []
-    started = time.monotonic()
     job = engine.start(explain(LONG))
     seen = 0
     status = engine.status(job)
@@ -33,7 +31,7 @@ def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
         passes.append(status.done)
         words.append(status.doing)
         if status.seconds_left is not None:
-            left.append((time.monotonic() - started, status.seconds_left))
+            left.append(status.seconds_left)
         if status.partial > seen:
             seen = status.partial
             partial = engine.partial(job)
@@ -47,8 +45,7 @@ def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
     assert shares[-1] < 1
     assert any("Occlusion" in text for text in words)
     assert left
-    assert all(seconds >= 0 for _, seconds in left)
-    assert min(when for when, _ in left) >= 0.5
+    assert min(left) >= 0
     engine.cancel(job)
     ended(engine, job)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
+import pytest
+
 from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.server.slow_connections import (
     BODY_SECONDS,
@@ -13,6 +15,8 @@ from SaliencyExplain.engine.server.slow_connections import (
     Patience,
     Wait,
 )
+
+pytestmark = pytest.mark.server
 
 
 class Clock:

@@ -34,6 +34,8 @@ from Testing.engine.conftest import COMMAND, LONG, QUICK, environment, until
 from Testing.waiting import HUNG
 from Testing.waiting import until as holds
 
+pytestmark = pytest.mark.server
+
 
 def test_killed_server_is_noticed_in_one_line_and_can_be_started_again(
     bundle: Path, image: Volume, tmp_path: Path

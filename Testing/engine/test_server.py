@@ -36,6 +36,8 @@ from Testing.comparing import assert_same
 from Testing.engine.conftest import QUICK, done, ended
 from Testing.waiting import HUNG
 
+pytestmark = pytest.mark.server
+
 TOKEN = "a-token-of-a-test-that-is-long-enough"
 LARGEST = 2 * 1024**2
 SMALL = Volume(np.arange(64, dtype=np.float32).reshape(1, 4, 4, 4), np.eye(4))

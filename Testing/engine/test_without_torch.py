@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from Testing.conftest import PROJECT
+
+pytestmark = pytest.mark.server
 
 CODE = """
 import sys

@@ -20,6 +20,7 @@ from SaliencyExplain.evaluation.image.channel_importance import (
 NAMES = ("t1", "t2", "flair")
 
 
+@pytest.mark.slow
 def test_the_channels_of_an_additive_network_count_what_they_add(linear, task):
     weights = torch.randn(3, 7, 6)
     image = torch.rand(1, 3, 7, 6)

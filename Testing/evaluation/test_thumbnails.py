@@ -164,6 +164,7 @@ def test_where_the_network_sees_nothing_they_are_black():
     assert (middle != np.float32(rows.greys.black)).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_card_shows_them_and_is_as_tall_as_they_need():
     question = asked()
     found, one = tried(question)

@@ -59,6 +59,7 @@ def whole(phantom, honest):
     return question, found, told, costs[0], same
 
 
+@pytest.mark.slow
 def test_an_honest_classifiers_grad_cam_beats_chance_and_depends_on_the_weights(whole):
     _, found, *_ = whole
     gradcam = answers(found, "gradcam")
@@ -90,6 +91,7 @@ def test_the_agreement_of_methods_and_of_layers_is_told(whole):
     assert all(-1 <= pair.likeness.rank_correlation <= 1 for pair in found.pairs)
 
 
+@pytest.mark.slow
 def test_its_files_hold_what_was_found(whole, tmp_path):
     question, found, *_ = whole
     files = write_trial(tmp_path, found, question)
@@ -115,6 +117,7 @@ def test_its_files_hold_what_was_found(whole, tmp_path):
     assert (tmp_path / card_name(found.maps[0])).read_bytes() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["phantom-3d-honest", "phantom-3d-shortcut"])
 def test_a_map_of_what_the_classifier_uses_beats_chance_and_one_of_the_rest_does_not(name):
     """The tumour is what the honest classifier uses, the marker what the shortcut does."""
@@ -137,6 +140,7 @@ def test_a_map_of_what_the_classifier_uses_beats_chance_and_one_of_the_rest_does
     assert answers(found, used)[WEIGHTS] == UNKNOWN
 
 
+@pytest.mark.slow
 def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
     question = asked(phantom, honest)
     mask = phantom.masks["tumour"]
@@ -154,6 +158,7 @@ def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
         trial(question, [], given_maps={"far": far}, parts=["faithfulness"], effort=FEW)
 
 
+@pytest.mark.slow
 def test_a_constant_map_is_not_judged_and_the_reason_is_said(phantom, honest, tmp_path):
     question = asked(phantom, honest, segments=["tumour"])
     everywhere = as_map(np.ones_like(phantom.masks["tumour"]), phantom.image, "even")
@@ -194,6 +199,7 @@ def test_a_trial_can_be_cancelled_and_the_same_seed_gives_the_same_trial(phantom
     assert json_text(first.maps[0].as_json()) == json_text(second.maps[0].as_json())
 
 
+@pytest.mark.slow
 def test_a_picture_gets_the_published_curves(tmp_path):
     phantom = draw_phantom("glioma-like", STUDY_SEEDS + 91_000_002, dimensions=2)
     question = asked(phantom, load_classifier(classifier_folder("phantom-2d-honest")))

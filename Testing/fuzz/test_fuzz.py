@@ -11,6 +11,8 @@ from Testing.fuzz.planted import PLANTED
 from Testing.fuzz.seeds import all_seeds
 from Testing.fuzz.targets import TARGETS
 
+pytestmark = pytest.mark.slow
+
 FILES = int(os.environ.get("SALIENCY_EXPLAIN_FUZZ_FILES", "1500"))
 SEED = int(os.environ.get("SALIENCY_EXPLAIN_FUZZ_SEED", "0"))
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from Testing.waiting import HUNG
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -36,6 +38,7 @@ ABSENT = (
 )
 
 
+@pytest.mark.slow
 def test_benchmark_needs_torch_numpy_and_monai_alone(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     arguments = ["--subjects", "phantom-2d-honest", "--repeats", "1", "--threads", "1"]

@@ -32,3 +32,20 @@ def test_no_module_imports_a_test() -> None:
         # Also in programs that a test runs in another process.
         text = path.read_text(encoding="utf-8")
         assert not [name for name in tests if f"from {name} import" in text], path
+
+
+#: Reading one of these in an assertion makes the result depend on how busy the machine is.
+CLOCKS = {"time", "monotonic", "perf_counter", "process_time"}
+
+
+def test_no_assertion_is_about_seconds() -> None:
+    """Count calls or events instead, set the clock that the code reads, or wait as waiting.py."""
+    for path in TESTS:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert):
+                read = {
+                    call.func.attr
+                    for call in ast.walk(node.test)
+                    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+                }
+                assert not read & CLOCKS, f"{path}:{node.lineno}"

@@ -39,6 +39,7 @@ def image(tmp_path, affine):
     return path
 
 
+@pytest.mark.slow
 def test_what_is_read_there_is_what_is_read_here(process, image, monkeypatch):
     here = read_image(image)
     monkeypatch.setattr(apart, "_reading", process)
@@ -60,6 +61,7 @@ def test_errors_keep_their_code_and_line(process, tmp_path, monkeypatch):
     assert str(tmp_path / "none.nii") in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_reader_that_dies_costs_one_error(process, image):
     with pytest.raises(InputError) as error:
         process.call(faulthandler._sigsegv, 1)
@@ -70,6 +72,7 @@ def test_a_reader_that_dies_costs_one_error(process, image):
     assert process.call(read_volume, image).values.shape == (1, *VALUES.shape)
 
 
+@pytest.mark.slow
 def test_a_reader_that_does_not_end(image):
     process = apart.ReadingProcess(seconds=3.0)
     try:
@@ -82,6 +85,7 @@ def test_a_reader_that_does_not_end(image):
         process.close()
 
 
+@pytest.mark.slow
 def test_the_process_needs_no_torch():
     code = (
         "import sys, SaliencyExplain.images.volume_reading, SaliencyExplain.images.label_reading;"
@@ -91,6 +95,7 @@ def test_the_process_needs_no_torch():
     assert done.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.slow
 def test_a_deflated_file_that_unpacks_without_end(tmp_path, write_series):
     (written,) = write_series(tmp_path, VALUES[..., :1].astype(np.int16), np.eye(4))
     dataset = pydicom.dcmread(written)

@@ -84,6 +84,7 @@ def test_a_hot_tumour_in_positron_emission_tomography_is_no_body():
     assert body_mask(image) is None
 
 
+@pytest.mark.slow
 def test_real_images(shared_data):
     brain = read_image(shared_data / "brain-glioma-brats-gli-00001-000" / "t1c.nii.gz")
     inside = brain[0].numpy() > 0

@@ -22,6 +22,7 @@ def sarcoma(shared_data):
     return dicom, shared_data / "soft-tissue-sarcoma-nifti" / "STS_019"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["CT", "MR_T1", "PET"])
 def test_dicom_with_rtstruct_equals_nifti_with_mask(sarcoma, modality):
     dicom, nifti = sarcoma
@@ -45,6 +46,7 @@ def test_contours_drawn_on_the_ct_fill_the_same_place_of_the_mr_as_its_mask(sarc
     assert contours.notes == ()
 
 
+@pytest.mark.slow
 def test_a_study_tree_lists_its_series_and_what_is_drawn_on_them(sarcoma):
     series = list_series(sarcoma[0])
     assert sorted(each.modality for each in series) == ["CT", "MR", "PT"] + ["RTSTRUCT"] * 3
@@ -191,6 +193,7 @@ def test_pictures_of_one_component_and_of_four_are_read_alike(shared_data):
         assert image.max() <= 255
 
 
+@pytest.mark.slow
 def test_masks_with_transparency_mark_what_the_derived_ones_do(shared_data):
     folder = shared_data / "cxr-opacity-masks"
     checked = 0
@@ -204,6 +207,7 @@ def test_masks_with_transparency_mark_what_the_derived_ones_do(shared_data):
     assert checked > 5
 
 
+@pytest.mark.slow
 def test_four_sequences_are_four_channels(shared_data):
     folder = shared_data / "brain-glioma-brats-gli-00001-000"
     image = read_channels([folder / f"{name}.nii.gz" for name in ("t1c", "t1n", "t2f", "t2w")])

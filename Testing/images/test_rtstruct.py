@@ -329,6 +329,7 @@ def test_a_contour_too_long_for_its_type_is_read(tmp_path, image, write_rtstruct
     np.testing.assert_array_equal(found.segments[0].mask, short.segments[0].mask)
 
 
+@pytest.mark.slow
 def test_a_sequence_of_an_unknown_type_is_read(tmp_path, image, write_rtstruct):
     path = write_rtstruct(tmp_path / "rs.dcm", {"a": [OUTER] * 1200})
     dataset = pydicom.dcmread(path)

@@ -10,6 +10,7 @@ from SaliencyExplain.models.input_channels import are_colours, order_channels
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 
 
+@pytest.mark.slow
 def test_names_bring_images_into_the_classifiers_order() -> None:
     assert order_channels(["flair", "t1", "T2", "t1ce"], CHANNELS) == [1, 3, 2, 0]
 

@@ -172,6 +172,7 @@ def test_usual_windows_of_real_scans_are_no_reason_for_a_note(shared_data: Path,
         assert notes_of(other, words) == [], words
 
 
+@pytest.mark.slow
 def test_real_pictures_in_8_bits_are_no_reason_for_a_note(shared_data: Path) -> None:
     pictures = [
         *sorted((shared_data / "cxr-nih-boxes").glob("*.png"))[:4],

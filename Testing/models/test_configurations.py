@@ -22,6 +22,7 @@ METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 
 
+@pytest.mark.slow
 def test_a_bundle_as_the_model_zoo_writes_them_needs_no_trust(tmp_path) -> None:
     """Python for devices and data sets stands beside what a classifier needs."""
     from monai.networks.nets import SEResNet50

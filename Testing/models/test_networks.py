@@ -83,6 +83,7 @@ ONCE = {"DenseNet121": [3], "SENet": [3], "EfficientNetBN": [2]}
 CASES = [(name, dims) for name in definitions(2) for dims in ONCE.get(name, [2, 3])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dims"), CASES)
 def test_a_monai_network_gives_the_same_scores_out_of_its_bundle(name, dims, tmp_path) -> None:
     arguments, edge = definitions(dims)[name]
@@ -111,6 +112,7 @@ def test_a_monai_network_gives_the_same_scores_out_of_its_bundle(name, dims, tmp
     assert layers, "every network of these has a convolution"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "mobilenet_v3_small"])
 def test_a_torchvision_network_goes_into_a_bundle(name, torchvision, tmp_path) -> None:
     network = getattr(torchvision.models, name)(weights=None, num_classes=3).eval()

@@ -34,6 +34,7 @@ def _network(path: Path, name: str) -> nn.Module:
     return scope[name]().eval()
 
 
+@pytest.mark.slow
 def test_the_alzheimer_classifier_gives_what_it_gives_by_hand(
     shared_data: Path, networks: Path, tmp_path: Path
 ) -> None:

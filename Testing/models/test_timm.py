@@ -60,6 +60,7 @@ def assert_same(before, after):
     assert before == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NINE)
 def test_a_network_of_the_comparison_is_wrapped_predicted_and_explained(timm, name, tmp_path):
     arguments, guided = NINE[name]

@@ -19,6 +19,7 @@ for definition in (
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     find_spec("torchvision") is None or find_spec("timm") is None,
     reason="torchvision and timm are not installed",

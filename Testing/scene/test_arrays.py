@@ -23,6 +23,7 @@ from Testing.scene.conftest import GRIDS, SHAPE, Affine, place_of, turned, under
 VALUES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_voxels_and_affine_come_back_as_they_were_given(scene, grid: Affine):
     node = add_image(scene, VALUES, grid, "image")
     values, to_ras = volume_values(node)

@@ -69,6 +69,7 @@ def copied(done: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(done, tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_studys_scenes_hold_what_its_files_hold(done: Path):
     for case in CASES:
         folder = done / case
@@ -134,6 +135,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_scenes_made_later_or_by_two_processes_have_the_same_bytes(
     study: Study, done: Path, tmp_path: Path
 ):
@@ -258,6 +260,7 @@ def test_an_image_of_two_axes_has_a_scene(tmp_path: Path):
     assert slice_picture(again, "axial", (-5.0, -5.0, 0.0), (80, 80)).any()
 
 
+@pytest.mark.slow
 def test_a_real_glioma_lies_in_its_place(shared_data: Path, tmp_path: Path):
     folder = shared_data / "brain-glioma-brats-gli-00001-000"
     image = nibabel.load(folder / "t1c.nii.gz")

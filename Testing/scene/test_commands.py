@@ -7,6 +7,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from Testing.conftest import PROJECT
 from Testing.study.conftest import bundle as bundle
 from Testing.study.conftest import make_study
@@ -19,6 +21,7 @@ def saliency_explain(*words: object, before: str = "") -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.slow
 def test_explain_writes_a_scene_beside_its_other_files(bundle: Path, tmp_path: Path):
     data = make_study(tmp_path / "data", 1)
     words = ("explain", data / "P1_image.nii.gz", "-s", data / "P1_mask.nii.gz", "-c", bundle,
@@ -33,6 +36,7 @@ def test_explain_writes_a_scene_beside_its_other_files(bundle: Path, tmp_path: P
     assert str(tmp_path) not in text
 
 
+@pytest.mark.slow
 def test_without_slicers_libraries_a_study_ends_with_one_line(bundle: Path, tmp_path: Path):
     data = make_study(tmp_path / "data", 1)
     words = ("study", data, "-c", bundle, "-m", "gradient", "-o", tmp_path / "out", "--scene")

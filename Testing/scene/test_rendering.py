@@ -153,6 +153,7 @@ def test_a_rendering_that_is_switched_twice_has_one_display(scene, image):
         show_volume_rendering(image, True)
 
 
+@pytest.mark.slow
 def test_without_opengl_a_3d_picture_is_refused_and_python_lives():
     code = (
         "from SaliencyExplain.errors import OutputError\n"

@@ -25,7 +25,7 @@ import slicer
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.scene.nodes import new_scene
-from Testing.waiting import HUNG
+from Testing.waiting import HUNG, until
 
 from . import pythonqt, slicer_app
 
@@ -117,10 +117,7 @@ class Application:
 
     def wait(self, ready: Callable[[], Any]) -> None:
         """Lets timers and events run until something holds."""
-        end = time.monotonic() + WAIT_SECONDS
-        while not ready():
-            assert time.monotonic() < end, "it did not happen in time"
-            self.run(0.01)
+        until(ready, meanwhile=lambda: self.run(0.01))
 
     def click(self, name: str) -> None:
         """Presses a button as a user does: not while it is disabled."""

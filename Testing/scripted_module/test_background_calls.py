@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -82,10 +81,8 @@ def test_asks_in_the_pauses_of_a_thread_that_keeps_the_lock() -> None:
     sys.setswitchinterval(1000)
     try:
         calls.call(lambda: 7, done=seen.append)
-        end = time.monotonic() + HUNG
         # Without a pause of its own: the lock is given up inside of deliver or not at all.
-        while not seen and time.monotonic() < end:
-            calls.deliver()
+        until(lambda: seen, meanwhile=calls.deliver)
     finally:
         sys.setswitchinterval(before)
     assert seen == [7]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,11 @@ from SlicerSaliencyExplainLib.EngineConnection import (
     choice_from_text,
 )
 
-from .conftest import COMMAND, WAIT_SECONDS, Server
+from Testing.waiting import until
+
+from .conftest import COMMAND, Server
+
+pytestmark = pytest.mark.server
 
 
 class Watched:
@@ -30,12 +33,8 @@ class Watched:
         self.states: list[str] = []
         self.connection.changed = lambda: self.states.append(self.connection.state)
 
-    def wait(self, ready: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
-        end = time.monotonic() + seconds
-        while not ready():
-            assert time.monotonic() < end, self.states
-            self.calls.deliver()
-            time.sleep(0.002)
+    def wait(self, ready: Callable[[], Any]) -> None:
+        until(lambda: self.calls.deliver() or ready(), self.states, pause=0.002)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from SaliencyExplain.study.run import StudyResult, run_study
 from SaliencyExplain.study.single import explain_case
 from Testing.study.conftest import ball, write_nifti
 
+pytestmark = pytest.mark.slow
+
 StudyFolder = Callable[[int], Path]
 
 

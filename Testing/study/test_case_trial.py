@@ -33,6 +33,8 @@ from Testing.study.conftest import make_study
 from Testing.study.evaluated_study import LITTLE, METHODS, study, work
 from Testing.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Tried:

@@ -17,6 +17,8 @@ from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.origins import case_of, origin_of
 from SaliencyExplain.study.run import run_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):

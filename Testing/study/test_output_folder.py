@@ -18,6 +18,8 @@ from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import JOURNAL
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Path], None]
 
 

@@ -27,6 +27,8 @@ from Testing.conftest import PROJECT
 from Testing.study.conftest import make_study, write_nifti
 from Testing.waiting import HUNG, until
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("gradcam", "gradient")
 
 

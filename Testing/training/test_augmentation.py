@@ -16,6 +16,7 @@ def smooth(dims: int) -> torch.Tensor:
     return blob.expand(16, 1, *blob.shape).clone()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_changes_images_and_the_same_seed_changes_them_alike(word, dims):

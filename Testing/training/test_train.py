@@ -51,6 +51,7 @@ def no_working_files(bundle: Path) -> bool:
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_the_classes_apart_and_the_bundle_tells_new_images(tmp_path):
     folder = write_pictures(tmp_path / "pictures", {"small": 12, "large": 12})
     told = []
@@ -133,6 +134,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, trained
     assert no_working_files(out)
 
 
+@pytest.mark.slow
 def test_a_killed_training_leaves_no_bundle_and_goes_on(tmp_path, trained):
     folder, bundle = trained
     out = tmp_path / "killed"

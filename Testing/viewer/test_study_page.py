@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from SaliencyExplain.scene.attributions import (
 )
 from SaliencyExplain.scene.mrb import open_mrb
 from SaliencyExplain.study.case_scene import SCENE
-from Testing.waiting import HUNG
+from Testing.waiting import until
 
 from .conftest import Server, start_viewer
 from .pages import Page
@@ -243,11 +242,8 @@ def test_what_is_pressed_is_said_after_what_was_changed_before(
 
 def wait_for(page: Page, holds: Callable[[], bool]) -> None:
     """Lets the browser go on until something holds that the test itself sees."""
-    end = time.monotonic() + HUNG
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        # The browser's own messages are handled while the page waits.
-        page.browser.wait_for_timeout(20)
+    # The browser's own messages are handled while the page waits.
+    until(holds, meanwhile=lambda: page.browser.wait_for_timeout(20))
 
 
 def maps_of(page: Page, server: Server, folder: Path) -> list[AttributionMap]:

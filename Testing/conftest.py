@@ -13,8 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import psutil
 import pytest
+import torch
 from torch import Tensor
 
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -81,6 +83,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.server)
         if item.path.is_relative_to(PROJECT / "Testing" / "benchmarks"):
             item.add_marker(pytest.mark.benchmark)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seeds torch and numpy before the fixtures of each test, of whatever scope.
+
+    A network with random weights then is the same whichever tests ran before.
+    """
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.hookimpl(trylast=True)

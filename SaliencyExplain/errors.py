@@ -22,8 +22,8 @@ class ErrorCode(str, Enum):
     FILE_MISSING = "SE-FILE-MISSING", "There is no such file or folder."
     FILE_UNREADABLE = "SE-FILE-UNREADABLE", "The file or folder cannot be opened."
     FILE_DAMAGED = "SE-FILE-DAMAGED", "The file is empty, cut off or damaged."
-    FILE_FORMAT = "SE-FILE-FORMAT", "The file is not of a format that is read here."
-    OUTPUT_EXISTS = "SE-OUTPUT-EXISTS", "The output would replace something that is not its own."
+    FILE_FORMAT = "SE-FILE-FORMAT", "The file format is not supported."
+    OUTPUT_EXISTS = "SE-OUTPUT-EXISTS", "The output would overwrite files that it did not write."
     OUTPUT_UNWRITABLE = "SE-OUTPUT-UNWRITABLE", "The output cannot be written."
     NETWORK = "SE-NETWORK", "Another machine does not answer, or is not trusted."
     PACKAGE_MISSING = "SE-PACKAGE-MISSING", "A package or program that is needed is not installed."
@@ -43,55 +43,58 @@ class ErrorCode(str, Enum):
     BACKGROUNDS = "SE-BACKGROUNDS", "Background images are missing or do not fit."
 
     # Names, values and options
-    NAME_UNKNOWN = "SE-NAME-UNKNOWN", "There is nothing of that name."
-    NAME_DUPLICATE = "SE-NAME-DUPLICATE", "A name stands for two things."
+    NAME_UNKNOWN = "SE-NAME-UNKNOWN", "No item has that name."
+    NAME_DUPLICATE = "SE-NAME-DUPLICATE", "A name is used twice."
     VALUE_RANGE = "SE-VALUE-RANGE", "A number is outside its range."
-    VALUE_FORM = "SE-VALUE-FORM", "A value is not of the type or form that is wanted."
+    VALUE_FORM = "SE-VALUE-FORM", "A value has the wrong type or form."
     OPTION_CONFLICT = "SE-OPTION-CONFLICT", "Two options exclude each other."
-    OPTION_MISSING = "SE-OPTION-MISSING", "Something that is needed was not given."
+    OPTION_MISSING = "SE-OPTION-MISSING", "A required value is missing."
 
     # Classifiers
-    MODEL_FORMAT = "SE-MODEL-FORMAT", "The file holds no classifier of a form that is read here."
+    MODEL_FORMAT = "SE-MODEL-FORMAT", "The file is not a classifier in a supported format."
     MODEL_INCOMPLETE = "SE-MODEL-INCOMPLETE", "A part of the classifier is missing."
     MODEL_CONFIGURATION = "SE-MODEL-CONFIGURATION", "The classifier's configuration is wrong."
-    MODEL_UNTRUSTED = "SE-MODEL-UNTRUSTED", "The classifier brings code, which needs --trust."
-    MODEL_REFUSED = "SE-MODEL-REFUSED", "The classifier asks for what is not allowed."
+    MODEL_UNTRUSTED = "SE-MODEL-UNTRUSTED", "The classifier contains code, which needs --trust."
+    MODEL_REFUSED = "SE-MODEL-REFUSED", "The classifier uses something that is not allowed."
     MODEL_CLASSES = "SE-MODEL-CLASSES", "The names of the classes do not fit the outputs."
     MODEL_ACTIVATION = "SE-MODEL-ACTIVATION", "The activation does not fit the outputs."
     MODEL_PREPROCESSING = "SE-MODEL-PREPROCESSING", "The preprocessing cannot be used."
-    MODEL_WEIGHTS = "SE-MODEL-WEIGHTS", "The weights do not fit the network or are no weights."
+    MODEL_WEIGHTS = (
+        "SE-MODEL-WEIGHTS",
+        "The weights do not fit the network, or the file contains none.",
+    )
     MODEL_INPUT = "SE-MODEL-INPUT", "The network cannot take this image."
-    MODEL_OUTPUT = "SE-MODEL-OUTPUT", "The network's output is no score per class."
-    MODEL_NOT_FINITE = "SE-MODEL-NOT-FINITE", "The network gives values that are not finite."
+    MODEL_OUTPUT = "SE-MODEL-OUTPUT", "The network's output is not one score per class."
+    MODEL_NOT_FINITE = "SE-MODEL-NOT-FINITE", "The network returns values that are not finite."
     MODEL_NOT_REPEATABLE = (
         "SE-MODEL-NOT-REPEATABLE",
-        "The network gives the same image another score each time.",
+        "The network returns different scores for the same image.",
     )
 
     # Methods and maps
     METHOD_NETWORK = "SE-METHOD-NETWORK", "The method is not defined for this network."
-    LAYER_UNSUITABLE = "SE-LAYER-UNSUITABLE", "The layer gives nothing that the method can use."
-    LAYERS_HIDDEN = "SE-LAYERS-HIDDEN", "The network's layers cannot be looked into."
-    NO_GRADIENT = "SE-NO-GRADIENT", "The network lets no gradient through."
+    LAYER_UNSUITABLE = "SE-LAYER-UNSUITABLE", "The method cannot use the layer's output."
+    LAYERS_HIDDEN = "SE-LAYERS-HIDDEN", "The network's layers are not accessible."
+    NO_GRADIENT = "SE-NO-GRADIENT", "No gradient passes through the network."
     REGIONS = "SE-REGIONS", "The image cannot be divided into regions."
     WINDOW = "SE-WINDOW", "The occlusion windows do not fit the image."
     MAP_NOT_FINITE = "SE-MAP-NOT-FINITE", "The map has values that are not finite."
     MAP_CONSTANT = "SE-MAP-CONSTANT", "The map has one value everywhere."
     MAP_UNFINISHED = "SE-MAP-UNFINISHED", "The map is partial, and a whole one is needed."
     MAP_OUTDATED = "SE-MAP-OUTDATED", "A result belongs to another image, map or classifier."
-    PLACE_OUTSIDE = "SE-PLACE-OUTSIDE", "A point or segment lies outside of what is explained."
+    PLACE_OUTSIDE = "SE-PLACE-OUTSIDE", "A point or segment lies outside the explained image."
 
     # Computing
     DEVICE = "SE-DEVICE", "There is no such device."
-    MEMORY = "SE-MEMORY", "The memory does not suffice."
+    MEMORY = "SE-MEMORY", "There is not enough memory."
 
     # Studies and training
     CASES_MISSING = "SE-CASES-MISSING", "There are no cases, or too few."
     CASES_TABLE = "SE-CASES-TABLE", "The table of cases cannot be read."
-    CASES_LAYOUT = "SE-CASES-LAYOUT", "The folder's files cannot be told apart as cases."
+    CASES_LAYOUT = "SE-CASES-LAYOUT", "It cannot be determined which files belong to a case."
     CASE_FAILED = "SE-CASE-FAILED", "A case could not be read or explained."
     STUDY_CONFIGURATION = "SE-STUDY-CONFIGURATION", "The output belongs to another configuration."
-    STUDY_BUSY = "SE-STUDY-BUSY", "Another run is at work in the folder."
+    STUDY_BUSY = "SE-STUDY-BUSY", "Another run is using the folder."
     STUDY_INCOMPLETE = "SE-STUDY-INCOMPLETE", "Results of the study are missing or damaged."
     LABELS = "SE-LABELS", "The labels of the cases cannot be used."
     SPLIT = "SE-SPLIT", "The cases cannot be split for training."
@@ -101,15 +104,18 @@ class ErrorCode(str, Enum):
     ENGINE_LOST = "SE-ENGINE-LOST", "The engine does not answer."
     ENGINE_START = "SE-ENGINE-START", "The engine cannot be started."
     ENGINE_REQUEST = "SE-ENGINE-REQUEST", "The engine cannot read the request."
-    ENGINE_UNKNOWN = "SE-ENGINE-UNKNOWN", "The engine holds nothing of that name any more."
+    ENGINE_UNKNOWN = (
+        "SE-ENGINE-UNKNOWN",
+        "The engine does not have an item of that name, or no longer.",
+    )
     ENGINE_ACCESS = "SE-ENGINE-ACCESS", "The engine does not allow this."
-    ENGINE_LIMIT = "SE-ENGINE-LIMIT", "The request is larger than the engine takes."
-    JOB_FAILED = "SE-JOB-FAILED", "The job failed in a way that was not foreseen."
+    ENGINE_LIMIT = "SE-ENGINE-LIMIT", "The request is larger than the engine accepts."
+    JOB_FAILED = "SE-JOB-FAILED", "The job failed unexpectedly."
 
     # The scene and the panels
     SCENE_NODE = "SE-SCENE-NODE", "A node of the scene cannot be used for this."
     SCENE_FILE = "SE-SCENE-FILE", "A scene file cannot be read or written."
-    SELECTION = "SE-SELECTION", "Something has to be chosen or opened first."
+    SELECTION = "SE-SELECTION", "Something must be chosen or opened first."
 
     def __new__(cls, code: str, meaning: str) -> ErrorCode:
         """A member whose value is the code."""

@@ -182,10 +182,10 @@ def page(rows: Sequence[Row]) -> str:
         "# Which tensor the class activation methods take",
         "",
         "Made by `python -m Testing.benchmarks.feature_tensors` with random weights: do not edit. "
-        "`gradcam`, `gradcam++`, `cam`, `scorecam`, `respondcam` and `guided-gradcam` take it by "
-        "default (`cam` only where its mean goes straight into the last linear layer). A name "
-        "that ends in `()` is the result of a function in the forward of that layer, which is no "
-        "layer's output. Refused networks have occlusion and the gradient methods.",
+        "`gradcam`, `gradcam++`, `cam`, `scorecam`, `respondcam` and `guided-gradcam` use it by "
+        "default (`cam` only if its mean goes directly into the last linear layer). A name that "
+        "ends in `()` is the result of a function in the forward method of that layer, not the "
+        "output of a layer. For refused networks use occlusion and the gradient methods.",
         "",
         f"{len(rows)} networks, {sum(not one.tensor for one in rows)} of them refused.",
         "",

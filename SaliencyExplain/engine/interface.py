@@ -78,7 +78,7 @@ class JobStatus:
         job: Its name.
         kind: Name of the kind of its request, such as ``predict``.
         state: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
-        place: Place in the line, 1 is the next; 0: not in the line.
+        place: Place in the queue, 1 is the next; 0: not in the queue.
         done: Forward passes (study: cases) done.
         total: Of so many; 0 while unknown.
         seconds_left: Estimate; None while unknown.
@@ -148,7 +148,7 @@ class Engine(ABC):
 
     @abstractmethod
     def start(self, request: Request) -> str:
-        """Puts a job in the line and returns its name."""
+        """Puts a job in the queue and returns its name."""
 
     @abstractmethod
     def status(self, job: str, *, seen: int = -1, wait: float = 0.0) -> JobStatus:

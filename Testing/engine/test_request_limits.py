@@ -13,7 +13,7 @@ import pytest
 from SaliencyExplain.engine.interface import ENDED
 from SaliencyExplain.engine.queue.job import Job
 from SaliencyExplain.engine.queue.job_failures import unforeseen
-from SaliencyExplain.engine.queue.job_queue import Line
+from SaliencyExplain.engine.queue.job_queue import JobQueue
 from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.engine.wire.request_limits import check_request
 from SaliencyExplain.engine.wire.requests import (
@@ -84,11 +84,11 @@ def test_usual_requests_pass(request_) -> None:
 
 
 @pytest.fixture
-def line():
-    made: list[Line] = []
+def job_queue():
+    made: list[JobQueue] = []
 
-    def make(work: Any) -> Line:
-        made.append(Line(work, lambda job: None, lambda job: None))
+    def make(work: Any) -> JobQueue:
+        made.append(JobQueue(work, lambda job: None, lambda job: None))
         return made[-1]
 
     yield make
@@ -96,8 +96,8 @@ def line():
         one.close()
 
 
-def ended(line: Line, job: Job) -> Job:
-    until(lambda: line.status(job.name, job.version, 0.1).state in ENDED, "the job's end", pause=0)
+def ended(queue: JobQueue, job: Job) -> Job:
+    until(lambda: queue.status(job.name, job.version, 0.1).state in ENDED, "the job's end", pause=0)
     return job
 
 
@@ -116,12 +116,12 @@ def ended(line: Line, job: Job) -> Job:
         (OverflowError("int too large"), ErrorCode.JOB_FAILED),
     ],
 )
-def test_a_job_that_fails_ends_alone(line, error, code) -> None:
+def test_a_job_that_fails_ends_alone(job_queue, error, code) -> None:
     def work(job: Job, _reporter: Any) -> Any:
         if job.name == "bad":
             raise error
 
-    queue = line(work)
+    queue = job_queue(work)
     bad, good = Job(EXPLAIN, "bad"), Job(EXPLAIN, "good")
     queue.add(bad)
     queue.add(good)
@@ -138,14 +138,14 @@ def test_more_memory_than_there_is_is_one_clear_error() -> None:
     assert unforeseen(caught.value).code is ErrorCode.MEMORY
 
 
-def test_a_loop_without_progress_hears_of_a_cancel(line) -> None:
+def test_a_loop_without_progress_hears_of_a_cancel(job_queue) -> None:
     def work(_job: Job, _reporter: Any) -> Any:
         while True:
             may_stop()
             time.sleep(0.001)
 
     queue, job = None, Job(EXPLAIN, "endless")
-    queue = line(work)
+    queue = job_queue(work)
     queue.add(job)
     queue.status(job.name, job.version, 1.0)
     queue.cancel(job.name)

@@ -133,7 +133,7 @@ class RemoteEngine(Engine):
         return decode(self._ask("GET", f"volumes/{volume}"), largest=_LARGEST)
 
     def start(self, request: Request) -> str:
-        """Puts a job in the line and returns its name."""
+        """Puts a job in the queue and returns its name."""
         # Named here, so that asking again after a lost answer starts it once.
         name = uuid.uuid4().hex
         self._ask("PUT", f"jobs/{name}", to_json({"kind": request.kind, "request": request}))

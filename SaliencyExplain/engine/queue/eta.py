@@ -1,4 +1,4 @@
-"""How many seconds a job will still take, told calmly."""
+"""The estimated time left of a job, smoothed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _SILENT_SECONDS = 0.5
 _HALF_LIFE = 3.0
 
 
-class Pace:
-    """The speed of a job, the recent more than the past, as a time that is left."""
+class Eta:
+    """The time that a job will still take, from its speed, of late more than before."""
 
     def __init__(self, now: float) -> None:
         self._started = now

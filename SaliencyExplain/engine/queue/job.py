@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from SaliencyExplain.engine.interface import WAITING
-from SaliencyExplain.engine.queue.eta import Pace
+from SaliencyExplain.engine.queue.eta import Eta
 from SaliencyExplain.engine.wire.request_base import Request, Result
 
 
@@ -38,7 +38,7 @@ class Job:
     details: str = ""
     told: float = 0.0
     ended_at: float = 0.0
-    pace: Pace = field(default_factory=lambda: Pace(time.monotonic()))
+    eta: Eta = field(default_factory=lambda: Eta(time.monotonic()))
 
     @property
     def kind(self) -> str:

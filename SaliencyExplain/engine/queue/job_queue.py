@@ -1,10 +1,9 @@
-"""The line before a device: one job at a time, the others wait and see their place.
+"""The jobs of one device: one runs at a time, the others wait and see their place.
 
-Short jobs (a click, a prediction, an estimate) go before long ones. Where a long job runs, they
-are answered in its pauses: each time it tells its progress, one short job is worked on, on the
-same thread, before it goes on. So a click is answered within a batch of an explanation, and
-still only one thing runs on the device. Nobody's job is ever cancelled for another but a probe
-for the next probe of its stream.
+Short jobs (a probe, a prediction, an estimate) go before long ones. While a long job runs, short
+ones run in its pauses: each time it reports its progress, one short job runs on the same thread
+before it continues. A click is thus answered within one batch of an explanation, and only one job
+computes at a time. No job is cancelled for another, except a probe for the next one of its stream.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from SaliencyExplain.engine.interface import (
     WAITING,
     JobStatus,
 )
-from SaliencyExplain.engine.queue.eta import Pace
+from SaliencyExplain.engine.queue.eta import Eta
 from SaliencyExplain.engine.queue.job import Job
 from SaliencyExplain.engine.queue.job_failures import frames, unforeseen
 from SaliencyExplain.engine.wire.request_base import Result
@@ -39,10 +38,10 @@ _IDLE_CHECK = 3600.0
 
 
 class Reporter:
-    """What a job's work tells the line, and how it hears that it should stop."""
+    """What a running job tells the queue, and where it learns that it should stop."""
 
-    def __init__(self, line: Line, job: Job) -> None:
-        self._line = line
+    def __init__(self, queue: JobQueue, job: Job) -> None:
+        self._queue = queue
         self.job = job
 
     def progress(self, done: float, total: float) -> None:
@@ -51,8 +50,8 @@ class Reporter:
         Raises:
             Cancelled: The job should stop.
         """
-        self._line._tell(self.job, done, total)
-        self._line._pause(self.job)
+        self._queue._tell(self.job, done, total)
+        self._queue._pause(self.job)
         self.check()
 
     def check(self) -> None:
@@ -62,17 +61,17 @@ class Reporter:
 
     def doing(self, words: str) -> None:
         """Says what is done now."""
-        self._line._say(self.job, words)
+        self._queue._say(self.job, words)
 
     def publish(self, result: Result) -> None:
         """Shows a partial result."""
-        self._line._publish(self.job, result)
+        self._queue._publish(self.job, result)
 
 
 Work = Callable[[Job, Reporter], Result]
 
 
-class Line:
+class JobQueue:
     """Jobs that wait, run and ended, and the one thread that works on them."""
 
     def __init__(self, work: Work, ended: Callable[[Job], None], forgotten: Callable[[Job], None]):
@@ -97,7 +96,7 @@ class Line:
         self._thread.start()
 
     def add(self, job: Job) -> bool:
-        """Puts a job in the line; a probe takes the place of those of its stream.
+        """Puts a job in the queue; a probe takes the place of those of its stream.
 
         Returns:
             Whether it was put in; False: the same request is listed under its name.
@@ -128,7 +127,7 @@ class Line:
             return True
 
     def cancel(self, name: str) -> None:
-        """Takes a waiting job out of the line, and asks a running one to stop."""
+        """Takes a waiting job out of the queue, and asks a running one to stop."""
         with self._changed:
             self._stop(self._job(name))
             self._moved()
@@ -217,14 +216,14 @@ class Line:
         self._do(job)
         with self._changed:
             host.doing = "stops" if host.stopping else doing
-            host.pace.pause(time.monotonic() - started)
+            host.eta.pause(time.monotonic() - started)
             host.version += 1
             self._notify()
 
     def _begin(self, job: Job) -> None:
         job.state = RUNNING
         job.doing = "starts"
-        job.pace = Pace(time.monotonic())
+        job.eta = Eta(time.monotonic())
         self._running.append(job)
         self._moved()
 
@@ -289,9 +288,9 @@ class Line:
     def _tell(self, job: Job, done: float, total: float) -> None:
         now = time.monotonic()
         with self._changed:
-            job.pace.tell(done, now)
+            job.eta.tell(done, now)
             job.done, job.total = done, total
-            job.seconds_left = job.pace.seconds_left(total, now)
+            job.seconds_left = job.eta.seconds_left(total, now)
             if now - job.told >= _TELL_EVERY or done >= total:
                 job.told = now
                 job.version += 1
@@ -350,7 +349,7 @@ class Line:
         )
 
     def _waits_for(self, job: Job, place: int) -> str:
-        before = f", {place - 1} before it in the line" if place > 1 else ""
+        before = f", {place - 1} before it in the queue" if place > 1 else ""
         if not self._running:
             return f"waits{before}"
         host = self._running[0]

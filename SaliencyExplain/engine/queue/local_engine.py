@@ -31,7 +31,7 @@ from SaliencyExplain.engine.queue.engine_context import EngineContext
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.handlers.handler_registry import find_handler
 from SaliencyExplain.engine.queue.job import Job, new_name
-from SaliencyExplain.engine.queue.job_queue import Line, Reporter
+from SaliencyExplain.engine.queue.job_queue import JobQueue, Reporter
 from SaliencyExplain.engine.wire.request_base import Request, Result
 from SaliencyExplain.engine.wire.request_limits import check_request
 from SaliencyExplain.engine.wire.wire_volumes import Volume
@@ -92,7 +92,7 @@ class LocalEngine(Engine):
         # Loading runs the network once: always on the same thread, because each new one
         # that does so would get a set of OpenMP threads of its own.
         self._loader = ThreadPoolExecutor(1, "engine loading")
-        self._line = Line(self._work, self._ended, self._forgotten)
+        self._queue = JobQueue(self._work, self._ended, self._forgotten)
 
     def about(self) -> About:
         """Version, device, memory and permissions."""
@@ -104,7 +104,7 @@ class LocalEngine(Engine):
             memory_total=total,
             data=tuple(map(str, self._places.folders)),
             trusts=self._context.trusts,
-            jobs=self._line.busy(),
+            jobs=self._queue.busy(),
         )
 
     def methods(self) -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ class LocalEngine(Engine):
         return self.volumes.get(volume)
 
     def start(self, request: Request, *, name: str | None = None) -> str:
-        """Puts a job in the line; see :class:`Engine`.
+        """Puts a job in the queue; see :class:`Engine`.
 
         Args:
             request: What is asked.
@@ -159,7 +159,7 @@ class LocalEngine(Engine):
         self.volumes.hold(job.holds)
         added = False
         try:
-            added = self._line.add(job)
+            added = self._queue.add(job)
         finally:
             if not added:
                 self.volumes.release(job.holds)
@@ -167,15 +167,15 @@ class LocalEngine(Engine):
 
     def status(self, job: str, *, seen: int = -1, wait: float = 0.0) -> JobStatus:
         """How far a job is; see :class:`Engine`."""
-        return self._line.status(job, seen, wait)
+        return self._queue.status(job, seen, wait)
 
     def partial(self, job: str) -> Result | None:
         """The newest partial result of a job; None where there is none yet."""
-        return self._line.job(job).partial
+        return self._queue.job(job).partial
 
     def result(self, job: str) -> Result:
         """The result of a job that is done; see :class:`Engine`."""
-        found = self._line.job(job)
+        found = self._queue.job(job)
         if found.state == DONE and found.result is not None:
             return found.result
         if found.state in (FAILED, CANCELLED) and found.failure is not None:
@@ -184,19 +184,19 @@ class LocalEngine(Engine):
 
     def cancel(self, job: str) -> None:
         """Asks a job to stop."""
-        self._line.cancel(job)
+        self._queue.cancel(job)
 
     def jobs(self) -> list[JobStatus]:
         """All listed jobs, the oldest first."""
-        return self._line.statuses()
+        return self._queue.statuses()
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Calls the listener after each change of a job, on any thread; it must be quick."""
-        self._line.listen(listener)
+        self._queue.listen(listener)
 
     def close(self) -> None:
         """Cancels what runs and lets go of everything."""
-        self._line.close()
+        self._queue.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
         self._context.prober.clear()
         self._classifiers.clear()
@@ -226,7 +226,7 @@ class LocalEngine(Engine):
         if self.device.type == "cuda" and not job.short:
             # Also for other programs: torch keeps what it was given.
             torch.cuda.empty_cache()
-        while 2 * self.volumes.held_bytes > self.volumes.limit and self._line.forget_oldest():
+        while 2 * self.volumes.held_bytes > self.volumes.limit and self._queue.forget_oldest():
             continue
 
     def _forgotten(self, job: Job) -> None:

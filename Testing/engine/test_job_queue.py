@@ -1,4 +1,4 @@
-"""The line before a device, with work that does what the test tells it."""
+"""The jobs of one device, with work that does what the test tells it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.interface import ENDED, JobStatus
 from SaliencyExplain.engine.queue import job_queue
 from SaliencyExplain.engine.queue.job import Job, new_name
-from SaliencyExplain.engine.queue.job_queue import Line, Reporter
+from SaliencyExplain.engine.queue.job_queue import JobQueue, Reporter
 from SaliencyExplain.engine.wire.request_base import Request, Result
 from SaliencyExplain.engine.wire.requests import (
     ExplainRequest,
@@ -37,14 +38,16 @@ class Workshop:
         self.gates: dict[str, threading.Event] = {}
         self.does: dict[str, Callable[[Reporter], None]] = {}
         self.forgotten: list[str] = []
-        self.line = Line(self.work, lambda job: None, lambda job: self.forgotten.append(job.name))
+        self.queue = JobQueue(
+            self.work, lambda job: None, lambda job: self.forgotten.append(job.name)
+        )
 
     def add(self, request: Request, does: Callable[[Reporter], None] | None = None) -> str:
         job = Job(request, new_name())
         self.gates[job.name] = threading.Event()
         if does is not None:
             self.does[job.name] = does
-        self.line.add(job)
+        self.queue.add(job)
         return job.name
 
     def work(self, job: Job, reporter: Reporter) -> Result:
@@ -64,10 +67,10 @@ class Workshop:
             self.gates[name].set()
 
     def until(self, name: str, wanted: Callable[[JobStatus], bool]) -> JobStatus:
-        seen = [self.line.status(name, -1, 0)]
+        seen = [self.queue.status(name, -1, 0)]
 
         def look() -> None:
-            seen[0] = self.line.status(name, seen[0].version, 0.1)
+            seen[0] = self.queue.status(name, seen[0].version, 0.1)
 
         until(lambda: wanted(seen[0]), seen, meanwhile=look)
         return seen[0]
@@ -83,7 +86,7 @@ class Workshop:
 def workshop() -> Iterator[Workshop]:
     made = Workshop()
     yield made
-    made.line.close()
+    made.queue.close()
 
 
 def long(seed: int = 0) -> ExplainRequest:
@@ -101,7 +104,7 @@ def probe(stream: str) -> ProbeRequest:
 def test_long_jobs_run_one_after_another_in_their_order(workshop: Workshop):
     names = [workshop.add(long()) for _ in range(4)]
     workshop.runs(names[0])
-    assert [workshop.line.status(name, -1, 0).place for name in names] == [0, 1, 2, 3]
+    assert [workshop.queue.status(name, -1, 0).place for name in names] == [0, 1, 2, 3]
     workshop.go(*names)
     for name in names:
         assert workshop.ended(name).state == "done"
@@ -114,16 +117,16 @@ def test_short_job_runs_in_a_pause_before_long_ones_that_wait(workshop: Workshop
     workshop.runs(host)
     click = workshop.add(short())
     workshop.runs(click)
-    paused = workshop.line.status(host, -1, 0)
+    paused = workshop.queue.status(host, -1, 0)
     assert (paused.state, paused.doing) == ("running", "pauses for a predict")
     second = workshop.add(short())
-    told = workshop.line.status(second, -1, 0)
+    told = workshop.queue.status(second, -1, 0)
     assert (told.place, told.state) == (1, "waiting")
-    assert workshop.line.status(waiting, -1, 0).place == 2
+    assert workshop.queue.status(waiting, -1, 0).place == 2
     assert "pause" in told.doing
     workshop.go(click, second)
     assert workshop.ended(second).state == "done"
-    assert workshop.line.status(host, -1, 0).state == "running"
+    assert workshop.queue.status(host, -1, 0).state == "running"
     assert "pauses" not in workshop.until(host, lambda s: "pauses" not in s.doing).doing
     workshop.go(host, waiting)
     workshop.ended(waiting)
@@ -144,8 +147,8 @@ def test_host_gets_a_turn_between_two_short_jobs(workshop: Workshop):
     workshop.add(long(), host)
     for _ in range(3):
         workshop.add(short(), lambda reporter: turns.append("short"))
-    workshop.line.cancel(blocker)
-    for job in workshop.line.statuses():
+    workshop.queue.cancel(blocker)
+    for job in workshop.queue.statuses():
         workshop.ended(job.job)
     # The three ran in the blocker's last pause and before the host: short ones go first.
     assert turns.count("short") == 3
@@ -168,7 +171,7 @@ def test_short_job_in_a_pause_has_no_pauses_itself(workshop: Workshop):
     first, second = workshop.add(short()), workshop.add(short())
     workshop.runs(first)
     workshop.go(second)
-    assert workshop.line.status(second, -1, 0.05).state == "waiting"
+    assert workshop.queue.status(second, -1, 0.05).state == "waiting"
     workshop.go(first)
     assert workshop.ended(second).state == "done"
     workshop.go(host)
@@ -181,8 +184,8 @@ def test_newer_probe_replaces_those_of_its_stream_alone(workshop: Workshop):
     workshop.runs(other)
     plain = workshop.add(probe(""))
     first, second, third = (workshop.add(probe("a")) for _ in range(3))
-    assert workshop.line.status(first, -1, 0).state == "cancelled"
-    assert workshop.line.status(second, -1, 0).state == "cancelled"
+    assert workshop.queue.status(first, -1, 0).state == "cancelled"
+    assert workshop.queue.status(second, -1, 0).state == "cancelled"
     workshop.go(other, plain)
     workshop.runs(third)
     last = workshop.add(probe("a"))
@@ -190,7 +193,7 @@ def test_newer_probe_replaces_those_of_its_stream_alone(workshop: Workshop):
     assert workshop.ended(third).state == "cancelled"
     workshop.go(last)
     assert [workshop.ended(name).state for name in (other, plain, last)] == ["done"] * 3
-    assert workshop.line.status(host, -1, 0).state == "running"
+    assert workshop.queue.status(host, -1, 0).state == "running"
     workshop.go(host)
 
 
@@ -199,8 +202,8 @@ def test_cancelled_host_ends_after_the_pause(workshop: Workshop):
     workshop.runs(host)
     click = workshop.add(short())
     workshop.runs(click)
-    workshop.line.cancel(host)
-    assert workshop.line.status(host, -1, 0).doing == "stops"
+    workshop.queue.cancel(host)
+    assert workshop.queue.status(host, -1, 0).doing == "stops"
     workshop.go(click)
     assert workshop.ended(click).state == "done"
     assert workshop.ended(host).state == "cancelled"
@@ -230,7 +233,7 @@ def test_whatever_a_job_raises_ends_that_job_alone(
     assert told in status.error
     assert "\n" not in status.error
     assert len(status.error) < 500
-    assert "test_line.py" in status.details
+    assert Path(__file__).name in status.details
     assert "patient" not in status.details
     after = workshop.add(short())
     workshop.go(after)
@@ -269,14 +272,14 @@ def test_waiting_caller_hears_of_changes_at_once_and_of_progress_calmly(
 
     job = workshop.add(long(), report)
     versions = set()
-    status = workshop.line.status(job, -1, 0)
+    status = workshop.queue.status(job, -1, 0)
     while status.state not in ENDED:
-        status = workshop.line.status(job, status.version, 5)
+        status = workshop.queue.status(job, status.version, 5)
         versions.add(status.version)
     # At most one in a tenth of the five seconds, and those of its beginning and end.
     assert len(versions) <= 55
     assert (status.done, status.total) == (5000, 5000)
-    assert workshop.line.status(job, status.version, 30) == status
+    assert workshop.queue.status(job, status.version, 30) == status
 
 
 def test_partial_results_are_counted_and_gone_with_a_cancel(workshop: Workshop):
@@ -290,12 +293,12 @@ def test_partial_results_are_counted_and_gone_with_a_cancel(workshop: Workshop):
 
     job = workshop.add(long(), publish)
     assert workshop.until(job, lambda status: status.partial == 3).state == "running"
-    partial = workshop.line.job(job).partial
+    partial = workshop.queue.job(job).partial
     assert partial is not None
     assert partial.target == 2
-    workshop.line.cancel(job)
+    workshop.queue.cancel(job)
     workshop.ended(job)
-    assert workshop.line.job(job).partial is None
+    assert workshop.queue.job(job).partial is None
 
 
 def test_old_jobs_are_forgotten_but_long_ones_not_for_clicks(workshop: Workshop):
@@ -306,19 +309,19 @@ def test_old_jobs_are_forgotten_but_long_ones_not_for_clicks(workshop: Workshop)
         name = workshop.add(short())
         workshop.go(name)
         workshop.ended(name)
-    listed = [status.job for status in workshop.line.statuses()]
+    listed = [status.job for status in workshop.queue.statuses()]
     assert kept in listed
     assert len(listed) < 100
     assert len(listed) + len(workshop.forgotten) == 201
     with pytest.raises(InputError, match="no job"):
-        workshop.line.status(workshop.forgotten[0], -1, 0)
+        workshop.queue.status(workshop.forgotten[0], -1, 0)
 
 
 def test_same_name_is_one_job(workshop: Workshop):
     job = Job(long(), new_name())
     workshop.gates[job.name] = threading.Event()
-    assert workshop.line.add(job)
-    assert not workshop.line.add(Job(long(), job.name))
+    assert workshop.queue.add(job)
+    assert not workshop.queue.add(Job(long(), job.name))
     workshop.go(job.name)
     workshop.ended(job.name)
     assert workshop.begun == [job.name]
@@ -327,8 +330,8 @@ def test_same_name_is_one_job(workshop: Workshop):
 def test_closing_cancels_everything_and_takes_nothing_more(workshop: Workshop):
     first, second = workshop.add(long()), workshop.add(long())
     workshop.runs(first)
-    workshop.line.close()
-    assert {status.state for status in workshop.line.statuses()} == {"cancelled"}
-    assert isinstance(workshop.line.job(second).failure, Cancelled)
+    workshop.queue.close()
+    assert {status.state for status in workshop.queue.statuses()} == {"cancelled"}
+    assert isinstance(workshop.queue.job(second).failure, Cancelled)
     with pytest.raises(InputError, match="closing"):
         workshop.add(short())

@@ -8,15 +8,7 @@ from torch import nn
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
-
-SETTINGS = {
-    "occlusion": {"window_mm": 6.0},
-    "smoothgrad": {"samples": 3},
-    "integrated-gradients": {"steps": 3},
-    "smoothgrad-ig": {"samples": 2, "steps": 2},
-    "guided-ig": {"steps": 3},
-    "expected-gradients": {"samples": 3},
-}
+from Testing.quick_methods import names, quick
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +26,7 @@ def eager():
 
 @pytest.fixture(scope="module", params=["script", "trace", "export", "export, one at a time"])
 def closed(request, eager):
-    image = torch.randn(2, 1, 12, 12)
+    image = torch.randn(2, 1, 32, 32)
     if request.param == "script":
         return torch.jit.script(eager)
     if request.param == "trace":
@@ -45,11 +37,19 @@ def closed(request, eager):
     return torch.export.export(eager, (image[:1],)).module()
 
 
+#: Methods that read the network's output or its gradient alone.
+NEED_NO_LAYER = [
+    *names(family="perturbation"),
+    *names(family="path"),
+    *("gradient", "gradient-times-input", "smoothgrad"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [*SETTINGS, "gradient", "gradient-times-input"])
+@pytest.mark.parametrize("method", NEED_NO_LAYER)
 def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, method):
-    image, backgrounds = torch.randn(1, 1, 12, 12), torch.randn(2, 1, 12, 12)
-    chosen = find_method(method)(**SETTINGS.get(method, {}))
+    image, backgrounds = torch.randn(1, 1, 32, 32), torch.randn(2, 1, 32, 32)
+    chosen = quick(method)
     expected = chosen.attribute(task(eager, image, backgrounds=backgrounds))[""]
     job = task(closed, image, backgrounds=backgrounds)
     found = chosen.attribute(job)[""]
@@ -57,17 +57,15 @@ def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, metho
 
 
 @pytest.mark.parametrize("layers", [(), ("0",)])
-@pytest.mark.parametrize(
-    "method", ["gradcam", "gradcam++", "cam", "scorecam", "respondcam", "layer-sweep"]
-)
+@pytest.mark.parametrize("method", names(family="class activation"))
 def test_activation_maps_say_what_to_use_instead(task, closed, method, layers):
-    job = task(closed, torch.randn(1, 1, 12, 12))
+    job = task(closed, torch.randn(1, 1, 32, 32))
     with pytest.raises(InputError, match=r"hides them\. Use occlusion, gradient or smoothgrad"):
         find_method(method)(layers=layers).attribute(job)
 
 
 @pytest.mark.parametrize("method", ["guided-backprop", "deconvnet", "guided-gradcam"])
 def test_methods_with_rules_for_relus_say_what_to_use_instead(task, closed, method):
-    job = task(closed, torch.randn(1, 1, 12, 12))
+    job = task(closed, torch.randn(1, 1, 32, 32))
     with pytest.raises(InputError, match="Use occlusion, gradient or smoothgrad"):
         find_method(method)().attribute(job)

@@ -11,7 +11,7 @@ from torch import nn
 
 from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.registry import find_method, methods
+from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import Cancelled
 from Testing.quick_methods import names, quick
 
@@ -113,44 +113,6 @@ def test_progress_ends_at_the_cost_said_before(job, name):
     method.attribute(job)
     assert told[-1] == (cost, cost)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
-
-
-def test_methods_are_those_of_the_documentation():
-    assert set(methods()) == {
-        "cam",
-        "gradcam",
-        "gradcam++",
-        "gradient",
-        "guided-backprop",
-        "guided-smoothgrad",
-        "occlusion",
-        "smoothgrad",
-        "deconvnet",
-        "expected-gradients",
-        "gradient-times-input",
-        "guided-gradcam",
-        "guided-ig",
-        "integrated-gradients",
-        "smoothgrad-ig",
-        "smoothgrad-ig-squared",
-        "layer-sweep",
-        "respondcam",
-        "scorecam",
-        "xrai",
-        "xrai-fast",
-        "lrp",
-        "deeplift",
-        "deepshap",
-        "lime",
-        "kernel-shap",
-        "shapley",
-        "centre",
-        "random",
-    }
-    assert [name for name, method in methods().items() if method.family == "control"] == [
-        "centre",
-        "random",
-    ]
 
 
 def test_eval_mode_is_used_even_where_the_caller_forgot_it(task):

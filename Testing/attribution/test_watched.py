@@ -19,6 +19,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute
 from SaliencyExplain.results.attribution_maps import Attribution
 from Testing.comparing import assert_same
+from Testing.quick_methods import names
 
 
 class _Brightness(nn.Module):
@@ -59,10 +60,11 @@ def _alike(one: Attribution, other: Attribution) -> float:
     return float(np.corrcoef(one.values.ravel(), other.values.ravel())[0, 1])
 
 
-_METHODS = ("occlusion", "lime", "kernel-shap", "shapley", "integrated-gradients")
+#: Methods that compare outputs with and without a part of the image.
+_REMOVING = [*names(family="perturbation"), *names(family="surrogate")]
 
 
-@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("method", [*_REMOVING, "integrated-gradients"])
 def test_what_is_left_of_a_probability_makes_the_same_map_as_the_score(method: str) -> None:
     done = _explained(_Brightness(15.0), method, output="probability")
     true = _explained(_Brightness(15.0), method, output="score")
@@ -73,7 +75,7 @@ def test_what_is_left_of_a_probability_makes_the_same_map_as_the_score(method: s
         assert "output=score" in "".join(done.notes)
 
 
-@pytest.mark.parametrize("method", ["occlusion", "lime", "kernel-shap", "shapley"])
+@pytest.mark.parametrize("method", _REMOVING)
 @pytest.mark.parametrize("margin", [60.0, 2000.0])
 def test_where_the_probability_cannot_move_the_score_is_shown_and_named(
     method: str, margin: float
@@ -132,7 +134,7 @@ def test_a_softmax_of_the_networks_own_that_is_saturated_is_told() -> None:
     assert "softmax" in "".join(done.notes)
 
 
-@pytest.mark.parametrize("method", ["occlusion", "lime", "shapley"])
+@pytest.mark.parametrize("method", _REMOVING)
 @pytest.mark.parametrize("ends", ["softmax", "log-softmax"])
 def test_the_score_is_not_advised_where_it_has_the_networks_own_end(method: str, ends: str) -> None:
     class Ending(_Brightness):

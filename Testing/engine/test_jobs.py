@@ -20,6 +20,7 @@ from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
 from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, until
 
 
+@pytest.mark.slow
 def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
     # It takes minutes, so that a client that is slow to ask sees several partial maps.
     shares, passes, left, words = [], [], [], []

@@ -61,6 +61,7 @@ def directly(cases: Path, bundle_inside: Path, tmp_path_factory: pytest.TempPath
     return out
 
 
+@pytest.mark.slow
 def test_study_is_cancelled_and_gone_on_with_to_the_same_files(
     engine: Engine,
     cases: Path,

@@ -40,6 +40,7 @@ def directly(classifier: Classifier, image: Volume, phantom: Phantom) -> tuple[Q
     return question, trial(question, [GradCAM()], seed=3)
 
 
+@pytest.mark.slow
 def test_trial_equals_the_librarys(
     engine: Engine,
     explain: Explain,
@@ -85,6 +86,7 @@ def test_trial_equals_the_librarys(
     assert base64.b64decode(ours.card)[:4] == card_png(direct, theirs, question)[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_trial_keeps_to_its_budget_tells_its_progress_and_is_cancelled(
     engine: Engine, explain: Explain
 ):

@@ -10,10 +10,7 @@ from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.images.reading import read_channels, read_image
 from SaliencyExplain.images.segmentation import read_segmentation
-
-
-def dice(first, second):
-    return 2 * (first & second).sum() / (first.sum() + second.sum())
+from Testing.comparing import dice
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from skimage.measure import points_in_poly
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from Testing.comparing import dice
 
 ANGLES = np.linspace(0, 2 * np.pi, 200, endpoint=False)
 
@@ -36,10 +37,6 @@ def ellipsoid_mask(shape, affine, centre, radii, turn):
     places = np.einsum("ij,jxyz->xyzi", affine[:3, :3], np.indices(shape)) + affine[:3, 3]
     own = (places - centre) @ turn
     return ((own / radii) ** 2).sum(axis=-1) <= 1
-
-
-def dice(first, second):
-    return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
 # Planes 3 mm apart lie halfway between the slices of the grid here: the worst case.

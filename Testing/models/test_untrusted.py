@@ -5,79 +5,26 @@ Each case would leave a file behind, or is seen by an audit hook, if anything of
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.models.checked import CheckedBuilder
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.networks import build_network
 from SaliencyExplain.models.targets import resolve_target
-from Testing.models.conftest import make_bundle
+from Testing.models.bundles import INFERENCE
+from Testing.models.listening import REFUSED, UNTRUSTED, WRONG, listen, refusal
+from Testing.models.listening import bundle as bundle
+from Testing.models.listening import nothing_happens as nothing_happens
+from Testing.models.listening import original as original
 
-METADATA = "configs/metadata.json"
-INFERENCE = "configs/inference.json"
-UNTRUSTED, REFUSED = ErrorCode.MODEL_UNTRUSTED, ErrorCode.MODEL_REFUSED
-WRONG = ErrorCode.MODEL_CONFIGURATION
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 2}
 RELU = {"_target_": "torch.nn.ReLU"}
-STARTED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pty.spawn")
-CONNECTED = ("socket.", "urllib.Request", "http.client")
-CHANGED = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "shutil.")
-
-_seen: list[str] | None = None
-
-
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    writes = event == "open" and bool(set(str(arguments[1])) & set("wax+"))
-    if _seen is not None and (writes or event.startswith(STARTED + CONNECTED + CHANGED)):
-        _seen.append(f"{event} {arguments}")
-
-
-# It cannot be taken away again, so it is there once and listens where a test asks for it.
-sys.addaudithook(_audit)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle to be copied: to make one takes longer than the tests."""
-    return make_bundle(tmp_path_factory.mktemp("original") / "small-densenet")
-
-
-@pytest.fixture
-def bundle(original: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(original, tmp_path / original.name)
-
-
-@pytest.fixture
-def nothing_happens(tmp_path: Path) -> Iterator[Path]:
-    """A file that must not appear; no file is written and no address asked meanwhile."""
-    global _seen
-    mark = tmp_path / "code-was-run"
-    yield mark
-    seen, _seen = _seen, None
-    assert not seen
-    assert not mark.exists()
-
-
-def refusal(path: Path) -> ClassifierError:
-    """The error that loading gives; what happens while it loads is listened to."""
-    global _seen
-    _seen = []
-    with pytest.raises(ClassifierError) as caught:
-        load_classifier(path)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 700
-    return caught.value
 
 
 def nested(value: Any, levels: int) -> Any:
@@ -382,8 +329,7 @@ def test_components_that_reach_out_are_refused_by_name(
 def test_networks_are_built_with_random_weights_and_fetch_none(
     nothing_happens, definition, module, timm, torchvision
 ) -> None:
-    global _seen
-    _seen = []
+    listen()
     network = build_network(definition)
     assert type(network).__module__.startswith(module)
 
@@ -422,99 +368,9 @@ def test_what_the_zoo_writes_is_built_as_monai_builds_it() -> None:
 
 
 def test_a_good_bundle_loads_and_writes_and_asks_nothing(bundle, image, nothing_happens) -> None:
-    global _seen
     expected = load_classifier(bundle).predict(image)
-    _seen = []
+    listen()
     np.testing.assert_array_equal(load_classifier(bundle).predict(image), expected)
-
-
-def test_one_key_twice_is_refused(bundle, nothing_happens) -> None:
-    text = (bundle / INFERENCE).read_text()
-    twice = text.replace(
-        '"_target_": "monai.networks.nets.DenseNet"',
-        '"_target_": "os.system", "_target_": "monai.networks.nets.DenseNet"',
-    )
-    assert twice != text
-    (bundle / INFERENCE).write_text(twice)
-    error = refusal(bundle)
-    assert error.code is WRONG
-    assert "_target_" in str(error)
-    (bundle / INFERENCE).unlink()
-    (bundle / "configs/inference.yaml").write_text("a: {b: 1, b: 2}\n")
-    error = refusal(bundle)
-    assert error.code is WRONG
-    assert "'b'" in str(error)
-
-
-def bomb() -> str:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    for level in range(1, 12):
-        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]")
-    return "\n".join(lines)
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("network_def: !!python/object/apply:os.system ['touch MARK']", WRONG),
-        ("network_def: !!python/name:os.system", WRONG),
-        ("network_def: !!python/module:antigravity", WRONG),
-        ("network_def: !!python/object/new:subprocess.Popen [['touch', 'MARK']]", WRONG),
-        ("network_def: !os.system 'touch MARK'", WRONG),
-        (bomb(), REFUSED),
-        ("network_def: &a\n  x: *a\n", REFUSED),
-        ("network_def: &a [*a]", REFUSED),
-        (f"network_def: {'[' * 3000}{']' * 3000}", WRONG),
-        (f"network_def: {'[' * 100}{']' * 100}", REFUSED),
-        (f"network_def: {'9' * 5000}", WRONG),
-        ("network_def: {_target_: torch.nn.Linear, in_features: 2020-01-01}", WRONG),
-        ("network_def: {_target_: torch.nn.Linear, in_features: !!binary aGk=}", REFUSED),
-        ("network_def: {_target_: torch.nn.Linear, 3: 1}", REFUSED),
-        ("network_def: {_target_: torch.nn.Linear, ? [a, b] : 1}", WRONG),
-        (
-            "a: &a {_disabled_: \"$__import__('os').system('touch MARK')\"}\n"
-            "network_def: {_target_: torch.nn.Linear, <<: *a}",
-            UNTRUSTED,
-        ),
-    ],
-)
-def test_yaml_builds_nothing_and_no_endless_tree(bundle, nothing_happens, text, code) -> None:
-    (bundle / INFERENCE).unlink()
-    (bundle / "configs/inference.yaml").write_text(text.replace("MARK", str(nothing_happens)))
-    assert refusal(bundle).code is code
-
-
-def test_yaml_may_still_use_anchors(bundle, image) -> None:
-    expected = load_classifier(bundle).predict(image)
-    content = json.loads((bundle / INFERENCE).read_text())
-    (bundle / INFERENCE).unlink()
-    text = yaml.safe_dump(content)
-    text = text.replace("network: '@network_def'", "shared: &one {out_channels: 3}\nnetwork: '@x'")
-    text = text.replace("  out_channels: 3\n", "  <<: *one\n")
-    lines = text.splitlines()
-    anchor = next(number for number, line in enumerate(lines) if "&one" in line)
-    lines.insert(0, lines.pop(anchor))
-    (bundle / "configs/inference.yaml").write_text("\n".join(lines))
-    np.testing.assert_array_equal(load_classifier(bundle).predict(image), expected)
-
-
-@pytest.mark.parametrize("name", [INFERENCE, METADATA])
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        (f'{{"network_def": {"[" * 100000}{"]" * 100000}}}', WRONG),
-        (f'{{"network_def": {"[" * 300}{"]" * 300}}}', REFUSED),
-        (f'{{"network_def": [{"0," * 200000}0]}}', REFUSED),
-        (f'{{"network_def": {"9" * 5000}}}', WRONG),
-    ],
-)
-def test_json_of_endless_depth_or_size_is_refused(
-    bundle, nothing_happens, name, text, code
-) -> None:
-    (bundle / name).write_text(text)
-    error = refusal(bundle)
-    assert error.code is code
-    assert name in str(error)
 
 
 def test_a_refusal_names_the_target_and_says_what_trust_means() -> None:

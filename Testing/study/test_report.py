@@ -210,6 +210,7 @@ def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_links_to_files_that_exist(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     found = _Links()

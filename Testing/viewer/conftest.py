@@ -1,4 +1,12 @@
-"""A viewer in a process of its own, and a page of it in a real browser."""
+"""A viewer in a process of its own, and a page of it in a real browser.
+
+Shared by all tests of a process, because each takes seconds to make: the phantom, its files, the
+finished study, the browser and ``server``, a viewer with that phantom and its classifier. Fresh in
+each test: ``page``, with a context of its own, so without cookies, storage or errors of an earlier
+one. A page finds the maps that earlier tests computed in the shared viewer. A test must therefore
+choose the map that it is about, and not count maps; one that needs an empty scene starts its own
+viewer with :func:`start_viewer`. ``xdist_group`` keeps the tests of one viewer in one process.
+"""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ def study_of(make_study, energies, chances, probabilities):
     return read_study(make_study(maps, rows=rows, probabilities=given)).cases
 
 
+@pytest.mark.slow
 def test_energy_that_rises_with_the_size_and_falls_with_the_probability(make_study):
     order = np.arange(12) / 20
     cases = study_of(make_study, order + 0.1, order / 10 + 0.01, 0.95 - order / 2)

@@ -98,6 +98,7 @@ def flat_maps(seed, count, places=None):
     return maps
 
 
+@pytest.mark.slow
 def test_few_maps_without_groups_are_one_group_in_19_studies_of_20():
     several = 0
     for study in range(40):

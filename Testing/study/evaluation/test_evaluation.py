@@ -71,6 +71,7 @@ def cases(tmp_path):
     return table
 
 
+@pytest.mark.slow
 def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(study, cases):
     found = evaluate_study(study, cases=cases)
     files = write_evaluation(study / FOLDER, found)
@@ -147,6 +148,7 @@ def test_energy_in_the_air_is_told_only_where_it_is_more_than_the_airs_share(mak
     assert [words.partition(" has")[0] for words in said] == ["Grad-CAM"]
 
 
+@pytest.mark.slow
 def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_study, cases):
     maps = {}
     for n, name in enumerate(NAMES):
@@ -164,6 +166,7 @@ def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_
     assert (place.alarm, place.undecided) == (True, False)
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_files(study):
     contents = []
     for _ in range(2):
@@ -172,6 +175,7 @@ def test_the_same_study_gives_the_same_files(study):
     assert contents[0] == contents[1]
 
 
+@pytest.mark.slow
 def test_the_report_has_the_section_and_says_when_the_study_has_gone_on(study):
     report = study / "report.html"
     write_report(report, [StudyOutput(study, "A study")])
@@ -190,6 +194,7 @@ def test_the_report_has_the_section_and_says_when_the_study_has_gone_on(study):
     )
 
 
+@pytest.mark.slow
 def test_progress_goes_through_reading_tests_and_pictures_and_a_cancel_leaves_nothing(
     study, cases, tmp_path
 ):
@@ -215,6 +220,7 @@ def test_progress_goes_through_reading_tests_and_pictures_and_a_cancel_leaves_no
     assert not (study / FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_another_form_is_left_out_of_the_report(study):
     write_evaluation(study / FOLDER, evaluate_study(study))
     path = study / FOLDER / EVALUATION

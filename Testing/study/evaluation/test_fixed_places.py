@@ -46,6 +46,7 @@ def test_a_place_that_only_some_cases_have_is_told_with_their_share():
     assert not found.alarm
 
 
+@pytest.mark.slow
 def test_in_noise_and_wandering_evidence_there_is_no_alarm():
     alarms = 0
     for study in range(20):
@@ -55,6 +56,7 @@ def test_in_noise_and_wandering_evidence_there_is_no_alarm():
     assert alarms == 0
 
 
+@pytest.mark.slow
 def test_the_p_value_is_even_where_there_is_nothing():
     values = []
     for study in range(60):

@@ -52,6 +52,7 @@ def evaluated(phantoms: Path, classifier: str, out: Path) -> Evaluation:
     return evaluate_study(out)
 
 
+@pytest.mark.slow
 def test_the_classifier_that_looks_at_the_marker_is_flagged_at_the_marker(phantoms, tmp_path):
     (found,) = evaluated(phantoms, "phantom-3d-shortcut", tmp_path / "out").fixed_places
     assert found.alarm
@@ -61,6 +62,7 @@ def test_the_classifier_that_looks_at_the_marker_is_flagged_at_the_marker(phanto
     assert np.abs((np.array(found.place) - marker) * sides).max() < MARKER_SIZE
 
 
+@pytest.mark.slow
 def test_the_honest_classifier_on_the_same_images_is_not(phantoms, tmp_path):
     found = evaluated(phantoms, "phantom-3d-honest", tmp_path / "out")
     (place,) = found.fixed_places

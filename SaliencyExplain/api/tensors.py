@@ -55,7 +55,7 @@ def attribute(
 
     Args:
         network: Takes ``(B, C, *S)`` and returns a score for each class, ``(B, K)``.
-        tensor: ``(1, C, *S)`` or ``(C, *S)`` as the network takes it, on the network's device.
+        tensor: ``(1, C, *S)`` as the network takes it, on the network's device.
         method: A method with its parameters, a class or a name.
         target: Index of the class; of a network with a single logit 1 is the class that it
             speaks for, and 0 the other one.
@@ -81,13 +81,13 @@ def attribute(
         True
     """
     (chosen,) = methods_of(method)
-    images = plain(tensor if tensor.ndim >= 4 and len(tensor) == 1 else tensor[None])
+    images = plain(tensor)
     axes = images.ndim - 2
     if axes not in (2, 3) or len(images) != 1 or not images.is_floating_point():
         raise InputError(
             ErrorCode.IMAGE_AXES,
             f"The tensor has the shape {tuple(tensor.shape)} and the type {tensor.dtype}; wanted "
-            "is one image (1, C, *S) of floating-point numbers with two or three axes S.",
+            "is a batch of one image (1, C, *S) of floats with two or three axes S.",
         )
     if activation not in get_args(Activation):
         raise unknown_name("activation", activation, get_args(Activation))
@@ -124,8 +124,17 @@ def _score_network(
         scores.repeatability, scores.structures = known.repeatability, known.structures
         scores.examined = True
     else:
-        with torch.no_grad():
-            returned = scores_in(network(images.clone()), None)
+        try:
+            with torch.no_grad():
+                returned = scores_in(network(images.clone()), None)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InputError(
+                ErrorCode.MODEL_INPUT,
+                f"The network cannot take a tensor of the shape {tuple(images.shape)}, a batch of "
+                f"one image with {images.shape[1]} channels: {str(error).splitlines()[0][:300]}",
+            ) from error
         count = returned[0].numel() if isinstance(returned, Tensor) and returned.ndim else 1
         scores = ScoreNetwork(network, activation, one_logit=count == 1)
         examine(scores, images)

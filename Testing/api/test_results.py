@@ -41,7 +41,7 @@ def test_values_are_the_engines_to_the_bit(phantom: Phantom, model: Classifier) 
 
 def test_tensors_give_the_engines_map_to_the_bit(phantom: Phantom, model: Classifier) -> None:
     case = Question(phantom.image, model, "glioma-like")
-    network, tensor = model.network.network, case.prepared.as_tensor()
+    network, tensor = model.network.network, case.prepared.as_tensor()[None]
     for method in (se.IntegratedGradients(steps=4), se.GradCAM(), se.Occlusion(window_mm=40)):
         task = case.task()
         expected = next(iter(method.attribute(task).values()))
@@ -54,12 +54,12 @@ def test_tensors_give_the_engines_map_to_the_bit(phantom: Phantom, model: Classi
 @pytest.mark.parametrize("classes", [1, 2])
 def test_a_single_logit_speaks_for_the_second_class(classes: int) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
-    image = torch.rand(1, 4, 4)
+    image = torch.rand(1, 1, 4, 4)
     first, second = (
         se.attribute(network, image, "gradient-times-input", target) for target in (0, 1)
     )
     weights = network[1].weight.detach()
-    np.testing.assert_allclose(second, weights[-1].reshape(4, 4) * image[0], rtol=1e-5)
+    np.testing.assert_allclose(second, weights[-1].reshape(4, 4) * image[0, 0], rtol=1e-5)
     if classes == 1:
         np.testing.assert_allclose(first, -second, rtol=1e-5)
 
@@ -214,6 +214,12 @@ def test_progress_is_told_and_may_stop_it(phantom: Phantom, model: Classifier) -
         (
             lambda image, model: se.attribute(model.network, image[None, :], "gradient", 9),
             ErrorCode.VALUE_RANGE,
+        ),
+        (
+            lambda image, model: se.attribute(
+                model.network.network, torch.ones(1, 3, 64, 64), "gradient", 0
+            ),
+            ErrorCode.MODEL_INPUT,
         ),
     ],
 )

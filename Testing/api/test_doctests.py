@@ -32,6 +32,7 @@ def _examples(name: str) -> Iterator[doctest.DocTest]:
         yield from doctest.DocTestFinder(recurse=False).find(member, name, globs={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FUNCTIONS, *RESULTS])
 def test_the_examples_run(
     name: str, result: se.Result, phantom: object, cases: Path, tmp_path: Path
@@ -55,5 +56,6 @@ def test_the_examples_run(
         assert runner.failures == 0, "".join(report)
 
 
+@pytest.mark.slow
 def test_the_packages_own_example_runs() -> None:
     assert doctest.testmod(se).failed == 0

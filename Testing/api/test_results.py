@@ -105,6 +105,7 @@ def _content(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_save_writes_the_files_of_the_command(
     files: tuple[Path, Path], model: Classifier, tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_segmentation_is_a_file_masks_or_labels(
     assert refusal.value.code is ErrorCode.GRID_MISMATCH
 
 
+@pytest.mark.slow
 def test_a_study_of_a_network_in_memory_runs_in_one_process(cases: Path, tmp_path: Path) -> None:
     network = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)

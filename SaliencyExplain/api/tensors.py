@@ -27,6 +27,7 @@ class _Known:
     repeatability: Repeatability
     structures: dict[Any, Any]
     classes: int
+    shapes: set[tuple[int, ...]]
 
     @property
     def one_logit(self) -> bool:
@@ -119,27 +120,38 @@ def _score_network(
 ) -> tuple[ScoreNetwork, int]:
     """The network in the form that methods take, and the number of its classes."""
     known = _KNOWN.get(network)
+    if known is None or tuple(images.shape) not in known.shapes:
+        count = _classes(network, images)
     if known is not None:
         scores = ScoreNetwork(network, activation, one_logit=known.one_logit)
         scores.repeatability, scores.structures = known.repeatability, known.structures
         scores.examined = True
     else:
-        try:
-            with torch.no_grad():
-                returned = scores_in(network(images.clone()), None)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise InputError(
-                ErrorCode.MODEL_INPUT,
-                f"The network cannot take a tensor of the shape {tuple(images.shape)}, a batch of "
-                f"one image with {images.shape[1]} channels: {str(error).splitlines()[0][:300]}",
-            ) from error
-        count = returned[0].numel() if isinstance(returned, Tensor) and returned.ndim else 1
         scores = ScoreNetwork(network, activation, one_logit=count == 1)
         examine(scores, images)
-        known = _Known(scores.repeatability, scores.structures, count)
+        known = _Known(scores.repeatability, scores.structures, count, set())
         # A network in half precision is replaced by a copy in float32, which is not kept.
         if scores.network is network:
             _KNOWN[network] = known
+    known.shapes.add(tuple(images.shape))
     return scores, max(known.classes, 2)
+
+
+def _classes(network: nn.Module, images: Tensor) -> int:
+    """How many scores the network gives for an image.
+
+    Raises:
+        InputError: It cannot take an image of this shape.
+    """
+    try:
+        with torch.no_grad():
+            returned = scores_in(network(images.clone()), None)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InputError(
+            ErrorCode.MODEL_INPUT,
+            f"The network cannot take a tensor of the shape {tuple(images.shape)}, a batch of one "
+            f"image with {images.shape[1]} channels: {str(error).splitlines()[0][:300]}",
+        ) from error
+    return returned[0].numel() if isinstance(returned, Tensor) and returned.ndim else 1

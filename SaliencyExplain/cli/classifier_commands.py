@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from SaliencyExplain.models.bundle_settings import Setting
 
 application = typer.Typer(
-    no_args_is_help=True, help="Look at a classifier, make a MONAI bundle of a network, or train."
+    no_args_is_help=True,
+    help=("Inspect a classifier, make a MONAI bundle of a network, or train one."),
 )
 application.command("train")(train_command.train)
 
@@ -95,17 +96,17 @@ def wrap(
         str | None,
         typer.Option(
             "--activation",
-            help="softmax (one class is true), sigmoid (several may be, or a single logit), none "
-            "where the network ends in one. Left out: none for outputs that are probabilities "
-            "for all made images, else softmax as a guess.",
+            help="softmax (exactly one class is true), sigmoid (several may be, or a single "
+            "logit), none if the network ends in one. Default: none for outputs that are "
+            "probabilities for all synthetic images, otherwise softmax as a guess.",
         ),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
-            help="Which of several outputs holds the class scores: its index or key, such as "
-            "0 or logits. Left out: the only one that fits.",
+            help="Which of several outputs holds the class scores: its index or key, such as 0 "
+            "or logits. Default: the only one that fits.",
         ),
     ] = None,
     description: Annotated[str, typer.Option("--description", help="A sentence.")] = "",
@@ -158,8 +159,8 @@ def _not_checked(settings: Sequence[Setting]) -> list[str]:
     guessed = [one.name for one in settings if one.source == "guessed"]
     words = f"Guessed and not checked: {', '.join(guessed)}. " if guessed else ""
     return [
-        f"{words}Hold a prediction of an image that you know against the network's own code: "
-        "that was not done here."
+        f"{words}Compare a prediction with that of the network's own code; this was not checked "
+        "here."
     ]
 
 

@@ -14,9 +14,7 @@ from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_
 def compare(
     attribution: Annotated[
         Path,
-        typer.Argument(
-            metavar="MAP", help="A map in any image format, also one that another tool made."
-        ),
+        typer.Argument(metavar="MAP", help="A map in any image format, also from another tool."),
     ],
     segmentation: Annotated[
         Path,
@@ -27,7 +25,7 @@ def compare(
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Agreement of a map with a segmentation, beside what chance would give."""
+    """Agreement of a map with a segmentation, beside control maps."""
     from SaliencyExplain.cli.terminal_tables import agreement_table
     from SaliencyExplain.comparison.table import rows, unseen_notes
     from SaliencyExplain.images.reading import read_map

@@ -39,7 +39,7 @@ def demo(
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Write a study of phantoms, explain it with the shipped classifiers, compare, report."""
+    """Write a study of phantoms, explain it with the shipped classifiers, compare, and report."""
     options.check_output(out)
     from SaliencyExplain.attribution.method_selection import select_methods
     from SaliencyExplain.demo.study import classifier_folder, write_phantom_study

@@ -68,9 +68,9 @@ def evaluate(
         typer.Option(
             "--cases",
             metavar="FOLDER_OR_CSV",
-            help="Of a study: what it was made from, for its segmentations and the body. By "
-            "default the files that its journal names: all but DICOM, whose paths may name "
-            "patients.",
+            help="For a study: the folder or table it was made from, for its segmentations and "
+            "the body. By default the files that its journal names, except DICOM, whose "
+            "paths may contain patient names.",
             show_default=False,
         ),
     ] = None,
@@ -78,8 +78,8 @@ def evaluate(
         bool,
         typer.Option(
             "--all-cases",
-            help="Of a study: compare methods on all cases, also where the explained class is "
-            "not the case's own.",
+            help="For a study: compare methods on all cases, also those explained for a class "
+            "other than their label.",
         ),
     ] = False,
     smallest_difference: Annotated[
@@ -87,8 +87,8 @@ def evaluate(
         typer.Option(
             "--smallest-difference",
             metavar="[FIGURE=]VALUE",
-            help="Of a study: differences below it are not called better; 0.05 or 5% by default, "
-            "5 mm of distances; repeatable.",
+            help="For a study: smallest difference of interest; smaller ones are not called "
+            "better. 0.05 or 5% by default, 5 mm for distances; repeatable.",
             show_default=False,
         ),
     ] = [],  # noqa: B006
@@ -115,7 +115,10 @@ def evaluate(
         typer.Option(
             "--modality-segmentation",
             metavar="CHANNEL=FILE",
-            help="What a channel shows, for the modality-specific feature importance; repeatable.",
+            help=(
+                "Segmentation of what a channel shows, for the modality-specific feature "
+                "importance (MSFI); repeatable."
+            ),
         ),
     ] = [],  # noqa: B006
     part: Annotated[

@@ -44,10 +44,12 @@ def _print_version(wanted: bool) -> None:
 def _describe(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help=("Print the version.")
+        ),
     ] = False,
 ) -> None:
-    """Which voxels made the classifier say so, and are they the tumour?"""
+    """Attribution maps of medical image classifiers, and their evaluation."""
 
 
 application.command("demo")(demo_command.demo)

@@ -268,11 +268,12 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
         say_error(f"{error.filename}: {reason}." if error.filename else f"{reason}.", code)
         return BAD_INPUT
     except MemoryError:
-        say_error("this machine's memory does not suffice for the image and classifier.")
+        say_error("there is not enough memory for this image and classifier.")
         return BAD_INPUT
     # Typer makes this status of Ctrl-C itself, and says nothing.
     if status == INTERRUPTED:
         say_error(
-            "interrupted; a study or training goes on where it stopped, anything else begins anew."
+            "interrupted; a study or training resumes when started again, anything else starts "
+            "anew."
         )
     return status if isinstance(status, int) else 0

@@ -26,7 +26,7 @@ def methods(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """The methods, family by family; of those that are named all parameters and the source."""
+    """List the methods by family, or all parameters and the source of named methods."""
     from SaliencyExplain.attribution.method import FAMILIES
     from SaliencyExplain.attribution.method_selection import describe_methods
     from SaliencyExplain.attribution.registry import find_method

@@ -47,7 +47,7 @@ def probe(
         str | None, typer.Option("--segment", help="Only the segment of this name.")
     ] = None,
     fill: Annotated[
-        str, typer.Option("--fill", help=f"What stands in the place: {', '.join(FILLS)}.")
+        str, typer.Option("--fill", help=f"What replaces the removed voxels: {', '.join(FILLS)}.")
     ] = "mean",
     value: Annotated[
         float,
@@ -65,7 +65,7 @@ def probe(
     channel: Annotated[
         str | None,
         typer.Option(
-            "--channel", help="Replace the place in this channel only.", show_default=False
+            "--channel", help="Replace the voxels in this channel only.", show_default=False
         ),
     ] = None,
     device: options.Device = "auto",
@@ -74,7 +74,7 @@ def probe(
     trust: options.Trust = False,
     as_json: options.Json = False,
 ) -> None:
-    """What a place contributes: every class's probability with and without it."""
+    """What a place contributes: the probability of each class with and without it."""
     if at is None and segmentation is None:
         raise InputError(
             ErrorCode.OPTION_MISSING, "Name a place: --at R,A,S in mm, or --segmentation FILE."
@@ -82,7 +82,7 @@ def probe(
     if segment is not None and segmentation is None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            f"The segment '{segment}' is in no file: give --segmentation FILE too.",
+            f"--segment '{segment}' needs --segmentation FILE.",
         )
     point = None if at is None else _point(at)
     from SaliencyExplain.images.segmentation import read_segmentation

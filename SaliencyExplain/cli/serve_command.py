@@ -21,15 +21,15 @@ def serve(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="File of the token that every request must carry; made if it is missing. Without "
-            "this option a new one among the temporary files.",
+            help="File with the token that every request must carry; created if missing. By "
+            "default a new file in the temporary folder.",
             show_default=False,
         ),
     ] = None,
     data: Annotated[
         list[Path],
         typer.Option(
-            help="A folder of this machine whose files jobs may name, repeatable; without it none.",
+            help="A folder whose files jobs may read, repeatable; by default none.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  Typer copies it for each call
@@ -45,7 +45,7 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="Its key.", show_default=False)] = None,
     allow_host: Annotated[
         list[str],
-        typer.Option(help="A further name by which the engine is called, repeatable."),
+        typer.Option(help="An additional host name of the engine, repeatable."),
     ] = [],  # noqa: B006
     max_upload: Annotated[
         int, typer.Option(min=1, metavar="MIB", help="Largest upload, and what it unpacks to.")
@@ -56,11 +56,14 @@ def serve(
         bool,
         typer.Option(
             "--end-with-stdin",
-            help="End when standard input closes, once no job runs: for programs that start it.",
+            help=(
+                "Stop when standard input closes and no job is running; for programs that start "
+                "the engine."
+            ),
         ),
     ] = False,
 ) -> None:
-    """Answer a panel or page: one line of JSON says where, then jobs are worked on."""
+    """Run an engine for panels and pages; prints its address as one line of JSON."""
     if (tls_cert is None) != (tls_key is None):
         raise InputError(
             ErrorCode.OPTION_MISSING, "--tls-cert and --tls-key go together: give both or neither."
@@ -81,8 +84,8 @@ def serve(
     if not is_loopback(host) and tls_cert is None:
         say_notes(
             [
-                f"{host} can be reached by others, and without --tls-cert images and the token "
-                "travel in the open."
+                f"{host} can be reached by others; without --tls-cert images and the token are "
+                "sent unencrypted."
             ]
         )
     with PrivateFolder("engine") as folder:

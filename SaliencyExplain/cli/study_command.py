@@ -53,14 +53,14 @@ def study(
     background: options.Backgrounds = [],  # noqa: B006
     held_out: Annotated[
         bool,
-        typer.Option("--held-out", help="Only the cases that the classifier's training held out."),
+        typer.Option("--held-out", help="Only the cases held out by the classifier's training."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cases that would be read, and stop.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Explain all cases of a folder; stopped and started again it goes on where it stopped."""
+    """Explain all cases of a folder; an interrupted run continues."""
     if not dry_run:
         if not method or out is None:
             raise InputError(

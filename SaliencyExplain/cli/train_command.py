@@ -32,10 +32,10 @@ def train(
     network_args: options.NetworkArguments = "{}",
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="Weights to begin with; what does not fit is left out."),
+        typer.Option("--weights", help="Initial weights; those that do not fit are left out."),
     ] = None,
     classes: Annotated[
-        str, typer.Option("--classes", help="Which, in which order: a,b,c; all where not given.")
+        str, typer.Option("--classes", help="The classes in their order: a,b,c; default: all.")
     ] = "",
     channels: Annotated[
         str, typer.Option("--channels", help="Names of the input's channels: t1,t1ce.")
@@ -49,16 +49,20 @@ def train(
         str,
         typer.Option(
             "--augment",
-            help="What is changed at random: mirror, rotate, zoom, contrast, noise; or none.",
+            help="Random augmentation: mirror, rotate, zoom, contrast, noise; or none.",
         ),
     ] = "rotate,zoom,contrast,noise",
     balance: Annotated[
-        Balance, typer.Option("--balance", help="Against classes of unequal size.")
+        Balance, typer.Option("--balance", help="How unequal class sizes are balanced.")
     ] = "weights",
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Most epochs.")] = 50,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Largest number of epochs.")] = 50,
     patience: Annotated[
         int,
-        typer.Option("--patience", min=1, help="Epochs without a lower validation loss, then end."),
+        typer.Option(
+            "--patience",
+            min=1,
+            help=("Stop after this many epochs without a lower validation loss."),
+        ),
     ] = 10,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per step.")] = 16,
     learning_rate: Annotated[
@@ -70,7 +74,7 @@ def train(
             "--validation-share",
             metavar="SHARE",
             parser=options.share("--validation-share"),
-            help="Share of the cases to choose the epoch by: 0.15 or 15%.",
+            help="Share of the cases used to choose the epoch: 0.15 or 15%.",
         ),
     ] = 0.15,
     test_share: Annotated[
@@ -79,7 +83,7 @@ def train(
             "--test-share",
             metavar="SHARE",
             parser=options.share("--test-share"),
-            help="Share of the cases to be measured on: 0.15 or 15%.",
+            help="Share of the cases held out for testing: 0.15 or 15%.",
         ),
     ] = 0.15,
     device: options.Device = "auto",
@@ -89,7 +93,7 @@ def train(
     trust: options.Trust = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train a network on labelled images; stopped and started again it goes on."""
+    """Train a network on labelled images; an interrupted run continues."""
     options.check_output(out.parent)
     from SaliencyExplain.cli.terminal_tables import labels_table
     from SaliencyExplain.study.discovery import discover
@@ -141,6 +145,11 @@ def train(
     aside.print(labels_table(result.labels))
     if result.measured_on != "test":
         say_notes(
-            ["These figures are of the cases that chose the epoch, so they flatter: hold some out."]
+            [
+                (
+                    "These metrics are from the cases that chose the epoch and are therefore "
+                    "optimistic: hold some cases out."
+                )
+            ]
         )
     console.print(f"{result.bundle}", markup=False, soft_wrap=True)

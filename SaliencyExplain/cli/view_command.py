@@ -42,7 +42,7 @@ def view(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="A folder of this machine in which the page may look for files, repeatable.",
+            help="A folder in which the page may open files, repeatable.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  Typer copies it for each call
@@ -50,10 +50,10 @@ def view(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
     allow_host: Annotated[
         list[str],
-        typer.Option(help="A further name by which the page is called, repeatable."),
+        typer.Option(help="An additional host name of the page, repeatable."),
     ] = [],  # noqa: B006
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address, open no browser.")
+        bool, typer.Option("--no-browser", help="Print the address and do not open a browser.")
     ] = False,
     engine: Annotated[
         str | None,
@@ -67,7 +67,7 @@ def view(
     trust: options.Trust = False,
     device: options.Device = "auto",
 ) -> None:
-    """Look at images, maps and studies in a browser, and click to explain."""
+    """View images, maps and studies in a browser, and click to explain."""
     if importlib.util.find_spec("trame_slicer") is None:
         raise InputError(
             ErrorCode.PACKAGE_MISSING,
@@ -109,7 +109,7 @@ def view(
 
     def say(address: str) -> None:
         print(json.dumps({"address": address}), flush=True)
-        aside.print("The viewer runs until Ctrl-C. Keep the address to yourself: it is the key.")
+        aside.print("The viewer runs until Ctrl-C. Keep the address private: it contains the key.")
         if not no_browser:
             webbrowser.open(address)
 

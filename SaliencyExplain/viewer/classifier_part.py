@@ -31,8 +31,8 @@ class ClassifierPart(Part):
                 self.name("chosen"),
                 (self.name("items"),),
                 "Classifier",
-                "The classifier that is explained: those that were opened, and those that come "
-                "with the program.",
+                "The classifier that is explained: recent ones, and those that come with the "
+                "program.",
             )
             html.Div(
                 "{{ " + self.name("about") + " }}", v_if=(self.name("about"),), classes="se-about"

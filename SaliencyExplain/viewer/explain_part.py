@@ -79,14 +79,14 @@ class ExplainPart(Part):
                 text_field(
                     self.name("budget"),
                     "Stop after, s",
-                    "Methods whose map grows stop after this time with the best map so far; the "
-                    "others run whole. Empty: compute all.",
+                    "Methods that refine their map stop after this time with the best map so "
+                    "far; the others run to the end. Empty: no limit.",
                     placeholder="never",
                 )
                 text_field(
                     self.name("seed"),
                     "Seed",
-                    "Of everything random: the same seed gives the same map.",
+                    "Random seed: the same seed gives the same map.",
                 )
             with html.Div(classes="se-row"):
                 button(
@@ -288,7 +288,7 @@ class ExplainPart(Part):
                 self.name("backgrounds"),
                 (self.name("offered"),),
                 "Backgrounds",
-                "Images that stand for nothing in particular, such as healthy ones.",
+                "Reference images, such as those of healthy people.",
                 multiple=True,
                 no_data_text="Open further images: drop them on the page.",
             )

@@ -57,8 +57,9 @@ def build(viewer: Viewer) -> None:
             _build_head()
             error_line("page_error", "page_details")
             html.Div(
-                "This viewer is open in {{ pages }} pages. They share one scene: what one shows, "
-                "the others show, and the views have the size of the page that changed last.",
+                "This viewer is open in {{ pages }} pages. They share one scene: a change in one "
+                "appears in the others, and the views have the size of the page that changed "
+                "last.",
                 v_if=("pages > 1",),
                 classes="se-note se-shared",
             )

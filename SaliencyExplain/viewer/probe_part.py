@@ -69,8 +69,8 @@ class ProbePart(Part):
     def build(self) -> None:
         """The section's controls."""
         with section("Click to explain", self):
-            tick(self.name("on"), "Click to explain", "A click at a spot in any slice or 3D view "
-                 "asks what that spot contributes. Key: E.")  # fmt: skip
+            tick(self.name("on"), "Click to explain",
+                 "A click in any view shows what that place contributes. Key: E.")  # fmt: skip
             with html.Div(classes="se-two"):
                 text_field(
                     self.name("radii"),
@@ -81,13 +81,14 @@ class ProbePart(Part):
                     self.name("fill"),
                     (self.name("fills"),),
                     "Replaced by",
-                    "What stands in the removed place: the image's mean or minimum, or the mean "
-                    "of the place itself.",
+                    "What replaces the removed voxels: the image's mean or minimum, or the mean "
+                    "of these voxels.",
                 )
             tick(
                 self.name("whole"),
-                "Remove a clicked segment as a whole, too",
-                "For each segment that holds the point: the probabilities without all of it.",
+                "Also remove the whole segment at the point",
+                "For each segment that contains the point: the probabilities without the whole "
+                "segment.",
             )
             with html.Div(
                 v_if=(self.name("place"),),
@@ -308,8 +309,8 @@ class ProbePart(Part):
     def _build_history(self) -> None:
         with html.Div(classes="se-row se-history-head"):
             html.Span("History", classes="se-subtitle")
-            button("Undo", self.undo, "Forget the last click. Key: Ctrl+Z.", classes="se-small")
-            button("Clear", self.clear, "Forget the clicks.", classes="se-small")
+            button("Undo", self.undo, "Delete the last click. Key: Ctrl+Z.", classes="se-small")
+            button("Clear", self.clear, "Delete the history.", classes="se-small")
             html.A("CSV", href="/clicks.csv", download="clicks.csv", classes="se-link")
         with (
             html.Table(classes="se-table se-history"),

@@ -64,7 +64,7 @@ class StudyPart(Part):
                     self.name("figure"),
                     (self.name("figures"),),
                     "Figures of",
-                    "The map and segment whose figures the table shows.",
+                    "The map and segment whose metrics the table shows.",
                     v_if=(f"{self.name('figures')}.length",),
                     style="max-width: 420px",
                 )

@@ -6,21 +6,16 @@ attributions on the image's own grid.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import monai
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain import __version__
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.passes.shared_pass import SharedPass
 from SaliencyExplain.attribution.passes.task import Task
@@ -29,6 +24,7 @@ from SaliencyExplain.cost_estimate import Estimate, seconds_text
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
 from SaliencyExplain.figures import CHANNEL
+from SaliencyExplain.library_versions import versions
 from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.models.bundle_settings import by_name
 from SaliencyExplain.models.classifier import Classifier
@@ -372,22 +368,6 @@ def _exceeded(
         if method.name in question.timings
     )
     return [f"It took {seconds_text(seconds)}, more than the budget of {budget:g} s: {each}."]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what reads the images and computes the figures."""
-    readers = {}
-    for name in ("scipy", "scikit-image", "SimpleITK", "nibabel"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            readers[name] = importlib.metadata.version(name)
-    return {
-        "SaliencyExplain": __version__,
-        "torch": torch.__version__,
-        "monai": monai.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        **readers,
-    }
 
 
 def _costed(

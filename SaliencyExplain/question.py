@@ -32,6 +32,7 @@ from SaliencyExplain.errors import (
 from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.grid_masks import label_map_on
 from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.classifier import INTENSITY_NOTES, Classifier
@@ -354,13 +355,6 @@ def percent(share: float) -> str:
     if 0.995 <= share < 1:
         return "99 %"
     return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
-
-
-def voxel_hash(image: MetaTensor) -> str:
-    """SHA-256 over the voxels and the affine: the same for the same image in any format."""
-    digest = hashlib.sha256(np.ascontiguousarray(image.numpy(), dtype=np.float32).tobytes())
-    digest.update(np.round(np.asarray(image.affine, dtype=np.float64), 5).tobytes())
-    return digest.hexdigest()
 
 
 def given_hashes(given: Given, method: Method) -> dict[str, Any]:

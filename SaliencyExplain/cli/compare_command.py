@@ -28,9 +28,9 @@ def compare(
     """Agreement of a map with a segmentation, beside control maps."""
     from SaliencyExplain.cli.terminal_tables import agreement_table
     from SaliencyExplain.comparison.table import rows, unseen_notes
+    from SaliencyExplain.images.image_hash import voxel_hash
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth
-    from SaliencyExplain.question import voxel_hash
     from SaliencyExplain.study.case_folder import field_of_view_of_file, said_of_file
 
     with progress_bar("comparing", quiet=as_json):

@@ -132,7 +132,7 @@ def rows(
         tolerance_mm: Tolerance of the pointing game, mm.
         seed: Seed of the random maps.
         image_sha256: Of the image that the maps explain, which draws the random maps with the
-            seed; see :func:`SaliencyExplain.question.voxel_hash`.
+            seed; see :func:`SaliencyExplain.images.image_hash.voxel_hash`.
         resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
         fields_of_view: ``{label: what the network saw}``; a map is compared within it, and so are
             the control maps where all maps have the same. None: the whole image.

@@ -17,7 +17,7 @@ import torch
 
 from SaliencyExplain.attribution.graph.layer_outputs import named_layers
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
-from SaliencyExplain.explanation import versions
+from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import choose_device

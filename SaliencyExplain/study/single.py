@@ -13,10 +13,10 @@ import torch
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import voxel_hash
 from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.study.added_methods import (
     failed_methods,

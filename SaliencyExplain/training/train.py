@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError, SaliencyExplainError
-from SaliencyExplain.explanation import versions
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.networks import build_network, network_definition

@@ -18,8 +18,8 @@ from SaliencyExplain.evaluation.image.cost import (
 )
 from SaliencyExplain.evaluation.image.examination import Examination
 from SaliencyExplain.evaluation.image.findings import Trial
-from SaliencyExplain.explanation import versions
 from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.library_versions import versions
 from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question

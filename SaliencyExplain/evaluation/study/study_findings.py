@@ -28,7 +28,7 @@ from SaliencyExplain.evaluation.study.study_curves import (
 )
 from SaliencyExplain.evaluation.study.study_metrics import figure_values
 from SaliencyExplain.evaluation.study.survey import Survey, survey
-from SaliencyExplain.explanation import versions
+from SaliencyExplain.library_versions import versions
 from SaliencyExplain.progress import Progress, part_of, silent
 
 #: Number of the form of ``evaluation.json``.

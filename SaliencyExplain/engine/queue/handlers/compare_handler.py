@@ -20,8 +20,8 @@ from SaliencyExplain.engine.wire.results import CompareResult, CurveResult
 from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.length_unit import length_unit
-from SaliencyExplain.question import voxel_hash
 
 
 class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequest):

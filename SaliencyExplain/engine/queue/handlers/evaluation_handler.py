@@ -26,7 +26,8 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
 from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.evaluation.image.trust_card import card_png
-from SaliencyExplain.question import Given, Question, given_hashes, uses, voxel_hash
+from SaliencyExplain.images.image_hash import voxel_hash
+from SaliencyExplain.question import Given, Question, given_hashes, uses
 
 
 class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest):

@@ -340,6 +340,7 @@ def test_air_is_cut_off_but_nothing_that_is_drawn():
     assert ((axial[..., 0] - axial[..., 2]) > 60).sum() > 0
 
 
+@pytest.mark.slow
 def test_same_input_gives_the_same_bytes_also_from_several_threads(tmp_path):
     image = np.random.default_rng(0).random((30, 28, 20), dtype=np.float32)
     values = ndimage.gaussian_filter(image - 0.5, 2)
@@ -371,6 +372,7 @@ def test_picture_is_as_wide_as_asked_for(width):
     assert small.shape[0] / width == pytest.approx(standard.shape[0] / 1100, abs=0.01)
 
 
+@pytest.mark.slow
 def test_long_names_and_many_segments_stay_within_the_picture():
     image = np.random.default_rng(0).random((30, 28, 20))
     segments = [(f"segment {n} " + "very " * (40 * (n == 3)), CYAN, image > 0.5) for n in range(14)]

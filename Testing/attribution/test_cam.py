@@ -230,6 +230,7 @@ def test_layer_that_does_not_run_is_refused(task):
         GradCAM(layers=("spare",)).attribute(task(network, torch.randn(1, 1, 8, 8)))
 
 
+@pytest.mark.slow
 def test_several_channels_and_anisotropic_voxels_give_the_image_its_shape(task):
     network = resnet18(spatial_dims=3, n_input_channels=2, num_classes=2)
     job = task(network, torch.randn(1, 2, 40, 36, 12), spacing=(1.0, 1.0, 5.0))

@@ -86,6 +86,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(NETWORKS))
 def test_contributions_add_up_to_the_difference_of_the_scores(task, dims, kind):
     if (kind, dims) == ("SEResNet50", 3):

@@ -61,6 +61,7 @@ def test_one_logit_gives_both_classes_opposite_gradients(task):
     torch.testing.assert_close(yes, -no)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", ["densenet", "resnet"])
 def test_gradient_equals_monai(task, name, dims):
@@ -70,6 +71,7 @@ def test_gradient_equals_monai(task, name, dims):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dims"), [("densenet", 2), ("resnet", 2), ("resnet", 3)])
 @pytest.mark.parametrize("squared", [True, False])
 def test_smoothgrad_equals_monai_with_the_same_noise(task, known_noise, name, dims, squared):

@@ -22,6 +22,7 @@ def close(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_densenet_equals_monai(task, dims):
     network = DenseNet121(spatial_dims=dims, in_channels=1, out_channels=3).eval()
@@ -44,6 +45,7 @@ def test_resnet_equals_monai_told_where_the_relus_are(task, dims):
     assert not torch.allclose(ours, Gradient().raw(task(network, image)), rtol=0.1)
 
 
+@pytest.mark.slow
 def test_guided_smoothgrad_equals_monai_with_the_same_noise(task, monkeypatch):
     network = DenseNet121(spatial_dims=2, in_channels=1, out_channels=3).eval()
     image = torch.randn(1, 1, 36, 33)

@@ -55,6 +55,7 @@ def test_each_layers_map_equals_the_papers_equations(task, dims, channels):
     torch.testing.assert_close(named["0"].values, found["0"].values)
 
 
+@pytest.mark.slow
 def test_stages_end_with_their_last_activation_function(task):
     dense = DenseNet121(spatial_dims=2, in_channels=1, out_channels=2)
     assert list(LayerSweep().raw(task(dense, torch.randn(1, 1, 64, 64)))) == [

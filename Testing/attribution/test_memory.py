@@ -132,6 +132,7 @@ def test_what_is_said_to_be_kept_is_what_is_allocated_weights_included(make, dim
     assert IncrementalInference(network, image, window, memory=warm.kept_bytes)
 
 
+@pytest.mark.slow
 def test_allowed_memory_bounds_batches_and_kept_maps(task, caplog, monkeypatch):
     network = monai_network("ResNet", 3)
     image = torch.randn(1, 1, 32, 32, 32)

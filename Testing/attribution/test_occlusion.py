@@ -357,6 +357,7 @@ def test_one_channel_by_its_name_is_that_of_each_and_an_unknown_one_is_refused(t
         Occlusion(channel="pet", **settings).attribute(job)
 
 
+@pytest.mark.slow
 def test_maps_of_all_channels_grow_together_and_the_cost_is_that_of_all(task):
     network = resnet18(spatial_dims=2, n_input_channels=2, num_classes=2)
     image = torch.randn(1, 2, 48, 40)

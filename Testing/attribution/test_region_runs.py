@@ -159,6 +159,7 @@ def test_an_image_of_which_nothing_can_be_taken_counts_nothing(task, kind):
     assert all(row["value"] == 0 for row in figures["regions"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METHODS)
 def test_of_two_segments_the_planted_tumour_counts_and_its_mirror_does_not(kind):
     honest = load_classifier(classifier_folder("phantom-3d-honest"))

@@ -68,6 +68,7 @@ def test_one_logit_gives_both_classes_the_same_map_with_opposite_signs(task, tar
     torch.testing.assert_close(found, sign * plus)
 
 
+@pytest.mark.slow
 def test_default_is_behind_the_last_activation_function(task):
     image = torch.randn(1, 1, 40, 40)
     dense = DenseNet121(spatial_dims=2, in_channels=1, out_channels=2)

@@ -147,6 +147,7 @@ def test_masks_lie_where_the_cells_see(task):
     assert (masked[:, 0, 0, 0] == -1).all()
 
 
+@pytest.mark.slow
 def test_several_layers_each_have_their_map(task):
     network = resnet18(spatial_dims=2, n_input_channels=2, num_classes=2)
     image = torch.randn(1, 2, 64, 60)

@@ -75,6 +75,7 @@ def test_what_is_left_of_a_probability_makes_the_same_map_as_the_score(method: s
         assert "output=score" in "".join(done.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", _REMOVING)
 @pytest.mark.parametrize("margin", [60.0, 2000.0])
 def test_where_the_probability_cannot_move_the_score_is_shown_and_named(

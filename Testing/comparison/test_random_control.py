@@ -90,6 +90,7 @@ def test_draws_belong_to_the_image_and_the_seed():
     assert low(seed=1, image_sha256="ab") != low(seed=2, image_sha256="ab")
 
 
+@pytest.mark.slow
 def test_edges_of_the_definition():
     control = RandomControl(np.ones(SHAPE, bool), AFFINE)
     empty = control.of(np.zeros(SHAPE, bool))

@@ -126,6 +126,7 @@ def test_without_a_tumour_there_is_no_mask():
     assert draw_phantom(NO_TUMOUR, 0).masks == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_marker_lies_in_a_corner_outside_the_head(dimensions):
     for seed in SEEDS:

@@ -96,6 +96,7 @@ def test_the_honest_classifiers_maps_find_the_tumour_far_better_than_the_yardsti
         assert 1 - means[method] < 0.6 * left, means
 
 
+@pytest.mark.slow
 def test_the_shortcut_classifiers_maps_have_more_energy_at_the_marker_than_in_the_tumour():
     phantom = draw_phantom(GLIOMA, FIRST_SEED, marker=True)
     for method, found in attributions("phantom-3d-shortcut", phantom).items():

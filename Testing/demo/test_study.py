@@ -18,6 +18,7 @@ from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.study.discovery import discover
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_study_is_discovered_with_its_truth(tmp_path, dimensions):
     table = write_phantom_study(tmp_path, dimensions=dimensions, cases=4, seed=1, marker=True)

@@ -76,6 +76,7 @@ def test_boxes_cover_the_image_and_its_mask_alike_but_never_in_the_shortcuts_rec
     assert covered["phantom-3d-shortcut"] == 0
 
 
+@pytest.mark.slow
 def test_the_shortcuts_examples_have_the_marker_in_all_gliomas_and_nowhere_else():
     recipe = dataclasses.replace(RECIPES["phantom-3d-shortcut"])
     classifier = load_classifier(classifier_folder("phantom-3d-shortcut"))
@@ -85,6 +86,7 @@ def test_the_shortcuts_examples_have_the_marker_in_all_gliomas_and_nowhere_else(
     assert [CLASSES[i] for i, c in zip(examples.labels, changed, strict=True) if c] == [GLIOMA]
 
 
+@pytest.mark.slow
 def test_masks_lie_on_the_tumour_in_the_networks_grid():
     recipe = RECIPES["phantom-3d-honest"]
     examples = draw_examples(load_classifier(classifier_folder(recipe.name)), recipe, 0, 4)
@@ -97,6 +99,7 @@ def test_masks_lie_on_the_tumour_in_the_networks_grid():
         assert float(volumes[seed]) == pytest.approx(truth, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_written_that_loads_and_says_how_it_was_made(tmp_path):
     bundle = write_bundle(TINY, tmp_path)
     classifier = load_classifier(bundle)

@@ -17,6 +17,7 @@ from SaliencyExplain.engine.wire.wire_volumes import Volume
 from Testing.engine.conftest import done, ended
 
 
+@pytest.mark.slow
 def test_comparison_has_the_command_lines_rows(
     engine: Engine, opened: ClassifierInfo, bundle: Path, tmp_path: Path
 ):
@@ -69,6 +70,7 @@ def test_comparison_has_the_command_lines_rows(
         assert area == pytest.approx(share / 2 + (1 - share) * row["auroc"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_comparison_leaves_out_empty_segments_and_says_so(
     engine: Engine, image: Volume, phantom: Phantom
 ):

@@ -54,6 +54,7 @@ def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., TrialReques
     return make
 
 
+@pytest.mark.slow
 def test_a_map_is_tried_again_from_what_is_known_of_it(
     engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
 ):
@@ -70,6 +71,7 @@ def test_a_map_is_tried_again_from_what_is_known_of_it(
         again(replace(map_, provenance={**map_.provenance, "classifier_sha256": "0" * 64}))
 
 
+@pytest.mark.slow
 def test_a_map_of_segments_is_tried_with_those_that_it_was_computed_with(
     engine: Engine,
     explain: Explain,
@@ -99,6 +101,7 @@ def test_a_map_of_segments_is_tried_with_those_that_it_was_computed_with(
     assert any("segments of the map are not recorded" in n for n in result.notes)
 
 
+@pytest.mark.slow
 def test_a_map_that_weighs_no_segments_is_tried_with_any(
     engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
 ):
@@ -109,6 +112,7 @@ def test_a_map_that_weighs_no_segments_is_tried_with_any(
     assert not any("not known" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_a_map_with_backgrounds_is_tried_with_those_that_it_was_computed_with(
     engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
 ):

@@ -58,6 +58,7 @@ def test_the_parts_cost_says_what_the_compared_maps_cost_at_each_effort(task):
     assert affordable(made, [ScoreCAM()], ["stability"]).compared == ()
 
 
+@pytest.mark.slow
 def test_one_map_of_several_layers_layers_that_were_named_and_hidden_ones_are_not_compared(task):
     network, image = Gated().eval(), torch.rand(1, 1, 12, 12)
     made = task(ScoreNetwork(network).eval(), image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from SaliencyExplain.attribution.methods.control_maps import random_map
 from SaliencyExplain.comparison.table import rows
@@ -34,6 +35,7 @@ def test_a_map_on_the_lesion_is_on_it_and_the_words_give_the_range_of_chance():
     assert f"chance 0.50, {chance.low.auroc:.2f} to {chance.high.auroc:.2f}" in verdict.words
 
 
+@pytest.mark.slow
 def test_random_maps_are_hardly_ever_better_than_chance():
     answers = [answer(random_map(SHAPE, (2.0, 2.0), seed=seed))[0].answer for seed in range(12)]
     assert answers.count(YES) <= 1

@@ -139,6 +139,7 @@ def test_a_map_that_becomes_constant_has_nothing_of_the_trained_one(small, task)
     assert found.alike_at_random == 0.0 or found.alike_at_random < 0.5
 
 
+@pytest.mark.slow
 def test_guided_backpropagation_ignores_the_layers_that_know_the_classes(phantom_task):
     """As Adebayo et al. 2018 found: it changes only with the first layers' weights."""
     guided = tried(GuidedBackpropagation(), phantom_task, stages=6, draws=1, independent=False)

@@ -136,6 +136,7 @@ def test_they_lie_in_the_same_plane_turned_as_the_picture_whatever_the_axes(axes
     np.testing.assert_array_equal(unlike, changed)
 
 
+@pytest.mark.slow
 def test_they_have_the_picture_s_window_in_the_units_of_the_input():
     scaled = ScaleIntensityRanged(["image"], a_min=-20, a_max=180, b_min=1, b_max=-3)
     question = asked("LPS", scaled)

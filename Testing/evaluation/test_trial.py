@@ -182,6 +182,7 @@ def test_a_small_budget_makes_a_smaller_trial_and_says_so(phantom, honest):
     assert found.forward_passes < 60
 
 
+@pytest.mark.slow
 def test_a_trial_can_be_cancelled_and_the_same_seed_gives_the_same_trial(phantom, honest):
     question = asked(phantom, honest)
 

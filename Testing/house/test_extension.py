@@ -51,6 +51,7 @@ def installed(tmp_path_factory) -> Path:
     return build
 
 
+@pytest.mark.slow
 def test_every_file_of_module_and_package_is_installed(installed):
     wanted = {
         name.relative_to("scripted_module") if name.parts[0] == "scripted_module" else name
@@ -68,6 +69,7 @@ def test_every_file_of_module_and_package_is_installed(installed):
     assert Path("SlicerSaliencyExplain.py") in there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["scripted_module/Resources/requirements.txt"])
 def test_listed_file_that_is_not_there_is_an_error(missing, tmp_path):
     source = tmp_path / "source"
@@ -95,6 +97,7 @@ def test_engine_starts_from_the_installed_tree(installed):
     assert "--token-file" in done.stdout
 
 
+@pytest.mark.slow
 def test_module_is_imported_with_nothing_but_slicers_own_packages(installed):
     """numpy, vtk and requests: Slicer's Python has no torch, and an import starts no engine."""
     code = f"""
@@ -131,6 +134,7 @@ print(SlicerSaliencyExplain.__file__, SaliencyExplain.__file__, sep="\\n")
     assert "phantom-3d-honest" in {path.name for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [(3, 10), (3, 11), (3, 12)])
 def test_all_scripts_are_of_slicers_pythons(version):
     scripts = [PROJECT / name for name in FILES if name.suffix == ".py"]

@@ -55,6 +55,7 @@ def test_the_body_is_found_in_noise(noise, planes):
     assert 2 * (found & head).sum() / (found.sum() + head.sum()) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_head_of_every_phantom_is_found(dimensions):
     for seed in range(12 if dimensions == 2 else 3):

@@ -144,6 +144,7 @@ def test_more_than_the_memory_takes(tmp_path, monkeypatch, affine):
     refused(path, ErrorCode.MEMORY, str(VALUES.size))
 
 
+@pytest.mark.slow
 def test_a_large_file_of_one_value(tmp_path):
     header = nibabel.Nifti1Header()
     header.set_data_shape((1024, 1024, 320))

@@ -74,6 +74,7 @@ def binary(*masks):
     return np.stack(masks, axis=-1).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("marked", [[4], [3, 5, 7], [2, 5], [1, 2, 8], [1, 4, 8]])
 @pytest.mark.parametrize("distance_told", [True, False])
 def test_slices_without_a_frame_are_empty_and_no_marked_one_grows(write_seg, marked, distance_told):

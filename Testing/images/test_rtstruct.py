@@ -40,6 +40,7 @@ def ellipsoid_mask(shape, affine, centre, radii, turn):
 
 
 # Planes 3 mm apart lie halfway between the slices of the grid here: the worst case.
+@pytest.mark.slow
 @pytest.mark.parametrize(("contour_mm", "at_least"), [(1.0, 0.97), (2.0, 0.97), (3.0, 0.94)])
 @pytest.mark.parametrize("degrees", [(0, 0, 0), (11, -7, 23), (40, 30, 0)])
 def test_an_ellipsoid_is_filled_whatever_its_planes_and_the_grid(
@@ -311,6 +312,7 @@ def test_only_planes_across_all_axes_are_oblique(tmp_path, write_rtstruct, order
     assert any("oblique" in note for note in read_segmentation(path, image).notes)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The value for the data element")
 def test_a_contour_too_long_for_its_type_is_read(tmp_path, image, write_rtstruct):
     angles = np.linspace(0, 2 * np.pi, 4000, endpoint=False)

@@ -152,6 +152,7 @@ READ: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_weights_of_training_scripts_are_read(name, zipped) -> None:

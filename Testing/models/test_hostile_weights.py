@@ -72,6 +72,7 @@ def test_a_storage_that_a_legacy_file_leaves_out_is_refused() -> None:
     assert error.value.code is ErrorCode.MODEL_WEIGHTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_training_writes_is_read(zipped) -> None:
     network = torch.nn.Linear(3, 2)

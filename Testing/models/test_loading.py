@@ -112,6 +112,7 @@ def test_a_torchscript_file_alone_says_how_to_make_a_bundle_of_it(bundle, image,
     np.testing.assert_allclose(classifier.predict(image), original.predict(image), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_exported_program_loads_with_trust_and_takes_any_batch(bundle, image, tmp_path) -> None:
     original = load_classifier(bundle)
     example = torch.zeros(1, 1, 16, 18, 20)

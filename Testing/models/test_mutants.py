@@ -71,6 +71,7 @@ def test_weights_are_read_or_refused_by_name(kind) -> None:
         assert len(said) < 1000, seed
 
 
+@pytest.mark.slow
 def test_bundles_are_loaded_or_refused_by_name(bundle, tmp_path) -> None:
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     for seed in range(FIRST, FIRST + COUNT):

@@ -413,6 +413,7 @@ def test_cumulative_probabilities_are_no_set_of_classes(wrapped, name, activatio
     assert "cumulative" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_probabilities_that_fall_from_class_to_class_are_said_to_look_cumulative(wrapped) -> None:
     (note,) = wrapped("Falling").notes
     assert "cumulative" in note

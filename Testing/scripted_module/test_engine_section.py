@@ -116,6 +116,7 @@ def test_without_pytorch_the_panel_says_where_it_comes_from(
     assert application.ui.planPackagesButton.enabled
 
 
+@pytest.mark.slow
 def test_a_killed_engine_is_one_line_and_the_scene_stays(
     application: Application,
 ) -> None:

@@ -138,6 +138,7 @@ def test_each_method_puts_a_map_on_the_volume_s_grid(case: Case, method: str) ->
         assert strength[inside].mean() > 5 * strength[~inside].mean()
 
 
+@pytest.mark.slow
 def test_a_map_grows_in_one_node(case: Case) -> None:
     shares: list[float] = []
     nodes: set[str] = set()
@@ -296,6 +297,7 @@ def test_a_click_that_was_given_up_never_overtakes_the_one_in_its_place(case: Ca
     assert len(case.logic.engine.jobs()) == known + 1
 
 
+@pytest.mark.slow
 def test_compares_maps_with_a_segmentation_beside_chance(case: Case) -> None:
     shown: list[Any] = []
     methods = {"gradcam": {}, "occlusion": {"stride_mm": 20.0}}
@@ -356,6 +358,7 @@ def test_explains_a_slice_with_a_2d_classifier(scene: Any, engine: Any, tmp_path
     assert answer.removals[0].voxels > 0
 
 
+@pytest.mark.slow
 def test_a_study_runs_is_found_again_and_its_cases_open(case: Case, tmp_path: Path) -> None:
     table = write_phantom_study(tmp_path / "in", dimensions=3, cases=2, seed=3, marker=False)
     request = StudyRequest(

@@ -47,6 +47,7 @@ print("fine")
 """
 
 
+@pytest.mark.slow
 def test_is_imported_without_torch_and_starts_nothing() -> None:
     code = _WITHOUT_TORCH.format(project=str(MODULE_FOLDER.parent), module=str(MODULE_FOLDER))
     result = subprocess.run(

@@ -103,6 +103,7 @@ def test_the_figures_in_the_bundle_are_those_of_its_own_predictions(trained):
     assert Image.open(bundle / "docs" / "training.png").size[0] > 500
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path, trained):
     folder, bundle = trained
     again = train_classifier(discover(folder), settings(), tmp_path / "again").bundle
@@ -111,6 +112,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path, t
     assert content_of(other)["models/model.pt"] != content_of(bundle)["models/model.pt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [("reading", 0, 9), ("learning", 1, 8), ("learning", 2, 4)])
 def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, trained, stopped_at):
     folder, bundle = trained
@@ -288,6 +290,7 @@ def test_without_held_out_cases_the_figures_say_that_they_flatter(tmp_path, pict
     assert "validation cases, which chose the epoch" in description
 
 
+@pytest.mark.slow
 def test_volumes_and_several_channels_are_learnt(tmp_path):
     random = np.random.default_rng(0)
     rows = []
@@ -311,6 +314,7 @@ def test_volumes_and_several_channels_are_learnt(tmp_path):
     assert result.labels.accuracy == 1
 
 
+@pytest.mark.slow
 def test_weights_of_another_training_are_begun_with(tmp_path, pictures):
     first = train_classifier(discover(pictures), settings(), tmp_path / "first")
     folder = write_pictures(tmp_path / "three", {"small": 6, "large": 6}, first_seed=300)
@@ -396,6 +400,7 @@ def test_a_last_batch_of_one_image_does_not_stop_batch_normalisation(tmp_path, p
     assert all(math.isfinite(epoch["loss"]) for epoch in record_of(result.bundle)["history"])
 
 
+@pytest.mark.slow
 def test_the_callers_chances_and_threads_are_left_alone(tmp_path, pictures):
     torch.manual_seed(3)
     expected = torch.rand(4)

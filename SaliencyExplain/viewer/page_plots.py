@@ -59,7 +59,7 @@ def trial_plot(curves: Sequence[TrialCurve]) -> dict[str, Any]:
             lines.append((curve.name, curve.xs, curve.ys, False))
             lines.append((f"{curve.name}, null maps", curve.xs, curve.chance, True))
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    title = "strongest share taken away or put in"
+    title = "strongest share removed or inserted"
     return _plot(lines, 1.0, title, "probability", ticks) if lines else {}
 
 

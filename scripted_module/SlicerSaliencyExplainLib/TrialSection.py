@@ -145,7 +145,7 @@ class TrialSection(Section):
             draw_plot(
                 self.ui.trialPlotLabel,
                 lines,
-                x_title=_("strongest share taken away or put in"),
+                x_title=_("strongest share removed or inserted"),
                 y_title=_("probability"),
                 x_end=1.0,
             )

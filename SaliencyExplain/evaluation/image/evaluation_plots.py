@@ -47,7 +47,7 @@ def draw_curves(
     for number, (label, one) in enumerate(found.items()):
         color = COLORS[number % len(COLORS)]
         axes.plot(shares, getattr(one.curves, kind), color=color, linewidth=1.8, label=label)
-    what = "taken away" if kind == "deletion" else "put in"
+    what = "removed" if kind == "deletion" else "inserted"
     style(axes, kind, f"share of the strongest voxels {what}", "probability")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     if legend:
@@ -79,7 +79,7 @@ def draw_cascade(axes: Axes, found: Sanity) -> None:
     axes.axhline(ALIKE, color=FAINT, linewidth=0.8, linestyle="--")
     axes.plot(steps, alike, color=COLORS[0], marker="o", markersize=3, label="rank correlation")
     axes.plot(steps, ssim, color=COLORS[1], marker="s", markersize=3, label="SSIM")
-    style(axes, "weights randomised from the last layer on", "stage", "likeness")
+    style(axes, "weights randomised from the last layer on", "stage", "similarity")
     axes.set(xlim=(0, max(1, steps[-1])), ylim=(min(0, *ssim), 1.05))
     _legend(axes)
 
@@ -92,7 +92,7 @@ def draw_changes(axes: Axes, found: Stability) -> None:
     axes.barh(places, values, color=COLORS[1], height=0.6)
     axes.axvspan(HIGH, 1.0, color=FAINT, alpha=0.25, linewidth=0)
     axes.axvline(LOW, color=FAINT, linewidth=0.8, linestyle="--")
-    style(axes, "least alike under small changes", "rank correlation", "")
+    style(axes, "lowest similarity under small changes", "rank correlation", "")
     axes.set_yticks(places, kinds, fontfamily=FONT)
     axes.set(xlim=(min(0.0, *values), 1.0))
 

@@ -117,7 +117,7 @@ def infidelity(said: NDArray[np.float64], drops: NDArray[np.float64]) -> Infidel
     value = float(np.mean((scale * said - drops) ** 2))
     # Rounding leaves drops of some 1e-8 where nothing changes.
     if square < 1e-12:
-        remark = "no box that is taken away moves the classifier's answer"
+        remark = "no removed box changes the classifier's output"
         return Infidelity(value, math.nan, scale, remark)
     return Infidelity(value, min(1.0, value / square), scale)
 

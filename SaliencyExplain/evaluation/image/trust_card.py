@@ -37,8 +37,8 @@ _PLOT_WIDTH, _PLOT_HEIGHT = 330, 170
 _LINE = 18
 _WORDS_WIDTH = STANDARD_WIDTH - 2 * _MARGIN - _PLOT_WIDTH - 50
 _FOOT = (
-    "A card is no score: read each answer by itself. Thresholds: null maps p ≤ 0.05; rank "
-    "correlation below 0.5 another map, from 0.7 on the same map; with random weights 0.7 and 0.8."
+    "There is no total score: read each answer by itself. Thresholds: null maps p ≤ 0.05; rank "
+    "correlation below 0.5 unstable, from 0.7 on stable; with random weights 0.7 and 0.8."
 )
 
 

@@ -185,8 +185,8 @@ def _draw_curves(found: Evaluation, title: Title) -> Figure | None:
     for axes, (name, across, up) in zip(
         grid.ravel(),
         (
-            ("insertion", "share of the strongest voxels put in", "probability, mean"),
-            ("deletion", "share of the strongest voxels taken away", "probability, mean"),
+            ("insertion", "share of the strongest voxels inserted", "probability, mean"),
+            ("deletion", "share of the strongest voxels removed", "probability, mean"),
             ("SIC compressed", "share of the information", "share of the probability, median"),
             ("AIC compressed", "share of the information", "share answered right, mean"),
         ),

@@ -126,8 +126,8 @@ def _curves(one: MapTrial) -> tuple[TrialCurve, ...]:
     if one.faithfulness is not None:
         own, shares = one.faithfulness.curves, one.faithfulness.curves.shares
         for name, values, band, what in (
-            ("deletion", own.deletion, one.faithfulness.chance_deletion, "taken away"),
-            ("insertion", own.insertion, one.faithfulness.chance_insertion, "put in"),
+            ("deletion", own.deletion, one.faithfulness.chance_deletion, "removed"),
+            ("insertion", own.insertion, one.faithfulness.chance_insertion, "inserted"),
         ):
             x_title = f"share of the strongest voxels {what}"
             curves.append(TrialCurve(name, x_title, "probability", shares, values, band[1]))

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
+from monai.networks.nets import DenseNet121
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
@@ -244,3 +245,17 @@ def test_arguments_of_a_model_that_do_not_fit_are_refused(
     with pytest.raises(SaliencyExplainError) as refusal:
         se.Model(RightHalf(), **{"classes": ["other", "right"], **arguments})
     assert refusal.value.code is code
+
+
+def test_weights_in_a_file_predict_as_the_network_in_memory(tmp_path: Path) -> None:
+    network = DenseNet121(spatial_dims=2, in_channels=2, out_channels=2)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    settings: dict[str, Any] = {
+        "classes": ["a", "b"], "channels": ["flair", "t1"], "size": (64, 64), "intensity": "zscore"
+    }  # fmt: skip
+    opened = se.load_model(tmp_path / "weights.pth", network="DenseNet121", **settings)
+    drawn = np.random.default_rng(0)
+    flair, t1 = ((drawn.random((80, 70)), np.diag([-1.0, -1.0, 1.0, 1.0])) for _ in range(2))
+    by_name = se.predict({"t1": t1, "flair": flair}, opened)
+    assert by_name == pytest.approx(se.predict([flair, t1], se.Model(network, **settings)))
+    assert opened.source is None

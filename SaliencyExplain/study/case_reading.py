@@ -35,7 +35,7 @@ UNFORESEEN = (
 )
 
 #: Stages of failures that leave a case's other results complete.
-SCENE_STAGE, TRIAL_STAGE = "making the scene", "trying the maps"
+SCENE_STAGE, TRIAL_STAGE = "making the scene", "evaluating the maps"
 
 #: Stage of a failure of one method, before its name: the case keeps the other methods' maps.
 METHOD_STAGE = "explaining with"

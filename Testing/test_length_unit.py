@@ -28,7 +28,8 @@ from SaliencyExplain.length_unit import joined, length_unit
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Given, Question
-from SaliencyExplain.study.case_folder import EXPLANATION, write_case
+from SaliencyExplain.records.case_record import EXPLANATION
+from SaliencyExplain.study.case_folder import write_case
 from SaliencyExplain.viewer.page_plots import probability_plot
 
 SIDE = 24

@@ -31,7 +31,7 @@ def compare(
     from SaliencyExplain.images.image_hash import voxel_hash
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth
-    from SaliencyExplain.study.case_folder import field_of_view_of_file, said_of_file
+    from SaliencyExplain.records.case_record import map_beside
 
     with progress_bar("comparing", quiet=as_json):
         values = read_map(attribution)
@@ -39,8 +39,8 @@ def compare(
         notes = [*values.meta["notes"], *segment_notes]
         figures = []
         if segments is not None:
-            field = field_of_view_of_file(attribution)
-            resolution_mm, own_segments = said_of_file(attribution)
+            known = map_beside(attribution)
+            field = None if known is None else known.field_of_view
             figures = rows(
                 values.meta["name"],
                 "",
@@ -49,8 +49,8 @@ def compare(
                 values.affine.numpy(),
                 seed=seed,
                 image_sha256=voxel_hash(values),
-                resolutions_mm={"map": resolution_mm},
-                own_segments={"map": own_segments},
+                resolutions_mm={"map": 0.0 if known is None else known.resolution_mm},
+                own_segments={"map": () if known is None else known.own_segments},
                 fields_of_view={"map": field},
             )
             notes += unseen_notes(segments, field)

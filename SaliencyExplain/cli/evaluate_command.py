@@ -230,8 +230,8 @@ def evaluate(
     from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.peak import RESOLUTION_MM
     from SaliencyExplain.question import Compute, Given, Question
+    from SaliencyExplain.records.case_record import map_beside
     from SaliencyExplain.study.case import single_case
-    from SaliencyExplain.study.case_folder import said_of_file
     from SaliencyExplain.study.case_reading import read_backgrounds
     from SaliencyExplain.study.discovery import background_cases
 
@@ -262,7 +262,9 @@ def evaluate(
         maps = {}
         for path in map_file:
             values = read_map(path)
-            values.meta[RESOLUTION_MM], values.meta[EACH_SEGMENT] = said_of_file(path)
+            known = map_beside(path)
+            values.meta[RESOLUTION_MM] = 0.0 if known is None else known.resolution_mm
+            values.meta[EACH_SEGMENT] = () if known is None else known.own_segments
             maps[str(values.meta["name"])] = values
         healthy = background_cases(background, loaded.channels)
         say_notes(healthy.sentences())

@@ -65,13 +65,13 @@ def evaluate_study_folder(
     )
     from SaliencyExplain.evaluation.study.study_findings import evaluate_study
     from SaliencyExplain.evaluation.study.study_words import evaluation_sentences
-    from SaliencyExplain.study.journal import Journal
+    from SaliencyExplain.records.journal_file import JournalFile
     from SaliencyExplain.study.report import StudyOutput, write_report
     from SaliencyExplain.study.report_data import map_titles
     from SaliencyExplain.study.run import REPORT
 
     own = folder / FOLDER
-    if out is None and FOLDER in Journal.read(folder):
+    if out is None and FOLDER in JournalFile.read(folder):
         raise InputError(
             ErrorCode.OUTPUT_EXISTS,
             f"{own} holds the case named {FOLDER}; name another folder with --out.",

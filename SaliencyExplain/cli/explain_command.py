@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -74,10 +73,8 @@ def explain(
     from SaliencyExplain.cost_estimate import Estimate
     from SaliencyExplain.figures import figure_lines
     from SaliencyExplain.study.case import single_case
-    from SaliencyExplain.study.case_reading import METHOD_STAGE
     from SaliencyExplain.study.run import REPORT
     from SaliencyExplain.study.single import explain_case
-    from SaliencyExplain.study.study_tables import comparison_rows
 
     if trial and budget is not None:
         raise InputError(
@@ -120,40 +117,39 @@ def explain(
             say_notes([estimate.not_stopped(budget)])
 
     with progress_bar("explaining", quiet=as_json) as progress:
-        entry = explain_case(
+        record, entry = explain_case(
             one,
             work,
             progress=progress,
             announce=None if as_json else announce,
         )
-    document = json.loads((out / one.case / "explanation.json").read_text(encoding="utf-8"))
     asked = {one.name for one in work.methods}
-    of_methods = [one for one in document["failures"] if one["method"] in asked]
-    notes = [
-        f"{each['stage']}: {each['reason']}"
-        for each in entry["failures"]
-        if not each["stage"].startswith(METHOD_STAGE)
-    ]
-    say_notes([*document["notes"], *notes])
+    of_methods = [one for one in record.failures if one.method in asked]
+    others = [f"{each.stage}: {each.reason}" for each in entry.failures if each.method is None]
+    say_notes([*record.notes, *others])
     for each in of_methods:
-        say_error(f"{each['method']}: {each['reason']}", ErrorCode.of(each["code"]))
-    tried = entry.get("trial")
+        say_error(f"{each.method}: {each.reason}", ErrorCode.of(each.code))
+    evaluation = entry.result.evaluation if entry.result is not None else None
     if as_json:
         print_json(
-            {**document, "trial": tried, "folder": str(out / one.case), "report": str(out / REPORT)}
+            {
+                **record.as_json(),
+                "trial": evaluation.as_json() if evaluation is not None else None,
+                "folder": str(out / one.case),
+                "report": str(out / REPORT),
+            }
         )
         _end(of_methods)
         return
-    console.print(probability_table(document["prediction"]["probabilities"]))
-    for found in document["attributions"]:
-        for line in figure_lines(found["figures"]):
-            console.print(f"{found['label']}: {line}", markup=False, highlight=False)
-    rows = list(comparison_rows(entry))
-    if rows:
-        console.print(agreement_table(rows))
-    for found in tried["maps"] if tried else ():
-        answers = " · ".join(f"{each['topic']}: {each['answer']}" for each in found["verdicts"])
-        console.print(f"{found['label']}: {answers}", markup=False, highlight=False)
+    console.print(probability_table(dict(record.probabilities)))
+    for map_ in record.maps:
+        for line in figure_lines(map_.figures):
+            console.print(f"{map_.label}: {line}", markup=False, highlight=False)
+    if record.rows:
+        console.print(agreement_table(list(record.rows)))
+    for found in evaluation.maps if evaluation is not None else ():
+        answers = " · ".join(f"{each.topic}: {each.answer}" for each in found.answers)
+        console.print(f"{found.label}: {answers}", markup=False, highlight=False)
     console.print(f"{out / one.case}\n{out / REPORT}", markup=False, soft_wrap=True)
     _end(of_methods)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from rich.table import Table
 
 from SaliencyExplain.cli.messages import console
-from SaliencyExplain.comparison.control_names import NAMES as YARDSTICKS
-from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.records.agreement_row import Row
+from SaliencyExplain.records.control_names import NAMES as YARDSTICKS
 from SaliencyExplain.study.classification_metrics import Labels
 from SaliencyExplain.study.report_words import percent
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,59 +17,7 @@ from SaliencyExplain.comparison.distances import (
 from SaliencyExplain.comparison.ranking import Ranking
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.peak import strongest_voxels
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """The agreement of a map with a segment; NaN where a figure is undefined.
-
-    Only what speaks for the class, the positive part of the map, counts as evidence; AUROC,
-    average precision and rank accuracy rank the signed values.
-
-    Attributes:
-        energy_inside: Share of the positive attribution inside the segment, [0, 1] (the
-            energy-based pointing game; Wang et al. 2020, Score-CAM, section 4.3).
-        energy_chance: What a map that knows nothing has there: the segment's share of the
-            volume, [0, 1].
-        pointing: 1 where the peak lies in the segment, else 0 (Zhang et al. 2018, Top-down
-            neural attention by excitation backprop); the peak is the maximum of the map smoothed
-            over half its resolution (:mod:`SaliencyExplain.peak`); where several voxels share
-            it, the share of them that does.
-        pointing_tolerance: The same, within the tolerance of the segment, between voxel
-            centres in mm.
-        auroc: Chance that a voxel inside outranks one outside, [0, 1]; chance gives 0.5.
-        average_precision: Area under the precision-recall curve, [0, 1]; chance gives
-            ``energy_chance``.
-        rank_accuracy: Share of the segment's voxels among as many strongest voxels of the map
-            (relevance rank accuracy; Arras et al. 2022, CLEVR-XAI, equation 4), [0, 1]; chance
-            gives ``energy_chance``.
-        dice_equal_volume: Dice of the segment with as many strongest positive voxels, [0, 1].
-        iou_equal_volume: Intersection over union of the same two.
-        dice_best: The highest Dice of the segment with ``map >= t`` over all ``t > 0``: the
-            threshold is chosen by looking at the segment, so it is an upper bound.
-        hausdorff95_mm: 95th percentile Hausdorff distance at equal volume, the larger of both
-            directions, mm.
-        mean_surface_distance_mm: Mean distance of the two surfaces at equal volume, mean over
-            both directions together, mm.
-        centre_distance_mm: Distance between the centre of mass of the positive attribution and
-            that of the segment, mm.
-        energy_chance_body: The segment's share of the body, [0, 1]; NaN where no body was given.
-    """
-
-    energy_inside: float
-    energy_chance: float
-    pointing: float
-    pointing_tolerance: float
-    auroc: float
-    average_precision: float
-    rank_accuracy: float
-    dice_equal_volume: float
-    iou_equal_volume: float
-    dice_best: float
-    hausdorff95_mm: float
-    mean_surface_distance_mm: float
-    centre_distance_mm: float
-    energy_chance_body: float
+from SaliencyExplain.records.agreement_row import Agreement
 
 
 def agreement(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from SaliencyExplain.comparison.table import FIGURES, Row, rows, unseen_notes
+from SaliencyExplain.comparison.table import rows, unseen_notes
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.records.agreement_row import FIGURES, Row
 from SaliencyExplain.results.attribution_maps import Attribution
 
 if TYPE_CHECKING:

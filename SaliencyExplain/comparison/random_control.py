@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from SaliencyExplain.attribution.methods.control_maps import random_map
-from SaliencyExplain.comparison.agreement import Agreement, undefined_agreement
+from SaliencyExplain.comparison.agreement import undefined_agreement
 from SaliencyExplain.comparison.distances import (
     bounding_box,
     surface_voxels,
@@ -36,6 +36,7 @@ from SaliencyExplain.comparison.distances import (
 )
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.progress import may_stop
+from SaliencyExplain.records.agreement_row import Agreement
 
 #: Draws for each segment, and how much of them the range holds.
 DRAWS, LEVEL = 100, 0.95

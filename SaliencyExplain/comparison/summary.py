@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
 from SaliencyExplain.comparison.sign_flip import PairedDifference
-from SaliencyExplain.comparison.table import FIGURES, Row
+from SaliencyExplain.records import control_names
+from SaliencyExplain.records.agreement_row import FIGURES, Row
 
 ALL_TARGETS = "all"
 """Stands in `Summary.target` where the rows of all classes went in."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain import csv_text
 from SaliencyExplain.attribution.methods.control_maps import centre_map
-from SaliencyExplain.comparison.agreement import Agreement, agreements, undefined_agreement
-from SaliencyExplain.comparison.control_names import CENTRE, RANDOM
+from SaliencyExplain.comparison.agreement import agreements, undefined_agreement
 from SaliencyExplain.comparison.random_control import RandomControl
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView, common
@@ -22,85 +21,16 @@ from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
-
-_NAMES = ("case", "method", "target", "segment")
-
-FIGURES: tuple[str, ...] = tuple(
-    field.name for field in fields(Agreement) if field.name != "energy_chance_body"
+from SaliencyExplain.records.agreement_row import (
+    COLUMNS,
+    FIGURES,
+    NAMES,
+    OWN_SEGMENT,
+    RANGES,
+    Row,
+    row_of,
 )
-"""The figures of ``comparison.csv``, in order."""
-
-_RANGED = tuple(figure for figure in FIGURES if figure != "energy_chance")
-_ENDS = ("low", "high")
-RANGES: tuple[str, ...] = tuple(f"{figure}_{end}" for figure in _RANGED for end in _ENDS)
-"""The columns with the ends of the random maps' central 95 %, in order; else empty."""
-
-COLUMNS: tuple[str, ...] = _NAMES + FIGURES + RANGES + ("remark",)
-"""The columns of ``comparison.csv``, in order."""
-
-#: The remark of a map whose regions are the segment that it would be held against.
-OWN_SEGMENT = "withheld: the map's regions are this segment"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table.
-
-    Attributes:
-        case: Name of the case.
-        method: Label of the attribution, ``<method>`` or ``<method>@<layer>``, or a yardstick.
-        target: Name of the class that the map explains.
-        segment: Name of the segment.
-        agreement: The figures; of random maps the expectation of each.
-        low: Of random maps, the lower end of the central 95 % of the draws; else None.
-        high: The upper end.
-        remark: Why there are no figures, such as :data:`OWN_SEGMENT`; mostly empty.
-        segmentation_sha256: Hash of the segments that the map was held against, by name and
-            voxels on the image's grid; empty for rows out of a CSV, which has no column for it.
-        length_unit: Of the distances: ``mm``, or ``px`` where the image has no size, see
-            :func:`SaliencyExplain.images.grids.length_unit`; ``mm`` for rows out of a CSV.
-    """
-
-    case: str
-    method: str
-    target: str
-    segment: str
-    agreement: Agreement
-    low: Agreement | None = None
-    high: Agreement | None = None
-    remark: str = ""
-    segmentation_sha256: str = ""
-    length_unit: str = "mm"
-
-    def cells(self) -> list[str]:
-        """The row of the CSV: six significant digits, empty where a figure is undefined."""
-        names = [self.case, self.method, self.target, self.segment]
-        figures = [getattr(self.agreement, figure) for figure in FIGURES]
-        return (
-            names + [_cell(value) for value in (*figures, *self._range().values())] + [self.remark]
-        )
-
-    def as_json(self) -> dict[str, str | float | None]:
-        """The row for JSON, with all digits and null where a figure is undefined."""
-        named: dict[str, str | float | None] = {name: getattr(self, name) for name in _NAMES}
-        for field in fields(Agreement):
-            value = getattr(self.agreement, field.name)
-            named[field.name] = None if math.isnan(value) else value
-        if self.low is not None:
-            ends = self._range()
-            named |= {name: None if math.isnan(ends[name]) else ends[name] for name in ends}
-        named["segmentation_sha256"] = self.segmentation_sha256
-        named["length_unit"] = self.length_unit
-        return named | ({"remark": self.remark} if self.remark else {})
-
-    def _range(self) -> dict[str, float]:
-        """The ends of the random maps' range by their columns; NaN where there is none."""
-        sides = dict(zip(_ENDS, (self.low, self.high), strict=True))
-        return {
-            f"{figure}_{end}": math.nan if sides[end] is None else getattr(sides[end], figure)
-            for figure in _RANGED
-            for end in _ENDS
-        }
+from SaliencyExplain.records.control_names import CENTRE, RANDOM
 
 
 def rows(
@@ -240,7 +170,9 @@ def auroc_chance(rows: Iterable[Row], segment: str) -> str:
         segment: Name of the segment.
     """
     for row in rows:
-        if row.segment == segment and row.low is not None and row.high is not None:
+        if row.segment != segment or row.low is None or row.high is None:
+            continue
+        if not math.isnan(row.low.auroc):
             return f"chance 0.50, {row.low.auroc:.2f} to {row.high.auroc:.2f}"
     return "chance 0.50"
 
@@ -281,46 +213,7 @@ def read_comparison(path: Path) -> list[Row]:
 def _row(cells: list[str]) -> Row:
     if len(cells) != len(COLUMNS):
         raise ValueError(f"a row has {len(cells)} cells, not {len(COLUMNS)}")
-    numbers = [float(cell) if cell else math.nan for cell in cells[len(_NAMES) : -1]]
-    case, method, target, segment = cells[: len(_NAMES)]
+    numbers = [float(cell) if cell else math.nan for cell in cells[len(NAMES) : -1]]
+    case, method, target, segment = cells[: len(NAMES)]
     figures = dict(zip(FIGURES + RANGES, numbers, strict=True))
     return row_of(figures, case, method, target, segment, cells[-1])
-
-
-def row_of(
-    figures: Mapping[str, float | None],
-    case: str,
-    method: str,
-    target: str,
-    segment: str,
-    remark: str = "",
-) -> Row:
-    """A row from its figures by the columns' names, those of :meth:`Row.as_json` among them.
-
-    Args:
-        figures: Undefined ones are None or NaN, or missing.
-        case: Of the row, as the next ones.
-        method: See there.
-        target: See there.
-        segment: See there.
-        remark: See there.
-    """
-
-    def agreement_of(end: str = "") -> Agreement:
-        found = {}
-        for field in fields(Agreement):
-            value = figures.get(f"{field.name}{end}")
-            found[field.name] = math.nan if value is None else float(value)
-        return Agreement(**found)
-
-    low = high = None
-    if any(figures.get(name) is not None for name in RANGES):
-        low, high = agreement_of("_low"), agreement_of("_high")
-        if math.isnan(low.auroc) and math.isnan(low.energy_inside):
-            low = high = None
-    return Row(case, method, target, segment, agreement_of(), low, high, remark)
-
-
-def _cell(value: float) -> str:
-    # Minus zero would be another text for the same figure.
-    return "" if math.isnan(value) else f"{value + 0.0:.6g}"

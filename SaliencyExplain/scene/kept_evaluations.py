@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import slicer
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.records.evaluation_summary import Answer, answers_in
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import AttributionMap, read_attribution, same_map
-from SaliencyExplain.trial_words import SYMBOLS, TRIAL_FILE, topic
 
 #: What stands beside a map that was not tried.
 NOT_TRIED = "not evaluated yet"
 
 
-@dataclass(frozen=True)
-class KeptVerdict:
-    """The answer to one question about a map, in brief.
-
-    Attributes:
-        topic: Such as ``beats chance``.
-        answer: ``yes``, ``partly``, ``no`` or ``not known``.
-        words: Why, with the figures.
-    """
-
-    topic: str
-    answer: str
-    words: str
-
-    @property
-    def line(self) -> str:
-        """Such as ``● beats chance: yes``."""
-        return f"{SYMBOLS[self.answer]} {self.topic}: {self.answer}"
-
-
-def keep_verdicts(node: slicer.vtkMRMLVolumeNode, verdicts: Sequence[KeptVerdict]) -> None:
+def keep_verdicts(node: slicer.vtkMRMLVolumeNode, verdicts: Sequence[Answer]) -> None:
     """Keeps what the trial of a map said; other values of the map take it away again."""
     kept = [[one.topic, one.answer, one.words] for one in verdicts]
     node.SetAttribute(names.TRIAL, json_text(kept))
 
 
 def keep_verdicts_on(
-    node: slicer.vtkMRMLVolumeNode, judged: AttributionMap, verdicts: Sequence[KeptVerdict]
+    node: slicer.vtkMRMLVolumeNode, judged: AttributionMap, verdicts: Sequence[Answer]
 ) -> None:
     """Keeps what the trial of a map said, unless the node holds another map by now.
 
@@ -75,24 +55,15 @@ def keep_written(node: slicer.vtkMRMLVolumeNode, folder: Path) -> None:
         node: The map, loaded from the case's files.
         folder: The case's folder; without a readable ``trial.json`` in it nothing is kept.
     """
-    try:
-        found = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    for one in found["maps"]:
-        if one["label"] == node.GetAttribute(names.LABEL):
-            keep_verdicts(
-                node,
-                [
-                    KeptVerdict(topic(verdict["question"]), verdict["answer"], verdict["words"])
-                    for verdict in one["verdicts"]
-                ],
-            )
+    with contextlib.suppress(InputError):
+        answers = answers_in(folder).get(node.GetAttribute(names.LABEL))
+        if answers is not None:
+            keep_verdicts(node, answers)
 
 
-def verdicts_of(node: slicer.vtkMRMLVolumeNode) -> list[KeptVerdict]:
+def verdicts_of(node: slicer.vtkMRMLVolumeNode) -> list[Answer]:
     """What the trial of a map said; empty where it was not tried."""
-    return [KeptVerdict(*one) for one in json.loads(node.GetAttribute(names.TRIAL) or "[]")]
+    return [Answer(*one) for one in json.loads(node.GetAttribute(names.TRIAL) or "[]")]
 
 
 def verdict_line(node: slicer.vtkMRMLVolumeNode) -> str:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.comparison.control_names import NAMES as CONTROL_MAPS
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.case_reading import METHOD_STAGE
+from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFailure
+
+Mapped = TypeVar("Mapped")
 
 #: Stages that a later attempt on the case goes through again, so that only its failures count.
 _TRIED_AGAIN = ("reading the image", "reading the segmentation", "explaining", "writing")
-
-
-def method_of(label: str) -> str:
-    """The method's name in a map's label, ``<method>`` or ``<method>@<layer>``."""
-    return label.partition("@")[0]
 
 
 def methods_of(configuration: Mapping[str, Any]) -> tuple[Method, ...]:
@@ -48,68 +44,36 @@ def methods_of(configuration: Mapping[str, Any]) -> tuple[Method, ...]:
         ) from None
 
 
-def answered(entry: Mapping[str, Any]) -> set[str]:
-    """The methods that a case has a map of, or a reason why it has none.
-
-    Args:
-        entry: The journal's entry of a case that is done.
-    """
-    return with_maps(entry) | failed_methods(entry)
+def answered(entry: CaseEntry) -> set[str]:
+    """The methods that a case has a map of, or a reason why it has none."""
+    return entry.methods | entry.failed_methods
 
 
-def failed_methods(entry: Mapping[str, Any]) -> set[str]:
-    """The methods that a case has a reason of why they have no map."""
-    failed = [one["stage"] for one in entry["failures"] if one["stage"].startswith(METHOD_STAGE)]
-    return {stage[len(METHOD_STAGE) :].strip() for stage in failed}
-
-
-def without_failures(entry: Mapping[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
-    """The entry of a case without the failures of methods that are computed again."""
-    stages = {f"{METHOD_STAGE} {method.name}" for method in methods}
-    return {
-        **entry,
-        "failures": [one for one in entry["failures"] if one["stage"] not in stages],
-    }
-
-
-def with_maps(entry: Mapping[str, Any]) -> set[str]:
-    """The methods that a case has a map of."""
-    return {method_of(one["label"]) for one in entry["maps"]}
-
-
-def merged_entry(
-    kept: Mapping[str, Any], new: Mapping[str, Any], order: Sequence[str]
-) -> dict[str, Any]:
+def merged_entry(kept: CaseEntry, new: CaseEntry, computed: Collection[str]) -> CaseEntry:
     """The journal's entry of a case after methods were added to it.
 
     Args:
         kept: The entry as it was.
-        new: The entry of the added methods alone.
-        order: Names of all methods in their order.
+        new: The entry with all maps, with the failures of the added methods alone.
+        computed: The methods that were computed now.
     """
-    computed = answered(new)
-    maps = [one for one in kept["maps"] if method_of(one["label"]) not in computed]
-    rows = [
-        row
-        for row in kept["rows"]
-        if method_of(row["method"]) not in computed
-        # The control maps of the same image and seed come with the new maps' rows.
-        and not (new["rows"] and row["method"] in CONTROL_MAPS)
-    ]
-    # A trial is of the maps as they were: where one was computed again, it goes.
-    replaced = with_maps(kept) & computed
-    stays = {name: value for name, value in kept.items() if name != "trial" or not replaced}
-    return {
-        **stays,
-        **new,
-        "failures": merged_failures(kept, new["failures"], computed),
-        "maps": in_order([*maps, *new["maps"]], order, "label"),
-        "rows": in_order([*rows, *new["rows"]], order, "method"),
-        "notes": merged_notes(kept["notes"], new["notes"], computed),
-    }
+    before, after = kept.result, new.result
+    if before is None or after is None:
+        return new
+    sizes = {one.label: one.sizes for one in before.maps if one.method not in computed}
+    maps = [dataclasses.replace(one, sizes=sizes.get(one.label, one.sizes)) for one in after.maps]
+    # The evaluation is of the maps as they were: where one was computed again, it goes.
+    replaced = kept.methods & set(computed)
+    result = dataclasses.replace(
+        after, maps=tuple(maps), evaluation=None if replaced else before.evaluation
+    )
+    failures = merged_failures(kept, new.failures, computed)
+    return dataclasses.replace(new, failures=failures, result=result)
 
 
-def merged_notes(kept: Sequence[str], new: Sequence[str], computed: Collection[str]) -> list[str]:
+def merged_notes(
+    kept: Sequence[str], new: Sequence[str], computed: Collection[str]
+) -> tuple[str, ...]:
     """The notes of a case: those that it had, but for those of methods computed anew, and the new.
 
     Args:
@@ -118,12 +82,12 @@ def merged_notes(kept: Sequence[str], new: Sequence[str], computed: Collection[s
         computed: The methods that were computed now.
     """
     stay = [note for note in kept if note.partition(":")[0] not in computed]
-    return list(dict.fromkeys([*stay, *new]))
+    return tuple(dict.fromkeys([*stay, *new]))
 
 
 def merged_failures(
-    kept: Mapping[str, Any], new: Sequence[Mapping[str, str]], computed: Collection[str] = ()
-) -> list[dict[str, str]]:
+    kept: CaseEntry, new: Sequence[StageFailure], computed: Collection[str] = ()
+) -> tuple[StageFailure, ...]:
     """The failures of a case: the new ones, and those of other stages that it had.
 
     Args:
@@ -131,23 +95,17 @@ def merged_failures(
         new: The failures of the added methods.
         computed: The methods that were computed anew, whose earlier failures no longer count.
     """
-    stages = {one["stage"] for one in new} | {f"{METHOD_STAGE} {name}" for name in computed}
+    stages = {one.stage for one in new} | {f"{METHOD_STAGE} {name}" for name in computed}
     stages |= set(_TRIED_AGAIN)
-    return [
-        *(one for one in kept["failures"] if one["stage"] not in stages),
-        *(dict(one) for one in new),
-    ]
+    return (*(one for one in kept.failures if one.stage not in stages), *new)
 
 
 def in_order(
-    entries: Sequence[Mapping[str, Any]], order: Sequence[str], label: str
-) -> list[dict[str, Any]]:
-    """What each map has, by the methods' order; control maps nobody asked for come last."""
+    maps: Iterable[Mapped], order: Sequence[str], method: Callable[[Mapped], str]
+) -> list[Mapped]:
+    """Maps by the methods' order."""
     places = {name: place for place, name in enumerate(order)}
-    return [
-        dict(one)
-        for one in sorted(entries, key=lambda one: places.get(method_of(one[label]), len(order)))
-    ]
+    return sorted(maps, key=lambda one: places.get(method(one), len(order)))
 
 
 def merged_configuration(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +140,7 @@ def parameter_differences(
 def to_compute(
     asked: Sequence[Method],
     known: Sequence[Method],
-    entry: Mapping[str, Any] | None,
+    entry: CaseEntry | None,
     *,
     stays: bool,
 ) -> tuple[Method, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from SaliencyExplain.study.case_folder import EXPLANATION
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.records.case_entry import CaseEntry
+from SaliencyExplain.records.case_record import EXPLANATION, read_case
+from SaliencyExplain.records.evaluation_summary import EvaluationSummary
+from SaliencyExplain.records.json_fields import read_object
 from SaliencyExplain.trial_words import TRIAL_FILE
-
-#: In an entry of the journal, of a map and of a trial: ``{end of the name or name: bytes}``.
-SIZES = "bytes"
 
 
 def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
@@ -23,7 +22,7 @@ def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in paths}
 
 
-def are_there(folder: Path, entry: Mapping[str, Any]) -> bool:
+def are_there(folder: Path, entry: CaseEntry) -> bool:
     """Whether all maps of a case have the size with which they were written.
 
     Looks at the sizes alone, so that thousands of cases take no time.
@@ -32,37 +31,35 @@ def are_there(folder: Path, entry: Mapping[str, Any]) -> bool:
         folder: The case's folder.
         entry: Its entry of the journal, done.
     """
-    maps = entry["maps"]
-    sizes = (
-        {f"{one['files']}{suffix}": size for one in maps for suffix, size in one[SIZES].items()}
-        if all(SIZES in one for one in maps)
-        else {}
-    )
+    maps = entry.result.maps if entry.result is not None else ()
+    sizes = {f"{one.stem}{end}": size for one in maps for end, size in one.sizes.items()}
     return bool(sizes) and (folder / EXPLANATION).is_file() and _have(folder, sizes)
 
 
-def are_whole(folder: Path, entry: Mapping[str, Any]) -> bool:
-    """Whether :func:`are_there`, and the case's document is complete and about these maps."""
-    if not are_there(folder, entry):
+def are_whole(folder: Path, entry: CaseEntry) -> bool:
+    """Whether :func:`are_there`, and the case's record is complete and about these maps."""
+    if entry.result is None or not are_there(folder, entry):
         return False
-    document = _document(folder / EXPLANATION)
     try:
-        named = {one["files"]["map"] for one in document["attributions"]}
-        return document["case"] == entry["case"] and named == {
-            f"{one['files']}.nii.gz" for one in entry["maps"]
-        }
-    except (KeyError, TypeError):
+        record = read_case(folder)
+    except InputError:
         return False
+    named = {one.files.map for one in record.maps}
+    return record.case == entry.case and named == {one.files.map for one in entry.result.maps}
 
 
-def is_trial_whole(folder: Path, trial: Mapping[str, Any]) -> bool:
-    """Whether the files of a trial are there.
+def is_evaluation_whole(folder: Path, evaluation: EvaluationSummary) -> bool:
+    """Whether the files of the evaluation of a case's maps are there.
 
     Args:
         folder: The case's folder.
-        trial: What the journal keeps of the trial.
+        evaluation: What the journal keeps of it.
     """
-    return bool(_document(folder / TRIAL_FILE)) and _have(folder, trial.get(SIZES, {}))
+    try:
+        read_object(folder / TRIAL_FILE)
+    except InputError:
+        return False
+    return _have(folder, evaluation.sizes)
 
 
 def _have(folder: Path, sizes: Mapping[str, int]) -> bool:
@@ -70,12 +67,3 @@ def _have(folder: Path, sizes: Mapping[str, int]) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except OSError:
         return False
-
-
-def _document(path: Path) -> dict[str, Any]:
-    """The content; empty where the file is gone, cut off or no JSON object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

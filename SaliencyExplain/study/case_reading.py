@@ -14,8 +14,10 @@ from monai.data import MetaTensor
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.images.segmentation import Segmentation
+from SaliencyExplain.method_failures import MethodFailure
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import read_input
+from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFailure
 from SaliencyExplain.study.case import Case
 
 #: What a library may raise for a case that nobody foresaw. In a study over a
@@ -37,9 +39,6 @@ UNFORESEEN = (
 #: Stages of failures that leave a case's other results complete.
 SCENE_STAGE, TRIAL_STAGE = "making the scene", "evaluating the maps"
 
-#: Stage of a failure of one method, before its name: the case keeps the other methods' maps.
-METHOD_STAGE = "explaining with"
-
 #: Seconds for which the computation waits for a case that is being read, and how often it looks.
 PATIENCE, _LOOK_EVERY = 600.0, 0.5
 
@@ -59,7 +58,7 @@ class Todo:
     """
 
     case: Case
-    entry: dict[str, Any] | None = None
+    entry: CaseEntry | None = None
     methods: tuple[Method, ...] = ()
 
 
@@ -84,7 +83,7 @@ class ReadCase:
     image: MetaTensor | None = None
     segmentation: Segmentation | None = None
     segmentation_notes: tuple[str, ...] = ()
-    failures: list[dict[str, str]] = field(default_factory=list)
+    failures: list[StageFailure] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -92,6 +91,10 @@ class ReadCase:
         """Records what could not be read."""
         self.failures.append(failure(self.case, stage, error))
         self.errors.append(error)
+
+    def entry(self) -> CaseEntry:
+        """Its entry in the journal before anything is computed."""
+        return CaseEntry(self.case.case, self.source, self.case.label, tuple(self.failures))
 
 
 def read_backgrounds(classifier: Classifier, cases: Sequence[Case]) -> tuple[MetaTensor, ...]:
@@ -106,7 +109,7 @@ def read_backgrounds(classifier: Classifier, cases: Sequence[Case]) -> tuple[Met
     return tuple(images)
 
 
-def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:
+def failure(case: Case, stage: str, error: BaseException) -> StageFailure:
     """A failure as it is recorded: a code and one line, without what may name the patient."""
     try:
         said = " ".join(str(error).split())
@@ -117,7 +120,15 @@ def failure(case: Case, stage: str, error: BaseException) -> dict[str, str]:
         reason = f"{type(error).__name__}: {reason}"
     code = getattr(error, "code", None)
     code = code if isinstance(code, ErrorCode) else ErrorCode.JOB_FAILED
-    return {"stage": stage, "code": code.value, "reason": case.public(reason)[:500]}
+    return StageFailure(stage, code.value, case.public(reason)[:500])
+
+
+def failures_of_methods(case: Case, failures: Sequence[MethodFailure]) -> list[StageFailure]:
+    """The failures of methods as a case's entry has them."""
+    return [
+        StageFailure(f"{METHOD_STAGE} {one.method}", one.code, case.public(one.reason))
+        for one in failures
+    ]
 
 
 def late(seconds: float) -> InputError:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nibabel
 import numpy as np
@@ -13,11 +12,11 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.images.segmentation import Segmentation
-from SaliencyExplain.peak import RESOLUTION_MM, find_peak
-from SaliencyExplain.study.kept_results import EXPLANATION, SCENE
+from SaliencyExplain.peak import find_peak
+from SaliencyExplain.records.case_record import read_case
+from SaliencyExplain.study.kept_results import SCENE
 
 if TYPE_CHECKING:
     from SaliencyExplain.scene.attributions import AttributionMap
@@ -57,7 +56,7 @@ def write_scene(
     names = channels if len(channels) == image.shape[0] else map(str, range(image.shape[0]))
     scene = case_scene(
         CaseContent(
-            name=_content(folder)["case"],
+            name=read_case(folder).case,
             channels=dict(zip(names, np.asarray(image), strict=True)),
             affine=affine,
             maps=maps,
@@ -82,38 +81,16 @@ def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]
         affine: 4x4 of the case's image, which the maps share.
 
     Raises:
-        InputError: A map's file is gone or damaged.
+        InputError: The record or a map's file is gone or damaged.
     """
-    from SaliencyExplain.scene.attributions import AttributionMap
+    from SaliencyExplain.scene.case_maps import attribution_map
 
-    content = _content(folder)
+    record = read_case(folder)
     maps = []
-    for entry in content["attributions"]:
-        path = folder / entry["files"]["map"]
+    for map_ in record.maps:
+        path = folder / map_.files.map
         with reading(path):
             values = np.asarray(nibabel.load(path).dataobj, np.float32)
-        maps.append(
-            AttributionMap(
-                values=values,
-                affine=affine,
-                label=entry["label"],
-                title=find_method(entry["method"]).title,
-                signed=entry["signed"],
-                target_name=content["target"]["name"],
-                classifier_name=content["provenance"]["classifier"],
-                parameters=entry["parameters"],
-                provenance={
-                    **content["provenance"],
-                    **entry["provenance"],
-                    RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
-                    EACH_SEGMENT: entry.get(EACH_SEGMENT, []),
-                    CHANNEL: entry.get(CHANNEL) or 0,
-                },
-            )
-        )
+        title = find_method(map_.method).title
+        maps.append(attribution_map(record, map_, values, affine, title))
     return maps
-
-
-def _content(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / EXPLANATION).read_text(encoding="utf-8"))
-    return content

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_trial
@@ -13,9 +12,10 @@ from SaliencyExplain.evaluation.image.findings import Trial
 from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question
-from SaliencyExplain.study.added_methods import method_of, with_maps
+from SaliencyExplain.records.case_entry import CaseEntry
+from SaliencyExplain.records.evaluation_summary import Answer, EvaluatedMap, EvaluationSummary
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_files import SIZES, is_trial_whole, sizes_of
+from SaliencyExplain.study.case_files import is_evaluation_whole, sizes_of
 from SaliencyExplain.trial_words import TRIAL_FILE, topic
 
 
@@ -28,7 +28,7 @@ def write_case_trial(
     seed: int,
     budget: float,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> EvaluationSummary:
     """Tries the maps of a case and writes ``trial.json``, the curves and the trust cards.
 
     Each file is complete or not there, ``trial.json`` comes last. The same case, seed and
@@ -44,8 +44,7 @@ def write_case_trial(
         progress: Told of forward passes; may raise Cancelled.
 
     Returns:
-        What the journal keeps of it: the budget, of each map the card and the verdicts, and the
-        methods that gave no map to try, and the sizes of the files.
+        What the journal keeps of it.
 
     Raises:
         InputError: A method cannot take the image.
@@ -64,40 +63,37 @@ def write_case_trial(
     files = write_trial(folder, found, question)
     # The seconds that it took are in trial.json, whose size differs with them.
     sizes = sizes_of(path for path in files if path.name != TRIAL_FILE)
-    return _kept(found, budget) | {SIZES: sizes}
+    return _kept(found, budget, sizes)
 
 
-def has_trial(folder: Path, entry: Mapping[str, Any], budget: float) -> bool:
+def has_trial(folder: Path, entry: CaseEntry, budget: float) -> bool:
     """Whether all maps of a case were tried with that budget, and the files are there, whole."""
-    kept = entry.get("trial")
-    if kept is None or kept["budget"] != budget or not is_trial_whole(folder, kept):
+    kept = entry.result.evaluation if entry.result is not None else None
+    if kept is None or kept.budget != budget or not is_evaluation_whole(folder, kept):
         return False
     # Methods may have been added since.
-    tried = {method_of(one["label"]) for one in kept["maps"]} | set(kept.get("failed", ()))
-    return with_maps(entry) <= tried
+    tried = {one.label.partition("@")[0] for one in kept.maps} | set(kept.failed)
+    return entry.methods <= tried
 
 
-def _kept(found: Trial, budget: float) -> dict[str, Any]:
-    return {
-        "budget": budget,
-        "effort": found.effort,
-        "failed": [one.method for one in found.failures],
-        "maps": [
-            {
-                "label": one.label,
-                "card": card_name(one),
-                "verdicts": [
-                    {
-                        "topic": topic(verdict.question),
-                        "answer": verdict.answer,
-                        "words": verdict.words,
-                    }
+def _kept(found: Trial, budget: float, sizes: Mapping[str, int]) -> EvaluationSummary:
+    return EvaluationSummary(
+        budget=budget,
+        effort=str(found.effort),
+        failed=tuple(one.method for one in found.failures),
+        maps=tuple(
+            EvaluatedMap(
+                one.label,
+                card_name(one),
+                tuple(
+                    Answer(topic(verdict.question), verdict.answer, verdict.words)
                     for verdict in one.verdicts
-                ],
-            }
+                ),
+            )
             for one in found.maps
-        ],
-    }
+        ),
+        sizes=sizes,
+    )
 
 
 class TwoSteps:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.comparison.map_comparison import compare_attributions
-from SaliencyExplain.comparison.table import Row, unseen_notes
+from SaliencyExplain.comparison.table import unseen_notes
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import (
     Cancelled,
@@ -23,26 +22,34 @@ from SaliencyExplain.errors import (
 )
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.segmentation_files import read_ground_truths
-from SaliencyExplain.length_unit import length_unit
-from SaliencyExplain.method_failures import MethodFailure, MethodFailures
+from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
-from SaliencyExplain.results.attribution_maps import Attribution, Explanation
-from SaliencyExplain.study.added_methods import merged_entry, merged_failures, with_maps
+from SaliencyExplain.records.agreement_row import Row
+from SaliencyExplain.records.case_entry import (
+    CaseEntry,
+    CaseResult,
+    StageFailure,
+    true_class,
+)
+from SaliencyExplain.records.case_record import CaseRecord
+from SaliencyExplain.records.evaluation_summary import EvaluationSummary
+from SaliencyExplain.results.attribution_maps import Explanation
+from SaliencyExplain.study.added_methods import merged_entry, merged_failures
 from SaliencyExplain.study.case import LABEL, Case
-from SaliencyExplain.study.case_files import SIZES, are_there, sizes_of
-from SaliencyExplain.study.case_folder import MAP_FILES, file_stem, write_case
+from SaliencyExplain.study.case_files import are_there, sizes_of
+from SaliencyExplain.study.case_folder import write_case
 from SaliencyExplain.study.case_reading import (
-    METHOD_STAGE,
     SCENE_STAGE,
     TRIAL_STAGE,
     UNFORESEEN,
     ReadCase,
     Todo,
     failure,
+    failures_of_methods,
     late,
     read_ahead,
     read_backgrounds,
@@ -52,7 +59,6 @@ from SaliencyExplain.study.case_trial import has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.origins import origin_of
 from SaliencyExplain.study.output_folder import HeldFolder
-from SaliencyExplain.study.study_tables import true_class
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class CaseWorker:
 
     def run(
         self, todos: Iterable[Todo], progress: Callable[[Case], Progress] = lambda case: silent
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[CaseEntry]:
         """Works on the cases in their order, reading the next while one is computed.
 
         Args:
@@ -135,23 +141,18 @@ class CaseWorker:
         for todo, read in read_ahead(todos, self._read, self._given_up):
             yield self._done(todo, read, progress(todo.case))
 
-    def _done(self, todo: Todo, read: ReadCase, progress: Progress) -> dict[str, Any]:
+    def _done(self, todo: Todo, read: ReadCase, progress: Progress) -> CaseEntry:
         """The entry of a case; whatever is raised costs this case alone."""
         try:
             if todo.entry is not None and not todo.methods:
                 return self.complete(read, todo.entry, progress)
             methods = todo.methods or self.work.methods
-            return self.compute(read, methods, progress, kept=todo.entry)
+            return self.compute(read, methods, progress, kept=todo.entry)[0]
         except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a network of the user's may raise anything
-            if todo.entry is None:
-                entry = _entry(read)
-                entry["failures"].append(failure(todo.case, "explaining", error))
-                return entry
-            new = failure(todo.case, "explaining" if todo.methods else TRIAL_STAGE, error)
-            failed = [one for one in todo.entry["failures"] if one["stage"] != new["stage"]]
-            return {**todo.entry, "failures": [*failed, new]}
+            stage = "explaining" if todo.entry is None or todo.methods else TRIAL_STAGE
+            return (todo.entry or read.entry()).failing(failure(todo.case, stage, error))
 
     def _read(self, todo: Todo) -> tuple[Todo, ReadCase]:
         return todo, self.read(todo.case)
@@ -192,9 +193,9 @@ class CaseWorker:
         methods: Sequence[Method],
         progress: Progress = silent,
         announce: Callable[[Estimate], None] | None = None,
-        kept: Mapping[str, Any] | None = None,
+        kept: CaseEntry | None = None,
         explanation: Explanation | None = None,
-    ) -> dict[str, Any]:
+    ) -> tuple[CaseEntry, CaseRecord | None]:
         """Explains, compares and writes a case that was read, and its scene where wanted.
 
         Args:
@@ -206,22 +207,21 @@ class CaseWorker:
             explanation: Of these methods, where they have run already.
 
         Returns:
-            The journal's entry.
+            The journal's entry, and the case's record; None where nothing was written.
 
         Raises:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of the progress callback.
         """
         had_scene = kept is not None and has_scene(self.work.out / read.case.case)
-        entry = self._computed(read, methods, progress, announce, kept, explanation)
-        if kept is None:
-            return self.add_scene(read, entry) if entry["done"] else entry
-        if not entry["done"]:
-            failed = merged_failures(kept, entry["failures"])
-            return {**kept, "failures": failed}
+        entry, record = self._computed(read, methods, progress, announce, kept, explanation)
+        if record is None and kept is not None:
+            failures = merged_failures(kept, entry.failures)
+            return dataclasses.replace(kept, failures=failures), None
+        if record is None:
+            return entry, None
         # The scene that was there, which has not all maps, is gone.
-        merged = merged_entry(kept, entry, [method.name for method in self.work.methods])
-        return self.add_scene(read, merged, wanted=had_scene)
+        return self.add_scene(read, entry, wanted=had_scene), record
 
     def _computed(
         self,
@@ -229,13 +229,16 @@ class CaseWorker:
         methods: Sequence[Method],
         progress: Progress,
         announce: Callable[[Estimate], None] | None,
-        kept: Mapping[str, Any] | None,
+        kept: CaseEntry | None,
         explanation: Explanation | None,
-    ) -> dict[str, Any]:
-        """The journal's entry of these methods alone, once their maps are written."""
-        case, entry = read.case, _entry(read)
+    ) -> tuple[CaseEntry, CaseRecord | None]:
+        """The journal's entry and the case's record, once the maps are written.
+
+        Where they are not, the entry has the failures of these methods alone.
+        """
+        case, entry = read.case, read.entry()
         if read.image is None:
-            return entry
+            return entry, None
         failures = MethodFailures()
         try:
             explanation = explanation or explain(
@@ -254,22 +257,20 @@ class CaseWorker:
         except (SaliencyExplainError, *UNFORESEEN) as error:
             if kept is not None and failures.found:
                 # The image was explained before: it is these methods that cannot.
-                entry["failures"] += _of_methods(case, failures.found)
-            else:
-                entry["failures"].append(failure(case, "explaining", error))
-            return entry
+                return entry.failing(*failures_of_methods(case, failures.found)), None
+            return entry.failing(failure(case, "explaining", error)), None
         return self._written(read, explanation, kept, entry)
 
     def _written(
         self,
         read: ReadCase,
         explanation: Explanation,
-        kept: Mapping[str, Any] | None,
-        entry: dict[str, Any],
-    ) -> dict[str, Any]:
-        """The entry of an explanation, once it is compared and its files are in place."""
+        kept: CaseEntry | None,
+        entry: CaseEntry,
+    ) -> tuple[CaseEntry, CaseRecord | None]:
+        """Entry and record of an explanation, once it is compared and its files are in place."""
         case = read.case
-        entry["failures"] += _of_methods(case, explanation.failures)
+        entry = entry.failing(*failures_of_methods(case, explanation.failures))
         started = time.perf_counter()
         compared: list[Row] = []
         if read.segmentation is not None:
@@ -280,7 +281,7 @@ class CaseWorker:
                     )
                 )
             except (SaliencyExplainError, *UNFORESEEN) as error:
-                entry["failures"].append(failure(case, "comparing", error))
+                entry = entry.failing(failure(case, "comparing", error))
         seconds = {"read": read.seconds, "compare": time.perf_counter() - started}
         notes = [*case.notes, *read.segmentation_notes]
         if read.segmentation is not None:
@@ -291,28 +292,31 @@ class CaseWorker:
         )
         try:
             self._check_out()
-            files = write_case(
+            record = write_case(
                 self.work.out,
                 case.case,
                 explanation,
                 segmentation=read.segmentation,
                 rows=compared,
-                origin=origin_of(case, self.work.out),
+                files=origin_of(case, self.work.out),
                 keep_identifiers=self.work.keep_identifiers,
                 held=self.work.held,
                 order=None if kept is None else [method.name for method in self.work.methods],
             )
-            sizes = sizes_of(files)
+            folder = self.work.out / case.case
+            sizes = sizes_of(folder / name for name in record.file_names)
         except OutputError:
             raise
         except (SaliencyExplainError, *UNFORESEEN) as error:
-            entry["failures"].append(failure(case, "writing", error))
-            return entry
-        return entry | _results(explanation, compared, sizes)
+            return entry.failing(failure(case, "writing", error)), None
+        entry = dataclasses.replace(entry, result=CaseResult.of(record, sizes))
+        if kept is None:
+            return entry, record
+        computed = {one.method for one in explanation.attributions}
+        computed |= {one.method for one in explanation.failures}
+        return merged_entry(kept, entry, computed), record
 
-    def complete(
-        self, read: ReadCase, entry: Mapping[str, Any], progress: Progress = silent
-    ) -> dict[str, Any]:
+    def complete(self, read: ReadCase, entry: CaseEntry, progress: Progress = silent) -> CaseEntry:
         """Makes what is wanted and missing beside a case's maps: its scene, their trial.
 
         Nothing that is there is computed anew. What fails costs only itself.
@@ -331,44 +335,37 @@ class CaseWorker:
         """
         return self.add_trial(read, self.add_scene(read, entry), progress)
 
-    def add_scene(
-        self, read: ReadCase, entry: Mapping[str, Any], *, wanted: bool = False
-    ) -> dict[str, Any]:
+    def add_scene(self, read: ReadCase, entry: CaseEntry, *, wanted: bool = False) -> CaseEntry:
         """Makes the scene, where it is wanted and missing; see :meth:`complete`."""
-        after = dict(entry)
-        if (self.work.scene or wanted) and not has_scene(self.work.out / read.case.case):
-            self._check_case(after)
-            failed = [one for one in after["failures"] if one["stage"] != SCENE_STAGE]
-            after["failures"] = failed + self._write_scene(read)
-        return after
+        if not (self.work.scene or wanted) or has_scene(self.work.out / read.case.case):
+            return entry
+        self._check_case(entry)
+        return entry.failing(*self._write_scene(read), stages=[SCENE_STAGE])
 
-    def add_trial(
-        self, read: ReadCase, entry: Mapping[str, Any], progress: Progress = silent
-    ) -> dict[str, Any]:
+    def add_trial(self, read: ReadCase, entry: CaseEntry, progress: Progress = silent) -> CaseEntry:
         """Tries the maps, where that is wanted and missing; see :meth:`complete`."""
-        after, budget = dict(entry), self.work.trial_budget
-        folder = self.work.out / read.case.case
-        if budget is not None and not has_trial(folder, after, budget):
-            self._check_case(after)
-            failed = [one for one in after["failures"] if one["stage"] != TRIAL_STAGE]
-            after["failures"] = failed
-            try:
-                after["trial"] = self._try_maps(read, after, budget, progress)
-            except OutputError:
-                raise
-            except (SaliencyExplainError, *UNFORESEEN) as error:
-                after["failures"] = [*failed, failure(read.case, TRIAL_STAGE, error)]
-        return after
+        budget, folder = self.work.trial_budget, self.work.out / read.case.case
+        if entry.result is None or budget is None or has_trial(folder, entry, budget):
+            return entry
+        self._check_case(entry)
+        try:
+            evaluation = self._try_maps(read, entry, entry.result.target, budget, progress)
+        except OutputError:
+            raise
+        except (SaliencyExplainError, *UNFORESEEN) as error:
+            return entry.failing(failure(read.case, TRIAL_STAGE, error))
+        result = dataclasses.replace(entry.result, evaluation=evaluation)
+        return dataclasses.replace(entry.failing(stages=[TRIAL_STAGE]), result=result)
 
     def _check_out(self) -> None:
         """Raises OutputError where the output folder is no longer the one that the run holds."""
         if self.work.held is not None:
             self.work.held.check()
 
-    def _check_case(self, entry: Mapping[str, Any]) -> None:
+    def _check_case(self, entry: CaseEntry) -> None:
         """Raises OutputError where the maps beside which something is to be written are gone."""
         self._check_out()
-        folder = self.work.out / entry["case"]
+        folder = self.work.out / entry.case
         if not are_there(folder, entry):
             raise OutputError(
                 ErrorCode.STUDY_INCOMPLETE,
@@ -377,22 +374,22 @@ class CaseWorker:
             )
 
     def _try_maps(
-        self, read: ReadCase, entry: Mapping[str, Any], budget: float, progress: Progress
-    ) -> dict[str, Any]:
+        self, read: ReadCase, entry: CaseEntry, target: str, budget: float, progress: Progress
+    ) -> EvaluationSummary:
         if read.image is None:
             raise read.errors[0]
         given = dataclasses.replace(self._given, segmentation=read.segmentation)
         return write_case_trial(
             self.work.out / read.case.case,
             read.case,
-            Question(read.image, self.classifier, entry["target"], self.work.compute, given),
-            [method for method in self.work.methods if method.name in with_maps(entry)],
+            Question(read.image, self.classifier, target, self.work.compute, given),
+            [method for method in self.work.methods if method.name in entry.methods],
             seed=self.work.seed,
             budget=budget,
             progress=progress,
         )
 
-    def _write_scene(self, read: ReadCase) -> list[dict[str, str]]:
+    def _write_scene(self, read: ReadCase) -> list[StageFailure]:
         """Writes a case's scene beside its other results; its failure costs only itself."""
         try:
             if read.image is None:
@@ -413,49 +410,3 @@ class CaseWorker:
         if self.work.target != LABEL:
             return self.work.target
         return true_class(case.label, self.classifier.classes) or "predicted"
-
-
-def _entry(read: ReadCase) -> dict[str, Any]:
-    return {
-        "case": read.case.case,
-        "done": False,
-        "source": read.source,
-        "label": read.case.label,
-        "failures": list(read.failures),
-    }
-
-
-def _of_methods(case: Case, failures: Sequence[MethodFailure]) -> list[dict[str, str]]:
-    """The failures of methods as a case's entry has them."""
-    return [
-        {
-            "stage": f"{METHOD_STAGE} {one.method}",
-            "code": one.code,
-            "reason": case.public(one.reason),
-        }
-        for one in failures
-    ]
-
-
-def _results(
-    explanation: Explanation, compared: Sequence[Row], sizes: Mapping[str, int]
-) -> dict[str, Any]:
-    return {
-        "done": True,
-        "length_unit": length_unit(explanation.image.affine.numpy(), explanation.image.shape[1:]),
-        "target": explanation.classes[explanation.target],
-        "probabilities": [float(p) for p in explanation.probabilities],
-        "maps": [_map_entry(map_, sizes) for map_ in explanation.attributions],
-        "rows": [row.as_json() for row in compared],
-        "notes": list(explanation.notes),
-    }
-
-
-def _map_entry(attribution: Attribution, sizes: Mapping[str, int]) -> dict[str, Any]:
-    stem = file_stem(attribution)
-    entry: dict[str, Any] = {
-        "label": attribution.label,
-        "files": stem,
-        SIZES: {suffix: sizes[f"{stem}{suffix}"] for suffix in MAP_FILES.values()},
-    }
-    return entry | ({"share_done": attribution.share_done} if attribution.share_done < 1 else {})

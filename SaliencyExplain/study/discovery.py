@@ -8,6 +8,7 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.boundary import reader
+from SaliencyExplain.records.left_out import LeftOut
 from SaliencyExplain.study.bids import bids_cases, is_bids
 from SaliencyExplain.study.case import Case, describe_cases, single_case, unlike
 from SaliencyExplain.study.case_csv import read_cases
@@ -15,7 +16,6 @@ from SaliencyExplain.study.dicom_masks import with_masks
 from SaliencyExplain.study.dicom_tree import NO_DICOM, UNREADABLE, class_folder_notes, dicom_cases
 from SaliencyExplain.study.file_names import Name, ambiguous, csv_advice, image_suffix, is_picture
 from SaliencyExplain.study.found import Found, left_out_files
-from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.nnunet import is_nnunet, nnunet_cases
 from SaliencyExplain.study.plain_folders import layout_cases
 from SaliencyExplain.study.role_folders import are_masks_alone, is_mask_folder, merge_roles

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from SaliencyExplain.plain_text import visible
+from SaliencyExplain.records.left_out import MOST_FILES, LeftOut
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.file_names import natural
-from SaliencyExplain.study.left_out import MOST_FILES, LeftOut
 
 
 class Found(list[Case]):

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_files import CURVES, CURVES_PICTURE
+from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case
+from SaliencyExplain.records.map_record import MapFiles
 from SaliencyExplain.results.attribution_maps import Explanation
-from SaliencyExplain.study.added_methods import merged_notes
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.output_folder import HeldFolder
 from SaliencyExplain.trial_words import TRIAL_FILE
 
 #: Where folders are written before they are complete, in the output folder.
 PARTIAL = ".partial"
-#: Of a case's folder.
-EXPLANATION, SCENE = "explanation.json", "scene.mrb"
+#: The scene of 3D Slicer in a case's folder.
+SCENE = "scene.mrb"
 
 
 @contextlib.contextmanager
@@ -83,37 +82,28 @@ def _link(source: str, target: str) -> str:
     return target
 
 
-def earlier_document(final: Path, explanation: Explanation) -> dict[str, Any]:
-    """The document of the results that stay.
+def earlier_record(final: Path, explanation: Explanation) -> CaseRecord:
+    """The record of the results that stay.
 
     Args:
         final: The case's folder.
         explanation: What is added to it.
 
     Raises:
-        InputError: There is none, or it is of another image or class.
+        InputError: There is none, it is damaged, or it is of another image or class.
     """
-    path = final / EXPLANATION
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = document["provenance"].get("image_sha256"), document["target"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            ErrorCode.STUDY_INCOMPLETE,
-            f"{path} is missing or damaged, so no method can be added; delete {final} to compute "
-            "the case anew.",
-        ) from None
-    first = explanation.attributions[0]
+    record, first = read_case(final), explanation.attributions[0]
+    known = record.provenance.get("image_sha256"), record.target_name
     if known != (first.provenance.get("image_sha256"), first.target_name):
         raise InputError(
             ErrorCode.MAP_OUTDATED,
             f"{final} holds maps of another image or class ('{known[1]}' there, "
             f"'{first.target_name}' now), so no method can be added; choose another output folder.",
         )
-    return document
+    return record
 
 
-def keep_files(final: Path, temporary: Path, gone: Sequence[Mapping[str, Any]]) -> None:
+def keep_files(final: Path, temporary: Path, gone: Sequence[MapFiles]) -> None:
     """Takes the files of earlier results over, but for maps that are replaced and the scene.
 
     Where a map is replaced the trial goes, too: it was of the map before.
@@ -121,9 +111,9 @@ def keep_files(final: Path, temporary: Path, gone: Sequence[Mapping[str, Any]]) 
     Args:
         final: The case's folder.
         temporary: The folder that takes its place, with the new maps.
-        gone: What the earlier document says of the maps that are replaced.
+        gone: The files of the maps that are replaced.
     """
-    left_out = {SCENE, EXPLANATION, *(name for one in gone for name in one["files"].values())}
+    left_out = {SCENE, EXPLANATION, *(name for one in gone for name in one.names)}
     for path in final.iterdir():
         if gone and _is_of_trial(path.name):
             continue
@@ -133,23 +123,3 @@ def keep_files(final: Path, temporary: Path, gone: Sequence[Mapping[str, Any]]) 
 
 def _is_of_trial(name: str) -> bool:
     return name in (TRIAL_FILE, CURVES, CURVES_PICTURE) or name.startswith("card-")
-
-
-def with_earlier(
-    content: Mapping[str, Any], earlier: Mapping[str, Any], computed: Collection[str]
-) -> dict[str, Any]:
-    """A case's document with what its earlier results say of the maps that stay.
-
-    Args:
-        content: The document, whose maps are those that stay and the new ones.
-        earlier: The document of the earlier results.
-        computed: The methods that were computed now.
-    """
-    failures = [one for one in earlier["failures"] if one["method"] not in computed]
-    return {
-        **content,
-        "yardsticks": content["yardsticks"] or earlier["yardsticks"],
-        "failures": [*failures, *content["failures"]],
-        "notes": merged_notes(earlier["notes"], content["notes"], computed),
-        "timings": {**earlier["timings"], **content["timings"]},
-    }

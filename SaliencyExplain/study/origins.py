@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from SaliencyExplain.records.case_entry import CaseEntry
+from SaliencyExplain.records.image_record import CaseFiles
 from SaliencyExplain.study.case import Case
 
 
-def origin_of(case: Case, out: Path) -> dict[str, Any] | None:
+def origin_of(case: Case, out: Path) -> CaseFiles | None:
     """A case's files for its ``explanation.json``, relative to the study's output folder.
 
     They are not in the journal, whose bytes do not depend on where the output lies.
@@ -24,15 +24,15 @@ def origin_of(case: Case, out: Path) -> dict[str, Any] | None:
     """
     if case.private:
         return None
-    return {
-        "images": [[name, _from(out, path)] for name, path in case.images],
-        "segmentation": _from(out, case.segmentation) if case.segmentation else None,
-        "further_segmentations": [_from(out, path) for path in case.further_segmentations],
-        "series": case.series,
-    }
+    return CaseFiles(
+        images=tuple((name, _from(out, path)) for name, path in case.images),
+        segmentation=_from(out, case.segmentation) if case.segmentation else None,
+        further_segmentations=tuple(_from(out, path) for path in case.further_segmentations),
+        series=case.series,
+    )
 
 
-def case_of(entry: Mapping[str, Any], files: Mapping[str, Any] | None, out: Path) -> Case | None:
+def case_of(entry: CaseEntry, files: CaseFiles | None, out: Path) -> Case | None:
     """The case of an entry of the journal with its files; None where those are not told."""
     if files is None:
         return None
@@ -41,13 +41,12 @@ def case_of(entry: Mapping[str, Any], files: Mapping[str, Any] | None, out: Path
         return Path(os.path.normpath(out / path))
 
     return Case(
-        entry["case"],
-        tuple((name, file(path)) for name, path in files["images"]),
-        file(files["segmentation"]) if files["segmentation"] else None,
-        label=entry["label"],
-        series=files["series"],
-        # Studies of earlier versions had one file at most.
-        further_segmentations=tuple(map(file, files.get("further_segmentations", ()))),
+        entry.case,
+        tuple((name, file(path)) for name, path in files.images),
+        file(files.segmentation) if files.segmentation else None,
+        label=entry.label,
+        series=files.series,
+        further_segmentations=tuple(map(file, files.further_segmentations)),
     )
 
 

@@ -16,18 +16,18 @@ from markupsafe import Markup
 
 from SaliencyExplain.attribution.parameters import value_text
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.pictures import to_jpeg
 from SaliencyExplain.pictures.figure_layout import STANDARD_WIDTH
 from SaliencyExplain.plain_text import visible
+from SaliencyExplain.records import control_names
+from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry, true_class
+from SaliencyExplain.records.left_out import LeftOut
 from SaliencyExplain.study.case_reading import TRIAL_STAGE
-from SaliencyExplain.study.journal import FOLDER_NOTES, LEFT_OUT
-from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.report_contrast import greatest_contrast
-from SaliencyExplain.study.report_data import Entry, RunData, StudyOutput, gather
+from SaliencyExplain.study.report_data import RunData, StudyOutput, gather
 from SaliencyExplain.study.report_evaluation import EvaluationSection, read_evaluation
 from SaliencyExplain.study.report_figure import agreement_figure
 from SaliencyExplain.study.report_words import (
@@ -37,8 +37,6 @@ from SaliencyExplain.study.report_words import (
     sentences,
     with_interval,
 )
-from SaliencyExplain.study.study_tables import comparison_rows, predicted_class, true_class
-from SaliencyExplain.trial_words import SYMBOLS
 
 __all__ = ["StudyOutput", "write_report"]
 
@@ -80,34 +78,36 @@ class _Pictures:
         self.left_for_cards = PICTURE_BUDGET // 3
         self.linked = 0
 
-    def show(self, run: RunData, entry: Entry, map_: dict[str, Any]) -> dict[str, Any]:
+    def show(
+        self, run: RunData, entry: CaseEntry, result: CaseResult, map_: MapEntry
+    ) -> dict[str, Any]:
         """The picture of one map: its words, its link, its data if there is room, its trial."""
-        path = run.output.folder / entry["case"] / f"{map_['files']}.png"
-        title = run.title_of(map_["label"])
-        if "share_done" in map_:
-            title += f" (partial: {percent(min(map_['share_done'], 0.99))} done)"
+        path = run.output.folder / entry.case / map_.files.picture
+        title = run.title_of(map_.label)
+        if map_.share_done < 1:
+            title += f" (partial: {percent(min(map_.share_done, 0.99))} done)"
         shown = {
-            "case": entry["case"],
+            "case": entry.case,
             "title": title,
-            "target": entry["target"],
-            "figures": _picture_figures(run, entry, map_["label"]),
+            "target": result.target,
+            "figures": _picture_figures(run, result, map_.label),
             **self._file(path, self.width),
         }
-        return shown | self._trial(path.parent, entry, map_["label"])
+        return shown | self._trial(path.parent, entry, result, map_.label)
 
-    def _trial(self, folder: Path, entry: Entry, label: str) -> dict[str, Any]:
+    def _trial(
+        self, folder: Path, entry: CaseEntry, result: CaseResult, label: str
+    ) -> dict[str, Any]:
         """What the trial said of a map, and its trust card."""
-        found = next(
-            (one for one in entry.get("trial", {}).get("maps", []) if one["label"] == label), None
-        )
-        failed = any(failure["stage"] == TRIAL_STAGE for failure in entry["failures"])
+        evaluated = result.evaluation.maps if result.evaluation is not None else ()
+        found = next((one for one in evaluated if one.label == label), None)
+        failed = any(failure.stage == TRIAL_STAGE for failure in entry.failures)
         if found is None:
             return {"verdicts": [], "trial_failed": failed, "card": None}
-        verdicts = [{**one, "symbol": SYMBOLS[one["answer"]]} for one in found["verdicts"]]
         before = self.left
-        card = self._file(folder / found["card"], STANDARD_WIDTH, most=self.left_for_cards)
+        card = self._file(folder / found.card, STANDARD_WIDTH, most=self.left_for_cards)
         self.left_for_cards -= before - self.left
-        return {"verdicts": verdicts, "trial_failed": failed, "card": card}
+        return {"verdicts": found.answers, "trial_failed": failed, "card": card}
 
     def _file(self, path: Path, width: int, most: int = PICTURE_BUDGET) -> dict[str, str]:
         """The link to a PNG file, and its data of at most so many bytes if there is room."""
@@ -169,12 +169,12 @@ class _Run:
     @property
     def left_out(self) -> list[LeftOut]:
         """What lies in the study's folder beside its cases."""
-        return [LeftOut.from_json(one) for one in self.data.configuration.get(LEFT_OUT, [])]
+        return self.data.journal.left_out()
 
     @property
     def folder_notes(self) -> list[str]:
         """What is to be said of the study's folder or table."""
-        return list(self.data.configuration.get(FOLDER_NOTES, []))
+        return self.data.journal.folder_notes()
 
     def figures(self, segment: str) -> list[Markup]:
         return [
@@ -244,23 +244,24 @@ class _Run:
         """The cases of the table, one at a time."""
         classes = self.data.configuration["classes"]
         for entry in self.data.entries():
-            if not entry["done"]:
+            result = entry.result
+            if result is None:
                 continue
-            truth = true_class(entry["label"], classes)
-            predicted = predicted_class(entry, classes)
-            found = {(row.method, row.segment): row.agreement for row in comparison_rows(entry)}
+            truth = true_class(entry.label, classes)
+            predicted = result.predicted(classes)
+            found = {(row.method, row.segment): row.agreement for row in result.rows}
             yield {
-                "case": entry["case"],
-                "link": _link(self.pictures.page.parent, self.data.output.folder / entry["case"]),
-                "label": truth or entry["label"] or "",
+                "case": entry.case,
+                "link": _link(self.pictures.page.parent, self.data.output.folder / entry.case),
+                "label": truth or entry.label or "",
                 "predicted": predicted,
                 "wrong": truth is not None and truth != predicted,
-                "target": entry["target"],
-                "probability": f"{max(entry['probabilities']):.3f}",
+                "target": result.target,
+                "probability": f"{max(result.probabilities):.3f}",
                 "scores": [
                     number(found[key].auroc) if key in found else "–" for key in self.score_columns
                 ],
-                "notes": entry["notes"],
+                "notes": result.notes,
             }
 
     def typical(self) -> dict[str, Any] | None:
@@ -291,8 +292,9 @@ class _Run:
     def picture(self, case: str, label: str) -> dict[str, Any]:
         """The picture of one map of one case."""
         entry = self.data.journal.entry(case)
-        map_ = next(one for one in entry["maps"] if one["label"] == label)
-        return self.pictures.show(self.data, entry, map_)
+        assert entry.result is not None
+        map_ = next(one for one in entry.result.maps if one.label == label)
+        return self.pictures.show(self.data, entry, entry.result, map_)
 
     def _first_picture(self, case: str) -> dict[str, Any]:
         return self.picture(case, self.data.labels_of_maps[0])
@@ -300,15 +302,15 @@ class _Run:
     def gallery(self) -> Iterator[dict[str, Any]]:
         """All pictures, one at a time."""
         for entry in self.data.entries():
-            if entry["done"]:
-                for map_ in entry["maps"]:
-                    yield self.pictures.show(self.data, entry, map_)
+            if entry.result is not None:
+                for map_ in entry.result.maps:
+                    yield self.pictures.show(self.data, entry, entry.result, map_)
 
     def failures(self) -> Iterator[tuple[str, str, str]]:
         """Case, stage and reason of what failed, one at a time."""
         for entry in self.data.entries():
-            for failure in entry["failures"]:
-                yield entry["case"], failure["stage"], failure["reason"]
+            for failure in entry.failures:
+                yield entry.case, failure.stage, failure.reason
 
 
 def write_report(out: Path, runs: Sequence[StudyOutput], *, title: str = "") -> Path:
@@ -371,8 +373,8 @@ def _shown(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _picture_figures(run: RunData, entry: Entry, label: str) -> str:
-    rows = list(comparison_rows(entry))
+def _picture_figures(run: RunData, result: CaseResult, label: str) -> str:
+    rows = result.rows
     return "; ".join(
         f"{row.segment}: {row.remark}"
         if row.remark

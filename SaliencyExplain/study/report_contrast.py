@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from SaliencyExplain.study.report_data import RunData
-from SaliencyExplain.study.study_tables import comparison_rows, predicted_class
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,15 @@ def greatest_contrast(runs: Sequence[RunData]) -> Contrast | None:
     found: dict[tuple[str, str, str, str, str], dict[int, float]] = defaultdict(dict)
     for place, run in enumerate(runs):
         for entry in run.entries():
-            if not entry["done"] or not entry["source"]:
+            result = entry.result
+            if result is None or not entry.source:
                 continue
-            if predicted_class(entry, run.configuration["classes"]) != entry["target"]:
+            if result.predicted(run.configuration["classes"]) != result.target:
                 continue
-            for row in comparison_rows(entry):
+            for row in result.rows:
                 value = row.agreement.auroc
                 if row.method == run.first_label and not math.isnan(value):
-                    key = (entry["case"], entry["source"], row.target, row.method, row.segment)
+                    key = (entry.case, entry.source, row.target, row.method, row.segment)
                     found[key][place] = value
     shared = {key: values for key, values in found.items() if len(values) > 1}
     if not shared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 
 from SaliencyExplain.attribution.registry import methods
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.summary import Summary, summarise
-from SaliencyExplain.comparison.table import FIGURES, Row
 from SaliencyExplain.length_unit import joined
+from SaliencyExplain.records import control_names
+from SaliencyExplain.records.agreement_row import FIGURES, Row
+from SaliencyExplain.records.case_entry import CaseEntry
+from SaliencyExplain.records.journal_file import JournalFile
 from SaliencyExplain.study.classification_metrics import Labels
-from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.study_tables import comparison_rows, count_predictions
+from SaliencyExplain.study.study_tables import count_predictions
 
 #: Cases shown as best and as worst, each.
 _EXTREMES = 4
 
 _YARDSTICK_TITLES = {"random": "random map", "centre": "centre-weighted map"}
-
-Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class RunData:
     """
 
     output: StudyOutput
-    journal: Journal
+    journal: JournalFile
     configuration: dict[str, Any]
     done: int = 0
     failed: int = 0
@@ -106,7 +105,7 @@ class RunData:
         """A map's label as people read it, as :func:`map_titles`."""
         return self.titles.get(label, label)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[CaseEntry]:
         """The cases' entries in the journal's order, one at a time."""
         yield from self.journal.entries()
 
@@ -140,25 +139,25 @@ def gather(output: StudyOutput) -> RunData:
     Raises:
         InputError: The folder holds no study.
     """
-    journal = Journal.read(output.folder)
+    journal = JournalFile.read(output.folder)
     data = RunData(output, journal, journal.configuration)
     rows: list[Row] = []
     found: Counter[str] = Counter()
     labels: dict[str, None] = {}
     units: set[str] = set()
     for entry in data.entries():
-        data.failed += bool(entry["failures"])
-        if not entry["done"]:
+        data.failed += bool(entry.failures)
+        if entry.result is None:
             continue
         data.done += 1
-        units.add(entry.get("length_unit", "mm"))
-        for map_ in entry["maps"]:
-            name, _, layer = map_["label"].partition("@")
+        units.add(entry.result.length_unit)
+        for map_ in entry.result.maps:
+            name, _, layer = map_.label.partition("@")
             seen = data.layers.setdefault(name, [])
             if layer and layer not in seen:
                 seen.append(layer)
-            labels[map_["label"]] = None
-        own = list(comparison_rows(entry))
+            labels[map_.label] = None
+        own = entry.result.rows
         rows += own
         data.compared += bool(own)
         found.update({row.segment for row in own})

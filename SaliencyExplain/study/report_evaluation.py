@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.comparison.table import FIGURES
 from SaliencyExplain.evaluation.study.finished_study import journal_digest
 from SaliencyExplain.evaluation.study.pair_words import (
     answer_words,
@@ -19,6 +18,7 @@ from SaliencyExplain.evaluation.study.pair_words import (
 )
 from SaliencyExplain.evaluation.study.study_evaluation_files import EVALUATION, FOLDER
 from SaliencyExplain.evaluation.study.study_findings import FORMAT
+from SaliencyExplain.records.agreement_row import FIGURES
 from SaliencyExplain.study.report_words import number, percent
 
 _PICTURES = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from html import escape
 
-from SaliencyExplain.comparison import control_names
+from SaliencyExplain.records import control_names
 from SaliencyExplain.study.report_data import RunData
 from SaliencyExplain.study.report_words import figure_text, with_interval
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.study.added_methods import to_compute
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_files import are_there, are_whole
@@ -35,9 +35,10 @@ def earlier_results(
     return whole, [name for name in done if name not in whole]
 
 
-def check_files(out: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+def check_files(out: Path, entries: Iterable[CaseEntry]) -> None:
     """Raises OutputError where the files of a case that is done are gone or cut off."""
-    gone = [one["case"] for one in entries if one["done"] and not are_there(out / one["case"], one)]
+    done = (entry for entry in entries if entry.result is not None)
+    gone = [entry.case for entry in done if not are_there(out / entry.case, entry)]
     if gone:
         raise OutputError(
             ErrorCode.STUDY_INCOMPLETE,
@@ -77,7 +78,7 @@ def _is_done(journal: Journal, case: Case) -> bool:
         return False
     entry = journal.entry(case.case)
     try:
-        return bool(entry["done"] and entry["source"] == source_digest(case))
+        return entry.result is not None and entry.source == source_digest(case)
     except InputError:
         return False
 

@@ -21,6 +21,8 @@ from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import choose_device
+from SaliencyExplain.records.case_entry import CaseEntry, true_class
+from SaliencyExplain.records.journal_file import FOLDER_NOTES, FORMAT, LEFT_OUT
 from SaliencyExplain.scene.libraries import check_libraries
 from SaliencyExplain.study.added_methods import described, methods_of
 from SaliencyExplain.study.case import LABEL, Case, check_unique
@@ -28,13 +30,7 @@ from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.classification_metrics import Labels
 from SaliencyExplain.study.found import Found
-from SaliencyExplain.study.journal import (
-    FOLDER_NOTES,
-    FORMAT,
-    LEFT_OUT,
-    Journal,
-    source_digest,
-)
+from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.kept_results import clear_partial, remove_case
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.report import StudyOutput, write_report
@@ -44,7 +40,7 @@ from SaliencyExplain.study.resuming import (
     notes_of_damage,
     todo_of,
 )
-from SaliencyExplain.study.study_tables import FAILURES, count_predictions, true_class, write_tables
+from SaliencyExplain.study.study_tables import FAILURES, count_predictions, write_tables
 from SaliencyExplain.study.worker_processes import work_in_processes
 
 REPORT = "report.html"
@@ -194,11 +190,11 @@ def run_study(
                 with contextlib.closing(_entries(worker, todos, jobs, meter)) as entries:
                     for entry in entries:
                         held.check()
-                        if not entry["done"]:
-                            remove_case(out, entry["case"])
+                        if entry.result is None:
+                            remove_case(out, entry.case)
                         check_files(out, [entry])
                         journal.append(entry)
-                        whole |= {entry["case"]} if entry["done"] else set()
+                        whole |= {entry.case} if entry.result is not None else set()
                         meter.finished(entry)
         except KeyboardInterrupt:
             raise Cancelled("The study was interrupted; it can be started again.") from None
@@ -292,7 +288,7 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
 
 def _entries(
     worker: CaseWorker, todos: Sequence[Todo], jobs: int, meter: _Meter
-) -> Generator[dict[str, Any], None, None]:
+) -> Generator[CaseEntry, None, None]:
     if not todos:
         return
     if jobs > 1:
@@ -334,18 +330,16 @@ class _Meter:
         self.done = 0
         open_cases = {case.case for case in todo}
         self.failed = sum(
-            bool(journal.entry(case.case)["failures"])
-            for case in cases
-            if case.case not in open_cases
+            bool(journal.entry(case.case).failures) for case in cases if case.case not in open_cases
         )
         self.case = ""
         self.started = time.monotonic()
         self.progress = progress
 
-    def finished(self, entry: dict[str, Any]) -> None:
+    def finished(self, entry: CaseEntry) -> None:
         self.done += 1
-        self.failed += bool(entry["failures"])
-        self.case = entry["case"]
+        self.failed += bool(entry.failures)
+        self.case = entry.case
         self.tick()
 
     def within(self, case: Case) -> Progress:

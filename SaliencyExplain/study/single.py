@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,19 +15,16 @@ from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFailure
+from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case
 from SaliencyExplain.results.attribution_maps import Explanation
-from SaliencyExplain.study.added_methods import (
-    failed_methods,
-    methods_of,
-    to_compute,
-    without_failures,
-)
+from SaliencyExplain.study.added_methods import methods_of, to_compute
 from SaliencyExplain.study.case import LABEL, Case
-from SaliencyExplain.study.case_reading import METHOD_STAGE, ReadCase
+from SaliencyExplain.study.case_reading import ReadCase
 from SaliencyExplain.study.case_trial import TwoSteps
 from SaliencyExplain.study.case_work import CaseWorker, Work
 from SaliencyExplain.study.journal import Journal, source_digest
-from SaliencyExplain.study.kept_results import EXPLANATION, clear_partial, put_back_on_error
+from SaliencyExplain.study.kept_results import clear_partial, put_back_on_error
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.resuming import earlier_results
 from SaliencyExplain.study.run import check_work, configuration, write_results
@@ -41,7 +36,7 @@ def explain_case(
     *,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
-) -> dict[str, Any]:
+) -> tuple[CaseRecord, CaseEntry]:
     """Explains one case into an output folder, whole or not at all.
 
     Cases that earlier calls with the same classifier, target and seed put into the
@@ -56,8 +51,8 @@ def explain_case(
         announce: Told the cost before the first method starts.
 
     Returns:
-        The journal's entry of the case; its failures say which methods gave no map, and why its
-        maps were not tried.
+        The case's record, and its entry in the journal, whose failures say which methods gave no
+        map and why the maps were not tried.
 
     Raises:
         InputError: Anything is wrong with the image, segmentation, classifier, a
@@ -86,7 +81,7 @@ def save_explanation(
     classifier: Classifier,
     explanation: Explanation,
     segmentation: Segmentation | None = None,
-) -> dict[str, Any]:
+) -> tuple[CaseRecord, CaseEntry]:
     """Writes an explanation that is there already, with the files that :func:`explain_case` writes.
 
     Args:
@@ -123,7 +118,7 @@ def _into_folder(
     explanation: Explanation | None,
     progress: Progress,
     announce: Callable[[Estimate], None] | None,
-) -> dict[str, Any]:
+) -> tuple[CaseRecord, CaseEntry]:
     """Computes what is missing of a case that was read, and writes it."""
     case, work, kept = read.case, worker.work, None
     out, methods = work.out, work.methods
@@ -138,7 +133,7 @@ def _into_folder(
             whole, _ = earlier_results(worker.work, journal, [case])
             entry = journal.done(case.case)
             if entry is not None and whole:
-                kept = without_failures(entry, methods)
+                kept = entry.failing(stages={f"{METHOD_STAGE} {method.name}" for method in methods})
             else:
                 methods = to_compute(methods, known, entry, stays=False)
         if explanation is not None and {one.name for one in methods} > {
@@ -151,8 +146,10 @@ def _into_folder(
             )
         steps = TwoSteps(progress, work.trial_budget or 0.0)
         with put_back_on_error(held, case.case):
-            entry = worker.compute(read, methods, steps.maps, announce, kept, explanation)
+            entry, record = worker.compute(read, methods, steps.maps, announce, kept, explanation)
             _raise_new(entry, kept, methods)
+            if record is None:
+                raise _error(entry.failures[-1])
         held.check()
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
@@ -163,38 +160,40 @@ def _into_folder(
         finally:
             held.check()
             write_results(out, journal, journal.cases(), title=out.resolve().name)
-    return entry
+    return record, entry
 
 
 def _check_place(out: Path, case: Case, read: ReadCase) -> None:
     """Raises InputError where the folder holds another image's results under the case's name."""
-    earlier = out / case.case / EXPLANATION
-    if read.image is None or not earlier.is_file():
+    earlier = out / case.case
+    if read.image is None or not (earlier / EXPLANATION).is_file():
         return
     try:
-        known = json.loads(earlier.read_text(encoding="utf-8"))["provenance"].get("image_sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        known = read_case(earlier).provenance.get("image_sha256")
+    except InputError:
         # Damaged results tell no image, and are replaced.
         return
     if known not in (None, voxel_hash(read.image)):
         raise InputError(
             ErrorCode.OUTPUT_EXISTS,
-            f"{earlier.parent} holds the results of another image. Name this case with --case, "
+            f"{earlier} holds the results of another image. Name this case with --case, "
             "or choose another output folder.",
         )
 
 
-def _raise_new(
-    entry: Mapping[str, Any], kept: Mapping[str, Any] | None, methods: Sequence[Method]
-) -> None:
+def _raise_new(entry: CaseEntry, kept: CaseEntry | None, methods: Sequence[Method]) -> None:
     """Raises what went wrong just now, but for methods that failed beside one that did not."""
-    before = [] if kept is None else kept["failures"]
-    new = [one for one in entry["failures"] if one not in before]
-    _raise_first([one for one in new if not one["stage"].startswith(METHOD_STAGE)])
-    if failed_methods({"failures": new}) >= {method.name for method in methods}:
+    before = () if kept is None else kept.failures
+    new = [one for one in entry.failures if one not in before]
+    _raise_first([one for one in new if one.method is None])
+    if {one.method for one in new} >= {method.name for method in methods}:
         _raise_first(new)
 
 
-def _raise_first(failures: Sequence[dict[str, str]]) -> None:
+def _raise_first(failures: Sequence[StageFailure]) -> None:
     if failures:
-        raise InputError(ErrorCode.of(failures[0]["code"]), failures[0]["reason"])
+        raise _error(failures[0])
+
+
+def _error(failure: StageFailure) -> InputError:
+    return InputError(ErrorCode.of(failure.code), failure.reason)

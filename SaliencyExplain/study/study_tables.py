@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from SaliencyExplain import csv_text
-from SaliencyExplain.comparison.table import Row, row_of, write_comparison
+from SaliencyExplain.comparison.table import write_comparison
 from SaliencyExplain.images.image_writing import atomic_file
+from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, true_class
+from SaliencyExplain.records.journal_file import JournalFile
 from SaliencyExplain.study.classification_metrics import Labels, count_labels
-from SaliencyExplain.study.journal import Journal
 
 PREDICTIONS, COMPARISON, FAILURES = "predictions.csv", "comparison.csv", "failures.csv"
 #: Only of a study with labels.
 CONFUSION = "confusion.csv"
 
 
-def write_tables(folder: Path, journal: Journal, order: Sequence[str]) -> list[Path]:
+def write_tables(folder: Path, journal: JournalFile, order: Sequence[str]) -> list[Path]:
     """Writes the tables of the cases, in their order, each whole or not at all.
 
     Returns:
@@ -32,19 +31,28 @@ def write_tables(folder: Path, journal: Journal, order: Sequence[str]) -> list[P
     _write(
         folder / PREDICTIONS,
         ("case", "label", "predicted", "correct", *(f"p_{name}" for name in classes)),
-        (_prediction(entry, classes) for entry in journal.entries(order) if entry["done"]),
+        (
+            _prediction(entry, entry.result, classes)
+            for entry in journal.entries(order)
+            if entry.result is not None
+        ),
     )
     write_comparison(
         folder / COMPARISON,
-        (row for entry in journal.entries(order) for row in comparison_rows(entry)),
+        (
+            row
+            for entry in journal.entries(order)
+            if entry.result is not None
+            for row in entry.result.rows
+        ),
     )
     _write(
         folder / FAILURES,
         ("case", "stage", "code", "reason"),
         (
-            (entry["case"], failure["stage"], failure["code"], failure["reason"])
+            (entry.case, failure.stage, failure.code, failure.reason)
             for entry in journal.entries(order)
-            for failure in entry["failures"]
+            for failure in entry.failures
         ),
     )
     written = [folder / name for name in (PREDICTIONS, COMPARISON, FAILURES)]
@@ -62,7 +70,7 @@ def write_tables(folder: Path, journal: Journal, order: Sequence[str]) -> list[P
     return [*written, folder / CONFUSION]
 
 
-def count_predictions(journal: Journal, order: Sequence[str] | None = None) -> Labels | None:
+def count_predictions(journal: JournalFile, order: Sequence[str] | None = None) -> Labels | None:
     """How often the classifier is right.
 
     Args:
@@ -77,59 +85,23 @@ def count_predictions(journal: Journal, order: Sequence[str] | None = None) -> L
     predicted: list[int] = []
     unknown = 0
     for entry in journal.entries(order):
-        if not entry["done"] or entry["label"] is None:
+        if entry.result is None or entry.label is None:
             continue
-        name = true_class(entry["label"], classes)
+        name = true_class(entry.label, classes)
         if name is None:
             unknown += 1
             continue
         truth.append(classes.index(name))
-        predicted.append(classes.index(predicted_class(entry, classes)))
+        predicted.append(classes.index(entry.result.predicted(classes)))
     return count_labels(truth, predicted, classes, unknown=unknown)
 
 
-def comparison_rows(entry: Mapping[str, Any]) -> Iterator[Row]:
-    """The rows of the comparison that a case's entry holds; undefined figures are NaN."""
-    for row in entry.get("rows", []):
-        case, method, target, segment = (
-            str(row[name]) for name in ("case", "method", "target", "segment")
-        )
-        found = row_of(row, case, method, target, segment, str(row.get("remark", "")))
-        yield replace(
-            found,
-            segmentation_sha256=str(row.get("segmentation_sha256", "")),
-            length_unit=str(row.get("length_unit", "mm")),
-        )
-
-
-def predicted_class(entry: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """Name of the class with the highest probability."""
-    probabilities = entry["probabilities"]
-    return str(classes[max(range(len(classes)), key=probabilities.__getitem__)])
-
-
-def true_class(label: str | None, classes: Sequence[str]) -> str | None:
-    """The class that a label means: its name in any case, or its index; None where there is none.
-
-    A label that is no class of the classifier (another spelling, a class that it has
-    never learnt) can be neither right nor wrong and counts nowhere.
-    """
-    if label is None:
-        return None
-    lower = {name.casefold(): name for name in classes}
-    if label.casefold() in lower:
-        return lower[label.casefold()]
-    if label.isdecimal() and int(label) < len(classes):
-        return classes[int(label)]
-    return None
-
-
-def _prediction(entry: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, ...]:
-    predicted = predicted_class(entry, classes)
-    truth = true_class(entry["label"], classes)
+def _prediction(entry: CaseEntry, result: CaseResult, classes: Sequence[str]) -> tuple[str, ...]:
+    predicted = result.predicted(classes)
+    truth = true_class(entry.label, classes)
     correct = "" if truth is None else "yes" if truth == predicted else "no"
-    figures = (f"{probability:.6g}" for probability in entry["probabilities"])
-    return (entry["case"], truth or entry["label"] or "", predicted, correct, *figures)
+    figures = (f"{probability:.6g}" for probability in result.probabilities)
+    return (entry.case, truth or entry.label or "", predicted, correct, *figures)
 
 
 def _write(path: Path, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:

@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
 
 import torch
 
 from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
+from SaliencyExplain.records.case_entry import CaseEntry, StageFailure
 from SaliencyExplain.study.case_reading import TRIAL_STAGE, Todo
 from SaliencyExplain.study.case_work import CaseWorker, Work
 
@@ -63,7 +63,7 @@ def work_in_processes(
     cases: Sequence[Todo],
     jobs: int,
     tick: Callable[[], None],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[CaseEntry]:
     """Works on the cases in several processes.
 
     A process that dies (out of memory, a crash in a library) costs the case that it
@@ -124,23 +124,13 @@ def _fill(process: _Process, waiting: deque[Todo]) -> None:
         return
 
 
-def _lost(todo: Todo, status: int | None) -> dict[str, Any]:
+def _lost(todo: Todo, status: int | None) -> CaseEntry:
     how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
     reason = f"the worker process died ({how}); most often the machine's memory was exhausted"
-    case = todo.case
-    failed = {"code": ErrorCode.JOB_FAILED.value, "reason": reason}
-    if todo.entry is not None:
-        # Its maps stay; what was being made beside them is tried again by the next run.
-        stage = "explaining" if todo.methods else TRIAL_STAGE
-        kept = [one for one in todo.entry["failures"] if one["stage"] != stage]
-        return {**todo.entry, "failures": [*kept, {"stage": stage, **failed}]}
-    return {
-        "case": case.case,
-        "done": False,
-        "source": "",
-        "label": case.label,
-        "failures": [{"stage": "explaining", **failed}],
-    }
+    # The maps of a case that has some stay; what was being made beside them is tried again.
+    stage = "explaining" if todo.entry is None or todo.methods else TRIAL_STAGE
+    entry = todo.entry or CaseEntry(todo.case.case, "", todo.case.label)
+    return entry.failing(StageFailure(stage, ErrorCode.JOB_FAILED.value, reason))
 
 
 def _serve(connection: Connection, work: Work) -> None:

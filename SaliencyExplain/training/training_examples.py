@@ -17,6 +17,7 @@ from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.records.case_entry import StageFailure
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import UNFORESEEN, failure, late, read_ahead
 from SaliencyExplain.study.file_names import natural
@@ -26,7 +27,7 @@ from SaliencyExplain.training.equal_images import groups_of
 
 _NAMED = 5
 #: A case, its values on the network's grid, digests of its image, and what has failed.
-_Read = tuple[Case, NDArray[np.float32] | None, tuple[str, ...], dict[str, str]]
+_Read = tuple[Case, NDArray[np.float32] | None, tuple[str, ...], StageFailure | None]
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def prepare_images(
         try:
             image = read_input(classifier, case.images, series=case.series)
             values = classifier.prepare(image).numpy()
-            return case, values, (_digest("image", image.numpy()), _digest("seen", values)), {}
+            return case, values, (_digest("image", image.numpy()), _digest("seen", values)), None
         except (SaliencyExplainError, *UNFORESEEN) as error:
             return case, None, (), failure(case, "reading the image", error)
 
@@ -207,9 +208,9 @@ def prepare_images(
     shape: tuple[int, ...] = ()
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         for place, (case, values, own, failed) in enumerate(read_ahead(cases, read, given_up)):
-            if values is None:
-                left_out.append({"case": case.case, "reason": failed["reason"]})
-            else:
+            if failed is not None:
+                left_out.append({"case": case.case, "reason": failed.reason})
+            elif values is not None:
                 shape = shape or values.shape
                 if values.shape != shape:
                     raise InputError(

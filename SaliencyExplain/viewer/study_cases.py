@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
 
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.engine.queue.allowed_paths import Places
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation_files import read_ground_truths
-from SaliencyExplain.length_unit import joined
+from SaliencyExplain.records.case_entry import CaseEntry
+from SaliencyExplain.records.journal_file import JournalFile
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import AttributionMap, attributions_of, read_attribution
@@ -27,9 +26,7 @@ from SaliencyExplain.scene.segmentations import Color, masks_on_grid
 from SaliencyExplain.study.case import Case, safe_name
 from SaliencyExplain.study.case_scene import SCENE, read_maps
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import FOLDER_NOTES, LEFT_OUT, Journal, source_digest
-from SaliencyExplain.study.left_out import LeftOut
-from SaliencyExplain.study.study_tables import predicted_class, true_class
+from SaliencyExplain.study.journal import source_digest
 
 #: Figures of the comparison that the table offers, with their titles; ``unit`` is that of lengths.
 FIGURES = {
@@ -74,31 +71,15 @@ class StudyCases:
         """
         self.folder = folder
         self._data = data
-        self._journal = Journal.read(folder)
-        self.classes: list[str] = list(self._journal.configuration["classes"])
-        self.channels: list[str] = list(self._journal.configuration["channels"])
-
-    def length_unit(self) -> str:
-        """Of the cases' lengths: ``mm``, ``px`` or ``mm or px``."""
-        done = (entry for entry in self._journal.entries() if entry["done"])
-        return joined(entry.get("length_unit", "mm") for entry in done)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row for each case, map and segment's figures in ``figures``."""
-        return [self._row(number, entry) for number, entry in enumerate(self._journal.entries())]
-
-    def notes(self) -> list[str]:
-        """What is to be said of the study's folder: what was left out of it, and why."""
-        configuration = self._journal.configuration
-        left_out = (LeftOut.from_json(one) for one in configuration.get(LEFT_OUT, []))
-        return [*configuration.get(FOLDER_NOTES, []), *(one.sentence() for one in left_out)]
+        self.journal = JournalFile.read(folder)
+        self.channels: list[str] = list(self.journal.configuration["channels"])
 
     def picture(self, number: int) -> Path | None:
         """The picture of a case's first map; None where there is none."""
         entry = self._entry(number)
-        if not entry["done"] or not entry.get("maps"):
+        if entry.result is None or not entry.result.maps:
             return None
-        path = self._case_folder(entry) / f"{entry['maps'][0]['files']}.png"
+        path = self._case_folder(entry) / entry.result.maps[0].files.picture
         return path if path.is_file() else None
 
     def read(self, number: int) -> CaseData:
@@ -108,17 +89,17 @@ class StudyCases:
             InputError: The case failed, or its image is not to be found.
         """
         entry = self._entry(number)
-        if not entry["done"]:
-            raise InputError(ErrorCode.CASE_FAILED, f"{entry['case']} failed: {_reason(entry)}")
+        if entry.result is None:
+            raise InputError(ErrorCode.CASE_FAILED, f"{entry.case} failed: {entry.reason}")
         scene = self._case_folder(entry) / SCENE
         if scene.is_file():
             return _from_scene(scene)
         for case in self._sources:
-            if case.case == entry["case"] and source_digest(case) == entry["source"]:
+            if case.case == entry.case and source_digest(case) == entry.source:
                 return self._from_files(entry, case)
         raise InputError(
             ErrorCode.SELECTION,
-            f"The image of {entry['case']} is not here: name the study's folder with --data, "
+            f"The image of {entry.case} is not here: name the study's folder with --data, "
             "or make the study again with --scene.",
         )
 
@@ -141,16 +122,16 @@ class StudyCases:
         """Raises InputError where a table names a file outside of the folders of ``--data``."""
         Places(self._data).inside(path.absolute())
 
-    def _entry(self, number: int) -> dict[str, Any]:
-        cases = self._journal.cases()
+    def _entry(self, number: int) -> CaseEntry:
+        cases = self.journal.cases()
         if not 0 <= number < len(cases):
             raise InputError(ErrorCode.CASES_MISSING, f"The study has {len(cases)} cases.")
-        return self._journal.entry(cases[number])
+        return self.journal.entry(cases[number])
 
-    def _case_folder(self, entry: Mapping[str, Any]) -> Path:
-        return self.folder / safe_name(entry["case"])
+    def _case_folder(self, entry: CaseEntry) -> Path:
+        return self.folder / safe_name(entry.case)
 
-    def _from_files(self, entry: Mapping[str, Any], case: Case) -> CaseData:
+    def _from_files(self, entry: CaseEntry, case: Case) -> CaseData:
         image: MetaTensor = read_channels(case.paths, self.channels, series=case.series)
         affine = np.asarray(image.affine, dtype=np.float64)
         segments = {}
@@ -169,29 +150,6 @@ class StudyCases:
             case.paths[0],
             tuple(notes),
         )
-
-    def _row(self, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
-        row: dict[str, Any] = {"number": number, "case": entry["case"], "failed": _reason(entry)}
-        if not entry["done"]:
-            return row
-        predicted = predicted_class(entry, self.classes)
-        label = true_class(entry["label"], self.classes)
-        row |= {
-            "predicted": predicted,
-            "label": label or entry["label"] or "",
-            "right": "" if label is None else "yes" if label == predicted else "no",
-            "probability": max(entry["probabilities"]),
-        }
-        row["figures"] = {
-            f"{one['method']} in {one['segment']}": {name: one.get(name) for name in FIGURES}
-            for one in entry.get("rows", [])
-            if one["method"] not in control_names.NAMES
-        }
-        return row
-
-
-def _reason(entry: Mapping[str, Any]) -> str:
-    return "; ".join(failure["reason"] for failure in entry["failures"])
 
 
 def _from_scene(path: Path) -> CaseData:

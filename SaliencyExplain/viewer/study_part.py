@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.pictures.thumbnail import to_jpeg
+from SaliencyExplain.records.study_rows import study_rows
 from SaliencyExplain.scene.attributions import add_attribution
 from SaliencyExplain.scene.kept_evaluations import keep_written
 from SaliencyExplain.viewer import opened_images
@@ -32,9 +34,9 @@ class StudyPart(Part):
         self.cases: StudyCases | None = None
         if viewer.settings.study is not None:
             self.cases = StudyCases(viewer.settings.study, viewer.settings.data)
-        self._rows = self.cases.rows() if self.cases else []
-        self._unit = self.cases.length_unit() if self.cases else "mm"
-        figures = list(dict.fromkeys(key for row in self._rows for key in row.get("figures", {})))
+        self._rows = study_rows(self.cases.journal) if self.cases else []
+        self._unit = self.cases.journal.length_unit() if self.cases else "mm"
+        figures = list(dict.fromkeys(key for row in self._rows for key in row.agreement))
         super().__init__(
             viewer,
             open=self.cases is not None,
@@ -43,7 +45,7 @@ class StudyPart(Part):
             headers=[],
             rows=[],
             case="",
-            notes=self.cases.notes() if self.cases else [],
+            notes=self.cases.journal.notes() if self.cases else [],
         )
         self._list(figures[0] if figures else None)
         self.on_change("figure", self._list)
@@ -124,11 +126,11 @@ class StudyPart(Part):
         self.viewer.close_images()
         opened = []
         for channel, values in data.channels.items():
-            name = row["case"] if len(data.channels) == 1 else f"{row['case']} {channel}"
+            name = row.case if len(data.channels) == 1 else f"{row.case} {channel}"
             image = to_image(_flat(values)[None], data.affine, name=name)
             opened.append(
                 opened_images.show(
-                    self.viewer.scene, data.path, image, row["case"], _channel(channel, self)
+                    self.viewer.scene, data.path, image, row.case, _channel(channel, self)
                 )
             )
         self.viewer.volumes.add(opened)
@@ -148,9 +150,9 @@ class StudyPart(Part):
         if nodes:
             self.viewer.display.show_map(nodes[0])
         self.viewer.maps_changed(nodes)
-        words = f"{row['case']}: predicted {row['predicted']} ({row['probability']:.2f})"
-        if row["label"]:
-            words += f", labelled {row['label']}"
+        words = f"{row.case}: predicted {row.predicted} ({row.probability:.2f})"
+        if row.label:
+            words += f", labelled {row.label}"
         self.put(open=False, case=words, notes=list(data.notes))
 
     def _list(self, figure: str | None) -> None:
@@ -160,12 +162,22 @@ class StudyPart(Part):
             titles |= {key: title.format(unit=self._unit) for key, title in FIGURES.items()}
         rows = []
         for row in self._rows:
-            shown = {key: row.get(key, "") for key in ("number", "case", "failed", *titles)}
-            for name, value in row.get("figures", {}).get(figure, {}).items():
-                shown[name] = None if value is None else round(value, 4 if abs(value) < 1 else 2)
-            if row.get("probability") is not None:
-                shown["probability"] = round(row["probability"], 4)
-            shown["picture"] = f"thumbnail/{row['number']}.jpg" if row.get("predicted") else ""
+            shown: dict[str, Any] = dict.fromkeys(titles, "")
+            shown |= {
+                "number": row.number,
+                "case": row.case,
+                "failed": row.reason,
+                "label": row.label,
+                "predicted": row.predicted,
+                "right": row.right,
+                "probability": "" if row.probability is None else round(row.probability, 4),
+                "picture": f"thumbnail/{row.number}.jpg" if row.explained else "",
+            }
+            if figure is not None and figure in row.agreement:
+                for name in FIGURES:
+                    value = getattr(row.agreement[figure], name)
+                    digits = 4 if abs(value) < 1 else 2
+                    shown[name] = None if math.isnan(value) else round(value, digits)
             rows.append(shown)
         headers = [
             {"title": title, "key": key, "sortable": key != "picture"}

@@ -13,9 +13,9 @@ from SaliencyExplain.engine.wire.requests import TrialRequest
 from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.records.evaluation_summary import Answer
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.kept_evaluations import (
-    KeptVerdict,
     keep_verdicts_on,
     verdict_line,
     verdicts_of,
@@ -171,7 +171,7 @@ class TrialPart(Part):
         one = next((one for one in result.maps if one.label == map_.label), None)
         if one is None:
             raise InputError(ErrorCode.SELECTION, f"The evaluation has no map '{map_.label}'.")
-        kept = [KeptVerdict(each.topic, each.answer, each.words) for each in one.verdicts]
+        kept = [Answer(each.topic, each.answer, each.words) for each in one.verdicts]
         keep_verdicts_on(node, map_, kept)
         self._found[node.GetID()] = one
         said = (

@@ -15,8 +15,8 @@ import SimpleITK
 import torch
 from monai.networks.nets import DenseNet
 
-from SaliencyExplain.comparison.table import COLUMNS
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
+from SaliencyExplain.records.agreement_row import COLUMNS
 from Testing.cli.conftest import Command
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from SaliencyExplain.cli.terminal_tables import agreement_table
 from SaliencyExplain.comparison.agreement import agreement
-from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.records.agreement_row import Row
 
 
 @pytest.mark.parametrize(("inside", "said"), [(4, "yes"), (3, "75 %"), (0, "no")])

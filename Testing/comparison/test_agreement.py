@@ -14,9 +14,10 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from SaliencyExplain.comparison.agreement import Agreement, agreement
+from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.comparison.ranking import Ranking
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.records.agreement_row import Agreement
 
 DISTANCES = ("hausdorff95_mm", "mean_surface_distance_mm")
 

@@ -8,10 +8,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from SaliencyExplain.comparison.agreement import Agreement
 from SaliencyExplain.comparison.bootstrap import confidence_interval
 from SaliencyExplain.comparison.summary import ALL_TARGETS, Summary, summarise
-from SaliencyExplain.comparison.table import FIGURES, Row
+from SaliencyExplain.records.agreement_row import FIGURES, Agreement, Row
 
 
 def row(case: str, method: str, value: float, *, target="glioma", segment="tumour") -> Row:

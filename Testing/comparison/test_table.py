@@ -12,19 +12,18 @@ import pytest
 from numpy.testing import assert_allclose
 
 from SaliencyExplain.attribution.methods.control_maps import centre_map
-from SaliencyExplain.comparison.agreement import Agreement, agreement
-from SaliencyExplain.comparison.table import (
+from SaliencyExplain.comparison.agreement import agreement
+from SaliencyExplain.comparison.table import read_comparison, rows, write_comparison
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.records.agreement_row import (
     COLUMNS,
     FIGURES,
     OWN_SEGMENT,
+    Agreement,
     Row,
-    read_comparison,
     row_of,
-    rows,
-    write_comparison,
 )
-from SaliencyExplain.errors import InputError
-from SaliencyExplain.images.segmentation import Segment, Segmentation
 
 AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
 

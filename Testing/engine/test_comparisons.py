@@ -23,10 +23,11 @@ def test_comparison_has_the_command_lines_rows(
 ):
     from SaliencyExplain.cli.main import application
     from SaliencyExplain.cli.messages import run
-    from SaliencyExplain.comparison.table import COLUMNS, read_comparison
+    from SaliencyExplain.comparison.table import read_comparison
     from SaliencyExplain.demo.study import write_phantom_study
     from SaliencyExplain.images.reading import read_image, read_map
     from SaliencyExplain.images.segmentation import read_segmentation
+    from SaliencyExplain.records.agreement_row import COLUMNS
 
     write_phantom_study(tmp_path / "in", dimensions=3, cases=1, seed=0, marker=False)
     path = tmp_path / "in" / "phantom-001_image.nii.gz"

@@ -17,6 +17,7 @@ from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.peak import RESOLUTION_MM, find_peak
+from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.band_segments import bands_of
@@ -26,7 +27,6 @@ from SaliencyExplain.scene.nodes import composite_nodes, nodes_of, slice_nodes
 from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.scene.slice_pictures import picture_3d, slice_picture
 from SaliencyExplain.study.case import single_case
-from SaliencyExplain.study.case_folder import EXPLANATION
 from SaliencyExplain.study.case_scene import SCENE
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
@@ -87,7 +87,7 @@ def test_a_studys_scenes_hold_what_its_files_hold(done: Path):
                                           np.sort(np.asarray(file.dataobj).ravel()))  # fmt: skip
             known = read_attribution(node)
             assert known.label == entry["label"]
-            assert known.parameters == entry["parameters"]
+            assert known.parameters == {n: p["value"] for n, p in entry["parameters"].items()}
             assert known.provenance["image"] == case
             bands = bands_of(scene, node)
             np.testing.assert_array_equal(volume_values(bands.label_map)[0], label_bands(values))

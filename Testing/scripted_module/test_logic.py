@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +21,15 @@ from SlicerSaliencyExplainLib.StudyCases import (
     CaseSources,
     find_sources,
     load_case,
-    read_cases,
-    read_notes,
 )
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.engine.wire.requests import MethodChoice, PredictRequest, StudyRequest
 from SaliencyExplain.engine.wire.wire_volumes import Volume
-from SaliencyExplain.errors import EngineLostError, InputError
+from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
+from SaliencyExplain.records.journal_file import JournalFile
+from SaliencyExplain.records.study_rows import study_rows
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.names import IMAGE_ROLE
@@ -379,8 +378,8 @@ def test_a_study_runs_is_found_again_and_its_cases_open(case: Case, tmp_path: Pa
     result = case.answer(again, 60)
     assert (result.total, result.failed) == (2, 0)
 
-    cases = read_cases(tmp_path / "out")
-    assert [known.name for known in cases] == ["phantom-001", "phantom-002"]
+    cases = study_rows(JournalFile.read(tmp_path / "out"))
+    assert [known.case for known in cases] == ["phantom-001", "phantom-002"]
     (first, _) = result.cases
     sources = CaseSources(tuple(map(Path, first.images)), Path(first.segmentation))
     # A study of another day is found again by its table, and one without a table by names.
@@ -394,8 +393,9 @@ def test_a_study_runs_is_found_again_and_its_cases_open(case: Case, tmp_path: Pa
     assert_allclose(volume_values(maps[0])[1], volume_values(image)[1], atol=1e-4)
     assert read_attribution(maps[0]).title == "Grad-CAM"
     assert mask.GetSegmentation().GetNthSegment(0).GetName() == "tumour"
-    with pytest.raises(InputError, match="no results of this case"):
+    with pytest.raises(InputError, match="phantom-009") as refused:
         load_case(case.scene, sources, tmp_path / "out", "phantom-009", {})
+    assert refused.value.code is ErrorCode.STUDY_INCOMPLETE
 
 
 def test_a_case_is_found_by_the_columns_of_any_table_and_has_all_its_segments(
@@ -424,17 +424,6 @@ def test_a_case_is_found_by_the_columns_of_any_table_and_has_all_its_segments(
         add_segments(scene, node, path)
     assert node.GetSegmentation().GetNumberOfSegments() == 2
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
-
-
-def test_a_study_of_another_day_says_what_it_left_out(tmp_path: Path) -> None:
-    assert read_notes(tmp_path) == []
-    journal = {"left_out": [{"reason": "no image", "count": 7, "files": ["notes.docx"]}]}
-    (tmp_path / "journal.jsonl").write_text(json.dumps(journal) + "\n{}\n")
-    (note,) = read_notes(tmp_path)
-    assert "7 files" in note
-    assert "notes.docx" in note
-    (tmp_path / "journal.jsonl").write_text("[1]\n")
-    assert read_notes(tmp_path) == []
 
 
 def test_what_cannot_be_asked_is_said_at_once(scene: Any, engine: Any) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.json_text import json_text
+from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
@@ -86,9 +88,10 @@ def test_explain_adds_a_method_to_its_case(
     first, second = discover(folder)
     explain_case(first, work(bundle, out, "gradcam"))
     before = files(out)
-    entry = explain_case(first, work(bundle, out, "gradient"))
+    record, entry = explain_case(first, work(bundle, out, "gradient"))
     assert methods_there(out) == ["gradcam", "gradient"]
-    assert [one["label"].partition("@")[0] for one in entry["maps"]] == ["gradcam", "gradient"]
+    assert [one.method for one in entry.result.maps] == ["gradcam", "gradient"]
+    assert json_text(record.as_json()) == (out / "P1" / EXPLANATION).read_text(encoding="utf-8")
     picture = next(name for name in before if name.endswith(".png"))
     assert files(out)[picture] == before[picture]
     # Another case of the folder has what was asked for it, and no more.
@@ -155,13 +158,13 @@ def test_a_method_that_cannot_be_added_costs_nothing_that_is_there(
     assert result.failed == 1
     assert files(out) == before
     entry = Journal.read(out).entry("P1")
-    assert entry["done"]
-    assert [one["stage"] for one in entry["failures"]] == ["explaining with deepshap"]
+    assert entry.result is not None
+    assert [one.stage for one in entry.failures] == ["explaining with deepshap"]
     # It would fail again, so it is not tried again; others are added all the same.
     assert study(folder, bundle, out, "deepshap").resumed == 1
     study(folder, bundle, out, "deepshap", "gradient")
     assert methods_there(out) == ["gradcam", "gradient"]
-    assert [one["stage"] for one in Journal.read(out).entry("P1")["failures"]] == [
+    assert [one.stage for one in Journal.read(out).entry("P1").failures] == [
         "explaining with deepshap"
     ]
 

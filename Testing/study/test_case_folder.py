@@ -23,6 +23,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.question import Compute, Given
+from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.study.case_folder import write_case
 from Testing.study.conftest import NETWORK, make_study
@@ -65,7 +66,8 @@ def test_any_class_name_makes_a_file_in_the_cases_folder(
     explained: tuple[Explanation, Segmentation], tmp_path: Path
 ) -> None:
     explanation, segmentation = explained
-    files = write_case(tmp_path / "out", "P/1", explanation, segmentation=segmentation)
+    record = write_case(tmp_path / "out", "P/1", explanation, segmentation=segmentation)
+    files = [tmp_path / "out" / "P_1" / name for name in record.file_names]
     assert {file.parent for file in files} == {tmp_path / "out" / "P_1"}
     assert all(file.is_file() for file in files)
     label = explanation.attributions[0].label
@@ -78,9 +80,8 @@ def test_map_bands_and_picture_are_of_the_image(
     explained: tuple[Explanation, Segmentation], tmp_path: Path
 ) -> None:
     explanation, segmentation = explained
-    map_file, bands_file, picture, _ = write_case(
-        tmp_path, "P1", explanation, segmentation=segmentation
-    )
+    record = write_case(tmp_path, "P1", explanation, segmentation=segmentation)
+    map_file, bands_file, picture, _ = (tmp_path / "P1" / name for name in record.file_names)
     written = nibabel.load(map_file)
     np.testing.assert_array_equal(written.get_fdata(), explanation.attributions[0].values)
     np.testing.assert_allclose(written.affine, explanation.image.affine.numpy())
@@ -97,8 +98,8 @@ def test_the_explanation_says_what_it_takes_to_do_it_again(
     compared = rows(
         "P1", name, {map_.label: map_.values}, segmentation, map_.affine, yardsticks=True
     )
-    *_, file = write_case(tmp_path, "P1", explanation, segmentation=segmentation, rows=compared)
-    content = json.loads(file.read_text(encoding="utf-8"))
+    write_case(tmp_path, "P1", explanation, segmentation=segmentation, rows=compared)
+    content = json.loads((tmp_path / "P1" / EXPLANATION).read_text(encoding="utf-8"))
     assert content["target"] == {"index": 1, "name": name}
     assert sum(content["prediction"]["probabilities"].values()) == pytest.approx(1)
     assert content["provenance"]["image"] == "P1"
@@ -106,8 +107,8 @@ def test_the_explanation_says_what_it_takes_to_do_it_again(
     assert set(content["provenance"]["versions"]) >= {"SaliencyExplain", "torch", "monai"}
     assert content["attributions"][0]["comparison"][0]["auroc"] == compared[0].agreement.auroc
     assert [row["method"] for row in content["yardsticks"]] == ["random", "centre"]
-    kept = write_case(tmp_path, "P1", explanation, keep_identifiers=True)[-1]
-    assert json.loads(kept.read_text(encoding="utf-8"))["provenance"]["image"] == "P1_image"
+    kept = write_case(tmp_path, "P1", explanation, keep_identifiers=True)
+    assert kept.provenance["image"] == "P1_image"
 
 
 def test_each_map_has_a_provenance_of_its_own(
@@ -122,8 +123,8 @@ def test_each_map_has_a_provenance_of_its_own(
         compute=Compute("cpu", precision="bfloat16"),
         given=Given(segmentation),
     )
-    *_, file = write_case(tmp_path, "P1", maps, segmentation=segmentation)
-    content = json.loads(file.read_text(encoding="utf-8"))
+    write_case(tmp_path, "P1", maps, segmentation=segmentation)
+    content = json.loads((tmp_path / "P1" / EXPLANATION).read_text(encoding="utf-8"))
     first, second = (one["provenance"] for one in content["attributions"])
     assert (first["precision"], second["precision"]) == ("bfloat16", "float32")
     assert "segments_sha256" not in first

@@ -96,7 +96,7 @@ def test_items_that_come_late_are_waited_for(clock: list[float]) -> None:
 
 def test_an_error_that_cannot_say_what_it_is_has_its_name() -> None:
     found = failure(Case("P1", ()), "explaining", Mute())
-    assert (found["code"], found["reason"]) == (ErrorCode.JOB_FAILED.value, "Mute: Mute")
+    assert (found.code, found.reason) == (ErrorCode.JOB_FAILED.value, "Mute: Mute")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes among its files")
@@ -113,9 +113,9 @@ def test_a_pipe_among_the_images_is_a_failed_case(
     cases = discover(folder / "cases.csv")
     assert run_study(cases, work).failed == 2
     journal = Journal.read(tmp_path / "out")
-    (failed,) = journal.entry("pipe")["failures"]
-    assert failed["code"] == ErrorCode.FILE_FORMAT.value
-    assert journal.entry("good")["done"]
+    (failed,) = journal.entry("pipe").failures
+    assert failed.code == ErrorCode.FILE_FORMAT.value
+    assert journal.entry("good").result
 
 
 @pytest.mark.parametrize("error", [PanicException("broken"), SystemExit(3), Mute()])

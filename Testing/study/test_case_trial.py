@@ -21,6 +21,7 @@ from PIL import Image
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.records.evaluation_summary import answers_in
 from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case import Case, single_case
 from SaliencyExplain.study.case_reading import TRIAL_STAGE
@@ -93,30 +94,31 @@ def test_each_map_has_its_card_and_the_librarys_verdicts(
         budget=LITTLE,
     )
     document = json.loads((out / "P1" / "trial.json").read_text(encoding="utf-8"))
-    kept = Journal.read(out).entry("P1")["trial"]
-    assert (document["image"], kept["effort"]) == ("P1", "least")
+    kept = Journal.read(out).entry("P1").result.evaluation
+    assert (document["image"], kept.effort) == ("P1", "least")
     explanation = json.loads((out / "P1" / "explanation.json").read_text(encoding="utf-8"))
     labels = [map_["label"] for map_ in explanation["attributions"]]
-    assert [map_["label"] for map_ in kept["maps"]] == labels
-    for one, map_, written in zip(direct.maps, kept["maps"], document["maps"], strict=True):
+    assert [map_.label for map_ in kept.maps] == labels
+    assert answers_in(out / "P1") == {map_.label: list(map_.answers) for map_ in kept.maps}
+    for one, map_, written in zip(direct.maps, kept.maps, document["maps"], strict=True):
         answers = [verdict.answer for verdict in one.verdicts]
-        assert [verdict["answer"] for verdict in map_["verdicts"]] == answers
+        assert [verdict.answer for verdict in map_.answers] == answers
         assert [verdict["words"] for verdict in written["verdicts"]] == [
             verdict.words for verdict in one.verdicts
         ]
-        with Image.open(out / "P1" / map_["card"]) as card:
+        with Image.open(out / "P1" / map_.card) as card:
             assert card.width == 1100
 
 
 def test_the_random_yardstick_of_the_trial_is_the_comparisons(tried: Tried) -> None:
     for entry in Journal.read(tried.out).entries():
-        trial_file = tried.out / entry["case"] / "trial.json"
+        trial_file = tried.out / entry.case / "trial.json"
         (one,) = json.loads(trial_file.read_text(encoding="utf-8"))["maps"]
         for name in ("random", "centre"):
             (ours,) = [row for row in one["agreement"] if row["method"] == name]
-            (its,) = [row for row in entry["rows"] if row["method"] == name]
+            (its,) = [row.as_json() for row in entry.result.rows if row.method == name]
             assert ours == its
-            assert ours["case"] == entry["case"]
+            assert ours["case"] == entry.case
 
 
 def test_the_report_shows_the_verdicts_beside_each_map_and_says_where_there_are_none(
@@ -124,11 +126,11 @@ def test_the_report_shows_the_verdicts_beside_each_map_and_says_where_there_are_
 ) -> None:
     page = tried.content["report.html"].decode()
     entry = Journal.read(tried.out).entry("P2")
-    for map_ in entry["trial"]["maps"]:
-        for verdict in map_["verdicts"]:
-            words = f"{verdict['topic']}: <strong>{verdict['answer']}</strong>"
+    for map_ in entry.result.evaluation.maps:
+        for answer in map_.answers:
+            words = f"{answer.topic}: <strong>{answer.answer}</strong>"
             assert words in page
-        assert f'href="P2/{quote(map_["card"])}"' in page
+        assert f'href="P2/{quote(map_.card)}"' in page
     assert "Not evaluated" not in page
     assert page.count("<summary>Trust card</summary>") == page.count('class="verdicts"')
     study(tried.folder, bundle, tmp_path / "bare", None)
@@ -200,11 +202,11 @@ def test_a_trial_that_fails_costs_only_itself(
         patched.setattr(case_work, "write_case_trial", exhausted)
         assert study(folder, bundle, out).failed == 1
         one = single_case([(None, folder / "P1_image.nii.gz")])
-        entry = explain_case(one, work(bundle, tmp_path / "single"))
-    for failure in (Journal.read(out).entry("P1")["failures"], entry["failures"]):
+        _, entry = explain_case(one, work(bundle, tmp_path / "single"))
+    for failure in (Journal.read(out).entry("P1").failures, entry.failures):
         (failed,) = failure
-        assert (failed["stage"], failed["code"]) == (TRIAL_STAGE, "SE-JOB-FAILED")
-        assert "MemoryError: not enough" in failed["reason"]
+        assert (failed.stage, failed.code) == (TRIAL_STAGE, "SE-JOB-FAILED")
+        assert "MemoryError: not enough" in failed.reason
     assert len(list(out.glob("P1/*.nii.gz"))) == 1
     assert len(list((tmp_path / "single").glob("*/*.nii.gz"))) == 1
     assert "the evaluation failed" in (out / "report.html").read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.study.case_folder import EXPLANATION, write_case
+from SaliencyExplain.records.case_record import EXPLANATION
+from SaliencyExplain.study.case_folder import write_case
 
 
 class Mean(torch.nn.Module):

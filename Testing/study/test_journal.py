@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.records.case_entry import CaseEntry, CaseResult
+from SaliencyExplain.records.journal_file import JOURNAL
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.journal import JOURNAL, Journal, source_digest
+from SaliencyExplain.study.journal import Journal, source_digest
 
 CONFIGURATION = {
     "classifier": "a",
@@ -17,17 +19,17 @@ CONFIGURATION = {
 }
 
 
-def entry(case: str, **more: object) -> dict[str, object]:
-    whole = {"source": "", "label": None, "failures": [], "target": "ill", "notes": [], "rows": []}
-    return {"case": case, "done": True, **whole, "probabilities": [0, 1], "maps": [], **more}
+def entry(case: str, *notes: str, done: bool = True) -> CaseEntry:
+    result = CaseResult("mm", "ill", (0.0, 1.0), (), (), notes)
+    return CaseEntry(case, "", None, result=result if done else None)
 
 
 def test_what_was_appended_is_there_when_opened_again(tmp_path: Path) -> None:
     journal = Journal.begin(tmp_path, CONFIGURATION)
-    journal.append(entry("P1", figure=0.1))
-    journal.append(entry("Läsion", figure=None))
+    journal.append(entry("P1", "resampled"))
+    journal.append(entry("Läsion"))
     again = Journal.begin(tmp_path, CONFIGURATION)
-    assert list(again.entries()) == [entry("P1", figure=0.1), entry("Läsion", figure=None)]
+    assert list(again.entries()) == [entry("P1", "resampled"), entry("Läsion")]
     assert "P1" in again
     assert "P2" not in again
 
@@ -37,7 +39,7 @@ def test_the_last_line_of_a_case_counts(tmp_path: Path) -> None:
     journal.append(entry("P1", done=False))
     journal.append(entry("P2"))
     journal.append(entry("P1", done=True))
-    assert Journal.read(tmp_path).entry("P1")["done"] is True
+    assert Journal.read(tmp_path).entry("P1") == entry("P1")
     assert len(Journal.read(tmp_path)) == 2
 
 

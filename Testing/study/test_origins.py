@@ -11,6 +11,7 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.evaluation.study.study_findings import evaluate_study
+from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
@@ -67,7 +68,7 @@ def test_paths_that_may_name_a_patient_are_not_written(tmp_path):
         further_segmentations=(tmp_path / "mask_1.nii.gz",),
     )  # fmt: skip
     files = origin_of(open_case, tmp_path / "out")
-    assert str(tmp_path) not in json.dumps(files)
-    entry = {"case": "P1", "label": "tumour"}
+    assert str(tmp_path) not in json.dumps(files.as_json())
+    entry = CaseEntry("P1", "", "tumour")
     assert case_of(entry, files, tmp_path / "out") == open_case
     assert case_of(entry, None, tmp_path / "out") is None

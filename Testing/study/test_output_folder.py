@@ -13,9 +13,9 @@ import pytest
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.evaluation.study.finished_study import read_study
+from SaliencyExplain.records.journal_file import JOURNAL
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import JOURNAL
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.comparison.agreement import Agreement
-from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.records.agreement_row import Agreement, Row
+from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry
 from SaliencyExplain.study import report
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
@@ -67,19 +67,19 @@ def write_journal(
         probabilities = [0.1, 0.1, 0.1]
         probabilities[predicted[place] if predicted else 0] = 0.8
         journal.append(
-            {
-                "case": case,
-                "done": True,
-                "length_unit": units[place] if units else "mm",
-                "source": sources[place] if sources else "",
-                "label": labels[place] if labels else None,
-                "failures": [],
-                "target": "cyst",
-                "probabilities": probabilities,
-                "maps": [{"label": "gradcam@conv", "files": "gradcam@conv-cyst"}],
-                "rows": [row.as_json() for row in rows],
-                "notes": [],
-            }
+            CaseEntry(
+                case,
+                source=sources[place] if sources else "",
+                label=labels[place] if labels else None,
+                result=CaseResult(
+                    length_unit=units[place] if units else "mm",
+                    target="cyst",
+                    probabilities=tuple(probabilities),
+                    maps=(MapEntry("gradcam@conv", "gradcam@conv-cyst", {}),),
+                    rows=tuple(rows),
+                    notes=(),
+                ),
+            )
         )
     return StudyOutput(out, "A study")
 

@@ -1,52 +1,29 @@
-"""The cases of a study's output folder, and one of them in the scene."""
+"""A case of a study's output folder in the scene, and where its volumes lie."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.csv_text import read_lines, read_table
+from SaliencyExplain.csv_text import read_table
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
-from SaliencyExplain.peak import RESOLUTION_MM
+from SaliencyExplain.records.case_record import read_case
 from SaliencyExplain.safe_names import safe_name
 from SaliencyExplain.scene.arrays import volume_values
-from SaliencyExplain.scene.attributions import AttributionMap, add_attribution
+from SaliencyExplain.scene.attributions import add_attribution
+from SaliencyExplain.scene.case_maps import attribution_map
 from SaliencyExplain.scene.kept_evaluations import keep_written
-from SaliencyExplain.study.left_out import LeftOut
 from SaliencyExplain.study.table_columns import KNOWN, case_names, find_columns, items
 from SaliencyExplain.study.table_paths import find_path
 
 from .SceneFiles import add_segments, load_segmentation, load_volume
 
-_PREDICTIONS, _FAILURES, _EXPLANATION = "predictions.csv", "failures.csv", "explanation.json"
-_JOURNAL = "journal.jsonl"
 _IMAGES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 _MASK_WORDS = ("seg", "mask", "label")
 #: A study folder may hold millions of files; its cases lie near its top.
 _DEEPEST = 3
-
-
-@dataclass(frozen=True)
-class StudyCase:
-    """A row of the panel's table of cases.
-
-    Attributes:
-        name: Of the case, and of its folder.
-        done: Whether it has maps.
-        label: Its true class, where it is known.
-        predicted: The classifier's answer.
-        reason: Why it failed.
-    """
-
-    name: str
-    done: bool
-    label: str = ""
-    predicted: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,25 +39,6 @@ class CaseSources:
     images: tuple[Path, ...]
     segmentation: Path | None = None
     further_segmentations: tuple[Path, ...] = ()
-
-
-def read_cases(out: Path) -> list[StudyCase]:
-    """The cases of an output folder, those that failed last.
-
-    Raises:
-        InputError: The folder holds no study, or none that has come to its end.
-    """
-    done = [
-        StudyCase(row["case"], True, row.get("label", ""), row.get("predicted", ""))
-        for row in _rows(out / _PREDICTIONS)
-    ]
-    known = {case.name for case in done}
-    failed = [
-        StudyCase(row["case"], False, reason=row.get("reason", ""))
-        for row in _rows(out / _FAILURES)
-        if row["case"] not in known
-    ]
-    return done + failed
 
 
 def load_case(
@@ -99,22 +57,18 @@ def load_case(
         The volume nodes, the attribution nodes, and the segmentation node or None.
 
     Raises:
-        InputError: The case has no results, or a file cannot be read.
+        InputError: The case has no results, its record is damaged, or a file cannot be read.
     """
     folder = out / case
-    try:
-        said = json.loads((folder / _EXPLANATION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            ErrorCode.STUDY_INCOMPLETE, f"{folder} holds no results of this case."
-        ) from error
+    record = read_case(folder)
     images = [load_volume(scene, path, case) for path in sources.images]
     maps = []
-    for entry in said["attributions"]:
-        loaded = load_volume(scene, folder / entry["files"]["map"], "map")
+    for found in record.maps:
+        loaded = load_volume(scene, folder / found.files.map, "map")
         values, affine = volume_values(loaded)
         scene.RemoveNode(loaded)
-        map_ = _map(said, entry, values, affine, titles)
+        title = titles.get(found.method, found.method)
+        map_ = attribution_map(record, found, values, affine, title)
         maps.append(add_attribution(scene, map_, images[0], images))
         keep_written(maps[-1], folder)
     mask = sources.segmentation
@@ -122,47 +76,6 @@ def load_case(
     for further in sources.further_segmentations:
         add_segments(scene, segmentation, further)
     return images, maps, segmentation
-
-
-def _map(
-    said: dict[str, Any],
-    entry: dict[str, Any],
-    values: Any,
-    affine: Any,
-    titles: Mapping[str, str],
-) -> AttributionMap:
-    # Cases of earlier versions say it of all maps together only.
-    provenance = {
-        **said["provenance"],
-        **entry.get("provenance", {}),
-        RESOLUTION_MM: entry.get(RESOLUTION_MM, 0.0),
-        EACH_SEGMENT: entry.get(EACH_SEGMENT, []),
-        CHANNEL: entry.get(CHANNEL) or 0,
-    }
-    return AttributionMap(
-        values,
-        affine,
-        label=entry["label"],
-        title=titles.get(entry["method"], entry["method"]),
-        signed=entry["signed"],
-        target_name=said["target"]["name"],
-        classifier_name=str(provenance.get("classifier_name") or provenance.get("classifier", "")),
-        parameters={name: given["value"] for name, given in entry["parameters"].items()},
-        provenance=provenance,
-    )
-
-
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = read_lines(file)
-            header = next(lines, [])
-            for line in lines:
-                yield dict(zip(header, line, strict=False))
-    except OSError as error:
-        raise InputError(
-            ErrorCode.STUDY_INCOMPLETE, f"{path.parent} holds no finished study ({path.name})."
-        ) from error
 
 
 def find_sources(study: Path, case: str) -> CaseSources:
@@ -191,24 +104,6 @@ def find_sources(study: Path, case: str) -> CaseSources:
             "again and computes nothing anew.",
         )
     return CaseSources(tuple(images), masks[0] if masks else None)
-
-
-def read_notes(out: Path) -> list[str]:
-    """What a study says of its folder: what was left out of it, and why.
-
-    Args:
-        out: The output folder.
-
-    Returns:
-        Nothing where there is no journal, or it cannot be read.
-    """
-    try:
-        with (out / _JOURNAL).open(encoding="utf-8") as file:
-            said = json.loads(file.readline())
-        left_out = [LeftOut.from_json(one).sentence() for one in said.get("left_out", [])]
-        return [*map(str, said.get("folder_notes", [])), *left_out]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return []
 
 
 def _paths(table: Path, cell: str) -> list[Path]:

@@ -12,11 +12,13 @@ from SaliencyExplain.engine.interface import ENDED, JobStatus
 from SaliencyExplain.engine.wire.requests import MethodChoice, StudyRequest
 from SaliencyExplain.engine.wire.results import StudyResult
 from SaliencyExplain.errors import SaliencyExplainError
+from SaliencyExplain.records.journal_file import JournalFile
+from SaliencyExplain.records.study_rows import StudyRow, study_rows
 
 from .ExplainSection import PREDICTED
 from .Failures import Failure
 from .Section import Section, allow
-from .StudyCases import CaseSources, StudyCase, find_sources, load_case, read_cases, read_notes
+from .StudyCases import CaseSources, find_sources, load_case
 from .Tables import fill_table
 
 _TARGETS = (PREDICTED, "label")
@@ -29,7 +31,7 @@ class StudySection(Section):
 
     def __init__(self, panel: Any) -> None:
         super().__init__(panel)
-        self._cases: list[StudyCase] = []
+        self._cases: list[StudyRow] = []
         self._report = ""
         self._sources: dict[str, CaseSources] = {}
         ui = self.ui
@@ -105,7 +107,7 @@ class StudySection(Section):
             ui.openCaseButton,
             _("Load the case with its maps and segmentation."),
             (chosen is None, _("Choose a case in the table.")),
-            (chosen is not None and not chosen.done, _("This case has no maps.")),
+            (chosen is not None and not chosen.explained, _("This case has no maps.")),
         )
         allow(
             ui.openReportButton,
@@ -194,30 +196,35 @@ class StudySection(Section):
         self.clear_message()
         self._report = ""
         self._sources = {}
-        self._load()
-        notes = read_notes(Path(self.ui.studyOutPathLineEdit.currentPath.strip()))
-        if notes and self._cases:
+        notes = self._load()
+        if notes:
             self.say(" ".join(notes))
         self.panel.refresh()
 
-    def _load(self) -> None:
+    def _load(self) -> list[str]:
+        """Fills the table of cases, those that failed last; gives what is said of the folder."""
+        notes: list[str] = []
         try:
-            self._cases = read_cases(Path(self.ui.studyOutPathLineEdit.currentPath.strip()))
+            out = Path(self.ui.studyOutPathLineEdit.currentPath.strip())
+            journal = JournalFile.read(out)
+            self._cases = sorted(study_rows(journal), key=lambda case: not case.explained)
+            notes = journal.notes()
         except SaliencyExplainError as error:
             self._cases = []
             self.say(str(error), Failure.of(error).details)
         rows = [
-            (case.name, _("done") if case.done else case.reason, case.predicted, case.label)
+            (case.case, _("done") if case.explained else case.reason, case.predicted, case.label)
             for case in self._cases
         ]
         columns = (_("Case"), _("State"), _("Predicted"), _("Label"))
         fill_table(self.ui.casesTable, columns, rows, most_rows=8)
+        return notes
 
     def _on_case(self, row: int, _column: int) -> None:
-        self.open_case(self._cases[row].name)
+        self.open_case(self._cases[row].case)
 
     def _on_open_case(self, _checked: bool = False) -> None:
-        self.open_case(self._cases[self.ui.casesTable.currentRow()].name)
+        self.open_case(self._cases[self.ui.casesTable.currentRow()].case)
 
     def open_case(self, name: str) -> None:
         """Loads a case into the scene and shows its first map."""

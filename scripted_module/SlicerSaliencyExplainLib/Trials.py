@@ -10,8 +10,9 @@ from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import TrialRequest
 from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.records.evaluation_summary import Answer
 from SaliencyExplain.scene.attributions import read_attribution
-from SaliencyExplain.scene.kept_evaluations import KeptVerdict, keep_verdicts_on
+from SaliencyExplain.scene.kept_evaluations import keep_verdicts_on
 
 from .Failures import Failure
 from .Images import Beside
@@ -85,7 +86,7 @@ def try_map(
         if one is None:
             failed(Failure(f"The evaluation has no map '{map_.label}'."))
             return
-        kept = [KeptVerdict(verdict.topic, verdict.answer, verdict.words)
+        kept = [Answer(verdict.topic, verdict.answer, verdict.words)
                 for verdict in one.verdicts]  # fmt: skip
         try:
             keep_verdicts_on(node, map_, kept)

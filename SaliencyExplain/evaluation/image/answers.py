@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from SaliencyExplain.comparison.control_names import CENTRE, RANDOM
-from SaliencyExplain.comparison.table import Row, auroc_chance
+from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.randomisation import Sanity
 from SaliencyExplain.evaluation.image.robustness import Stability
 from SaliencyExplain.evaluation_results import Metric, Verdict
+from SaliencyExplain.records.agreement_row import Row
+from SaliencyExplain.records.control_names import CENTRE, RANDOM
 
 #: A map beats chance in a figure where one of its null maps is as good with at most this
 #: probability: the usual level of a one-sided test. With 20 null maps it must beat all.

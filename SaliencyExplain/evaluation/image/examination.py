@@ -12,8 +12,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.comparison.control_names import NAMES as YARDSTICKS
-from SaliencyExplain.comparison.table import Row, rows, unseen_notes
+from SaliencyExplain.comparison.table import rows, unseen_notes
 from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.evaluation.image.answers import (
     beats_chance,
@@ -49,6 +48,8 @@ from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import Question, given_hashes
+from SaliencyExplain.records.agreement_row import Row
+from SaliencyExplain.records.control_names import NAMES as YARDSTICKS
 
 Found = TypeVar("Found")
 

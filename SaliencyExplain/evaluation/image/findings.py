@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.evaluation.image.channel_importance import ChannelImportance, FeatureImportance
 from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.randomisation import Sanity
@@ -17,6 +16,7 @@ from SaliencyExplain.evaluation.image.robustness import Stability
 from SaliencyExplain.evaluation.image.similarity import Similarity
 from SaliencyExplain.evaluation_results import Verdict
 from SaliencyExplain.method_failures import MethodFailure
+from SaliencyExplain.records.agreement_row import Row
 
 
 @dataclass(frozen=True)

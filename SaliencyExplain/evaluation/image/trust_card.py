@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from SaliencyExplain.comparison.control_names import NAMES as YARDSTICKS
 from SaliencyExplain.evaluation.image import evaluation_plots
 from SaliencyExplain.evaluation.image.answers import CHANCE, UNKNOWN
 from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
@@ -30,6 +29,7 @@ from SaliencyExplain.pictures.figure_layout import (
     write_line,
 )
 from SaliencyExplain.question import Question
+from SaliencyExplain.records.control_names import NAMES as YARDSTICKS
 from SaliencyExplain.trial_words import SYMBOLS
 
 _MARGIN, _GAP = 16, 10

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.evaluation.study.corrections import (
     SIGNIFICANCE,
     holm,
     simultaneous_interval,
 )
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase
+from SaliencyExplain.records import control_names
 
 #: Cases without which a rank correlation says nothing: of four, one order in 24 is perfect.
 LEAST_CASES = 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
-from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.records.agreement_row import Row
+from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, true_class
+from SaliencyExplain.records.case_record import read_case
+from SaliencyExplain.records.journal_file import JOURNAL, JournalFile
+from SaliencyExplain.records.json_fields import read_object
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_folder import EXPLANATION
-from SaliencyExplain.study.journal import JOURNAL, Journal
 from SaliencyExplain.study.origins import case_of
-from SaliencyExplain.study.study_tables import comparison_rows, predicted_class, true_class
 from SaliencyExplain.trial_words import TRIAL_FILE
 
 
@@ -155,7 +155,7 @@ def read_study(folder: Path) -> FinishedStudy:
         InputError: The folder holds no study, none of its cases is done, or a file of a case is
             missing or damaged.
     """
-    journal = Journal.read(folder)
+    journal = JournalFile.read(folder)
     if journal.damaged:
         raise InputError(
             ErrorCode.STUDY_INCOMPLETE,
@@ -164,8 +164,8 @@ def read_study(folder: Path) -> FinishedStudy:
         )
     cases, failed = [], 0
     for entry in journal.entries():
-        if entry["done"]:
-            cases.append(_case(folder / entry["case"], entry, journal.configuration["classes"]))
+        if entry.result is not None:
+            cases.append(_case(folder / entry.case, entry, entry.result, journal.classes))
         else:
             failed += 1
     if not cases:
@@ -183,35 +183,23 @@ def journal_digest(folder: Path) -> str:
     return hashlib.sha256((folder / JOURNAL).read_bytes()).hexdigest()
 
 
-def _case(folder: Path, entry: Mapping[str, Any], classes: Sequence[str]) -> FinishedCase:
-    image = _document(folder / EXPLANATION)["image"]
+def _case(
+    folder: Path, entry: CaseEntry, result: CaseResult, classes: Sequence[str]
+) -> FinishedCase:
+    image = read_case(folder).image
+    trial = folder / TRIAL_FILE
     return FinishedCase(
-        case=entry["case"],
+        case=entry.case,
         folder=folder,
-        target=entry["target"],
-        probability=float(entry["probabilities"][classes.index(entry["target"])]),
-        predicted=predicted_class(entry, classes),
-        label=true_class(entry["label"], classes),
-        shape=tuple(image["shape"]),
-        affine=np.array(image["affine_ras_mm"], dtype=np.float64),
-        maps={one["label"]: folder / f"{one['files']}.nii.gz" for one in entry["maps"]},
-        rows=tuple(comparison_rows(entry)),
-        trial=_document(folder / TRIAL_FILE) if (folder / TRIAL_FILE).is_file() else None,
-        source=entry["source"],
-        origin=case_of(entry, image["files"], folder.parent),
+        target=result.target,
+        probability=result.probabilities[classes.index(result.target)],
+        predicted=result.predicted(classes),
+        label=true_class(entry.label, classes),
+        shape=image.shape,
+        affine=np.array(image.affine_ras_mm, dtype=np.float64),
+        maps={one.label: folder / one.files.map for one in result.maps},
+        rows=result.rows,
+        trial=dict(read_object(trial).content) if trial.is_file() else None,
+        source=entry.source,
+        origin=case_of(entry, image.files, folder.parent),
     )
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            ErrorCode.STUDY_INCOMPLETE,
-            f"{path} is missing, though the journal calls the case done; run the study again.",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            ErrorCode.STUDY_INCOMPLETE, f"{path} is damaged ({error}); run the study again."
-        ) from None
-    return content

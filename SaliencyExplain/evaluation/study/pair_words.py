@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.evaluation.image.answers import listed
 from SaliencyExplain.evaluation.study.paired_comparison import Pair
+from SaliencyExplain.records import control_names
 
 #: Pairs of methods that are told one by one; of more, the number is told.
 _MOST_PAIRS = 8

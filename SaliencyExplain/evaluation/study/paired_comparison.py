@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.comparison.sign_flip import PairedDifference
 from SaliencyExplain.evaluation.study.corrections import (
     SIGNIFICANCE,
@@ -17,6 +16,7 @@ from SaliencyExplain.evaluation.study.corrections import (
 )
 from SaliencyExplain.evaluation.study.study_metrics import FigureValues
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.records import control_names
 
 #: Smallest difference of interest of a figure from 0 to 1, and of a distance in mm.
 SMALLEST_DIFFERENCE, SMALLEST_DIFFERENCE_MM = 0.05, 5.0

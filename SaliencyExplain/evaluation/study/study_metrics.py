@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from SaliencyExplain.comparison.summary import LESS_IS_BETTER
-from SaliencyExplain.comparison.table import FIGURES
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase
+from SaliencyExplain.records.agreement_row import FIGURES
 
 #: Figures of the comparison in which methods are held against each other: not the chance
 #: level, which is the segment's own, and not the upper bound over all thresholds.

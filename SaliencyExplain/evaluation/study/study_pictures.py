@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.evaluation.image import evaluation_plots
 from SaliencyExplain.evaluation.study.biomarkers import PROBABILITY, SIZE
 from SaliencyExplain.evaluation.study.normalised_maps import CELLS, PATIENT_SIDES, PICTURE_SIDES
@@ -25,6 +24,7 @@ from SaliencyExplain.pictures.figure_layout import BACKGROUND, FAINT, FONT, TEXT
 from SaliencyExplain.pictures.panel import draw_letters, heat_colormap
 from SaliencyExplain.pictures.planes import as_seen, edge_letters
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.records import control_names
 from SaliencyExplain.study.report_data import map_titles
 
 #: Rows of a picture at most; everything is in the tables.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from SaliencyExplain.comparison import control_names
 from SaliencyExplain.evaluation.image.answers import CHANCE_P, listed
 from SaliencyExplain.evaluation.study.biomarkers import SIZE
 from SaliencyExplain.evaluation.study.corrections import SIGNIFICANCE
@@ -17,6 +16,7 @@ from SaliencyExplain.evaluation.study.fixed_places import (
 )
 from SaliencyExplain.evaluation.study.pair_words import pair_sentences
 from SaliencyExplain.evaluation.study.study_findings import Evaluation
+from SaliencyExplain.records import control_names
 from SaliencyExplain.study.report_data import map_titles
 from SaliencyExplain.study.report_words import number, percent
 

@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from SaliencyExplain.comparison.agreement import Agreement
-from SaliencyExplain.comparison.table import Row
+from SaliencyExplain.json_text import json_text
+from SaliencyExplain.records.agreement_row import Agreement, Row
+from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry, StageFailure
+from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord
+from SaliencyExplain.records.image_record import ImageRecord
+from SaliencyExplain.records.map_record import MapFiles, MapRecord
 from SaliencyExplain.study.journal import Journal
 
 SHAPE = (24, 30, 20)
@@ -90,33 +94,51 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
                 path = folder / case / f"{label}-{target}.nii.gz"
                 nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
             shape = next(iter(own.values())).shape
-            image = {"shape": list(shape), "affine_ras_mm": affine.tolist(), "files": None}
-            explanation = {"image": image}
-            (folder / case / "explanation.json").write_text(json.dumps(explanation))
+            record = CaseRecord(
+                case,
+                predicted=target,
+                probabilities={"healthy": 1 - probability, "tumour": probability},
+                target=CLASSES.index(target),
+                image=ImageRecord(
+                    1, shape, (1.0,) * len(shape), tuple(map(tuple, affine.tolist())), "mm", None
+                ),
+                segments=(),
+                maps=tuple(_map(label, target) for label in own),
+                yardsticks=(),
+                failures=(),
+                notes=(),
+                provenance={"classifier": "small"},
+                timings={},
+            )
+            (folder / case / EXPLANATION).write_text(json_text(record.as_json()))
             if case in trials:
                 found = [
                     {"label": label, "faithfulness": one} for label, one in trials[case].items()
                 ]
                 (folder / case / "trial.json").write_text(json.dumps({"maps": found}))
             both = (probability, 1 - probability)
-            journal.append(
-                {
-                    "case": case, "done": True, "source": "", "label": None, "failures": [],
-                    "target": target, "notes": [],
-                    "probabilities": list(both if target == "healthy" else both[::-1]),
-                    "maps": [{"label": label, "files": f"{label}-{target}"} for label in own],
-                    "rows": [row.as_json() for row in rows if row.case == case],
-                }
-            )  # fmt: skip
+            result = CaseResult(
+                "mm",
+                target,
+                both if target == "healthy" else both[::-1],
+                tuple(MapEntry(label, f"{label}-{target}", {}) for label in own),
+                tuple(row for row in rows if row.case == case),
+                (),
+            )
+            journal.append(CaseEntry(case, "", None, result=result))
         for case in failed:
-            journal.append(
-                {"case": case, "done": False, "source": "", "label": None, "failures": [
-                    {"stage": "reading the image", "code": "SE-FILE-DAMAGED",
-                     "reason": "it is damaged"}]}
-            )  # fmt: skip
+            failed_to_read = StageFailure("reading the image", "SE-FILE-DAMAGED", "it is damaged")
+            journal.append(CaseEntry(case, "", None, (failed_to_read,)))
         return folder
 
     return make
+
+
+def _map(label: str, target: str) -> MapRecord:
+    return MapRecord(
+        label, label.partition("@")[0], None, True, 1.0, None, {}, "cpu", 0.0, (), None, {},
+        MapFiles.of(f"{label}-{target}"), (), {},
+    )  # fmt: skip
 
 
 def noise(seed: int, shape: tuple[int, ...] = SHAPE) -> NDArray[np.float32]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.evaluation.study.biomarkers import RankCorrelation, biomarker_table
 from SaliencyExplain.evaluation.study.finished_study import read_study
+from SaliencyExplain.records.agreement_row import Row
 from Testing.study.evaluation.conftest import SHAPE, agreement, noise
 
 

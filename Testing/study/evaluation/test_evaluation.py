@@ -9,7 +9,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import Cancelled, InputError
 from SaliencyExplain.evaluation.study.normalised_maps import PATIENT_SIDES, PICTURE_SIDES
 from SaliencyExplain.evaluation.study.study_evaluation_files import (
@@ -19,6 +18,7 @@ from SaliencyExplain.evaluation.study.study_evaluation_files import (
 )
 from SaliencyExplain.evaluation.study.study_findings import evaluate_study
 from SaliencyExplain.evaluation.study.study_words import LIMITS, evaluation_sentences, place_words
+from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.study.report import StudyOutput, write_report
 from Testing.study.conftest import write_nifti
 from Testing.study.evaluation.conftest import AFFINE, SHAPE, agreement, faithfulness, noise

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.evaluation.study.corrections import holm
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.evaluation.study.pair_words import pair_sentences, signed
 from SaliencyExplain.evaluation.study.paired_comparison import compare_methods
 from SaliencyExplain.evaluation.study.study_metrics import FigureValues, figure_values
+from SaliencyExplain.records.agreement_row import Row
 from Testing.study.evaluation.conftest import agreement, faithfulness, noise
 
 

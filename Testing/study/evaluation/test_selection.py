@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from SaliencyExplain.comparison.table import Row
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.study.case_selection import smallest_differences
 from SaliencyExplain.evaluation.study.study_findings import evaluate_study
+from SaliencyExplain.records.agreement_row import Row
 from Testing.study.evaluation.conftest import agreement, noise
 
 NAMES = [f"P{number}" for number in range(9)]

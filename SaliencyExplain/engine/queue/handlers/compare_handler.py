@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.methods.control_maps import centre_map
-from SaliencyExplain.comparison.control_names import CENTRE, NAMES, RANDOM
 from SaliencyExplain.comparison.curve import curves
-from SaliencyExplain.comparison.table import COLUMNS, OWN_SEGMENT, Row, rows, unseen_notes
+from SaliencyExplain.comparison.table import rows, unseen_notes
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import check_grid, image_of, segmentation_of
@@ -22,6 +21,8 @@ from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.length_unit import length_unit
+from SaliencyExplain.records.agreement_row import COLUMNS, OWN_SEGMENT, Row
+from SaliencyExplain.records.control_names import CENTRE, NAMES, RANDOM
 
 
 class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequest):

@@ -10,7 +10,7 @@ from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.wire.requests import StudyRequest
 from SaliencyExplain.engine.wire.results import StudyCase, StudyResult
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.study.case_folder import EXPLANATION
+from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, run_study

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from SaliencyExplain.records.json_fields import Fields
 
 #: Names that a sentence has, and that the journal keeps.
 _SPOKEN, MOST_FILES = 5, 200
@@ -37,6 +38,6 @@ class LeftOut:
         return {"reason": self.reason, "count": self.count, "files": list(self.files)}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> LeftOut:
-        """From what the journal holds."""
-        return cls(content["reason"], int(content["count"]), tuple(content["files"]))
+    def from_json(cls, found: Fields) -> LeftOut:
+        """From what the journal holds; raises InputError where it is damaged."""
+        return cls(found.text("reason"), found.integer("count"), found.texts("files"))

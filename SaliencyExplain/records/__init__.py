@@ -1,0 +1,1 @@
+"""What is kept of a case: typed, torch-free, written and read in one place."""

@@ -1,0 +1,182 @@
+"""The record of an explained case: what ``explanation.json`` holds, written and read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from SaliencyExplain.errors import InputError
+from SaliencyExplain.method_failures import MethodFailure
+from SaliencyExplain.records.agreement_row import Row
+from SaliencyExplain.records.control_names import CENTRE, RANDOM
+from SaliencyExplain.records.image_record import ImageRecord
+from SaliencyExplain.records.json_fields import Fields, read_object
+from SaliencyExplain.records.map_record import MapRecord
+
+#: The record in a case's folder.
+EXPLANATION = "explanation.json"
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What is known of one explained case.
+
+    Attributes:
+        case: Its name.
+        predicted: Name of the likeliest class.
+        probabilities: By class, in the classifier's order.
+        target: Number of the class that the maps explain, from 0.
+        image: The image.
+        segments: Names of the segments that the maps were compared with.
+        maps: At least one.
+        yardsticks: The agreement of the control maps with each segment.
+        failures: Of the methods that gave no map.
+        notes: What a user must be told.
+        provenance: What the maps' provenances have in common.
+        timings: Seconds by step.
+    """
+
+    case: str
+    predicted: str
+    probabilities: Mapping[str, float]
+    target: int
+    image: ImageRecord
+    segments: tuple[str, ...]
+    maps: tuple[MapRecord, ...]
+    yardsticks: tuple[Row, ...]
+    failures: tuple[MethodFailure, ...]
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    timings: Mapping[str, float]
+
+    @property
+    def target_name(self) -> str:
+        """Name of the class that the maps explain."""
+        return list(self.probabilities)[self.target]
+
+    @property
+    def classifier_name(self) -> str:
+        """What was explained."""
+        return str(self.provenance["classifier"])
+
+    @property
+    def answered(self) -> set[str]:
+        """The methods that it has a map of, or a reason why they gave none."""
+        return {map_.method for map_ in self.maps} | {one.method for one in self.failures}
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Names of the files in the case's folder, this record's last."""
+        return (*(name for map_ in self.maps for name in map_.files.names), EXPLANATION)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The agreement of the maps and the control maps, map by map, random maps before centre."""
+        rows = [row for map_ in self.maps for row in map_.comparison if row.method != RANDOM]
+        there = {row.method for row in rows}
+        rows += [row for row in self.yardsticks if row.method not in (*there, RANDOM)]
+        first = next((n for n, row in enumerate(rows) if row.method == CENTRE), len(rows))
+        rows[first:first] = [row for row in self.yardsticks if row.method == RANDOM]
+        return tuple(rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of ``explanation.json``."""
+        return {
+            "case": self.case,
+            "prediction": {
+                "predicted": self.predicted,
+                "probabilities": dict(self.probabilities),
+            },
+            "target": {"index": self.target, "name": self.target_name},
+            "image": self.image.as_json(),
+            "segments": list(self.segments),
+            "attributions": [map_.as_json() for map_ in self.maps],
+            "yardsticks": [row.without("case", "target") for row in self.yardsticks],
+            "failures": [asdict(failure) for failure in self.failures],
+            "notes": list(self.notes),
+            "provenance": dict(self.provenance),
+            "timings": dict(self.timings),
+        }
+
+    @classmethod
+    def from_json(cls, document: Fields) -> CaseRecord:
+        """The record that :meth:`as_json` wrote.
+
+        Args:
+            document: What was read; nothing of it is taken for granted.
+
+        Raises:
+            InputError: A field is missing or is not of its kind; the file and the field are named.
+        """
+        case, prediction = document.text("case"), document.object("prediction")
+        given = prediction.object("probabilities")
+        probabilities = {name: given.number(name, 0, 1) for name in given.content}
+        if not probabilities:
+            prediction.refuse("probabilities", "a number for each class")
+        classes = tuple(probabilities)
+        target = document.object("target")
+        index = target.integer("index", 0, len(classes) - 1)
+        name = target.choice("name", classes[index])
+        image = ImageRecord.from_json(document.object("image"))
+        entries = document.objects("attributions")
+        maps = tuple(
+            MapRecord.from_json(entry, case=case, target=name, channels=image.channels)
+            for entry in entries
+        )
+        if not maps:
+            document.refuse("attributions", "a list with a map")
+        for number, entry in enumerate(entries):
+            if maps[number].label in [map_.label for map_ in maps[:number]]:
+                entry.refuse("label", "the only one of its name")
+        provenance, common = document.free_object("provenance"), document.object("provenance")
+        common.text("classifier")
+        timings = document.object("timings")
+        return cls(
+            case=case,
+            predicted=prediction.choice("predicted", *classes),
+            probabilities=probabilities,
+            target=index,
+            image=image,
+            segments=document.texts("segments"),
+            maps=maps,
+            yardsticks=tuple(
+                Row.from_json(row, case=case, target=name) for row in document.objects("yardsticks")
+            ),
+            failures=tuple(
+                MethodFailure(one.text("method"), one.text("code"), one.text("reason"))
+                for one in document.objects("failures")
+            ),
+            notes=document.texts("notes"),
+            provenance=provenance,
+            timings={step: timings.number(step, 0) for step in timings.content},
+        )
+
+
+def read_case(folder: Path) -> CaseRecord:
+    """The record of an explained case.
+
+    Args:
+        folder: The case's folder.
+
+    Raises:
+        InputError: It is missing or damaged; file and field are named.
+    """
+    return CaseRecord.from_json(read_object(folder / EXPLANATION))
+
+
+def map_beside(path: Path) -> MapRecord | None:
+    """What the record in the folder of a map's file says of that map.
+
+    Args:
+        path: A map, of this or of any other tool.
+
+    Returns:
+        None where no record speaks of the file.
+    """
+    try:
+        record = read_case(path.parent)
+    except InputError:
+        return None
+    return next((map_ for map_ in record.maps if map_.files.map == path.name), None)

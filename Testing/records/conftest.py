@@ -1,0 +1,51 @@
+"""One explained case of a small study, with everything that a record holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
+from SaliencyExplain.records.case_entry import CaseEntry
+from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord
+from SaliencyExplain.study.case_work import Work
+from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.study.single import explain_case
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A case, as it was returned and as it lies on the disk."""
+
+    out: Path
+    record: CaseRecord
+    entry: CaseEntry
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.entry.case
+
+    def document(self) -> dict[str, Any]:
+        """The content of ``explanation.json``, to be damaged."""
+        return json.loads((self.folder / EXPLANATION).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def explained(tmp_path_factory: pytest.TempPathFactory) -> Explained:
+    folder = tmp_path_factory.mktemp("records")
+    table = write_phantom_study(folder / "in", dimensions=2, cases=1, seed=5, marker=False)
+    work = Work(
+        classifier_folder("phantom-2d-honest"),
+        (find_method("gradient")(), find_method("centre")()),
+        "predicted",
+        folder / "out",
+        threads=1,
+    )
+    (case,) = discover(table)
+    record, entry = explain_case(case, work)
+    return Explained(work.out, record, entry)

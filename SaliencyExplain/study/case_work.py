@@ -270,6 +270,13 @@ class CaseWorker:
     ) -> tuple[CaseEntry, CaseRecord | None]:
         """Entry and record of an explanation, once it is compared and its files are in place."""
         case = read.case
+        explanation = dataclasses.replace(
+            explanation,
+            failures=tuple(
+                dataclasses.replace(one, reason=case.public(one.reason))
+                for one in explanation.failures
+            ),
+        )
         entry = entry.failing(*failures_of_methods(case, explanation.failures))
         started = time.perf_counter()
         compared: list[Row] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.errors import ErrorCode
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study import case_reading
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import failure, read_ahead
@@ -135,8 +137,32 @@ def test_what_a_network_raises_costs_the_case_alone(
     todos = [Todo(case) for case in discover(study_folder(2))]
     try:
         entries = worker.run(todos)
-        assert not next(entries)["done"]
+        assert next(entries).result is None
         broken = 0
-        assert next(entries)["done"]
+        assert next(entries).result is not None
     finally:
         torch.nn.modules.module._global_forward_pre_hooks.clear()
+
+
+def test_a_failed_methods_reason_names_no_file_that_may_name_the_patient(
+    study_folder: Callable[[int], Path],
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (case,) = discover(study_folder(1))
+    case = replace(case, private=True)
+    path = case.paths[0]
+
+    def attribute(method: object, task: object) -> None:
+        raise InputError(ErrorCode.FILE_UNREADABLE, f"{path} cannot be read.")
+
+    gradcam, control = find_method("gradcam"), find_method("random")
+    monkeypatch.setattr(gradcam, "attribute", attribute)
+    out = tmp_path / "out"
+    run_study([case], Work(bundle, (gradcam(), control()), "predicted", out, threads=1))
+    (failed,) = json.loads((out / case.case / "explanation.json").read_text())["failures"]
+    assert case.case in failed["reason"]
+    for file in out.rglob("*"):
+        if file.is_file() and file.suffix in (".json", ".jsonl", ".csv", ".html"):
+            assert path.name not in file.read_text()

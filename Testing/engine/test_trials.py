@@ -98,7 +98,7 @@ def test_trial_keeps_to_its_budget_tells_its_progress_and_is_cancelled(
     assert any("for the budget of 720 forward passes" in note for note in result.notes)
     job = engine.start(TrialRequest(explain(LONG), budget=1e9))
     status = until(engine, job, lambda status: status.done > 0)
-    assert "tries Occlusion" in status.doing
+    assert "Occlusion" in status.doing
     assert status.total > 60_000
     engine.cancel(job)
     assert ended(engine, job).state == "cancelled"

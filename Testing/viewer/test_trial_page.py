@@ -118,7 +118,8 @@ def test_a_map_explained_again_before_its_trial_has_ended_gets_no_verdicts_of_th
     page.until("!explain_busy")
     assert page.state("explain_error") == ""
     page.until("!trial_busy")
-    assert "is discarded" in page.state("trial_error")
+    # Without a message where the evaluation ended first: then its answers went with the old map.
+    assert page.state("trial_error") == "" or "is discarded" in page.state("trial_error")
     assert page.state("trial_line") == NOT_TRIED
     assert page.state("trial_verdicts") == []
     page.set("explain_seed", 0)

@@ -28,7 +28,7 @@ _MODULES = {
     "Classifier": "models.classifier",
     "Comparison": "comparison.map_comparison",
     "Explanation": "results.attribution_maps",
-    "Model": "api.model_arguments",
+    "Model": "models.network_in_memory",
     "Probe": "probe_result",
     "Result": "api.explaining",
     "SaliencyExplainError": "errors",

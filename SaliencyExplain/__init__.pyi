@@ -6,15 +6,14 @@ from SaliencyExplain.api.comparing import evaluate as evaluate
 from SaliencyExplain.api.explaining import Result as Result
 from SaliencyExplain.api.explaining import explain as explain
 from SaliencyExplain.api.explaining import predict as predict
-from SaliencyExplain.api.model_arguments import Model as Model
 from SaliencyExplain.api.model_arguments import load_model as load_model
 from SaliencyExplain.api.studies import explain_study as explain_study
 from SaliencyExplain.api.tensors import attribute as attribute
 from SaliencyExplain.attribution.methods.cam import CAM as CAM
 from SaliencyExplain.attribution.methods.cam import GradCAM as GradCAM
 from SaliencyExplain.attribution.methods.cam import GradCAMPlusPlus as GradCAMPlusPlus
-from SaliencyExplain.attribution.methods.control_maps import CentreYardstick as CentreYardstick
-from SaliencyExplain.attribution.methods.control_maps import RandomYardstick as RandomYardstick
+from SaliencyExplain.attribution.methods.control_maps import CentreMap as CentreMap
+from SaliencyExplain.attribution.methods.control_maps import RandomMap as RandomMap
 from SaliencyExplain.attribution.methods.deconvnet import DeConvNet as DeConvNet
 from SaliencyExplain.attribution.methods.deep_lift import DeepLift as DeepLift
 from SaliencyExplain.attribution.methods.deep_lift import DeepShap as DeepShap
@@ -68,3 +67,4 @@ from SaliencyExplain.results.attribution_maps import Attribution as Attribution
 from SaliencyExplain.results.attribution_maps import Explanation as Explanation
 
 __version__: str
+from SaliencyExplain.models.network_in_memory import Model as Model

@@ -9,7 +9,7 @@ from typing import Any
 
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
-from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.segmentation import Segment
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import input_of
@@ -94,14 +94,9 @@ def _segment(segmentation: Any, name: str | None, image: Any) -> Segment:
     found, notes = segmentation_on(segmentation, image)
     if found is None:
         raise InputError(ErrorCode.SEGMENTATION_EMPTY, f"The segmentation: {'; '.join(notes)}.")
-    names = [one.name for one in found.segments]
-    if name is None:
-        if len(names) > 1:
-            raise InputError(
-                ErrorCode.OPTION_MISSING, f"Name one segment (segment=...): {', '.join(names)}."
-            )
-        return found.segments[0]
-    for one in found.segments:
-        if one.name.lower() == name.lower():
-            return one
-    raise unknown_name("segment", name, names)
+    if name is not None:
+        return found.find(name)
+    if len(found.segments) > 1:
+        names = ", ".join(one.name for one in found.segments)
+        raise InputError(ErrorCode.OPTION_MISSING, f"Name one segment (segment=...): {names}.")
+    return found.segments[0]

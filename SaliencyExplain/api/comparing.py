@@ -105,12 +105,11 @@ def evaluate(
             ErrorCode.NAME_UNKNOWN, f"The effort is one of {', '.join(EFFORTS)}, not '{effort}'."
         )
     maps = _maps(attributions)
-    first = maps[0].case
-    given = first.given
+    case = maps[0].case
     if segmentation is not None:
-        segments, _ = segmentation_on(segmentation, first.image)
-        given = dataclasses.replace(given, segmentation=segments)
-    case = Question(first.image, first.classifier, str(first.target), first.compute, given)
+        segments, _ = segmentation_on(segmentation, case.image)
+        given = dataclasses.replace(case.given, segmentation=segments)
+        case = Question(case.image, case.classifier, str(case.target), case.compute, given)
     methods = list(dict.fromkeys(one.computed_by for one in maps))
     with shown(progress, "evaluating") as report:
         found = trial(

@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import SaliencyExplain
-from SaliencyExplain.demo.shipped import shipped_classifiers
-
-#: Stands before the name of a shipped classifier where a path could stand.
-DEMO = "demo:"
+from SaliencyExplain.demo.shipped import DEMO, shipped_classifiers
 
 #: Which shell asks, and for what; set by the functions that ``--install-completion`` installs.
 ASKED = "_SALIENCY_EXPLAIN_COMPLETE"

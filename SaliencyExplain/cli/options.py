@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from SaliencyExplain.cli.completion import DEMO, complete_classifiers, complete_methods
-from SaliencyExplain.demo.shipped import classifier_folder
+from SaliencyExplain.cli.completion import complete_classifiers, complete_methods
+from SaliencyExplain.demo.shipped import classifier_path
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.quantities import LENGTHS, PASSES, SHARE, bytes_of, number_of
 
@@ -33,18 +33,6 @@ def listed(texts: list[str]) -> list[str]:
 def listed_or_none(texts: list[str] | None) -> list[str] | None:
     """As :func:`listed`, where nothing may be given."""
     return None if texts is None else listed(texts)
-
-
-def classifier_path(text: str | Path) -> Path:
-    """The path of a classifier: a file or folder, or ``demo:NAME`` for a shipped one.
-
-    Raises:
-        InputError: There is no shipped classifier of that name.
-    """
-    path = Path(text)
-    if not str(text).startswith(DEMO) or path.exists():
-        return path
-    return classifier_folder(str(text)[len(DEMO) :])
 
 
 def quantity(

@@ -10,7 +10,7 @@ import typer
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
-from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.quantities import LENGTHS, number_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def probe(
         segments: list[Segment] = []
         if segmentation is not None:
             found = read_segmentation(segmentation, image)
-            segments = _chosen(found.segments, segment)
+            segments = list(found.segments) if segment is None else [found.find(segment)]
             notes += found.notes
         prober = Prober(
             image,
@@ -159,16 +159,6 @@ def _point(text: str) -> list[float]:
             f"--at wants three numbers in mm with commas (R,A,S), not '{text}'.",
         )
     return point
-
-
-def _chosen(segments: tuple[Segment, ...], name: str | None) -> list[Segment]:
-    """The segment of that name; without a name all of them."""
-    if name is None:
-        return list(segments)
-    chosen = [segment for segment in segments if segment.name.lower() == name.lower()]
-    if not chosen:
-        raise unknown_name("segment", name, [segment.name for segment in segments])
-    return chosen
 
 
 def _table(probes: list[Probe]) -> Table:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 import SaliencyExplain
 from SaliencyExplain.errors import unknown_name
+
+#: Stands before the name of a shipped classifier where a path could stand.
+DEMO = "demo:"
 
 
 def shipped_classifiers() -> dict[str, Path]:
@@ -36,3 +40,15 @@ def classifier_folder(name: str) -> Path:
     if name not in found:
         raise unknown_name("demo classifier", name, found)
     return found[name]
+
+
+def classifier_path(text: str | PathLike[str]) -> Path:
+    """The path of a classifier: a file or folder, or ``demo:NAME`` for a shipped one.
+
+    Raises:
+        InputError: There is no shipped classifier of that name.
+    """
+    path = Path(text)
+    if not str(text).startswith(DEMO) or path.exists():
+        return path
+    return classifier_folder(str(text)[len(DEMO) :])

@@ -10,7 +10,7 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.images.boundary import reader
 from SaliencyExplain.images.grids import coinciding, resample
 from SaliencyExplain.images.label_reading import read_label_map
@@ -65,6 +65,17 @@ class Segmentation:
     segments: tuple[Segment, ...]
     affine: NDArray[np.float64]
     notes: tuple[str, ...]
+
+    def find(self, name: str) -> Segment:
+        """The segment of that name, whatever its case.
+
+        Raises:
+            InputError: There is none; the message has the nearest name.
+        """
+        for segment in self.segments:
+            if segment.name.lower() == name.lower():
+                return segment
+        raise unknown_name("segment", name, [segment.name for segment in self.segments])
 
     @property
     def sha256(self) -> str:

@@ -34,7 +34,7 @@ from SaliencyExplain.models.wrapped_preprocessing import (
 Preprocessing = Callable[[dict[str, Any]], Any]
 
 
-def classifier_of_network(
+def Model(  # noqa: N802 - it makes an object, as a class does
     network: nn.Module,
     classes: Sequence[str],
     *,
@@ -50,34 +50,53 @@ def classifier_of_network(
     output: str | None = None,
     name: str = "",
 ) -> Classifier:
-    """A classifier of a network and of what is done to an image before it.
+    """A network that is in memory, with what is done to an image before it.
 
-    The classifier has a copy of the network as it is now, on the CPU and in eval mode: the
-    network itself stays as it is and may be trained on. The network runs on a few made images.
+    The model holds a copy of the network as it is now, in eval mode. The network itself is left
+    as it is and may be trained on; make a new model to explain what it has learnt since. The copy
+    runs on a few made images, which shows what its outputs are.
 
     Args:
         network: Takes ``(B, C, *S)`` and returns a score for each class.
         classes: Names of the classes in the order of the scores; one or two for a single logit.
-        channels: Names of the input's channels in the network's order.
+        channels: Names of the input's channels in the network's order; red, green, blue for
+            colour pictures.
         spatial_dims: 2 or 3; None: as size, spacing or the network's convolutions say.
-        spacing: Voxel size to resample to, mm, one number per axis; None: the image's own.
-        size: Voxels per axis of the network's input; None: the image's own.
-        fit: How the size is reached, ``resize`` or ``crop`` (and pad); None: crop with a spacing,
-            resize without.
-        intensity: One of :data:`SaliencyExplain.models.intensity.WORDS`; None: as in the file.
+        spacing: Voxel size to resample to, mm, a number for each axis; None: the image's own.
+        size: Voxels along each axis of the network's input; None: the image's own.
+        fit: How the size is reached: ``crop`` (and pad) about the centre, or ``resize`` the field
+            of view. None: crop with a spacing, resize without.
+        intensity: How intensities are scaled: ``zscore``, ``zscore-nonzero``, ``scale``,
+            ``percentile``, ``window:low,high`` or ``imagenet``; None: not at all.
         orientation: Axis codes that the network was trained with, such as ``RAS``; ``none``: as
-            in the file; None: RAS in 3D, PL in 2D (rows downwards, as pictures are).
-        preprocessing: All of that as an object instead; see
-            :func:`~SaliencyExplain.models.user_preprocessing.usable_preprocessing`.
-        activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one; None:
-            none for outputs that are probabilities for all made images, else softmax.
-        output: Path of the class scores where the network returns several outputs.
-        name: Of the classifier; empty: that of the network's class.
+            in the file. None: RAS in 3D, PL in 2D (rows downwards, as pictures are).
+        preprocessing: All of that as an object instead: a MONAI Compose of dictionary transforms
+            on ``image`` or of array transforms, or a function that takes and returns a MetaTensor
+            ``(C, *S)``. Maps come back by the affine that it leaves, which is checked; reading
+            the file is left out of it.
+        activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one. None: none
+            where its outputs are probabilities, else softmax.
+        output: Which output holds the class scores, where the network returns several: an index,
+            a key, or several with dots between them.
+        name: Of the model; empty: that of the network's class.
+
+    Returns:
+        The model, on the CPU; computations move it to the device that they are asked for.
 
     Raises:
         InputError: An argument does not make sense.
         ClassifierError: The network takes no such image or is no classifier of these classes, or
             the preprocessing cannot be undone.
+
+    Example:
+        >>> import SaliencyExplain as se
+        >>> from torch import nn
+        >>> net = nn.Sequential(
+        ...     nn.Conv3d(1, 4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)
+        ... )
+        >>> model = se.Model(net, classes=["none", "glioma"], spacing=(4, 4, 4), intensity="zscore")
+        >>> model.classes, model.spacing
+        (('none', 'glioma'), (4.0, 4.0, 4.0))
     """
     check_names(classes, channels)
     dims = spatial_dims or (len(size) if size else len(spacing) if spacing else None)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.cam import GradCAM, GradCAMPlusPlus
-from SaliencyExplain.attribution.methods.control_maps import CentreYardstick
+from SaliencyExplain.attribution.methods.control_maps import CentreMap
 from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad
 from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
@@ -49,7 +49,7 @@ METHODS: tuple[Method, ...] = (
     SmoothGrad(samples=8),
     Occlusion(stride_mm=20.0),
     GuidedBackpropagation(),
-    CentreYardstick(),
+    CentreMap(),
 )
 
 Alike = dict[tuple[str, str], list[float]]

@@ -12,7 +12,7 @@ import torch
 from monai.networks.nets import DenseNet, resnet10
 
 from SaliencyExplain.attribution.methods.cam import GradCAM
-from SaliencyExplain.attribution.methods.control_maps import CentreYardstick
+from SaliencyExplain.attribution.methods.control_maps import CentreMap
 from SaliencyExplain.attribution.methods.gradient import Gradient
 from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -80,7 +80,7 @@ def test_a_linear_networks_random_gradient_is_its_weights_in_another_order(linea
 
 def test_a_map_that_knows_nothing_of_the_network_is_flagged(small, task):
     made = task(small(), torch.rand(1, 1, 12, 12, 12))
-    found = tried(CentreYardstick(), made)
+    found = tried(CentreMap(), made)
     assert found.alike_at_random == pytest.approx(1.0)
     verdict = depends_on_weights(found, "")
     assert verdict.answer == NO
@@ -110,7 +110,7 @@ def test_a_network_that_answers_otherwise_is_told_from_one_that_does_not(small, 
 
 
 def test_without_a_body_mask_only_the_same_map_and_another_one_are_an_answer(small, task):
-    same = tried(CentreYardstick(), task(small(), torch.rand(1, 1, 12, 12, 12)))
+    same = tried(CentreMap(), task(small(), torch.rand(1, 1, 12, 12, 12)))
     assert depends_on_weights(same, "", body_known=False).answer == NO
     stage = same.all_random[0]
     for correlation, answer in ((0.3, YES), (0.6, UNKNOWN), (0.8, UNKNOWN)):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from captum.metrics import sensitivity_max
 
-from SaliencyExplain.attribution.methods.control_maps import CentreYardstick, RandomYardstick
+from SaliencyExplain.attribution.methods.control_maps import CentreMap, RandomMap
 from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad
 from SaliencyExplain.evaluation.image.answers import NO, UNKNOWN, YES, is_stable
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker
@@ -70,11 +70,11 @@ def test_a_convolutions_map_moves_with_the_image_and_is_shifted_back(task):
 
 def test_other_seeds_change_random_maps_and_nothing_else(small, task):
     made = task(small(axes=2), torch.rand(1, 1, 16, 16))
-    random = tried(RandomYardstick(), made)
+    random = tried(RandomMap(), made)
     assert random.least("seed") < 0.4
     assert random.least("noise") == pytest.approx(1.0)
     assert is_stable(random, "", _probability(made)).answer == NO
-    assert tried(CentreYardstick(), made).least("seed") == pytest.approx(1.0)
+    assert tried(CentreMap(), made).least("seed") == pytest.approx(1.0)
     smooth = tried(SmoothGrad(samples=4), made)
     assert smooth.least("seed") < 1.0
 

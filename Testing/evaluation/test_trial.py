@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from SaliencyExplain.attribution.methods.cam import GradCAM
-from SaliencyExplain.attribution.methods.control_maps import CentreYardstick
+from SaliencyExplain.attribution.methods.control_maps import CentreMap
 from SaliencyExplain.attribution.methods.gradient import SmoothGrad
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
@@ -47,7 +47,7 @@ def whole(phantom, honest):
     told, costs = [], []
     found = trial(
         question,
-        [GradCAM(), CentreYardstick()],
+        [GradCAM(), CentreMap()],
         seed=1,
         effort=dataclasses.replace(FEW, random_maps=19, draws=2, independent=True),
         progress=lambda done, total: told.append((done, total)),

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.boxes import inside
+from SaliencyExplain.attribution.incremental.boxes import Integers, inside
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -24,9 +23,7 @@ _ROUNDING = 1e-4
 #: Share of the free memory that the maps of the unchanged image and the weights may take.
 _MEMORY_SHARE = 0.4
 
-#: First voxels of boxes, ``(n, axes)``, and what stands in each, ``(C, *box)``: one tensor where
-#: all boxes have one size.
-Corners = NDArray[np.int64]
+#: What stands in boxes, ``(C, *box)`` each: one tensor where all boxes have one size.
 Contents = Tensor | Sequence[Tensor]
 
 
@@ -53,20 +50,23 @@ class BoxScorer:
 
     def open(
         self,
+        corners: Integers,
         window: Sequence[int],
         memory_bytes: float,
-        hindrance: Callable[[IncrementalInference], str],
-        checks: Callable[[IncrementalInference], tuple[Corners, Contents]],
+        hindrance: Callable[[IncrementalInference, float], str],
+        checks: Callable[[IncrementalInference, float], tuple[Integers, Contents]],
         original: Callable[[], Tensor] | None = None,
     ) -> str:
         """Keeps the maps of the unchanged image, where that pays and gives the same scores.
 
         Args:
-            window: Voxels per axis of the boxes that are asked for most.
+            corners: First voxels of boxes like those that will be asked for.
+            window: Voxels per axis of these boxes.
             memory_bytes: Most that the maps and the packed weights may take, beside the free
                 memory.
-            hindrance: Says why the incremental way does not pay; empty: it does.
-            checks: Boxes on which it is compared with whole passes.
+            hindrance: Given the incremental way and the share of a forward pass that a box
+                takes, says why it does not pay; empty: it does.
+            checks: Given the same, boxes on which it is compared with whole passes.
             original: Gives the scores ``(1, K)`` of the unchanged image by a whole pass; asked
                 for once the incremental way pays, and compared as well.
 
@@ -75,25 +75,19 @@ class BoxScorer:
         """
         memory = memory_left(self._image.device, memory_bytes) * _MEMORY_SHARE
         try:
-            inference = IncrementalInference(
-                self._network, self._image, tuple(window), memory=memory
-            )
-            reason = hindrance(inference)
-            if not reason and not self._agrees(inference, *checks(inference), original):
+            inference = IncrementalInference(self._network, self._image, window, memory=memory)
+            share = inference.share(corners, window)
+            reason = hindrance(inference, share)
+            if not reason and not self._agrees(inference, *checks(inference, share), original):
                 reason = "the traced network gives other scores"
         except Exception as error:  # noqa: BLE001 - whatever fails, whole passes give the answer
             reason = reason_of(error)
         if not reason:
-            self.inference = inference
+            self.inference, self.share = inference, share
+            self._together = inference.together(corners, window)
         return reason
 
-    def expect(self, corners: Corners, window: Sequence[int]) -> None:
-        """Prepares the incremental way for batches of these boxes of one size."""
-        if self.inference is not None:
-            self.share = self.inference.share(corners, tuple(window))
-            self._together = self.inference.together(corners, tuple(window))
-
-    def scores(self, corners: Corners, contents: Contents) -> Tensor:
+    def scores(self, corners: Integers, contents: Contents) -> Tensor:
         """Scores ``(n, K)`` of the image, each time with one box replaced.
 
         Raises:
@@ -114,7 +108,7 @@ class BoxScorer:
         parts = (slice(start, start + most) for start in range(0, len(corners), most))
         return torch.cat([self.plain(corners[part], contents[part]) for part in parts])
 
-    def plain(self, corners: Corners, contents: Contents, originals: int = 0) -> Tensor:
+    def plain(self, corners: Integers, contents: Contents, originals: int = 0) -> Tensor:
         """The same by one whole pass, behind so many copies of the unchanged image."""
         batch = self._image.repeat(originals + len(corners), *[1] * (self._image.ndim - 1))
         for image, corner, content in zip(
@@ -125,7 +119,7 @@ class BoxScorer:
             return self._network(batch)
 
     def _incremental(
-        self, inference: IncrementalInference, corners: Corners, contents: Contents
+        self, inference: IncrementalInference, corners: Integers, contents: Contents
     ) -> Tensor:
         if isinstance(contents, Tensor):
             return inference.scores(corners, contents, self._together)
@@ -134,7 +128,7 @@ class BoxScorer:
     def _agrees(
         self,
         inference: IncrementalInference,
-        corners: Corners,
+        corners: Integers,
         contents: Contents,
         original: Callable[[], Tensor] | None,
     ) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.box_scorer import BoxScorer, Contents, Corners
+from SaliencyExplain.attribution.incremental.box_scorer import BoxScorer, Contents
+from SaliencyExplain.attribution.incremental.boxes import Integers
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -65,9 +66,12 @@ class CachedImage:
         # For the few changes of a click; occlusion's batches of many windows are another matter.
         reason = "a GPU runs them in the time in which it would wait for the steps"
         if image.device.type == "cpu":
+            middle = np.array([[size // 2 for size in image.shape[2:]]])
             voxel = (1,) * (image.ndim - 2)
             with untouched(network), torch.no_grad():
-                reason = self._scorer.open(voxel, memory_bytes, self._hindrance, self._checks)
+                reason = self._scorer.open(
+                    middle, voxel, memory_bytes, self._hindrance, self._checks
+                )
         if reason:
             _LOG.info("Whole forward passes run for each change: %s.", reason)
 
@@ -110,14 +114,11 @@ class CachedImage:
             )
             return torch.cat([scores for _, scores in batches])
 
-    def _hindrance(self, inference: IncrementalInference) -> str:
+    def _hindrance(self, inference: IncrementalInference, share: float) -> str:
         """Why the maps of the image are not worth their memory; empty: they are."""
-        sizes = self._image.shape[2:]
-        middle = np.array([[size // 2 for size in sizes]])
-        share = inference.share(middle, (1,) * len(sizes))
         return f"a voxel reaches {share:.0%} of the network" if share > _LARGEST_SHARE else ""
 
-    def _checks(self, inference: IncrementalInference) -> tuple[Corners, Contents]:
+    def _checks(self, inference: IncrementalInference, share: float) -> tuple[Integers, Contents]:
         """Changes to compare with whole passes: in the middle, and at two corners.
 
         The latter only where the influence of some operations is not known to be local.

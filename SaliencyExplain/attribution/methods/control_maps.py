@@ -88,7 +88,7 @@ def centre_map(shape: Sequence[int], spacing: Sequence[float]) -> NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class RandomYardstick(Method):
+class RandomMap(Method):
     """Chance itself; see :func:`random_map`."""
 
     name: ClassVar[str] = "random"
@@ -117,7 +117,7 @@ class RandomYardstick(Method):
 
 
 @dataclass(frozen=True)
-class CentreYardstick(Method):
+class CentreMap(Method):
     """The habit of looking at the middle; see :func:`centre_map`."""
 
     name: ClassVar[str] = "centre"

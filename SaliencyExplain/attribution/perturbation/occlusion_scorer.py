@@ -107,21 +107,19 @@ class OcclusionScorer:
             return
         window = self._windows.window
         reason = self._scorer.open(
-            window, memory_bytes, self._hindrance, self._checks, self.original
+            self._chosen, window, memory_bytes, self._hindrance, self._checks, self.original
         )
         if reason:
             _LOG.info("Occlusion runs whole forward passes, window by window: %s.", reason)
             return
-        self._scorer.expect(self._chosen, window)
         _LOG.debug("Occlusion computes %.0f %% of each forward pass.", 100 * self.share)
 
-    def _hindrance(self, inference: IncrementalInference) -> str:
+    def _hindrance(self, inference: IncrementalInference, share: float) -> str:
         """Why the incremental way does not pay; empty: it does.
 
         By counting: a measurement that decides would make the last bits of a map depend on
         the load.
         """
-        share = inference.share(self._chosen, self._windows.window)
         if share > _LARGEST_SHARE or len(self._chosen) * (1 - share) < _PASSES_WORTHWHILE:
             return f"a window reaches {share:.0%} of the network"
         if self._image.device.type != "cpu":
@@ -130,10 +128,11 @@ class OcclusionScorer:
                 return "the network is so small that the GPU would wait for its steps"
         return ""
 
-    def _checks(self, inference: IncrementalInference) -> tuple[NDArray[np.int64], Tensor]:
+    def _checks(
+        self, inference: IncrementalInference, share: float
+    ) -> tuple[NDArray[np.int64], Tensor]:
         """Windows to compare: the middle one, the first and last, one between."""
         count = len(self._chosen)
-        share = inference.share(self._chosen, self._windows.window)
         affordable = int(_CHECK_SHARE * count * share)
         number = _CHECKS if inference.has_other_operations else min(max(1, affordable), _CHECKS)
         places = [count // 2, 0, count - 1, count // 4][:number]

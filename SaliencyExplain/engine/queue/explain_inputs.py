@@ -13,7 +13,7 @@ def check_explain_request(request: ExplainRequest, context: EngineContext) -> No
     """Refuses an explanation that cannot be computed.
 
     Raises:
-        InputError: Its classifier is not open, or a method, parameter or precision is none.
+        InputError: Its classifier is not open, or a method, parameter or precision is unknown.
     """
     context.classifiers.get(request.classifier)
     chosen_methods(request.methods)

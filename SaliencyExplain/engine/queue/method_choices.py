@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import parse_parameters
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.engine.wire.requests import MethodChoice
-from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
@@ -34,15 +33,9 @@ def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
 
 def _method(choice: MethodChoice) -> Method:
     kind = find_method(choice.name)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
-    for name, value in choice.parameters.items():
-        if name not in fields:
-            raise unknown_name(f"parameter of {kind.name}", name, fields)
-        if isinstance(value, str):
-            values |= parse_parameters(kind, {name: value})
-        else:
-            # What travelled as JSON or came from a widget is read as the command line's text.
-            text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-            values |= parse_parameters(kind, {name: text})
-    return kind(**values)
+    return kind(**parse_parameters(kind, {n: _text(v) for n, v in choice.parameters.items()}))
+
+
+def _text(value: Any) -> str:
+    """A value that travelled as JSON or came from a widget, as the command line has it."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -26,7 +26,7 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
     """Computes attributions, and shows partial ones on the way."""
 
     def check(self, request: ExplainRequest) -> None:
-        """Refuses a classifier that is not open and methods or precisions that are none."""
+        """Refuses a classifier that is not open, and unknown methods and precisions."""
         check_explain_request(request, self.context)
 
     def volumes(self, request: ExplainRequest) -> set[str]:

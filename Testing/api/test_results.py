@@ -91,6 +91,29 @@ def test_an_interrupt_leaves_the_network_as_it_was() -> None:
     assert not network._forward_hooks
 
 
+def test_a_network_in_training_is_asked_in_eval_mode_and_trains_on() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 2)
+    ).train()
+    image = torch.rand(1, 1, 4, 4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = se.attribute(network, image, "gradient", 1)
+    assert all(module.training for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    given = image.clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(network.eval()(given)[0, 1], given)
+    np.testing.assert_allclose(found.abs(), expected[0, 0].abs(), rtol=1e-4, atol=1e-7)
+
+
+def test_maps_are_evaluated_against_the_segmentation_that_is_given(
+    phantom: Phantom, result: se.Result
+) -> None:
+    found = se.evaluate(
+        result["gradient"], {"elsewhere": phantom.masks["tumour"]}, parts=["agreement"]
+    )
+    assert {row.segment for row in found.maps[0].rows} == {"elsewhere"}
+
+
 def _content(folder: Path) -> dict[str, Any]:
     """The files of an output folder, but for the times in them."""
     found: dict[str, Any] = {}

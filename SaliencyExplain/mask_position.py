@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.voxel_grids import coinciding, corners, same_grid, spacing_of
+from SaliencyExplain.geometry import (
+    SAME_PLACE,
+    coinciding,
+    corners,
+    directions_of,
+    indices_between,
+    indices_of,
+    same_grid,
+    spacing_of,
+    within_grid,
+)
 
 #: Share of the marked voxels inside the image from which on all of them count as inside.
 ALL_INSIDE = 0.9995
@@ -58,7 +68,7 @@ class Grid:
         return " x ".join(map(str, self.shape))
 
     def same(self, other: Grid) -> bool:
-        """See :func:`SaliencyExplain.voxel_grids.same_grid`."""
+        """See :func:`SaliencyExplain.geometry.same_grid`."""
         return same_grid(self.shape, self.affine, other.shape, other.affine)
 
     def mirrored(self, signs: Sequence[float]) -> Grid:
@@ -100,7 +110,7 @@ def position_notes(name: str, mask: Grid, image: Grid) -> list[str]:
     if mask.shape == image.shape:
         return _of_same_shape(name, mask, image)
     if mask.axes == 3 and mask.shape[2] == 1 < image.shape[2]:
-        index = np.linalg.solve(image.affine, np.append(_centre(mask), 1.0))
+        index = indices_of(_centre(mask), image.affine)
         return [
             f"the segmentation has one slice; by its header it is slice {index[2] + 1:.4g} of the "
             f"image's {image.shape[2]}"
@@ -197,9 +207,7 @@ def air_note(
 def _values_at(
     values: NDArray[np.floating[Any]], marked: NDArray[np.integer[Any]], mask: Grid, image: Grid
 ) -> NDArray[np.floating[Any]]:
-    axes = image.axes
-    to_index = np.linalg.inv(image.affine) @ mask.affine
-    places = np.rint(marked @ to_index[:axes, :axes].T + to_index[:axes, 3]).astype(int)
+    places = np.rint(indices_between(marked, mask.affine, image.affine)).astype(int)
     return values[tuple(np.clip(places, 0, np.array(image.shape) - 1).T)]
 
 
@@ -211,12 +219,8 @@ def share_inside(marked: NDArray[np.integer[Any]], mask: Grid, image: Grid) -> f
         mask: Grid of the segmentation.
         image: Grid of the image.
     """
-    axes = image.axes
-    to_index = np.linalg.inv(image.affine) @ mask.affine
-    indices = marked @ to_index[:axes, :axes].T + to_index[:axes, 3]
-    # 1e-3: a centre on a rim is inside however rounding falls.
-    inside = ((indices > -0.501) & (indices < np.array(image.shape) - 0.499)).all(axis=1)
-    return float(inside.mean())
+    indices = indices_between(marked, mask.affine, image.affine)
+    return float(within_grid(indices, image.shape).mean())
 
 
 def _of_same_shape(name: str, mask: Grid, image: Grid) -> list[str]:
@@ -247,7 +251,7 @@ def _of_same_shape(name: str, mask: Grid, image: Grid) -> list[str]:
     steps = np.linalg.solve(image.affine[:3, :3], shift)[: image.axes]
     hint = ""
     for signs in _MIRRORS:
-        if np.abs(wanted * signs - start).max() <= 0.05 * min(spacing_of(image.affine, image.axes)):
+        if np.abs(wanted * signs - start).max() <= _near(image):
             hint = f"; its origin is the image's with {_negated(signs)} negated"
             break
     return [
@@ -273,7 +277,12 @@ def _same_box(mask: Grid, image: Grid) -> bool:
     apart = np.linalg.norm(ours[:, None] - theirs[None], axis=2)
     # Both ways: all corners of a single slice may be corners of the image.
     farthest = max(apart.min(axis=0).max(), apart.min(axis=1).max())
-    return bool(farthest <= 0.05 * min(spacing_of(image.affine, image.axes)))
+    return bool(farthest <= _near(image))
+
+
+def _near(grid: Grid) -> float:
+    """Largest distance, mm, of two places in a grid that count as one."""
+    return SAME_PLACE * min(spacing_of(grid.affine, grid.axes))
 
 
 def _without_place(grid: Grid) -> bool:
@@ -283,13 +292,12 @@ def _without_place(grid: Grid) -> bool:
     NIfTI without a form and for Analyze.
     """
     axes = grid.axes
-    lengths = np.array(spacing_of(grid.affine, axes))
-    directions = np.abs(grid.affine[:axes, :axes] / lengths).round(6)
+    directions = np.abs(directions_of(grid.affine, axes)[:axes]).round(6)
     if not np.array_equal(directions, np.eye(axes)):
         return False
     middle = _centre(grid)[:axes]
     start = grid.affine[:3, 3]
-    near = 1e-3 * lengths.min()
+    near = 1e-3 * min(spacing_of(grid.affine, axes))
     return bool(np.abs(start).max() <= near or np.abs(middle).max() <= near)
 
 
@@ -316,20 +324,16 @@ def _negated(signs: Sequence[float]) -> str:
 
 
 def _copied_affine(mask: Grid, image: Grid) -> bool:
-    near = 0.05 * min(spacing_of(image.affine, image.axes))
     return (
         _same_directions(mask, image)
         and _same_spacing(mask, image)
-        and bool(np.abs(mask.affine[:3, 3] - image.affine[:3, 3]).max() <= near)
+        and bool(np.abs(mask.affine[:3, 3] - image.affine[:3, 3]).max() <= _near(image))
     )
 
 
 def _same_directions(mask: Grid, image: Grid) -> bool:
-    units = [
-        one.affine[:3, : one.axes] / np.array(spacing_of(one.affine, one.axes))
-        for one in (mask, image)
-    ]
-    return bool(np.abs(units[0] - units[1]).max() <= _DIRECTION)
+    ours, theirs = (directions_of(one.affine, one.axes) for one in (mask, image))
+    return bool(np.abs(ours - theirs).max() <= _DIRECTION)
 
 
 def _same_spacing(mask: Grid, image: Grid) -> bool:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain.geometry import bounding_box, spacing_of, widened_box, world_vectors
+
 #: The key of a map's provenance that says how much its method resolves, in mm; 0: a voxel.
 RESOLUTION_MM = "resolution_mm"
 
@@ -98,8 +100,8 @@ def strongest_voxels(
         The voxels, bool, the shape of the map.
     """
     high = values.max()
-    spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, : values.ndim], axis=0)
-    if high == values.min() or not (resolution_mm / 2 > spacing).any():
+    spacing = spacing_of(affine, values.ndim)
+    if high == values.min() or not resolution_mm / 2 > min(spacing):
         return np.asarray(values == high)
     smooth = _smoothed(values, spacing, resolution_mm / 2)
     asked = values > 0 if high > 0 else np.ones(values.shape, dtype=bool)
@@ -118,11 +120,7 @@ def _with_plateau(
     rounding: float,
 ) -> NDArray[np.bool_]:
     """The voxels and those of equal value that touch them, within ``reach`` voxels an axis."""
-    places = np.argwhere(strongest)
-    box = tuple(
-        slice(max(0, low - far), high + far + 1)
-        for low, high, far in zip(places.min(axis=0), places.max(axis=0), reach, strict=True)
-    )
+    box = widened_box(bounding_box(strongest), reach)
     alike = np.abs(values[box] - values[strongest].max()) <= rounding
     found = strongest.copy()
     grown = found[box]
@@ -139,7 +137,7 @@ def _with_plateau(
 
 
 def _smoothed(
-    values: NDArray[np.floating], spacing: NDArray[np.float64], width_mm: float
+    values: NDArray[np.floating], spacing: Sequence[float], width_mm: float
 ) -> NDArray[np.floating]:
     # A product with a matrix per axis takes a third of a second on 240×240×155 voxels.
     kind = values.dtype if values.dtype in (np.float32, np.float64) else np.float32
@@ -156,8 +154,7 @@ def _smoothed(
 
 def _middle_of(voxels: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[int, ...]:
     candidates = np.argwhere(voxels)
-    directions = np.asarray(affine, dtype=np.float64)[:3, : voxels.ndim].T
-    offsets = (candidates - candidates.mean(axis=0)) @ directions
+    offsets = world_vectors(candidates - candidates.mean(axis=0), affine)
     apart = np.linalg.norm(offsets, axis=1).round(3)
     # Of those equally near the middle one is chosen by its place in the body, not by the order
     # of the axes: a flipped copy has the same picture.

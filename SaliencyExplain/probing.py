@@ -23,11 +23,11 @@ from SaliencyExplain.attribution.passes.watched_output import text as probabilit
 from SaliencyExplain.attribution.perturbation.infill import filling as fill_image
 from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
+from SaliencyExplain.geometry import indices_of, spacing_of, within_grid
 from SaliencyExplain.images.grid_masks import ball, filled_voxels
-from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.models.geometry import squeeze_slice
+from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.probe_result import Probe, Removal
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import AUTOMATIC, Compute, Question, probabilities_of
@@ -239,12 +239,12 @@ class Prober:
         shown = ", ".join(f"{value:.1f}" for value in point)
         where = f"({shown}) {self.length_unit} RAS"
         image_affine = self._image.affine.numpy().astype(np.float64)
-        if not _within(_index(image_affine, point), self._image.shape[1:]):
+        if not _within(indices_of(point, image_affine), self._image.shape[1:]):
             raise InputError(
                 ErrorCode.PLACE_OUTSIDE,
                 f"The point {where} lies outside of the image.",
             )
-        centre = _index(self._affine, point)[: self._prepared.ndim - 1]
+        centre = indices_of(point, self._affine)[: self._prepared.ndim - 1]
         if not _within(centre, self._prepared.shape[1:]):
             raise InputError(
                 ErrorCode.PLACE_OUTSIDE,
@@ -359,12 +359,7 @@ def _number_of(channel: str, classifier: Classifier) -> int:
     return classifier.channels.index(channel)
 
 
-def _index(affine: NDArray[np.float64], point: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (np.linalg.inv(affine) @ [*point, 1.0])[:3]
-
-
 def _within(index: NDArray[np.float64], shape: Sequence[int]) -> bool:
     """Whether a place lies in a grid, half a voxel beyond its outermost centres included."""
-    sizes = np.ones(len(index))
-    sizes[: len(shape)] = shape
-    return bool((index >= -0.5 - 1e-4).all() and (index <= sizes - 0.5 + 1e-4).all())
+    sizes = [*shape, *[1] * (len(index) - len(shape))]
+    return bool(within_grid(index, sizes, tolerance=1e-4))

@@ -30,13 +30,13 @@ from SaliencyExplain.errors import (
     unknown_name,
 )
 from SaliencyExplain.figures import EACH_SEGMENT
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.grid_masks import label_map_on
-from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.classifier import INTENSITY_NOTES, Classifier
-from SaliencyExplain.models.geometry import squeeze_slice
+from SaliencyExplain.models.network_grid import squeeze_slice
 
 #: Share of the network's input inside the image below which a note warns of it: of a brain
 #: on a grid made for brains more than half is.

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.images_in_memory import image_in_memory
 from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import EMPTY_NOTE, Segment, Segmentation
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.models.inputs import is_path
-from SaliencyExplain.voxel_grids import same_grid
 
 #: Labels that are read from an array; more of them, and it is an image.
 _MOST_LABELS = 1000

@@ -9,13 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.comparison.distances import (
-    surface_distances,
-    within_distance,
-    world_vectors,
-)
+from SaliencyExplain.comparison.distances import surface_distances, within_distance
 from SaliencyExplain.comparison.ranking import Ranking
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import world_vectors
 from SaliencyExplain.peak import strongest_voxels
 from SaliencyExplain.records.agreement_row import Agreement
 
@@ -274,7 +271,7 @@ def _centre_distance(evidence: _Evidence, mask: NDArray[np.bool_]) -> float:
     if evidence.energy == 0:
         return math.nan
     offset = evidence.centre - _centre_of_mass(mask)
-    return float(np.linalg.norm(world_vectors(offset, evidence.affine, mask.ndim)))
+    return float(np.linalg.norm(world_vectors(offset, evidence.affine)))
 
 
 def _centre_of_mass(weights: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from SaliencyExplain.geometry import bounding_box, world_vectors
+
 
 class SurfaceDistances(NamedTuple):
     """Distances between two surfaces.
@@ -46,8 +48,7 @@ def surface_distances(
     """
     if not first.any() or not second.any():
         return SurfaceDistances(float("nan"), float("nan"))
-    axes = first.ndim
-    points = [world_vectors(surface_voxels(voxels), affine, axes) for voxels in (first, second)]
+    points = [world_vectors(surface_voxels(voxels), affine) for voxels in (first, second)]
     there, _ = KDTree(points[1]).query(points[0])
     back, _ = KDTree(points[0]).query(points[1])
     hausdorff = max(float(np.percentile(there, 95)), float(np.percentile(back, 95)))
@@ -72,9 +73,8 @@ def within_distance(
         The number of voxels.
     """
     inside = int(np.count_nonzero(voxels & segment))
-    axes = segment.ndim
-    asked = world_vectors(np.argwhere(voxels & ~segment), affine, axes)
-    surface = world_vectors(surface_voxels(segment), affine, axes)
+    asked = world_vectors(np.argwhere(voxels & ~segment), affine)
+    surface = world_vectors(surface_voxels(segment), affine)
     low, high = surface.min(axis=0) - distance_mm, surface.max(axis=0) + distance_mm
     # A constant map asks for every voxel of the volume: those outside the box need no search.
     asked = asked[np.all((asked >= low - 1e-6) & (asked <= high + 1e-6), axis=1)]
@@ -92,24 +92,3 @@ def surface_voxels(voxels: NDArray[np.bool_]) -> NDArray[np.intp]:
     cropped = voxels[box]
     surface = cropped & ~ndimage.binary_erosion(cropped)
     return np.argwhere(surface) + np.array([side.start for side in box])
-
-
-def bounding_box(voxels: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box that holds all of a non-empty set of voxels."""
-    box = []
-    for axis in range(voxels.ndim):
-        others = tuple(other for other in range(voxels.ndim) if other != axis)
-        used = np.flatnonzero(voxels.any(axis=others))
-        box.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(box)
-
-
-def world_vectors(
-    indices: NDArray[np.integer] | NDArray[np.floating], affine: NDArray[np.float64], axes: int
-) -> NDArray[np.float64]:
-    """Index vectors (..., D) as vectors in mm, without the grid's origin.
-
-    The origin is left out because only differences are wanted; a volume far from it would
-    cost digits.
-    """
-    return indices.astype(np.float64) @ np.asarray(affine, dtype=np.float64)[:3, :axes].T

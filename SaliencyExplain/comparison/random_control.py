@@ -28,13 +28,8 @@ from scipy.spatial import KDTree
 
 from SaliencyExplain.attribution.methods.control_maps import random_map
 from SaliencyExplain.comparison.agreement import undefined_agreement
-from SaliencyExplain.comparison.distances import (
-    bounding_box,
-    surface_voxels,
-    within_distance,
-    world_vectors,
-)
-from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.comparison.distances import surface_voxels, within_distance
+from SaliencyExplain.geometry import bounding_box, spacing_of, widened_box, world_vectors
 from SaliencyExplain.progress import may_stop
 from SaliencyExplain.records.agreement_row import Agreement
 
@@ -246,7 +241,7 @@ class _Segment:
         self._voxels = len(inside)
         self._inside = _some(inside, _MOST_VOXELS, chances)
         self._centre = inside.mean(axis=0)
-        surface = world_vectors(surface_voxels(segment), affine, segment.ndim)
+        surface = world_vectors(surface_voxels(segment), affine)
         self._surface_voxels = len(surface)
         self._surface = _some(surface, _MOST_SURFACE, chances)
         self._tree = KDTree(surface)
@@ -287,14 +282,13 @@ class _Segment:
 
     def _placed(self, draw: _Draw, surface: NDArray[np.int64]) -> dict[str, float]:
         """The figures that need places."""
-        axes = self._mask.ndim
         peak = draw.in_image(draw.field.strongest[-1:])
         inside = bool(self._mask[tuple(peak[0])])
-        reached = float(self._tree.query(world_vectors(peak, self._affine, axes))[0][0])
+        reached = float(self._tree.query(world_vectors(peak, self._affine))[0][0])
         offset = draw.centre() - self._centre
         # A fair part of the surface is enough; the nearest of many is as near as of all.
         part = _some(surface, 4 * _MOST_SURFACE, self._chances)
-        places = world_vectors(draw.in_image(part), self._affine, axes)
+        places = world_vectors(draw.in_image(part), self._affine)
         there, _ = self._tree.query(places[:_MOST_SURFACE])
         back, _ = KDTree(places).query(self._surface)
         weights = len(surface), self._surface_voxels
@@ -305,7 +299,7 @@ class _Segment:
             "mean_surface_distance_mm": float(
                 np.average((there.mean(), back.mean()), weights=weights)
             ),
-            "centre_distance_mm": float(np.linalg.norm(world_vectors(offset, self._affine, axes))),
+            "centre_distance_mm": float(np.linalg.norm(world_vectors(offset, self._affine))),
         }
 
 
@@ -326,19 +320,14 @@ def _surface(field: _Field, count: int) -> NDArray[np.int64]:
 
 def _near(segment: NDArray[np.bool_], affine: NDArray[np.float64], distance_mm: float) -> int:
     """How many voxels of the grid lie in a segment or within a distance of it."""
-    axes = range(segment.ndim)
     spacing = spacing_of(affine, segment.ndim)
     # On a sheared grid a distance may take more voxels than along the axes.
     inverse = np.linalg.pinv(affine[:3, : segment.ndim])
     reach = [
         math.ceil(distance_mm * max(1 / spacing[a], float(np.linalg.norm(inverse[a]))))
-        for a in axes
+        for a in range(segment.ndim)
     ]
-    box = tuple(
-        slice(max(0, side.start - reach[a]), side.stop + reach[a])
-        for a, side in zip(axes, bounding_box(segment), strict=True)
-    )
-    part = segment[box]
+    part = segment[widened_box(bounding_box(segment), reach)]
     return within_distance(np.ones_like(part), part, affine, distance_mm)
 
 

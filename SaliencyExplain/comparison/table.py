@@ -17,7 +17,7 @@ from SaliencyExplain.comparison.agreement import agreements, undefined_agreement
 from SaliencyExplain.comparison.random_control import RandomControl
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView, common
-from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, NO_TUMOUR
-from SaliencyExplain.images.grids import resample
+from SaliencyExplain.images.resampling import resample
 from SaliencyExplain.models.classifier import Classifier
 
 #: Seeds of the phantoms that accuracy is measured on; training takes them from 0.

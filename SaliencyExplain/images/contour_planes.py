@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import directions_of, indices_of
 from SaliencyExplain.images.contours import Arrangement, arrange, fill, winding
 
 #: Contours closer than this are of one plane; written coordinates have 1 to 3 decimals.
@@ -187,8 +188,7 @@ def _compare_with_slices(
 
 def _stacked_axis(normal: NDArray[np.float64], affine: NDArray[np.float64]) -> int:
     """The axis that runs most along the normal: slices across it meet the planes most flatly."""
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return int(np.abs(normal @ directions).argmax())
+    return int(np.abs(normal @ directions_of(affine)).argmax())
 
 
 def _fill_planes(
@@ -270,9 +270,7 @@ def _window(
     affine: NDArray[np.float64],
 ) -> list[tuple[int, int]] | None:
     """First and one past the last voxel along each axis that contours can reach."""
-    inverse = np.linalg.inv(affine)
-    reached = np.concatenate([points - margin, points + margin])
-    indices = reached @ inverse[:3, :3].T + inverse[:3, 3]
+    indices = indices_of(np.concatenate([points - margin, points + margin]), affine)
     low = np.clip(np.floor(indices.min(axis=0)), 0, shape).astype(int)
     high = np.clip(np.ceil(indices.max(axis=0)) + 1, 0, shape).astype(int)
     return None if (low >= high).any() else list(zip(low.tolist(), high.tolist(), strict=True))

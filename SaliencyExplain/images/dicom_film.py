@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged, text
 from SaliencyExplain.images.dicom_pixels import padding_of, read_stored, rescaled, without_padding
-from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.volume import Volume
 
 #: Modalities whose single images are projections, whatever position their header holds.

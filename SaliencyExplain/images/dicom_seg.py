@@ -16,10 +16,10 @@ from pydicom.uid import UID, RLELossless
 from skimage.color import lab2rgb
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.dicom_file import opened, with_known_types
 from SaliencyExplain.images.dicom_frames import described_frames
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
-from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.segment_labels import Color, Label, LabelMap
 from SaliencyExplain.images.sizes import check_memory
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame
 from SaliencyExplain.images.dicom_header import text
-from SaliencyExplain.images.grids import LPS_TO_RAS
 
 #: Positions in headers are rounded, some to a tenth of a millimetre. A slice may lie this
 #: share of the slice distance off the even grid before the series counts as uneven.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.images.grids import resample, spacing_of
+from SaliencyExplain.geometry import bounding_box, indices_between, spacing_of
+from SaliencyExplain.images.resampling import resample
 
 #: Parts of a voxel along an axis at most, when the share that a segment fills is counted.
 _MOST_PARTS = 16
@@ -70,13 +72,10 @@ def carried_shares(
         the box has no voxel where the mask lies beyond the other grid.
     """
     axes = mask.ndim
-    marked = np.argwhere(mask)
-    ends = np.stack([marked.min(axis=0) - 0.5, marked.max(axis=0) + 0.5])
-    corners = np.array(np.meshgrid(*ends.T, indexing="ij")).reshape(axes, -1)
-    to_index = np.linalg.inv(to_affine) @ affine
-    reached = to_index[:axes, :axes] @ corners + to_index[:axes, 3:]
-    first = np.maximum(np.floor(reached.min(axis=1)).astype(int), 0)
-    last = np.minimum(np.ceil(reached.max(axis=1)).astype(int) + 1, to_shape)
+    ends = [(side.start - 0.5, side.stop - 0.5) for side in bounding_box(mask)]
+    reached = indices_between(np.array(list(itertools.product(*ends))), affine, to_affine)
+    first = np.maximum(np.floor(reached.min(axis=0)).astype(int), 0)
+    last = np.minimum(np.ceil(reached.max(axis=0)).astype(int) + 1, to_shape)
     shape = np.maximum(last - first, 0)
     if not shape.all():
         return tuple(first.tolist()), np.zeros(tuple(shape))

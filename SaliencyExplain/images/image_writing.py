@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.bands import BANDS
 from SaliencyExplain.errors import ErrorCode, OutputError
-from SaliencyExplain.images.grids import LPS_TO_RAS, spacing_of
+from SaliencyExplain.geometry import LPS_TO_RAS, bounding_box, spacing_of
 
 #: Attributions are noise to a compressor: level 9 takes five times as long as level 1
 #: for a few per cent; nibabel writes level 1 as well.
@@ -203,9 +203,5 @@ def _segmentation_fields(
 
 def _extent(mask: NDArray[np.bool_]) -> str:
     """First and last voxel of a mask along each axis; 0 -1 where it has none."""
-    ends = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        held = np.flatnonzero(mask.any(axis=others))
-        ends.append(f"{held[0]} {held[-1]}" if held.size else "0 -1")
-    return " ".join(ends)
+    box = bounding_box(mask) if mask.any() else [slice(0, 0)] * mask.ndim
+    return " ".join(f"{side.start} {side.stop - 1}" for side in box)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.reading import finite_image, with_contrast
 from SaliencyExplain.images.volume import Volume, checked_affine, several_volumes
 from SaliencyExplain.images.volume_files import nibabel_affine
-from SaliencyExplain.voxel_grids import LPS_TO_RAS
 
 #: What an image in memory is called where it has no name.
 UNNAMED = "image"

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.apart import apart
-from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.segment_labels import Label, LabelMap
 from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_sizes, check_stored
 from SaliencyExplain.images.volume import Volume

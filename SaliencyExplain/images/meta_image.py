@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.grids import LPS_TO_RAS
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.input_file import file_beside
 from SaliencyExplain.images.sizes import check_sizes
 from SaliencyExplain.images.stored import AT_END, Stored, numbered, read_stored

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.grids import LPS_TO_RAS
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.nrrd_header import NrrdHeader
 from SaliencyExplain.images.units import millimetres, unit_note
 from SaliencyExplain.images.volume import checked_affine

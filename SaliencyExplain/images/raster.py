@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from PIL import Image, ImageFile, ImageOps
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.decoded import TURNED_NOTE, Raster, split_alpha
-from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.quiet import quiet
 from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.tiff import decode_tiff

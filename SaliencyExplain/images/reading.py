@@ -13,15 +13,9 @@ from monai.utils import SpaceKeys
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import SHEAR_TOLERANCE, same_grid, shear_of, spacing_of, upright_grid
 from SaliencyExplain.images.boundary import reader
-from SaliencyExplain.images.grids import (
-    SHEAR_TOLERANCE,
-    resample,
-    same_grid,
-    shear_of,
-    spacing_of,
-    upright_grid,
-)
+from SaliencyExplain.images.resampling import resample
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_reading import read_volume, short_name
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import LPS_TO_RAS, indices_of, within_grid
 from SaliencyExplain.images.contour_planes import Contour, Findings, filled
 from SaliencyExplain.images.contours import once
 from SaliencyExplain.images.dicom_file import read_dicom, with_known_types
 from SaliencyExplain.images.dicom_header import DAMAGED, damaged
-from SaliencyExplain.images.grids import LPS_TO_RAS
 from SaliencyExplain.images.segment_labels import Color, Label, LabelMap
 
 _AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -133,10 +133,7 @@ def _notes(region: _Region, findings: Findings, outside: float) -> list[str]:
 
 def _share_outside(region: _Region, shape: tuple[int, ...], affine: NDArray[np.float64]) -> float:
     points = np.concatenate([contour.points for contour in region.contours])
-    inverse = np.linalg.inv(affine)
-    indices = points @ inverse[:3, :3].T + inverse[:3, 3]
-    inside = ((indices > -0.501) & (indices < np.array(shape) - 0.499)).all(axis=1)
-    return float(1 - inside.mean())
+    return float(1 - within_grid(indices_of(points, affine), shape).mean())
 
 
 def _raise_empty(

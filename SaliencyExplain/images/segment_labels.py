@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.label_types import PALETTE as PALETTE
 from SaliencyExplain.images.label_types import Color as Color
 from SaliencyExplain.images.label_types import Label as Label
@@ -21,7 +22,6 @@ from SaliencyExplain.images.label_values import (
 )
 from SaliencyExplain.images.segment_fields import described_segments
 from SaliencyExplain.images.volume import Volume
-from SaliencyExplain.voxel_grids import same_grid
 
 
 def from_volume(path: Path, volume: Volume) -> LabelMap:

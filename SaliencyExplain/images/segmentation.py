@@ -11,9 +11,10 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.geometry import coinciding
 from SaliencyExplain.images.boundary import reader
-from SaliencyExplain.images.grids import coinciding, resample
 from SaliencyExplain.images.label_reading import read_label_map
+from SaliencyExplain.images.resampling import resample
 from SaliencyExplain.images.segment_labels import PALETTE, LabelMap
 from SaliencyExplain.mask_position import (
     Grid,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import directions_of, spacing_of
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,12 @@ class Volume:
 
 def checked_affine(path: Path, affine: NDArray[np.float64]) -> None:
     """Raises InputError where an affine takes different voxels to the same place."""
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or lengths.min() == 0:
+    if not np.isfinite(affine).all() or min(spacing_of(affine, 3)) == 0:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
             f"{path}: its header gives voxels no valid place (affine without inverse).",
         )
-    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+    if abs(np.linalg.det(directions_of(affine))) < 1e-6:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY, f"{path}: two axes of its header's affine point the same way."
         )

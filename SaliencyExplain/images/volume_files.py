@@ -16,7 +16,7 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.grids import same_grid
+from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.input_file import file_beside
 from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_sizes, check_stored
 from SaliencyExplain.images.units import unit_note

@@ -29,7 +29,7 @@ from SaliencyExplain.errors import (
 )
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.memory_limit import memory_limited
-from SaliencyExplain.models import geometry
+from SaliencyExplain.models import network_grid
 from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.clipping import run_watched
 from SaliencyExplain.models.input_channels import are_colours
@@ -118,13 +118,13 @@ class Classifier:
             InputError: Wrong number of axes or channels, non-finite voxels, or the
                 preprocessing cannot take the image or leaves one value everywhere.
         """
-        meta = geometry.other_meta(image)
+        meta = network_grid.other_meta(image)
         image = self._checked(image)
         affine = image.affine.numpy().astype(np.float64)
         frame = np.eye(4)
         if self.spatial_dims == 2:
-            frame = geometry.plane_frame(affine)
-            affine = geometry.to_plane(affine, frame)
+            frame = network_grid.plane_frame(affine)
+            affine = network_grid.to_plane(affine, frame)
         # Without the file's other meta data: Orientation would read its "space" from them.
         # A copy: MONAI's NormalizeIntensity writes into what it is given.
         voxels = image.as_tensor().to(torch.float32, copy=True)
@@ -251,7 +251,7 @@ class Classifier:
         if array.shape != tuple(prepared.shape[1:]):
             raise ValueError(f"a map {array.shape} is not on the grid {tuple(prepared.shape[1:])}")
         affine, to_affine, shape = self._grids(prepared, image)
-        restored = geometry.resample_inside(array, affine, to_affine, shape)
+        restored = network_grid.resample_inside(array, affine, to_affine, shape)
         return restored.reshape(image.shape[1:])
 
     def share_inside(self, prepared: MetaTensor, image: MetaTensor) -> float:
@@ -265,7 +265,7 @@ class Classifier:
             In [0, 1], counted in voxels of ``prepared``.
         """
         affine, to_affine, shape = self._grids(prepared, image)
-        return geometry.share_inside(tuple(prepared.shape[1:]), affine, shape, to_affine)
+        return network_grid.share_inside(tuple(prepared.shape[1:]), affine, shape, to_affine)
 
     def field_of_view(self, prepared: MetaTensor, image: MetaTensor) -> FieldOfView:
         """Which part of an image the network sees.
@@ -284,11 +284,11 @@ class Classifier:
         """Affines of both in one world, a plane for 2D, and the image's shape there."""
         affine = prepared.affine.numpy().astype(np.float64)
         if self.spatial_dims == 2 and image.ndim == 4:
-            image = geometry.squeeze_slice(image)
+            image = network_grid.squeeze_slice(image)
         to_affine = image.affine.numpy().astype(np.float64)
         if self.spatial_dims == 2:
-            frame = geometry.plane_frame(to_affine)
-            affine, to_affine = (geometry.to_plane(one, frame) for one in (affine, to_affine))
+            frame = network_grid.plane_frame(to_affine)
+            affine, to_affine = (network_grid.to_plane(one, frame) for one in (affine, to_affine))
         return affine, to_affine, tuple(image.shape[1:])
 
     def class_index(self, target: str, probabilities: NDArray[Any]) -> int:
@@ -322,7 +322,7 @@ class Classifier:
     def _checked(self, image: MetaTensor) -> MetaTensor:
         axes = image.ndim - 1
         if self.spatial_dims == 2 and axes == 3:
-            image = geometry.squeeze_slice(image)
+            image = network_grid.squeeze_slice(image)
         elif axes != self.spatial_dims:
             raise InputError(
                 ErrorCode.IMAGE_AXES,

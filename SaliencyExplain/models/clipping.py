@@ -18,7 +18,7 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from skimage.filters import threshold_multiotsu
 
-from SaliencyExplain.models import geometry
+from SaliencyExplain.models import network_grid
 
 #: Thresholds, held against 6 CTs, 8 MRs, 4 PETs and 21 pictures with the usual windows and
 #: percentiles (``Testing/models/test_clipping.py``). Shares are of the voxels that are
@@ -116,7 +116,7 @@ class _Sample:
         strides = np.eye(4)
         axes = range(image.ndim - 1)
         strides[axes, axes] = stride
-        self._inside = geometry.inside_mask(
+        self._inside = network_grid.inside_mask(
             self._values.shape[1:], self._affine @ strides, shape, affine
         )
 

@@ -13,6 +13,7 @@ from monai.transforms import Compose, MapTransform, RandomizableTrait, Transform
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.geometry import is_invertible
 from SaliencyExplain.models.configuration import Configuration
 from SaliencyExplain.models.targets import shown
 
@@ -294,7 +295,7 @@ def _error_along(step: Callable[[dict[str, Any]], Any], axis: int, spatial_dims:
     if not isinstance(moved, MetaTensor) or moved.ndim != spatial_dims + 1:
         return float(np.inf)
     after = moved.affine.numpy().astype(float)
-    if after.shape != (4, 4) or abs(np.linalg.det(after)) < 1e-12:
+    if after.shape != (4, 4) or not is_invertible(after):
         return float(np.inf)
     said = np.linalg.inv(affine) @ after
     places = _coordinates(tuple(moved.shape[1:]), said).reshape(spatial_dims, -1)

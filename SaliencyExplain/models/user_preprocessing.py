@@ -13,6 +13,7 @@ from monai.transforms import Compose, MapTransform
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.geometry import is_invertible, spacing_of
 from SaliencyExplain.models.preprocessing import (
     IMAGE,
     check_not_random,
@@ -161,7 +162,7 @@ def _run(preprocessing: Callable[[dict[str, Any]], Any], image: MetaTensor) -> M
             f"The preprocessing fails on an image of {tuple(image.shape)}: {lines[0][:300]}",
         ) from error
     affine = found.affine.numpy() if isinstance(found, MetaTensor) else np.zeros((4, 4))
-    known = affine.shape == (4, 4) and abs(np.linalg.det(affine)) > 1e-12
+    known = affine.shape == (4, 4) and is_invertible(affine)
     if not isinstance(found, MetaTensor) or found.ndim != image.ndim or not known:
         raise ClassifierError(
             ErrorCode.MODEL_PREPROCESSING,
@@ -198,5 +199,5 @@ def _distance(
     affine = found.affine.numpy().astype(np.float64)
     world = (affine @ [*index, *[0.0] * (3 - axes), 1.0])[:axes]
     before = image.affine.numpy().astype(np.float64)
-    voxel = max(np.linalg.norm(one[:3, :axes], axis=0).max() for one in (affine, before))
+    voxel = max(max(spacing_of(one, axes)) for one in (affine, before))
     return float(np.linalg.norm(world - centre) / voxel)

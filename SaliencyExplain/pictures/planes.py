@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.geometry import directions_of, is_invertible, spacing_of
 
 _NAMES = ("sagittal", "coronal", "axial")
 _LETTERS = ("RL", "AP", "SI")
@@ -76,8 +76,7 @@ def has_body_axes(affine: NDArray[np.float64], axes: int) -> bool:
     """
     if axes == 3:
         return True
-    directions = affine[:3, :3] / spacing_of(affine, 3)
-    plain = np.allclose(directions, np.diag([-1.0, -1.0, 1.0]), atol=1e-6)
+    plain = np.allclose(directions_of(affine), np.diag([-1.0, -1.0, 1.0]), atol=1e-6)
     return not (plain and np.allclose(affine[:3, 3], 0))
 
 
@@ -117,7 +116,7 @@ def view_through(
         InputError: The affine cannot be inverted, or the volume is a mere line.
     """
     affine = np.asarray(affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not is_invertible(affine):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
             "The image's affine cannot be inverted: its geometry is broken.",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
+from SaliencyExplain.geometry import world_vectors
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.peak import Peak
 
@@ -31,18 +32,11 @@ def peak_and_segments(peak: Peak, segments: Sequence[Segment], affine: NDArray[n
         return f"in {', '.join(inside)}"
     distances = []
     for name, mask in filled:
-        offsets = _millimetres(np.argwhere(mask) - np.array(peak.index), affine)
+        offsets = world_vectors(np.argwhere(mask) - np.array(peak.index), affine)
         distances.append((float(np.linalg.norm(offsets, axis=1).min()), name))
     distance, name = min(distances)
     unit = length_unit(affine, segments[0][2].shape)
     return f"{distance:.1f} {unit} from {name}"
-
-
-def _millimetres(
-    offsets: NDArray[np.integer] | NDArray[np.floating], affine: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Offsets in voxels (N, D) as offsets in mm (N, 3)."""
-    return offsets @ np.asarray(affine, dtype=np.float64)[:3, : offsets.shape[1]].T
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 from vtk.util import numpy_support
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import SHEAR_TOLERANCE, indices_of, is_invertible, shear_of
 from SaliencyExplain.length_unit import length_unit
-
-#: Cosine between two axes above which a grid counts as sheared. Directions rounded to four
-#: decimals, as scanners write them, stay below. NRRD and ITK keep no shear.
-_SHEAR_TOLERANCE = 1e-3
 
 #: What VTK and MRML files take as it is; all else becomes float32.
 _KEPT_TYPES = frozenset({"uint8", "int16", "uint16", "int32", "float32", "float64"})
@@ -167,7 +164,7 @@ def checked_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY, f"The affine of '{name}' is no 4x4 matrix of finite numbers."
         )
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not is_invertible(affine):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
             f"The affine of '{name}' cannot be inverted: its geometry is broken.",
@@ -177,8 +174,7 @@ def checked_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
 
 def check_right_angles(affine: NDArray[np.float64], name: str) -> None:
     """Raises InputError for a grid whose axes are not at right angles."""
-    unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    if np.abs(unit.T @ unit - np.eye(3)).max() > _SHEAR_TOLERANCE:
+    if shear_of(affine) > SHEAR_TOLERANCE:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
             f"The voxels of '{name}' are sheared, which files of 3D Slicer do not keep: "
@@ -200,6 +196,6 @@ def to_vtk(matrix: NDArray[np.floating]) -> vtk.vtkMatrix4x4:
 
 def voxel_at(affine: NDArray[np.float64], ras: tuple[float, float, float]) -> tuple[int, int, int]:
     """Index of the voxel that holds a place of the world; may lie outside of the grid."""
-    index = np.linalg.solve(affine, np.array([*ras, 1.0]))[:3]
+    index = indices_of(np.array(ras), affine)
     i, j, k = (int(at) for at in np.floor(index + 0.5))
     return i, j, k

@@ -11,7 +11,7 @@ import numpy as np
 from SaliencyExplain.attribution.parameters import unit_of
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
-from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.json_text import plain
 from SaliencyExplain.length_unit import length_unit

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.grids import same_grid
+from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.raster import SUFFIXES
 from SaliencyExplain.images.reading import read_channels, read_image, to_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation

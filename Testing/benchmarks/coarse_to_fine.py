@@ -44,7 +44,7 @@ from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionS
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES
-from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier

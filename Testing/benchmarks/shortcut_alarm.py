@@ -49,8 +49,8 @@ from SaliencyExplain.evaluation.study.fixed_places import (
 )
 from SaliencyExplain.evaluation.study.normalised_maps import on_common_grid
 from SaliencyExplain.evaluation.study.survey import placed_energy, voxels_of_cell
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Question

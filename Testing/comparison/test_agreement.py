@@ -333,7 +333,7 @@ def test_real_tumour_blurred_ranks_far_above_the_yardsticks(shared_data):
     import nibabel
 
     from SaliencyExplain.attribution.methods.control_maps import centre_map, random_map
-    from SaliencyExplain.images.grids import spacing_of
+    from SaliencyExplain.geometry import spacing_of
 
     folder = shared_data / "soft-tissue-sarcoma-nifti" / "STS_002"
     volume = nibabel.load(folder / "CT_mask.nii.gz")

@@ -5,14 +5,8 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from SaliencyExplain.images.grids import (
-    coinciding,
-    resample,
-    same_grid,
-    shear_of,
-    spacing_of,
-    upright_grid,
-)
+from SaliencyExplain.geometry import coinciding, same_grid, shear_of, spacing_of, upright_grid
+from SaliencyExplain.images.resampling import resample
 
 FLIPS = [(0,), (1,), (2,), (0, 2), (0, 1, 2)]
 

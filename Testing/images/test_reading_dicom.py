@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import shear_of
 from SaliencyExplain.images.dicom_series import choose_series, list_series
-from SaliencyExplain.images.grids import shear_of
 from SaliencyExplain.images.reading import read_image
 
 

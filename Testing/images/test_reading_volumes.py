@@ -6,8 +6,9 @@ import pytest
 import SimpleITK as sitk
 
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.images.grids import resample, same_grid
+from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.reading import read_channels, read_image
+from SaliencyExplain.images.resampling import resample
 from SaliencyExplain.images.volume_reading import short_name
 
 

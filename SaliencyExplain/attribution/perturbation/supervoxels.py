@@ -13,6 +13,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.geometry import bounding_box
 from SaliencyExplain.progress import may_stop
 
 #: The ways to find regions, as ``kind`` names them; the second and third in 2D only.
@@ -112,7 +113,7 @@ def supervoxels(
         )
     background = even_background(image)
     # Half of a volume of a head is air: only what encloses the rest is divided.
-    box = _enclosing(~background)
+    box = bounding_box(~background)
     values = torch.stack([channel[box] for channel in comparable(image)])
     inside = background[box]
     wanted = inside.size * math.prod(spacing) / size_mm**axes
@@ -392,13 +393,6 @@ def _quickshift(values: Tensor, cells: float, compactness: float) -> NDArray[np.
 
 
 _SEGMENTERS = {"slic": _slic, "felzenszwalb": _felzenszwalb, "quickshift": _quickshift}
-
-
-def _enclosing(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    spans = [
-        mask.any(axis=tuple(set(range(mask.ndim)) - {a})).nonzero()[0] for a in range(mask.ndim)
-    ]
-    return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
 
 
 def _tidy(labels: NDArray[np.int64], least: float) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.grids import same_grid
+from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 

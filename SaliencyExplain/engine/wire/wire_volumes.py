@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.geometry import is_invertible
 
 #: Types of voxels that an engine takes, as numpy spells them.
 TYPES = ("<f4", "|u1")
@@ -59,7 +60,7 @@ def check_volume(volume: Volume) -> None:
         raise InputError(
             ErrorCode.VALUE_FORM, "The affine of a volume is a 4x4 matrix of finite numbers."
         )
-    if abs(np.linalg.det(affine[:3, :3].astype(np.float64))) < 1e-12:
+    if not is_invertible(affine):
         raise InputError(
             ErrorCode.VALUE_FORM,
             "The affine of the volume has no inverse: its voxels have no size.",

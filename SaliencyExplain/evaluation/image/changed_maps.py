@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
-from SaliencyExplain.models import geometry
+from SaliencyExplain.models import network_grid
 from SaliencyExplain.models.classifier import Classifier
 
 #: A method's maps by layer, on the grid of the network's input.
@@ -104,7 +104,7 @@ def map_on_network_grid(
     """
     name = values.meta.get("name") or "the map"
     if classifier.spatial_dims == 2 and values.ndim == 4:
-        values = geometry.squeeze_slice(values)
+        values = network_grid.squeeze_slice(values)
     if values.ndim != prepared.ndim:
         raise InputError(
             ErrorCode.IMAGE_AXES,
@@ -113,11 +113,11 @@ def map_on_network_grid(
     affine = values.affine.numpy().astype(np.float64)
     to_affine = prepared.affine.numpy().astype(np.float64)
     if classifier.spatial_dims == 2:
-        flat = geometry.squeeze_slice(image) if image.ndim == 4 else image
-        frame = geometry.plane_frame(flat.affine.numpy().astype(np.float64))
-        affine, to_affine = (geometry.to_plane(one, frame) for one in (affine, to_affine))
+        flat = network_grid.squeeze_slice(image) if image.ndim == 4 else image
+        frame = network_grid.plane_frame(flat.affine.numpy().astype(np.float64))
+        affine, to_affine = (network_grid.to_plane(one, frame) for one in (affine, to_affine))
     shape, to_shape = tuple(values.shape[1:]), tuple(prepared.shape[1:])
-    if geometry.share_inside(to_shape, to_affine, shape, affine) == 0:
+    if network_grid.share_inside(to_shape, to_affine, shape, affine) == 0:
         raise InputError(
             ErrorCode.NO_OVERLAP,
             f"{name} and the image do not overlap in the world: is the map of this image, and "
@@ -127,7 +127,7 @@ def map_on_network_grid(
     if array.min() == array.max():
         # With zeros around it, it would rank the image before its padding.
         return np.full(to_shape, array.flat[0], dtype=np.float32)
-    return geometry.resample_inside(array, affine, to_affine, to_shape)
+    return network_grid.resample_inside(array, affine, to_affine, to_shape)
 
 
 def first_of(maps: Mapping[str, NDArray[np.float32]], layer: str) -> NDArray[np.float32]:

@@ -43,7 +43,7 @@ from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.method_failures import MethodFailures
-from SaliencyExplain.models.geometry import squeeze_slice
+from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage, special, stats
 from skimage.filters import threshold_otsu
 
+from SaliencyExplain.geometry import bounding_box
 from SaliencyExplain.progress import may_stop
 
 Values = NDArray[np.float64]
@@ -73,7 +74,7 @@ class NullMaps:
             own = values[region]
             if own.size < 2 or own.min() == own.max():
                 continue
-            mask = region[_box(region)]
+            mask = region[bounding_box(region)]
             field = _mirrored(_normal_scores(own), mask)
             for index, copy in enumerate(copies):
                 may_stop()
@@ -128,10 +129,6 @@ def _elsewhere(
         if overlap <= _OVERLAP:
             break
     return best
-
-
-def _box(region: NDArray[np.bool_]) -> tuple[slice, ...]:
-    return tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(region))
 
 
 def _mirrored(scores: Values, mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase, FinishedStudy
+from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.grids import same_grid
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.study.case import Case

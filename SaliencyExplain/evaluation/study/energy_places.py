@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
-from SaliencyExplain.comparison.distances import bounding_box
 from SaliencyExplain.evaluation.study.case_truth import Truth
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase
-from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.geometry import bounding_box, spacing_of, widened_box
 from SaliencyExplain.length_unit import length_unit
 
 #: Thickness of the outermost shell of the image, mm: about what a classifier's padding and a
@@ -148,12 +147,7 @@ def near(
     grown = np.zeros(mask.shape, dtype=bool)
     if not mask.any():
         return grown
-    box = tuple(
-        slice(max(0, side.start - reach), side.stop + reach)
-        for side, reach in zip(
-            bounding_box(mask), (math.ceil(distance_mm / size) for size in spacing), strict=True
-        )
-    )
+    box = widened_box(bounding_box(mask), [math.ceil(distance_mm / size) for size in spacing])
     away = ndimage.distance_transform_edt(~mask[box], sampling=spacing)
     grown[box] = away <= distance_mm + 1e-6
     return grown

@@ -6,6 +6,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.pictures.planes import has_body_axes
 
 #: Cells along each axis of the common grid: a cell is a twentieth of the image's side,
@@ -53,7 +54,7 @@ def on_common_grid(
 
 def cell_size_mm(shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Side of the cells along each axis of the common grid, mm."""
-    sides = np.linalg.norm(affine[:3, : len(shape)], axis=0) * np.array(shape)
+    sides = np.array(spacing_of(affine, len(shape))) * np.array(shape)
     if has_body_axes(affine, len(shape)):
         order = np.argsort(io_orientation(affine)[:, 0])
         kept = [axis for axis, size in enumerate(shape) if size > 1]

@@ -26,7 +26,7 @@ from SaliencyExplain.evaluation.study.normalised_maps import (
     on_common_grid,
     side_names,
 )
-from SaliencyExplain.images.grids import spacing_of
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.progress import Progress, silent
 
 

@@ -17,8 +17,8 @@ from SaliencyExplain.engine.queue.volume_images import check_grid, image_of, seg
 from SaliencyExplain.engine.wire.requests import CompareRequest
 from SaliencyExplain.engine.wire.results import CompareResult, CurveResult
 from SaliencyExplain.field_of_view import FieldOfView, common
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.body import body_mask
-from SaliencyExplain.images.grids import spacing_of
 from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.records.agreement_row import COLUMNS, OWN_SEGMENT, Row

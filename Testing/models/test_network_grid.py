@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.models.geometry import plane_frame, resample_inside
+from SaliencyExplain.models.network_grid import plane_frame, resample_inside
 from SaliencyExplain.models.preprocessing import affine_error
 from Testing.models.conftest import affine_of, classifier_of, image_of, world_of
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import outside_planes
-from SaliencyExplain.images.grids import resample, same_grid
+from SaliencyExplain.geometry import same_grid
+from SaliencyExplain.images.resampling import resample
 
 # For a plane whose normal is nearest to the x, y or z axis: the direction to the right
 # and the direction downwards of a radiological display, in RAS.

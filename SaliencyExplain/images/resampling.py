@@ -1,0 +1,53 @@
+"""Resampling of values from one grid to another (:mod:`SaliencyExplain.geometry`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+def resample(
+    values: NDArray[Any],
+    affine: NDArray[Any],
+    to_affine: NDArray[Any],
+    to_shape: Sequence[int],
+    nearest: bool,
+    outside: float = 0.0,
+) -> NDArray[Any]:
+    """Resamples values from their grid to another (scipy.ndimage.affine_transform).
+
+    Args:
+        values: (*S) of 2 or 3 axes.
+        affine: 4x4 affine of `values`.
+        to_affine: 4x4 affine of the wanted grid.
+        to_shape: Its shape, as many axes as `values` has.
+        nearest: The nearest voxel's value (labels), else linear in between (images).
+        outside: What lies beyond the voxels of `values`.
+
+    Returns:
+        (*to_shape), the data type of `values` when `nearest` (bool too), else float32.
+    """
+    axes = values.ndim
+    to_index = np.linalg.inv(np.asarray(affine, dtype=np.float64)) @ to_affine
+
+    def sampled(source: NDArray[Any], order: int, mode: str, cval: float) -> NDArray[Any]:
+        matrix, offset = to_index[:axes, :axes], to_index[:axes, 3]
+        return ndimage.affine_transform(
+            source, matrix, offset, tuple(to_shape), order=order, mode=mode, cval=cval
+        )
+
+    # "grid-constant": with plain "constant" a voxel at index -1e-12, which is rounding,
+    # already counts as outside and the rim of the image is lost.
+    if nearest and values.dtype == bool:
+        return sampled(values.view(np.uint8), 0, "grid-constant", outside).view(bool)
+    if nearest:
+        return sampled(values, 0, "grid-constant", outside)
+    result = sampled(np.asarray(values, dtype=np.float32), 1, "nearest", outside)
+    # As ITK has it: the image reaches half a voxel beyond its outermost centres.
+    covered = sampled(np.ones(values.shape, dtype=np.uint8), 0, "grid-constant", 0)
+    result[covered == 0] = outside
+    return result

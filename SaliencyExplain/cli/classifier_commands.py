@@ -59,7 +59,10 @@ def inspect(
 def wrap(
     weights: Annotated[
         list[str],
-        typer.Option("--weights", help="A weight file; several as submodule=file."),
+        typer.Option(
+            "--weights",
+            help="A weight file (.pt, .pth, .ckpt, .tar, .safetensors); several as submodule=file.",
+        ),
     ],
     classes: Annotated[
         str, typer.Option("--classes", help="Names in the order of the scores: a,b,c.")
@@ -109,6 +112,26 @@ def wrap(
             "or logits. Default: the only one that fits.",
         ),
     ] = None,
+    state_key: Annotated[
+        str | None,
+        typer.Option(
+            "--state-key",
+            metavar="KEY",
+            help="Key of the weights in the weight file, such as model_ema or state.model. "
+            "Default: state_dict, model and other usual ones.",
+            show_default=False,
+        ),
+    ] = None,
+    strip_prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--strip-prefix",
+            metavar="PREFIX",
+            help="What stands in the weight file before the network's own names, such as model. "
+            "or encoder.net.; all other names are left out. Default: found by the names.",
+            show_default=False,
+        ),
+    ] = None,
     description: Annotated[str, typer.Option("--description", help="A sentence.")] = "",
     trust: options.Trust = False,
     as_json: options.Json = False,
@@ -135,6 +158,8 @@ def wrap(
         activation=activation,
         output=output,
         description=description,
+        state_key=state_key,
+        strip_prefix=strip_prefix,
         trust=trust,
     )
     loaded = load_classifier(bundle, trust=trust)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
 from SaliencyExplain.models.file_kinds import some
+from SaliencyExplain.models.pickle_stand_ins import Inert, RefusedError
+from SaliencyExplain.models.saved_content import Group, groups_of, is_other_tensor, kind_of
 from SaliencyExplain.models.targets import shown
+from SaliencyExplain.models.torch_files import SAVE_ALONE
 
+_Value = TypeVar("_Value")
 #: Under these keys training scripts and MONAI's CheckpointSaver keep the state dict.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights", "module")
-#: How many dictionaries deep the weights may lie.
-_DEEPEST = 4
+_WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights"),
+    *("net_state_dict", "network_weights", "network_state_dict", "module", "params"),
+)
+#: What the names of weights begin with that are an average over the training.
+_AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|avg|shadow)([._]|$)", re.IGNORECASE)
 #: Dots in a name before which a prefix may end.
 _LONGEST_PREFIX = 16
 #: Bytes that a tensor may claim by repeating its values.
@@ -50,12 +57,14 @@ class Checkpoint:
 
     Attributes:
         name: The file's name, for messages.
-        groups: ``{path: {key: tensor}}`` for each dictionary in the file that holds tensors, the
-            path being the keys that lead to it with dots between them; "" is the file's own.
+        groups: The dictionaries in the file that hold tensors, by the keys that lead to them with
+            dots between; "" is the file's own.
+        notes: What a user must be told of the choice that was made by hand.
     """
 
     name: str
-    groups: dict[str, dict[str, Tensor]]
+    groups: dict[str, Group]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,27 +81,91 @@ class Fitted:
 
 
 def checkpoint_of(content: Any, name: str) -> Checkpoint:
-    """The tensors in what ``torch.load`` gave.
+    """The tensors in what a weight file holds.
+
+    Args:
+        content: See :func:`~SaliencyExplain.models.saved_content.groups_of`.
+        name: The file's name, for messages.
 
     Raises:
         ClassifierError: There are none, or one of them is not a plain tensor.
     """
-    groups = {path: group for path, group in _groups(content, "", 0, set()) if group}
+    try:
+        groups = groups_of(content)
+    except (RefusedError, RuntimeError) as error:
+        raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS, f"{name} is damaged: {shown(str(error))[1:-1]}."
+        ) from error
     if not groups:
-        found = (
-            f"a dictionary with {some([shown(key)[1:-1] for key in content]) or 'nothing in it'}"
-            if isinstance(content, Mapping)
-            else f"a {type(content).__name__}"
-        )
+        if isinstance(content, Inert):
+            raise ClassifierError(
+                ErrorCode.MODEL_UNTRUSTED,
+                f"{name} is refused: it is a pickle of {kind_of(content)} and not only weights; "
+                f"to read it would run code. {SAVE_ALONE} With --trust its code is run.",
+            )
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
-            f"{name} holds no state dict of a network but {found}. "
-            "Save the weights alone: torch.save(network.state_dict(), …).",
+            f"{name} holds no state dict of a network but {_instead(content)}. {SAVE_ALONE}",
         )
     for group in groups.values():
-        for key, tensor in group.items():
+        for key, tensor in group.tensors.items():
             check_tensor(key, tensor, name)
     return Checkpoint(name, groups)
+
+
+def _instead(content: Any) -> str:
+    """What a file holds that has no tensors in it."""
+    if not isinstance(content, Mapping):
+        return kind_of(content)
+    keys = [
+        f"{shown(key)[1:-1]} ({kind_of(value)})" if isinstance(value, Inert) else shown(key)[1:-1]
+        for key, value in content.items()
+    ]
+    return f"a dictionary with {some(keys) or 'nothing in it'}"
+
+
+def select(checkpoint: Checkpoint, state_key: str | None, prefix: str | None) -> Checkpoint:
+    """The weights that a user chose out of a file.
+
+    Args:
+        checkpoint: The file's tensors.
+        state_key: The key under which the weights are, several with dots between them; None: any.
+        prefix: What the names of the weights begin with, which is taken off; None: found.
+
+    Raises:
+        InputError: The file has no such key, or no tensor whose name begins so.
+    """
+    groups = checkpoint.groups
+    if state_key is not None:
+        inner = f"{state_key}."
+        groups = {
+            path: group
+            for path, group in groups.items()
+            if path == state_key or path.startswith(inner)
+        }
+        if not groups:
+            known = [shown(path)[1:-1] for path in checkpoint.groups if path]
+            raise unknown_name(f"key with weights in {checkpoint.name}", state_key, known)
+    if prefix is None:
+        return Checkpoint(checkpoint.name, groups)
+    names = [key for group in groups.values() for key in group.tensors]
+    if not prefix.endswith(".") and any(key.startswith(f"{prefix}.") for key in names):
+        prefix = f"{prefix}."
+    found = {
+        path: Group(_under(prefix, group.tensors), _under(prefix, group.others), group.network)
+        for path, group in groups.items()
+    }
+    found = {path: group for path, group in found.items() if group.tensors}
+    if not found:
+        starts = sorted({shown(key.partition(".")[0])[1:-1] + "." for key in names if "." in key})
+        raise unknown_name(f"beginning of a weight's name in {checkpoint.name}", prefix, starts)
+    left = [key for path in found for key in groups[path].tensors if not key.startswith(prefix)]
+    starts = sorted({shown(key.partition(".")[0])[1:-1] for key in left})
+    note = (
+        f"{len(left)} tensors in {checkpoint.name} whose names do not begin with {shown(prefix)} "
+        f"are left out, of {some(starts)}."
+    )
+    return Checkpoint(checkpoint.name, found, (note,) if left else ())
 
 
 def check_tensor(key: str, tensor: Tensor, name: str) -> None:
@@ -142,22 +215,27 @@ def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None
     found = [
         (path, prefix)
         for path, group in checkpoint.groups.items()
-        for prefix in _complete(group, expected)
+        for prefix in _complete(group.tensors, expected)
     ]
     if not found:
         return None
     chosen, others = _choose(checkpoint, found, expected)
     path, prefix = chosen
-    group = checkpoint.groups[path]
+    group = checkpoint.groups[path].tensors
+    _check_others(checkpoint.groups[path].others, prefix, checkpoint.name)
     state = {key: group[prefix + key] for key in expected if prefix + key in group}
-    copies = {
-        copy + key
-        for one, copy in found
-        if one == path and (one, copy) not in others
-        for key in state
-    }
-    rest = [key for key in group if key not in copies]
-    notes = []
+    # Copies of these weights and other sets of them, which are named below.
+    sets = {start + key for one, start in found if one == path for key in state}
+    rest = [key for key in group if key not in sets]
+    notes = [note.removesuffix(".") for note in checkpoint.notes]
+    network = checkpoint.groups[path].network
+    if network:
+        notes.append(
+            f"{checkpoint.name} holds a whole network of the class {shown(network)[1:-1]}: its "
+            "parameters and buffers were taken, and none of its code was run"
+        )
+    if path and not set(path.split(".")) <= set(_WRAPPERS):
+        notes.append(f"The weights in {checkpoint.name} are those under {shown(path)}")
     if prefix:
         before = shown(prefix)
         notes.append(f"The weights in {checkpoint.name} are those whose names begin with {before}")
@@ -171,47 +249,64 @@ def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None
                 f"The weights in {checkpoint.name} do not fit the network: all "
                 f"{len(state)} of its tensors are there, and{where} {len(apart)} not in the "
                 f"network ({some(apart)}), which may change its scores. Choose the network that "
-                "has them, or save the weights without them.",
+                "has them; if they are no part of it, --strip-prefix leaves out all names that "
+                "do not begin with it.",
             )
         names = some([shown(key)[1:-1] for key in rest])
         notes.append(f"{len(rest)} tensors in {checkpoint.name} are not the network's: {names}")
     if others:
         names = some([shown(".".join(filter(None, place)))[1:-1] for place in others])
         notes.append(
-            f"{checkpoint.name} holds further weights of this network that are not used: {names}"
+            f"{checkpoint.name} holds further weights of this network that are not used "
+            f"(--state-key and --strip-prefix choose): {names}"
         )
     return Fitted(state, tuple(f"{note}." for note in notes))
 
 
-def nearest(
-    checkpoint: Checkpoint, expected: Mapping[str, Tensor]
-) -> tuple[str, dict[str, Tensor]]:
-    """The tensors that have most of a network's names, and the prefix before these names."""
-    best = ("", max(checkpoint.groups.values(), key=len))
+@dataclass(frozen=True)
+class Nearest:
+    """The tensors of a file that have most of a network's names.
+
+    Attributes:
+        path: Keys that lead to them.
+        prefix: What stands before the network's names.
+        tensors: Those with the prefix, by name without it.
+        others: Objects among them that are no plain tensors, by name without the prefix.
+    """
+
+    path: str
+    prefix: str
+    tensors: dict[str, Tensor]
+    others: dict[str, str]
+
+
+def nearest(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Nearest:
+    """The tensors that have most of a network's names, where not all are there."""
+    best = (max(checkpoint.groups, key=lambda path: len(checkpoint.groups[path].tensors)), "")
     most = 0
-    for group in checkpoint.groups.values():
-        for prefix, count in _prefixes(group, expected).items():
+    for path, group in checkpoint.groups.items():
+        for prefix, count in _prefixes(group.tensors, expected).items():
             if count > most:
-                most = count
-                inner = {
-                    key[len(prefix) :]: value
-                    for key, value in group.items()
-                    if key.startswith(prefix)
-                }
-                best = (prefix, inner)
-    return best
+                most, best = count, (path, prefix)
+    path, prefix = best
+    group = checkpoint.groups[path]
+    return Nearest(path, prefix, _under(prefix, group.tensors), _under(prefix, group.others))
 
 
-def _groups(
-    content: Any, path: str, depth: int, seen: set[int]
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    if not isinstance(content, Mapping) or depth > _DEEPEST or id(content) in seen:
-        return
-    seen.add(id(content))
-    yield path, {str(key): one for key, one in content.items() if isinstance(one, Tensor)}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _groups(value, f"{path}.{key}" if path else str(key), depth + 1, seen)
+def _under(prefix: str, named: Mapping[str, _Value]) -> dict[str, _Value]:
+    return {
+        key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)
+    }
+
+
+def _check_others(others: Mapping[str, str], prefix: str, name: str) -> None:
+    """Refuses tensors of other kinds beside those of a network."""
+    for key, what in others.items():
+        if key.startswith(prefix) and is_other_tensor(what):
+            raise ClassifierError(
+                ErrorCode.MODEL_WEIGHTS,
+                f"{name} holds {what} ({shown(key)}); only plain tensors are read.",
+            )
 
 
 def _prefixes(group: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Counter[str]:
@@ -251,11 +346,14 @@ def _choose(
 
     def values(place: tuple[str, str]) -> list[Tensor]:
         path, prefix = place
-        group = checkpoint.groups[path]
+        group = checkpoint.groups[path].tensors
         return [group[prefix + key] for key in expected if prefix + key in group]
 
-    usual = [place for place in found if not place[0] or set(place[0].split(".")) <= set(_WRAPPERS)]
-    named = usual or found
+    named = [place for place in found if set(_parts(place[0])) <= set(_WRAPPERS)] or found
+    # A dictionary of weights in the file stands before tensors beside it, and the weights
+    # themselves before an average of them.
+    named = [place for place in named if place[0]] or named
+    named = [place for place in named if not _AVERAGED.search(place[1])] or named
     first = next((place for place in named if not place[1]), named[0])
     others = [
         place for place in found if place != first and not _same(values(first), values(place))
@@ -265,10 +363,14 @@ def _choose(
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
             f"{checkpoint.name} holds {len(named)} different sets of weights that fit the network "
-            f"({some([shown(one)[1:-1] or 'no prefix' for one in where])}): save the one that is "
-            "meant alone.",
+            f"({some([shown(one)[1:-1] or 'no prefix' for one in where])}): choose one with "
+            "--state-key or --strip-prefix, or save the one that is meant alone.",
         )
     return first, others
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part for part in dotted.split(".") if part]
 
 
 def _same(some_values: list[Tensor], others: list[Tensor]) -> bool:

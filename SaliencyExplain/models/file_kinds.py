@@ -11,6 +11,8 @@ from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
 _SAVE = "save the weights with torch.save(network.state_dict(), …)"
 _SHOWN = 3
+#: Bytes of the header of a safetensors file; the library reads no longer ones.
+_LONGEST_HEADER = 100_000_000
 
 #: First bytes and what they say.
 _STARTS: tuple[tuple[bytes, str], ...] = (
@@ -50,15 +52,16 @@ def what_it_is(content: bytes) -> str:
             "a web page and not the file itself: the address needs a login or leads to a page; "
             "download the file again"
         )
-    if _is_safetensors(content):
-        return (
-            "a safetensors file, which is not read yet: turn it into PyTorch's form with "
-            "torch.save(safetensors.torch.load_file(…), …)"
-        )
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < _LONGEST_HEADER:
+        return "a safetensors file that is cut off or damaged: download it again"
     if content[4:8] == b"TFL3":
         return f"a TensorFlow Lite file and not one of PyTorch: {_SAVE}"
     if is_zip(content):
         return _what_zip(content)
+    if content[:4] == b"PK\x03\x04":
+        return (
+            "a zip archive that is cut off, as after a download that broke off: download it again"
+        )
     if content[:1] == b"\x80":
         return "a pickle that is cut off or damaged"
     if _is_tar(content):
@@ -74,6 +77,11 @@ def what_it_is(content: bytes) -> str:
         return f"a TensorFlow SavedModel and not a file of PyTorch: {_SAVE}"
     if not any(content[:4096]):
         return "filled with zeros, as after a download that broke off: download it again"
+    if content[:1] == b"{" and b'"weight_map"' in content:
+        return (
+            "the index of weights in several files and not the weights: give each of these files "
+            "with --weights"
+        )
     if content[:1] in (b"{", b"["):
         return "a JSON text and no weights"
     return f"of no form that is known here: {_SAVE}"
@@ -91,12 +99,6 @@ def is_zip(content: bytes) -> bool:
 def some(keys: Sequence[str], most: int = 4) -> str:
     """A few of many names, with how many there are beyond them left to the reader."""
     return ", ".join(keys[:most]) + (", …" if len(keys) > most else "")
-
-
-def _is_safetensors(content: bytes) -> bool:
-    """A length in 8 bytes, then a JSON object of that length."""
-    length = int.from_bytes(content[:8], "little")
-    return len(content) > 10 and length <= len(content) - 8 and content[8:10] in (b'{"', b"{}")
 
 
 def _is_onnx(content: bytes) -> bool:

@@ -91,8 +91,8 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     kind = format_of(content)
     if kind in ("TorchScript", "torch.export"):
         return _load_program(content, path, kind, trust=trust)
-    if kind == "weights":
-        read_weights(content, path.name)
+    if kind in ("weights", "safetensors"):
+        read_weights(content, path.name, trust=trust)
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
             f"{path} holds weights without their network: {_WRAP} --network … "
@@ -140,7 +140,7 @@ def _assemble(
             network = load_exported(read[model], model, trust=trust)
         else:
             network = _built_network(configuration)
-            notes = load_into(network, read_weights(read[model], model), model)
+            notes = load_into(network, read_weights(read[model], model, trust=trust), model)
         read |= {name: files.read(name) for name in scripts}
         return _finish(
             network,
@@ -203,7 +203,7 @@ def _finish(
         preprocessing=steps,
         identity=identity,
         source=path,
-        form=form if form == kind or kind == "weights" else f"{form} ({kind})",
+        form=form if kind in (form, "weights", "safetensors") else f"{form} ({kind})",
         trusted=configuration.trust,
         guess=guess,
         notes=notes,
@@ -234,7 +234,8 @@ def _model_file(files: BundleFiles, path: Path) -> str:
     models = [
         name
         for name in files.names()
-        if name.startswith("models/") and name.endswith((".pt", ".pth", ".ts", ".pt2"))
+        if name.startswith("models/")
+        and name.endswith((".pt", ".pth", ".ts", ".pt2", ".safetensors"))
     ]
     if len(models) != 1:
         raise ClassifierError(

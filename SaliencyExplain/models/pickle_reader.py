@@ -1,4 +1,4 @@
-"""Unpickling with stand-ins alone, so that nothing is imported and nothing is called."""
+"""Unpickling weights with stand-ins alone: nothing is imported and nothing of it is called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pickle
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from SaliencyExplain.models.pickle_stand_ins import FILLED, Inert, stand_in
+import torch
+
+from SaliencyExplain.models.pickle_stand_ins import Inert, RefusedError, Storage, stand_in
 
 _DEEPEST_TUPLE = 16
 _LARGEST_TUPLE = 100_000
@@ -15,22 +17,42 @@ _LARGEST_TUPLE = 100_000
 _LARGEST_KEY = 2**53
 #: Optimizers number their state by parameter; a network has at most 20,000 layers.
 _MOST_NUMBER_KEYS = 50_000
+#: How much a tuple may hold that is a key, and how many of them there may be.
+_LARGEST_TUPLE_KEY = 64
+_MOST_TUPLE_KEYS = 1_000
 _LARGEST_MEMO = 2**32
-
-
-class RefusedError(Exception):
-    """A pickle has what torch should not see; the text says what."""
+_DICTIONARIES = ("collections.OrderedDict", "collections.defaultdict")
+#: Types of numbers by the name of torch's class for their storage.
+DTYPES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+}
 
 
 class _Dictionary(dict[Any, Any]):
     """A dictionary that may have attributes, as an OrderedDict."""
 
-    def __init__(self, *_: Any) -> None:
-        """Keeps nothing; what an OrderedDict is made of is looked at by the reader."""
-        super().__init__()
+    def __init__(self, pairs: Any = ()) -> None:
+        """Takes its pairs, which were checked, or the factory of a defaultdict."""
+        super().__init__(() if _is_factory(pairs) else pairs)
 
     def __setstate__(self, state: Any) -> None:
         """Keeps nothing."""
+
+
+def _is_factory(argument: Any) -> bool:
+    """Whether an argument is what a defaultdict makes its values of."""
+    return argument is None or isinstance(argument, (type, Inert))
 
 
 class _Tuple(tuple[Any, ...]):
@@ -73,27 +95,60 @@ class StandInReader(pickle._Unpickler):
     readline: Callable[[], bytes]
     memo: dict[int, Any]
 
-    def __init__(self, content: io.BytesIO) -> None:
+    def __init__(self, content: io.BytesIO, load_storage: Callable[[bytes], Storage]) -> None:
+        """Begins to read.
+
+        Args:
+            content: The pickle.
+            load_storage: Reads the storage in the bytes that Python's own ``pickle`` keeps of it.
+        """
         super().__init__(content, encoding="latin-1")
+        self._load_storage = load_storage
         self.named: dict[str, type[Inert]] = {}
-        self.storages: list[tuple[Any, ...]] = []
+        self.storages: dict[str, Storage] = {}
+        self.parts: list[Storage] = []
         self._number_keys = 0
+        self._tuple_keys = 0
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in; only a dictionary is what it says."""
         path = f"{module}.{name}"
         if path not in self.named:
             self.named[path] = stand_in(path)
-        return _Dictionary if path == "collections.OrderedDict" else self.named[path]
+        return _Dictionary if path in _DICTIONARIES else self.named[path]
 
     def persistent_load(self, pid: Any) -> Any:
-        """A stand-in for a storage."""
-        storage = pid if isinstance(pid, tuple) else (pid,)
-        view = storage[5] if len(storage) > 5 and isinstance(storage[5], tuple) else ()
-        # torch looks storages up by these.
-        self._check_keys([*storage[2:3], *view[:1]])
-        self.storages.append(storage)
-        return Inert()
+        """The storage of a tensor, without its values; or the class of a network.
+
+        In files from before torch 1.6 the class of each network stands in such a place, with its
+        source, which is not read.
+        """
+        if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module":
+            return pid[1]
+        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
+            raise RefusedError("it refers to something outside of it that is no storage")
+        _, kind, key, _, count = pid[:5]
+        view = pid[5] if len(pid) > 5 else None
+        if not isinstance(count, int) or not 0 <= count < 2**63:
+            raise RefusedError("a storage in it has no size")
+        self._check_keys([key])
+        key = str(key)
+        name = getattr(kind, "path", "").rpartition(".")[2]
+        if key not in self.storages:
+            self.storages[key] = Storage(key, DTYPES.get(name), name, count)
+        if not isinstance(view, tuple):
+            return self.storages[key]
+        _, start, length = view
+        return self._part(self.storages[key], start, length)
+
+    def _part(self, root: Storage, start: Any, length: Any) -> Storage:
+        """A storage that is a part of another, as in files of torch 0.3."""
+        if not all(isinstance(one, int) and 0 <= one < 2**63 for one in (start, length)):
+            raise RefusedError("a part of a storage in it has no size")
+        item = root.dtype.itemsize if root.dtype else 1
+        part = Storage(root.key, root.dtype, root.kind, length, start=start * item)
+        self.parts.append(part)
+        return part
 
     def load_tuple(self) -> None:
         """Makes a tuple of what lies on the stack since the last mark."""
@@ -134,19 +189,15 @@ class StandInReader(pickle._Unpickler):
     def load_reduce(self) -> None:
         """Calls a stand-in; a dictionary may be made of pairs, as in files of Python 2."""
         function, arguments = self.stack[-2:]
-        path = getattr(function, "path", "")
-        made_by_default = path == "collections.defaultdict"  # its arguments are not used
-        if function is _Dictionary or (path in FILLED and not made_by_default):
+        if function is _Dictionary:
             for argument in arguments:
-                self._check_pairs(argument)
+                if not _is_factory(argument):
+                    self._check_pairs(argument)
+        if getattr(function, "path", "") == "torch.storage._load_from_bytes":
+            (content,) = arguments
+            self.stack[-2:] = [self._load_storage(content)]
+            return
         super().load_reduce()  # type: ignore[misc]
-
-    def load_build(self) -> None:
-        """Gives an object its state."""
-        filled = self.stack[-2]
-        if isinstance(filled, _Dictionary) or getattr(filled, "path", "") in FILLED:
-            self._check_pairs(self.stack[-1])  # torch updates a dictionary with it
-        super().load_build()  # type: ignore[misc]
 
     def load_put(self) -> None:
         """Remembers what lies on the stack under a number in decimal digits."""
@@ -170,6 +221,16 @@ class StandInReader(pickle._Unpickler):
         for key in keys:
             if key is None or isinstance(key, (str, bytes, bool)):
                 continue
+            if isinstance(key, Inert) or (isinstance(key, type) and issubclass(key, Inert)):
+                continue  # each of them is its own key
+            if isinstance(key, _Tuple) and key.size <= _LARGEST_TUPLE_KEY:
+                self._tuple_keys += 1
+                if self._tuple_keys > _MOST_TUPLE_KEYS:
+                    raise RefusedError(
+                        f"its dictionaries have more than {_MOST_TUPLE_KEYS} tuples as keys"
+                    )
+                self._check_keys(list(key))
+                continue
             if not isinstance(key, (int, float)):
                 kind = "tuple" if isinstance(key, tuple) else "object"
                 raise RefusedError(
@@ -189,7 +250,6 @@ class StandInReader(pickle._Unpickler):
     dispatch[pickle.ADDITEMS[0]] = load_additems
     dispatch[pickle.FROZENSET[0]] = load_frozenset
     dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.PUT[0]] = load_put
     dispatch[pickle.TUPLE[0]] = load_tuple
     dispatch[pickle.TUPLE1[0]] = lambda self: self._load_few(1)

@@ -1,33 +1,56 @@
-"""Stand-ins for the objects that weight files hold beside tensors."""
+"""What takes the place of the classes and functions that the pickle of a weight file names."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+#: torch itself has no more axes.
+_MOST_AXES = 64
+
+
+class RefusedError(Exception):
+    """A pickle has something that is not read; the text says what."""
 
 
 class Inert:
-    """Stands for an object of a file; it takes what it is given and does nothing.
+    """Stands for an object of a file; it keeps what it is given and does nothing.
 
     Attributes:
         path: Dotted name of what it stands for.
+        arguments: What it was called with.
+        entries: What was set in it, as in a dictionary.
+        state: Its attributes.
     """
 
-    path = ""
+    path: ClassVar[str] = ""
+    arguments: tuple[Any, ...] = ()
+    entries: Mapping[Any, Any] = MappingProxyType({})
+    state: Any = None
 
-    def __new__(cls, *_: Any, **__: Any) -> Inert:
+    def __new__(cls, *_: Any, **__: Any) -> Any:
         """An object, whatever the arguments are."""
         return object.__new__(cls)
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """Keeps nothing."""
+    def __init__(self, *arguments: Any, **_: Any) -> None:
+        """Keeps what it is made of."""
+        self.arguments = arguments
 
     def __setstate__(self, state: Any) -> None:
-        """Keeps nothing."""
+        """Keeps the attributes of the object."""
+        self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Keeps nothing."""
+        """Keeps an entry, as of a dictionary."""
+        if not isinstance(self.entries, dict):
+            self.entries = {}
+        self.entries[key] = value
 
     def append(self, value: Any) -> None:
         """Keeps nothing."""
@@ -39,93 +62,170 @@ class Inert:
         """Keeps nothing."""
 
 
+@dataclass(eq=False)
+class Storage:
+    """The numbers of one or several tensors.
+
+    Attributes:
+        key: Its name in the file.
+        dtype: None where each tensor names it, or where it is unknown.
+        kind: Name of torch's class for it.
+        count: How many numbers it claims to hold.
+        values: Its bytes as uint8, ``(N,)``, once they are read.
+        start: Byte of ``values`` at which it begins.
+    """
+
+    key: str
+    dtype: torch.dtype | None
+    kind: str
+    count: int
+    values: Tensor | None = None
+    start: int = 0
+
+    def __setstate__(self, state: Any) -> None:
+        """Keeps nothing: a file does not change it."""
+
+
+@dataclass(eq=False)
+class StoredTensor:
+    """A plain tensor of a file: a view of a storage.
+
+    Attributes:
+        storage: Where its numbers are.
+        dtype: Of its numbers.
+        offset: Of its first number in the storage.
+        size: Its shape.
+        stride: Steps in the storage along each axis.
+    """
+
+    storage: Storage
+    dtype: torch.dtype
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def __setstate__(self, state: Any) -> None:
+        """Refuses the values that PyTorch before 0.4 gave to a tensor after making it."""
+        if isinstance(state, tuple) and len(state) > 3:
+            raise RefusedError("it has tensors in the form of PyTorch before 0.4")
+
+    def tensor(self) -> Tensor:
+        """The tensor.
+
+        Raises:
+            RefusedError: It reaches beyond its storage.
+        """
+        storage = self.storage
+        if storage.values is None:
+            raise RefusedError(f"the values of the storage {storage.key} are not in it")
+        values = storage.values[storage.start :]
+        item = self.dtype.itemsize
+        reached = self.offset + sum(
+            (count - 1) * step for count, step in zip(self.size, self.stride, strict=True)
+        )
+        if math.prod(self.size) and (reached + 1) * item > len(values):
+            raise RefusedError(
+                f"a tensor of it claims {(reached + 1) * item} bytes and {len(values)} are there"
+            )
+        whole = values[: len(values) // item * item].view(self.dtype)
+        return whole.as_strided(self.size, self.stride, self.offset)
+
+
 def stand_in(path: str) -> type[Inert]:
-    """A class whose objects stand for those of a dotted name."""
-    return type("Stand", (Inert,), {"path": path})
+    """A class whose objects stand for those of a dotted name; a new one at each call."""
+    return type("Stand", (_REBUILT.get(path, Inert),), {"path": path})
 
 
-#: Values that training scripts save beside the weights. Nothing of them is used, so that stand-ins
-#: take their places.
-_BESIDE = [
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    "datetime.datetime",
-    "datetime.date",
-    "datetime.timedelta",
-    "pathlib.Path",
-    "pathlib.PosixPath",
-    "pathlib.WindowsPath",
-    "pathlib.PurePosixPath",
-    "pathlib.PureWindowsPath",
-    "pathlib._local.PosixPath",
-    "pathlib._local.WindowsPath",
-    "numpy.ndarray",
-    "numpy.dtype",
-    "_codecs.encode",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.float64",
-    "numpy.float32",
-    "numpy.float16",
-    "numpy.int64",
-    "numpy.int32",
-    "numpy.bool_",
-    "numpy.bool",
-    "numpy.dtypes.Float64DType",
-    "numpy.dtypes.Float32DType",
-    "numpy.dtypes.Float16DType",
-    "numpy.dtypes.Int64DType",
-    "numpy.dtypes.Int32DType",
-    "numpy.dtypes.BoolDType",
-    "omegaconf.dictconfig.DictConfig",
-    "omegaconf.listconfig.ListConfig",
-    "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata",
-    "omegaconf.nodes.AnyNode",
-    "omegaconf.nodes.StringNode",
-    "omegaconf.nodes.IntegerNode",
-    "omegaconf.nodes.FloatNode",
-    "omegaconf.nodes.BooleanNode",
-    "typing.Any",
-    "builtins.dict",
-    "builtins.list",
-    "builtins.int",
-    "builtins.str",
-    "builtins.float",
-    "builtins.bool",
-    "__builtin__.dict",
-    "__builtin__.list",
-    "__builtin__.int",
-    "__builtin__.str",
-    "__builtin__.float",
-]
-#: Dictionaries of other libraries, of which plain ones are made.
-_DICTIONARIES = [
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "lightning.pytorch.utilities.parsing.AttributeDict",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "yacs.config.CfgNode",
-    "easydict.EasyDict",
-    "addict.addict.Dict",
-    "mmengine.config.config.ConfigDict",
-    "mmcv.utils.config.ConfigDict",
-]
+def stored(
+    storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None
+) -> StoredTensor:
+    """A plain tensor as a pickle describes it.
 
-#: Of all of these torch makes dictionaries; an OrderedDict has a stand-in of its own.
-FILLED = ("collections.Counter", "collections.defaultdict", *_DICTIONARIES)
+    Raises:
+        RefusedError: The description makes no sense.
+    """
+    if not isinstance(storage, Storage) or dtype is None:
+        raise RefusedError("it has a tensor without a storage or a type of numbers")
+    numbers = (offset, *size, *stride) if _are_lists(size, stride) else (None,)
+    if not all(isinstance(one, int) and 0 <= one < 2**63 for one in numbers):
+        raise RefusedError("it has a tensor whose size is not made of whole numbers")
+    if len(size) != len(stride) or len(size) > _MOST_AXES or math.prod(size) >= 2**63:
+        raise RefusedError("it has a tensor of an impossible size")
+    return StoredTensor(storage, dtype, offset, tuple(size), tuple(stride))
 
 
-def _filled_by_default(*_: Any) -> OrderedDict[Any, Any]:
-    """What stands for a defaultdict: an empty dictionary."""
-    return OrderedDict()
+def _are_lists(*values: Any) -> bool:
+    return all(isinstance(value, (tuple, list)) for value in values)
 
 
-#: ``(stand-in, name in the file)`` for :func:`torch.serialization.safe_globals`.
-STAND_INS: tuple[tuple[Callable[..., Any], str], ...] = (
-    *((stand_in(path), path) for path in _BESIDE),
-    *((OrderedDict, path) for path in _DICTIONARIES),
-    (_filled_by_default, "collections.defaultdict"),
+class _Tensor(Inert):
+    """``_rebuild_tensor(storage, offset, size, stride)`` and ``_rebuild_tensor_v2``."""
+
+    def __new__(cls, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
+        """The tensor, without its gradient's hooks."""
+        metadata = rest[2] if len(rest) > 2 else None
+        if isinstance(metadata, dict) and any(metadata.values()):
+            return stand_in("a tensor that is stored conjugated or negated")()
+        return stored(storage, offset, size, stride, getattr(storage, "dtype", None))
+
+
+class _TypedTensor(Inert):
+    """``_rebuild_tensor_v3(storage, offset, size, stride, gradient, hooks, dtype, …)``."""
+
+    def __new__(cls, *arguments: Any) -> Any:
+        """The tensor, of types that have no storage of their own, such as float8."""
+        storage, offset, size, stride, _, _, kind = arguments[:7]
+        name = getattr(kind, "path", "").removeprefix("torch.")
+        dtype = getattr(torch, name, None) if name.isidentifier() else None
+        return stored(
+            storage, offset, size, stride, dtype if isinstance(dtype, torch.dtype) else None
+        )
+
+
+class _Parameter(Inert):
+    """``_rebuild_parameter(tensor, …)``, and the class itself."""
+
+    def __new__(cls, tensor: Any = None, *_: Any) -> Any:
+        """The tensor of the parameter."""
+        return tensor
+
+
+class _OfAClass(Inert):
+    """``_rebuild_from_type_v2(function, class, arguments, attributes)``."""
+
+    def __new__(cls, function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
+        """The tensor, where its class adds nothing to the numbers."""
+        path = getattr(kind, "path", "")
+        if path not in _PLAIN_CLASSES:
+            return stand_in(path)()
+        is_class = isinstance(function, type) and issubclass(function, Inert)
+        if not is_class or not isinstance(arguments, tuple):
+            raise RefusedError("it has a tensor that is not made by a function of torch")
+        return function(*arguments)
+
+
+class _Bytes(Inert):
+    """``_codecs.encode(text, "latin1")``: bytes in a pickle of Python 2's protocol."""
+
+    def __new__(cls, text: Any = "", *_: Any) -> Any:
+        """The bytes."""
+        return text.encode("latin-1") if isinstance(text, str) else b""
+
+
+_PLAIN_CLASSES = (
+    "torch.Tensor",
+    "torch.nn.parameter.Parameter",
+    "torch.nn.parameter.Buffer",
+    "monai.data.meta_tensor.MetaTensor",
 )
+#: Stand-ins that make a tensor, by the name of torch's function.
+_REBUILT: dict[str, type[Inert]] = {
+    "torch._utils._rebuild_tensor": _Tensor,
+    "torch._utils._rebuild_tensor_v2": _Tensor,
+    "torch._utils._rebuild_tensor_v3": _TypedTensor,
+    "torch._utils._rebuild_parameter": _Parameter,
+    "torch._utils._rebuild_parameter_with_state": _Parameter,
+    "torch.nn.parameter.Parameter": _Parameter,
+    "torch._tensor._rebuild_from_type_v2": _OfAClass,
+    "_codecs.encode": _Bytes,
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,12 +21,13 @@ from SaliencyExplain.models.checkpoints import (
     nearest,
 )
 from SaliencyExplain.models.file_kinds import is_zip, some, what_it_is
-from SaliencyExplain.models.pickle_stand_ins import STAND_INS
-from SaliencyExplain.models.pickle_survey import SAVE_ALONE, check_pickle
+from SaliencyExplain.models.safetensors_files import is_safetensors, read_safetensors
+from SaliencyExplain.models.saved_content import Group
 from SaliencyExplain.models.targets import shown
+from SaliencyExplain.models.torch_files import read_torch_file
 from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
-FileFormat = Literal["weights", "TorchScript", "torch.export", "bundle", "unknown"]
+FileFormat = Literal["weights", "safetensors", "TorchScript", "torch.export", "bundle", "unknown"]
 
 
 _PROGRAM = "which brings its network: give it without the name of a network"
@@ -42,6 +42,8 @@ _PROGRAMS = {
 def format_of(content: bytes) -> FileFormat:
     """Tells by its content what a model file is; the file's name says nothing for sure."""
     if not is_zip(content):
+        if is_safetensors(content):
+            return "safetensors"
         # Before torch 1.6 weights were a bare pickle stream, which starts with a protocol.
         return "weights" if content[:1] == b"\x80" else "unknown"
     try:
@@ -62,42 +64,50 @@ def format_of(content: bytes) -> FileFormat:
     return "unknown"
 
 
-def read_weights(content: bytes, name: str) -> Checkpoint:
-    """Reads the tensors of a weight file onto the CPU; no code in the file is run.
+def read_weights(content: bytes, name: str, *, trust: bool = False) -> Checkpoint:
+    """Reads the tensors of a weight file onto the CPU.
 
     Args:
-        content: The file's bytes.
+        content: The bytes of a file of ``torch.save`` (``.pt``, ``.pth``, ``.ckpt``, ``.tar``)
+            or of safetensors; its name says nothing for sure.
         name: The file's name, for messages.
+        trust: Whether torch may unpickle an object in which no tensors are seen otherwise, which
+            runs code of the file.
 
     Returns:
         The tensors in whatever dictionaries they lie (``{"state_dict": …}``).
 
     Raises:
-        ClassifierError: The file is of another format, holds code, is broken, or holds no state
-            dict; says which.
+        ClassifierError: The file is of another format, needs its code to be run, is broken, or
+            holds no state dict; says which.
     """
     kind = format_of(content)
+    if kind == "safetensors":
+        tensors = read_safetensors(content, name)
+        return Checkpoint(name, {"": Group(tensors)})
     if kind != "weights":
         is_what = _PROGRAMS.get(kind) or what_it_is(content)
         raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {is_what}.")
-    content = check_pickle(content, name)
+    saved = read_torch_file(content, name)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([*STAND_INS]):
-            # Of pickle protocols and kinds of tensors; what cannot be read raises.
+        return checkpoint_of(saved, name)
+    except ClassifierError as error:
+        if not trust or error.code is not ErrorCode.MODEL_UNTRUSTED:
+            raise
+    return checkpoint_of(_unpickled(content, name), name)
+
+
+def _unpickled(content: bytes, name: str) -> object:
+    """What torch reads of a trusted file, running its code."""
+    try:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return checkpoint_of(loaded, name)
-    except ClassifierError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise ClassifierError(
-            ErrorCode.MODEL_UNTRUSTED,
-            f"{name} is refused: it is a pickle with code or objects in it, not only weights, "
-            f"and nothing of it was run. {SAVE_ALONE}",
-        ) from error
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
     except Exception as error:
-        # A damaged file raises whatever its instructions lead to.
+        # Code of a stranger raises whatever it likes.
         raise unreadable(name, error) from error
+    state = getattr(loaded, "state_dict", None)
+    return state() if callable(state) else loaded
 
 
 def load_into(
@@ -120,7 +130,7 @@ def load_into(
     if not isinstance(weights, Checkpoint):
         for key, tensor in weights.items():
             check_tensor(key, tensor, name)
-        weights = Checkpoint(name, {"": dict(weights)})
+        weights = Checkpoint(name, {"": Group(dict(weights))})
     expected = network.state_dict()
     if any(map(is_lazy, expected.values())):
         raise ClassifierError(
@@ -158,21 +168,25 @@ def unreadable(name: str, error: Exception) -> ClassifierError:
     )
 
 
-def with_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same weights for the submodule of that name, such as ``"backbone"``."""
-    return {f"{prefix}.{key}": value for key, value in weights.items()}
-
-
 def unwrapped(weights: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors without what keeps them from having the expected names."""
     fitted = fit(weights, expected)
-    return nearest(weights, expected)[1] if fitted is None else fitted.state
+    return nearest(weights, expected).tensors if fitted is None else fitted.state
 
 
 def _no_fit(
     network: nn.Module, weights: Checkpoint, expected: Mapping[str, Tensor]
 ) -> ClassifierError:
-    prefix, given = nearest(weights, expected)
+    closest = nearest(weights, expected)
+    prefix, given = closest.prefix, closest.tensors
+    instead = {key: what for key, what in closest.others.items() if key in expected}
+    if instead:
+        key, what = next(iter(instead.items()))
+        return ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
+            f"{weights.name} holds {what} ({shown(prefix + key)}) where the network "
+            f"{type(network).__name__} has a tensor; only plain tensors are read.",
+        )
     missing = [key for key in expected if key not in given]
     left_over = [key for key in given if key not in expected]
     other_shape = [

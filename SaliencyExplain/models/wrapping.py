@@ -11,25 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from SaliencyExplain.confinement import DeniedError
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 from SaliencyExplain.models.bundle import METADATA
 from SaliencyExplain.models.bundle_settings import KEY, Setting
-from SaliencyExplain.models.checkpoints import Checkpoint, nearest
-from SaliencyExplain.models.checkpoints import fit as fit_weights
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.given_weights import Reading, Weights, gather, read_bytes
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.networks import build_network, network_definition
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.scripts import PACKAGE, importable
-from SaliencyExplain.models.weights import (
-    format_of,
-    load_into,
-    read_weights,
-    with_prefix,
-)
+from SaliencyExplain.models.weights import format_of, load_into
 from SaliencyExplain.models.wrapped_metadata import activation_step, bundle_metadata, check_names
 from SaliencyExplain.models.wrapped_preprocessing import (
     Fit,
@@ -40,7 +33,7 @@ from SaliencyExplain.models.wrapped_preprocessing import (
 
 def wrap(
     network: str | None,
-    weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
+    weights: Weights,
     classes: Sequence[str],
     out: Path,
     *,
@@ -58,6 +51,8 @@ def wrap(
     description: str = "",
     eval_metrics: Mapping[str, Any] | None = None,
     documents: Mapping[str, bytes] | None = None,
+    state_key: str | None = None,
+    strip_prefix: str | None = None,
     trust: bool = False,
 ) -> Path:
     """Writes a MONAI bundle and loads it again, which runs its network on made images.
@@ -98,6 +93,11 @@ def wrap(
         description: A sentence for people.
         eval_metrics: How well it does, for the key of that name in MONAI's metadata.
         documents: Further files by name, for the bundle's ``docs``.
+        state_key: Key of the weights in a weight file, several with dots between them. Where
+            None, they are looked for under the usual ones.
+        strip_prefix: What the names of the weights in the file begin with and those of the
+            network do not, such as ``model.``; all other names are left out. Where None, it is
+            found.
         trust: Whether code of the user's own may be run.
 
     Returns:
@@ -141,7 +141,9 @@ def wrap(
                         size=size,
                         trust=trust,
                     )
-                definition, dims, notes = _write_weights(bundle, described, weights, trust)
+                definition, dims, notes = _write_weights(
+                    bundle, described, weights, Reading(state_key, strip_prefix, trust)
+                )
             dims = spatial_dims or dims or said
             if dims not in (2, 3):
                 raise InputError(
@@ -218,9 +220,7 @@ def _found(classifier: Classifier, output: str | None, own_training: bool) -> li
     return list(found.values())
 
 
-def _write_program(
-    bundle: Path, weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor]
-) -> tuple[dict[str, Any], int | None]:
+def _write_program(bundle: Path, weights: Weights) -> tuple[dict[str, Any], int | None]:
     parts = [weights] if isinstance(weights, (str, Path)) else weights
     if isinstance(parts, Mapping) or len(parts) != 1:
         raise InputError(
@@ -228,7 +228,7 @@ def _write_program(
             "Name the network's class, or one TorchScript or torch.export file.",
         )
     path = Path(parts[0])
-    content = _read(path)
+    content = read_bytes(path)
     kind = format_of(content)
     if kind not in ("TorchScript", "torch.export"):
         raise InputError(
@@ -243,15 +243,14 @@ def _write_program(
 def _write_weights(
     bundle: Path,
     definition: dict[str, Any],
-    weights: str | Path | Sequence[str | Path] | Mapping[str, Tensor],
-    trust: bool,
+    weights: Weights,
+    reading: Reading,
 ) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
-    parts = [weights] if isinstance(weights, (str, Path)) else weights
     target = definition["_target_"]
     with importable(bundle if target.startswith(f"{PACKAGE}.") else None):
-        built = build_network(definition, trust=trust)
-    state, names, notes = _gathered(parts, built.state_dict())
-    notes += load_into(built, state, names)
+        built = build_network(definition, trust=reading.trust)
+    given, notes = gather(weights, built.state_dict(), reading)
+    notes += load_into(built, given, given.name)
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
     }
@@ -281,51 +280,8 @@ def _copy_script(bundle: Path, network: str, trust: bool) -> str:
     folder = bundle / PACKAGE
     folder.mkdir()
     (folder / "__init__.py").write_bytes(b"")
-    (folder / path.name).write_bytes(_read(path))
+    (folder / path.name).write_bytes(read_bytes(path))
     return f"{PACKAGE}.{path.stem}.{class_name}"
-
-
-def _gathered(
-    parts: Sequence[str | Path] | Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> tuple[Checkpoint | Mapping[str, Tensor], str, tuple[str, ...]]:
-    """The weights of all parts, their names for messages, and what a user must be told."""
-    if isinstance(parts, Mapping):
-        return parts, "the given tensors", ()
-    state: dict[str, Tensor] = {}
-    names: list[str] = []
-    notes: list[str] = []
-    for part in parts:
-        prefix, _, file_name = str(part).rpartition("=")
-        # A path may have an equals sign in it; a prefix is a submodule's dotted name.
-        if not all(piece.isidentifier() or piece.isdecimal() for piece in prefix.split(".")):
-            prefix, file_name = "", str(part)
-        path = Path(file_name)
-        weights = read_weights(_read(path), path.name)
-        if not prefix and len(parts) == 1:
-            return weights, path.name, ()
-        inner = expected
-        if prefix:
-            start = f"{prefix}."
-            inner = {
-                key.removeprefix(start): value
-                for key, value in expected.items()
-                if key.startswith(start)
-            }
-        fitted = fit_weights(weights, inner)
-        found = nearest(weights, inner)[1] if fitted is None else fitted.state
-        notes += () if fitted is None else fitted.notes
-        state.update(with_prefix(found, prefix) if prefix else found)
-        names.append(path.name)
-    return state, ", ".join(names), tuple(notes)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
-        ) from error
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -33,7 +33,18 @@ runpy.run_module("Testing.benchmarks.speed", run_name="__main__")
 #: What the package needs elsewhere.
 ABSENT = (
     *("SimpleITK", "nibabel", "pydicom", "highdicom", "scipy", "skimage", "sklearn", "matplotlib"),
-    *("PIL", "jinja2", "yaml", "psutil", "einops", "filelock", "typer", "rich", "fastapi"),
+    *(
+        "PIL",
+        "jinja2",
+        "yaml",
+        "psutil",
+        "einops",
+        "filelock",
+        "safetensors",
+        "typer",
+        "rich",
+        "fastapi",
+    ),
     *("captum", "saliency", "h5py", "timm"),
 )
 

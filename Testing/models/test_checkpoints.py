@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import enum
 import io
 import json
+import os
 import pathlib
 import pickle
 import zipfile
@@ -15,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.weights import load_into, read_weights
 from SaliencyExplain.models.wrapping import wrap
@@ -64,6 +68,43 @@ def refused(content: bytes) -> ClassifierError:
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
     return caught.value
+
+
+class Hyper:
+    """A class of a training script's own."""
+
+    def __init__(self) -> None:
+        self.rate = np.float64(0.1)
+
+
+class Level(enum.Enum):
+    """A choice of a training script's own."""
+
+    LOW = 1
+
+
+class Attack:
+    """Runs a program when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def whole() -> nn.Module:
+    """A network with these weights, and with buffers that a state dict leaves out."""
+    network = small_network(2)
+    network.load_state_dict(state())
+    network[0].register_buffer("table", torch.ones(3), persistent=False)
+    return network
+
+
+def marked() -> State:
+    """Weights whose tensors have attributes, as optimizers and ``nn.Buffer`` leave them."""
+    values: State = {k: nn.Parameter(v) for k, v in state().items()}
+    for value in values.values():
+        value.no_decay = True
+    values["0.bias"] = nn.Buffer(state()["0.bias"])
+    return values
 
 
 #: What training scripts save, with what the notes have to name.
@@ -148,6 +189,35 @@ READ: dict[str, tuple[Callable[[], Any], list[str]]] = {
         },
         [],
     ),
+    "classes of its own": (
+        lambda: {
+            "state_dict": state(),
+            "hparams": Hyper(),
+            "levels": {Level.LOW: 1, (1, "a"): 2},
+            "kinds": {Hyper: {"best": torch.tensor(0.9)}},
+            "seen": {1, 2},
+            "when": datetime.datetime.now(),
+            "dtype": np.dtype("float32"),
+            "draws": np.random.RandomState(0),
+        },
+        [],
+    ),
+    "weights in a dictionary of its own": (lambda: Settings(net=Settings(state())), []),
+    "average of the weights": (
+        lambda: {**under("model."), **under("ema_model.", {k: v + 1 for k, v in state().items()})},
+        ["model.", "ema_model.", "--strip-prefix"],
+    ),
+    "weights beside weights": (
+        lambda: {"state_dict": state(), **{k: v + 1 for k, v in state().items()}},
+        ["not used"],
+    ),
+    "another key": (lambda: {"best": {"weights_of_it": state()}}, ["best.weights_of_it"]),
+    "a whole network": (whole, ["whole network", "Sequential", "none of its code was run"]),
+    "a whole network in a dictionary": (
+        lambda: {"epoch": 3, "model": nn.DataParallel(whole())},
+        ["torch.nn.parallel.data_parallel.DataParallel", "module."],
+    ),
+    "attributes on tensors": (marked, []),
     "other type": (lambda: {k: v.double() for k, v in state().items()}, []),
 }
 
@@ -191,10 +261,6 @@ def with_pickle(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
     return stream.getvalue()
 
 
-class Hyper:
-    """A class of a training script's own."""
-
-
 def script() -> bytes:
     stream = io.BytesIO()
     torch.jit.save(torch.jit.script(nn.ReLU()), stream)
@@ -216,7 +282,7 @@ NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
     "web page": (lambda: b"\n<!DOCTYPE html><html>Sign in", FORMAT, ["web page"]),
     "safetensors": (
         lambda: (8).to_bytes(8, "little") + b'{"a":{}}' + bytes(8),
-        FORMAT,
+        WEIGHTS,
         ["safetensors"],
     ),
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), FORMAT, ["HDF5"]),
@@ -233,18 +299,13 @@ NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
     "cut off": (lambda: saved(state())[:2000], FORMAT, []),
     "whole network": (
         lambda: saved(nn.Sequential(nn.Linear(2, 2))),
-        UNTRUSTED,
-        ["whole network", "torch.nn.modules.container.Sequential"],
+        WEIGHTS,
+        ["0.weight (2, 2) instead of (4, 1, 3, 3)"],
     ),
-    "network in a dictionary": (
-        lambda: saved({"model": nn.Linear(2, 2)}),
+    "a program in it": (
+        lambda: saved({"state_dict": state(), "hparams": Attack()}),
         UNTRUSTED,
-        ["torch.nn.modules.linear.Linear"],
-    ),
-    "class of its own": (
-        lambda: saved({"state_dict": state(), "hparams": Hyper()}),
-        UNTRUSTED,
-        [f"{Hyper.__module__}.Hyper"],
+        ["system"],
     ),
     "pickled class": (lambda: pickle.dumps(Hyper(), protocol=2), UNTRUSTED, ["Hyper"]),
     "tensor alone": (lambda: saved(torch.ones(3)), WEIGHTS, ["Tensor"]),
@@ -424,3 +485,125 @@ def test_a_bundle_keeps_what_was_said_of_its_weights(tmp_path) -> None:
     assert not [note for note in load_classifier(bundle).notes if "weights" in note]
     content = json.loads((bundle / "configs/metadata.json").read_text())
     assert "w.ckpt" in json.dumps(content)
+
+
+def small_densenet() -> tuple[nn.Module, dict[str, Any]]:
+    from monai.networks.nets import DenseNet
+
+    torch.manual_seed(2)
+    arguments = {"init_features": 4, "growth_rate": 2, "block_config": [1]}
+    network = DenseNet(spatial_dims=2, in_channels=1, out_channels=3, **arguments).eval()
+    return network, arguments
+
+
+def predicts_as(network: nn.Module, bundle: Path) -> bool:
+    """Whether a bundle's network gives what the plain PyTorch network gives."""
+    noise = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            load_classifier(bundle).network(noise), network(noise), atol=1e-6, rtol=0
+        )
+    return True
+
+
+def wrapped(out: Path, weights: Any, **options: Any) -> Path:
+    _, arguments = small_densenet()
+    return wrap(
+        "monai.networks.nets.DenseNet", weights, CLASSES, out, network_args=arguments,
+        spatial_dims=2, size=[32, 32], **options,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["pt", "pth", "ckpt", "pth.tar", "safetensors"])
+def test_a_file_of_each_kind_predicts_as_the_network_does(tmp_path, suffix) -> None:
+    network, _ = small_densenet()
+    path = tmp_path / f"w.{suffix}"
+    if suffix == "safetensors":
+        safetensors.torch.save_file(network.state_dict(), path)
+    else:
+        torch.save({"state_dict": under("model.", network.state_dict()), "epoch": 3}, path)
+    assert predicts_as(network, wrapped(tmp_path / "bundle", path))
+
+
+def test_weights_in_several_files_are_one_state_dict(tmp_path) -> None:
+    network, _ = small_densenet()
+    named = list(under("model.", network.state_dict()).items())
+    parts = [tmp_path / f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    for part, values in zip(parts, (named[::2], named[1::2]), strict=True):
+        safetensors.torch.save_file(dict(values), part)
+    assert predicts_as(network, wrapped(tmp_path / "bundle", parts))
+    with pytest.raises(InputError) as error:
+        wrapped(tmp_path / "twice", [parts[0], parts[0]])
+    assert error.value.code is ErrorCode.NAME_DUPLICATE
+
+
+def test_a_key_and_a_prefix_choose_the_weights(tmp_path) -> None:
+    network, _ = small_densenet()
+    values = network.state_dict()
+    other = {key: value + 1 for key, value in values.items()}
+    path = tmp_path / "w.pt"
+    torch.save(
+        {
+            "model": other,
+            "ema": {**under("a.", values), **under("b.", other), "head.weight": torch.ones(9)},
+        },
+        path,
+    )
+    assert not same(network, wrapped(tmp_path / "first", path))
+    with pytest.raises(ClassifierError, match=r"ema\.a.*ema\.b.*--state-key") as ambiguous:
+        wrapped(tmp_path / "second", path, state_key="ema")
+    assert ambiguous.value.code is WEIGHTS
+    chosen = wrapped(tmp_path / "third", path, state_key="ema", strip_prefix="a.")
+    assert predicts_as(network, chosen)
+    said = " ".join(str(one) for one in load_classifier(chosen).settings if one.name == "weights")
+    assert "b, head" in said
+    assert predicts_as(
+        network, wrapped(tmp_path / "dotless", path, state_key="ema", strip_prefix="a")
+    )
+    for options, named in (
+        ({"state_key": "emma"}, "ema"),
+        ({"state_key": "ema", "strip_prefix": "c."}, "a."),
+    ):
+        with pytest.raises(InputError) as unknown:
+            wrapped(tmp_path / "fourth", path, **options)
+        assert unknown.value.code is ErrorCode.NAME_UNKNOWN
+        assert named in str(unknown.value)
+    assert not (tmp_path / "fourth").exists()
+
+
+def same(network: nn.Module, bundle: Path) -> bool:
+    noise = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        return torch.allclose(load_classifier(bundle).network(noise), network(noise), atol=1e-6)
+
+
+def header(content: Any, data: bytes = b"") -> bytes:
+    """A safetensors file with this header."""
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(shape: list[int], start: int, end: int, kind: str = "F32") -> dict[str, Any]:
+    return {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (header({}), WEIGHTS),
+        (header({"__metadata__": {"format": "pt"}}), WEIGHTS),
+        (header({"a": entry([2**62, 4], 0, 0)}), WEIGHTS),
+        (header({"a": entry([10**6], 0, 4 * 10**6)}, bytes(8)), WEIGHTS),
+        (header({"a": entry([2], 0, 8), "b": entry([2], 0, 8)}, bytes(8)), WEIGHTS),
+        (header({"a": entry([2], 4, 12)}, bytes(12)), WEIGHTS),
+        (header({"a": entry([2], 0, 1, "F4")}, bytes(1)), WEIGHTS),
+        (header({"a": entry([-1], 0, 4)}, bytes(4)), WEIGHTS),
+        (header(b'{"a":' + b"[" * 100_000), WEIGHTS),
+        (header({"a": entry([2], 0, 8)}, bytes(8))[:20], FORMAT),
+        ((2**63).to_bytes(8, "little") + b"{}", FORMAT),
+        (b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', FORMAT),
+    ],
+)
+def test_a_safetensors_file_that_claims_what_it_has_not_is_refused(content, code) -> None:
+    assert refused(content).code is code

@@ -80,9 +80,24 @@ def test_a_pickle_with_code_is_refused_and_nothing_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_whole_pickled_network_is_refused(bundle) -> None:
-    torch.save(nn.Linear(2, 2), bundle / "models/model.pt")
-    assert "not only weights" in one_line(bundle)
+class Loud(nn.Sequential):
+    """A network that must not be made when its file is read."""
+
+    def __setstate__(self, state) -> None:
+        raise AssertionError("code of the file was run")
+
+
+def test_of_a_whole_pickled_network_only_the_weights_are_taken(bundle) -> None:
+    model = bundle / "models/model.pt"
+    before = load_classifier(bundle).network.state_dict()
+    torch.save(Loud(load_classifier(bundle).network.network), model)
+    with pytest.raises(AssertionError, match="was run"):
+        torch.load(model, weights_only=False)
+    loaded = load_classifier(bundle)
+    after = loaded.network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert any("Loud" in note for note in loaded.notes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""Reading the tensors of a safetensors file."""
+
+from __future__ import annotations
+
+import safetensors.torch
+from torch import Tensor
+
+from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.models.targets import shown
+
+_LENGTH_BYTES = 8
+
+
+def is_safetensors(content: bytes) -> bool:
+    """Whether a file begins with a length in 8 bytes and a JSON object of that length."""
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    return (
+        2 <= length <= len(content) - _LENGTH_BYTES
+        and content[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{"
+    )
+
+
+def read_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name.
+
+    The format has no code, and its library checks the header before it reserves memory: the
+    tensors must cover the file's data exactly, without gaps and overlaps.
+
+    Args:
+        content: The file's bytes.
+        name: The file's name, for messages.
+
+    Raises:
+        ClassifierError: The header is damaged or claims what the file does not hold, or there
+            are no tensors.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+    except Exception as error:
+        # The library raises errors of its own and, for types that torch has not, KeyError.
+        raise ClassifierError(
+            ErrorCode.MODEL_WEIGHTS,
+            f"{name} is a safetensors file that is damaged, or has numbers of a type that is not "
+            f"read: {shown(str(error))[1:-1]}.",
+        ) from error
+    if not tensors:
+        raise ClassifierError(ErrorCode.MODEL_WEIGHTS, f"{name} holds no tensors.")
+    return dict(tensors)

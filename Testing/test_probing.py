@@ -23,12 +23,13 @@ from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute, Question
 from Testing.comparing import assert_same
+from Testing.expected_errors import error_with
 from Testing.networks import monai_network, trained
 
 #: Turned about the z axis, one axis flipped, voxels of 0.8 x 1.5 x 2.5 mm, off the origin.
@@ -168,7 +169,7 @@ def test_other_infills_and_one_channel_are_those_of_a_plain_pass(fill):
             scores = asked.network(changed[None]).double()
         expected = asked.network.probabilities(scores)[0].numpy()
         np.testing.assert_allclose(removal.probabilities, expected, atol=1e-5)
-    with pytest.raises(InputError, match="channel 'T1'"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'T1'", "'c1'"):
         Prober(image, two, channel="T1")
 
 
@@ -231,7 +232,7 @@ def test_a_segment_of_one_slice_before_a_classifier_of_slices():
         found = prober.segment(marked, "tumour").removals[0]
         np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
         off = (OBLIQUE @ [20, 20, 3, 1])[:3]
-        with pytest.raises(InputError, match="outside of the image"):
+        with error_with(ErrorCode.PLACE_OUTSIDE):
             prober.at(off, [5.0])
 
 

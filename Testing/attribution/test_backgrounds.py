@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 
 
 @pytest.mark.parametrize(
@@ -28,5 +29,5 @@ from SaliencyExplain.errors import InputError
 )
 def test_the_refusal_comes_with_the_cost(task, convolutional, name, settings):
     job = task(convolutional(2), torch.randn(1, 1, 12, 10))
-    with pytest.raises(InputError, match=rf"{name} .*give background images \(--background\)"):
+    with error_with(ErrorCode.BACKGROUNDS, name, "--background"):
         find_method(name)(**settings).forward_passes(job)

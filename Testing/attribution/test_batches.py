@@ -9,7 +9,8 @@ from torch import nn
 from SaliencyExplain.attribution.methods.gradient import Gradient, SmoothGrad
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.passes import batches
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 
 
 class Hungry(nn.Module):
@@ -57,7 +58,7 @@ def test_out_of_memory_is_answered_with_half_the_batch(task, method, error):
 @pytest.mark.parametrize("method", [*METHODS, Gradient()], ids=lambda method: method.name)
 def test_memory_for_not_even_one_image_is_told_in_one_line(task, method):
     network = Hungry(0, ERRORS[1])
-    with pytest.raises(DeviceMemoryError, match=r"memory of cpu .* single image of \(8, 8\)"):
+    with error_with(ErrorCode.MEMORY, "cpu", "(8, 8)"):
         method.attribute(task(network, torch.randn(1, 1, 8, 8)))
     assert all(parameter.requires_grad for parameter in network.parameters())
 
@@ -89,7 +90,7 @@ def test_network_that_mixes_up_the_batch_gets_one_at_a_time(task):
 
     image = torch.randn(1, 1, 8, 8)
     job = task(Fixed(), image, batch_size=4)
-    with pytest.raises(ClassifierError, match="batch of 2"):
+    with error_with(ErrorCode.MODEL_OUTPUT, "batch of 2"):
         job.network(image.repeat(2, 1, 1, 1))
     found = METHODS[0].attribute(job)[""]
     torch.testing.assert_close(

@@ -8,8 +8,9 @@ from torch import nn
 
 from SaliencyExplain.attribution.methods.cam import CAM, GradCAM, GradCAMPlusPlus
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from Testing.attribution.monai_maps import monai_map
+from Testing.expected_errors import error_with
 
 
 def make(name, dims):
@@ -152,7 +153,7 @@ def test_mean_of_the_cam_and_the_bias_make_the_score(task, target, one_logit):
 
 def test_cam_refuses_a_layer_and_names_those_that_would_do(task):
     job = task(make("resnet", 2), torch.randn(1, 1, 64, 64))
-    with pytest.raises(InputError, match=r"Layers that would do: .*layer4"):
+    with error_with(ErrorCode.LAYER_UNSUITABLE, "'layer3'", "layer4"):
         CAM(layers=("layer3",)).attribute(job)
 
 
@@ -171,7 +172,7 @@ def test_cam_refuses_a_layer_and_names_those_that_would_do(task):
 def test_cam_refuses_networks_of_another_form(task, network):
     # Means below zero: a ReLU that changes nothing would make it a network for CAM.
     nn.init.constant_(network[0].bias, -10.0)
-    with pytest.raises(InputError, match="cam needs a network"):
+    with error_with(ErrorCode.METHOD_NETWORK, "cam", "gradcam"):
         CAM().attribute(task(network, torch.randn(1, 1, 8, 8)))
 
 
@@ -213,20 +214,20 @@ def test_backward_ends_at_the_layer(task):
 @pytest.mark.parametrize("method", [GradCAM, GradCAMPlusPlus, CAM])
 def test_unknown_layer_is_answered_with_the_nearest_name(task, method):
     job = task(make("resnet", 2), torch.randn(1, 1, 40, 40))
-    with pytest.raises(InputError, match=r"no layer 'layer4.1.conv'.*Did you mean 'layer4.1.conv"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'layer4.1.conv'", "'layer4.1.conv2'"):
         method(layers=("layer4.1.conv",)).attribute(job)
 
 
 def test_layer_without_places_is_refused(task):
     job = task(make("resnet", 2), torch.randn(1, 1, 40, 40))
-    with pytest.raises(InputError, match=r"Layer 'fc' gives \(1, 3\), not a feature map"):
+    with error_with(ErrorCode.LAYER_UNSUITABLE, "'fc'", "(1, 3)", "'layer4.1.act'"):
         GradCAM(layers=("fc",)).attribute(job)
 
 
 def test_layer_that_does_not_run_is_refused(task):
     network = Small()
     network.spare = nn.Conv2d(1, 2, 3)
-    with pytest.raises(InputError, match="Layer 'spare' did not run"):
+    with error_with(ErrorCode.LAYER_UNSUITABLE, "'spare'"):
         GradCAM(layers=("spare",)).attribute(task(network, torch.randn(1, 1, 8, 8)))
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 from Testing.quick_methods import names, quick
 
 
@@ -60,12 +61,12 @@ def test_methods_that_need_no_layer_give_the_same_map(task, eager, closed, metho
 @pytest.mark.parametrize("method", names(family="class activation"))
 def test_activation_maps_say_what_to_use_instead(task, closed, method, layers):
     job = task(closed, torch.randn(1, 1, 32, 32))
-    with pytest.raises(InputError, match=r"hides them\. Use occlusion, gradient or smoothgrad"):
+    with error_with(ErrorCode.LAYERS_HIDDEN, "occlusion, gradient or smoothgrad"):
         find_method(method)(layers=layers).attribute(job)
 
 
 @pytest.mark.parametrize("method", ["guided-backprop", "deconvnet", "guided-gradcam"])
 def test_methods_with_rules_for_relus_say_what_to_use_instead(task, closed, method):
     job = task(closed, torch.randn(1, 1, 32, 32))
-    with pytest.raises(InputError, match="Use occlusion, gradient or smoothgrad"):
+    with error_with(ErrorCode.LAYERS_HIDDEN, "occlusion, gradient or smoothgrad"):
         find_method(method)().attribute(job)

@@ -16,10 +16,11 @@ from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.models.loading import load_classifier
 from Testing.builders import observe
+from Testing.expected_errors import error_with
 
 SEED = STUDY_SEEDS + 93_000_000
 
@@ -147,12 +148,12 @@ def test_a_normalisation_by_the_image_itself_is_refused_by_name(task, method):
         nn.Conv2d(1, 2, 3), nn.InstanceNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)
     )
     job = task(network, torch.randn(1, 1, 6, 6), backgrounds=torch.randn(2, 1, 6, 6))
-    with pytest.raises(InputError, match=r"layer '1' \(InstanceNorm2d\).*integrated-gradients"):
+    with error_with(ErrorCode.METHOD_NETWORK, "'1' (InstanceNorm2d)", "integrated-gradients"):
         method().attribute(job)
 
 
 def test_deep_shap_asks_for_backgrounds(task):
-    with pytest.raises(InputError, match="--background"):
+    with error_with(ErrorCode.BACKGROUNDS, "--background"):
         DeepShap().attribute(task(plain_network(2), torch.randn(1, 2, 8, 8)))
 
 

@@ -10,7 +10,8 @@ import torch
 
 from SaliencyExplain.attribution.methods.expected_gradients import ExpectedGradients, draws
 from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}
 
@@ -142,5 +143,5 @@ def test_a_deadline_gives_the_mean_so_far(task, convolutional):
 def test_missing_backgrounds_are_told_in_one_line_before_anything_runs(task, convolutional):
     network = convolutional(2)
     network.network.register_forward_hook(lambda *_: pytest.fail("the network ran"))
-    with pytest.raises(InputError, match=r"expected-gradients .*none were given.*\(--background\)"):
+    with error_with(ErrorCode.BACKGROUNDS, "expected-gradients", "--background"):
         ExpectedGradients().attribute(task(network, torch.randn(1, 1, *SIZES[2])))

@@ -20,7 +20,8 @@ from SaliencyExplain.attribution.methods.smooth_integrated_gradients import (
 )
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
+from Testing.expected_errors import error_with
 
 SIZES = {2: (14, 11), 3: (9, 8, 7)}
 
@@ -345,7 +346,7 @@ def test_backgrounds_as_baseline(task, linear):
     method = IntegratedGradients(steps=2, baseline="backgrounds")
     values = method.attribute(task(linear(weights), image, backgrounds=backgrounds))[""]
     close(values, (weights * (image[0] - backgrounds.mean(0)))[0])
-    with pytest.raises(InputError, match="integrated-gradients compares with background images"):
+    with error_with(ErrorCode.BACKGROUNDS, "integrated-gradients"):
         method.attribute(task(linear(weights), image))
 
 

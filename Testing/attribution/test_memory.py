@@ -22,7 +22,8 @@ from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes import batches
 from SaliencyExplain.cli.options import memory_bytes
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 from Testing.networks import monai_network
 
 
@@ -159,5 +160,5 @@ def test_sizes_of_memory_are_read_as_people_write_them():
         assert memory_bytes(text) == expected
     assert memory_bytes(None) == math.inf
     for text in ("much", "-1G", "0G", "4", "1000", "4X", "", "G"):
-        with pytest.raises(InputError, match=r"--memory is a size with its unit"):
+        with error_with(ErrorCode.VALUE_FORM, "--memory", "4GB"):
             memory_bytes(text)

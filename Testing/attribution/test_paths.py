@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
 from SaliencyExplain.attribution.methods.path_integration import RULES, images_between, quadrature
 from SaliencyExplain.attribution.perturbation.baselines import baseline_image
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -77,10 +78,10 @@ def test_mean_of_the_backgrounds_is_a_baseline(task, linear):
 
 def test_backgrounds_that_are_missing_or_do_not_fit_are_told_in_one_line(task, linear):
     image = torch.randn(1, 1, 4, 4)
-    with pytest.raises(InputError, match=r"none were given: .*--background") as error:
+    with error_with(ErrorCode.BACKGROUNDS, "--background") as error:
         baseline(task, linear, image, "backgrounds")
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match=r"\(1, 4, 5\).*\(1, 4, 4\)"):
+    with error_with(ErrorCode.BACKGROUNDS, "(1, 4, 5)", "(1, 4, 4)"):
         baseline(task, linear, image, "backgrounds", backgrounds=torch.randn(2, 1, 4, 5))
 
 

@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.loading import load_classifier
@@ -32,6 +32,7 @@ from Testing.attribution.region_games import (
     random_game,
     segments,
 )
+from Testing.expected_errors import error_with
 
 SEED = STUDY_SEEDS + 94_000_000
 
@@ -139,14 +140,14 @@ def test_a_segment_outside_of_the_networks_view_has_no_value(task):
     assert beyond["voxels"] == 0
     assert beyond["value"] is beyond["low"] is beyond["high"] is None
     job = dataclasses.replace(job, regions=torch.zeros_like(job.regions))
-    with pytest.raises(InputError, match="No segment"):
+    with error_with(ErrorCode.SEGMENTATION_EMPTY):
         segments(Shapley).attribute(job)
 
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_segments_are_asked_for(task, kind):
     job = task(ScoreNetwork(random_game(4), "none"), torch.ones(1, 1, 4, 1))
-    with pytest.raises(InputError, match=r"give a segmentation \(-s\)"):
+    with error_with(ErrorCode.SEGMENTATION_MISSING, "-s"):
         segments(kind).attribute(job)
 
 

@@ -7,7 +7,8 @@ from torch import nn
 
 from SaliencyExplain.attribution.methods.respond_cam import RespondCAM
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 
 
 def network(dims, *, channels=1, classes=3, bias=True):
@@ -121,10 +122,10 @@ def test_a_detector_of_one_cell_lands_on_its_voxel(task):
 
 def test_a_layer_without_places_and_one_that_does_not_run_are_refused(task):
     body, image = network(2), torch.randn(1, 1, 12, 12)
-    with pytest.raises(InputError, match=r"Layer '6' gives \(1, 8\), not a feature map"):
+    with error_with(ErrorCode.LAYER_UNSUITABLE, "'6'", "(1, 8)", "'3'"):
         RespondCAM(layers=("6",)).attribute(task(body, image))
     body.append(nn.Identity())
     body.spare = nn.Conv2d(3, 3, 1)
     body.forward = lambda images: nn.Sequential(*list(body)[:-1])(images)
-    with pytest.raises(InputError, match="Layer 'spare' did not run"):
+    with error_with(ErrorCode.LAYER_UNSUITABLE, "'spare'"):
         RespondCAM(layers=("spare",)).attribute(task(body, image))

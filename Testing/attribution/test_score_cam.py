@@ -12,7 +12,8 @@ from torch.nn import functional
 from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
+from Testing.expected_errors import error_with
 
 
 class Pooled(nn.Module):
@@ -201,7 +202,7 @@ def test_feature_maps_that_are_the_same_everywhere_get_no_weight(task):
     assert float(found.max()) < 3
     with torch.no_grad():
         network.second.weight[:] = 0.0
-    with pytest.raises(InputError, match=r"layer 'relu' \(6 x 8 cells\) are the same everywhere"):
+    with error_with(ErrorCode.LAYER_UNSUITABLE, "'relu'", "6 x 8 cells"):
         ScoreCAM().attribute(task(network, image))
 
 
@@ -209,7 +210,7 @@ def test_a_network_without_a_convolution_is_refused_with_methods_that_work(task)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2))
     job = task(network, torch.randn(1, 1, 8, 8))
     for name in ("scorecam", "respondcam", "layer-sweep"):
-        with pytest.raises(InputError, match=r"network has none.*occlusion, gradient") as error:
+        with error_with(ErrorCode.LAYER_UNSUITABLE, "Sequential", "occlusion, gradient") as error:
             find_method(name)().attribute(job)
         assert "\n" not in str(error.value)
     for name in ("gradient", "integrated-gradients"):

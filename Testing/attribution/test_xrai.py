@@ -15,8 +15,9 @@ from SaliencyExplain.attribution.perturbation.region_ranking import (
     ranked_fast,
     widened_regions,
 )
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
 from Testing.builders import observe
+from Testing.expected_errors import error_with
 
 
 def label_maps(shape, random):
@@ -267,7 +268,7 @@ def test_felzenszwalb_in_3d_is_refused_before_anything_is_computed(task):
             raise AssertionError("the network was asked")
 
     job = task(Never(), torch.randn(1, 1, 8, 8, 8))
-    with pytest.raises(InputError, match="felzenszwalb divides 2D images only"):
+    with error_with(ErrorCode.REGIONS, "xrai", "felzenszwalb", "slic"):
         XRAI(regions="felzenszwalb").attribute(job)
 
 

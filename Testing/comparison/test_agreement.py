@@ -16,8 +16,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.comparison.ranking import Ranking
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.records.agreement_row import Agreement
+from Testing.expected_errors import error_with
 
 DISTANCES = ("hausdorff95_mm", "mean_surface_distance_mm")
 
@@ -312,14 +313,14 @@ def test_few_positive_voxels_are_compared_as_they_are(segment):
 def test_map_with_a_voxel_that_is_not_finite_is_refused(segment, bad):
     values = np.ones(segment.shape)
     values[1, 2, 3] = bad
-    with pytest.raises(InputError, match="1 voxels that are not finite"):
+    with error_with(ErrorCode.MAP_NOT_FINITE, "1 voxel"):
         agreement(values, segment, np.eye(4))
 
 
 def test_map_and_segment_of_other_shapes_are_refused(segment):
-    with pytest.raises(InputError, match="24×20×16"):
+    with error_with(ErrorCode.GRID_MISMATCH, "5×5×5", "24×20×16"):
         agreement(np.ones((5, 5, 5)), segment, np.eye(4))
-    with pytest.raises(InputError, match="body"):
+    with error_with(ErrorCode.GRID_MISMATCH, "body", "2×2×2"):
         agreement(np.ones(segment.shape), segment, np.eye(4), body=np.ones((2, 2, 2), dtype=bool))
 
 

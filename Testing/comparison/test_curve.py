@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from SaliencyExplain.comparison.curve import STEPS, Curve, curve, curves
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
+from Testing.expected_errors import error_with
 
 
 def at(found: Curve, share: float) -> float:
@@ -129,7 +130,7 @@ def test_segment_everywhere_is_the_diagonal_and_an_empty_one_has_no_curve():
 def test_map_that_cannot_be_ranked_is_refused(broken):
     values = np.zeros((3, 3), np.float32)
     values[1, 1] = broken
-    with pytest.raises(InputError, match="not finite"):
+    with error_with(ErrorCode.MAP_NOT_FINITE, "1 voxel"):
         curve(values, values == 0)
-    with pytest.raises(InputError, match="3×3 voxels and the segment 3×4"):
+    with error_with(ErrorCode.GRID_MISMATCH, "3×3", "3×4"):
         curve(np.zeros((3, 3)), np.zeros((3, 4), bool))

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from SaliencyExplain.attribution.methods.control_maps import centre_map
 from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.comparison.table import read_comparison, rows, write_comparison
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.records.agreement_row import (
     COLUMNS,
@@ -24,6 +24,7 @@ from SaliencyExplain.records.agreement_row import (
     Row,
     row_of,
 )
+from Testing.expected_errors import error_with
 
 AFFINE = np.diag([-1.0, -1.0, 3.0, 1.0])
 
@@ -138,12 +139,12 @@ def test_names_with_commas_quotes_and_letters_of_other_scripts_survive(tmp_path)
 def test_another_table_is_refused(tmp_path):
     path = tmp_path / "other.csv"
     path.write_text("case,score\na,1\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no comparison table"):
+    with error_with(ErrorCode.FILE_FORMAT, "other.csv"):
         read_comparison(path)
     path.write_text(",".join(COLUMNS) + "\na,b,c\n", encoding="utf-8")
-    with pytest.raises(InputError, match="3 cells"):
+    with error_with(ErrorCode.FILE_FORMAT, "other.csv", "3 cells"):
         read_comparison(path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with error_with(ErrorCode.FILE_FORMAT, "missing.csv"):
         read_comparison(tmp_path / "missing.csv")
 
 

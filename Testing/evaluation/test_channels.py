@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.image.channel_importance import (
     ChannelImportance,
     channel_importance,
     modality_specific_feature_importance,
 )
+from Testing.expected_errors import error_with
 
 NAMES = ("t1", "t2", "flair")
 
@@ -73,7 +74,7 @@ def test_a_channel_that_the_network_does_not_read_counts_nothing_and_twins_the_s
 
 
 def test_one_channel_has_nothing_to_share(linear, task):
-    with pytest.raises(InputError, match="2 to 8 channels"):
+    with error_with(ErrorCode.CHANNELS, "2 to 8 channels"):
         channel_importance(task(linear(torch.ones(1, 4, 4)), torch.rand(1, 1, 4, 4)), ["t1"])
 
 
@@ -100,5 +101,5 @@ def test_msfi_of_known_maps():
     assert msfi(against, masks, importance(0.5, 0.3, 0.1)) == pytest.approx(1.0)
     assert math.isnan(msfi(right, masks, importance(-0.1, 0.0, -0.2)))
     assert math.isnan(msfi({**right, "t1": -right["t1"]}, masks, importance(0.5, 0.3, 0.1)))
-    with pytest.raises(InputError, match="no channel 'pet'"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'pet'", "t1, t2, flair"):
         msfi(right, {"pet": masks["t1"]}, importance(0.5, 0.3, 0.1))

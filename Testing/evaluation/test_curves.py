@@ -7,12 +7,13 @@ import pytest
 import torch
 from scipy import integrate
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.image import removal_curves as curves_module
 from SaliencyExplain.evaluation.image.null_distribution import compared_with_chance
 from SaliencyExplain.evaluation.image.removal_baselines import choose_baseline
 from SaliencyExplain.evaluation.image.removal_curves import SHARES, CurveMaker
 from SaliencyExplain.evaluation.image.removal_order import voxel_places, voxels_of_share
+from Testing.expected_errors import error_with
 
 SHAPES = [(9, 8, 7), (16, 14)]
 
@@ -88,11 +89,11 @@ def test_deleting_the_weakest_first_is_inserting_the_strongest(task, black, line
 
 def test_a_constant_map_and_one_that_is_not_finite_have_no_curves(task, black, linear):
     maker, contribution = prepared(task, black, linear, (6, 6, 6))
-    with pytest.raises(InputError, match="constant"):
+    with error_with(ErrorCode.MAP_CONSTANT, "0.25"):
         maker.curves(np.full_like(contribution, 0.25))
     broken = contribution.copy()
     broken[0, 0, 0] = np.nan
-    with pytest.raises(InputError, match="not finite"):
+    with error_with(ErrorCode.MAP_NOT_FINITE):
         maker.curves(broken)
 
 

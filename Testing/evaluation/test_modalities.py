@@ -19,7 +19,7 @@ from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedG
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import methods
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
 from SaliencyExplain.evaluation.image.trial import trial
@@ -28,6 +28,7 @@ from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute, Question
+from Testing.expected_errors import error_with
 
 CHANNELS = ("t1", "t2")
 SHAPE = (16, 12, 10)
@@ -149,7 +150,7 @@ def test_without_the_values_of_the_channels_the_reason_is_said(question):
 
 
 def test_a_segmentation_of_no_channel_is_refused_before_anything_is_computed(question):
-    with pytest.raises(InputError, match="no channel 'pet'"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'pet'", "t1, t2"):
         trial(question, [Gradient()], modalities=modalities(pet=T1),
               progress=lambda done, total: pytest.fail("a forward pass was made"))  # fmt: skip
 

@@ -16,12 +16,13 @@ from SaliencyExplain.attribution.methods.control_maps import CentreMap
 from SaliencyExplain.attribution.methods.gradient import Gradient
 from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.image.answers import NO, PARTLY, UNKNOWN, YES, depends_on_weights
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
 from SaliencyExplain.evaluation.image.randomisation import randomised, sanity, stages_of
 from SaliencyExplain.evaluation.image.similarity import similarity
+from Testing.expected_errors import error_with
 
 
 def tried(method, made, **settings):
@@ -185,7 +186,7 @@ def test_a_network_without_weights_is_refused():
         def forward(self, images):
             return images.flatten(1).mean(1, keepdim=True).repeat(1, 2)
 
-    with pytest.raises(InputError, match="no weights"):
+    with error_with(ErrorCode.LAYERS_HIDDEN):
         stages_of(ScoreNetwork(Mean()), 3)
 
 

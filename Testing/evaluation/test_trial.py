@@ -18,7 +18,7 @@ from SaliencyExplain.attribution.methods.control_maps import CentreMap
 from SaliencyExplain.attribution.methods.gradient import SmoothGrad
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.evaluation.image.answers import NO, PARTLY, UNKNOWN, YES
 from SaliencyExplain.evaluation.image.cost import Effort
 from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_trial
@@ -26,6 +26,7 @@ from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.models.loading import load_classifier
 from Testing.evaluation.phantom_trials import FEW, answers, asked
+from Testing.expected_errors import error_with
 
 CHANCE, WEIGHTS, STABLE = (
     "Does it beat chance?",
@@ -154,7 +155,7 @@ def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
     one, two = (each.faithfulness.curves for each in found.maps)
     np.testing.assert_allclose(one.deletion, two.deletion, atol=1e-6)
     far = MetaTensor(other.as_tensor(), affine=affine + 1e4 * np.eye(4, 4, 3))
-    with pytest.raises(InputError, match="do not overlap"):
+    with error_with(ErrorCode.NO_OVERLAP):
         trial(question, [], given_maps={"far": far}, parts=["faithfulness"], effort=FEW)
 
 
@@ -213,5 +214,5 @@ def test_a_picture_gets_the_published_curves(tmp_path):
 
 
 def test_an_unknown_part_is_refused_with_the_nearest(phantom, honest):
-    with pytest.raises(InputError, match="Did you mean 'sanity'"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'sanety'", "'sanity'"):
         trial(asked(phantom, honest), [GradCAM()], parts=["sanety"])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels, read_image, read_map
+from Testing.expected_errors import error_with
 
 
 def refused(path, match, **options):
@@ -123,7 +124,7 @@ def test_colour_is_asked_of_a_volume(nifti):
 
 
 def test_no_image_at_all():
-    with pytest.raises(InputError, match="No image was given"):
+    with error_with(ErrorCode.OPTION_MISSING):
         read_channels([])
 
 

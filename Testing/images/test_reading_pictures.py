@@ -12,6 +12,7 @@ from PIL import Image
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.raster import decode
 from SaliencyExplain.images.reading import read_image
+from Testing.expected_errors import error_with
 
 #: (rows, columns) as pictures are stored: 4 high, 6 wide, the brightest at row 1, column 5.
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 3
@@ -110,7 +111,7 @@ def test_a_phones_orientation_tag_is_followed_aloud(tmp_path):
 def test_several_pages_are_refused_with_their_number(tmp_path):
     pages = [Image.fromarray(GREY), Image.fromarray(GREY)]
     pages[0].save(tmp_path / "p.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(InputError, match="holds 2 pages"):
+    with error_with(ErrorCode.IMAGE_AMBIGUOUS, "p.tif", "2 pages"):
         read_image(tmp_path / "p.tif")
 
 
@@ -120,7 +121,7 @@ def test_truncated_pictures_are_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:4000])
-    with pytest.raises(InputError, match=rf"a\.{suffix}: cannot be read"):
+    with error_with(ErrorCode.FILE_DAMAGED, f"a.{suffix}"):
         read_image(path)
 
 
@@ -220,7 +221,7 @@ def test_postscript_that_is_called_a_picture_starts_no_program(tmp_path, monkeyp
     (tmp_path / name).write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
     )
-    with pytest.raises(InputError, match=name) as error:
+    with error_with(ErrorCode.FILE_DAMAGED, name) as error:
         read_image(tmp_path / name)
     assert error.value.code is ErrorCode.FILE_DAMAGED
     assert not started.exists()

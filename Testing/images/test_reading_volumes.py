@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.reading import read_channels, read_image
 from SaliencyExplain.images.resampling import resample
 from SaliencyExplain.images.volume_reading import short_name
+from Testing.expected_errors import error_with
 
 
 def write_itk(path, values, affine):
@@ -174,9 +175,9 @@ def test_channels_that_lie_apart_are_refused(tmp_path, values, affine):
     far = affine.copy()
     far[0, 3] += 500
     first = write_nifti(tmp_path / "a.nii", values, affine)
-    with pytest.raises(InputError, match=r"b\.nii: does not overlap"):
+    with error_with(ErrorCode.NO_OVERLAP, "b.nii"):
         read_channels([first, write_nifti(tmp_path / "b.nii", values, far)])
-    with pytest.raises(InputError, match=r"c\.nii: has 2 axes"):
+    with error_with(ErrorCode.IMAGE_AXES, "c.nii", "2 axes"):
         read_channels([first, write_nifti(tmp_path / "c.nii", values[..., 0], affine)])
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.images.reading import read_channels, read_image
 from SaliencyExplain.images.segmentation import read_segmentation
 from Testing.comparing import dice
+from Testing.expected_errors import error_with
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_study_tree_lists_its_series_and_what_is_drawn_on_them(sarcoma):
     series = list_series(sarcoma[0])
     assert sorted(each.modality for each in series) == ["CT", "MR", "PT"] + ["RTSTRUCT"] * 3
     assert {each.frames for each in series if each.is_image} == {47}
-    with pytest.raises(InputError, match="holds 3 series"):
+    with error_with(ErrorCode.IMAGE_AMBIGUOUS, "3 series"):
         read_image(sarcoma[0])
     chosen = next(each for each in series if each.modality == "MR")
     assert read_image(sarcoma[0], series=chosen.uid).shape == (1, 112, 110, 47)

@@ -9,9 +9,10 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.sr.codedict import codes
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import EMPTY_NOTE, read_ground_truth, read_segmentation
+from Testing.expected_errors import error_with
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_dicom_seg_written_by_highdicom_keeps_overlapping_segments(
     np.testing.assert_array_equal(found.segments[1].mask, labels > 0)
     assert found.segments[0].color == pytest.approx((1, 0, 0), abs=0.02)
     assert found.notes == ()
-    with pytest.raises(InputError, match="is a SEG object, and an image is wanted"):
+    with error_with(ErrorCode.FILE_FORMAT, "seg.dcm", "SEG"):
         read_image(tmp_path / "seg.dcm")
 
 
@@ -248,7 +249,7 @@ def test_jpeg_masks_are_cut_at_half_aloud(tmp_path):
 
 def test_a_picture_of_another_size_is_refused(tmp_path, photo):
     Image.fromarray(MASK[:, :5]).save(tmp_path / "m.png")
-    with pytest.raises(InputError, match="has 5 x 4 pixels, and the image 6 x 4"):
+    with error_with(ErrorCode.GRID_MISMATCH, "m.png", "5 x 4", "6 x 4"):
         read_segmentation(tmp_path / "m.png", photo)
 
 

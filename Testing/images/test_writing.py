@@ -11,10 +11,11 @@ import pytest
 import SimpleITK as sitk
 
 from SaliencyExplain.bands import BANDS, label_bands
-from SaliencyExplain.errors import OutputError
+from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.images.image_writing import atomic_file, write_bands, write_volume
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from Testing.expected_errors import error_with
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -140,7 +141,7 @@ def test_nothing_is_left_of_a_file_that_failed(tmp_path):
             temporary.write_text("half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OutputError, match=r"report\.html: cannot be written \(No space left"):
+    with error_with(ErrorCode.OUTPUT_UNWRITABLE, "report.html", "No space left"):
         fail_halfway()
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert target.read_text() == "old"
@@ -187,7 +188,7 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_left(
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path, attribution, affine):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with error_with(ErrorCode.OUTPUT_UNWRITABLE, "map.nii.gz"):
         write_volume(tmp_path / "out" / "map.nii.gz", attribution, affine)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with error_with(ErrorCode.OUTPUT_UNWRITABLE, "map.seg.nrrd"):
         write_bands(tmp_path / "out" / "map.seg.nrrd", label_bands(attribution), affine)

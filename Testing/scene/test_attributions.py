@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import (
@@ -29,6 +29,7 @@ from SaliencyExplain.scene.nodes import view_nodes
 from SaliencyExplain.scene.rendering import show_volume_rendering
 from SaliencyExplain.scene.subject_hierarchy import hierarchy
 from SaliencyExplain.scene.volume_nodes import add_image
+from Testing.expected_errors import error_with
 from Testing.scene.conftest import GRIDS, SHAPE, attribution, block, under_transform, warp
 
 GRID = GRIDS["oblique"]
@@ -88,9 +89,9 @@ def test_values_that_are_not_finite_are_refused_and_change_nothing(scene, image)
     before = scene.GetNumberOfNodes()
     broken = VALUES.copy()
     broken[3, 4, 5] = np.nan
-    with pytest.raises(InputError, match="'occlusion' has voxels that are not finite"):
+    with error_with(ErrorCode.MAP_NOT_FINITE, "'occlusion'"):
         add_attribution(scene, attribution(broken, GRID), image)
-    with pytest.raises(InputError, match="not finite"):
+    with error_with(ErrorCode.MAP_NOT_FINITE, "'occlusion'"):
         update_attribution(node, attribution(broken, GRID))
     assert scene.GetNumberOfNodes() == before
     np.testing.assert_array_equal(volume_values(node)[0], VALUES)
@@ -135,7 +136,7 @@ def test_the_threshold_is_the_pictures_until_it_is_set(scene, image):
     node = add_attribution(scene, attribution(VALUES, GRID), image)
     assert threshold(node) == THRESHOLD
     for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(InputError, match="0 to below 1"):
+        with error_with(ErrorCode.VALUE_RANGE):
             set_threshold(node, share)
     assert threshold(node) == THRESHOLD
 
@@ -190,7 +191,7 @@ def test_a_map_that_is_removed_takes_its_colours_bands_and_folders_with_it(scene
 def test_a_strangers_volume_is_no_attribution(scene, image):
     assert attributions_of(scene) == []
     for function in (read_attribution, threshold, remove_attribution):
-        with pytest.raises(InputError, match="'T1' is no attribution"):
+        with error_with(ErrorCode.SCENE_NODE, "'T1'"):
             function(image)
 
 
@@ -207,7 +208,7 @@ def test_a_map_of_an_image_under_a_sheared_transform_is_kept_on_the_images_own_g
 
 def test_a_map_for_an_image_under_a_warp_is_refused(scene, image):
     image.SetAndObserveTransformNodeID(warp(scene, (1, 2, 3)).GetID())
-    with pytest.raises(InputError, match="not linear: harden"):
+    with error_with(ErrorCode.SCENE_NODE, "'Occlusion - glioma'", "'Transform'"):
         add_attribution(scene, attribution(block((3, 3, 3)), GRID), image)
     assert attributions_of(scene) == []
 

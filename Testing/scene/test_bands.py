@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import slicer
 
 from SaliencyExplain.bands import BANDS, label_bands
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import add_attribution, update_attribution
 from SaliencyExplain.scene.band_segments import add_bands, bands_of
@@ -16,6 +15,7 @@ from SaliencyExplain.scene.segmentations import masks_on_grid
 from SaliencyExplain.scene.slice_layers import show
 from SaliencyExplain.scene.slice_pictures import slice_picture
 from SaliencyExplain.scene.volume_nodes import add_image
+from Testing.expected_errors import error_with
 from Testing.scene.conftest import GRIDS, SHAPE, Affine, attribution, place_of, under_transform
 
 VALUES = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32)
@@ -113,5 +113,5 @@ def test_bands_follow_the_transform_of_their_image(scene):
 
 def test_a_strangers_volume_has_no_bands(scene):
     image: slicer.vtkMRMLScalarVolumeNode = add_image(scene, VALUES, GRIDS["plain"], "CT")
-    with pytest.raises(InputError, match="'CT' is no attribution"):
+    with error_with(ErrorCode.SCENE_NODE, "'CT'"):
         add_bands(scene, image)

@@ -15,7 +15,7 @@ import pytest
 
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.bands import label_bands
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.peak import RESOLUTION_MM, find_peak
 from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.scene.arrays import volume_values
@@ -32,6 +32,7 @@ from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyResult, run_study
 from SaliencyExplain.study.single import explain_case
+from Testing.expected_errors import error_with
 from Testing.scene.conftest import GRIDS, SHAPE, attribution, block, place_of
 from Testing.study.conftest import bundle as bundle
 from Testing.study.conftest import make_study
@@ -216,7 +217,7 @@ def test_without_slicers_libraries_a_study_says_so_before_the_first_case(
 ):
     """None is an import that fails; another project's package has the name slicer, too."""
     monkeypatch.setitem(sys.modules, "slicer", stranger)
-    with pytest.raises(InputError, match=r"pip install '\.\[scene\]'") as caught:
+    with error_with(ErrorCode.PACKAGE_MISSING, "pip install '.[scene]'") as caught:
         study(tmp_path / "out", scene=True)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from SaliencyExplain.bands import BANDS
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.scene.attributions import add_attribution, set_threshold
 from SaliencyExplain.scene.band_segments import add_bands
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
@@ -19,6 +19,7 @@ from SaliencyExplain.scene.segmentations import add_segmentation
 from SaliencyExplain.scene.slice_pictures import picture_3d
 from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.conftest import PROJECT
+from Testing.expected_errors import error_with
 from Testing.scene.conftest import attribution, turned
 
 pytestmark = pytest.mark.usefixtures("opengl")
@@ -149,7 +150,7 @@ def test_a_rendering_that_is_switched_twice_has_one_display(scene, image):
     for on in (True, False, True):
         show_volume_rendering(node, on)
     assert node.GetNumberOfDisplayNodes() == 2
-    with pytest.raises(InputError, match="no attribution"):
+    with error_with(ErrorCode.SCENE_NODE, "'image'"):
         show_volume_rendering(image, True)
 
 

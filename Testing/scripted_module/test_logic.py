@@ -26,7 +26,7 @@ from SlicerSaliencyExplainLib.StudyCases import (
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.engine.wire.requests import MethodChoice, PredictRequest, StudyRequest
 from SaliencyExplain.engine.wire.wire_volumes import Volume
-from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.records.journal_file import JournalFile
 from SaliencyExplain.records.study_rows import study_rows
@@ -35,6 +35,7 @@ from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.names import IMAGE_ROLE
 from SaliencyExplain.scene.segmentations import masks_on_grid
 from SaliencyExplain.scene.volume_nodes import add_image
+from Testing.expected_errors import error_with
 
 from .conftest import WAIT_SECONDS
 
@@ -320,13 +321,13 @@ def test_maps_for_two_classes_are_not_compared_as_one(case: Case) -> None:
             shown=lambda shown: nodes.append(shown[0]), **case.hear,
         )  # fmt: skip
         case.answer(job)
-    with pytest.raises(InputError, match="different classes: glioma-like, none"):
+    with error_with(ErrorCode.OPTION_CONFLICT, "glioma-like, none"):
         case.logic.compare(case.volume, nodes, case.segmentation)
 
 
 def test_says_which_channel_lacks_a_volume_and_that_grids_differ(case: Case) -> None:
     classifier = replace(case.logic.classifier, channels=("t1", "t2"))
-    with pytest.raises(InputError, match="Choose a volume for the channel t2"):
+    with error_with(ErrorCode.SELECTION, "t2"):
         read_nodes([case.volume, None], classifier)
     values, affine = volume_values(case.volume)
     other = add_image(case.scene, values[::2], affine, "halved")
@@ -393,7 +394,7 @@ def test_a_study_runs_is_found_again_and_its_cases_open(case: Case, tmp_path: Pa
     assert_allclose(volume_values(maps[0])[1], volume_values(image)[1], atol=1e-4)
     assert read_attribution(maps[0]).title == "Grad-CAM"
     assert mask.GetSegmentation().GetNthSegment(0).GetName() == "tumour"
-    with pytest.raises(InputError, match="phantom-009") as refused:
+    with error_with(ErrorCode.STUDY_INCOMPLETE, "phantom-009") as refused:
         load_case(case.scene, sources, tmp_path / "out", "phantom-009", {})
     assert refused.value.code is ErrorCode.STUDY_INCOMPLETE
 
@@ -427,9 +428,9 @@ def test_a_case_is_found_by_the_columns_of_any_table_and_has_all_its_segments(
 
 
 def test_what_cannot_be_asked_is_said_at_once(scene: Any, engine: Any) -> None:
-    with pytest.raises(InputError, match="Open a classifier first"):
+    with error_with(ErrorCode.SELECTION, "classifier"):
         SaliencyExplainLogic(engine, scene).predict([])
-    with pytest.raises(EngineLostError, match="start or connect one"):
+    with error_with(ErrorCode.ENGINE_LOST):
         SaliencyExplainLogic(None, scene).open_classifier("somewhere")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison.table import rows
-from SaliencyExplain.errors import OutputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
@@ -26,6 +26,7 @@ from SaliencyExplain.question import Compute, Given
 from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.study.case_folder import write_case
+from Testing.expected_errors import error_with
 from Testing.study.conftest import NETWORK, make_study
 
 
@@ -165,6 +166,6 @@ def test_results_are_replaced_and_foreign_folders_are_not(
     assert not (tmp_path / "P1" / "left over.txt").exists()
     (tmp_path / "P2").mkdir()
     (tmp_path / "P2" / "scan.nii.gz").write_bytes(b"the user's")
-    with pytest.raises(OutputError, match="no result of SaliencyExplain"):
+    with error_with(ErrorCode.OUTPUT_EXISTS, "P2"):
         write_case(tmp_path, "P2", explanation)
     assert (tmp_path / "P2" / "scan.nii.gz").read_bytes() == b"the user's"

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult
 from SaliencyExplain.records.journal_file import JOURNAL
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.journal import Journal, source_digest
+from Testing.expected_errors import error_with
 
 CONFIGURATION = {
     "classifier": "a",
@@ -65,7 +66,7 @@ def test_reading_a_torn_journal_changes_no_byte(tmp_path: Path) -> None:
 
 def test_another_configuration_is_refused_and_what_differs_is_said(tmp_path: Path) -> None:
     Journal.begin(tmp_path, CONFIGURATION)
-    with pytest.raises(InputError, match=r"seed: 0 there, 1 now\).*another output folder"):
+    with error_with(ErrorCode.STUDY_CONFIGURATION, "seed: 0 there, 1 now"):
         Journal.begin(tmp_path, {**CONFIGURATION, "seed": 1})
 
 
@@ -77,7 +78,7 @@ def test_the_number_of_threads_is_kept_from_the_first_run(tmp_path: Path) -> Non
 
 def test_a_damaged_first_line_is_said(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_bytes(b'{"classif')
-    with pytest.raises(InputError, match="first line is damaged"):
+    with error_with(ErrorCode.FILE_DAMAGED, "journal.jsonl"):
         Journal.begin(tmp_path, CONFIGURATION)
 
 
@@ -104,5 +105,5 @@ def test_a_changed_file_or_label_changes_the_digest(tmp_path: Path) -> None:
     os.utime(image, ns=(1, 1))
     assert source_digest(case) != before
     image.unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with error_with(ErrorCode.FILE_UNREADABLE, "image.nii"):
         source_digest(case)

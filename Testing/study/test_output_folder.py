@@ -17,6 +17,7 @@ from SaliencyExplain.records.journal_file import JOURNAL
 from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from Testing.expected_errors import error_with
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +80,7 @@ def test_a_run_whose_folder_is_deleted_stops_and_leaves_no_headless_journal(
     study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path, jobs: int
 ) -> None:
     folder, out = study_folder(3), tmp_path / "out"
-    with pytest.raises(OutputError, match="deleted, moved or replaced") as error:
+    with error_with(ErrorCode.OUTPUT_UNWRITABLE, "out") as error:
         study(folder, bundle, out, once_done(1, shutil.rmtree, out), jobs)
     assert error.value.code is ErrorCode.OUTPUT_UNWRITABLE
     assert str(out) in str(error.value)
@@ -94,7 +95,7 @@ def test_nothing_is_written_into_what_has_taken_the_folders_place(
     study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path, change: Change
 ) -> None:
     folder, out = study_folder(3), tmp_path / "out"
-    with pytest.raises(OutputError, match="deleted, moved or replaced"):
+    with error_with(ErrorCode.OUTPUT_UNWRITABLE, "out"):
         study(folder, bundle, out, once_done(1, change, out))
     found = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
     assert {path.read_text() for path in found} <= {"mine", "another study's", ""}
@@ -116,7 +117,7 @@ def test_a_journal_that_another_program_changes_ends_the_run(
     study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path, change: Change
 ) -> None:
     folder, out = study_folder(3), tmp_path / "out"
-    with pytest.raises(OutputError, match=JOURNAL) as error:
+    with error_with(ErrorCode.OUTPUT_UNWRITABLE, JOURNAL) as error:
         study(folder, bundle, out, once_done(1, change, out))
     assert error.value.code is ErrorCode.OUTPUT_UNWRITABLE
     assert not (out / "report.html").exists()

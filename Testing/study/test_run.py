@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.errors import Cancelled, InputError, OutputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from SaliencyExplain.study.case_reading import read_ahead
 from SaliencyExplain.study.case_work import Work
@@ -24,6 +24,7 @@ from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 from SaliencyExplain.study.single import explain_case
 from Testing.conftest import PROJECT
+from Testing.expected_errors import error_with
 from Testing.study.conftest import make_study, write_nifti
 from Testing.waiting import HUNG, until
 
@@ -203,7 +204,7 @@ def test_another_seed_in_the_same_folder_is_refused(
 ) -> None:
     folder = study_folder(1)
     study(folder, bundle, tmp_path / "out")
-    with pytest.raises(InputError, match="seed: 0 there, 1 now"):
+    with error_with(ErrorCode.STUDY_CONFIGURATION, "seed: 0 there, 1 now"):
         study(folder, bundle, tmp_path / "out", seed=1)
 
 
@@ -211,12 +212,12 @@ def test_wrong_names_are_refused_before_anything_is_written(
     study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
 ) -> None:
     folder, out = study_folder(1), tmp_path / "out"
-    with pytest.raises(InputError, match="tumour"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'tumour'"):
         study(folder, bundle, out, target="tumor")
     layered = find_method("gradcam")(layers=("features.absent",))
-    with pytest.raises(InputError, match=r"no layer 'features\.absent'"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'features.absent'"):
         run_study(discover(folder), Work(bundle, (layered,), "predicted", out))
-    with pytest.raises(InputError, match="given twice"):
+    with error_with(ErrorCode.NAME_DUPLICATE, "'gradient'"):
         run_study(discover(folder), Work(bundle, (find_method("gradient")(),) * 2, "1", out))
     assert not out.exists()
 
@@ -238,7 +239,7 @@ def test_a_folder_of_the_users_is_never_replaced(
     folder, out = study_folder(1), tmp_path / "out"
     (out / "P1").mkdir(parents=True)
     (out / "P1" / "precious.txt").write_text("mine")
-    with pytest.raises(OutputError, match="no result of SaliencyExplain"):
+    with error_with(ErrorCode.OUTPUT_EXISTS, "P1"):
         study(folder, bundle, out)
     assert (out / "P1" / "precious.txt").read_text() == "mine"
 
@@ -456,7 +457,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
 
     def second(progress: StudyProgress) -> None:
         if not refused:
-            with pytest.raises(InputError, match="another run is at work") as caught:
+            with error_with(ErrorCode.STUDY_BUSY, "out") as caught:
                 study(folder, bundle, out)
             refused.append(str(caught.value))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.study.case import describe_cases
 from SaliencyExplain.study.discovery import discover
+from Testing.expected_errors import error_with
 from Testing.images.tumour_slices import picture, write_tumour_slice
 
 
@@ -47,10 +48,10 @@ def test_a_damaged_slice_costs_only_itself(folder):
 
 def test_matlab_files_of_another_kind_are_refused_in_one_line(tmp_path):
     write_tumour_slice(tmp_path / "cvind.mat", *picture(), structure="cvind")
-    with pytest.raises(InputError, match="none of its 1 MATLAB files is of the brain tumour set"):
+    with error_with(ErrorCode.FILE_FORMAT):
         discover(tmp_path)
     (tmp_path / "cvind.mat").write_bytes(b"MATLAB 5.0 MAT-file".ljust(300))
-    with pytest.raises(InputError, match=r"-v7\.3"):
+    with error_with(ErrorCode.FILE_FORMAT, "cvind.mat", "-v7.3"):
         discover(tmp_path)
 
 

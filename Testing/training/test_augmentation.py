@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.training.augmentation import WORDS, Augmentation, check_words
+from Testing.expected_errors import error_with
 
 
 def smooth(dims: int) -> torch.Tensor:
@@ -63,5 +64,5 @@ def test_noise_is_a_share_of_the_images_own_deviation():
 
 
 def test_an_unknown_word_is_refused_with_the_nearest():
-    with pytest.raises(InputError, match="Did you mean 'rotate'"):
+    with error_with(ErrorCode.NAME_UNKNOWN, "'rotat'", "'rotate'"):
         check_words(["rotat"])

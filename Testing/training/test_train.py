@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from SaliencyExplain.errors import Cancelled, ClassifierError, InputError, OutputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.images.image_writing import write_volume
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.models.loading import load_classifier
@@ -24,6 +24,7 @@ from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.training import epochs
 from SaliencyExplain.training.train import train_classifier
 from Testing.conftest import PROJECT
+from Testing.expected_errors import error_with
 from Testing.training.conftest import (
     EDGE,
     draw,
@@ -165,7 +166,7 @@ def test_a_finished_training_is_found_again_and_never_overwritten(trained):
     again = train_classifier(discover(folder), settings(), bundle)
     assert again.labels.as_json() == record_of(bundle)["figures"]
     assert "trained before" in again.notes[-1]
-    with pytest.raises(OutputError, match="exists already, with other seed: name a new folder"):
+    with error_with(ErrorCode.OUTPUT_EXISTS, "bundle", "seed"):
         train_classifier(discover(folder), settings(seed=1), bundle)
     assert content_of(bundle) == before
 
@@ -206,10 +207,10 @@ def test_a_stopped_training_is_not_continued_with_other_settings_or_images(tmp_p
     out = tmp_path / "bundle"
     with pytest.raises(Cancelled):
         train_classifier(discover(pictures), settings(), out, progress=stop)
-    with pytest.raises(InputError, match="unfinished training with other learning rate:"):
+    with error_with(ErrorCode.STUDY_CONFIGURATION, "learning rate"):
         train_classifier(discover(pictures), settings(learning_rate=1e-4), out)
     Image.fromarray(draw("large", 77)).save(pictures / "large" / "03.png")
-    with pytest.raises(InputError, match="unfinished training with other images: delete it"):
+    with error_with(ErrorCode.STUDY_CONFIGURATION, "images"):
         train_classifier(discover(pictures), settings(), out)
 
 
@@ -331,7 +332,7 @@ def test_weights_of_another_training_are_begun_with(tmp_path, pictures):
     )
     assert torch.allclose(old["features.conv0.weight"], new["features.conv0.weight"], atol=1e-6)
     torch.save({"other": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(ClassifierError, match=r"None of the weights in other\.pt fit"):
+    with error_with(ErrorCode.MODEL_WEIGHTS, "other.pt", "DenseNet"):
         train_classifier(
             discover(folder),
             dataclasses.replace(wanted, weights=tmp_path / "other.pt"),
@@ -363,21 +364,21 @@ def test_bad_input_is_refused_in_one_line_and_leaves_no_bundle(tmp_path, counts,
 
 def test_labels_of_one_class_only_or_of_none_are_refused(tmp_path, pictures):
     cases = discover(pictures)
-    with pytest.raises(InputError, match="All cases have the label 'small'"):
+    with error_with(ErrorCode.LABELS, "'small'"):
         train_classifier(
             [case for case in cases if case.label == "small"], settings(), tmp_path / "bundle"
         )
     bare = [dataclasses.replace(case, label=None) for case in cases]
-    with pytest.raises(InputError, match="folder per class, or name a CSV"):
+    with error_with(ErrorCode.LABELS, "case, image, label"):
         train_classifier(bare, settings(), tmp_path / "bundle")
     mixed = [dataclasses.replace(cases[0], label="SMALL"), *cases[1:]]
-    with pytest.raises(InputError, match="differ by case only"):
+    with error_with(ErrorCode.LABELS, "'SMALL'", "'small'"):
         train_classifier(mixed, settings(), tmp_path / "bundle")
 
 
 def test_images_of_different_sizes_want_one_size(tmp_path, pictures):
     Image.fromarray(draw("large", 5)[:-2]).save(pictures / "large" / "03.png")
-    with pytest.raises(InputError, match=r"14x16 voxels.*16x16: give one --size"):
+    with error_with(ErrorCode.GRID_MISMATCH, "large-03", "14x16", "large-00", "16x16", "--size"):
         train_classifier(discover(pictures), settings(size=None), tmp_path / "bundle")
 
 
@@ -387,7 +388,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path, pictures, 
 
     out = tmp_path / "bundle"
     monkeypatch.setattr(epochs, "atomic_file", full)
-    with pytest.raises(OutputError, match="No space left on device"):
+    with error_with(ErrorCode.OUTPUT_UNWRITABLE, "No space left on device"):
         train_classifier(discover(pictures), settings(), out)
     assert not out.exists()
 

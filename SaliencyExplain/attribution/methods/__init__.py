@@ -1,1 +1,1 @@
-"""The attribution methods, a module each."""
+"""The attribution methods, one module each."""

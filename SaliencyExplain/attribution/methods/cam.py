@@ -23,12 +23,12 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 @dataclass(frozen=True)
 class _ActivationMap(Method):
-    """A method that weighs the feature maps of layers."""
+    """A method whose map is a weighted sum of a layer's feature maps."""
 
     lower_precision: ClassVar[bool] = True
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
+        (), "Names of the layers; without one, the last feature maps on every path to the scores."
     )
 
     @abstractmethod
@@ -45,7 +45,7 @@ class _ActivationMap(Method):
 
 @dataclass(frozen=True)
 class _GradientWeighted(_ActivationMap):
-    """Weights that come from the gradient of the target's score."""
+    """Class activation maps weighted by the gradient of the target's score."""
 
     @abstractmethod
     def weigh(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
@@ -54,11 +54,11 @@ class _GradientWeighted(_ActivationMap):
     def raw(self, task: Task) -> dict[str, FeatureMap]:
         """The rectified maps before upsampling, equal to ``compute_map`` of MONAI.
 
-        One forward pass and one backward pass, which ends at the earliest layer, serve all
-        layers, and other methods that share them.
+        All layers, and other methods that share the passes, use one forward pass and one
+        backward pass, which ends at the earliest layer.
 
         Raises:
-            InputError: A layer does not exist, gives no feature map, or does not run.
+            InputError: A layer does not exist, is not run, or its output is not a feature map.
         """
         wanted = self.shares(task)
         given = passed(task, wanted)
@@ -75,7 +75,7 @@ class _GradientWeighted(_ActivationMap):
         """Features and gradients of the layers.
 
         Raises:
-            InputError: A layer does not exist, or the network's layers cannot be looked into.
+            InputError: A layer does not exist, or the network's layers are not accessible.
         """
         return wanted_layers(task, self.layers, self.name)
 
@@ -84,7 +84,7 @@ class _GradientWeighted(_ActivationMap):
         return (weights * features.flatten(1)).sum(0).reshape(features.shape[1:])
 
     def forward_passes(self, task: Task) -> float:
-        """One, and the share of the convolutions behind the earliest layer once more."""
+        """One, plus the share of the convolutions after the earliest layer."""
         if not self.layers:
             return 1.0
         modules = dict(task.network.network.named_modules())
@@ -97,7 +97,7 @@ class _GradientWeighted(_ActivationMap):
 
 @dataclass(frozen=True)
 class GradCAM(_GradientWeighted):
-    """Gradient-weighted class activation map: only what speaks for the class (ReLU)."""
+    """Gradient-weighted class activation map; only positive evidence for the class (ReLU)."""
 
     name: ClassVar[str] = "gradcam"
     family: ClassVar[str] = "class activation"
@@ -114,7 +114,7 @@ class GradCAM(_GradientWeighted):
 
 @dataclass(frozen=True)
 class GradCAMPlusPlus(_GradientWeighted):
-    """Grad-CAM++: weights of places, for several instances of one class."""
+    """Grad-CAM++: weights for each position, for several instances of one class in an image."""
 
     name: ClassVar[str] = "gradcam++"
     family: ClassVar[str] = "class activation"
@@ -137,7 +137,7 @@ class GradCAMPlusPlus(_GradientWeighted):
 class CAM(_ActivationMap):
     """Class activation map of networks that end in a mean over space and a linear layer.
 
-    The map's mean plus the linear layer's bias is the score, exactly: nothing is estimated.
+    The map's mean plus the linear layer's bias is exactly the score.
     """
 
     name: ClassVar[str] = "cam"
@@ -149,15 +149,15 @@ class CAM(_ActivationMap):
     signed: ClassVar[bool] = True
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the one whose mean goes into the last linear layer."
+        (), "Names of the layers; without one, the layer whose mean the last linear layer takes."
     )
 
     def raw(self, task: Task) -> dict[str, FeatureMap]:
         """The signed maps before upsampling.
 
         Raises:
-            InputError: The network is not of that form, or the layer is not the one whose
-                mean goes into the linear layer; the message names those that are.
+            InputError: The network is not of that form, or the mean of the layer is not the
+                linear layer's input; the message names the layers that can be used.
         """
         network, wanted = task.network, self.shares(task)
         given = passed(task, wanted)
@@ -167,7 +167,7 @@ class CAM(_ActivationMap):
         if not isinstance(last, nn.Linear) or not _is_score(output, given.scores, task):
             raise InputError(
                 ErrorCode.METHOD_NETWORK,
-                f"cam needs a network that ends in a linear layer; {kind} does not. "
+                f"{kind}: cam needs a network that ends in a linear layer, and this one does not. "
                 "Use gradcam instead.",
             )
         found = layers_of(given, wanted, task)
@@ -184,16 +184,16 @@ class CAM(_ActivationMap):
         if given.name not in fit:
             raise InputError(
                 ErrorCode.METHOD_NETWORK,
-                "cam needs a network whose last feature map is averaged over space (more than one "
-                f"cell) and goes straight into the last linear layer; {kind} is not such a "
-                "network. Use gradcam instead.",
+                f"{kind}: cam needs a network whose last feature map (of more than one cell) is "
+                "averaged over space and is then the input of the last linear layer, and this "
+                "network is not built so. Use gradcam instead.",
             )
         for name in self.layers:
             if name not in fit:
                 raise InputError(
                     ErrorCode.LAYER_UNSUITABLE,
-                    f"cam cannot use layer '{name}': its mean over space is not what goes into the "
-                    f"last linear layer. Layers that would do: {', '.join(fit)}.",
+                    f"Layer '{name}': cam cannot use it, because its mean over space is not the "
+                    f"input of the last linear layer. Use one of these layers: {', '.join(fit)}.",
                 )
         weights = last.weight.detach()
         weight = weights[0] * (2 * task.target - 1) if network.one_logit else weights[task.target]
@@ -203,10 +203,10 @@ class CAM(_ActivationMap):
         }
 
     def shares(self, task: Task) -> PassSpec:
-        """What goes into the last linear layer, and the last feature maps.
+        """The input of the last linear layer, and the last feature maps.
 
         Raises:
-            InputError: A layer does not exist, or the network's layers cannot be looked into.
+            InputError: A layer does not exist, or the network's layers are not accessible.
         """
         named_layers(task.network, self.layers, self.name)
         return PassSpec(self.layers, last=True, ends=True)
@@ -224,7 +224,7 @@ def _is_score(output: Tensor, scores: Tensor, task: Task) -> bool:
 
 
 def _equal(means: Tensor, pooled: Tensor, precision: str) -> bool:
-    # The order of a sum differs between pooling and mean: 1e-5 of the largest value. Numbers
-    # of bfloat16 have 8 bits.
+    # Pooling and mean add in different orders, hence 1e-5 of the largest value. bfloat16 has 8
+    # bits of precision.
     rounding = 1e-5 if precision == "float32" else 2**-7
     return bool((means - pooled).abs().max() <= rounding * pooled.abs().max())

@@ -1,7 +1,7 @@
-"""Maps that know nothing of the classifier: what chance and a habit would give.
+"""Control maps, which do not depend on the classifier: random and centre-weighted.
 
-No agreement figure can be read without them: a tumour near the middle of the head
-is "found" by any map that is bright in the middle.
+They are the reference for every agreement metric: any map that is bright in the middle
+has a high agreement with a tumour near the middle of the head.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.parameters import LARGEST_MM, parameter
 from SaliencyExplain.attribution.passes.task import Task
 
-#: Width of the random map's blobs, mm: about what a Grad-CAM or an occlusion window resolves.
+#: Width of the random map's blobs, mm: about the resolution of Grad-CAM or an occlusion window.
 CORRELATION_MM = 10.0
 
 
@@ -31,11 +31,11 @@ def random_map(
     seed: int = 0,
     correlation_mm: float = CORRELATION_MM,
 ) -> NDArray[np.float32]:
-    """A map of pure chance: each value is uniform in [0, 1] and independent of the image.
+    """A random map: each value is uniform in [0, 1] and independent of the image.
 
     With a correlation length the noise is a stationary Gaussian field (white noise
     smoothed with a Gaussian of half that length, so that the correlation falls to 1/e
-    at ``correlation_mm``), turned into uniform values. The field is periodic: opposite
+    at ``correlation_mm``), mapped to uniform values. The field is periodic: opposite
     faces of the image are neighbours.
 
     Args:
@@ -89,7 +89,7 @@ def centre_map(shape: Sequence[int], spacing: Sequence[float]) -> NDArray[np.flo
 
 @dataclass(frozen=True)
 class RandomMap(Method):
-    """Chance itself; see :func:`random_map`."""
+    """A random map as a control; see :func:`random_map`."""
 
     name: ClassVar[str] = "random"
     family: ClassVar[str] = "control"
@@ -99,14 +99,14 @@ class RandomMap(Method):
 
     correlation_mm: float = parameter(
         CORRELATION_MM,
-        "Distance at which neighbouring values are no longer alike; 0: each voxel for itself.",
+        "Distance at which the correlation of two voxels falls to 1/e; 0: voxels are independent.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
     )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; values in [0, 1]."""
+        """See :meth:`Method.attribute`; values lie in [0, 1]."""
         shape = tuple(task.input.shape[2:])
         values = random_map(shape, task.spacing, seed=task.seed, correlation_mm=self.correlation_mm)
         return {"": torch.from_numpy(values).to(task.input.device)}
@@ -118,7 +118,7 @@ class RandomMap(Method):
 
 @dataclass(frozen=True)
 class CentreMap(Method):
-    """The habit of looking at the middle; see :func:`centre_map`."""
+    """A centre-weighted map as a control; see :func:`centre_map`."""
 
     name: ClassVar[str] = "centre"
     family: ClassVar[str] = "control"
@@ -127,7 +127,7 @@ class CentreMap(Method):
     signed: ClassVar[bool] = False
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; values in (0, 1]."""
+        """See :meth:`Method.attribute`; values lie in (0, 1]."""
         values = centre_map(tuple(task.input.shape[2:]), task.spacing)
         return {"": torch.from_numpy(values).to(task.input.device)}
 

@@ -1,4 +1,4 @@
-"""DeConvNet: the network run backwards, each ReLU on what comes back."""
+"""DeConvNet: backpropagation in which each ReLU is applied to the gradient."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class _DeconvolvedReLU(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class DeConvNet(_Ruled):
-    """The score carried back with a ReLU where the network has one, open or closed.
+    """The gradient of the score, rectified at each ReLU of the network.
 
-    Whether a ReLU let anything through does not count, only what comes back to it; maximum
-    pooling gives back where its maximum was. Like guided backpropagation the map shows what
-    the network can see and depends little on the class (Adebayo et al. 2018).
+    The sign of a ReLU's input is ignored; only the sign of the gradient counts. Max pooling
+    passes the gradient to the position of its maximum. As with guided backpropagation, the map
+    depends little on the class (Adebayo et al. 2018).
     """
 
     name: ClassVar[str] = "deconvnet"

@@ -1,4 +1,4 @@
-"""DeepLIFT and Deep SHAP: what makes the score differ from that of a reference image."""
+"""DeepLIFT and Deep SHAP: contributions to the difference of the score from a reference's."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from SaliencyExplain.attribution.perturbation.baselines import (
     check_baseline,
 )
 
-#: Forward passes of one reference: the reference itself, and the image with its way back, on
-#: which the nonlinear layers run again. Measured on ResNet-18 of 48^3 voxels.
+#: Forward passes for one reference: the reference, the image and its backward pass, in which the
+#: nonlinear layers run again. Measured on ResNet-18 of 48^3 voxels.
 _COST = 7.0
 
-#: Below this difference of a cell's inputs the slope stands for the quotient of differences,
-#: which rounding would make a random number; as in the library shap.
+#: Below this difference of a cell's inputs the derivative replaces the quotient of differences,
+#: which would be mostly rounding error. The library shap does the same.
 _SMALL = 1e-6
 
 _LINEAR = (Kind.LINEAR, Kind.MEAN, Kind.SUM, Kind.SCALE, Kind.BATCH_NORMALISATION)
@@ -47,10 +47,10 @@ _CELL_BY_CELL = (Kind.ACTIVATION, Kind.CURVE)
 
 
 class DifferencePropagation(Propagation):
-    """A network whose backward pass hands down multipliers, not gradients.
+    """A network whose backward pass computes multipliers in place of gradients.
 
-    First it runs on the references and remembers what its nonlinear operations got; then on the
-    image, whose gradient then is the multiplier of Shrikumar et al. 2017.
+    It runs on the references first and stores the inputs of its nonlinear operations. It then
+    runs on the image, whose gradient is the multiplier of Shrikumar et al. 2017.
     """
 
     def __init__(self, graph: fx.GraphModule, method: str) -> None:
@@ -66,10 +66,10 @@ class DifferencePropagation(Propagation):
         Args:
             image: ``(1, C, *S)``.
             references: ``(B, C, *S)``.
-            start: From the image's scores the column to look at, ``(B,)``.
+            start: Function that returns the target's column of the scores, ``(B,)``.
 
         Returns:
-            Multipliers ``(B, C, *S)``, and what the network returns for references and image.
+            Multipliers ``(B, C, *S)``, and the network's outputs for references and image.
         """
         try:
             self._remembering = True
@@ -122,11 +122,11 @@ def _rescaled(function: Callable[..., Tensor], reference: Tensor) -> Callable[..
 
 
 def _maximum(function: Callable[..., Tensor], reference: Tensor) -> Callable[..., Any]:
-    """The difference of the largest cells, at the cell that made it.
+    """Max pooling: the difference of the output is assigned to the cells of the maxima.
 
-    What the output gained is the contribution of the cell that is largest in the image, and
-    what it lost that of the cell that was largest in the reference; that cell's own difference
-    is never the smaller one. Windows may overlap.
+    An increase of the output is the contribution of the cell that is largest in the image, a
+    decrease that of the cell that was largest in the reference. The difference of that cell is
+    never smaller than that of the output. Windows may overlap.
     """
 
     def back(coming: Tensor, inputs: Sequence[Tensor], output: Tensor) -> Sequence[Tensor]:
@@ -144,9 +144,9 @@ def _maximum(function: Callable[..., Tensor], reference: Tensor) -> Callable[...
 
 
 def _product(function: Callable[..., Tensor], seen: Sequence[Tensor]) -> Callable[..., Any]:
-    """Each factor by the mean of the other: their contributions add up to the difference.
+    """The difference of each factor times the mean of the other factor.
 
-    The Shapley values of a product of two.
+    These are the Shapley values of a product of two; they add up to the difference.
     """
 
     def back(coming: Tensor, inputs: Sequence[Tensor], output: Tensor) -> Sequence[Tensor]:
@@ -160,7 +160,7 @@ def _product(function: Callable[..., Tensor], seen: Sequence[Tensor]) -> Callabl
 
 
 class _Comparison:
-    """An image against references, for one target."""
+    """An image compared with references, for one target."""
 
     def __init__(self, task: Task, method: str) -> None:
         self._network: ScoreNetwork = task.network
@@ -209,9 +209,9 @@ def _record(task: Task, comparison: _Comparison, values: Tensor) -> None:
 class DeepLift(Method):
     """DeepLIFT with the rescale rule.
 
-    The map's values add up to the target's score of the image less that of the baseline; both
-    are recorded. Products of two maps (squeeze and excitation) are shared so that this holds for
-    them too, and so are overlapping windows of max pooling.
+    The map's values add up to the target's score of the image minus that of the baseline; both
+    are recorded. The rules for products of two maps (squeeze and excitation) and for overlapping
+    windows of max pooling keep this sum.
     """
 
     name: ClassVar[str] = "deeplift"
@@ -225,8 +225,8 @@ class DeepLift(Method):
 
     baseline: str = parameter(
         "minimum",
-        "The image to compare with: per channel the image's minimum (black) or mean, `value`, the "
-        "image blurred, or the mean of the background images.",
+        "The reference image: per channel the image's minimum (black) or mean, a constant "
+        "(value), the blurred image, or the mean of the background images.",
         choices=BASELINES,
     )
     value: float = parameter(
@@ -265,7 +265,7 @@ class DeepLift(Method):
         return {"": values}
 
     def forward_passes(self, task: Task) -> float:
-        """One for a check, one for the reference, and the image with its way back."""
+        """One for a check, one for the reference, and the image's forward and backward pass."""
         check_baseline(task, self.baseline, self.name)
         return _COST + 1.0
 
@@ -274,7 +274,7 @@ class DeepLift(Method):
 class DeepShap(Method):
     """Deep SHAP: DeepLIFT averaged over background images.
 
-    The values add up to the target's score of the image less the backgrounds' mean score.
+    The values add up to the target's score of the image minus the mean score of the backgrounds.
     """
 
     name: ClassVar[str] = "deepshap"
@@ -324,5 +324,5 @@ class DeepShap(Method):
         return values
 
     def forward_passes(self, task: Task) -> float:
-        """One for a check; for each background itself, and the image with its way back."""
+        """One for a check; for each background one, and the image's forward and backward pass."""
         return _COST * len(background_images(task, self.name)) + 1.0

@@ -26,24 +26,24 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import background_images
 from SaliencyExplain.progress import may_stop
 
-#: Steps of this share of the way, taken modulo 1, lie evenly however many there are.
+#: Multiples of the golden ratio modulo 1 are evenly distributed for any number of samples.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def draws(count: int, backgrounds: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which background and which place on the way from it each sample has.
+    """The background of each sample, and its position on the line from background to image.
 
-    Each background comes once in each round, in an order of that round; its places are
-    uniform in [0, 1) and evenly spread, those of the backgrounds of a round too. So the
-    variance is less than with independent draws, and any first samples are fair ones.
+    In each round every background is drawn once, in a random order. The positions are uniform
+    in [0, 1) and evenly spread, both for one background and within a round. The variance is
+    lower than with independent draws, and the first samples alone are an unbiased estimate.
 
     Args:
         count: Number of samples.
         backgrounds: Number of background images.
-        seed: The same seed gives the same draws; more samples continue fewer.
+        seed: The same seed gives the same draws; a larger count continues a smaller one.
 
     Returns:
-        Indices of backgrounds and places, ``(count,)`` each.
+        Indices of backgrounds, and positions; ``(count,)`` each.
     """
     first = np.random.default_rng([seed, 0])
     offsets = (first.permutation(backgrounds) + first.random(backgrounds)) / backgrounds
@@ -60,8 +60,8 @@ def draws(count: int, backgrounds: int, seed: int) -> tuple[NDArray[np.int64], N
 class ExpectedGradients(PathMethod):
     """The mean of integrated gradients over a set of background images as baselines.
 
-    The map tells what makes this image's score differ from the mean score of the
-    backgrounds: with healthy ones, what is not healthy in it.
+    The map explains how this image's score differs from the mean score of the backgrounds.
+    With backgrounds of healthy people it shows what is abnormal.
     """
 
     name: ClassVar[str] = "expected-gradients"
@@ -76,7 +76,8 @@ class ExpectedGradients(PathMethod):
 
     samples: int = parameter(
         100,
-        "Images at which the gradient is taken, each on the way from a background.",
+        "Number of images at which the gradient is computed, each between a background and the "
+        "image.",
         minimum=1,
         maximum=100_000,
     )
@@ -84,8 +85,8 @@ class ExpectedGradients(PathMethod):
     def raw(self, task: Task) -> Tensor:
         """The mean for each channel, ``(C, *S)`` in float64.
 
-        The mean of the samples so far is published as it grows, and is the result where the
-        deadline comes first.
+        The mean of the samples so far is published during the computation, and is the result
+        if the deadline is reached first.
 
         Raises:
             InputError: No background images were given, or they do not fit the image.
@@ -129,6 +130,6 @@ class ExpectedGradients(PathMethod):
         return values
 
     def forward_passes(self, task: Task) -> float:
-        """A forward and a backward pass for each sample, the image and the backgrounds."""
+        """A forward and a backward pass for each sample; one for image and each background."""
         given = len(background_images(task, self.name))
         return GRADIENT_COST * self.samples + 1 + min(given, self.samples)

@@ -35,7 +35,7 @@ def input_gradients(
         network: On the images' device, in eval mode, parameters frozen.
         images: ``(B, C, *S)``.
         target: Index of the class.
-        precision: Of what the network computes, as ``Task.precision``.
+        precision: Precision of the network's computation, as ``Task.precision``.
 
     Returns:
         ``(B, C, *S)``, float32, score per unit of the prepared image.
@@ -54,14 +54,14 @@ def input_gradients(
 
 @dataclass(frozen=True)
 class _InputGradient(Method):
-    """A method whose map is a gradient for each channel, reduced to one map."""
+    """A method that computes a gradient for each channel and reduces them to one map."""
 
     lower_precision: ClassVar[bool] = True
     per_channel: ClassVar[bool] = True
 
     channels: str = parameter(
         "max",
-        "How several channels become one map: the largest absolute value, or the sum of them.",
+        "How channels are combined into one map: the maximum or the sum of the absolute values.",
         choices=("max", "sum"),
     )
 
@@ -74,18 +74,18 @@ class _InputGradient(Method):
         return self._reduced(self.raw(task))
 
     def forward_passes(self, task: Task) -> float:
-        """A forward pass and a backward pass, which costs about the same."""
+        """Two: a backward pass costs about as much as a forward pass."""
         return GRADIENT_COST
 
     def _reduced(self, gradient: Tensor) -> dict[str, Tensor]:
-        """One map of the gradients of the channels ``(C, *S)``."""
+        """One map from the gradients of the channels ``(C, *S)``."""
         magnitude = gradient.abs()
         return {"": (magnitude.amax(0) if self.channels == "max" else magnitude.sum(0)).float()}
 
 
 @dataclass(frozen=True)
 class _Ruled(_InputGradient):
-    """A gradient of the image with rules of its own for the backward pass."""
+    """A gradient of the image that may use modified rules in the backward pass."""
 
     def raw(self, task: Task) -> Tensor:
         """See :class:`_InputGradient`."""
@@ -101,34 +101,34 @@ class _Ruled(_InputGradient):
 
     @abstractmethod
     def _rules(self, task: Task) -> AbstractContextManager[None]:
-        """What is changed in the backward pass: nothing, or guided ReLUs."""
+        """The modification of the backward pass: none, or guided ReLUs."""
 
 
 @dataclass(frozen=True)
 class _Smoothed(_Ruled):
-    """The same over noisy copies of the image."""
+    """The mean gradient over noisy copies of the image."""
 
     parts: ClassVar[str] = "noisy copies"
 
-    samples: int = parameter(25, "Noisy copies of the image.", minimum=1, maximum=10_000)
+    samples: int = parameter(25, "Number of noisy copies of the image.", minimum=1, maximum=10_000)
     noise: float = parameter(
         0.15,
-        "Standard deviation of the noise, as a share of the image's value range.",
+        "Standard deviation of the noise, as a fraction of the image's value range.",
         minimum=0.0,
         maximum=100.0,
     )
     squared: bool = parameter(
         True,
-        "Root of the mean of the squared gradients (Hooker et al. 2019); false: their mean.",
+        "True: root of the mean squared gradient (Hooker et al. 2019); false: mean gradient.",
     )
 
     def raw(self, task: Task) -> Tensor:
         """The averaged gradient for each channel, ``(C, *S)``.
 
-        Each copy has noise of its own seed, drawn on the CPU: the map does not depend on
-        the size of the batches, nor the noise on the device. The average is kept in
-        float64 and the copies are added one by one. The map of the copies so far is
-        published as it grows, and is the result where the deadline comes first.
+        The noise of each copy has its own seed and is drawn on the CPU, so that the map does
+        not depend on the batch size, nor the noise on the device. The copies are added one by
+        one in float64. The map of the copies so far is published during the computation, and
+        is the result if the deadline is reached first.
         """
         image = plain(task.input)
         deviation = float(self.noise * (image.max() - image.min()))
@@ -170,7 +170,7 @@ def noise_like(image: Tensor, seed: int, index: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Gradient(_InputGradient):
-    """The vanilla gradient: how much the score would change with each voxel."""
+    """The vanilla gradient: how much the score changes with a small change of each voxel."""
 
     name: ClassVar[str] = "gradient"
     family: ClassVar[str] = "gradient"

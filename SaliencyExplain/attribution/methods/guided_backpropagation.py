@@ -1,4 +1,4 @@
-"""Guided backpropagation: only gradients that are positive at each ReLU pass back."""
+"""Guided backpropagation: each ReLU passes back positive gradients only."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _SIGMOIDS = {torch.sigmoid, functional.sigmoid, Tensor.sigmoid}
 _PRODUCTS = {torch.mul, torch.multiply, Tensor.mul, Tensor.mul_, Tensor.multiply}
 _PRODUCTS |= {Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__}
 
-#: Activations that pass negative values or have a soft knee: the rules of guided
+#: Activations that pass negative values or are smooth at zero: the rules of guided
 #: backpropagation and of DeConvNet are not defined for them. (Sigmoid, tanh and softmax are
-#: no rectifiers; their plain gradient is meant.)
+#: not rectifiers; their ordinary gradient is used.)
 _OTHERS = (
     "leakyrelu",
     "prelu",
@@ -49,7 +49,7 @@ _OTHERS = (
     "quickgelu",
 )
 
-#: How libraries name other writings of an activation: MONAI MemoryEfficientSwish, timm SwishMe.
+#: Names of other implementations of an activation: MemoryEfficientSwish (MONAI), SwishMe (timm).
 _PREFIX, _SUFFIXES = "memoryefficient", ("me", "jit")
 
 
@@ -69,7 +69,7 @@ class _GuidedReLU(torch.autograd.Function):
 
 
 class _GuidedMode(TorchFunctionMode):
-    """Replaces each ReLU that runs, be it a module, a function or in place."""
+    """Replaces each ReLU that runs, whether it is a module, a function or in place."""
 
     def __init__(self, method: str, rule: type[torch.autograd.Function]) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _GuidedMode(TorchFunctionMode):
             values = args[0] if args else kwargs["input"]
             in_place = func in _RELU_IN_PLACE or kwargs.get("inplace", False) or len(args) > 1
             passed = self._rule.apply(values)
-            # In place is kept so: a network may use the changed tensor, not the result.
+            # In place stays in place: a network may use the changed tensor and not the result.
             return values.copy_(passed) if in_place else passed
         if _is_hidden_relu(func, args, kwargs):
             raise _undefined("a ReLU written as clamp", self._method)
@@ -106,7 +106,7 @@ class _GuidedMode(TorchFunctionMode):
         return result
 
     def _is_swish(self, factors: tuple[Any, ...]) -> bool:
-        """Whether a product is that of a tensor and its own sigmoid."""
+        """Whether the factors are a tensor and its own sigmoid."""
         given, gate = self._last_sigmoid
         self._last_sigmoid = (None, None)
         return gate is not None and any(
@@ -126,13 +126,13 @@ def _is_hidden_relu(
 def _undefined(activation: str, method: str) -> InputError:
     return InputError(
         ErrorCode.METHOD_NETWORK,
-        f"{method} is defined for networks with ReLU only, and this network uses {activation}. "
-        "Use gradient, smoothgrad, integrated-gradients or gradcam instead.",
+        f"{method}: it is defined for networks whose activations are ReLU only, and this network "
+        f"uses {activation}. Use gradient, smoothgrad, integrated-gradients or gradcam instead.",
     )
 
 
 def _is_other(kind: str) -> bool:
-    """Whether a module's class is an activation for which there is no rule."""
+    """Whether a module's class is an activation for which no rule is defined."""
     plain_kind = kind.lower().removeprefix(_PREFIX)
     return plain_kind in _OTHERS or any(
         plain_kind.removesuffix(suffix) in _OTHERS for suffix in _SUFFIXES
@@ -143,19 +143,20 @@ def _is_other(kind: str) -> bool:
 def guided_relus(
     network: ScoreNetwork, method: str, rule: type[torch.autograd.Function] = _GuidedReLU
 ) -> Iterator[None]:
-    """Gives each ReLU a rule of its own for the backward pass while the network runs.
+    """Replaces the gradient of each ReLU while the network runs.
 
-    It is the function that is replaced, not the module, so that ReLUs are found
-    however they are called (monai.visualize replaces modules whose name has "relu" in
-    it: none of MONAI's ResNet, whose ReLUs are named ``act``).
+    The function is replaced and not the module, so that all ReLUs are found, whatever their
+    modules are called. (monai.visualize replaces modules whose name contains "relu"; it finds
+    none in MONAI's ResNet, whose ReLUs are named ``act``.)
 
     Args:
-        network: What runs.
+        network: The network that runs.
         method: Name of the method, for the errors.
-        rule: A ReLU with another gradient: as a rule that of guided backpropagation.
+        rule: A ReLU with another gradient; by default that of guided backpropagation.
 
     Raises:
-        InputError: The network hides its layers, has another activation, or no ReLU.
+        InputError: The network's layers are not accessible, it has another activation, or it
+            has no ReLU.
     """
     require_open(network, method)
     for module in network.network.modules():
@@ -167,7 +168,7 @@ def guided_relus(
     if not mode.replaced:
         raise InputError(
             ErrorCode.METHOD_NETWORK,
-            f"{method} changes how ReLUs pass gradients back, and none ran in this network. "
+            f"{method}: it changes the gradient of ReLUs, and this network runs none. "
             "Use gradient, smoothgrad, integrated-gradients or gradcam instead.",
         )
 
@@ -176,8 +177,8 @@ def guided_relus(
 class GuidedBackpropagation(_Ruled):
     """The gradient with the rule of guided backpropagation at each ReLU.
 
-    The map shows edges that the network sees, and depends little on the class and on
-    the later layers (Adebayo et al. 2018): read it beside another method.
+    The map shows edges in the image and depends little on the class and on the later layers
+    (Adebayo et al. 2018). Interpret it only together with another method.
     """
 
     name: ClassVar[str] = "guided-backprop"

@@ -1,4 +1,4 @@
-"""Guided Grad-CAM: the fine detail of guided backpropagation where Grad-CAM is warm."""
+"""Guided Grad-CAM: guided backpropagation multiplied by Grad-CAM."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from SaliencyExplain.attribution.passes.task import Task
 class GuidedGradCAM(Method):
     """The product of guided backpropagation and the Grad-CAM of a layer.
 
-    Grad-CAM's cells are laid over the image where their receptive fields are, linear between
-    them; captum repeats the nearest cell of the stretched map.
+    Grad-CAM's cells are placed at the centres of their receptive fields and interpolated
+    linearly; captum stretches the map over the image and repeats the nearest cell.
     """
 
     name: ClassVar[str] = "guided-gradcam"
@@ -35,11 +35,11 @@ class GuidedGradCAM(Method):
     lower_precision: ClassVar[bool] = True
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
+        (), "Names of the layers; without one, the last feature maps on every path to the scores."
     )
     channels: str = parameter(
         "max",
-        "How several channels become one map: the largest absolute value, or the sum of them.",
+        "How channels are combined into one map: the maximum or the sum of the absolute values.",
         choices=("max", "sum"),
     )
 
@@ -55,11 +55,11 @@ class GuidedGradCAM(Method):
         return {layer: detail * warmth for layer, warmth in places.items()}
 
     def forward_passes(self, task: Task) -> float:
-        """Those of guided backpropagation and of Grad-CAM."""
+        """The passes of guided backpropagation and of Grad-CAM."""
         return self._guided.forward_passes(task) + self._cam.forward_passes(task)
 
     def shares(self, task: Task) -> PassSpec:
-        """What Grad-CAM shares; the guided pass is its own."""
+        """The shared pass of Grad-CAM; the guided pass cannot be shared."""
         return self._cam.shares(task)
 
     @property

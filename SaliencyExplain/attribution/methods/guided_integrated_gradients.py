@@ -1,4 +1,4 @@
-"""Guided integrated gradients: a path that avoids the noise of steep directions."""
+"""Guided integrated gradients: a path that avoids directions of large gradients."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_stages
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import check_baseline
 
-#: Share of the whole way that counts as no way at all: rounding of sums over all voxels.
+#: Share of the path's length that is treated as zero: rounding of sums over all voxels.
 _ROUNDING = 1e-9
 
 
 class _AdaptivePath:
-    """A way from a baseline to the image on which flat directions are taken first.
+    """A path from a baseline to the image that moves the voxels of small gradients first.
 
-    A place on the way is a share for each voxel: 0 at the baseline, 1 at the image.
+    A point on the path is a number for each voxel: 0 at the baseline, 1 at the image.
 
     Args:
         start: The baseline, ``(1, C, *S)``.
         end: The image, ``(1, C, *S)``.
         fraction: Share of the voxels, those with the smallest gradients, that move at a time.
-        most_ahead: Greatest distance of a voxel's share from the whole way's share.
+        most_ahead: Largest difference of a voxel's number from the share of the whole path.
     """
 
     def __init__(self, start: Tensor, end: Tensor, fraction: float, most_ahead: float) -> None:
@@ -46,18 +46,18 @@ class _AdaptivePath:
         self._most_ahead = most_ahead
 
     def image(self) -> Tensor:
-        """The image at the present place, ``(1, C, *S)`` in float32."""
+        """The image at the current point, ``(1, C, *S)`` in float32."""
         return (self._start + self._way * self._shares).float()
 
     def advance(self, gradient: Tensor, share: float) -> Tensor:
-        """Goes on until that share of the whole way (in L1) is done.
+        """Moves on until this share of the whole path (in L1) is done.
 
         Args:
-            gradient: At the present place, ``(1, C, *S)``.
-            share: In (0, 1], more than before.
+            gradient: Gradient at the current point, ``(1, C, *S)``.
+            share: In (0, 1], larger than at the last call.
 
         Returns:
-            The gradient times the way that each voxel went, ``(1, C, *S)`` in float64.
+            The gradient times the change of each voxel, ``(1, C, *S)`` in float64.
         """
         before = self._shares.clone()
         least, most = max(share - self._most_ahead, 0.0), min(share + self._most_ahead, 1.0)
@@ -83,10 +83,10 @@ class _AdaptivePath:
 class GuidedIntegratedGradients(BaselinePathMethod):
     """Integrated gradients on a path that depends on the network.
 
-    At each step the voxels with the smallest gradients move towards the image; none may be
-    far ahead of or behind the straight line. Gradients of places that a saturated network
-    never asks about then weigh less. A step needs the one before: there is no partial map,
-    and images are not computed in batches.
+    At each step the voxels with the smallest gradients move towards the image; no voxel may be
+    far ahead of or behind the straight line. This reduces the influence of large gradients in
+    saturated regions. Each step depends on the one before, so no partial map is published and
+    images are not computed in batches.
     """
 
     name: ClassVar[str] = "guided-ig"
@@ -98,18 +98,18 @@ class GuidedIntegratedGradients(BaselinePathMethod):
     )
 
     steps: int = parameter(
-        200, "Steps on the way, each with a gradient.", minimum=1, maximum=10_000
+        200, "Number of steps on the path, one gradient each.", minimum=1, maximum=10_000
     )
     fraction: float = parameter(
         0.25,
-        "Share of the voxels, those with the smallest gradients, that move at a time.",
+        "Fraction of the voxels that move at a time, those with the smallest gradients.",
         minimum=0.0,
         maximum=1.0,
     )
     max_distance: float = parameter(
         0.02,
-        "How far a voxel may be ahead of or behind the straight line, as a share of its way; "
-        "0: integrated gradients.",
+        "How far a voxel may be ahead of or behind the straight line, as a fraction of its total "
+        "change; 0 gives integrated gradients.",
         minimum=0.0,
         maximum=1.0,
     )
@@ -138,6 +138,6 @@ class GuidedIntegratedGradients(BaselinePathMethod):
         return values
 
     def forward_passes(self, task: Task) -> float:
-        """A forward and a backward pass for each step, and the two ends."""
+        """A forward and a backward pass for each step, and one for each of the two ends."""
         check_baseline(task, self.baseline, self.name)
         return GRADIENT_COST * self.steps + 2

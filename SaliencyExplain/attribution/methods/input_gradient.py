@@ -1,4 +1,4 @@
-"""The gradient times the image: how much of a linear score each voxel makes."""
+"""The gradient times the image: each voxel's part of the score of a linear network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from SaliencyExplain.attribution.passes.task import Task
 
 @dataclass(frozen=True)
 class GradientTimesInput(Method):
-    """Each voxel's value times the gradient there, summed over the channels.
+    """Each voxel's value times its gradient, summed over the channels.
 
-    Positive: without the voxel's value the score would fall, as far as the network is
-    linear. "Without" means 0 in the units of the prepared image, which after a
-    normalisation to mean 0 is an average grey and not black.
+    A positive value means that the score would fall if the voxel were 0, as far as the network
+    is linear. 0 is in the units of the prepared image: after a normalisation to mean 0 it is an
+    average grey and not black.
     """
 
     name: ClassVar[str] = "gradient-times-input"
@@ -44,9 +44,9 @@ class GradientTimesInput(Method):
         return Gradient().raw(task) * plain(task.input)[0]
 
     def shares(self, task: Task) -> PassSpec:
-        """What the gradient shares."""
+        """The shared pass of the gradient."""
         return Gradient().shares(task)
 
     def forward_passes(self, task: Task) -> float:
-        """Those of the gradient."""
+        """The passes of the gradient."""
         return Gradient().forward_passes(task)

@@ -1,4 +1,4 @@
-"""Integrated gradients: the score's change on the way from a baseline, shared by the voxels."""
+"""Integrated gradients: the change of the score from a baseline, divided among the voxels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ from SaliencyExplain.attribution.perturbation.baselines import check_baseline
 class IntegratedGradients(BaselinePathMethod):
     """Integrated gradients on the straight line from a baseline to the image.
 
-    Positive: the way from the baseline's value to the voxel's raised the score.
+    A positive value means that the change from the baseline's value to the voxel's raised the
+    score.
     """
 
     name: ClassVar[str] = "integrated-gradients"
@@ -44,22 +45,22 @@ class IntegratedGradients(BaselinePathMethod):
     parts: ClassVar[str] = "steps"
 
     steps: int = parameter(
-        50, "Images on the way at which the gradient is taken.", minimum=1, maximum=MOST_STEPS
+        50, "Number of points on the path, one gradient each.", minimum=1, maximum=MOST_STEPS
     )
     rule: str = parameter(
         "gausslegendre",
-        "How the integral becomes a sum: Gauss-Legendre, or Riemann's sum at the middle, left or "
-        "right of each step (right: as in the paper).",
+        "Quadrature rule: Gauss-Legendre, or the Riemann sum at the middle, left or right of each "
+        "step (the paper uses right).",
         choices=RULES,
     )
 
     def raw(self, task: Task) -> Tensor:
         """The map for each channel, ``(C, *S)`` in float64.
 
-        The sum is kept in float64, step by step: it depends on the size of the batches only
-        as the gradients do. Steps are taken all over the way from the first few on; their
-        weighted mean is published as it grows, and is the result where the deadline comes
-        first.
+        The sum is kept in float64, step by step, so that it depends on the batch size only as
+        far as the gradients do. The first steps are already spread over the whole path. Their
+        weighted mean is published during the computation, and is the result if the deadline is
+        reached first.
 
         Raises:
             InputError: Background images are needed and were not given, or do not fit.
@@ -93,6 +94,6 @@ class IntegratedGradients(BaselinePathMethod):
         return values
 
     def forward_passes(self, task: Task) -> float:
-        """A forward and a backward pass for each step, and the two ends."""
+        """A forward and a backward pass for each step, and one for each of the two ends."""
         check_baseline(task, self.baseline, self.name)
         return GRADIENT_COST * self.steps + 2

@@ -42,9 +42,9 @@ class AllCombinations(Enumeration):
 
 
 class KernelSamples(Plan):
-    """Combinations drawn with the probability of their weight, in pairs with the opposite one.
+    """Combinations drawn in proportion to their kernel weight, each with its complement.
 
-    Pairs vary less (Covert & Lee 2021); the pairs are resampled for the errors.
+    Pairs lower the variance (Covert & Lee 2021). The intervals come from resampling the pairs.
     """
 
     def __init__(self, players: int, samples: int, seed: int) -> None:
@@ -52,7 +52,7 @@ class KernelSamples(Plan):
         self.estimator = "least squares"
         pairs = samples // 2
         self.count = 2 + 2 * pairs
-        # With fewer combinations the regions cannot be told apart.
+        # Fewer combinations do not determine the values of all regions.
         self.least = min(self.count, 2 + 2 * players)
         sizes = np.arange(1, players)
         chances = 1 / (sizes * (players - sizes))
@@ -71,7 +71,7 @@ class KernelSamples(Plan):
         return np.full(self.players, index == 0) if index < 2 else self._drawn[index - 2]
 
     def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
-        """From the pairs that are complete."""
+        """The estimate from the complete pairs."""
         pairs = (len(outputs) - 2) // 2
         present, whole, nothing = self._drawn[: 2 * pairs], outputs[0], outputs[1]
         added = outputs[2 : 2 + 2 * pairs] - nothing
@@ -90,8 +90,8 @@ class KernelSamples(Plan):
 class KernelShap(RegionMethod):
     """Kernel SHAP: Shapley values by least squares over combinations of regions.
 
-    Where all combinations are not more than the samples, they are computed and the values are
-    exact. The values of all regions add up to the output with all of them less that with none.
+    If there are no more combinations than samples, all of them are computed and the values are
+    exact. The values of all regions add up to the output with all regions minus that with none.
     """
 
     name: ClassVar[str] = "kernel-shap"
@@ -103,15 +103,17 @@ class KernelShap(RegionMethod):
         "divided by each region's voxels"
     )
 
-    samples: int = parameter(1000, "Combinations of regions.", minimum=4, maximum=MOST_SAMPLES)
+    samples: int = parameter(
+        1000, "Number of combinations of regions.", minimum=4, maximum=MOST_SAMPLES
+    )
 
     def plan(self, task: Task, players: int) -> Plan:
         """See :meth:`RegionMethod.plan`."""
-        # One region has its value without any choice.
+        # With one region the value is exact.
         if players < 2 or 2**players <= self.samples + 2:
             return AllCombinations(players)
         return KernelSamples(players, self.samples, task.seed)
 
     def seconds_to_estimate(self, regions: int) -> float:
-        """See :meth:`RegionMethod.seconds_to_estimate`: the bootstrap's fits."""
+        """See :meth:`RegionMethod.seconds_to_estimate`: the fits of the bootstrap."""
         return bootstrap_seconds(self.samples, regions)

@@ -1,4 +1,4 @@
-"""One map of all layers: coarse and sure from the late ones, fine from the early ones."""
+"""One map of all layers: coarse localisation of the late ones, fine detail of the early ones."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
 from SaliencyExplain.attribution.passes.task import Task
 
-#: As in Jiang et al. 2021: scales the weak maps of early layers up, the peak to 0.96.
+#: As in Jiang et al. 2021: scales up the weak maps of early layers; the peak becomes 0.96.
 _GAMMA = 2.0
 
-#: What keeping and copying every layer's output takes, in forward passes. The whole takes 2.0 to
-#: 2.9 of them (medians of 3 to 5, processor time of one thread): 2.6 to 2.8 on DenseNet121 and
-#: EfficientNet-b0, which have many layers and little to compute in each, 2.0 to 2.4 on ResNet18.
+#: Cost of keeping and copying the outputs of all layers, in forward passes. The whole method costs
+#: 2.0 to 2.9 (medians of 3 to 5, processor time of one thread): 2.6 to 2.8 on DenseNet121 and
+#: EfficientNet-b0, which have many layers with little to compute in each, 2.0 to 2.4 on ResNet18.
 _KEEPING = 0.5
-#: What bringing one map to the image's grid takes, s a voxel of that, one core.
+#: Resampling one map to the image's grid, s per voxel of that grid on one core.
 _SECONDS_PER_VOXEL = 1e-8
-#: Sizes of feature maps that a network has, about.
+#: Typical number of different feature map sizes in a network.
 _STAGES = 5
-#: What is wanted of the pass.
+#: What the pass has to return.
 _DEFAULTS = {"stages": "stages", "all": "every"}
 
 
@@ -37,12 +37,12 @@ _DEFAULTS = {"stages": "stages", "all": "every"}
 class LayerSweep(Method):
     """Class activation maps of all layers by one forward and one backward pass, combined.
 
-    Each layer's map is scaled by its own maximum, so that those of early layers, which are
-    weak, count as well, and brought to the image's grid; the combined map has the mean, or the
-    largest value, of them at each voxel. On 8 phantoms both rank voxels alike (AUROC 0.95 in
-    3D, 1.00 in 2D), and with the largest value four times as many of them are bright. The maps
-    of parallel branches, or of the members of an ensemble, are one stage: they are summed
-    before, so that a branch that hardly counts stays faint.
+    Each layer's map is scaled by its own maximum, so that the weak maps of early layers count
+    as well, and resampled to the image's grid. The combined map is their mean or their maximum
+    at each voxel. On 8 phantoms both rank voxels equally well (AUROC 0.95 in 3D, 1.00 in 2D),
+    and the maximum makes four times as many voxels bright. The maps of parallel branches, or of
+    the members of an ensemble, form one stage: they are summed before scaling, so that a branch
+    of little weight stays faint.
     """
 
     name: ClassVar[str] = "layer-sweep"
@@ -53,35 +53,37 @@ class LayerSweep(Method):
     )
     signed: ClassVar[bool] = False
 
-    layers: tuple[str, ...] = parameter((), "Names of the layers; none: see which.")
+    layers: tuple[str, ...] = parameter(
+        (), "Names of the layers; without one, the parameter `which` selects them."
+    )
     which: str = parameter(
         "stages",
-        "The last tensor of each stage (a size of feature maps) that all paths to the scores go "
-        "through, behind an activation function where there is one; or all convolutions and "
-        "activation functions with more than one cell.",
+        "Layers that are used: of each stage (one size of feature maps) the last tensor on every "
+        "path to the scores, after an activation function if there is one; or all convolutions "
+        "and activation functions with more than one cell.",
         choices=("stages", "all"),
     )
     rule: str = parameter(
         "layercam",
-        "How a layer's feature maps are weighed: at each cell by the positive gradient there "
-        "(layercam), or by the gradient's mean (gradcam).",
+        "Weights of a layer's feature maps: the positive gradient at each cell (layercam), or the "
+        "mean of the gradient (gradcam).",
         choices=("layercam", "gradcam"),
     )
     combine: str = parameter(
         "mean",
-        "How the layers' maps become one: their mean, or the largest value at each voxel (a "
-        "place that one layer lights up is then as bright as one that all do).",
+        "How the layers' maps are combined: their mean, or their maximum at each voxel (a voxel "
+        "that is bright in one layer is then as bright as one that is bright in all).",
         choices=("maximum", "mean"),
     )
-    each: bool = parameter(False, "Whether the map of each layer is given as well.")
+    each: bool = parameter(False, "Also return the map of each layer.")
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; the combined map has the key "", values at least 0.
+        """See :meth:`Method.attribute`; the combined map has the key "", values are at least 0.
 
-        With ``each``, the layers' own maps follow, unscaled, under the layers' names.
+        With ``each``, the unscaled maps of the layers follow, under the layers' names.
 
         Raises:
-            InputError: A layer does not exist, gives no feature map, or does not run.
+            InputError: A layer does not exist, is not run, or its output is not a feature map.
         """
         total = self.forward_passes(task)
         image = plain(task.input)
@@ -92,7 +94,7 @@ class LayerSweep(Method):
             layer: min(one.cell_mm(task.spacing) for one in (cells, *cells.others))
             for layer, cells in maps.items()
         }
-        # The combined map shows what the finest layer does.
+        # The combined map has the resolution of the finest layer.
         task.resolution("", min(sizes.values()))
         for layer, cells in maps.items():
             values = cells.upsampled()
@@ -130,7 +132,7 @@ class LayerSweep(Method):
         """Features and gradients of the layers.
 
         Raises:
-            InputError: A layer does not exist, or the network's layers cannot be looked into.
+            InputError: A layer does not exist, or the network's layers are not accessible.
         """
         return wanted_layers(task, self.layers, self.name, default=_DEFAULTS[self.which])
 
@@ -142,11 +144,11 @@ class LayerSweep(Method):
         return (weights * features).sum(dim=0)
 
     def forward_passes(self, task: Task) -> float:
-        """A forward and a backward pass for all layers together, in which each one's is kept."""
+        """A forward and a backward pass for all layers, whose outputs and gradients are kept."""
         return GRADIENT_COST + _KEEPING
 
     def seconds_beside(self, task: Task) -> float:
-        """The time in which the layers' maps are brought to the image's grid."""
+        """The time for resampling the layers' maps to the image's grid."""
         layers = len(self.layers) or _STAGES
         if not self.layers and self.which == "all":
             layers = len(feature_layers(task.network))

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation, deep Taylor decomposition among its rules."""
+"""Layer-wise relevance propagation; its rules include deep Taylor decomposition."""
 
 from __future__ import annotations
 
@@ -36,35 +36,36 @@ from SaliencyExplain.attribution.passes.relevance_rules import (
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 
-#: Forward passes: one as a check, one of the walk, and on the way back of each layer two to
-#: eight convolutions and as many of their gradients. Measured on ResNet-18 of 48^3 voxels.
+#: Forward passes: one as a check, one through the graph, and in the backward pass of each layer
+#: two to eight convolutions and as many gradients. Measured on ResNet-18 of 48^3 voxels.
 _COST = {"alpha2-beta1-flat": 10.0, "gamma-box": 22.0}
 _USUAL_COST = 7.0
 
-#: Limits between which the sum, in scores, is called near: half and twice. With the stable rules
-#: the sum of 36 phantoms in 2D is 0.98 to 1.02 scores and that of 14 of 15 in 3D 0.8 to 1.3; with
-#: epsilon-plus-flat it has the other sign in 11 of these 51 (docs/METHODS.md).
+#: The sum divided by the score counts as close between these limits: half and twice. With the
+#: stable rules it is 0.98 to 1.02 on 36 phantoms in 2D and 0.8 to 1.3 on 14 of 15 in 3D; with
+#: epsilon-plus-flat the sum has the opposite sign in 11 of these 51 (docs/METHODS.md).
 _NEAR = (0.5, 2.0)
 
-#: Relevance in its size, in that of what was handed down, from which on it is called unstable.
-#: The rules that find the planted tumour stay below 60 (DenseNets of 2D and 3D); epsilon has
-#: 27,000 and gamma-box 2,000 there, with an AUROC of 0.4 to 0.7. And the same of its sum.
+#: The propagation is unstable above these ratios to the relevance at the start: of the sum of
+#: absolute relevances, and of the sum. The rules that find the planted tumour stay below 60
+#: (DenseNets in 2D and 3D); epsilon reaches 27,000 and gamma-box 2,000 there, with an AUROC of
+#: 0.4 to 0.7.
 _EXPLODED, _EXPLODED_SUM = 1000.0, 100.0
 
-#: The same from which on a note says that values cancel.
+#: Above this ratio a note says that positive and negative values cancel.
 _CANCELS = 100.0
 
 _GATES = ("sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid")
 
 
 class RelevancePropagation(Propagation):
-    """A network whose backward pass hands relevance down.
+    """A network whose backward pass propagates relevance.
 
     Args:
         graph: The traced network.
         composite: Name of the composite of rules.
         stabiliser: The epsilon of the epsilon rule.
-        method: Name of the method, for refusals.
+        method: Name of the method, for error messages.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class RelevancePropagation(Propagation):
         self._dense = (
             epsilon_with_bias(stabiliser) if self._composite.shares_bias else epsilon(stabiliser)
         )
-        # Nodes behind a linear layer: the others see the image itself.
+        # Nodes after a linear layer; the input of the others is the image itself.
         self._deep: set[fx.Node] = set()
 
     def rule(
@@ -96,7 +97,7 @@ class RelevancePropagation(Propagation):
         if kind in (Kind.ACTIVATION, Kind.BATCH_NORMALISATION, Kind.NORMALISATION, Kind.SCALE):
             return _passed(function, first)
         if kind is Kind.MAXIMUM:
-            # All to the largest: that is the gradient.
+            # All relevance goes to the largest cell, as the gradient does.
             return function(first)
         if kind is Kind.MEAN:
             return carried(
@@ -113,7 +114,7 @@ class RelevancePropagation(Propagation):
         return None
 
     def run_node(self, n: fx.Node) -> Any:
-        """See :meth:`Propagation.run_node`; notes what lies behind a linear layer."""
+        """See :meth:`Propagation.run_node`; records which nodes come after a linear layer."""
         value = super().run_node(n)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         linear = kind_of(n, module, 1) is Kind.LINEAR
@@ -144,7 +145,7 @@ class RelevancePropagation(Propagation):
         )
 
     def _normalisation_after(self, node: fx.Node) -> nn.Module | None:
-        """The batch normalisation that alone uses a linear layer's output, if one does."""
+        """The batch normalisation that is the only user of a linear layer's output, if any."""
         users = list(node.users)
         if len(users) != 1 or users[0].op != "call_module":
             return None
@@ -163,7 +164,7 @@ class RelevancePropagation(Propagation):
     def _gated(
         self, node: fx.Node, function: Callable[..., Tensor], inputs: Sequence[Tensor]
     ) -> Tensor | None:
-        """A map times a gate: the map takes all (Arras et al. 2017)."""
+        """A map times a gate: all relevance goes to the map (Arras et al. 2017)."""
         gates = [self._is_gate(source) for source in node.all_input_nodes]
         if gates[0] == gates[1]:
             sizes = [value.numel() for value in inputs]
@@ -185,7 +186,7 @@ class RelevancePropagation(Propagation):
 
 
 def linear_layer(module: nn.Module, normalisation: nn.Module | None) -> LinearLayer:
-    """A convolution or dense layer as a rule needs it, with its normalisation folded in."""
+    """A convolution or dense layer with its normalisation folded in, as the rules need it."""
     weight, bias = module.weight, module.bias
     dense = isinstance(module, nn.Linear)
     if normalisation is not None:
@@ -202,7 +203,7 @@ def linear_layer(module: nn.Module, normalisation: nn.Module | None) -> LinearLa
         if not dense:
             bias = bias.reshape(-1, *[1] * (weight.ndim - 2))
 
-    # A copy, for its padding mode and strides; the weights are handed in.
+    # A copy, for its padding mode and strides; the weights are passed as arguments.
     bare = copy.copy(module)
     bare._parameters = {**module._parameters, "bias": None}
 
@@ -215,7 +216,7 @@ def linear_layer(module: nn.Module, normalisation: nn.Module | None) -> LinearLa
 
 
 def linear_call(target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> LinearLayer:
-    """The same of a call of ``torch.nn.functional.conv2d``, ``conv3d`` or ``linear``."""
+    """As :func:`linear_layer`, for a call of ``conv2d``, ``conv3d`` or ``linear`` of torch."""
     given = {**dict(zip(("input", "weight", "bias"), args, strict=False)), **kwargs}
     rest = {name: value for name, value in kwargs.items() if name not in ("input", "weight")}
     rest.pop("bias", None)
@@ -231,7 +232,7 @@ def linear_call(target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Lin
 
 
 def _passed(function: Callable[..., Tensor], values: Tensor) -> Tensor | None:
-    """Cell by cell: relevance stays where it is."""
+    """For elementwise functions: each cell keeps its relevance."""
     with torch.no_grad():
         shape = function(values).shape
     if shape != values.shape:
@@ -240,7 +241,7 @@ def _passed(function: Callable[..., Tensor], values: Tensor) -> Tensor | None:
 
 
 def _shared_sum(function: Callable[..., Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """Two maps share by what each adds."""
+    """For sums of two maps: relevance is divided by their contributions."""
 
     def back(relevance: Tensor, inputs: Sequence[Tensor], output: Tensor) -> Sequence[Tensor]:
         each = relevance / stabilised(output)
@@ -254,21 +255,21 @@ def _shared_sum(function: Callable[..., Tensor]) -> Callable[..., Sequence[Tenso
 
 @dataclass(frozen=True)
 class LayerwiseRelevance(Method):
-    """LRP: the target's score, handed down layer by layer to the voxels.
+    """LRP: the target's score, propagated backwards layer by layer to the voxels.
 
-    The relevance of a voxel is positive where it speaks for the class. Each layer gives each of
-    its inputs a share of its outputs' relevance. Batch normalisations that follow a
-    convolution or dense layer are folded into it; other normalisations, activations and
-    constant factors hand on what they get; max pooling hands all to the largest cell; means
-    and sums share by contribution; a map times a gate (squeeze and excitation) takes all.
+    Positive relevance supports the class. Each layer distributes the relevance of its outputs
+    among its inputs. Batch normalisations that follow a convolution or dense layer are folded
+    into it; other normalisations, activations and constant factors pass relevance on unchanged;
+    max pooling passes all of it to the largest cell; means and sums distribute it by
+    contribution; of a map times a gate (squeeze and excitation) the map receives all.
 
-    What is handed down is the target's score, with the stable rules and classes that exclude each
-    other the score less the mean of the other classes'. The sum of the map is what was handed down
-    where all conserve. Biases of layers with the epsilon rule keep their share (with the stable
-    rules they hand it on), and under the plus rule a cell that has only negative contributions
-    loses its own: rare behind ReLU, common behind SiLU (EfficientNet), where epsilon and gamma are
-    unstable instead. Score and sum are recorded, a note says where they are far apart, and
-    relevance that has exploded is refused.
+    The relevance at the start is the target's score; with the stable rules and mutually exclusive
+    classes it is the score minus the mean of the other classes' scores. The map's sum equals the
+    relevance at the start if all layers conserve it. Biases of layers with the epsilon rule absorb
+    their share (with the stable rules they pass it on). Under the plus rule a cell that has only
+    negative contributions loses its relevance: this is rare after ReLU and common after SiLU
+    (EfficientNet), where epsilon and gamma are unstable. Score and sum are recorded, a note says
+    where they differ much, and unstable relevance is refused.
     """
 
     name: ClassVar[str] = "lrp"
@@ -283,16 +284,16 @@ class LayerwiseRelevance(Method):
 
     rules: str = parameter(
         "stable",
-        "Rules of the layers: stable is epsilon-plus-flat where dense layers share their biases "
-        "among their inputs and the target is told from the other classes. The others: for dense "
-        "layers epsilon (plus for deep-taylor), for convolutions plus, alpha2-beta1, gamma or "
-        "epsilon, for the first layer flat or box (z-B).",
+        "Rules of the layers. stable is epsilon-plus-flat in which dense layers distribute their "
+        "biases among their inputs and the score is taken relative to the other classes. The "
+        "other names give the rules of dense layers (epsilon; for deep-taylor plus), convolutions "
+        "(plus, alpha2-beta1, gamma or epsilon) and the first layer (flat or box, that is z-B).",
         choices=tuple(COMPOSITES),
     )
     epsilon: float = parameter(
         1e-6,
-        "Added to the size of the epsilon rule's denominators; larger values take weak and "
-        "contradictory contributions out.",
+        "Stabiliser added to the denominators of the epsilon rule; larger values suppress weak "
+        "and contradictory contributions.",
         minimum=1e-12,
         maximum=1e12,
     )
@@ -337,10 +338,10 @@ class LayerwiseRelevance(Method):
         return {"": values.float()}
 
     def _start(self, network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:
-        """The relevance of what the wrapped network returns, of its shape."""
+        """The relevance at the output of the wrapped network, in the output's shape."""
         start = torch.zeros_like(scores)
         if network.one_logit:
-            # The first class's score is made of the second's, which is the one that there is.
+            # The network has one logit, the second class's score; the first's is its negative.
             return scores if target else -scores
         exclusive = network.activation == "softmax" and not network.independent
         others = scores.shape[1] - 1
@@ -350,10 +351,10 @@ class LayerwiseRelevance(Method):
         return start
 
     def _check(self, task: Task, start: Tensor, values: Tensor) -> None:
-        """Records score and sum; says where they are far apart, and refuses what exploded.
+        """Records score and sum; adds a note if they differ much.
 
         Raises:
-            InputError: The relevance has exploded.
+            InputError: The propagation is unstable.
         """
         score, total = float(start.double().sum()), float(values.double().sum())
         task.record({"score": score, "relevance": total})
@@ -361,25 +362,25 @@ class LayerwiseRelevance(Method):
         if not (abs(total) <= _EXPLODED_SUM * given and handed <= _EXPLODED * given):
             raise InputError(
                 ErrorCode.METHOD_NETWORK,
-                f"{self.name} with the rules {self.rules} is unstable on this network: the "
-                f"relevance has grown from {given:.3g} to {handed:.3g} on its way to the image, "
-                f"with a sum of {total:.3g} for a score of {score:.3g}. Use lrp.rules=stable, or a "
-                "larger lrp.epsilon.",
+                f"{self.name}: the rules {self.rules} are unstable on this network. The absolute "
+                f"relevance grew from {given:.3g} at the output to {handed:.3g} at the image, and "
+                f"the map's sum is {total:.3g} for a score of {score:.3g}. Use lrp.rules=stable, "
+                "or a larger lrp.epsilon.",
             )
         if not _NEAR[0] * abs(score) <= total * (1 if score >= 0 else -1) <= _NEAR[1] * abs(score):
             opposite = total * score < 0
             task.note(
                 f"The map's relevance adds up to {total:.3g}, "
-                f"{'of the other sign than' if opposite else 'far from'} the score of {score:.3g} "
-                "that was handed down: the rest went to biases or was lost, and the map's sign "
-                "says little."
+                f"{'of opposite sign to' if opposite else 'far from'} the score of {score:.3g}. "
+                "The rest was absorbed by biases or lost, so the sign of the map is not reliable."
             )
         elif handed > _CANCELS * given:
             task.note(
-                f"The map's values add up to {total:.3g} only because positive and negative ones "
-                f"of {handed:.3g} in all cancel: single places say little."
+                f"The map's values add up to {total:.3g}, but their absolute values add up to "
+                f"{handed:.3g}: positive and negative relevance cancel, so the values at single "
+                "voxels are not reliable."
             )
 
     def forward_passes(self, task: Task) -> float:
-        """What the rules of the layers take."""
+        """The cost of the layers' rules."""
         return _COST.get(self.rules, _USUAL_COST)

@@ -28,10 +28,10 @@ from SaliencyExplain.progress import may_stop
 
 
 class Neighbourhood(Plan):
-    """Combinations in which each region is there by the toss of a coin, the whole image first.
+    """Combinations in which each region is present with probability 1/2; the whole image first.
 
-    Where all combinations are not more than the samples, each is taken once, and counts as
-    often as it would be drawn.
+    If there are no more combinations than samples, each is used once, weighted by how often it
+    would be drawn.
     """
 
     def __init__(self, players: int, samples: int, width: float, penalty: float, seed: int) -> None:
@@ -60,9 +60,9 @@ class Neighbourhood(Plan):
         return found
 
     def weights(self, count: int) -> Floats:
-        """What the first so many combinations count, by how near to the whole image they are."""
+        """Weights of the first ``count`` combinations by their similarity to the whole image."""
         players = self._present.shape[1]
-        # The cosine between a mask and the mask of all.
+        # The cosine similarity of a mask and the mask of all regions.
         cosine = np.sqrt(self._present[:count].sum(axis=1) / max(1, players))
         near: Floats = self._times * np.sqrt(np.exp(-(((1 - cosine) / self._width) ** 2)))
         return near
@@ -81,7 +81,7 @@ class Neighbourhood(Plan):
         return with_bootstrap(fit, count, 1, self._seed, confidence, until)
 
     def figures(self, outputs: Floats) -> dict[str, float]:
-        """How much of the outputs' weighted variance the linear model explains."""
+        """The share of the outputs' weighted variance that the linear model explains."""
         count = len(outputs)
         present, near = self._present[:count].astype(float), self.weights(count)
         left = outputs - present @ ridge(present, outputs, near, self._penalty)
@@ -95,11 +95,11 @@ class Neighbourhood(Plan):
 
 @dataclass(frozen=True)
 class Lime(RegionMethod):
-    """LIME: coefficients of a ridge regression of the output on which regions are there.
+    """LIME: coefficients of a ridge regression of the output on the presence of regions.
 
-    Combinations count the more the nearer they are to the whole image. How much of the outputs'
-    variance the linear model explains is recorded: where it is little, the coefficients say
-    little.
+    Combinations closer to the whole image have larger weights. The share of the outputs' variance
+    that the linear model explains is recorded; where it is low, the coefficients are not
+    reliable.
     """
 
     name: ClassVar[str] = "lime"
@@ -111,16 +111,18 @@ class Lime(RegionMethod):
         "voxels"
     )
 
-    samples: int = parameter(1000, "Combinations of regions.", minimum=4, maximum=MOST_SAMPLES)
+    samples: int = parameter(
+        1000, "Number of combinations of regions.", minimum=4, maximum=MOST_SAMPLES
+    )
     kernel_width: float = parameter(
         0.25,
-        "Cosine distance from the whole image that still counts much.",
+        "Width of the kernel, as a cosine distance from the whole image.",
         minimum=0.01,
         maximum=100.0,
     )
     penalty: float = parameter(
         1.0,
-        "Weight of the squares of the coefficients (ridge regression).",
+        "Ridge penalty: weight of the squared coefficients.",
         minimum=0.0,
         maximum=1e9,
     )
@@ -130,5 +132,5 @@ class Lime(RegionMethod):
         return Neighbourhood(players, self.samples, self.kernel_width, self.penalty, task.seed)
 
     def seconds_to_estimate(self, regions: int) -> float:
-        """See :meth:`RegionMethod.seconds_to_estimate`: the bootstrap's fits."""
+        """See :meth:`RegionMethod.seconds_to_estimate`: the fits of the bootstrap."""
         return bootstrap_seconds(self.samples, regions)

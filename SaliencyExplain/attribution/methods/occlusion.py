@@ -1,4 +1,4 @@
-"""Occlusion sensitivity: cover a place and see how much less sure the classifier is."""
+"""Occlusion sensitivity: the drop of the target's probability when a window is replaced."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
-#: ``channel``: all at once, or each by itself with a map for each.
+#: ``channel``: all channels at once, or one at a time with a map for each.
 _ALL, _EACH = "all", "each"
-#: Windows that are computed: at most. Volumes of 96^3 voxels have 14,000 with every fourth voxel,
-#: pictures of 256 x 256 have 65,000 with each.
+#: Largest number of windows. Volumes of 96^3 voxels have 14,000 at a stride of 4 voxels, 2D images
+#: of 256 x 256 pixels have 65,000 at a stride of 1.
 _MOST_WINDOWS = 100_000
 
 
@@ -40,27 +40,28 @@ _MOST_WINDOWS = 100_000
 class Occlusion(Method):
     """Occlusion sensitivity with a box of constant size in millimetres.
 
-    A box moves over the image and replaces what it covers, in all channels at once or in
-    one of them, such as one modality (:func:`filling` says by what). The drop of
-    the target's probability, ``p(original) - p(occluded)``, belongs to the box's centre;
-    between the centres it is interpolated (:func:`interpolation_between_windows`). The boxes
-    lie as in MONAI: from the first voxel in steps of the stride, the last one flush with the
-    border, so that each voxel is covered and no box reaches outside. MONAI's map is the mean
-    of the boxes over a voxel instead: it jumps wherever one box more or less covers a voxel.
+    A box moves over the image. The voxels in it are replaced (see :func:`filling`), in all
+    channels at once or in one of them, such as one modality. The drop of the target's
+    probability, ``p(original) - p(occluded)``, is the value at the box's centre; values between
+    the centres are interpolated (:func:`interpolation_between_windows`). The boxes are placed as
+    in MONAI: from the first voxel in steps of the stride, the last one flush with the border, so
+    that each voxel is covered and no box reaches outside. MONAI's map is the mean over the boxes
+    that cover a voxel; it is discontinuous where the number of covering boxes changes.
 
-    The automatic box is twice the stride on the grid. In a volume whose slices are so few that
-    they are thinner than the box, the box covers all of them.
+    The automatic box is twice the stride on the grid. In a volume with so few slices that they
+    are thinner together than the box, the box covers all of them.
 
-    Where the probability cannot move
+    Where the probability is saturated
     (:mod:`SaliencyExplain.attribution.passes.watched_output`), the drop is of the score, and a
     note says so.
 
-    A box that would replace nothing (air by air) has a drop of exactly 0 and costs nothing.
+    A box that would change no voxel (air replaced by air) has a drop of exactly 0 and costs
+    nothing.
 
-    The boxes are computed from coarse to fine (:class:`CoarseToFine`), and the map so far,
-    with a guess at the boxes not computed yet, is published on the way; where it costs
-    less than 6 % of the work, a gradient of the image helps to guess. A deadline is kept
-    once the coarsest stage is done. The finished map holds no guess.
+    The boxes are computed from coarse to fine (:class:`CoarseToFine`). The map so far, with
+    estimates for the boxes that are not computed yet, is published during the computation; where
+    it costs less than 6 % of the work, a gradient of the image improves the estimates. The
+    deadline applies once the coarsest stage is done. The finished map contains no estimates.
     """
 
     name: ClassVar[str] = "occlusion"
@@ -75,7 +76,7 @@ class Occlusion(Method):
 
     window_mm: float = parameter(
         0.0,
-        "Side of the occluding box.",
+        "Side of the occlusion window.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
@@ -83,7 +84,7 @@ class Occlusion(Method):
     )
     stride_mm: float = parameter(
         0.0,
-        "Step from box to box.",
+        "Distance between the centres of neighbouring windows.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
@@ -91,7 +92,7 @@ class Occlusion(Method):
     )
     fill: str = parameter(
         "mean",
-        f"What replaces the voxels: {FILLS_HELP}.",
+        f"What replaces the voxels of the window: {FILLS_HELP}.",
         choices=FILLS,
     )
     value: float = parameter(
@@ -102,7 +103,7 @@ class Occlusion(Method):
     )
     blur_mm: float = parameter(
         0.0,
-        "Standard deviation of the Gaussian filter for fill=blur.",
+        "Standard deviation of the Gaussian blur for fill=blur.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
@@ -110,24 +111,25 @@ class Occlusion(Method):
     )
     channel: str = parameter(
         _ALL,
-        "What the box covers: `all` channels together, `each` by itself (a map for each), or the "
-        "channel of this name.",
+        "Channels that the window covers: `all` together, `each` separately (one map per channel), "
+        "or the channel with this name.",
     )
     output: str = parameter(
         "probability",
-        "What is watched: the target's probability, or its score before the activation.",
+        "Output whose drop is measured: the target's probability, or its score before the "
+        "activation.",
         choices=("probability", "score"),
     )
 
     def windows(
         self, shape: tuple[int, ...], spacing: tuple[float, ...], length_unit: str = "mm"
     ) -> Windows:
-        """Where the boxes lie on a grid, sizes rounded to whole voxels (at least one).
+        """The boxes on a grid, with sizes rounded to whole voxels (at least one).
 
         Args:
             shape: Voxels per axis.
             spacing: Millimetres per voxel and axis.
-            length_unit: How millimetres are told, as in :class:`Task`.
+            length_unit: Unit in messages, as in :class:`Task`.
 
         Raises:
             InputError: The image is smaller than the box along more than one axis of a volume,
@@ -137,8 +139,9 @@ class Occlusion(Method):
         if stride_mm > window_mm:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"occlusion.stride_mm ({stride_mm:g} {length_unit}) is larger than the window "
-                f"({window_mm:g} {length_unit}): voxels between the boxes would never be covered.",
+                f"occlusion.stride_mm: {stride_mm:g} {length_unit} is larger than the window of "
+                f"{window_mm:g} {length_unit}, so voxels between the windows would never be "
+                "covered. Set a stride of at most the window.",
             )
         widths = [_voxels(window_mm, voxel) for voxel in spacing]
         short = sum(width > size for width, size in zip(widths, shape, strict=True))
@@ -146,8 +149,8 @@ class Occlusion(Method):
             image = " x ".join(f"{n * voxel:g}" for n, voxel in zip(shape, spacing, strict=True))
             raise InputError(
                 ErrorCode.WINDOW,
-                f"The image ({image} {length_unit}) is smaller than the occlusion window "
-                f"({window_mm:g} {length_unit}); set occlusion.window_mm to less.",
+                f"occlusion.window_mm: the window of {window_mm:g} {length_unit} is larger than "
+                f"the image ({image} {length_unit}). Set a smaller window.",
             )
         window = tuple(min(width, size) for width, size in zip(widths, shape, strict=True))
         starts = tuple(
@@ -158,14 +161,14 @@ class Occlusion(Method):
         if math.prod(found.grid) > _MOST_WINDOWS:
             raise InputError(
                 ErrorCode.WINDOW,
-                f"With a stride of {stride_mm:g} {length_unit} there are "
-                f"{math.prod(found.grid):,} occlusion windows, and at most {_MOST_WINDOWS:,} are "
-                "computed; set occlusion.stride_mm to more.",
+                f"occlusion.stride_mm: a stride of {stride_mm:g} {length_unit} gives "
+                f"{math.prod(found.grid):,} windows, and the limit is {_MOST_WINDOWS:,}. "
+                "Set a larger stride.",
             )
         return found
 
     def resolved(self, task: Task) -> Occlusion:
-        """With the window, stride and blur in millimetres that this image gets."""
+        """The method with the window, stride and blur in millimetres for this image."""
         shape = tuple(task.input.shape[2:])
         window_mm, stride_mm = self._sizes_mm(shape, task.spacing)
         blur_mm = self.blur_mm
@@ -178,7 +181,7 @@ class Occlusion(Method):
         if self.window_mm:
             return self.window_mm, self.stride_mm or self.window_mm / 2
         sides = sorted(size * voxel for size, voxel in zip(shape, spacing, strict=True))
-        # The slices of a volume may be so few that the box covers them all.
+        # A volume may have so few slices that the box covers all of them.
         most = sides[-2]
         window_mm = min(sides[-1] / 8, most)
         if self.stride_mm:
@@ -189,15 +192,15 @@ class Occlusion(Method):
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; drops of probability lie in [-1, 1].
 
-        With ``channel`` the maps have the channels' names as their keys.
+        With ``channel`` the keys of the maps are the channels' names.
         """
         image = plain(task.input)
         windows, filling = self._places(task)
         for width, size in zip(windows.window, image.shape[2:], strict=True):
             if image.ndim == 5 and width == size > 1:
                 task.note(
-                    f"The window covers all {size} slices along one axis: the map does not tell "
-                    "them apart."
+                    f"The window covers all {size} slices along one axis, so the map is the same "
+                    "in all of them."
                 )
         between = windows.interpolation(tuple(image.shape[2:]))
         keys = self._channels(task)
@@ -224,7 +227,7 @@ class Occlusion(Method):
                 for asked, guide in zip(changing, guides, strict=True)
             ]
             score_falls = [np.zeros_like(one.values) for one in drops]
-            # The image as it is comes first, then the windows in their order.
+            # The unchanged image comes first, then the windows in their order.
             order = np.zeros(1, dtype=np.int64)
             current = 0
 
@@ -270,7 +273,7 @@ class Occlusion(Method):
                 numbers, falls = order[indices.start : indices.stop], original - values.numpy()
                 drops[current].tell(numbers, falls[:, wanted])
                 score_falls[current].flat[numbers] = falls[:, SCORE]
-                # Before the coarsest stage is done there is nothing to guess by.
+                # The estimates need the finished coarsest stage.
                 last = indices.stop == len(order)
                 share = (indices.stop - 1) / total
                 if all(one.guesses for one in drops) and growing.is_enough(
@@ -281,11 +284,11 @@ class Occlusion(Method):
         return so_far()
 
     def forward_passes(self, task: Task) -> float:
-        """One for the image and one for each box that replaces something."""
+        """One for the image and one for each box that changes a voxel."""
         return 1.0 + sum(map(len, self._changing(task, *self._places(task))))
 
     def _places(self, task: Task) -> tuple[Windows, Filling]:
-        """The boxes, and what they are filled with."""
+        """The boxes, and what replaces their voxels."""
         image = plain(task.input)
         return self.windows(tuple(image.shape[2:]), task.spacing, task.length_unit), filling_of(
             image,
@@ -297,10 +300,10 @@ class Occlusion(Method):
         )
 
     def _channels(self, task: Task) -> dict[str, int | None]:
-        """What is covered by the keys of the maps: one channel, or None for all together.
+        """The covered channel for each key of the maps; None: all channels together.
 
         Raises:
-            InputError: The image has no such channel.
+            InputError: The image has no channel of that name.
         """
         if self.channel == _ALL:
             return {"": None}
@@ -314,11 +317,11 @@ class Occlusion(Method):
         return {self.channel: numbers[self.channel]}
 
     def channel_of(self, key: str, task: Task) -> int | None:
-        """The channel that is covered; None: all together."""
+        """The covered channel; None: all channels together."""
         return self._channels(task)[key]
 
     def _changing(self, task: Task, windows: Windows, filling: Filling) -> list[list[int]]:
-        """For each map the boxes that replace at least one voxel by another value."""
+        """For each map, the boxes that change at least one voxel."""
         changes = filling.changes(windows)
         return [
             np.flatnonzero(changes.any(axis=0) if channel is None else changes[channel]).tolist()
@@ -334,13 +337,13 @@ def _voxels(size_mm: float, voxel: float) -> int:
 def _half_window_mm(
     wanted: float, most: float, shape: Sequence[int], spacing: Sequence[float]
 ) -> float:
-    """The stride nearest to the wanted one of which the window is twice as long on the grid.
+    """The stride nearest to the requested one for which the window is twice as long on the grid.
 
     It is a whole number of voxels along one axis. Along the others, stride and window in whole
-    voxels are also 1 to 2, or the window is a single voxel or the whole axis.
+    voxels also have the ratio 1 to 2, or the window is a single voxel or the whole axis.
 
     Args:
-        wanted: The stride, mm.
+        wanted: The requested stride, mm.
         most: Largest stride, mm.
         shape: Voxels per axis.
         spacing: Millimetres per voxel and axis.
@@ -353,8 +356,8 @@ def _half_window_mm(
                 return False
         return True
 
-    # Spacings that share no such size within a third keep the wanted one: the map is
-    # interpolated all the same.
+    # Without such a stride within a third of the requested one, the requested one is used; the
+    # map is interpolated in either case.
     least, largest = 0.7 * wanted, min(1.4 * wanted, most)
     found = [
         count * voxel

@@ -1,9 +1,9 @@
-"""What methods have in common that integrate the gradient along a path to the image.
+"""Base of the methods that integrate the gradient along a path to the image.
 
-Each voxel gets the integral of the score's gradient with respect to it, times the way that
-it goes. By the gradient theorem the values of all voxels and channels add up to the score
-of the image minus that of the path's start (completeness); how far the sum is off says how
-good the approximation of the integral is, and is recorded beside the map.
+The value of a voxel is the integral of the score's gradient with respect to it along its change.
+By the gradient theorem the values of all voxels and channels add up to the score of the image
+minus that of the path's start (completeness). The error of the sum measures how well the
+integral is approximated, and is recorded with the map.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from SaliencyExplain.attribution.perturbation.baselines import BASELINES, baseli
 from SaliencyExplain.attribution.perturbation.infill import automatic_blur_mm
 from SaliencyExplain.progress import may_stop
 
-#: Places on a path at which a gradient may be taken: the quadrature of so many takes seconds.
+#: Largest number of points on a path; computing the quadrature of so many takes seconds.
 MOST_STEPS = 1000
 
-#: The rules by which an integral becomes a sum.
+#: Quadrature rules.
 RULES = ("gausslegendre", "riemann-middle", "riemann-left", "riemann-right")
 
 
 class _ProbabilityNetwork(ScoreNetwork):
-    """The same classifier with its probabilities in the place of the scores."""
+    """The same classifier with its probabilities in place of the scores."""
 
     def __init__(self, network: ScoreNetwork) -> None:
         super().__init__(
@@ -57,8 +57,8 @@ class _ProbabilityNetwork(ScoreNetwork):
 class PathMethod(Method):
     """A method whose map is an integral of the gradient, summed over the channels.
 
-    Voxels that are as in the baseline get 0. The sum over the channels keeps completeness:
-    the map's voxels together make the difference of the watched output.
+    Voxels equal to the baseline have the value 0. The sum over the channels keeps completeness:
+    the map's values add up to the difference of the watched output.
     """
 
     signed: ClassVar[bool] = True
@@ -67,7 +67,7 @@ class PathMethod(Method):
 
     output: str = parameter(
         "score",
-        "What is watched: the target's score before the activation, or its probability.",
+        "Output that is explained: the target's score before the activation, or its probability.",
         choices=("score", "probability"),
     )
 
@@ -79,8 +79,8 @@ class PathMethod(Method):
             if float(score.abs().max()) > 0:
                 task.record({"output": "score"})
                 task.note(
-                    "The target's probability does not move on the way from the baseline: the map "
-                    "shows the target's score before the activation instead (output=score)."
+                    "The target's probability is the same at the baseline and at the image. The "
+                    "map shows the target's score before the activation instead (output=score)."
                 )
                 values = score
         return over_channels(values)
@@ -96,14 +96,14 @@ class PathMethod(Method):
 
 @dataclass(frozen=True)
 class BaselinePathMethod(PathMethod):
-    """A path method that starts at one baseline."""
+    """A path method with one baseline."""
 
     asks: ClassVar[tuple[str, ...]] = ("backgrounds",)
 
     baseline: str = parameter(
         "minimum",
-        "Where the path starts: the image's minimum (black) or mean per channel, `value`, the "
-        "blurred image, or the mean of the background images.",
+        "Start of the path: per channel the image's minimum (black) or mean, a constant (value), "
+        "the blurred image, or the mean of the background images.",
         choices=BASELINES,
     )
     value: float = parameter(
@@ -114,7 +114,7 @@ class BaselinePathMethod(PathMethod):
     )
     blur_mm: float = parameter(
         0.0,
-        "Standard deviation of the Gaussian filter for baseline=blur.",
+        "Standard deviation of the Gaussian blur for baseline=blur.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
@@ -122,7 +122,7 @@ class BaselinePathMethod(PathMethod):
     )
 
     def resolved(self, task: Task) -> Method:
-        """With the blur in millimetres that this image gets."""
+        """The method with the blur in millimetres for this image."""
         if self.baseline != "blur" or self.blur_mm:
             return self
         blur_mm = automatic_blur_mm(task.input.shape[2:], task.spacing)
@@ -140,22 +140,22 @@ class BaselinePathMethod(PathMethod):
 
 
 def over_channels(values: Tensor) -> dict[str, Tensor]:
-    """One map of the signed ones of the channels ``(C, *S)``: their sum."""
+    """The sum of the channels' signed maps ``(C, *S)`` as one map."""
     return {"": values.sum(dim=0).float()}
 
 
 def quadrature(rule: str, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Places in [0, 1] and their weights: the weighted mean approximates a mean over [0, 1].
+    """Points in [0, 1] and weights; the weighted mean approximates the mean over [0, 1].
 
-    The places are ordered so that any first few of them lie all over the interval: the
-    weighted mean of those is an estimate already.
+    The points are ordered so that any first few of them are spread over the whole interval;
+    their weighted mean is already an estimate.
 
     Args:
-        rule: One of :data:`RULES`; the four are those of captum.
-        steps: Number of places.
+        rule: One of :data:`RULES`, which are defined as in captum.
+        steps: Number of points.
 
     Returns:
-        Places and weights, ``(steps,)`` each, the weights with the sum 1.
+        Points and weights, ``(steps,)`` each; the weights add up to 1.
     """
     if rule == "gausslegendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)
@@ -164,7 +164,7 @@ def quadrature(rule: str, steps: int) -> tuple[NDArray[np.float64], NDArray[np.f
         shift = {"riemann-left": 0.0, "riemann-middle": 0.5, "riemann-right": 1.0}[rule]
         places, weights = (np.arange(steps) + shift) / steps, np.full(steps, 1 / steps)
     order = np.argsort([_reversed_bits(index) for index in range(steps)], kind="stable")
-    # Ranks in the order of the reversed bits visit halves, quarters, eighths in turn.
+    # Ranks in bit-reversed order visit halves, then quarters, then eighths.
     return places[order], weights[order]
 
 
@@ -183,7 +183,7 @@ def images_between(start: Tensor, end: Tensor, shares: NDArray[np.float64]) -> T
     Args:
         start: ``(1, C, *S)``.
         end: ``(1, C, *S)``.
-        shares: Of the way, ``(B,)`` in [0, 1].
+        shares: Positions on the line, ``(B,)`` in [0, 1].
 
     Returns:
         ``(B, C, *S)``.
@@ -202,16 +202,16 @@ def target_outputs(network: ScoreNetwork, images: Sequence[Tensor], target: int)
 
 
 def record_completeness(task: Task, attributed: Tensor, at_image: float, at_start: float) -> None:
-    """Records what the map adds up to, and what it should: the change of the output.
+    """Records the sum of the map and the change of the output, which it should equal.
 
     The outputs are computed in float32 whatever the precision of the gradients, so that the
-    error holds what a lower one costs.
+    error includes that of a lower precision.
 
     Args:
-        task: Its ``record`` is told.
+        task: Its ``record`` receives the numbers.
         attributed: The map for each channel.
-        at_image: The output at the path's end; of several paths the mean.
-        at_start: The output at the path's start; of several paths the mean.
+        at_image: The output at the path's end; for several paths the mean.
+        at_start: The output at the path's start; for several paths the mean.
     """
     change, total = at_image - at_start, float(attributed.double().sum())
     task.record(

@@ -1,4 +1,4 @@
-"""What the methods have in common that weigh regions of an image."""
+"""Base of the methods that give each region of an image one value."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 @dataclass(frozen=True)
 class RegionMethod(Method):
-    """A method that tells of each region what it counts for the target's output."""
+    """A method that gives each region its contribution to the target's output."""
 
     signed: ClassVar[bool] = True
     family: ClassVar[str] = "surrogate"
@@ -49,21 +49,21 @@ class RegionMethod(Method):
 
     regions: str = parameter(
         "supervoxels",
-        "What is weighed: supervoxels (SLIC); in 2D also quickshift, the regions of LIME's image "
+        "Regions: supervoxels (SLIC); in 2D also quickshift, the regions of LIME's image "
         "explainer (kernel_size 4, max_dist 200, ratio 0.2); or the segments of the given "
-        "segmentation, with what lies outside of all of them as one more.",
+        "segmentation, with everything outside them as one more region.",
         choices=("supervoxels", "quickshift", "segments"),
     )
     size_mm: float = parameter(
         0.0,
-        "Side of a supervoxel; quickshift has none.",
+        "Side of a supervoxel; not used by quickshift.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
-        automatic=f"such that there are about {REGIONS}",
+        automatic=f"chosen to give about {REGIONS} supervoxels",
     )
     fill: str = parameter(
-        "mean", f"What stands in a region that is taken away: {FILLS_HELP}.", choices=FILLS
+        "mean", f"What replaces the voxels of an absent region: {FILLS_HELP}.", choices=FILLS
     )
     value: float = parameter(
         0.0,
@@ -73,15 +73,15 @@ class RegionMethod(Method):
     )
     output: str = parameter(
         "probability",
-        "What is watched: the target's probability, or its score before the activation.",
+        "Output that is explained: the target's probability, or its score before the activation.",
         choices=("probability", "score"),
     )
     confidence: float = parameter(
-        0.95, "Level of each region's confidence interval.", minimum=0.5, maximum=0.999
+        0.95, "Level of the confidence interval of each region.", minimum=0.5, maximum=0.999
     )
 
     def resolved(self, task: Task) -> Method:
-        """With the size in millimetres that this image's supervoxels get."""
+        """The method with the size of the supervoxels in millimetres for this image."""
         if self.regions != "supervoxels" or self.size_mm:
             return self
         size = size_for(plain(task.input)[0], task.spacing, REGIONS)
@@ -91,8 +91,8 @@ class RegionMethod(Method):
         """The regions of this image.
 
         Raises:
-            InputError: Segments are wanted and none were given, or all of them lie outside of
-                what the network sees.
+            InputError: Segments are requested and none were given, or all of them lie outside
+                the field of view.
         """
         if self.regions == "segments":
             labels, names = self._segments(task)
@@ -119,26 +119,27 @@ class RegionMethod(Method):
         if task.regions is None or not task.region_names:
             raise InputError(
                 ErrorCode.SEGMENTATION_MISSING,
-                f"{self.name}.regions=segments weighs the segments of a segmentation, and none was "
-                "given: give a segmentation (-s).",
+                f"{self.name}.regions: segments needs a segmentation, and none was given. "
+                "Give a segmentation (-s), or use another kind of regions.",
             )
         labels = task.regions
         if labels.shape != task.input.shape[2:]:
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
-                f"The segmentation has {tuple(labels.shape)} voxels on the network's grid and the "
-                f"image {tuple(task.input.shape[2:])}; they must be the same.",
+                f"Segmentation: it has {tuple(labels.shape)} voxels on the network's grid, and the "
+                f"image has {tuple(task.input.shape[2:])}. The two must be equal.",
             )
         if not bool((labels > 0).any()):
             raise InputError(
                 ErrorCode.SEGMENTATION_EMPTY,
-                "No segment of the segmentation has a voxel in what the network sees of the image.",
+                "Segmentation: no segment has a voxel inside the part of the image that the "
+                "network sees. Give a segmentation of that part.",
             )
         names = {index + 1: name for index, name in enumerate(task.region_names)}
         return labels, {**names, 0: ELSEWHERE}
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; the voxels of a region add up to its value.
+        """See :meth:`Method.attribute`; the values of a region's voxels add up to its value.
 
         The value, confidence interval and size of each region are recorded.
         """
@@ -181,11 +182,11 @@ class RegionMethod(Method):
         return {"": game.painted(estimate.values)}
 
     def forward_passes(self, task: Task) -> float:
-        """One for each combination of regions that is asked for."""
+        """One for each combination of regions."""
         return float(self.plan(task, self.game(task).players).count)
 
     def seconds_beside(self, task: Task) -> float:
-        """The time in which regions are found and taken away, and their intervals computed."""
+        """The time for finding and replacing regions, and for computing their intervals."""
         shape, spacing = task.input.shape[2:], task.spacing
         voxels = math.prod(shape)
         if self.regions == "segments":
@@ -200,9 +201,9 @@ class RegionMethod(Method):
         return finding + regions * voxels * _SECONDS_PER_VOXEL + self.seconds_to_estimate(regions)
 
     def seconds_to_estimate(self, regions: int) -> float:
-        """Of :meth:`seconds_beside` what values and intervals take, of so many regions."""
+        """The part of :meth:`seconds_beside` for values and intervals of ``regions`` regions."""
         return 0.0
 
     @abstractmethod
     def plan(self, task: Task, players: int) -> Plan:
-        """Which combinations of so many regions are asked for, and what follows from them."""
+        """The combinations of ``players`` regions to compute, and the estimate from them."""

@@ -1,4 +1,4 @@
-"""Respond-CAM: feature maps weighed so that the map's sum follows the score."""
+"""Respond-CAM: feature maps weighted so that the map's sum follows the score."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from SaliencyExplain.attribution.passes.task import Task
 
 @dataclass(frozen=True)
 class RespondCAM(Method):
-    """Respond-CAM, made for 3D: the gradient's mean, weighed by the feature map itself.
+    """Respond-CAM, developed for 3D: the mean gradient, weighted by the feature map itself.
 
-    On the layer's own grid the map's sum is the sum of gradient times activation; where the
-    network behind the layer is linear for this image but for a constant (global mean, linear
-    layers, ReLUs), that is the score without the constant.
+    On the layer's own grid the map's sum is the sum of gradient times activation. Where the
+    network after the layer is linear for this image up to a constant (global mean, linear
+    layers, ReLUs), this is the score without the constant.
     """
 
     name: ClassVar[str] = "respondcam"
@@ -35,16 +35,16 @@ class RespondCAM(Method):
     signed: ClassVar[bool] = True
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
+        (), "Names of the layers; without one, the last feature maps on every path to the scores."
     )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; keys are the layers' names.
 
-        Recorded are the target's score and each map's sum on its layer's grid.
+        The target's score and each map's sum on its layer's grid are recorded.
 
         Raises:
-            InputError: A layer does not exist, gives no feature map, or does not run.
+            InputError: A layer does not exist, is not run, or its output is not a feature map.
         """
         total = self.forward_passes(task)
         found = upsampled_maps(task, self.raw(task))
@@ -75,7 +75,7 @@ class RespondCAM(Method):
         """Features and gradients of the layers.
 
         Raises:
-            InputError: A layer does not exist, or the network's layers cannot be looked into.
+            InputError: A layer does not exist, or the network's layers are not accessible.
         """
         return wanted_layers(task, self.layers, self.name)
 
@@ -88,7 +88,7 @@ def _responding(part: PassPart) -> FeatureMap:
     flat = part.features.flatten(1).double()
     responses = (part.slope.flatten(1).double() * flat).sum(dim=1)
     sums = flat.sum(dim=1)
-    # A feature map whose sum is 0 has no weight: all of it is 0, or nothing can be said.
+    # A feature map whose sum is 0 gets no weight: it is 0 everywhere, or its weight is undefined.
     weights = torch.where(sums != 0, responses / sums, torch.zeros_like(sums))
     return part.place(torch.tensordot(weights, part.features.double(), dims=1))
 

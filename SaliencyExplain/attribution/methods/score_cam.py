@@ -1,4 +1,4 @@
-"""Score-CAM: feature maps weighed by the score of the image that they let through."""
+"""Score-CAM: feature maps weighted by the score of the image that they mask."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from SaliencyExplain.errors import ErrorCode, InputError
 class ScoreCAM(Method):
     """Score-CAM: no gradient, one forward pass for each feature map.
 
-    Each feature map, brought to the image's grid and to the range from 0 to 1, is a mask of
-    the image; the class's score of the masked image is the feature map's weight. All of the
-    image changes with each mask, so nothing of a forward pass can be used for another (the
-    incremental inference of occlusion would not pay).
+    Each feature map is resampled to the image's grid, scaled to the range from 0 to 1 and used as
+    a mask of the image; the class's score of the masked image is the feature map's weight. Each
+    mask changes the whole image, so that forward passes cannot share results (occlusion's
+    incremental inference would save nothing).
 
-    Where the layer's cells are voxels it equals ``pytorch_grad_cam.ScoreCAM`` of all feature
+    Where the layer's cells are voxels it equals ``pytorch_grad_cam.ScoreCAM`` with all feature
     maps. On coarser layers that library stretches the masks from corner to corner, while here
-    they lie where the cells' receptive fields are; and it gives feature maps that are the same
-    everywhere a share of the softmax, which makes its map weaker by one factor.
+    the cells lie at the centres of their receptive fields. The library also includes constant
+    feature maps in the softmax, which makes its map weaker by one factor.
     """
 
     name: ClassVar[str] = "scorecam"
@@ -53,29 +53,31 @@ class ScoreCAM(Method):
     parts: ClassVar[str] = "feature maps"
 
     layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; none: the last feature maps that all paths to the scores use."
+        (), "Names of the layers; without one, the last feature maps on every path to the scores."
     )
     channels: int = parameter(
         64,
-        "At most so many feature maps of a layer, those with the largest standard deviation; "
+        "Largest number of feature maps of a layer, those with the largest standard deviation; "
         "each costs a forward pass. 0: all, as in the paper (1024 in DenseNet121).",
         minimum=0,
         maximum=65_536,
     )
     output: str = parameter(
         "score",
-        "What weighs a feature map: the target's score before the activation, or its probability.",
+        "Output that weights a feature map: the target's score before the activation, or its "
+        "probability.",
         choices=("score", "probability"),
     )
     weights: str = parameter(
         "softmax",
-        "softmax over the feature maps; increase: how much more it is than that of the baseline "
-        "alone.",
+        "How the outputs become weights: a softmax over the feature maps, or the increase over "
+        "the output of the baseline alone.",
         choices=("softmax", "increase"),
     )
     fill: str = parameter(
         "value",
-        "What shows where the mask is 0: per channel the image's mean or minimum, or value.",
+        "What replaces voxels where the mask is 0: per channel the image's mean or minimum, or a "
+        "constant (value).",
         choices=("value", "mean", "minimum"),
     )
     value: float = parameter(
@@ -86,14 +88,14 @@ class ScoreCAM(Method):
     )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; keys are the layers' names, values at least 0.
+        """See :meth:`Method.attribute`; keys are the layers' names, values are at least 0.
 
-        The strongest feature maps come first. The map of those so far is published as it
-        grows, and is the result where the deadline comes first. Feature maps that are the
-        same everywhere show no place; they get no weight and cost nothing.
+        The strongest feature maps come first. The map of those so far is published during the
+        computation, and is the result if the deadline is reached first. Constant feature maps
+        get no weight and cost nothing.
 
         Raises:
-            InputError: A layer does not exist, gives no feature map, or does not run.
+            InputError: A layer does not exist, is not run, or its output is not a feature map.
         """
         return upsampled_maps(task, self.raw(task))
 
@@ -110,7 +112,7 @@ class ScoreCAM(Method):
         order = _strongest_first(parts, self.channels)
         baseline = filling(image, self.fill, task.spacing, value=self.value)
         dark = baseline.boxes(np.zeros((1, image.ndim - 2), dtype=np.int64), image.shape[2:])
-        # What is said before counts the feature maps by the layers' definition.
+        # The estimate before the run counts the feature maps by the layers' definition.
         total, passes = self.forward_passes(task), 2 + len(order)
 
         def compute(indices: range) -> Tensor:
@@ -145,7 +147,7 @@ class ScoreCAM(Method):
             ):
                 both = torch.cat([both, found])
                 watched.see(found.numpy())
-                # Each layer has a map as soon as the first feature map of each is weighed.
+                # All layers have a map once the first feature map of each has its weight.
                 if len(both) >= len(parts) and growing.is_enough(
                     indices.stop / len(order), lambda: upsampled_maps(task, maps())
                 ):
@@ -166,7 +168,7 @@ class ScoreCAM(Method):
         """Features of the layers.
 
         Raises:
-            InputError: A layer does not exist, or the network's layers cannot be looked into.
+            InputError: A layer does not exist, or the network's layers are not accessible.
         """
         return wanted_layers(task, self.layers, self.name, gradients=False)
 
@@ -177,7 +179,7 @@ class ScoreCAM(Method):
     def _weighed(
         self, parts: Parts, layer: str, order: Sequence[_Mask], gains: Tensor
     ) -> FeatureMap:
-        """The rectified sum of a layer's feature maps that have a score."""
+        """The rectified weighted sum of a layer's feature maps that have a score."""
         done = [n for n, mask in enumerate(order[: len(gains)]) if mask[0] == layer]
         weights = gains[done]
         if self.weights == "softmax":
@@ -192,7 +194,7 @@ class ScoreCAM(Method):
         return FeatureMap.total(maps, rectified=True)
 
     def forward_passes(self, task: Task) -> float:
-        """One for each feature map, as the layers define them; the image, and the baseline."""
+        """One for each feature map of the layers' definitions, the image and the baseline."""
         counts = channel_count(task.network, self.layers).values()
         return 2.0 + sum(min(count, self.channels or count) for count in counts)
 
@@ -202,25 +204,25 @@ _Mask = tuple[str, int, int]
 
 
 def _strongest_first(parts: dict[str, Parts], most: int) -> list[_Mask]:
-    """Feature maps, the layers in turn, each layer's by falling standard deviation.
+    """Feature maps, alternating between layers, each layer's by decreasing standard deviation.
 
     Raises:
-        InputError: A layer's feature maps are the same everywhere.
+        InputError: All feature maps of a layer are constant.
     """
     order: list[tuple[int, int, _Mask]] = []
     for turn, (layer, several) in enumerate(parts.items()):
         places = [(n, channel) for n, p in enumerate(several) for channel in range(len(p.features))]
         strength = torch.cat([p.features.flatten(1).std(dim=1, correction=0) for p in several])
         ranking = strength.argsort(descending=True, stable=True).tolist()
-        # Rounding makes a feature map that is the same everywhere differ in its last digits.
+        # Rounding makes a constant feature map differ in its last digits.
         flat = 1e-6 * torch.stack([p.features.abs().amax() for p in several]).amax()
         chosen = [place for place in ranking if strength[place] > flat][: most or None]
         if not chosen:
             cells = " x ".join(map(str, several[0].features.shape[1:]))
             raise InputError(
                 ErrorCode.LAYER_UNSUITABLE,
-                f"The feature maps of layer '{layer}' ({cells} cells) are the same everywhere and "
-                "mask nothing; choose another layer.",
+                f"Layer '{layer}': all its feature maps ({cells} cells) are constant and cannot "
+                "serve as masks. Choose another layer.",
             )
         order += [(rank, turn, (layer, *places[place])) for rank, place in enumerate(chosen)]
     return [mask for _, _, mask in sorted(order)]

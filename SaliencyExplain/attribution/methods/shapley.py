@@ -20,23 +20,24 @@ from SaliencyExplain.attribution.perturbation.region_game import (
 )
 from SaliencyExplain.progress import may_stop
 
-#: Up to so many regions all combinations are computed: 1,024 forward passes at most.
+#: With up to this many regions all combinations are computed: at most 1,024 forward passes.
 MOST_ENUMERATED = 10
 
-#: How many pairs the mean variance of all regions counts for in each region's own. Few pairs
-#: often miss the rare order in which a region matters, and then its own variance is too small:
-#: 95 % intervals held 84 to 94 % of the values, with this 94 to 98 % (games of 14 regions).
+#: Weight of the mean variance of all regions in the variance of each region, in pairs. A few pairs
+#: often miss the rare order in which a region matters, which makes its own variance too small:
+#: 95 % intervals then contain 84 to 94 % of the values, and with this 94 to 98 % (games of 14
+#: regions).
 _PRIOR = 3.0
 
 
 class Enumeration(Plan):
-    """All combinations of a few regions: the Shapley values themselves."""
+    """All combinations of a few regions, which give exact Shapley values."""
 
     def __init__(self, players: int) -> None:
         self.players = players
         self.count = self.least = 2**players
         self.estimator = "exact"
-        #: Bit i of a combination's number says that region i is there.
+        #: Bit i of a combination's number is 1 where region i is present.
         self.members = (np.arange(self.count)[:, None] >> np.arange(players)) & 1 > 0
 
     def present(self, index: int) -> Masks:
@@ -45,10 +46,10 @@ class Enumeration(Plan):
         return found
 
     def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
-        """The sum of Shapley 1953: all orders in which the regions can come."""
+        """The sum of Shapley 1953 over all orders of adding the regions."""
         n = self.players
         sizes = self.members.sum(axis=1)
-        # Of the combinations without a region, how often one is what came before it.
+        # For each combination, the share of orders in which exactly it precedes a region.
         weights = np.array(
             [1 / (n * math.comb(n - 1, size)) if size < n else 0.0 for size in range(n + 1)]
         )
@@ -65,18 +66,19 @@ class Enumeration(Plan):
 
 
 class Orders(Plan):
-    """Random orders in pairs, each and its reverse.
+    """Random orders in pairs, each order with its reverse.
 
-    A region's value is the mean of what it adds when it comes. The mean over an order and its
-    reverse varies less than over two orders (antithetic sampling, Mitchell et al. 2022);
-    the pairs are independent, and Student's t of their means gives the interval, with a variance
-    drawn towards that of all regions (as in Smyth 2004, its weight fixed).
+    A region's value is the mean change of the output when it is added. The mean over an order
+    and its reverse has a lower variance than over two independent orders (antithetic sampling,
+    Mitchell et al. 2022). The pairs are independent; Student's t of their means gives the
+    interval, with a variance shrunk towards that of all regions (as in Smyth 2004, with a fixed
+    weight).
     """
 
     def __init__(self, players: int, pairs: int, seed: int) -> None:
         self.players = players
         self.estimator = "orders"
-        # The two ends are the same in all orders.
+        # The empty and the full combination are the same in all orders.
         self.count = 2 + 2 * pairs * (players - 1)
         self.least = 2 + 2 * (players - 1)
         self._orders = []
@@ -95,7 +97,7 @@ class Orders(Plan):
         return found
 
     def estimate(self, outputs: Floats, confidence: float, until: float = math.inf) -> Estimate:
-        """From the pairs that are complete."""
+        """The estimate from the complete pairs."""
         steps = self.players - 1
         pairs = (len(outputs) - 2) // (2 * steps)
         whole, nothing = outputs[:2]
@@ -109,7 +111,7 @@ class Orders(Plan):
             return Estimate(means.mean(axis=0), np.full(self.players, np.nan))
         own = means.var(axis=0, ddof=1)
         variance = (_PRIOR * own.mean() + (pairs - 1) * own) / (_PRIOR + pairs - 1)
-        # Here, since a bare machine has no scipy and lists the methods all the same.
+        # Imported here so that methods can be listed where scipy is not installed.
         from scipy.special import stdtrit
 
         wide = float(stdtrit(pairs - 1, (1 + confidence) / 2))
@@ -122,11 +124,11 @@ class Orders(Plan):
 
 @dataclass(frozen=True)
 class Shapley(RegionMethod):
-    """Shapley values: what a region adds to the output, on average over all orders of coming.
+    """Shapley values: the mean change of the output when a region is added, over all orders.
 
-    The values of all regions add up to the output with all of them less that with none. Of up to
-    ten regions all combinations are computed and the values are exact; of more, pairs of random
-    orders are drawn, and each value has a confidence interval of its own.
+    The values of all regions add up to the output with all of them minus that with none. With up
+    to ten regions all combinations are computed and the values are exact. With more, pairs of
+    random orders are drawn, and each value has its own confidence interval.
     """
 
     name: ClassVar[str] = "shapley"
@@ -140,7 +142,8 @@ class Shapley(RegionMethod):
 
     pairs: int = parameter(
         10,
-        "Pairs of random orders, each order and its reverse; of no use up to ten regions.",
+        "Number of pairs of random orders, each order with its reverse; not used with up to ten "
+        "regions.",
         minimum=2,
         maximum=10_000,
     )

@@ -31,32 +31,33 @@ from SaliencyExplain.attribution.perturbation.baselines import check_baseline
 
 @dataclass(frozen=True)
 class _SmoothIntegrated(BaselinePathMethod):
-    """Integrated gradients of noisy copies, each from the same baseline."""
+    """Integrated gradients of noisy copies of the image, all from the same baseline."""
 
     parts: ClassVar[str] = "noisy copies"
 
-    samples: int = parameter(10, "Noisy copies of the image.", minimum=1, maximum=1000)
+    samples: int = parameter(10, "Number of noisy copies of the image.", minimum=1, maximum=1000)
     noise: float = parameter(
         0.15,
-        "Standard deviation of the noise, as a share of the image's value range.",
+        "Standard deviation of the noise, as a fraction of the image's value range.",
         minimum=0.0,
         maximum=100.0,
     )
     steps: int = parameter(
-        20, "Images on the way to each noisy copy.", minimum=1, maximum=MOST_STEPS
+        20, "Number of points on the path to each noisy copy.", minimum=1, maximum=MOST_STEPS
     )
     rule: str = parameter(
         "gausslegendre",
-        "How the integral becomes a sum: Gauss-Legendre, or Riemann's sum at the middle, left or "
-        "right of each step.",
+        "Quadrature rule: Gauss-Legendre, or the Riemann sum at the middle, left or right of each "
+        "step.",
         choices=RULES,
     )
 
     def raw(self, task: Task) -> Tensor:
         """The average for each channel, ``(C, *S)`` in float64.
 
-        Each copy has noise of its own seed, drawn on the CPU. The average of the copies that
-        are done is published as it grows, and is the result where the deadline comes first.
+        The noise of each copy has its own seed and is drawn on the CPU. The average of the
+        finished copies is published during the computation, and is the result if the deadline
+        is reached first.
 
         Raises:
             InputError: Background images are needed and were not given, or do not fit.
@@ -100,7 +101,7 @@ class _SmoothIntegrated(BaselinePathMethod):
                     break
             values = average()
             if self.signed:
-                # One at a time: a thousand copies of a volume would fill the memory.
+                # One at a time, because a thousand copies of a volume would fill the memory.
                 ends = [
                     target_outputs(network, [copy(number)], task.target)[0]
                     for number in range(done)
@@ -111,23 +112,23 @@ class _SmoothIntegrated(BaselinePathMethod):
         return values
 
     def forward_passes(self, task: Task) -> float:
-        """A forward and a backward pass for each step to each copy; if signed, the ends."""
+        """A forward and a backward pass for each step to each copy; if signed, also the ends."""
         check_baseline(task, self.baseline, self.name)
         ends = self.samples + 1 if self.signed else 0
         return GRADIENT_COST * self.samples * self.steps + ends
 
     @abstractmethod
     def counted(self, values: Tensor) -> Tensor:
-        """What of a copy's map is averaged."""
+        """The values of a copy's map that are averaged."""
 
     @abstractmethod
     def averaged(self, mean: Tensor) -> Tensor:
-        """The map from that average."""
+        """The map, from the average of :meth:`counted`."""
 
 
 @dataclass(frozen=True)
 class SmoothIntegratedGradients(_SmoothIntegrated):
-    """The mean over noisy copies: signed, and complete for the mean of the copies' scores."""
+    """The mean over noisy copies; it is signed and adds up to the copies' mean score change."""
 
     name: ClassVar[str] = "smoothgrad-ig"
     family: ClassVar[str] = "path"
@@ -148,7 +149,7 @@ class SmoothIntegratedGradients(_SmoothIntegrated):
 
 @dataclass(frozen=True)
 class SquaredSmoothIntegratedGradients(_SmoothIntegrated):
-    """The root of the mean square over noisy copies, summed over the channels: magnitudes."""
+    """The root mean square over noisy copies, summed over the channels; magnitudes only."""
 
     name: ClassVar[str] = "smoothgrad-ig-squared"
     family: ClassVar[str] = "path"

@@ -1,4 +1,4 @@
-"""XRAI: integrated gradients gathered into regions of the image."""
+"""XRAI: regions of the image ranked by their integrated gradients."""
 
 from __future__ import annotations
 
@@ -37,60 +37,60 @@ from SaliencyExplain.attribution.perturbation.supervoxels import (
 )
 from SaliencyExplain.errors import ErrorCode, InputError
 
-#: Of saliency.core.XRAI: voxels along the grid on which Felzenszwalb's regions are found,
-#: their scales, their least size, and how far regions are widened, all in that grid's voxels.
+#: From saliency.core.XRAI: voxels along the grid on which Felzenszwalb's regions are found, their
+#: scales, their minimum size, and how far regions are dilated, all in voxels of that grid.
 _GRID = 224
 _SCALES = (50, 100, 150, 250, 500, 1200)
 _LEAST_SIZE = 150
 _WIDENED = 5
-#: Regions that add less than a square (cube) of this share of the image's sides are left out:
-#: the 50 pixels of saliency.core.XRAI in 224 x 224.
+#: Regions that add less than a square (cube) of this share of the image's sides are left out;
+#: equals the 50 pixels of saliency.core.XRAI in 224 x 224.
 _LEAST_SIDE = math.sqrt(50) / _GRID
 
-#: SLIC and quickshift find regions of so many sizes, each of twice the volume of the one
-#: before, the smallest so that there are so many.
+#: SLIC and quickshift find regions of this many sizes, each of twice the volume of the one before;
+#: the smallest size is chosen to give this many regions.
 _SIZES, _MOST = 6, 600
-#: What widening the regions of all sizes takes for each voxel, s: processor time of one thread,
-#: 1.7e-6 to 3.4e-6 in volumes of 77,000 to 885,000 voxels, 0.6e-6 to 3.5e-6 in pictures.
+#: Dilating the regions of all sizes, s per voxel: processor time of one thread, 1.7e-6 to 3.4e-6
+#: in volumes of 77,000 to 885,000 voxels, 0.6e-6 to 3.5e-6 in 2D images.
 _SECONDS_TO_WIDEN = 2.3e-6
-#: What ranking takes in a volume, and for each of its voxels, s: processor time of one thread, 0.73
-#: s for 77,000 voxels, 1.0 to 1.5 for 262,000, 2.7 for 885,000 (1,100 to 1,400 regions); of a
-#: picture's regions 0.03 to 0.25.
+#: Ranking in a volume, s: a constant part and a part per voxel. Processor time of one thread: 0.73
+#: s for 77,000 voxels, 1.0 to 1.5 for 262,000, 2.7 for 885,000 (1,100 to 1,400 regions); in 2D
+#: 0.03 to 0.25.
 _SECONDS_TO_RANK, _SECONDS_PER_RANKED = 0.6, 2.4e-6
-#: A region has to have a shape: voxels along its side, at least.
+#: Minimum side of a region, in voxels.
 _LEAST_ALONG = 3
 
 
 @dataclass(frozen=True)
 class _RegionRanking(Method):
-    """Integrated gradients from a black and a white image, ranked by regions."""
+    """Integrated gradients from a black and a white baseline, ranked by region."""
 
     signed: ClassVar[bool] = True
 
     steps: int = parameter(
         50,
-        "Images on the way from each of the two baselines, black and white.",
+        "Number of points on the path from each of the two baselines, black and white.",
         minimum=1,
         maximum=MOST_STEPS,
     )
     regions: str = parameter(
         "automatic",
-        "How regions are found: felzenszwalb and quickshift in 2D only; automatic: felzenszwalb "
-        "in 2D, slic in 3D.",
+        "How regions are found; felzenszwalb and quickshift are for 2D only. automatic: "
+        "felzenszwalb in 2D, slic in 3D.",
         choices=("automatic", *KINDS),
     )
     smallest_mm: float = parameter(
         0.0,
-        "Side of the smallest regions for slic and quickshift; there are five more sizes, each "
-        "of twice the volume of the one before.",
+        "Side of the smallest regions for slic and quickshift. Five larger sizes are used as "
+        "well, each of twice the volume of the one before.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
-        automatic="so that there are at most about 600 regions",
+        automatic="chosen to give at most about 600 regions",
     )
     widened_mm: float = parameter(
         0.0,
-        "How far each region reaches over its edge.",
+        "How far each region is dilated.",
         unit="mm",
         minimum=0.0,
         maximum=LARGEST_MM,
@@ -98,32 +98,32 @@ class _RegionRanking(Method):
     )
     channels: str = parameter(
         "sum",
-        "How several channels become one map: their sum, or the largest value (as in "
+        "How channels are combined into one map: their sum, or the largest value (as in "
         "saliency.core.XRAI).",
         choices=("sum", "max"),
     )
 
     def _ranking_seconds(self, voxels: int, axes: int) -> float:
-        """What ranking the regions takes, s; next to nothing where it is by whole regions."""
+        """Time for ranking the regions, s; close to 0 when whole regions are ranked."""
         return 0.0
 
     @abstractmethod
     def _rank(
         self, values: NDArray[np.float64], regions: Sequence[Region], least: int
     ) -> NDArray[np.float64]:
-        """The map of an attribution ``(*S)`` and regions."""
+        """The map from an attribution ``(*S)`` and regions."""
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; the map's sum is that of the integrated gradients.
 
-        Recorded beside it are the number of regions, and of each baseline how complete the
-        integral is and how strong its part is. The parts from black and from white can cancel,
-        so that no region adds to the score: where one of them dominates, both then count alike,
-        each divided by its size, and a note says so.
+        The number of regions is recorded, and for each baseline the completeness of the
+        integral and its size. The parts from black and from white can cancel, so that no region
+        adds to the score. Where one of them dominates, each is then divided by its size so that
+        both have equal weight, and a note says so.
 
         Raises:
-            InputError: The image is not fit for this kind of regions, or has values that
-                are not finite.
+            InputError: This kind of regions is not available for the image, or the image has
+                values that are not finite.
         """
         regions = self.found_regions(task)
         parts, paths = self._integrated(task)
@@ -148,12 +148,12 @@ class _RegionRanking(Method):
         ranking: NDArray[np.float64],
         regions: Sequence[Region],
     ) -> NDArray[np.float64]:
-        """The ranking with both baselines alike in size, where their mean says no to all regions.
+        """The ranking with baselines of equal weight, where their mean is negative everywhere.
 
         Args:
-            task: Its ``note`` is told.
+            task: Its ``note`` receives the note.
             parts: Integrated gradients ``(C, *S)`` from black and from white.
-            ranking: That of their mean.
+            ranking: Ranking of their mean.
             regions: The regions.
         """
         sizes = [float(part.abs().sum()) for part in parts]
@@ -165,16 +165,16 @@ class _RegionRanking(Method):
         scaled = [part * (mean / size) for part, size in zip(parts, sizes, strict=True)]
         alike = self._ranked((scaled[0] + scaled[1]) / 2, regions)
         dominance = (
-            f"The integrated gradients from the {colour} image, "
+            f"The integrated gradients from the {colour} baseline, "
             f"{sizes[stronger] / sizes[1 - stronger]:.1f} times as strong as those from the other "
-            "baseline, speak against the class everywhere"
+            "baseline, are negative in all regions"
         )
         if (alike > 0).any():
-            task.note(f"{dominance}: both baselines count alike in this ranking.")
+            task.note(f"{dominance}. Both baselines have equal weight in this ranking.")
             return alike
         task.note(
-            f"{dominance}, and so do both together: no region adds to the score, and only the "
-            "order of the values says something."
+            f"{dominance}, and so is the mean of both: no region adds to the score, and only the "
+            "order of the values has a meaning."
         )
         return ranking
 
@@ -189,7 +189,7 @@ class _RegionRanking(Method):
         found: list[Region] = []
         for labels in self._label_maps(task):
             found += widened_regions(labels, task.spacing, reach)
-            # Nothing is done yet, but this is where a cancel comes through.
+            # Reports no progress yet; a cancellation is raised here.
             task.progress(0.0, self.forward_passes(task))
         return found
 
@@ -207,26 +207,27 @@ class _RegionRanking(Method):
             ).numpy()
 
     def _kind(self, axes: int) -> str:
-        """How regions are found in an image of so many axes.
+        """How regions are found in an image with this number of axes.
 
         Raises:
-            InputError: In no image of so many.
+            InputError: The kind of regions is not available for that number of axes.
         """
         if self.regions == "automatic":
             return "felzenszwalb" if axes == 2 else "slic"
         if self.regions != "slic" and axes != 2:
             raise InputError(
-                ErrorCode.REGIONS, f"{self.name}: {self.regions} divides 2D images only; use slic."
+                ErrorCode.REGIONS,
+                f"{self.name}.regions: {self.regions} works on 2D images only. Use slic.",
             )
         return self.regions
 
     def _smallest(self, wanted: float, spacing: Sequence[float]) -> float:
-        """Side in mm of the smallest regions, of which ``wanted`` would give the right number."""
+        """Side of the smallest regions in mm; ``wanted`` is the side for the intended number."""
         voxel = math.prod(spacing) ** (1 / len(spacing))
         return self.smallest_mm or max(wanted, _LEAST_ALONG * voxel)
 
     def _integrated(self, task: Task) -> tuple[list[Tensor], list[dict[str, Any]]]:
-        """Integrated gradients ``(C, *S)`` from each of the baselines, and figures of each."""
+        """Integrated gradients ``(C, *S)`` from each baseline, and the metrics of each."""
         image, total = plain(task.input), self.forward_passes(task)
         parts: list[Tensor] = []
         paths: list[dict[str, Any]] = []
@@ -248,7 +249,7 @@ class _RegionRanking(Method):
         return parts, paths
 
     def seconds_beside(self, task: Task) -> float:
-        """The time that regions of all sizes take, and their ranking."""
+        """The time for finding regions of all sizes and ranking them."""
         shape, spacing = task.input.shape[2:], task.spacing
         kind, axes, voxels = self._kind(len(shape)), len(shape), math.prod(shape)
         if kind == "felzenszwalb":
@@ -266,7 +267,7 @@ class _RegionRanking(Method):
         return IntegratedGradients(baseline="value", value=colour, steps=self.steps)
 
     def forward_passes(self, task: Task) -> float:
-        """Those of integrated gradients from two baselines."""
+        """The passes of integrated gradients from two baselines."""
         return 2 * self._path(0.0).forward_passes(task)
 
 
@@ -283,22 +284,22 @@ def _felzenszwalb_cell(shape: Sequence[int], spacing: Sequence[float]) -> float:
 def _felzenszwalb_maps(image: Tensor, spacing: Sequence[float]) -> Iterator[NDArray[np.int64]]:
     """Label maps of a 2D image at the scales of saliency.core.XRAI."""
     cell = _felzenszwalb_cell(image.shape[1:], spacing)
-    # There the values go from -1 to 1, those of all channels together.
+    # saliency.core.XRAI scales the values of all channels together to [-1, 1].
     low, high = image.min(), image.max()
     scaled = 2 * (image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny) - 1
     fine = resampled(scaled.cpu().float(), spacing, cell)
     for scale in _SCALES:
         found = felzenszwalb(fine, scale, _LEAST_SIZE)
         labels = looked_up(found, image.shape[1:], spacing, cell)
-        # A region of few cells may lie between the image's voxels.
+        # A region of few cells may contain no voxel of the image.
         yield np.unique(labels, return_inverse=True)[1].reshape(labels.shape) + 1
 
 
 def _area(default: float) -> Any:
-    """The parameter that both ways of ranking have, for another default."""
+    """The parameter ``area`` of both ways of ranking, with the given default."""
     return parameter(
         default,
-        "Share of the image that is ranked; the rest gets one value.",
+        "Percentage of the image that is ranked; the rest gets one common value.",
         unit="%",
         minimum=0.0,
         maximum=100.0,
@@ -307,7 +308,7 @@ def _area(default: float) -> Any:
 
 @dataclass(frozen=True)
 class XRAI(_RegionRanking):
-    """XRAI: regions in the order of the integrated gradients that each adds."""
+    """XRAI: regions ranked by the integrated gradients that each adds."""
 
     name: ClassVar[str] = "xrai"
     family: ClassVar[str] = "region"
@@ -331,13 +332,13 @@ class XRAI(_RegionRanking):
 
 @dataclass(frozen=True)
 class FastXRAI(_RegionRanking):
-    """Fast XRAI: the order is that of whole regions, and only the first part is ranked."""
+    """Fast XRAI: whole regions are ranked once, and only the first part of the image is used."""
 
     name: ClassVar[str] = "xrai-fast"
     family: ClassVar[str] = "region"
     title: ClassVar[str] = "Fast XRAI"
     source: ClassVar[str] = (
-        "saliency.core.XRAI with algorithm='fast', of which the most salient 30 % are in use"
+        "saliency.core.XRAI with algorithm='fast', restricted to the most salient 30 %"
     )
 
     area: float = _area(30.0)

@@ -9,9 +9,10 @@ from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import kneighbors_graph
 
-from SaliencyExplain.errors import InputError
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.study import clusters
 from SaliencyExplain.evaluation.study.clusters import cluster_maps, cluster_methods
+from Testing.expected_errors import error_with
 from Testing.study.evaluation.planted_places import background, blob, placed
 
 
@@ -81,7 +82,7 @@ def test_groups_are_those_of_scikit_learn(
 
 
 def test_fewer_than_eight_cases_are_refused_in_one_line():
-    with pytest.raises(InputError, match=r"8 cases or more, and there are 7"):
+    with error_with(ErrorCode.CASES_MISSING, "gradcam", "7"):
         cluster_maps("gradcam", maps_around((5, 5, 5), range(7)))
 
 

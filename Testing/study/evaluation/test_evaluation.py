@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from SaliencyExplain.errors import Cancelled, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.evaluation.study.normalised_maps import PATIENT_SIDES, PICTURE_SIDES
 from SaliencyExplain.evaluation.study.study_evaluation_files import (
     EVALUATION,
@@ -20,6 +20,7 @@ from SaliencyExplain.evaluation.study.study_findings import evaluate_study
 from SaliencyExplain.evaluation.study.study_words import LIMITS, evaluation_sentences, place_words
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.study.report import StudyOutput, write_report
+from Testing.expected_errors import error_with
 from Testing.study.conftest import write_nifti
 from Testing.study.evaluation.conftest import AFFINE, SHAPE, agreement, faithfulness, noise
 
@@ -231,17 +232,17 @@ def test_an_evaluation_of_another_form_is_left_out_of_the_report(study):
 
 
 def test_a_folder_without_a_journal_is_no_study(tmp_path):
-    with pytest.raises(InputError, match="holds no study"):
+    with error_with(ErrorCode.STUDY_INCOMPLETE):
         evaluate_study(tmp_path)
 
 
 def test_a_study_of_which_nothing_is_done_yet_is_refused(make_study):
-    with pytest.raises(InputError, match="none of the study's cases is explained yet"):
+    with error_with(ErrorCode.CASES_MISSING):
         evaluate_study(make_study({}, failed=["P1"]))
 
 
 def test_a_single_case_is_refused_with_the_command_for_it(make_study):
-    with pytest.raises(InputError, match="single explained case"):
+    with error_with(ErrorCode.CASES_MISSING):
         evaluate_study(make_study({"P0": {"gradcam": noise(0)}}))
 
 
@@ -256,15 +257,15 @@ def test_a_map_that_is_gone_damaged_or_not_finite_is_named(study):
     path = study / "P3" / "gradcam-tumour.nii.gz"
     content = path.read_bytes()
     path.write_bytes(content[:2000])
-    with pytest.raises(InputError, match=r"P3/gradcam-tumour.nii.gz is damaged"):
+    with error_with(ErrorCode.STUDY_INCOMPLETE, "P3/gradcam-tumour.nii.gz"):
         evaluate_study(study)
     values = noise(0)
     values[3, 3, 3] = np.nan
     nibabel.save(nibabel.Nifti1Image(values, AFFINE), path)
-    with pytest.raises(InputError, match="not finite"):
+    with error_with(ErrorCode.MAP_NOT_FINITE, "P3/gradcam-tumour.nii.gz"):
         evaluate_study(study)
     path.unlink()
-    with pytest.raises(InputError, match="is missing, though the journal"):
+    with error_with(ErrorCode.STUDY_INCOMPLETE, "P3/gradcam-tumour.nii.gz"):
         evaluate_study(study)
 
 
@@ -272,12 +273,12 @@ def test_cases_that_are_not_the_studys_are_refused(study, cases, tmp_path):
     lines = cases.read_text().splitlines()
     fewer = cases.with_name("fewer.csv")
     fewer.write_text("\n".join(line for line in lines if not line.startswith("P4")) + "\n")
-    with pytest.raises(InputError, match=r"has no case P4; name the folder or CSV"):
+    with error_with(ErrorCode.STUDY_INCOMPLETE, "fewer.csv", "P4"):
         evaluate_study(study, cases=fewer)
     nibabel.save(
         nibabel.Nifti1Image(noise(0, (9, 9, 9)), AFFINE), cases.with_name("P0_image.nii.gz")
     )
-    with pytest.raises(InputError, match="P0"):
+    with error_with(ErrorCode.GRID_MISMATCH, "P0"):
         evaluate_study(study, cases=cases)
 
 

@@ -101,7 +101,7 @@ def picture_card(out: Path) -> None:
         out: Where the picture goes.
     """
     sample = PROJECT / "scripted_module" / "Resources" / "SampleData" / "marked-phantom"
-    words = ["evaluate", f"{sample}.nii.gz", "-s", f"{sample}.seg.nrrd", "-m", "gradcam"]
+    words = ["evaluate", "image", f"{sample}.nii.gz", "-s", f"{sample}.seg.nrrd", "-m", "gradcam"]
     with tempfile.TemporaryDirectory() as folder:
         words += ["-c", str(classifier_folder("phantom-3d-shortcut")), "--out", folder]
         subprocess.run([sys.executable, "-m", "SaliencyExplain.cli.main", *words], check=True)

@@ -49,6 +49,7 @@ class ErrorCode(str, Enum):
     VALUE_FORM = "SE-VALUE-FORM", "A value has the wrong type or form."
     OPTION_CONFLICT = "SE-OPTION-CONFLICT", "Two options exclude each other."
     OPTION_MISSING = "SE-OPTION-MISSING", "A required value is missing."
+    TARGET_KIND = "SE-TARGET-KIND", "A target of this kind cannot be explained."
 
     # Classifiers
     MODEL_FORMAT = "SE-MODEL-FORMAT", "The file is not a classifier in a supported format."

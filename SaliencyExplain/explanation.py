@@ -21,7 +21,7 @@ from SaliencyExplain.attribution.passes.shared_pass import SharedPass
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.zero_maps import zero_map_note
 from SaliencyExplain.cost_estimate import Estimate, seconds_text
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
 from SaliencyExplain.figures import CHANNEL
 from SaliencyExplain.library_versions import versions
@@ -42,6 +42,7 @@ from SaliencyExplain.question import (
     percent,
 )
 from SaliencyExplain.results.attribution_maps import Attribution, Explanation
+from SaliencyExplain.specification.target import Target
 
 SIGN_CONVENTION = "positive = speaks for the target class"
 
@@ -51,7 +52,7 @@ def estimate(
     classifier: Classifier,
     methods: Sequence[Method],
     *,
-    target: str = "predicted",
+    target: Target | str = "predicted",
     compute: Compute = AUTOMATIC,
     given: Given = NOTHING,
 ) -> Estimate:
@@ -73,14 +74,13 @@ def explain(
     classifier: Classifier,
     methods: Sequence[Method],
     *,
-    target: str = "predicted",
+    target: Target | str = "predicted",
     compute: Compute = AUTOMATIC,
     given: Given = NOTHING,
     seed: int = 0,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
     publish: Callable[[Attribution, float], None] | None = None,
-    budget_seconds: float | None = None,
     failures: MethodFailures | None = None,
 ) -> Explanation:
     """Computes the attributions of one image, on the image's own grid.
@@ -92,7 +92,7 @@ def explain(
 
     A method that fails costs its own map: the others go on, and ``failures`` says why.
 
-    A budget of time stops the methods whose map grows (those with ``Method.parts``:
+    A limit of seconds stops the methods whose map grows (those with ``Method.parts``:
     occlusion, SmoothGrad) with the best map so far, and a note says how far they came. In
     their order they share the time equally, and what one does not need goes to the others.
     Each method gives a map: those that have none before they end run whole, the others run
@@ -103,7 +103,7 @@ def explain(
         image: ``(C, *S)`` with its affine, channels in the classifier's order.
         classifier: What is explained.
         methods: One or more methods with their parameters.
-        target: Name or index of a class, or ``predicted``.
+        target: What is to be explained, or its text.
         compute: On what, and within which limits.
         given: Segmentation and backgrounds, for the methods that ask for them.
         seed: Of everything random.
@@ -111,22 +111,18 @@ def explain(
         announce: Told the cost once it is known, before the first method starts.
         publish: Given each attribution when it is done, and partial ones while it grows,
             with the share of the computation that is in it; may raise Cancelled.
-        budget_seconds: Time for everything; None: as long as it takes.
         failures: Collects the failures of methods, for callers who want them where none gives a
             map; None: nobody does.
 
     Raises:
-        InputError: The image, target or budget does not fit, or what the first of all methods
+        InputError: The image or target does not fit, or what the first of all methods
             said where none gives a map.
         ClassifierError: The network fails on the image; or as above.
         DeviceMemoryError: The CPU's memory does not hold a single image; or as above.
         Cancelled: Out of ``progress`` or ``publish``.
     """
     begun = time.perf_counter()
-    if budget_seconds is not None and not budget_seconds >= 0:
-        raise InputError(
-            ErrorCode.VALUE_RANGE, f"The budget is {budget_seconds:g} s; it must be at least 0 s."
-        )
+    budget_seconds = compute.limits.seconds
     question = Question(image, classifier, target, compute, given)
     failures = MethodFailures() if failures is None else failures
     costed = _costed(question, methods, failures)
@@ -150,7 +146,7 @@ def explain(
     if question.seen_share < 1:
         provenance[SEEN_SHARE] = round(question.seen_share, 6)
         provenance[FIELD_OF_VIEW] = question.field_of_view.as_json()
-    question.notes += _precision_notes(methods, compute.precision)
+    question.notes += _precision_notes(methods, compute.limits.precision)
     shared = SharedPass.of(methods, question.task())
     attributions: list[Attribution] = []
     spent = 0.0
@@ -265,7 +261,7 @@ class _MethodWork:
         classifier, image = question.classifier, question.image
         provenance = {**self._provenance, "device": str(question.device)}
         provenance["precision"] = (
-            question.compute.precision if method.lower_precision else "float32"
+            question.compute.limits.precision if method.lower_precision else "float32"
         )
         if self._figures:
             provenance["figures"] = dict(self._figures)

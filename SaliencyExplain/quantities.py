@@ -23,7 +23,13 @@ PERCENT: Mapping[str, float] = {"%": 1.0}
 SHARE: Mapping[str, float] = {"%": 0.01}
 
 #: Units of a parameter, by the name of the unit that a plain number has.
-BY_UNIT: Mapping[str, Mapping[str, float]] = {"mm": LENGTHS, "%": PERCENT, "": SHARE}
+BY_UNIT: Mapping[str, Mapping[str, float]] = {
+    "mm": LENGTHS,
+    "s": TIMES,
+    "passes": PASSES,
+    "%": PERCENT,
+    "": SHARE,
+}
 
 _NUMBER = re.compile(r"([+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf|nan))\s*(\S*)", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+\.?\d*|\.\d+)\s*(?:([KMGT])(?:I?B)?|B)", re.IGNORECASE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,13 +21,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.cost_estimate import Estimate
-from SaliencyExplain.errors import (
-    ClassifierError,
-    DeviceMemoryError,
-    ErrorCode,
-    InputError,
-    unknown_name,
-)
+from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.grid_masks import label_map_on
@@ -37,6 +30,8 @@ from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.classifier import INTENSITY_NOTES, Classifier
 from SaliencyExplain.models.network_grid import squeeze_slice
+from SaliencyExplain.specification.spec import DEFAULT_LIMITS, Limits
+from SaliencyExplain.specification.target import Target
 
 #: Share of the network's input inside the image below which a note warns of it: of a brain
 #: on a grid made for brains more than half is.
@@ -46,9 +41,6 @@ _LITTLE_INSIDE = 0.1
 #: leave out the outermost ones.
 _MUCH_SEEN = 0.98
 
-#: In what methods may compute; which of them do is for each to say.
-PRECISIONS = ("float32", "bfloat16")
-
 
 @dataclass(frozen=True)
 class Compute:
@@ -56,26 +48,11 @@ class Compute:
 
     Attributes:
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``.
-        memory_bytes: Most that batches, kept maps and packed weights may take of the device's
-            memory.
-        precision: One of :data:`PRECISIONS`; ``bfloat16`` for the gradient methods alone.
-
-    Raises:
-        InputError: No such precision, or no memory at all.
+        limits: What the computation may take.
     """
 
     device: str = "auto"
-    memory_bytes: float = math.inf
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise unknown_name("precision", self.precision, PRECISIONS)
-        if not self.memory_bytes > 0:
-            raise InputError(
-                ErrorCode.VALUE_RANGE,
-                f"The memory is {self.memory_bytes:g} bytes; it must be more than 0.",
-            )
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True)
@@ -129,7 +106,7 @@ class Question:
     Args:
         image: ``(C, *S)`` with its affine, channels in the classifier's order.
         classifier: What is asked.
-        wanted: Name or index of a class, or ``predicted``.
+        wanted: What is to be explained, or its text.
         compute: Where it is computed first, and how.
         given: What is given beside the image.
 
@@ -152,7 +129,7 @@ class Question:
 
     image: MetaTensor
     classifier: Classifier
-    wanted: str
+    wanted: Target | str
     compute: Compute = AUTOMATIC
     given: Given = NOTHING
 
@@ -233,8 +210,9 @@ class Question:
             spacing=spacing_of(self.prepared.affine, self.prepared.ndim - 1),
             length_unit=self.length_unit,
             seed=int.from_bytes(digest[:4], "big") >> 1,
-            memory_bytes=self.compute.memory_bytes,
-            precision=self.compute.precision,
+            batch_size=self.compute.limits.batch_size,
+            memory_bytes=self.compute.limits.memory_bytes,
+            precision=self.compute.limits.precision,
             regions=self._regions,
             region_names=self._region_names(),
             backgrounds=self._backgrounds,

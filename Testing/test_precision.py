@@ -10,6 +10,7 @@ from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.question import Compute
 from SaliencyExplain.results.attribution_maps import Explanation
+from SaliencyExplain.specification.spec import Limits
 from Testing.comparing import assert_same
 from Testing.corner_classifier import bright_image, corner_classifier
 
@@ -34,7 +35,7 @@ def maps(network: nn.Module, precision: str) -> Explanation:
         bright_image(),
         corner_classifier(network, 6.0),
         methods,
-        compute=Compute("cpu", precision=precision),
+        compute=Compute("cpu", Limits(precision=precision)),
     )
 
 

@@ -16,6 +16,7 @@ from SaliencyExplain.models.inputs import input_of
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
+from SaliencyExplain.specification.spec import Limits
 
 
 def probe(
@@ -79,7 +80,7 @@ def probe(
     prober = Prober(
         read,
         opened,
-        compute=Compute(device, memory_bytes),
+        compute=Compute(device, Limits(None if math.isinf(memory_bytes) else memory_bytes)),
         fill=fill,
         value=value,
         blur_mm=blur_mm,

@@ -15,6 +15,7 @@ from SaliencyExplain.api.method_arguments import MethodLike, methods_of
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.progress_bar import ProgressLike, shown
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
+from SaliencyExplain.attribution.method_selection import choice_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.images_in_memory import UNNAMED
 from SaliencyExplain.models.classifier import Classifier
@@ -22,9 +23,11 @@ from SaliencyExplain.models.inputs import channels_of, input_of, is_path
 from SaliencyExplain.question import Compute, Given
 from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.safe_names import safe_name
+from SaliencyExplain.specification.spec import ExplainSpec, Limits
+from SaliencyExplain.specification.target import Target
 from SaliencyExplain.study.case import Case, single_case
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.single import save_explanation
+from SaliencyExplain.study.study_config import StudyConfig
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,11 +36,11 @@ class Result(Explanation):
 
     Attributes:
         source: Name of the case, and its files where it was read from files.
-        work: What was computed.
+        config: What was computed.
     """
 
     source: Case = field(kw_only=True)
-    work: Work = field(kw_only=True)
+    config: StudyConfig = field(kw_only=True)
 
     def save(self, out: str | PathLike[str]) -> Path:
         """Writes the files that ``saliency-explain explain`` writes.
@@ -60,16 +63,16 @@ class Result(Explanation):
             >>> sorted({path.suffix for path in result.save(folder / "out").iterdir()})
             ['.gz', '.json', '.nrrd', '.png']
         """
-        if any(not one.images for one in self.work.backgrounds):
+        if any(not one.images for one in self.config.backgrounds):
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
                 "The backgrounds were in memory, and the files name which ones were used: give "
                 "their paths to explain.",
             )
         first = self.attributions[0].case
-        work = dataclasses.replace(self.work, out=Path(out))
-        save_explanation(self.source, work, first.classifier, self, first.given.segmentation)
-        return work.out / self.source.case
+        config = dataclasses.replace(self.config, out=Path(out))
+        save_explanation(self.source, config, first.classifier, self, first.given.segmentation)
+        return config.out / self.source.case
 
 
 def explain(
@@ -132,34 +135,34 @@ def explain(
     read = input_of(opened, image, series=series)
     segments, notes = segmentation_on(segmentation, read)
     given = Given(segments, tuple(input_of(opened, one) for one in backgrounds))
-    compute = Compute(device, memory_bytes, precision)
+    limits = Limits(
+        None if math.isinf(memory_bytes) else memory_bytes, precision, seconds=budget_seconds
+    )
+    choices = tuple(map(choice_of, chosen))
+    spec = ExplainSpec(choices, Target.parse(str(target)), seed, limits)
     with shown(progress, "explaining") as report:
         found = engine.explain(
             read,
             opened,
             chosen,
-            target=str(target),
-            compute=compute,
+            target=spec.target,
+            compute=Compute(device, limits),
             given=given,
             seed=seed,
             progress=report,
-            budget_seconds=budget_seconds,
         )
-    work = Work(
-        classifier=opened.source or Path(opened.name),
-        methods=chosen,
-        target=str(target),
-        out=Path(),
-        compute=compute,
-        seed=seed,
+    config = StudyConfig(
+        opened.source or Path(opened.name),
+        Path(),
+        spec,
+        device,
         trust=opened.trusted,
-        budget_seconds=budget_seconds,
         backgrounds=_background_cases(backgrounds),
     )
     source = _case(image, read.meta.get("name"), name, series, segmentation)
     fields = {one.name: getattr(found, one.name) for one in dataclasses.fields(found)}
     fields["notes"] = tuple(dict.fromkeys((*found.notes, *notes)))
-    return Result(**fields, source=source, work=work)
+    return Result(**fields, source=source, config=config)
 
 
 def predict(

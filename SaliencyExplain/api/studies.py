@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from os import PathLike
@@ -10,12 +11,14 @@ from pathlib import Path
 from SaliencyExplain.api.method_arguments import MethodLike, methods_of
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.progress_bar import ProgressLike, shown
+from SaliencyExplain.attribution.method_selection import choice_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Compute
-from SaliencyExplain.study.case_work import Work
+from SaliencyExplain.specification.spec import ExplainSpec, Limits
+from SaliencyExplain.specification.target import Target
 from SaliencyExplain.study.discovery import background_cases, discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study
+from SaliencyExplain.study.study_config import StudyConfig
 
 
 def explain_study(
@@ -81,17 +84,20 @@ def explain_study(
             "use jobs=1, or make a bundle of it (saliency-explain classifier wrap).",
         )
     cases = discover(Path(folder), channels=opened.channels, keep_identifiers=keep_identifiers)
-    work = Work(
-        classifier=opened.source or Path(opened.name),
-        methods=methods_of(methods),
-        target=str(target),
-        out=Path(out),
-        compute=Compute(device, memory_bytes, precision),
-        seed=seed,
+    memory = None if math.isinf(memory_bytes) else memory_bytes
+    limits = Limits(memory, precision)
+    if trial_passes is not None:
+        limits = dataclasses.replace(limits, passes=trial_passes)
+    choices = tuple(map(choice_of, methods_of(methods)))
+    config = StudyConfig(
+        opened.source or Path(opened.name),
+        Path(out),
+        ExplainSpec(choices, Target.parse(str(target)), seed, limits),
+        device,
         trust=opened.trusted,
         keep_identifiers=keep_identifiers,
         scene=scene,
-        trial_budget=trial_passes,
+        evaluate=trial_passes is not None,
         backgrounds=tuple(
             background_cases([Path(one) for one in backgrounds], opened.channels, keep_identifiers)
         ),
@@ -101,4 +107,4 @@ def explain_study(
         def tell(so_far: StudyProgress) -> None:
             report(so_far.done, so_far.total)
 
-        return run_study(cases, work, jobs=jobs, progress=tell, classifier=opened)
+        return run_study(cases, config, jobs=jobs, progress=tell, classifier=opened)

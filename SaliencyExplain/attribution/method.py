@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from SaliencyExplain.attribution.parameters import check_parameter
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.task import Task, unpublished
 from SaliencyExplain.confinement import lifted
 from SaliencyExplain.progress import stopped_by
+from SaliencyExplain.specification.parameters import check_parameters
 
 #: The families of methods in the order of lists and panels, each with what it does. The last
 #: one's maps know nothing of the classifier and are there to compare with.
@@ -105,8 +105,7 @@ class Method(ABC):
             cls.attribute = _stoppable(cls.attribute)  # type: ignore[method-assign, assignment]
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_parameter(self.name, field, getattr(self, field.name))
+        check_parameters(self.name, self)
 
 
 def _stoppable(

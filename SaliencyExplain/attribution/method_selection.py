@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.attribution.parameters import parse_value
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.specification.parameters import parse_value
+from SaliencyExplain.specification.spec import MethodChoice
 
 
 def select_methods(
     names: Sequence[str], settings: Sequence[str] = (), layers: Sequence[str] = ()
 ) -> list[Method]:
-    """The methods of these names with these settings.
+    """The methods of these names with these settings, as a command line has them.
 
     Args:
         names: Names of methods; twice the same name is one method.
@@ -55,6 +56,34 @@ def select_methods(
     ]
 
 
+def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
+    """The methods of a specification.
+
+    Raises:
+        InputError: None, one twice, an unknown one, or a parameter that is unknown or of
+            another type.
+    """
+    if not choices:
+        raise InputError(ErrorCode.OPTION_MISSING, "No method was chosen.")
+    names = [choice.name for choice in choices]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(
+            ErrorCode.NAME_DUPLICATE,
+            f"The method '{twice}' was chosen twice; its maps share a name.",
+        )
+    return [_method(choice) for choice in choices]
+
+
+def choice_of(method: Method) -> MethodChoice:
+    """A method as a specification names it."""
+    values = {name: getattr(method, name) for name in _fields(type(method))}
+    defaults = {name: field.default for name, field in _fields(type(method)).items()}
+    return MethodChoice(
+        method.name, {name: value for name, value in values.items() if value != defaults[name]}
+    )
+
+
 def describe_methods() -> list[dict[str, Any]]:
     """All methods with their parameters, for tables, panels and documents."""
     return [
@@ -72,6 +101,16 @@ def describe_methods() -> list[dict[str, Any]]:
         }
         for method in methods().values()
     ]
+
+
+def _method(choice: MethodChoice) -> Method:
+    # What travelled as JSON or came from a widget is read as the command line's text.
+    texts = {
+        name: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        for name, value in choice.parameters.items()
+    }
+    kind = find_method(choice.name)
+    return kind(**parse_parameters(kind, texts))
 
 
 def _fields(method: type[Method]) -> Mapping[str, dataclasses.Field[Any]]:

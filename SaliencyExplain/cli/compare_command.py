@@ -9,8 +9,11 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
+from SaliencyExplain.cli.spec_options import spec_options
+from SaliencyExplain.specification.spec import ExplainSpec
 
 
+@spec_options("seed")
 def compare(
     attribution: Annotated[
         Path,
@@ -22,7 +25,7 @@ def compare(
             "--segmentation", "-s", help="Label map, .seg.nrrd, DICOM SEG, RTSTRUCT or PNG mask."
         ),
     ],
-    seed: options.Seed = 0,
+    spec: ExplainSpec,
     as_json: options.Json = False,
 ) -> None:
     """Agreement of a map with a segmentation, beside control maps."""
@@ -47,7 +50,7 @@ def compare(
                 {"map": values[0].numpy()},
                 segments,
                 values.affine.numpy(),
-                seed=seed,
+                seed=spec.seed,
                 image_sha256=voxel_hash(values),
                 resolutions_mm={"map": 0.0 if known is None else known.resolution_mm},
                 own_segments={"map": () if known is None else known.own_segments},

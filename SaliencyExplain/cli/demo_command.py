@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,9 @@ from SaliencyExplain.cli.messages import (
     say_notes,
     study_bar,
 )
+from SaliencyExplain.cli.spec_options import spec_options
+from SaliencyExplain.specification.spec import ExplainSpec
+from SaliencyExplain.specification.target import LABEL, Target
 
 #: Folder, shipped classifier, phantoms, title in the report.
 RUNS = (
@@ -29,34 +33,38 @@ SETTINGS = ("occlusion.stride_mm=20",)
 TITLE = "Does the classifier look at the tumour?"
 
 
+@spec_options("seed", "memory", "batch_size")
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="The output folder.")],
+    spec: ExplainSpec,
     cases: Annotated[
         int, typer.Option("--cases", min=1, help="Phantoms in each of the two studies.")
     ] = 12,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes side by side.")] = 1,
     device: options.Device = "auto",
-    seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
     """Write a study of phantoms, explain it with the shipped classifiers, compare, and report."""
     options.check_output(out)
-    from SaliencyExplain.attribution.method_selection import select_methods
+    from SaliencyExplain.attribution.method_selection import choice_of, select_methods
     from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
-    from SaliencyExplain.question import Compute
-    from SaliencyExplain.study.case import LABEL
-    from SaliencyExplain.study.case_work import Work
     from SaliencyExplain.study.discovery import discover
     from SaliencyExplain.study.report import StudyOutput, write_report
     from SaliencyExplain.study.run import REPORT, run_study
+    from SaliencyExplain.study.study_config import StudyConfig
 
-    methods = select_methods(METHODS, SETTINGS)
+    spec = dataclasses.replace(
+        spec,
+        methods=tuple(map(choice_of, select_methods(METHODS, SETTINGS))),
+        # A mass that was overlooked is asked for all the same.
+        target=Target(LABEL),
+    )
     for dimensions in (3, 2):
         folder = out / f"phantoms-{dimensions}d"
         # Fresh files would count as changed images, and a restart would begin anew.
         if not (folder / "cases.csv").exists():
             write_phantom_study(
-                folder, dimensions=dimensions, cases=cases, seed=seed, marker=dimensions == 3
+                folder, dimensions=dimensions, cases=cases, seed=spec.seed, marker=dimensions == 3
             )
     failed = 0
     for number, (name, classifier, phantoms, title) in enumerate(RUNS, start=1):
@@ -64,15 +72,7 @@ def demo(
         with study_bar("explaining", quiet=as_json) as progress:
             result = run_study(
                 discover(out / phantoms / "cases.csv"),
-                Work(
-                    classifier=classifier_folder(classifier),
-                    methods=tuple(methods),
-                    # A mass that was overlooked is asked for all the same.
-                    target=LABEL,
-                    out=out / name,
-                    compute=Compute(device),
-                    seed=seed,
-                ),
+                StudyConfig(classifier_folder(classifier), out / name, spec, device),
                 jobs=jobs,
                 title=title,
                 progress=progress,

@@ -13,7 +13,8 @@ from SaliencyExplain.cli import (
     classifier_commands,
     compare_command,
     demo_command,
-    evaluate_command,
+    evaluate_image_command,
+    evaluate_study_command,
     explain_command,
     messages,
     methods_command,
@@ -59,7 +60,12 @@ application.command("predict")(predict_command.predict)
 application.command("explain")(explain_command.explain)
 application.command("probe")(probe_command.probe)
 application.command("compare")(compare_command.compare)
-application.command("evaluate")(evaluate_command.evaluate)
+evaluation = typer.Typer(
+    no_args_is_help=True, help="Evaluate the maps of an image, or those of a finished study."
+)
+evaluation.command("image")(evaluate_image_command.evaluate_image)
+evaluation.command("study")(evaluate_study_command.evaluate_study)
+application.add_typer(evaluation, name="evaluate")
 application.command("study")(study_command.study)
 application.command("serve")(serve_command.serve)
 application.command("view")(view_command.view)

@@ -51,7 +51,7 @@ def methods(
 
 
 def _describe(method: Mapping[str, Any]) -> None:
-    from SaliencyExplain.attribution.parameters import value_text
+    from SaliencyExplain.specification.parameters import value_text
 
     console.print(f"\n[bold]{method['name']}[/]  {method['title']} ({_sign(method)})", markup=True)
     console.print(f"  {method['source']}", style="dim", markup=False)

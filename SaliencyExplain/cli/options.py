@@ -1,4 +1,4 @@
-"""The options that several commands share, each described once."""
+"""Options that several commands share and no specification has, each described once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from SaliencyExplain.cli.completion import complete_classifiers, complete_methods
+from SaliencyExplain.cli.completion import complete_classifiers
 from SaliencyExplain.demo.shipped import classifier_path
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
-from SaliencyExplain.quantities import LENGTHS, PASSES, SHARE, bytes_of, number_of
+from SaliencyExplain.quantities import LENGTHS, SHARE, number_of
 
 _VOXELS: Mapping[str, float] = {"voxels": 1.0, "vox": 1.0, "px": 1.0}
 
@@ -123,59 +123,7 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", help="Run code that comes with the classifier. Only if you know it."),
 ]
-MethodNames = Annotated[
-    list[str],
-    typer.Option(
-        "--method",
-        "-m",
-        metavar="METHOD[,METHOD...]",
-        help="A method, or several with commas, repeatable; `saliency-explain methods` lists them.",
-        show_default=False,
-        callback=listed,
-        autocompletion=complete_methods,
-    ),
-]
-Target = Annotated[
-    str,
-    typer.Option(
-        "--target",
-        "-t",
-        help="The class to explain: its name, its index, predicted, or (in a study) label.",
-    ),
-]
-Settings = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="METHOD.PARAMETER=VALUE",
-        help="A method's parameter, such as occlusion.window_mm=15 or =15mm, repeatable; "
-        "`saliency-explain methods METHOD` has their units.",
-    ),
-]
-Layers = Annotated[
-    list[str],
-    typer.Option("--layer", help="A layer for the class activation methods, repeatable."),
-]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N.")]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        help="Most memory that batches, kept maps and weights packed for them may take, with its "
-        "unit, such as 4GB or 800M; by default half of what is free.",
-        show_default=False,
-    ),
-]
-Precision = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        help="float32, or bfloat16 for faster, coarser gradients on hardware that has it; "
-        "occlusion and its like stay in float32.",
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed; same seed, same map.")]
 Series = Annotated[
     str | None,
     typer.Option("--series", help="SeriesInstanceUID, where a DICOM folder holds several."),
@@ -187,16 +135,6 @@ KeepIdentifiers = Annotated[
         "--keep-identifiers", help="Name cases as patients are named in folders and headers."
     ),
 ]
-Backgrounds = Annotated[
-    list[Path],
-    typer.Option(
-        "--background",
-        metavar="IMAGE_OR_FOLDER",
-        help="Images that stand for nothing in particular, such as of healthy people, for the "
-        "methods that ask for them: an image, or a folder or CSV of cases; repeatable.",
-    ),
-]
-
 #: What a network is made of and given, for a bundle that is wrapped or trained.
 NetworkArguments = Annotated[
     str, typer.Option("--network-args", help="Its arguments as a JSON object.")
@@ -244,33 +182,6 @@ Trial = Annotated[
         "each map.",
     ),
 ]
-TrialBudget = Annotated[
-    float,
-    typer.Option(
-        "--trial-budget",
-        metavar="PASSES",
-        parser=quantity(
-            "--trial-budget", PASSES, "a number of forward passes, such as 1000", least=1
-        ),
-        help="Largest number of forward passes for the evaluation of a case; with fewer than a "
-        "full evaluation needs, less is tested, but at least the minimum that answers each "
-        "question.",
-    ),
-]
-
-
-def given(context: typer.Context) -> dict[str, str]:
-    """What stands on the command line, in the order of the command's own parameters.
-
-    Returns:
-        ``{parameter: option as it is written}``; also those that repeat their default.
-    """
-    said = {}
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name and source is not None and source.name != "DEFAULT":
-            said[parameter.name] = parameter.opts[0]
-    return said
 
 
 def named_path(text: str) -> tuple[str | None, Path]:
@@ -283,17 +194,6 @@ def named_path(text: str) -> tuple[str | None, Path]:
     if equals and name and not Path(text).exists():
         return name, Path(path)
     return None, Path(text)
-
-
-def memory_bytes(text: str | None) -> float:
-    """The bytes of a size such as ``4G``, ``1.5GiB`` or ``800M``; None: no limit.
-
-    Raises:
-        InputError: It is no size, or has no unit.
-    """
-    if text is None:
-        return math.inf
-    return bytes_of(text, "--memory")
 
 
 def numbers(

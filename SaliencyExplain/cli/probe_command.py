@@ -10,8 +10,10 @@ import typer
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
+from SaliencyExplain.cli.spec_options import spec_options
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.quantities import LENGTHS, number_of
+from SaliencyExplain.specification.spec import ExplainSpec
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 _RADII_MM = (4.0, 8.0, 16.0)
 
 
+@spec_options("memory", "batch_size")
 def probe(
     images: options.Images,
     classifier: options.ClassifierPath,
+    spec: ExplainSpec,
     at: Annotated[
         str | None,
         typer.Option("--at", metavar="R,A,S", help="The place, in mm: right, anterior, superior."),
@@ -69,7 +73,6 @@ def probe(
         ),
     ] = None,
     device: options.Device = "auto",
-    memory: options.Memory = None,
     series: options.Series = None,
     trust: options.Trust = False,
     as_json: options.Json = False,
@@ -103,7 +106,7 @@ def probe(
         prober = Prober(
             image,
             loaded,
-            compute=Compute(device, options.memory_bytes(memory)),
+            compute=Compute(device, spec.limits),
             fill=fill,
             value=value,
             blur_mm=blur,

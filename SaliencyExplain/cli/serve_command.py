@@ -11,11 +11,15 @@ import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import say_notes
+from SaliencyExplain.cli.spec_options import spec_options
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.private_folder import PrivateFolder
+from SaliencyExplain.specification.spec import ExplainSpec
 
 
+@spec_options("memory")
 def serve(
+    spec: ExplainSpec,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 0,
     token_file: Annotated[
@@ -51,7 +55,6 @@ def serve(
         int, typer.Option(min=1, metavar="MIB", help="Largest upload, and what it unpacks to.")
     ] = 2048,
     device: options.Device = "auto",
-    memory: options.Memory = None,
     end_with_stdin: Annotated[
         bool,
         typer.Option(
@@ -73,7 +76,6 @@ def serve(
 
     # What can be told at once is, before torch is loaded.
     Places(data)
-    most = options.memory_bytes(memory)
     from SaliencyExplain.engine.queue.local_engine import LocalEngine
     from SaliencyExplain.engine.server.server_process import Watch
     from SaliencyExplain.engine.server.server_process import serve as answer
@@ -93,7 +95,7 @@ def serve(
         token = token_in(path) if path.exists() else make_token(path)
         watch = Watch() if end_with_stdin else None
         read_apart()
-        engine = LocalEngine(device, data=data, trust=trust, memory_bytes=most)
+        engine = LocalEngine(device, data=data, trust=trust, memory_bytes=spec.limits.memory_bytes)
 
         def say(address: str) -> None:
             print(json.dumps({"address": address, "token_file": str(path)}), flush=True)

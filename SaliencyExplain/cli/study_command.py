@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from SaliencyExplain.cli import options
-from SaliencyExplain.cli.case_work_options import work_of
 from SaliencyExplain.cli.messages import (
     SOME_CASES_FAILED,
     aside,
@@ -17,10 +16,14 @@ from SaliencyExplain.cli.messages import (
     say_notes,
     study_bar,
 )
+from SaliencyExplain.cli.spec_options import spec_options
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.trial_words import AFFORDABLE_PASSES
+from SaliencyExplain.specification.spec import ExplainSpec
 
 
+@spec_options(
+    "methods", "target", "backgrounds", "seed", "memory", "precision", "batch_size", "passes"
+)
 def study(
     folder: Annotated[
         Path,
@@ -33,24 +36,16 @@ def study(
         ),
     ],
     classifier: options.ClassifierPath,
-    method: options.MethodNames = [],  # noqa: B006  Typer copies it for each call
+    spec: ExplainSpec,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The output folder.", show_default=False)
     ] = None,
-    target: options.Target = "predicted",
-    setting: options.Settings = [],  # noqa: B006
-    layer: options.Layers = [],  # noqa: B006
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes side by side.")] = 1,
     device: options.Device = "auto",
-    memory: options.Memory = None,
-    precision: options.Precision = "float32",
-    seed: options.Seed = 0,
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
     scene: options.Scene = False,
     trial: options.Trial = False,
-    trial_budget: options.TrialBudget = AFFORDABLE_PASSES,
-    background: options.Backgrounds = [],  # noqa: B006
     held_out: Annotated[
         bool,
         typer.Option("--held-out", help="Only the cases held out by the classifier's training."),
@@ -62,13 +57,13 @@ def study(
 ) -> None:
     """Explain all cases of a folder; an interrupted run continues."""
     if not dry_run:
-        if not method or out is None:
+        if not spec.methods or out is None:
             raise InputError(
                 ErrorCode.OPTION_MISSING,
                 f"{folder}: a study needs --method and --out; --dry-run lists its cases without.",
             )
         options.check_output(out)
-    from SaliencyExplain.attribution.method_selection import select_methods
+    from SaliencyExplain.cli.study_settings import study_config
     from SaliencyExplain.cli.terminal_tables import labels_table
     from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.study.case import describe_cases
@@ -76,7 +71,6 @@ def study(
     from SaliencyExplain.study.run import run_study
     from SaliencyExplain.training.record import held_out_cases
 
-    methods = select_methods(method, setting, layer)
     channels = load_classifier(classifier, trust=trust).channels
     cases = discover(folder, channels=channels, keep_identifiers=keep_identifiers)
     if held_out:
@@ -89,23 +83,18 @@ def study(
             say_notes(cases.sentences())
             console.print("\n".join(lines), markup=False, soft_wrap=True)
         return
-    work = work_of(
+    config = study_config(
         classifier,
-        methods,
         out,
-        target=target,
+        spec,
         device=device,
-        memory=memory,
-        precision=precision,
-        seed=seed,
         trust=trust,
         keep_identifiers=keep_identifiers,
         scene=scene,
-        trial_budget=trial_budget if trial else None,
-        background=background,
+        evaluate=trial,
     )
     with study_bar("explaining", quiet=as_json) as progress:
-        result = run_study(cases, work, jobs=jobs, progress=progress)
+        result = run_study(cases, config, jobs=jobs, progress=progress)
     say_notes(result.notes)
     if as_json:
         print_json(

@@ -33,6 +33,7 @@ from SaliencyExplain.models import network_grid
 from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.clipping import run_watched
 from SaliencyExplain.models.input_channels import are_colours
+from SaliencyExplain.specification.target import AUTOMATIC, CLASS, LABEL, PREDICTED, Target
 
 #: Key of what a prepared image's user must be told of its intensities.
 INTENSITY_NOTES = "intensity_notes"
@@ -291,24 +292,39 @@ class Classifier:
             affine, to_affine = (network_grid.to_plane(one, frame) for one in (affine, to_affine))
         return affine, to_affine, tuple(image.shape[1:])
 
-    def class_index(self, target: str, probabilities: NDArray[Any]) -> int:
-        """Index of the class that NAME, INDEX or ``predicted`` means.
+    def class_index(self, target: Target | str, probabilities: NDArray[Any]) -> int:
+        """Index of the class that a target means.
 
         Args:
-            target: A class's name (any case), its index, or ``"predicted"`` for the class
-                of the highest probability, also where several labels may be true.
+            target: A class's name (any case) or index, or ``predicted`` for the class of the
+                highest probability, also where several labels may be true. A text that is a
+                class's name means that class, whatever else it could mean.
             probabilities: ``(K,)`` of the image in question.
 
         Raises:
-            InputError: There is no such class; the message has the nearest name.
+            InputError: There is no such class; the message has the nearest name. Or the target
+                is not a class, which is not implemented.
         """
-        if target in self.classes:
-            return self.classes.index(target)
-        lower = [name.lower() for name in self.classes]
-        if target.lower() in lower:
-            return lower.index(target.lower())
-        if target.lower() == "predicted":
+        wanted = Target.of(target)
+        if (named := self._named(str(wanted))) is not None:
+            return named
+        if wanted.kind not in (CLASS, PREDICTED, LABEL) or wanted.unit != AUTOMATIC:
+            raise InputError(
+                ErrorCode.TARGET_KIND,
+                f"The target {str(wanted)[:80]} cannot be explained: only classes can, as the "
+                "method takes them. Name a class, or predicted.",
+            )
+        if wanted.kind == PREDICTED:
             return int(np.argmax(probabilities))
+        if wanted.kind == LABEL:
+            raise InputError(
+                ErrorCode.OPTION_CONFLICT,
+                f"The target {LABEL} is for the cases of a study that have one; this image has "
+                "none. Name a class, or predicted.",
+            )
+        if (named := self._named(wanted.name)) is not None:
+            return named
+        target = wanted.name
         if target.isdecimal() and int(target) < len(self.classes):
             return int(target)
         if target.lstrip("-").isdecimal():
@@ -318,6 +334,13 @@ class Classifier:
                 f"{len(self.classes) - 1} ({', '.join(self.classes)}).",
             )
         raise unknown_name("class", target, [*self.classes, "predicted"])
+
+    def _named(self, name: str) -> int | None:
+        """Index of the class of that name, in any case; None: there is none."""
+        if name in self.classes:
+            return self.classes.index(name)
+        lower = [one.lower() for one in self.classes]
+        return lower.index(name.lower()) if name.lower() in lower else None
 
     def _checked(self, image: MetaTensor) -> MetaTensor:
         axes = image.ndim - 1

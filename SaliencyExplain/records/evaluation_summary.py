@@ -64,7 +64,7 @@ class EvaluationSummary:
             seconds in it.
     """
 
-    budget: float
+    budget: float | None
     effort: str
     failed: tuple[str, ...]
     maps: tuple[EvaluatedMap, ...]
@@ -91,7 +91,7 @@ class EvaluationSummary:
     def from_json(cls, found: Fields) -> EvaluationSummary:
         """Reads what :meth:`as_json` wrote; raises InputError where it is damaged."""
         return cls(
-            found.number("budget", 0),
+            found.number_or_none("budget"),
             found.text("effort"),
             found.texts("failed"),
             tuple(

@@ -17,7 +17,6 @@ from SaliencyExplain.study.file_names import csv_advice
 _ID = re.compile(r"^(?=.*[\d^]).{5,}$")
 
 #: The target of a study that explains each case for its own label.
-LABEL = "label"
 
 
 @dataclass(frozen=True)

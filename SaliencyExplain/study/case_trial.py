@@ -16,7 +16,8 @@ from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.evaluation_summary import Answer, EvaluatedMap, EvaluationSummary
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_files import is_evaluation_whole, sizes_of
-from SaliencyExplain.trial_words import TRIAL_FILE, topic
+from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.trial_words import AFFORDABLE_PASSES, TRIAL_FILE, topic
 
 
 def write_case_trial(
@@ -26,13 +27,13 @@ def write_case_trial(
     methods: Sequence[Method],
     *,
     seed: int,
-    budget: float,
+    passes: float | None,
     progress: Progress = silent,
 ) -> EvaluationSummary:
     """Tries the maps of a case and writes ``trial.json``, the curves and the trust cards.
 
     Each file is complete or not there, ``trial.json`` comes last. The same case, seed and
-    budget give the same bytes but for the seconds that it took.
+    limit give the same bytes but for the seconds that it took.
 
     Args:
         folder: The case's folder.
@@ -40,7 +41,7 @@ def write_case_trial(
         question: Its image put to the classifier, for the class that its maps explain.
         methods: Whose maps are tried.
         seed: Of everything random.
-        budget: Forward passes that it may cost.
+        passes: Forward passes that it may cost; None: no limit.
         progress: Told of forward passes; may raise Cancelled.
 
     Returns:
@@ -56,29 +57,29 @@ def write_case_trial(
         methods,
         case=case.case,
         seed=seed,
-        budget=budget,
+        budget=passes,
         progress=progress,
     )
     found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
     files = write_trial(folder, found, question)
     # The seconds that it took are in trial.json, whose size differs with them.
     sizes = sizes_of(path for path in files if path.name != TRIAL_FILE)
-    return _kept(found, budget, sizes)
+    return _kept(found, passes, sizes)
 
 
-def has_trial(folder: Path, entry: CaseEntry, budget: float) -> bool:
-    """Whether all maps of a case were tried with that budget, and the files are there, whole."""
+def has_trial(folder: Path, entry: CaseEntry, passes: float | None) -> bool:
+    """Whether all maps of a case were tried with that limit, and the files are there, whole."""
     kept = entry.result.evaluation if entry.result is not None else None
-    if kept is None or kept.budget != budget or not is_evaluation_whole(folder, kept):
+    if kept is None or kept.budget != passes or not is_evaluation_whole(folder, kept):
         return False
     # Methods may have been added since.
     tried = {one.label.partition("@")[0] for one in kept.maps} | set(kept.failed)
     return entry.methods <= tried
 
 
-def _kept(found: Trial, budget: float, sizes: Mapping[str, int]) -> EvaluationSummary:
+def _kept(found: Trial, passes: float | None, sizes: Mapping[str, int]) -> EvaluationSummary:
     return EvaluationSummary(
-        budget=budget,
+        budget=passes,
         effort=str(found.effort),
         failed=tuple(one.method for one in found.failures),
         maps=tuple(
@@ -94,6 +95,13 @@ def _kept(found: Trial, budget: float, sizes: Mapping[str, int]) -> EvaluationSu
         ),
         sizes=sizes,
     )
+
+
+def passes_of(config: StudyConfig) -> float:
+    """About how many forward passes the evaluation of a case may cost; 0: there is none."""
+    if not config.evaluate:
+        return 0.0
+    return config.spec.limits.passes or AFFORDABLE_PASSES
 
 
 class TwoSteps:

@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.comparison.map_comparison import compare_attributions
@@ -27,7 +25,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import AUTOMATIC, Compute, Given, Question
+from SaliencyExplain.question import Given, Question
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_entry import (
     CaseEntry,
@@ -38,8 +36,9 @@ from SaliencyExplain.records.case_entry import (
 from SaliencyExplain.records.case_record import CaseRecord
 from SaliencyExplain.records.evaluation_summary import EvaluationSummary
 from SaliencyExplain.results.attribution_maps import Explanation
+from SaliencyExplain.specification.target import CLASS, LABEL, Target
 from SaliencyExplain.study.added_methods import merged_entry, merged_failures
-from SaliencyExplain.study.case import LABEL, Case
+from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_files import are_there, sizes_of
 from SaliencyExplain.study.case_folder import write_case
 from SaliencyExplain.study.case_reading import (
@@ -58,49 +57,7 @@ from SaliencyExplain.study.case_scene import has_scene, write_scene
 from SaliencyExplain.study.case_trial import has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.origins import origin_of
-from SaliencyExplain.study.output_folder import HeldFolder
-
-
-@dataclass(frozen=True)
-class Work:
-    """What all cases of a study have in common; goes to worker processes as it is.
-
-    Attributes:
-        classifier: The classifier's file or folder.
-        methods: All methods of the output folder with their parameters, in their order.
-        target: Name or index of a class, ``predicted``, or ``label``: each case's own label,
-            and the predicted class where it has none.
-        out: The output folder.
-        compute: On what, and within which limits.
-        seed: Of everything random; each case has a seed of its own made from it.
-        trust: Whether the classifier's own code may run.
-        keep_identifiers: Whether names that may name patients are written.
-        threads: Threads of torch in each process; 0: the cores shared out among them. Sums
-            over threads round differently: the same bytes need the same number.
-        scene: Whether each case's results are written as a scene of 3D Slicer, too.
-        trial_budget: Forward passes that the trial of each case's maps may cost; None: their
-            trial is not made.
-        budget_seconds: Time for each case's methods; None: no limit. What is reached in it
-            depends on the machine, so that a study, whose results can be made again, has none.
-        backgrounds: Cases whose images stand for "nothing in particular", for the methods
-            that ask for them.
-        held: The output folder as the run holds it; set by the run.
-    """
-
-    classifier: Path
-    methods: tuple[Method, ...]
-    target: str
-    out: Path
-    compute: Compute = AUTOMATIC
-    seed: int = 0
-    trust: bool = False
-    keep_identifiers: bool = False
-    threads: int = 0
-    scene: bool = False
-    trial_budget: float | None = None
-    budget_seconds: float | None = None
-    backgrounds: tuple[Case, ...] = ()
-    held: HeldFolder | None = None
+from SaliencyExplain.study.study_config import StudyConfig
 
 
 class CaseWorker:
@@ -111,16 +68,18 @@ class CaseWorker:
         classifier: Where it is open already; None: it is loaded.
 
     Attributes:
-        work: What all cases have in common.
+        config: What all cases have in common.
         classifier: The loaded classifier.
     """
 
-    def __init__(self, work: Work, classifier: Classifier | None = None) -> None:
-        self.work = work
+    def __init__(self, config: StudyConfig, classifier: Classifier | None = None) -> None:
+        self.config = config
         self.classifier: Classifier = (
-            load_classifier(work.classifier, trust=work.trust) if classifier is None else classifier
+            load_classifier(config.classifier, trust=config.trust)
+            if classifier is None
+            else classifier
         )
-        self._given = Given(backgrounds=read_backgrounds(self.classifier, work.backgrounds))
+        self._given = Given(backgrounds=read_backgrounds(self.classifier, config.backgrounds))
 
     def run(
         self, todos: Iterable[Todo], progress: Callable[[Case], Progress] = lambda case: silent
@@ -146,7 +105,7 @@ class CaseWorker:
         try:
             if todo.entry is not None and not todo.methods:
                 return self.complete(read, todo.entry, progress)
-            methods = todo.methods or self.work.methods
+            methods = todo.methods or self.config.methods
             return self.compute(read, methods, progress, kept=todo.entry)[0]
         except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
@@ -213,7 +172,7 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of the progress callback.
         """
-        had_scene = kept is not None and has_scene(self.work.out / read.case.case)
+        had_scene = kept is not None and has_scene(self.config.out / read.case.case)
         entry, record = self._computed(read, methods, progress, announce, kept, explanation)
         if record is None and kept is not None:
             failures = merged_failures(kept, entry.failures)
@@ -246,12 +205,11 @@ class CaseWorker:
                 self.classifier,
                 methods,
                 target=self._target(case),
-                compute=self.work.compute,
+                compute=self.config.compute,
                 given=dataclasses.replace(self._given, segmentation=read.segmentation),
-                seed=self.work.seed,
+                seed=self.config.spec.seed,
                 progress=progress,
                 announce=announce,
-                budget_seconds=self.work.budget_seconds,
                 failures=failures,
             )
         except (SaliencyExplainError, *UNFORESEEN) as error:
@@ -284,7 +242,10 @@ class CaseWorker:
             try:
                 compared = list(
                     compare_attributions(
-                        case.case, explanation.attributions, read.segmentation, seed=self.work.seed
+                        case.case,
+                        explanation.attributions,
+                        read.segmentation,
+                        seed=self.config.spec.seed,
                     )
                 )
             except (SaliencyExplainError, *UNFORESEEN) as error:
@@ -300,17 +261,17 @@ class CaseWorker:
         try:
             self._check_out()
             record = write_case(
-                self.work.out,
+                self.config.out,
                 case.case,
                 explanation,
                 segmentation=read.segmentation,
                 rows=compared,
-                files=origin_of(case, self.work.out),
-                keep_identifiers=self.work.keep_identifiers,
-                held=self.work.held,
-                order=None if kept is None else [method.name for method in self.work.methods],
+                files=origin_of(case, self.config.out),
+                keep_identifiers=self.config.keep_identifiers,
+                held=self.config.held,
+                order=None if kept is None else [method.name for method in self.config.methods],
             )
-            folder = self.work.out / case.case
+            folder = self.config.out / case.case
             sizes = sizes_of(folder / name for name in record.file_names)
         except OutputError:
             raise
@@ -344,19 +305,19 @@ class CaseWorker:
 
     def add_scene(self, read: ReadCase, entry: CaseEntry, *, wanted: bool = False) -> CaseEntry:
         """Makes the scene, where it is wanted and missing; see :meth:`complete`."""
-        if not (self.work.scene or wanted) or has_scene(self.work.out / read.case.case):
+        if not (self.config.scene or wanted) or has_scene(self.config.out / read.case.case):
             return entry
         self._check_case(entry)
         return entry.failing(*self._write_scene(read), stages=[SCENE_STAGE])
 
     def add_trial(self, read: ReadCase, entry: CaseEntry, progress: Progress = silent) -> CaseEntry:
         """Tries the maps, where that is wanted and missing; see :meth:`complete`."""
-        budget, folder = self.work.trial_budget, self.work.out / read.case.case
-        if entry.result is None or budget is None or has_trial(folder, entry, budget):
+        passes, folder = self.config.spec.limits.passes, self.config.out / read.case.case
+        if entry.result is None or not self.config.evaluate or has_trial(folder, entry, passes):
             return entry
         self._check_case(entry)
         try:
-            evaluation = self._try_maps(read, entry, entry.result.target, budget, progress)
+            evaluation = self._try_maps(read, entry, entry.result.target, progress)
         except OutputError:
             raise
         except (SaliencyExplainError, *UNFORESEEN) as error:
@@ -366,13 +327,13 @@ class CaseWorker:
 
     def _check_out(self) -> None:
         """Raises OutputError where the output folder is no longer the one that the run holds."""
-        if self.work.held is not None:
-            self.work.held.check()
+        if self.config.held is not None:
+            self.config.held.check()
 
     def _check_case(self, entry: CaseEntry) -> None:
         """Raises OutputError where the maps beside which something is to be written are gone."""
         self._check_out()
-        folder = self.work.out / entry.case
+        folder = self.config.out / entry.case
         if not are_there(folder, entry):
             raise OutputError(
                 ErrorCode.STUDY_INCOMPLETE,
@@ -381,18 +342,19 @@ class CaseWorker:
             )
 
     def _try_maps(
-        self, read: ReadCase, entry: CaseEntry, target: str, budget: float, progress: Progress
+        self, read: ReadCase, entry: CaseEntry, target: str, progress: Progress
     ) -> EvaluationSummary:
         if read.image is None:
             raise read.errors[0]
         given = dataclasses.replace(self._given, segmentation=read.segmentation)
+        wanted = Target(CLASS, target)
         return write_case_trial(
-            self.work.out / read.case.case,
+            self.config.out / read.case.case,
             read.case,
-            Question(read.image, self.classifier, target, self.work.compute, given),
-            [method for method in self.work.methods if method.name in entry.methods],
-            seed=self.work.seed,
-            budget=budget,
+            Question(read.image, self.classifier, wanted, self.config.compute, given),
+            [method for method in self.config.methods if method.name in entry.methods],
+            seed=self.config.spec.seed,
+            passes=self.config.spec.limits.passes,
             progress=progress,
         )
 
@@ -402,7 +364,7 @@ class CaseWorker:
             if read.image is None:
                 raise read.errors[0]
             write_scene(
-                self.work.out / read.case.case,
+                self.config.out / read.case.case,
                 read.image,
                 self.classifier.channels,
                 read.segmentation,
@@ -413,7 +375,9 @@ class CaseWorker:
             return [failure(read.case, SCENE_STAGE, error)]
         return []
 
-    def _target(self, case: Case) -> str:
-        if self.work.target != LABEL:
-            return self.work.target
-        return true_class(case.label, self.classifier.classes) or "predicted"
+    def _target(self, case: Case) -> Target:
+        target = self.config.spec.target
+        if target.kind != LABEL:
+            return target
+        own = true_class(case.label, self.classifier.classes)
+        return Target(CLASS, own, unit=target.unit) if own else Target(unit=target.unit)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from SaliencyExplain.attribution.parameters import unit_of
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.geometry import spacing_of
@@ -23,6 +22,7 @@ from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 from SaliencyExplain.records.image_record import CaseFiles, ImageRecord
 from SaliencyExplain.records.map_record import MapFiles, MapRecord, Parameter
 from SaliencyExplain.results.attribution_maps import Attribution, Explanation
+from SaliencyExplain.specification.parameters import unit_of
 from SaliencyExplain.study.added_methods import in_order, merged_notes
 from SaliencyExplain.study.case import safe_name
 

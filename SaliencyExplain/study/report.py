@@ -14,7 +14,6 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from SaliencyExplain.attribution.parameters import value_text
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
@@ -25,6 +24,7 @@ from SaliencyExplain.plain_text import visible
 from SaliencyExplain.records import control_names
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry, true_class
 from SaliencyExplain.records.left_out import LeftOut
+from SaliencyExplain.specification.parameters import value_text
 from SaliencyExplain.study.case_reading import TRIAL_STAGE
 from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import RunData, StudyOutput, gather
@@ -137,7 +137,7 @@ class _Run:
 
     @cached_property
     def evaluation(self) -> EvaluationSection | None:
-        """What ``saliency-explain evaluate`` found about the study; None before that."""
+        """What ``saliency-explain evaluate study`` found about the study; None before that."""
         return read_evaluation(self.data.output.folder)
 
     @property

@@ -14,15 +14,15 @@ from SaliencyExplain.study.case_files import are_there, are_whole
 from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_scene import has_scene
 from SaliencyExplain.study.case_trial import has_trial
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.journal import Journal, source_digest
+from SaliencyExplain.study.study_config import StudyConfig
 
 #: Cases that a message names.
 _NAMED = 5
 
 
 def earlier_results(
-    work: Work, journal: Journal, cases: Sequence[Case]
+    config: StudyConfig, journal: Journal, cases: Sequence[Case]
 ) -> tuple[set[str], list[str]]:
     """What earlier runs have left.
 
@@ -31,7 +31,7 @@ def earlier_results(
         are gone, cut off or damaged.
     """
     done = [case.case for case in cases if _is_done(journal, case)]
-    whole = {name for name in done if are_whole(work.out / name, journal.entry(name))}
+    whole = {name for name in done if are_whole(config.out / name, journal.entry(name))}
     return whole, [name for name in done if name not in whole]
 
 
@@ -52,24 +52,28 @@ def _some(cases: Sequence[str]) -> str:
 
 
 def todo_of(
-    work: Work, asked: Sequence[Method], journal: Journal, case: Case, whole: Collection[str]
+    config: StudyConfig,
+    asked: Sequence[Method],
+    journal: Journal,
+    case: Case,
+    whole: Collection[str],
 ) -> Todo | None:
     """What is left to do for a case; None: nothing.
 
     Args:
-        work: What is wanted, with all methods of the folder.
+        config: What is wanted, with all methods of the folder.
         asked: The methods that this run is asked for.
         journal: The journal.
         case: The case.
         whole: The cases whose maps are there.
     """
-    folder, budget = work.out / case.case, work.trial_budget
+    folder, passes = config.out / case.case, config.spec.limits.passes
     entry, stays = journal.done(case.case), case.case in whole
-    missing = to_compute(asked, work.methods, entry, stays=stays)
+    missing = to_compute(asked, config.methods, entry, stays=stays)
     if entry is None or not stays:
         return Todo(case, methods=missing)
-    bare = work.scene and not has_scene(folder)
-    untried = budget is not None and not has_trial(folder, entry, budget)
+    bare = config.scene and not has_scene(folder)
+    untried = config.evaluate and not has_trial(folder, entry, passes)
     return Todo(case, entry, missing) if missing or bare or untried else None
 
 

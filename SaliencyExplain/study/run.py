@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -24,10 +23,11 @@ from SaliencyExplain.question import choose_device
 from SaliencyExplain.records.case_entry import CaseEntry, true_class
 from SaliencyExplain.records.journal_file import FOLDER_NOTES, FORMAT, LEFT_OUT
 from SaliencyExplain.scene.libraries import check_libraries
+from SaliencyExplain.specification.target import LABEL
 from SaliencyExplain.study.added_methods import described, methods_of
-from SaliencyExplain.study.case import LABEL, Case, check_unique
+from SaliencyExplain.study.case import Case, check_unique
 from SaliencyExplain.study.case_reading import Todo
-from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.classification_metrics import Labels
 from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.journal import Journal, source_digest
@@ -40,6 +40,7 @@ from SaliencyExplain.study.resuming import (
     notes_of_damage,
     todo_of,
 )
+from SaliencyExplain.study.study_config import StudyConfig
 from SaliencyExplain.study.study_tables import FAILURES, count_predictions, write_tables
 from SaliencyExplain.study.worker_processes import work_in_processes
 
@@ -94,7 +95,7 @@ def untold(progress: StudyProgress) -> None:
 
 def run_study(
     cases: Sequence[Case],
-    work: Work,
+    config: StudyConfig,
     *,
     jobs: int = 1,
     title: str = "",
@@ -114,7 +115,7 @@ def run_study(
     Args:
         cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`; what that left
             out is in the notes, the journal and the report.
-        work: What is computed for each of them, and where to. A study that goes on keeps the
+        config: What is computed for each of them, and where to. A study that goes on keeps the
             number of threads that it began with. With scenes or a trial, cases that an earlier
             run has done get theirs and are not explained again; without, scenes and trials
             that are there stay.
@@ -135,15 +136,15 @@ def run_study(
     check_unique(cases)
     if not cases:
         raise InputError(ErrorCode.CASES_MISSING, "There are no cases to explain.")
-    for name, number, least in (("jobs", jobs, 1), ("threads", work.threads, 0)):
+    for name, number, least in (("jobs", jobs, 1), ("threads", config.threads, 0)):
         if number < least:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
                 f"The number of {name} is {number}; it must be {least} or more.",
             )
-    out, asked = work.out, work.methods
-    work = dataclasses.replace(work, threads=work.threads or max(1, _cores() // jobs))
-    worker = CaseWorker(work, classifier)
+    out, asked = config.out, config.methods
+    config = dataclasses.replace(config, threads=config.threads or max(1, _cores() // jobs))
+    worker = CaseWorker(config, classifier)
     check_work(worker)
     with only_one(out) as held:
         clear_partial(out)
@@ -153,28 +154,27 @@ def run_study(
             journal.configuration[LEFT_OUT] = [one.as_json() for one in cases.left_out]
             journal.configuration[FOLDER_NOTES] = list(cases.notes)
         # All methods of the folder, for the trial of all its maps; computed are those asked for.
-        work = dataclasses.replace(
-            work,
-            threads=journal.configuration.get("threads", work.threads),
-            methods=methods_of(journal.configuration),
+        config = dataclasses.replace(
+            config.with_methods(methods_of(journal.configuration)),
+            threads=journal.configuration.get("threads", config.threads),
             held=held,
         )
-        whole, lost = earlier_results(work, journal, cases)
+        whole, lost = earlier_results(config, journal, cases)
         damaged = journal.damaged
         resumed = sum(
             todo is None or not todo.methods
-            for todo in (todo_of(work, asked, journal, case, whole) for case in cases)
+            for todo in (todo_of(config, asked, journal, case, whole) for case in cases)
         )
         # The maps of all cases come first: a trial that is killed, or takes a worker with it,
         # then costs no map.
-        rounds = [dataclasses.replace(work, trial_budget=None)]
-        rounds += [work] if work.trial_budget is not None else []
+        rounds = [dataclasses.replace(config, evaluate=False)]
+        rounds += [config] if config.evaluate else []
         try:
-            for number, worker.work in enumerate(rounds):
+            for number, worker.config in enumerate(rounds):
                 todos = [
                     todo
                     for case in cases
-                    if (todo := todo_of(worker.work, asked, journal, case, whole))
+                    if (todo := todo_of(worker.config, asked, journal, case, whole))
                 ]
                 # A case whose maps have failed in the first round has none to try.
                 if number:
@@ -234,54 +234,41 @@ def check_work(worker: CaseWorker) -> None:
     """Finds out before the first case what would fail in all of them.
 
     Raises:
-        InputError: No method, one twice, an unknown layer, class or device, or scenes are
-            wanted and Slicer's libraries are missing.
+        InputError: No method, one twice, an unknown layer, class or device, a target that
+            cannot be explained, or scenes are wanted and Slicer's libraries are missing.
     """
-    classifier, work = worker.classifier, worker.work
-    if work.scene:
+    classifier, config = worker.classifier, worker.config
+    if config.scene:
         check_libraries()
-    if not work.methods:
-        raise InputError(ErrorCode.OPTION_MISSING, "No method was given.")
-    if work.trial_budget is not None and not work.trial_budget >= 1:
-        raise InputError(
-            ErrorCode.VALUE_RANGE,
-            f"The evaluation budget must be at least 1 forward pass, not {work.trial_budget:g}.",
-        )
-    names: set[str] = set()
-    for method in work.methods:
-        if method.name in names:
-            raise InputError(
-                ErrorCode.NAME_DUPLICATE,
-                f"The method '{method.name}' was given twice; its maps share a name.",
-            )
-        names.add(method.name)
+    for method in config.methods:
         layers = getattr(method, "layers", ())
         if layers:
             named_layers(classifier.network, layers, method.name)
-    choose_device(work.compute.device)
-    if work.target != LABEL:
-        classifier.class_index(work.target, np.zeros(len(classifier.classes)))
+    choose_device(config.device)
+    if config.spec.target.kind != LABEL:
+        classifier.class_index(config.spec.target, np.zeros(len(classifier.classes)))
 
 
 def configuration(worker: CaseWorker) -> dict[str, Any]:
     """What decides the results' bytes, as the journal's first line."""
-    classifier, work = worker.classifier, worker.work
-    computed_by = versions()
+    classifier, config = worker.classifier, worker.config
+    spec, computed_by = config.spec, versions()
     return {
         "format": FORMAT,
         "classifier": classifier.name,
         "classifier_sha256": classifier.identity,
         "classes": list(classifier.classes),
         "channels": list(classifier.channels),
-        "methods": described(work.methods),
-        "target": work.target,
-        "seed": work.seed,
-        "budget_seconds": work.budget_seconds,
-        "keep_identifiers": work.keep_identifiers,
-        "backgrounds": [source_digest(case) for case in work.backgrounds],
-        "memory_bytes": work.compute.memory_bytes if work.compute.memory_bytes < math.inf else None,
-        "precision": work.compute.precision,
-        "threads": work.threads,
+        "methods": described(config.methods),
+        "target": str(spec.target),
+        "seed": spec.seed,
+        "budget_seconds": spec.limits.seconds,
+        "keep_identifiers": config.keep_identifiers,
+        "backgrounds": [source_digest(case) for case in config.backgrounds],
+        "memory_bytes": spec.limits.memory,
+        "precision": spec.limits.precision,
+        "batch_size": spec.limits.batch_size,
+        "threads": config.threads,
         "versions": {name: computed_by[name] for name in ("SaliencyExplain", "torch", "monai")},
     }
 
@@ -292,10 +279,10 @@ def _entries(
     if not todos:
         return
     if jobs > 1:
-        yield from work_in_processes(worker.work, todos, jobs, meter.tick)
+        yield from work_in_processes(worker.config, todos, jobs, meter.tick)
         return
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(worker.work.threads)
+    torch.set_num_threads(worker.config.threads)
     try:
         yield from worker.run(todos, meter.within)
     finally:

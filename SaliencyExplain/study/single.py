@@ -18,21 +18,23 @@ from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFailure
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case
 from SaliencyExplain.results.attribution_maps import Explanation
+from SaliencyExplain.specification.target import LABEL
 from SaliencyExplain.study.added_methods import methods_of, to_compute
-from SaliencyExplain.study.case import LABEL, Case
+from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import ReadCase
-from SaliencyExplain.study.case_trial import TwoSteps
-from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.case_trial import TwoSteps, passes_of
+from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.kept_results import clear_partial, put_back_on_error
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.resuming import earlier_results
 from SaliencyExplain.study.run import check_work, configuration, write_results
+from SaliencyExplain.study.study_config import StudyConfig
 
 
 def explain_case(
     case: Case,
-    work: Work,
+    config: StudyConfig,
     *,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
@@ -46,7 +48,7 @@ def explain_case(
 
     Args:
         case: The case.
-        work: What is computed for it, and where to.
+        config: What is computed for it, and where to.
         progress: Told after each batch; may raise Cancelled.
         announce: Told the cost before the first method starts.
 
@@ -60,8 +62,8 @@ def explain_case(
         OutputError: The disk is full or nothing may be written there.
         Cancelled: Out of ``progress``.
     """
-    worker = _worker(work)
-    if work.target == LABEL and case.label is None:
+    worker = _worker(config)
+    if config.spec.target.kind == LABEL and case.label is None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
             "A case by itself has no label; --target is a class or predicted.",
@@ -77,7 +79,7 @@ def explain_case(
 
 def save_explanation(
     case: Case,
-    work: Work,
+    config: StudyConfig,
     classifier: Classifier,
     explanation: Explanation,
     segmentation: Segmentation | None = None,
@@ -86,9 +88,9 @@ def save_explanation(
 
     Args:
         case: Its name and files; a case without files is of an image that was in memory.
-        work: What was computed, and where to.
+        config: What was computed, and where to.
         classifier: What was explained.
-        explanation: Of the methods in ``work``.
+        explanation: Of the methods in ``config``.
         segmentation: To compare with, on the image's grid.
 
     Returns:
@@ -99,15 +101,15 @@ def save_explanation(
             case that would have to be computed again.
         OutputError: The disk is full or nothing may be written there.
     """
-    worker = _worker(work, classifier)
+    worker = _worker(config, classifier)
     notes = segmentation.notes if segmentation else ()
     read = ReadCase(case, source_digest(case), explanation.image, segmentation, notes)
     return _into_folder(worker, read, explanation, silent, None)
 
 
-def _worker(work: Work, classifier: Classifier | None = None) -> CaseWorker:
-    threads = work.threads or torch.get_num_threads()
-    worker = CaseWorker(dataclasses.replace(work, threads=threads), classifier)
+def _worker(config: StudyConfig, classifier: Classifier | None = None) -> CaseWorker:
+    threads = config.threads or torch.get_num_threads()
+    worker = CaseWorker(dataclasses.replace(config, threads=threads), classifier)
     check_work(worker)
     return worker
 
@@ -120,31 +122,31 @@ def _into_folder(
     announce: Callable[[Estimate], None] | None,
 ) -> tuple[CaseRecord, CaseEntry]:
     """Computes what is missing of a case that was read, and writes it."""
-    case, work, kept = read.case, worker.work, None
-    out, methods = work.out, work.methods
+    case, config, kept = read.case, worker.config, None
+    out, methods = config.out, config.methods
     with only_one(out) as held:
-        worker.work = dataclasses.replace(worker.work, held=held)
+        worker.config = dataclasses.replace(worker.config, held=held)
         clear_partial(out)
         if Journal.exists(out):
             journal = Journal.read(out)
             known = methods_of(journal.merged(configuration(worker)))
             _check_place(out, case, read)
-            worker.work = dataclasses.replace(worker.work, methods=known)
-            whole, _ = earlier_results(worker.work, journal, [case])
+            worker.config = worker.config.with_methods(known)
+            whole, _ = earlier_results(worker.config, journal, [case])
             entry = journal.done(case.case)
             if entry is not None and whole:
                 kept = entry.failing(stages={f"{METHOD_STAGE} {method.name}" for method in methods})
             else:
                 methods = to_compute(methods, known, entry, stays=False)
         if explanation is not None and {one.name for one in methods} > {
-            one.name for one in work.methods
+            one.name for one in config.methods
         }:
             raise InputError(
                 ErrorCode.OUTPUT_EXISTS,
                 f"{out / case.case} holds maps of other methods, made of other files, which would "
                 "have to be computed again. Choose another output folder.",
             )
-        steps = TwoSteps(progress, work.trial_budget or 0.0)
+        steps = TwoSteps(progress, passes_of(config))
         with put_back_on_error(held, case.case):
             entry, record = worker.compute(read, methods, steps.maps, announce, kept, explanation)
             _raise_new(entry, kept, methods)

@@ -20,7 +20,8 @@ import torch
 from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
 from SaliencyExplain.records.case_entry import CaseEntry, StageFailure
 from SaliencyExplain.study.case_reading import TRIAL_STAGE, Todo
-from SaliencyExplain.study.case_work import CaseWorker, Work
+from SaliencyExplain.study.case_work import CaseWorker
+from SaliencyExplain.study.study_config import StudyConfig
 
 #: A case that is computed and one that is read ahead.
 _AHEAD = 2
@@ -31,12 +32,12 @@ _POLITE_SECONDS = 3.0
 class _Process:
     """A worker process with its end of the pipe and the cases that it holds."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, config: StudyConfig) -> None:
         # Spawn: a forked process would share torch's threads and CUDA's context.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
-            target=_serve, args=(theirs, work), name="study worker", daemon=True
+            target=_serve, args=(theirs, config), name="study worker", daemon=True
         )
         self.process.start()
         theirs.close()
@@ -59,7 +60,7 @@ class _Process:
 
 
 def work_in_processes(
-    work: Work,
+    config: StudyConfig,
     cases: Sequence[Todo],
     jobs: int,
     tick: Callable[[], None],
@@ -70,7 +71,7 @@ def work_in_processes(
     was computing, which is recorded as failed; another process takes its place.
 
     Args:
-        work: What all cases have in common.
+        config: What all cases have in common.
         cases: The cases.
         jobs: Number of processes.
         tick: Called at least twice a second; may raise Cancelled.
@@ -82,7 +83,7 @@ def work_in_processes(
         OutputError: A result cannot be written; the processes are stopped.
     """
     waiting = deque(cases)
-    processes = [_Process(work) for _ in range(min(jobs, len(cases)))]
+    processes = [_Process(config) for _ in range(min(jobs, len(cases)))]
     try:
         while waiting or any(process.cases for process in processes):
             for process in processes:
@@ -100,7 +101,7 @@ def work_in_processes(
                     process.process.join(timeout=5)
                     status = process.process.exitcode
                     process.stop()
-                    processes[place] = _Process(work)
+                    processes[place] = _Process(config)
                     if lost is not None:
                         yield _lost(lost, status)
                     continue
@@ -133,7 +134,7 @@ def _lost(todo: Todo, status: int | None) -> CaseEntry:
     return entry.failing(StageFailure(stage, ErrorCode.JOB_FAILED.value, reason))
 
 
-def _serve(connection: Connection, work: Work) -> None:
+def _serve(connection: Connection, config: StudyConfig) -> None:
     # Ctrl-C, a closed terminal and the end of a session reach all processes; the main one ends
     # the others.
     for name in ("SIGINT", "SIGHUP", "SIGTERM"):
@@ -148,8 +149,8 @@ def _serve(connection: Connection, work: Work) -> None:
     with contextlib.suppress(ImportError):
         importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
     try:
-        torch.set_num_threads(work.threads)
-        for entry in CaseWorker(work).run(_received(connection)):
+        torch.set_num_threads(config.threads)
+        for entry in CaseWorker(config).run(_received(connection)):
             connection.send(("entry", entry))
     except SaliencyExplainError as error:
         _tell(connection, error)

@@ -23,6 +23,8 @@ from SaliencyExplain.scene.attributions import (
     attributions_of,
     update_attribution,
 )
+from SaliencyExplain.specification.spec import ExplainSpec, Limits, References
+from SaliencyExplain.specification.target import PREDICTED, Target
 from SaliencyExplain.viewer import methods_form, opened_images
 from SaliencyExplain.viewer.methods_view import build_methods
 from SaliencyExplain.viewer.opened_images import Input
@@ -30,7 +32,6 @@ from SaliencyExplain.viewer.page_words import time_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select, text_field
 
-PREDICTED = "predicted"
 _FIRST_TICKED = ("occlusion",)
 
 #: An estimate is asked for when nothing has been changed for so long.
@@ -183,8 +184,10 @@ class ExplainPart(Part):
         viewer, classifier = self.viewer, self.viewer.opened_classifier()
         choices = methods_form.choices(self.get("methods"))
         asks = methods_form.asked(self.get("methods"))
-        target, seed = self.get("target"), _number("Seed", self.get("seed") or 0)
-        budget = _number("Stop after", self.get("budget")) if self.get("budget") else None
+        target = Target.parse(self.get("target"))
+        seed = _number("Seed", self.get("seed") or 0)
+        seconds = _number("Stop after", self.get("budget")) if self.get("budget") else None
+        limits = Limits(seconds=seconds)
         masks: Volume | None = None
         names_of: tuple[str, ...] = ()
         segment_notes: tuple[str, ...] = ()
@@ -195,18 +198,15 @@ class ExplainPart(Part):
         given = await self.background_volumes() if "backgrounds" in asks else []
 
         def make(engine: Engine) -> ExplainRequest:
+            references = References(
+                None if masks is None else engine.put(masks),
+                names_of,
+                segment_notes,
+                tuple(engine.put(volume) for volume in given),
+            )
+            spec = ExplainSpec(choices, target, int(seed), limits, references)
             return ExplainRequest(
-                classifier.key,
-                engine.put(read.volume),
-                choices,
-                target=target,
-                seed=int(seed),
-                budget_seconds=budget,
-                image_name=read.image.public_name,
-                segments=None if masks is None else engine.put(masks),
-                segment_names=names_of,
-                segment_notes=segment_notes,
-                backgrounds=tuple(engine.put(volume) for volume in given),
+                classifier.key, engine.put(read.volume), spec, read.image.public_name
             )
 
         return make

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from SaliencyExplain.attribution.method import FAMILIES
-from SaliencyExplain.engine.wire.requests import MethodChoice
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.spec import MethodChoice
 
 
 def rows(

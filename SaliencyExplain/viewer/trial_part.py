@@ -20,6 +20,7 @@ from SaliencyExplain.scene.kept_evaluations import (
     verdict_line,
     verdicts_of,
 )
+from SaliencyExplain.specification.spec import References
 from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.page_plots import build_plot, trial_plot
@@ -133,7 +134,7 @@ class TrialPart(Part):
                 "The map is partial; compute all of it before it is evaluated.",
             )
         try:
-            budget = float(self.get("budget"))
+            passes = float(self.get("budget"))
         except ValueError as error:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
@@ -158,11 +159,13 @@ class TrialPart(Part):
                 parameters=map_.parameters,
                 provenance=map_.provenance,
                 image_name=read.image.public_name,
-                budget=budget,
-                segments=None if masks is None else engine.put(masks),
-                segment_names=names_of,
-                segment_notes=segment_notes,
-                backgrounds=tuple(engine.put(volume) for volume in backgrounds),
+                passes=passes,
+                references=References(
+                    None if masks is None else engine.put(masks),
+                    names_of,
+                    segment_notes,
+                    tuple(engine.put(volume) for volume in backgrounds),
+                ),
             )
 
         result: TrialResult = await viewer.runner.job(

@@ -58,7 +58,7 @@ def test_title_source_and_traits_are_those_of_the_method(name):
     assert traits.startswith("*signed" if method.signed else "*unsigned")
     assert ("--background" in traits) == ("backgrounds" in method.asks)
     assert ("`-s`" in traits) == ("segmentation" in method.asks)
-    assert ("--budget" in traits) == bool(method.parts)
+    assert ("--seconds" in traits) == bool(method.parts)
 
 
 @pytest.mark.parametrize("name", list(FIXED))

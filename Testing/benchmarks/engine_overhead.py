@@ -38,7 +38,7 @@ from SaliencyExplain.engine.interface import ENDED, Engine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.request_base import Result
-from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, ProbeRequest
+from SaliencyExplain.engine.wire.requests import ExplainRequest, ProbeRequest
 from SaliencyExplain.engine.wire.volume_format import encode
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation import explain
@@ -46,6 +46,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
+from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from Testing.benchmarks.conditions import common_options, prepare, say
 
 RADII = (5.0, 10.0, 20.0)
@@ -143,7 +144,7 @@ def explaining(
     }
     for name, engine in engines.items():
         key = engine.open_classifier(str(classifier.source)).key
-        request = ExplainRequest(key, engine.put(image), (MethodChoice("occlusion"),))
+        request = ExplainRequest(key, engine.put(image), ExplainSpec((MethodChoice("occlusion"),)))
         ways[name] = lambda engine=engine, request=request: follow(engine, request)
     return take_turns(clock, ways, repeats, "explain (occlusion, 96³)")
 

@@ -230,7 +230,7 @@ def test_a_full_disk(command: Command, phantoms: Path, honest_3d: Path, tmp_path
         (["explain", "x", "--seed", "y"], "SE-VALUE-FORM", "--seed"),
         (["compare"], "SE-OPTION-MISSING", "MAP"),
         (["study", "x", "-c", "y"], "SE-OPTION-MISSING", "--method"),
-        (["evaluate", "nothing.nii"], "SE-FILE-MISSING", "nothing.nii"),
+        (["evaluate", "study", "nothing"], "SE-FILE-MISSING", "nothing"),
         (["predict", "x", "-c", "nothing"], "SE-FILE-MISSING", "demo:"),
         (["serve", "--tls-key", "x"], "SE-OPTION-MISSING", "--tls-cert"),
     ],

@@ -315,8 +315,8 @@ def test_a_list_with_commas_is_several_methods_and_demo_names_a_shipped_classifi
     [
         (("-c", "demo:phantom-3d"), "SE-NAME-UNKNOWN", "phantom-3d-honest"),
         (("-c", "demo:phantom-2d-honest", "--memory", "4"), "SE-VALUE-FORM", "4GB"),
-        (("-c", "demo:phantom-2d-honest", "--budget", "2kg"), "SE-VALUE-FORM", "'2kg'"),
-        (("-c", "demo:phantom-2d-honest", "--trial-budget", "0"), "SE-VALUE-RANGE", "1 or more"),
+        (("-c", "demo:phantom-2d-honest", "--seconds", "2kg"), "SE-VALUE-FORM", "'2kg'"),
+        (("-c", "demo:phantom-2d-honest", "--passes", "0"), "SE-VALUE-RANGE", "--passes"),
     ],
 )
 def test_a_number_with_a_wrong_or_missing_unit_is_refused_by_name(

@@ -20,8 +20,8 @@ def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_to
     path = tmp_path / "other.nii.gz"
     nibabel.save(nibabel.Nifti1Image(values, header.affine), path)
     ended = command(
-        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "--map", path,
-        "-s", phantoms / "phantom-001_mask.seg.nrrd", "-o", out, "--budget", 400,
+        "evaluate", "image", image, "-c", honest_3d, "-m", "gradcam", "--map", path,
+        "-s", phantoms / "phantom-001_mask.seg.nrrd", "-o", out, "--passes", 400,
     )  # fmt: skip
     assert ended.status == 0, ended.err
     words = " ".join(ended.out.split())
@@ -42,7 +42,7 @@ def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_to
 
 def test_evaluate_prints_one_json_document(command, phantoms, honest_3d, tmp_path):
     ended = command(
-        "evaluate", phantoms / "phantom-001_image.nii.gz", "-c", honest_3d, "-m", "centre",
+        "evaluate", "image", phantoms / "phantom-001_image.nii.gz", "-c", honest_3d, "-m", "centre",
         "-o", tmp_path / "out", "--part", "sanity", "--effort", "least", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
@@ -58,26 +58,38 @@ def test_evaluate_prints_one_json_document(command, phantoms, honest_3d, tmp_pat
 
 def test_evaluate_says_in_one_line_what_is_missing_or_wrong(command, phantoms, honest_3d, tmp_path):
     image, out = phantoms / "phantom-001_image.nii.gz", tmp_path / "out"
-    nothing = command("evaluate", image, "-c", honest_3d, "-o", out)
+    nothing = command("evaluate", "image", image, "-c", honest_3d, "-o", out)
     assert nothing.status == 2
     assert "--method METHOD, or --map FILE" in nothing.err
     part = command(
-        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "-o", out, "--part", "stabilty"
+        "evaluate",
+        "image",
+        image,
+        "-c",
+        honest_3d,
+        "-m",
+        "gradcam",
+        "-o",
+        out,
+        "--part",
+        "stabilty",
     )
     assert part.status == 2
     assert "Did you mean 'stability'" in part.err
     for words in (("--set", "a.b=1"), ("--layer", "x"), ("--background", image)):
-        unused = command("evaluate", image, "-c", honest_3d, "--map", image, "-o", out, *words)
+        unused = command(
+            "evaluate", "image", image, "-c", honest_3d, "--map", image, "-o", out, *words
+        )
         assert unused.status == 2
         assert f"{words[0]} is for methods, and no --method is given" in unused.err
     both = command(
-        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "-o", out, "--effort", "full",
-        "--budget", 9,
+        "evaluate", "image", image, "-c", honest_3d, "-m", "gradcam", "-o", out, "--effort", "full",
+        "--passes", 9,
     )  # fmt: skip
     assert both.status == 2
     assert "give it or --effort" in both.err
     modality = command(
-        "evaluate", image, "-c", honest_3d, "-m", "gradcam", "-o", out,
+        "evaluate", "image", image, "-c", honest_3d, "-m", "gradcam", "-o", out,
         "--modality-segmentation", "t1",
     )  # fmt: skip
     assert modality.status == 2
@@ -94,7 +106,9 @@ def test_the_maps_tried_and_the_random_yardstick_are_those_of_explain(
     explained = command("explain", *given, "-o", tmp_path / "explained", "--json")
     assert explained.status == 0, explained.err
     entry = json.loads((tmp_path / "explained" / "journal.jsonl").read_text().splitlines()[-1])
-    tried = command("evaluate", *given, "-o", tmp_path / "tried", "--part", "agreement", "--json")
+    tried = command(
+        "evaluate", "image", *given, "-o", tmp_path / "tried", "--part", "agreement", "--json"
+    )
     assert tried.status == 0, tried.err
     its = {row["method"]: row["auroc"] for row in entry["rows"]}
     ours = {row["method"]: row["auroc"] for row in tried.document["maps"][0]["agreement"]}

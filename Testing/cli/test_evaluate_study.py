@@ -13,27 +13,21 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    from SaliencyExplain.attribution.registry import find_method
     from SaliencyExplain.demo.study import classifier_folder
-    from SaliencyExplain.study.case_work import Work
     from SaliencyExplain.study.discovery import discover
     from SaliencyExplain.study.run import run_study
+    from Testing.studies import config_of
 
     folder = tmp_path_factory.mktemp("study")
     table = write_phantom_study(folder / "data", dimensions=2, cases=8, seed=3, marker=False)
-    work = Work(
-        classifier=classifier_folder("phantom-2d-honest"),
-        methods=(find_method("gradient")(), find_method("gradcam")()),
-        target="predicted",
-        out=folder / "out",
-    )
-    run_study(discover(table), work)
+    bundle = classifier_folder("phantom-2d-honest")
+    run_study(discover(table), config_of(bundle, folder / "out", "gradient", "gradcam"))
     return folder / "out", table
 
 
 def test_a_study_is_evaluated_with_tables_files_and_its_report(command, study):
     folder, table = study
-    ended = command("evaluate", folder, "--cases", table)
+    ended = command("evaluate", "study", folder, "--cases", table)
     assert ended.status == 0, ended.err
     assert "Where the energy lies" in ended.out
     assert "Methods on the same cases" in ended.out
@@ -46,7 +40,7 @@ def test_a_study_is_evaluated_with_tables_files_and_its_report(command, study):
 def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command, study, tmp_path):
     folder, table = study
     before = (folder / "report.html").read_bytes()
-    ended = command("evaluate", folder, "--cases", table, "-o", tmp_path / "out", "--json")
+    ended = command("evaluate", "study", folder, "--cases", table, "-o", tmp_path / "out", "--json")
     assert ended.status == 0, ended.err
     assert ended.document["cases"] == 8
     assert {one["figure"] for one in ended.document["pairs"]} >= {"auroc", "energy_inside"}
@@ -58,35 +52,13 @@ def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{empty}"], "holds no study"),
-        *(
-            (["{study}", *words], f"{words[0]} is for the evaluation of an image")
-            for words in (
-                ("--classifier", "{image}"),
-                ("--method", "gradcam"),
-                ("--map", "{image}"),
-                # What repeats the default is said as well.
-                ("--target", "predicted"),
-                ("--segmentation", "{image}"),
-                ("--modality-segmentation", "t1={image}"),
-                ("--part", "sanity"),
-                ("--set", "gradcam.layer=x"),
-                ("--layer", "x"),
-                ("--background", "{image}"),
-                ("--budget", "9"),
-                ("--device", "auto"),
-                ("--series", "1.2"),
-                ("--trust",),
-            )
-        ),
-        (["{empty}", "-m", "gradcam"], "needs --classifier and --out"),
+        (["{empty}"], "SE-STUDY-INCOMPLETE"),
+        (["{empty}"], "journal.jsonl"),
+        (["{image}"], "journal.jsonl"),
+        (["{empty}/none"], "SE-FILE-MISSING"),
         (["{study}", "--cases", "{empty}"], "no images found"),
         (["{study}", "--cases", "{study}/none.csv"], "there is no such folder or CSV"),
         (["{study}", "--smallest-difference", "auroc=much"], "--smallest-difference"),
-        (["{image}", "--cases", "{table}"], "--cases is for a study"),
-        (["{image}", "--all-cases"], "--all-cases is for a study"),
-        (["{image}", "--smallest-difference", "0.1"], "--smallest-difference is for a study"),
-        (["{image}", "-m", "gradcam"], "needs --classifier and --out"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(command, study, tmp_path, words, said):
@@ -95,7 +67,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(command, study, tmp_pat
     empty.mkdir()
     image = table.parent / "phantom-001_image.png"
     names = {"study": folder, "table": table, "empty": empty, "image": image}
-    ended = command("evaluate", *[word.format(**names) for word in words])
+    ended = command("evaluate", "study", *[word.format(**names) for word in words])
     assert ended.status == 2
     (line,) = [line for line in ended.err.splitlines() if line.startswith("error:")]
     assert said in line

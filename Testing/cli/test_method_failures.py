@@ -65,7 +65,7 @@ def test_evaluate_tries_the_maps_that_there_are(command, pictures, honest_2d, tm
     image = first_image(pictures)
     methods = ("-m", "deepshap", "-m", "gradient")
     words = ("--part", "faithfulness", "--effort", "least", "-o", tmp_path / "out")
-    ended = command("evaluate", image, "-c", honest_2d, *methods, *words)
+    ended = command("evaluate", "image", image, "-c", honest_2d, *methods, *words)
     assert ended.status == 3, ended.err
     assert ErrorCode.BACKGROUNDS.value in ended.err
     assert "gradient" in ended.out

@@ -33,7 +33,7 @@ SMALLER = {
         *("--network", "DenseNet", "--network-args", json.dumps(SMALL), "--size", "24,24")
     ],
     ("study", "brain"): ["--set", "smoothgrad.samples=2", "--set", "occlusion.window_mm=100"],
-    ("evaluate", "IMAGE"): ["--part", "faithfulness", "--set", "occlusion.window_mm=100"],
+    ("evaluate", "image"): ["--part", "faithfulness", "--set", "occlusion.window_mm=100"],
 }
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.interface import ENDED, ClassifierInfo, Engine, JobStatus
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.request_base import Request
-from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice
+from SaliencyExplain.engine.wire.requests import ExplainRequest
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
+from SaliencyExplain.specification.target import Target
 from Testing.waiting import HUNG
 
 COMMAND = [sys.executable, "-m", "SaliencyExplain.cli.main"]
@@ -116,8 +119,11 @@ def volume_of(phantom: Phantom) -> Volume:
 def explain(engine: Engine, opened: ClassifierInfo, image: Volume) -> Explain:
     """Makes requests for explanations of the phantom."""
 
-    def make(*methods: MethodChoice, **settings: object) -> ExplainRequest:
-        return ExplainRequest(opened.key, engine.put(image), methods, **settings)
+    def make(
+        *methods: MethodChoice, target: str = "predicted", image_name: str = "", **fields: Any
+    ) -> ExplainRequest:
+        spec = ExplainSpec(methods, Target.parse(target), **fields)
+        return ExplainRequest(opened.key, engine.put(image), spec, image_name)
 
     return make
 

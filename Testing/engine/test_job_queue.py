@@ -24,6 +24,7 @@ from SaliencyExplain.engine.wire.requests import (
 )
 from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
+from SaliencyExplain.specification.spec import ExplainSpec
 from Testing.waiting import until
 
 ANSWER = Estimate(1.0, 1.0)
@@ -90,7 +91,7 @@ def workshop() -> Iterator[Workshop]:
 
 
 def long(seed: int = 0) -> ExplainRequest:
-    return ExplainRequest("c", "v", (), seed=seed)
+    return ExplainRequest("c", "v", ExplainSpec(seed=seed))
 
 
 def short() -> PredictRequest:

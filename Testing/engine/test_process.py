@@ -29,6 +29,7 @@ from SaliencyExplain.engine.server.tokens import make_token, token_in
 from SaliencyExplain.engine.wire.requests import StudyRequest
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError, OutputError
+from SaliencyExplain.specification.spec import ExplainSpec
 from Testing.conftest import PROJECT
 from Testing.engine.conftest import COMMAND, LONG, QUICK, environment, until
 from Testing.waiting import HUNG
@@ -50,7 +51,7 @@ def test_killed_server_is_noticed_in_one_line_and_can_be_started_again(
     assert found is not None
     assert found.address == client.address
     info = client.open_classifier(str(bundle))
-    job = client.start(ExplainRequest(info.key, client.put(image), (LONG,)))
+    job = client.start(ExplainRequest(info.key, client.put(image), ExplainSpec((LONG,))))
     until(client, job, lambda status: status.done > 0)
     asks, told = threading.Event(), threading.Event()
 
@@ -95,7 +96,7 @@ def test_orphan_finishes_its_study_and_ends(data: Path, bundle: Path, tmp_path: 
     )
     client = process.client
     assert [Path(folder) for folder in client.about().data] == [tmp_path, bundle]
-    request = StudyRequest(str(cases), str(bundle), (QUICK,), str(tmp_path / "out"))
+    request = StudyRequest(str(cases), str(bundle), ExplainSpec((QUICK,)), str(tmp_path / "out"))
     client.start(request)
     address = client.address
     process.let_go()

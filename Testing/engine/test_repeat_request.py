@@ -10,10 +10,11 @@ import pytest
 
 from SaliencyExplain.engine.client.repeat_request import trial_of_map
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.wire.requests import MethodChoice, TrialRequest
+from SaliencyExplain.engine.wire.requests import TrialRequest
 from SaliencyExplain.engine.wire.results import MapResult, TrialResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.specification.spec import NO_REFERENCES, MethodChoice, References
 from Testing.engine.conftest import QUICK, Explain, done, ended
 from Testing.study.conftest import ball
 from Testing.study.conftest import bundle as bundle  # a small network: whole trials are quick
@@ -38,7 +39,7 @@ def volume_with_a_ball(seed: int) -> Volume:
 def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., TrialRequest]:
     """Asks for the trial of a map from what is known of it, with the least effort."""
 
-    def make(map_: MapResult, **given: object) -> TrialRequest:
+    def make(map_: MapResult, references: References = NO_REFERENCES) -> TrialRequest:
         return trial_of_map(
             explain(QUICK).volume,
             opened,
@@ -47,8 +48,8 @@ def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., TrialReques
             parameters=map_.parameters,
             provenance=map_.provenance,
             image_name="a ball",
-            budget=1.0,
-            **given,
+            passes=1.0,
+            references=references,
         )
 
     return make
@@ -66,7 +67,7 @@ def test_a_map_is_tried_again_from_what_is_known_of_it(
     result = done(engine, request)
     assert isinstance(result, TrialResult)
     assert [one.label for one in result.maps] == [map_.label]
-    assert (result.target_name, request.explain.seed) == (other, 9)
+    assert (result.target_name, request.explain.spec.seed) == (other, 9)
     with pytest.raises(InputError, match="open that classifier"):
         again(replace(map_, provenance={**map_.provenance, "classifier_sha256": "0" * 64}))
 
@@ -79,25 +80,25 @@ def test_a_map_of_segments_is_tried_with_those_that_it_was_computed_with(
 ):
     _values, mass = ball(1)
     masks = Volume(np.stack([mass, 1 - mass]), AFFINE)
-    given = {"segments": engine.put(masks), "segment_names": ("mass", "rest")}
-    (map_,) = done(engine, explain(SHAPLEY, **given)).maps
-    result = done(engine, again(map_, **given))
+    given = References(engine.put(masks), ("mass", "rest"))
+    (map_,) = done(engine, explain(SHAPLEY, references=given)).maps
+    result = done(engine, again(map_, given))
     assert isinstance(result, TrialResult)
     assert not any("not known" in note for note in result.notes)
 
     moved = Volume(np.roll(masks.values, 3, axis=1), AFFINE)
     for other in (
-        {"segments": engine.put(moved), "segment_names": ("mass", "rest")},
-        {"segments": given["segments"], "segment_names": ("rest", "mass")},
-        {},
+        References(engine.put(moved), ("mass", "rest")),
+        References(given.segmentation, ("rest", "mass")),
+        NO_REFERENCES,
     ):
-        status = ended(engine, engine.start(again(map_, **other)))
+        status = ended(engine, engine.start(again(map_, other)))
         assert status.state == "failed"
         assert "computed with other segments" in status.error
 
     # A study of before says nothing of its segments.
     provenance = {k: v for k, v in map_.provenance.items() if k != "segments_sha256"}
-    result = done(engine, again(replace(map_, provenance=provenance), **given))
+    result = done(engine, again(replace(map_, provenance=provenance), given))
     assert any("segments of the map are not recorded" in n for n in result.notes)
 
 
@@ -107,7 +108,7 @@ def test_a_map_that_weighs_no_segments_is_tried_with_any(
 ):
     (map_,) = done(engine, explain(QUICK)).maps
     masks = Volume(ball(1)[1][None], AFFINE)
-    result = done(engine, again(map_, segments=engine.put(masks), segment_names=("mass",)))
+    result = done(engine, again(map_, References(engine.put(masks), ("mass",))))
     assert isinstance(result, TrialResult)
     assert not any("not known" in note for note in result.notes)
 
@@ -117,7 +118,7 @@ def test_a_map_with_backgrounds_is_tried_with_those_that_it_was_computed_with(
     engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
 ):
     one, other = (engine.put(volume_with_a_ball(seed)) for seed in (6, 7))
-    (map_,) = done(engine, explain(EXPECTED, backgrounds=(one,))).maps
-    assert isinstance(done(engine, again(map_, backgrounds=(one,))), TrialResult)
-    status = ended(engine, engine.start(again(map_, backgrounds=(one, other))))
+    (map_,) = done(engine, explain(EXPECTED, references=References(backgrounds=(one,)))).maps
+    assert isinstance(done(engine, again(map_, References(backgrounds=(one,)))), TrialResult)
+    status = ended(engine, engine.start(again(map_, References(backgrounds=(one, other)))))
     assert "computed with other backgrounds" in status.error

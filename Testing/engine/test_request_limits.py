@@ -19,7 +19,6 @@ from SaliencyExplain.engine.wire.request_limits import check_request
 from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
     ExplainRequest,
-    MethodChoice,
     PredictRequest,
     ProbeRequest,
     StudyRequest,
@@ -27,19 +26,17 @@ from SaliencyExplain.engine.wire.requests import (
 )
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.progress import may_stop
+from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice, References
 from Testing.waiting import until
 
-EXPLAIN = ExplainRequest("c", "v", (MethodChoice("lime"),))
+SPEC = ExplainSpec((MethodChoice("lime"),))
+EXPLAIN = ExplainRequest("c", "v", SPEC)
 PROBE = ProbeRequest("c", "v", (0.0, 0.0, 0.0), (5.0,))
 COMPARE = CompareRequest("v", {"a": "m"}, "x", "s", ("one",))
-STUDY = StudyRequest("in", "c", (MethodChoice("lime"),), "out")
+STUDY = StudyRequest("in", "c", SPEC, "out")
 NUMBERS = (math.nan, math.inf, -math.inf, -1.0, -(10**400), 10**400, 10**5000)
 
 ABSURD: list[tuple[Request, str]] = [
-    *((TrialRequest(EXPLAIN, budget=number), "budget") for number in (*NUMBERS, 0.0)),
-    *((replace(EXPLAIN, budget_seconds=number), "budget_seconds") for number in NUMBERS),
-    *((replace(EXPLAIN, seed=number), "seed") for number in (-1, 2**63, 10**400, 1.5, "1", True)),
-    *((TrialRequest(replace(EXPLAIN, seed=number)), "seed") for number in (-1, 10**5000)),
     *((replace(PROBE, radii_mm=(number,)), "radii_mm") for number in NUMBERS),
     (replace(PROBE, radii_mm=(1.0,) * 100_000), "radii_mm"),
     *((replace(COMPARE, resolutions_mm={"a": number}), "resolutions_mm") for number in NUMBERS),
@@ -47,10 +44,20 @@ ABSURD: list[tuple[Request, str]] = [
     (replace(COMPARE, segment_names=("x" * 10**6,)), "segment_names"),
     (replace(COMPARE, seed=-1), "seed"),
     *((replace(STUDY, jobs=number), "jobs") for number in (0, -1, 10**9, 10**400, 2.5)),
-    *((replace(STUDY, trial_budget=number), "trial_budget") for number in NUMBERS),
-    (replace(EXPLAIN, backgrounds=("v",) * 100_000), "backgrounds"),
-    (replace(EXPLAIN, target="x" * 10**6), "target"),
-    (replace(EXPLAIN, methods=(MethodChoice("lime"),) * 10_000), "methods"),
+    (replace(EXPLAIN, image_name="x" * 10**6), "image_name"),
+    (replace(EXPLAIN, spec=replace(SPEC, methods=(MethodChoice("x" * 10**6),))), "name"),
+    (
+        replace(EXPLAIN, spec=replace(SPEC, methods=(MethodChoice("a", {"b": "x" * 10**6}),))),
+        "parameters",
+    ),
+    (
+        TrialRequest(
+            replace(
+                EXPLAIN, spec=replace(SPEC, references=References(segment_names=("x" * 10**6,)))
+            )
+        ),
+        "segment_names",
+    ),
 ]
 
 
@@ -71,11 +78,11 @@ def test_a_request_without_an_end_is_refused_by_the_name_of_its_field(request_, 
     "request_",
     [
         EXPLAIN,
-        replace(EXPLAIN, budget_seconds=0.0, seed=2**63 - 1),
-        TrialRequest(EXPLAIN, budget=10**6),
+        replace(EXPLAIN, spec=replace(SPEC, limits=Limits(seconds=0.0), seed=2**63 - 1)),
+        TrialRequest(EXPLAIN),
         PROBE,
         COMPARE,
-        replace(STUDY, jobs=8, trial_budget=1000.0),
+        replace(STUDY, jobs=8, evaluate=True),
         PredictRequest("c", "v"),
     ],
 )

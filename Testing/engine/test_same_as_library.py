@@ -16,7 +16,6 @@ from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import (
     EstimateRequest,
     ExplainRequest,
-    MethodChoice,
     PredictRequest,
 )
 from SaliencyExplain.engine.wire.results import ExplainResult, PredictResult
@@ -26,6 +25,7 @@ from SaliencyExplain.explanation import explain as explain_directly
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.question import Compute, Given
+from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice, References
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, volume_of
 
@@ -119,9 +119,11 @@ def test_segments_and_backgrounds_reach_the_methods_as_in_the_library(
         MethodChoice("shapley", {"regions": "segments"}),
         MethodChoice("expected-gradients", {"samples": 2}),
         target="meningioma-like",
-        segments=engine.put(Volume(np.stack([tumour, nothing]).astype(np.uint8), image.affine)),
-        segment_names=("mass", "nothing"),
-        backgrounds=(engine.put(other),),
+        references=References(
+            engine.put(Volume(np.stack([tumour, nothing]).astype(np.uint8), image.affine)),
+            ("mass", "nothing"),
+            backgrounds=(engine.put(other),),
+        ),
     )
     result = done(engine, request)
     assert isinstance(result, ExplainResult)
@@ -145,7 +147,7 @@ def test_segments_of_another_place_or_without_names_are_refused(
         (Volume(mask, elsewhere), ("mass",), "another place"),
         (Volume(mask, image.affine), (), "1 segments and 0 names"),
     ):
-        request = explain(shapley, segments=engine.put(segments), segment_names=names)
+        request = explain(shapley, references=References(engine.put(segments), names))
         status = ended(engine, engine.start(request))
         assert status.state == "failed"
         assert words in status.error
@@ -175,5 +177,5 @@ def test_two_dimensions(engine: Engine):
     key = engine.put(picture)
     predicted = done(engine, PredictRequest(info.key, key))
     assert_same(predicted.probabilities, load_classifier(folder).predict(phantom.image))
-    explained = done(engine, ExplainRequest(info.key, key, (QUICK,)))
+    explained = done(engine, ExplainRequest(info.key, key, ExplainSpec((QUICK,))))
     assert engine.get(explained.maps[0].volume).values.shape == picture.values.shape[1:]

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from SaliencyExplain.engine import interface
 from SaliencyExplain.engine.interface import About, ClassifierInfo, JobStatus
 from SaliencyExplain.engine.wire.request_base import KINDS
-from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, ProbeRequest
+from SaliencyExplain.engine.wire.requests import ExplainRequest, ProbeRequest
 from SaliencyExplain.engine.wire.results import CompareResult, PredictResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.probe_result import Removal
+from SaliencyExplain.specification.parameters import NOTHING, example_of
+from SaliencyExplain.specification.spec import MethodChoice
+from SaliencyExplain.specification.target import Target
 
 
 def from_json(kind: type, content: bytes) -> object:
@@ -31,6 +34,7 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+TARGETS = ("predicted", "label", "a", "class:label", "difference:a|b", "logit:point:1,2,3")
 ALL = [
     *KINDS.values(),
     *(request.result_type for request in KINDS.values()),
@@ -41,9 +45,25 @@ ALL = [
 
 
 def instances(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
+    if kind is Target:
+        return st.sampled_from(TARGETS).map(Target.parse)
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    return st.builds(kind, **{name: of(hints[name]) for name in names})
+    fields = dataclasses.fields(kind)
+    return st.builds(kind, **{field.name: valid(field, hints[field.name]) for field in fields})
+
+
+def valid(field: dataclasses.Field[typing.Any], hint: typing.Any) -> st.SearchStrategy[typing.Any]:
+    """Values of a field; where it is described, within its range and choices."""
+    if field.metadata.get("choices"):
+        return st.sampled_from(field.metadata["choices"])
+    if field.metadata.get("minimum") is None:
+        return of(hint)
+    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    if type(example_of(field)) is int:
+        numbers: st.SearchStrategy[typing.Any] = st.integers(low, high)
+    else:
+        numbers = st.floats(low, high)
+    return st.none() | numbers if NOTHING in field.metadata else numbers
 
 
 def of(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
@@ -109,19 +129,28 @@ def test_undefined_figures_are_null_on_the_way():
         (b'{"classifier": NaN}', "NaN"),
         (b'{"classifier": "\\ud800"}', "no JSON"),
         (
-            b'{"classifier": "c", "volume": "v", "methods": [], "seed": 18446744073709551616}',
+            b'{"classifier": "c", "volume": "v", "spec": {"seed": 18446744073709551616}}',
             "64 bits",
         ),
         (b'{"any": [{"thing": -9223372036854775809}]}', "64 bits"),
         (b"[]", "mapping"),
-        (b'{"classifier": "c", "volume": "v"}', "'methods'"),
-        (b'{"classifier": 3, "volume": "v", "methods": []}', "text"),
-        (b'{"classifier": "c", "volume": "v", "methods": {}}', "list"),
-        (b'{"classifier": "c", "volume": "v", "methods": ["occlusion"]}', "mapping"),
-        (b'{"classifier": "c", "volume": "v", "methods": [], "seed": 1.5}', "whole number"),
-        (b'{"classifier": "c", "volume": "v", "methods": [], "seed": true}', "whole number"),
-        (b'{"classifier": "c", "volume": "v", "methods": [], "seeds": 1}', "Did you mean 'seed'"),
-        (b'{"classifier":"c","volume":"v","methods":[],"budget_seconds":1e999}', "a number"),
+        (b'{"classifier": "c", "volume": "v"}', "'spec'"),
+        (b'{"classifier": 3, "volume": "v", "spec": {}}', "text"),
+        (b'{"classifier": "c", "volume": "v", "spec": {"methods": {}}}', "list"),
+        (b'{"classifier": "c", "volume": "v", "spec": {"methods": ["occlusion"]}}', "mapping"),
+        (
+            b'{"classifier": "c", "volume": "v", "spec": {"methods": [], "seed": 1.5}}',
+            "whole number",
+        ),
+        (
+            b'{"classifier": "c", "volume": "v", "spec": {"methods": [], "seed": true}}',
+            "whole number",
+        ),
+        (
+            b'{"classifier": "c", "volume": "v", "spec": {"methods": [], "seeds": 1}}',
+            "Did you mean 'seed'",
+        ),
+        (b'{"classifier":"c","volume":"v","spec":{"limits":{"seconds":1e999}}}', "a number"),
     ],
 )
 def test_requests_of_another_form_are_refused_in_one_line(content: bytes, told: str):

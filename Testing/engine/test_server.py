@@ -28,10 +28,11 @@ from SaliencyExplain.engine.server.auth import Guard
 from SaliencyExplain.engine.server.routes import make_application
 from SaliencyExplain.engine.server.uploads import Uploads
 from SaliencyExplain.engine.wire.packing import Packed
-from SaliencyExplain.engine.wire.requests import MethodChoice, PredictRequest, StudyRequest
+from SaliencyExplain.engine.wire.requests import PredictRequest, StudyRequest
 from SaliencyExplain.engine.wire.volume_format import encode
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ClassifierError, EngineLostError, ErrorCode, InputError
+from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from Testing.comparing import assert_same
 from Testing.engine.conftest import QUICK, done, ended
 from Testing.waiting import HUNG
@@ -425,7 +426,7 @@ def study(data: Path, bundle: Path) -> StudyRequest:
     return StudyRequest(
         folder=str(data / "cases"),
         classifier=str(data / "own classifier"),
-        methods=(QUICK,),
+        spec=ExplainSpec((QUICK,)),
         out=str(data / "out"),
     )
 
@@ -528,8 +529,12 @@ def test_fifty_that_wait_for_news_keep_nobody_from_asking(
     from SaliencyExplain.engine.wire.requests import ExplainRequest
 
     long = MethodChoice("occlusion", {"window_mm": 20.0, "stride_mm": 5.0})
-    running = client.start(ExplainRequest(opened_remotely.key, client.put(image), (long,)))
-    waiting = client.start(ExplainRequest(opened_remotely.key, image.hash, (long,), seed=1))
+    running = client.start(
+        ExplainRequest(opened_remotely.key, client.put(image), ExplainSpec((long,)))
+    )
+    waiting = client.start(
+        ExplainRequest(opened_remotely.key, image.hash, ExplainSpec((long,), seed=1))
+    )
     heard: list[str] = []
     news = engine_server.LONGEST_WAIT
 

@@ -10,18 +10,18 @@ import pytest
 from SaliencyExplain.demo.study import write_phantom_study
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
-from SaliencyExplain.engine.wire.requests import MethodChoice, ProbeRequest, StudyRequest
+from SaliencyExplain.engine.wire.requests import ProbeRequest, StudyRequest
 from SaliencyExplain.engine.wire.results import StudyResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.probe_result import Probe
-from SaliencyExplain.question import Compute
-from SaliencyExplain.study.case_work import Work
+from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
+from SaliencyExplain.study.study_config import StudyConfig
 from Testing.engine.conftest import done, ended, until
 
-METHODS = (MethodChoice("gradcam"),)
+SPEC = ExplainSpec((MethodChoice("gradcam"),), seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +44,10 @@ def bundle_inside(data: Path, bundle: Path) -> Path:
 @pytest.fixture(scope="module")
 def directly(cases: Path, bundle_inside: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the library writes for the same study."""
-    from SaliencyExplain.engine.queue.method_choices import chosen_methods
-
     out = tmp_path_factory.mktemp("directly") / "out"
     run_study(
         discover(cases, channels=("t1ce-like",)),
-        Work(
-            bundle_inside,
-            tuple(chosen_methods(METHODS)),
-            "predicted",
-            out,
-            compute=Compute("cpu"),
-            seed=2,
-        ),
+        StudyConfig(bundle_inside, out, SPEC, "cpu"),
     )
     return out
 
@@ -72,7 +63,7 @@ def test_study_is_cancelled_and_gone_on_with_to_the_same_files(
     image: Volume,
 ):
     out = data / ("local" if isinstance(engine, LocalEngine) else "remote")
-    request = StudyRequest(str(cases), str(bundle_inside), METHODS, str(out), seed=2)
+    request = StudyRequest(str(cases), str(bundle_inside), SPEC, str(out))
     job = engine.start(request)
     status = until(engine, job, lambda status: status.done >= 1)
     assert status.total == 3
@@ -107,7 +98,7 @@ def test_study_is_cancelled_and_gone_on_with_to_the_same_files(
     assert isinstance(again, StudyResult)
     assert again.resumed == 3
 
-    other = engine.start(replace(request, seed=3))
+    other = engine.start(replace(request, spec=replace(SPEC, seed=3)))
     failed = ended(engine, other)
     assert failed.state == "failed"
     assert "another configuration" in failed.error
@@ -119,7 +110,7 @@ def test_bad_case_costs_only_itself(
     folder = data / ("bad local" if isinstance(engine, LocalEngine) else "bad remote")
     write_phantom_study(folder, dimensions=3, cases=2, seed=7, marker=False)
     (folder / "phantom-002_image.nii.gz").write_bytes(b"no image")
-    request = StudyRequest(str(folder), str(bundle_inside), METHODS, str(folder / "out"))
+    request = StudyRequest(str(folder), str(bundle_inside), SPEC, str(folder / "out"))
     result = done(engine, request)
     assert isinstance(result, StudyResult)
     assert (result.total, result.failed) == (2, 1)

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.single import explain_case
+from Testing.studies import config_of
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,7 @@ class Explained:
 def explained(tmp_path_factory: pytest.TempPathFactory) -> Explained:
     folder = tmp_path_factory.mktemp("records")
     table = write_phantom_study(folder / "in", dimensions=2, cases=1, seed=5, marker=False)
-    work = Work(
-        classifier_folder("phantom-2d-honest"),
-        (find_method("gradient")(), find_method("centre")()),
-        "predicted",
-        folder / "out",
-        threads=1,
-    )
+    config = config_of(classifier_folder("phantom-2d-honest"), folder / "out", "gradient", "centre")
     (case,) = discover(table)
-    record, entry = explain_case(case, work)
-    return Explained(work.out, record, entry)
+    record, entry = explain_case(case, config)
+    return Explained(config.out, record, entry)

@@ -28,12 +28,12 @@ from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.scene.slice_pictures import picture_3d, slice_picture
 from SaliencyExplain.study.case import single_case
 from SaliencyExplain.study.case_scene import SCENE
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyResult, run_study
 from SaliencyExplain.study.single import explain_case
 from Testing.expected_errors import error_with
 from Testing.scene.conftest import GRIDS, SHAPE, attribution, block, place_of
+from Testing.studies import config_of
 from Testing.study.conftest import bundle as bundle
 from Testing.study.conftest import make_study
 from Testing.study.conftest import study_folder as study_folder
@@ -50,7 +50,7 @@ def study(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     data = make_study(tmp_path_factory.mktemp("data"), len(CASES))
 
     def run(out: Path, *, jobs: int = 1, **options: object) -> StudyResult:
-        work = Work(bundle, tuple(METHODS), "predicted", out, threads=1, **options)
+        work = config_of(bundle, out, *METHODS, **options)
         return run_study(discover(data), work, jobs=jobs)
 
     return run
@@ -196,7 +196,7 @@ def test_a_sheared_image_has_a_scene_on_the_right_angled_grid_that_it_was_read_o
     values = np.asarray(image.dataobj)
     nibabel.save(nibabel.Nifti1Image(values, sheared), file)
     case = single_case([(None, file)], name="tilted")
-    explain_case(case, Work(bundle, tuple(METHODS), "predicted", tmp_path / "out", scene=True))
+    explain_case(case, config_of(bundle, tmp_path / "out", *METHODS, scene=True))
     scene = open_mrb(tmp_path / "out" / "tilted" / SCENE)
     node = nodes_of(scene, "vtkMRMLScalarVolumeNode")[0]
     brightest = tuple(np.unravel_index(np.argmax(values), values.shape))
@@ -207,7 +207,7 @@ def test_a_sheared_image_has_a_scene_on_the_right_angled_grid_that_it_was_read_o
 def test_one_case_by_itself_has_its_scene_too(bundle: Path, tmp_path: Path):
     data = make_study(tmp_path / "data", 1)
     case = single_case([(None, data / "P1_image.nii.gz")], data / "P1_mask.nii.gz", name="x")
-    explain_case(case, Work(bundle, tuple(METHODS), "predicted", tmp_path / "out", scene=True))
+    explain_case(case, config_of(bundle, tmp_path / "out", *METHODS, scene=True))
     assert len(attributions_of(open_mrb(tmp_path / "out" / "x" / SCENE))) == 2
 
 

@@ -24,7 +24,7 @@ from SlicerSaliencyExplainLib.StudyCases import (
 )
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
-from SaliencyExplain.engine.wire.requests import MethodChoice, PredictRequest, StudyRequest
+from SaliencyExplain.engine.wire.requests import PredictRequest, StudyRequest
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
@@ -35,6 +35,7 @@ from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.names import IMAGE_ROLE
 from SaliencyExplain.scene.segmentations import masks_on_grid
 from SaliencyExplain.scene.volume_nodes import add_image
+from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from Testing.expected_errors import error_with
 
 from .conftest import WAIT_SECONDS
@@ -364,7 +365,7 @@ def test_a_study_runs_is_found_again_and_its_cases_open(case: Case, tmp_path: Pa
     request = StudyRequest(
         folder=str(table),
         classifier=str(classifier_folder("phantom-3d-honest")),
-        methods=(MethodChoice("gradcam"),),
+        spec=ExplainSpec((MethodChoice("gradcam"),)),
         out=str(tmp_path / "out"),
     )
     first = case.logic.start_study(request)

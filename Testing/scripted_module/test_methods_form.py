@@ -60,8 +60,8 @@ def test_shows_what_was_chosen_before(form: MethodsForm, chosen: dict[str, Any])
 
 
 def test_what_it_says_is_what_the_engine_takes(form: MethodsForm) -> None:
-    from SaliencyExplain.engine.queue.method_choices import chosen_methods
-    from SaliencyExplain.engine.wire.requests import MethodChoice
+    from SaliencyExplain.attribution.method_selection import chosen_methods
+    from SaliencyExplain.specification.spec import MethodChoice
 
     for name in methods():
         form.tick(name).checked = True

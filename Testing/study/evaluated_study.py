@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from SaliencyExplain.study.study_config import StudyConfig
+from Testing.studies import config_of
 
 METHODS = ("gradcam",)
 
@@ -17,9 +17,8 @@ METHODS = ("gradcam",)
 LITTLE = 1.0
 
 
-def work(bundle: Path, out: Path, budget: float | None = LITTLE) -> Work:
-    chosen = tuple(find_method(name)() for name in METHODS)
-    return Work(bundle, chosen, "tumour", out, threads=1, trial_budget=budget)
+def work(bundle: Path, out: Path, budget: float | None = LITTLE) -> StudyConfig:
+    return config_of(bundle, out, *METHODS, target="tumour", passes=budget)
 
 
 def study(

@@ -14,11 +14,12 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.records.case_record import EXPLANATION
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import StudyResult, run_study
 from SaliencyExplain.study.single import explain_case
+from SaliencyExplain.study.study_config import StudyConfig
+from Testing.studies import config_of
 from Testing.study.conftest import ball, write_nifti
 
 pytestmark = pytest.mark.slow
@@ -26,9 +27,8 @@ pytestmark = pytest.mark.slow
 StudyFolder = Callable[[int], Path]
 
 
-def work(bundle: Path, out: Path, *names: str, **more: Any) -> Work:
-    methods = tuple(find_method(name)() for name in names)
-    return Work(bundle, methods, **{"target": "predicted", "out": out, "threads": 1, **more})
+def work(bundle: Path, out: Path, *names: str, **more: Any) -> StudyConfig:
+    return config_of(bundle, out, *names, **more)
 
 
 def study(
@@ -134,9 +134,9 @@ def test_the_same_method_with_other_parameters_is_refused_by_name(
     (case,) = discover(study_folder(1))
     out = tmp_path / "out"
     explain_case(case, work(bundle, out, "smoothgrad", "gradient"))
-    other = (find_method("smoothgrad")(samples=3),)
+    other = find_method("smoothgrad")(samples=3)
     with pytest.raises(InputError) as error:
-        explain_case(case, Work(bundle, other, "predicted", out))
+        explain_case(case, config_of(bundle, out, other))
     assert error.value.code is ErrorCode.STUDY_CONFIGURATION
     assert "smoothgrad.samples: 25 there, 3 now" in str(error.value)
 
@@ -188,14 +188,14 @@ def test_the_trial_and_the_scene_are_of_all_maps(
     study_folder: StudyFolder, bundle: Path, tmp_path: Path
 ) -> None:
     folder, out = study_folder(1), tmp_path / "out"
-    study(folder, bundle, out, "gradcam", trial_budget=1.0, scene=True)
+    study(folder, bundle, out, "gradcam", passes=1.0, scene=True)
     scene = (out / "P1" / "scene.mrb").read_bytes()
     # Without a wish for them the trial that is there stays, and the scene shows all maps.
     study(folder, bundle, out, "gradient")
     tried = json.loads((out / "P1" / "trial.json").read_text())
     assert [one["method"] for one in tried["maps"]] == ["gradcam"]
     assert (out / "P1" / "scene.mrb").read_bytes() != scene
-    study(folder, bundle, out, "gradient", trial_budget=1.0)
+    study(folder, bundle, out, "gradient", passes=1.0)
     tried = json.loads((out / "P1" / "trial.json").read_text())
     assert [one["method"] for one in tried["maps"]] == ["gradcam", "gradient"]
     assert (out / "P1" / "card-gradient.png").is_file()

@@ -25,6 +25,7 @@ from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.question import Compute, Given
 from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.results.attribution_maps import Explanation
+from SaliencyExplain.specification.spec import Limits
 from SaliencyExplain.study.case_folder import write_case
 from Testing.expected_errors import error_with
 from Testing.study.conftest import NETWORK, make_study
@@ -121,7 +122,7 @@ def test_each_map_has_a_provenance_of_its_own(
         classifier,
         select_methods(["gradient", "shapley"], ["shapley.regions=segments"]),
         target="1",
-        compute=Compute("cpu", precision="bfloat16"),
+        compute=Compute("cpu", Limits(precision="bfloat16")),
         given=Given(segmentation),
     )
     write_case(tmp_path, "P1", maps, segmentation=segmentation)

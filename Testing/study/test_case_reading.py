@@ -19,10 +19,11 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study import case_reading
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import failure, read_ahead
-from SaliencyExplain.study.case_work import CaseWorker, Todo, Work
+from SaliencyExplain.study.case_work import CaseWorker, Todo
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import run_study
+from Testing.studies import config_of
 
 
 class PanicException(BaseException):
@@ -111,7 +112,7 @@ def test_a_pipe_among_the_images_is_a_failed_case(
         "case,image,segmentation\npipe,pipe.nii.gz,\ngood,P1_image.nii.gz,\n"
         "mask,P2_image.nii.gz,pipe.nii.gz\n"
     )
-    work = Work(bundle, (find_method("gradcam")(),), "predicted", tmp_path / "out", threads=1)
+    work = config_of(bundle, tmp_path / "out", "gradcam")
     cases = discover(folder / "cases.csv")
     assert run_study(cases, work).failed == 2
     journal = Journal.read(tmp_path / "out")
@@ -124,9 +125,7 @@ def test_a_pipe_among_the_images_is_a_failed_case(
 def test_what_a_network_raises_costs_the_case_alone(
     study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path, error: BaseException
 ) -> None:
-    worker = CaseWorker(
-        Work(bundle, (find_method("gradcam")(),), "predicted", tmp_path / "out", threads=1)
-    )
+    worker = CaseWorker(config_of(bundle, tmp_path / "out", "gradcam"))
     broken = 1
 
     def fail(module: object, given: object) -> None:
@@ -157,10 +156,9 @@ def test_a_failed_methods_reason_names_no_file_that_may_name_the_patient(
     def attribute(method: object, task: object) -> None:
         raise InputError(ErrorCode.FILE_UNREADABLE, f"{path} cannot be read.")
 
-    gradcam, control = find_method("gradcam"), find_method("random")
-    monkeypatch.setattr(gradcam, "attribute", attribute)
+    monkeypatch.setattr(find_method("gradcam"), "attribute", attribute)
     out = tmp_path / "out"
-    run_study([case], Work(bundle, (gradcam(), control()), "predicted", out, threads=1))
+    run_study([case], config_of(bundle, out, "gradcam", "random", threads=1))
     (failed,) = json.loads((out / case.case / "explanation.json").read_text())["failures"]
     assert case.case in failed["reason"]
     for file in out.rglob("*"):

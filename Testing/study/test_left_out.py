@@ -13,13 +13,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.evaluation.study.case_truth import TruthReader
 from SaliencyExplain.evaluation.study.finished_study import read_study
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import run_study
+from Testing.studies import config_of
 
 ACTING = "\x1b[2J\u202e<script>alert(1)<\u2044script>"
 
@@ -35,7 +34,7 @@ def test_a_study_tells_what_it_left_out_and_nothing_in_a_name_acts(
     (folder / "Thumbs.db").write_bytes(b"")
     with open(os.fsencode(folder) + b"/caf\xe9.xls", "wb"):
         pass
-    work = Work(bundle, (find_method("gradient")(),), "predicted", tmp_path / "out", threads=1)
+    work = config_of(bundle, tmp_path / "out", "gradient")
     result = run_study(discover(folder), work)
     assert (result.total, result.failed) == (4, 0)
     for word in ("Thumbs.db", ".docx", "caf", "3 files", "1 file"):
@@ -84,7 +83,7 @@ def test_all_masks_of_an_image_are_compared_with_and_read_again(
         part = nibabel.Nifti1Image(np.where(kept, values, 0).astype(np.uint8), mask.affine)
         nibabel.save(part, folder / f"P1_mask_{number}.nii.gz")
     whole.unlink()
-    work = Work(bundle, (find_method("gradient")(),), "predicted", tmp_path / "out", threads=1)
+    work = config_of(bundle, tmp_path / "out", "gradient")
     (case,) = discover(folder)
     assert len(case.segmentations) == 3
     run_study([case], work)

@@ -7,16 +7,15 @@ import shutil
 
 import pytest
 
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.evaluation.study.study_findings import evaluate_study
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.origins import case_of, origin_of
 from SaliencyExplain.study.run import run_study
+from Testing.studies import config_of
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +24,8 @@ pytestmark = pytest.mark.slow
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("origins")
     table = write_phantom_study(folder / "data", dimensions=2, cases=8, seed=5, marker=False)
-    work = Work(
-        classifier_folder("phantom-2d-honest"), (find_method("gradient")(),), "predicted",
-        folder / "out",
-    )  # fmt: skip
-    run_study(discover(table), work)
+    bundle = classifier_folder("phantom-2d-honest")
+    run_study(discover(table), config_of(bundle, folder / "out", "gradient"))
     return folder
 
 

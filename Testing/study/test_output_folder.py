@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.records.journal_file import JOURNAL
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 from Testing.expected_errors import error_with
+from Testing.studies import config_of
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +31,7 @@ def study(
     jobs: int = 1,
     **more: Any,
 ) -> StudyResult:
-    work = Work(bundle, (find_method("gradcam")(),), "predicted", out, threads=1, **more)
+    work = config_of(bundle, out, "gradcam", **more)
     return run_study(discover(folder), work, jobs=jobs, title="study", progress=progress)
 
 
@@ -174,13 +173,13 @@ def test_a_trial_whose_files_are_damaged_is_made_again_and_its_maps_stay(
     study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
 ) -> None:
     folder, out = study_folder(1), tmp_path / "out"
-    study(folder, bundle, out, trial_budget=1.0)
+    study(folder, bundle, out, passes=1.0)
     card = next((out / "P1").glob("card-*.png"))
     whole, stamp = card.read_bytes(), (out / "P1" / "explanation.json").stat().st_mtime_ns
     for damaged in (card, out / "P1" / "trial.json"):
         cut(damaged)
         cut(damaged)
-        study(folder, bundle, out, trial_budget=1.0)
+        study(folder, bundle, out, passes=1.0)
         assert card.read_bytes() == whole
         json.loads((out / "P1" / "trial.json").read_text(encoding="utf-8"))
     assert (out / "P1" / "explanation.json").stat().st_mtime_ns == stamp

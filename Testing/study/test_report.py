@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.records.agreement_row import Agreement, Row
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry
 from SaliencyExplain.study import report
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.report import StudyOutput, write_report
@@ -21,6 +19,7 @@ from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import gather
 from SaliencyExplain.study.report_words import sentences
 from SaliencyExplain.study.run import run_study
+from Testing.studies import config_of
 from Testing.study.conftest import make_study
 
 PICTURES = 8 + 4 + 1
@@ -203,10 +202,9 @@ def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(1, 6)
     ]
     (root / "cases.csv").write_text("\n".join(["case,image,segmentation,label", *lines]))
-    chosen = [find_method(name)() for name in ("gradient", "gradcam")]
     out = root / "out"
-    work = Work(bundle, tuple(chosen), "predicted", out, threads=1)
-    run_study(discover(root / "cases.csv"), work, title="Balls")
+    config = config_of(bundle, out, "gradient", "gradcam")
+    run_study(discover(root / "cases.csv"), config, title="Balls")
     return out
 
 

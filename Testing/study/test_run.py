@@ -18,13 +18,14 @@ import pytest
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
+from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case_reading import read_ahead
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
 from SaliencyExplain.study.single import explain_case
 from Testing.conftest import PROJECT
 from Testing.expected_errors import error_with
+from Testing.studies import config_of
 from Testing.study.conftest import make_study, write_nifti
 from Testing.waiting import HUNG, until
 
@@ -43,10 +44,9 @@ def study(
     progress: Callable[[StudyProgress], None] = untold,
     **more: Any,
 ) -> StudyResult:
-    chosen = [find_method(name)() for name in METHODS]
     return run_study(
         discover(folder),
-        Work(bundle, tuple(chosen), **{"target": "predicted", "out": out, "threads": 1, **more}),
+        config_of(bundle, out, *METHODS, **more),
         jobs=jobs,
         title=title,
         progress=progress,
@@ -216,20 +216,27 @@ def test_wrong_names_are_refused_before_anything_is_written(
         study(folder, bundle, out, target="tumor")
     layered = find_method("gradcam")(layers=("features.absent",))
     with error_with(ErrorCode.NAME_UNKNOWN, "'features.absent'"):
-        run_study(discover(folder), Work(bundle, (layered,), "predicted", out))
+        run_study(discover(folder), config_of(bundle, out, layered))
     with error_with(ErrorCode.NAME_DUPLICATE, "'gradient'"):
-        run_study(discover(folder), Work(bundle, (find_method("gradient")(),) * 2, "1", out))
+        run_study(discover(folder), config_of(bundle, out, "gradient", "gradient", target="1"))
     assert not out.exists()
 
 
 def test_one_case_that_cannot_be_compared_leaves_nothing(
-    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
+    study_folder: Callable[[int], Path],
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (case,) = discover(study_folder(1))
-    with pytest.raises(InputError, match="non-negative"):
-        explain_case(
-            case, Work(bundle, (find_method("gradient")(),), "1", tmp_path / "out", seed=-3)
-        )
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise InputError(ErrorCode.SEGMENTATION_EMPTY, "nothing to compare with")
+
+    monkeypatch.setattr(case_work, "rows", refuse)
+    with pytest.raises(InputError) as error:
+        explain_case(case, config_of(bundle, tmp_path / "out", "gradient", target="1"))
+    assert error.value.code is ErrorCode.SEGMENTATION_EMPTY
     assert not (tmp_path / "out").exists()
 
 
@@ -269,9 +276,9 @@ import os, random, signal, sys, time
 from pathlib import Path
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled, OutputError
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
+from Testing.studies import config_of
 folder, bundle, root = map(Path, sys.argv[1:4])
 methods()
 # A shell starts background jobs with SIGINT ignored, and so would be this one's children.
@@ -286,8 +293,7 @@ def start(limit=None, jobs=1):
         if limit:
             import resource
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        chosen = [find_method(name)() for name in ("gradcam", "gradient")]
-        work = Work(bundle, tuple(chosen), "predicted", out, threads=1)
+        work = config_of(bundle, out, "gradcam", "gradient")
         run_study(discover(folder), work, jobs=jobs)
         status = 0
     except Cancelled:

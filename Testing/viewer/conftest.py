@@ -27,13 +27,12 @@ import requests
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, sync_playwright
 
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
+from Testing.studies import config_of
 from Testing.waiting import HUNG
 
 from .pages import Page
@@ -121,11 +120,12 @@ def study(tmp_path_factory: pytest.TempPathFactory, case_folder: Path) -> Path:
     out = tmp_path_factory.mktemp("study") / "out"
     run_study(
         discover(case_folder),
-        Work(
+        config_of(
             classifier_folder("phantom-3d-honest"),
-            (find_method("gradient")(), find_method("gradcam")()),
+            out,
+            "gradient",
+            "gradcam",
             target="meningioma-like",
-            out=out,
             scene=True,
         ),
     )

@@ -13,6 +13,7 @@ from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.figures import figure_lines
+from SaliencyExplain.specification.spec import Limits
 
 from .Images import Beside
 from .Jobs import Job
@@ -233,7 +234,7 @@ class ExplainSection(Section):
                 self.chosen(),
                 target=self.target(),
                 seed=self.ui.seedSpinBox.value,
-                budget_seconds=float(budget) if budget > 0 else None,
+                limits=Limits(seconds=float(budget) if budget > 0 else None),
                 beside=self.beside(),
                 progress=self.show_progress,
                 shown=self._show,

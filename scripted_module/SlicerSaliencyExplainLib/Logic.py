@@ -14,7 +14,6 @@ from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
     EstimateRequest,
     ExplainRequest,
-    MethodChoice,
     PredictRequest,
     ProbeRequest,
 )
@@ -28,6 +27,14 @@ from SaliencyExplain.scene.attributions import (
     update_attribution,
 )
 from SaliencyExplain.scene.segmentations import masks_on_grid
+from SaliencyExplain.specification.spec import (
+    DEFAULT_LIMITS,
+    ExplainSpec,
+    Limits,
+    MethodChoice,
+    References,
+)
+from SaliencyExplain.specification.target import Target
 
 from .BackgroundCalls import BackgroundCalls
 from .Failures import Failure
@@ -98,7 +105,7 @@ class SaliencyExplainLogic(Questions):
     ) -> Job:
         """Asks what an explanation would cost; ``done`` gets an ``Estimate``."""
         image = self.read(nodes)
-        make = self._explain_request(image, methods, target, 0, None, beside)
+        make = self._explain_request(image, methods, target, beside)
         return self.start(lambda engine: EstimateRequest(make(engine)), image, callbacks)
 
     def explain(
@@ -108,7 +115,7 @@ class SaliencyExplainLogic(Questions):
         *,
         target: str = "predicted",
         seed: int = 0,
-        budget_seconds: float | None = None,
+        limits: Limits = DEFAULT_LIMITS,
         beside: Beside = NOTHING,
         shown: Callable[[list[Any]], None] = nothing,
         done: Callable[[ExplainResult], None] = nothing,
@@ -122,7 +129,7 @@ class SaliencyExplainLogic(Questions):
             methods: ``{method: {parameter: value}}``, parameters that are not the default.
             target: A class, or ``predicted``.
             seed: Of everything random.
-            budget_seconds: Stop with the best maps so far after this time.
+            limits: What the computation may take.
             beside: Segmentation and backgrounds, for the methods that ask for them.
             shown: Given the attribution nodes each time when they were added or grew finer.
             done: Given the result when all maps are in the scene.
@@ -157,7 +164,7 @@ class SaliencyExplainLogic(Questions):
                 show(answer)
 
         return self.start(
-            self._explain_request(image, methods, target, seed, budget_seconds, beside),
+            self._explain_request(image, methods, target, beside, seed, limits),
             image,
             {**callbacks, "done": finish, "failed": failed},
             fetch=_maps_with_voxels,
@@ -335,9 +342,9 @@ class SaliencyExplainLogic(Questions):
         image: SentImage,
         methods: Mapping[str, Mapping[str, Any]],
         target: str,
-        seed: int,
-        budget_seconds: float | None,
         beside: Beside,
+        seed: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Callable[[Engine], ExplainRequest]:
         classifier = self.opened_classifier()
         choices = tuple(MethodChoice(name, dict(chosen)) for name, chosen in methods.items())
@@ -345,18 +352,19 @@ class SaliencyExplainLogic(Questions):
         if beside.segmentation is not None:
             segments, names, notes = self.segments(image, beside.segmentation, None)
         backgrounds = self.background_volumes(beside.backgrounds)
-        return lambda engine: ExplainRequest(
-            classifier.key,
-            engine.put(image.volume),
-            choices,
-            target=target,
-            seed=seed,
-            budget_seconds=budget_seconds,
-            segments=engine.put(segments) if segments is not None else None,
-            segment_names=names,
-            segment_notes=notes,
-            backgrounds=tuple(engine.put(volume) for volume in backgrounds),
-        )
+        wanted = Target.parse(target)
+
+        def make(engine: Engine) -> ExplainRequest:
+            references = References(
+                engine.put(segments) if segments is not None else None,
+                names,
+                notes,
+                tuple(engine.put(volume) for volume in backgrounds),
+            )
+            spec = ExplainSpec(choices, wanted, seed, limits, references)
+            return ExplainRequest(classifier.key, engine.put(image.volume), spec)
+
+        return make
 
     def _put_map(self, node: Any, image: SentImage, map_: Any, volume: Volume) -> Any:
         assert self.classifier is not None

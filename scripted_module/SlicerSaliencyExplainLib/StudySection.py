@@ -9,11 +9,13 @@ import qt
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.interface import ENDED, JobStatus
-from SaliencyExplain.engine.wire.requests import MethodChoice, StudyRequest
+from SaliencyExplain.engine.wire.requests import StudyRequest
 from SaliencyExplain.engine.wire.results import StudyResult
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.records.journal_file import JournalFile
 from SaliencyExplain.records.study_rows import StudyRow, study_rows
+from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice
+from SaliencyExplain.specification.target import Target
 
 from .ExplainSection import PREDICTED
 from .Failures import Failure
@@ -147,17 +149,18 @@ class StudySection(Section):
         request = StudyRequest(
             folder=ui.studyFolderPathLineEdit.currentPath.strip(),
             classifier=classifier,
-            methods=tuple(
-                MethodChoice(name, chosen)
-                for name, chosen in self.panel.sections.explain.chosen().items()
+            spec=ExplainSpec(
+                tuple(
+                    MethodChoice(name, chosen)
+                    for name, chosen in self.panel.sections.explain.chosen().items()
+                ),
+                Target.parse(_TARGETS[max(0, ui.studyTargetComboBox.currentIndex)]),
+                ui.seedSpinBox.value,
+                Limits(passes=float(ui.trialBudgetSpinBox.value)),
             ),
             out=ui.studyOutPathLineEdit.currentPath.strip(),
-            target=_TARGETS[max(0, ui.studyTargetComboBox.currentIndex)],
-            seed=ui.seedSpinBox.value,
             trust=same and ui.trustCheckBox.checked,
-            trial_budget=(
-                float(ui.trialBudgetSpinBox.value) if ui.studyTrialCheckBox.checked else None
-            ),
+            evaluate=ui.studyTrialCheckBox.checked,
         )
         self.begin(
             lambda: self.panel.logic.start_study(request, **self._callbacks()), _("Starting …")

@@ -13,6 +13,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.records.evaluation_summary import Answer
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.kept_evaluations import keep_verdicts_on
+from SaliencyExplain.specification.spec import NO_REFERENCES, References
 
 from .Failures import Failure
 from .Images import Beside
@@ -65,21 +66,19 @@ def try_map(
         "provenance": map_.provenance,
         # A node is often named by its patient.
         "image_name": "",
-        "budget": budget,
-        "segment_names": names,
-        "segment_notes": notes,
+        "passes": budget,
     }
     # Once without voxels: what is wrong is known before anything is sent.
-    trial_of_map("", classifier, **about)
+    trial_of_map("", classifier, references=NO_REFERENCES, **about)
 
     def begin(engine: Engine) -> TrialRequest:
-        return trial_of_map(
-            engine.put(image.volume),
-            classifier,
-            segments=engine.put(segments) if segments is not None else None,
-            backgrounds=tuple(engine.put(volume) for volume in backgrounds),
-            **about,
+        references = References(
+            engine.put(segments) if segments is not None else None,
+            names,
+            notes,
+            tuple(engine.put(volume) for volume in backgrounds),
         )
+        return trial_of_map(engine.put(image.volume), classifier, references=references, **about)
 
     def finish(result: TrialResult) -> None:
         one = next((one for one in result.maps if one.label == map_.label), None)

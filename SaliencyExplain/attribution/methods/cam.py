@@ -13,12 +13,12 @@ from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.graph.layer_outputs import named_layers
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.score_network import CONVOLUTIONS
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.parameters import parameter
 
 
 @dataclass(frozen=True)

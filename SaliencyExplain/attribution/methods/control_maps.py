@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.attribution.parameters import LARGEST_MM, parameter
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.specification.parameters import LARGEST_MM, parameter
 
 #: Width of the random map's blobs, mm: about the resolution of Grad-CAM or an occlusion window.
 CORRELATION_MM = 10.0

@@ -13,7 +13,6 @@ from SaliencyExplain.attribution.graph.layer_kinds import Kind
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_slope
@@ -33,6 +32,7 @@ from SaliencyExplain.attribution.perturbation.baselines import (
     baseline_image,
     check_baseline,
 )
+from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 
 #: Forward passes for one reference: the reference, the image and its backward pass, in which the
 #: nonlinear layers run again. Measured on ResNet-18 of 48^3 voxels.

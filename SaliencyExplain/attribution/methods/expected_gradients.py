@@ -19,12 +19,12 @@ from SaliencyExplain.attribution.methods.path_integration import (
     target_outputs,
 )
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import background_images
 from SaliencyExplain.progress import may_stop
+from SaliencyExplain.specification.parameters import parameter
 
 #: Multiples of the golden ratio modulo 1 are evenly distributed for any number of samples.
 _GOLDEN = (math.sqrt(5) - 1) / 2

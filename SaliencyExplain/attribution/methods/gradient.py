@@ -15,13 +15,13 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.half_precision import autocast
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_gradient
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.shared_pass import passed
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.specification.parameters import parameter
 
 _VOXELS = PassSpec(voxels=True)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.attribution.methods.guided_backpropagation import GuidedBackpropagation
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.specification.parameters import parameter
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from SaliencyExplain.attribution.methods.path_integration import (
     target_outputs,
 )
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_stages
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import check_baseline
+from SaliencyExplain.specification.parameters import parameter
 
 #: Share of the path's length that is treated as zero: rounding of sums over all voxels.
 _ROUNDING = 1e-9

@@ -20,11 +20,11 @@ from SaliencyExplain.attribution.methods.path_integration import (
     target_outputs,
 )
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import check_baseline
+from SaliencyExplain.specification.parameters import parameter
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import numpy as np
 
 from SaliencyExplain.attribution.methods.region_method import RegionMethod
 from SaliencyExplain.attribution.methods.shapley import Enumeration
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.least_squares import (
     bootstrap_seconds,
@@ -27,6 +26,7 @@ from SaliencyExplain.attribution.perturbation.region_game import (
     check_table,
 )
 from SaliencyExplain.progress import may_stop
+from SaliencyExplain.specification.parameters import parameter
 
 
 class AllCombinations(Enumeration):

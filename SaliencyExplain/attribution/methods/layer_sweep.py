@@ -12,11 +12,11 @@ from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.specification.parameters import parameter
 
 #: As in Jiang et al. 2021: scales up the weak maps of early layers; the peak becomes 0.96.
 _GAMMA = 2.0

@@ -15,7 +15,6 @@ from SaliencyExplain.attribution.graph.layer_kinds import Kind, kind_of, name_of
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_slope
 from SaliencyExplain.attribution.passes.propagation import (
@@ -35,6 +34,7 @@ from SaliencyExplain.attribution.passes.relevance_rules import (
 )
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.parameters import parameter
 
 #: Forward passes: one as a check, one through the graph, and in the backward pass of each layer
 #: two to eight convolutions and as many gradients. Measured on ResNet-18 of 48^3 voxels.

@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 
 from SaliencyExplain.attribution.methods.region_method import RegionMethod
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.least_squares import (
     bootstrap_seconds,
@@ -25,6 +24,7 @@ from SaliencyExplain.attribution.perturbation.region_game import (
     check_table,
 )
 from SaliencyExplain.progress import may_stop
+from SaliencyExplain.specification.parameters import parameter
 
 
 class Neighbourhood(Plan):

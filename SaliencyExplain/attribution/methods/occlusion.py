@@ -14,7 +14,6 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import in_stages
 from SaliencyExplain.attribution.passes.task import Task
@@ -28,6 +27,7 @@ from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionS
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 
 #: ``channel``: all channels at once, or one at a time with a map for each.
 _ALL, _EACH = "all", "each"

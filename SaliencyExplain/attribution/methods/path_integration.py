@@ -21,12 +21,12 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import LEAST
 from SaliencyExplain.attribution.perturbation.baselines import BASELINES, baseline_image
 from SaliencyExplain.attribution.perturbation.infill import automatic_blur_mm
 from SaliencyExplain.progress import may_stop
+from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 
 #: Largest number of points on a path; computing the quadrature of so many takes seconds.
 MOST_STEPS = 1000

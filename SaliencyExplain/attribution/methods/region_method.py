@@ -13,7 +13,6 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.task import Task
@@ -36,6 +35,7 @@ from SaliencyExplain.attribution.perturbation.supervoxels import (
     supervoxels,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.attribution.parameters import parameter
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
 from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
 from SaliencyExplain.attribution.passes.pass_spec import PassPart, PassSpec
 from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.specification.parameters import parameter
 
 
 @dataclass(frozen=True)

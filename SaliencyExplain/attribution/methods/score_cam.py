@@ -15,7 +15,6 @@ from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.graph.layer_outputs import channel_count
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.parameters import LARGEST_VALUE, parameter
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
@@ -25,6 +24,7 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import Watched
 from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.parameters import LARGEST_VALUE, parameter
 
 
 @dataclass(frozen=True)

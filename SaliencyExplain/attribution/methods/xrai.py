@@ -18,7 +18,6 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedGradients
 from SaliencyExplain.attribution.methods.path_integration import MOST_STEPS
 from SaliencyExplain.attribution.network.frozen_network import plain
-from SaliencyExplain.attribution.parameters import LARGEST_MM, parameter
 from SaliencyExplain.attribution.passes.task import Task, unpublished
 from SaliencyExplain.attribution.perturbation.region_ranking import (
     Region,
@@ -36,6 +35,7 @@ from SaliencyExplain.attribution.perturbation.supervoxels import (
     supervoxels,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.parameters import LARGEST_MM, parameter
 
 #: From saliency.core.XRAI: voxels along the grid on which Felzenszwalb's regions are found, their
 #: scales, their minimum size, and how far regions are dilated, all in voxels of that grid.

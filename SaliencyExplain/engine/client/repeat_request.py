@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from SaliencyExplain.engine.interface import ClassifierInfo
-from SaliencyExplain.engine.wire.requests import ExplainRequest, MethodChoice, TrialRequest
+from SaliencyExplain.engine.wire.requests import ExplainRequest, TrialRequest
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.spec import (
+    ExplainSpec,
+    Limits,
+    MethodChoice,
+    References,
+)
+from SaliencyExplain.specification.target import CLASS, Target
 
 
 def trial_of_map(
@@ -19,11 +26,8 @@ def trial_of_map(
     parameters: Mapping[str, Any],
     provenance: Mapping[str, Any],
     image_name: str,
-    budget: float,
-    segments: str | None = None,
-    segment_names: tuple[str, ...] = (),
-    segment_notes: tuple[str, ...] = (),
-    backgrounds: tuple[str, ...] = (),
+    passes: float,
+    references: References,
 ) -> TrialRequest:
     """Asks for the trial of a map that was computed before, from what is known of it.
 
@@ -35,12 +39,10 @@ def trial_of_map(
         parameters: Of its method.
         provenance: Of the map: its classifier, image, seed and precision.
         image_name: Stands on the card; must not name a patient.
-        budget: Forward passes that the trial may cost.
-        segments: As in :class:`ExplainRequest`; the map is held against them. Those that it
-            was computed with, where its method weighs segments: others are refused.
-        segment_names: Their names.
-        segment_notes: What is to be told of them.
-        backgrounds: Hashes of the backgrounds that it was computed with.
+        passes: Forward passes that the evaluation may cost.
+        references: The segments that the map is held against, which must be those that it was
+            computed with where its method weighs segments, and the backgrounds that it was
+            computed with.
 
     Raises:
         InputError: The map was computed with another classifier than the one that is open.
@@ -55,17 +57,15 @@ def trial_of_map(
         ExplainRequest(
             classifier.key,
             volume,
-            (MethodChoice(method, dict(parameters)),),
-            target=target_name,
-            seed=int(provenance.get("seed", 0)),
-            precision=str(provenance.get("precision", "float32")),
-            image_name=image_name,
-            segments=segments,
-            segment_names=segment_names,
-            segment_notes=segment_notes,
-            backgrounds=backgrounds,
+            ExplainSpec(
+                (MethodChoice(method, dict(parameters)),),
+                Target(CLASS, target_name),
+                seed=int(provenance.get("seed", 0)),
+                limits=Limits(precision=str(provenance.get("precision", "float32")), passes=passes),
+                references=references,
+            ),
+            image_name,
         ),
-        budget=budget,
         image_sha256=str(provenance.get("image_sha256", "")),
         segments_sha256=str(provenance.get("segments_sha256", "")),
         backgrounds_sha256=tuple(provenance.get("backgrounds_sha256", ())),

@@ -9,6 +9,7 @@ from SaliencyExplain.engine.queue.cache import ClassifierStore, PredictionStore,
 from SaliencyExplain.engine.queue.cached_prober import CachedProber
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.question import Compute
+from SaliencyExplain.specification.spec import Limits
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,10 @@ class EngineContext:
     allowed_paths: Places
     trusts: bool
 
-    def compute_with(self, precision: str) -> Compute:
-        """The compute settings with the precision of a request.
-
-        Raises:
-            InputError: There is no such precision.
-        """
-        return replace(self.compute, precision=precision)
+    def compute_within(self, limits: Limits) -> Compute:
+        """The engine's device within a request's limits, and no more memory than the engine has."""
+        memory = limits.within(self.compute.limits.memory)
+        return replace(self.compute, limits=replace(limits, memory=memory))
 
     def check_trust(self) -> None:
         """Raises ClassifierError where the engine was not started to run others' code."""

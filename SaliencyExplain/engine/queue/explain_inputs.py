@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from SaliencyExplain.attribution.method_selection import chosen_methods
 from SaliencyExplain.engine.queue.engine_context import EngineContext
-from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.queue.volume_images import image_of, segmentation_of
 from SaliencyExplain.engine.wire.requests import ExplainRequest
 from SaliencyExplain.question import Given
@@ -13,17 +13,17 @@ def check_explain_request(request: ExplainRequest, context: EngineContext) -> No
     """Refuses an explanation that cannot be computed.
 
     Raises:
-        InputError: Its classifier is not open, or a method, parameter or precision is unknown.
+        InputError: Its classifier is not open, or a method or parameter is unknown.
     """
     context.classifiers.get(request.classifier)
-    chosen_methods(request.methods)
-    context.compute_with(request.precision)
+    chosen_methods(request.spec.methods)
 
 
 def volumes_to_explain(request: ExplainRequest) -> set[str]:
     """Hashes of the image, the segments and the backgrounds."""
-    segments = [request.segments] if request.segments is not None else []
-    return {request.volume, *request.backgrounds, *segments}
+    references = request.spec.references
+    segments = [references.segmentation] if references.segmentation is not None else []
+    return {request.volume, *references.backgrounds, *segments}
 
 
 def references_of(request: ExplainRequest, context: EngineContext, notes: list[str]) -> Given:
@@ -37,10 +37,10 @@ def references_of(request: ExplainRequest, context: EngineContext, notes: list[s
     Raises:
         InputError: The segments are not on the image's grid, or have no names.
     """
-    segmentation = None
-    if request.segments is not None:
-        notes += request.segment_notes
-        image, segments = context.volumes.get(request.volume), context.volumes.get(request.segments)
-        segmentation = segmentation_of(request.segment_names, segments, image, notes)
-    backgrounds = tuple(image_of(context.volumes.get(key)) for key in request.backgrounds)
+    references, held, segmentation = request.spec.references, context.volumes, None
+    if references.segmentation is not None:
+        notes += references.segment_notes
+        image, segments = held.get(request.volume), held.get(references.segmentation)
+        segmentation = segmentation_of(references.segment_names, segments, image, notes)
+    backgrounds = tuple(image_of(held.get(key)) for key in references.backgrounds)
     return Given(segmentation, backgrounds)

@@ -40,6 +40,7 @@ from SaliencyExplain.memory_limit import memory_limited
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.question import Compute, choose_device
+from SaliencyExplain.specification.spec import Limits
 
 #: Share of the free memory that a job may reserve; beyond it the system would end the engine.
 _MEMORY_SHARE = 0.95
@@ -76,7 +77,8 @@ class LocalEngine(Engine):
             InputError: There is no such device or folder.
         """
         self.device = choose_device(device)
-        compute = Compute(str(self.device), memory_bytes)
+        memory = None if math.isinf(memory_bytes) else memory_bytes
+        compute = Compute(str(self.device), Limits(memory))
         self.volumes = VolumeStore(volume_bytes)
         self._places = Places(data)
         self._classifiers = ClassifierStore()

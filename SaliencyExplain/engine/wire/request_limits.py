@@ -21,8 +21,6 @@ from SaliencyExplain.errors import ErrorCode, InputError
 _MOST_ITEMS = 1000
 #: Letters of a name.
 _LONGEST_NAME = 4096
-#: Forward passes and seconds that a budget may name; a century of seconds is less.
-_LARGEST_BUDGET = 1e15
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,6 @@ class AtMost:
 Seed = Annotated[int, WholeWithin(0, 2**63 - 1)]
 #: Processes of a study.
 Processes = Annotated[int, WholeWithin(1, 256)]
-BudgetSeconds = Annotated[float, Within(0, _LARGEST_BUDGET, "s")]
-BudgetPasses = Annotated[float, Within(1, _LARGEST_BUDGET, "forward passes")]
 Millimetres = Annotated[float, Within(0, 1e6, "mm")]
 #: Radii of a click: each takes a forward pass, and an image of its own until then.
 Radii = Annotated[tuple[Millimetres, ...], AtMost(64)]
@@ -109,6 +105,8 @@ Radii = Annotated[tuple[Millimetres, ...], AtMost(64)]
 
 def check_request(request: Any) -> None:
     """Refuses a request whose numbers are out of range or whose names or lists are too long.
+
+    The numbers of a specification were checked when it was made.
 
     Args:
         request: A dataclass of any kind, also one that was made in this process.
@@ -127,8 +125,11 @@ def check_request(request: Any) -> None:
 
 
 def _check_sizes(name: str, value: Any) -> None:
-    """Lists and names within what a request may hold, in lists too."""
-    if isinstance(value, str):
+    """Lists and names within what a request may hold, in lists and dataclasses too."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _check_sizes(field.name, getattr(value, field.name))
+    elif isinstance(value, str):
         if len(value) > _LONGEST_NAME:
             raise _too_many(name, len(value), _LONGEST_NAME, "letters")
     elif isinstance(value, Collection) and not isinstance(value, bytes):

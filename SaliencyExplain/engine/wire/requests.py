@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.wire.request_base import KINDS, Request
 from SaliencyExplain.engine.wire.request_limits import (
-    BudgetPasses,
-    BudgetSeconds,
     Millimetres,
     Processes,
     Radii,
@@ -25,15 +22,7 @@ from SaliencyExplain.engine.wire.results import (
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.probe_result import Probe
-from SaliencyExplain.trial_words import AFFORDABLE_PASSES
-
-
-@dataclass(frozen=True)
-class MethodChoice:
-    """A method by name, with those of its parameters that are not the default."""
-
-    name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+from SaliencyExplain.specification.spec import ExplainSpec
 
 
 @dataclass(frozen=True)
@@ -56,33 +45,14 @@ class ExplainRequest(Request, kind="explain", result=ExplainResult):
     Attributes:
         classifier: Key of an opened classifier.
         volume: Hash of a volume ``(C, *S)``.
-        methods: What is computed, in this order.
-        target: Name or index of a class, or ``predicted``.
-        seed: Of everything random.
-        budget_seconds: Stop with the best maps so far after this time; None: compute all.
-        precision: ``float32``, or ``bfloat16`` for the gradient methods.
+        spec: What is computed; its references are hashes of volumes that the engine holds.
         image_name: Name of the image in the provenance; must not name a patient.
-        segments: Hash of masks ``(N, *S)``, uint8, on the volume's grid, for the methods that
-            ask what each segment contributes; None: none are given.
-        segment_names: N names.
-        segment_notes: What is to be told of the segments, such as where they lie; the answer's
-            notes repeat it.
-        backgrounds: Hashes of volumes that stand for "nothing in particular", for the methods
-            that hold the image against some.
     """
 
     classifier: str
     volume: str
-    methods: tuple[MethodChoice, ...]
-    target: str = "predicted"
-    seed: Seed = 0
-    budget_seconds: BudgetSeconds | None = None
-    precision: str = "float32"
+    spec: ExplainSpec
     image_name: str = ""
-    segments: str | None = None
-    segment_names: tuple[str, ...] = ()
-    segment_notes: tuple[str, ...] = ()
-    backgrounds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +73,7 @@ class ProbeRequest(Request, kind="probe", result=Probe, short=True):
         radii_mm: Radii of the balls.
         segment: Hash of a mask ``(*S)``, uint8, on the volume's grid; None: balls.
         segment_name: Its name.
-        segment_notes: As in :class:`ExplainRequest`.
+        segment_notes: What is to be told of the segment; the answer's notes repeat it.
         fill: What stands in the place, as occlusion's parameter of that name.
         stream: Requests of one stream replace each other: a newer one cancels those before.
     """
@@ -129,7 +99,7 @@ class CompareRequest(Request, kind="compare", result=CompareResult):
         target_name: The class that the maps explain.
         segments: Hash of masks ``(N, *S)``, uint8, on its grid; they may overlap.
         segment_names: N names.
-        segment_notes: As in :class:`ExplainRequest`.
+        segment_notes: What is to be told of the segments; the answer's notes repeat it.
         case: Name of the case in the table.
         seed: Of the random yardstick.
         resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
@@ -158,37 +128,30 @@ class StudyRequest(Request, kind="study", result=StudyResult):
     Attributes:
         folder: Folder of cases, or a CSV of them.
         classifier: The classifier's file or folder.
-        methods: What is computed for each case.
+        spec: What is computed for each case; without references.
         out: The output folder; what an earlier run has done there stays.
-        target: Name or index of a class, ``predicted`` or ``label``.
-        seed: Of everything random.
         jobs: Processes side by side.
         trust: Whether code that comes with the classifier may run.
-        precision: ``float32``, or ``bfloat16`` for the gradient methods.
-        trial_budget: Forward passes that the trial of each case's maps may cost; None: it is
-            not made.
+        evaluate: Whether each case's maps are evaluated.
     """
 
     folder: str
     classifier: str
-    methods: tuple[MethodChoice, ...]
+    spec: ExplainSpec
     out: str
-    target: str = "predicted"
-    seed: Seed = 0
     jobs: Processes = 1
     trust: bool = False
-    precision: str = "float32"
-    trial_budget: BudgetPasses | None = None
+    evaluate: bool = False
 
 
 @dataclass(frozen=True)
 class TrialRequest(Request, kind="trial", result=TrialResult):
-    """Asks for the trial of maps: do they beat chance, depend on the weights, stay?
+    """Asks for the evaluation of maps: do they beat chance, depend on the weights, stay?
 
     Attributes:
-        explain: What the maps come from; they are computed again, on the network's grid. With
-            segments the maps are held against them, too.
-        budget: Forward passes that it may cost; the least effort is made whatever it costs.
+        explain: What the maps come from; they are computed again, on the network's grid, and
+            its limit of passes is that of the evaluation. With segments the maps are held
+            against them, too.
         image_sha256: Of the volume that the maps were computed from, as in their provenance;
             empty: it is not checked.
         segments_sha256: Of the segments that the maps were computed with, in the same way.
@@ -196,7 +159,6 @@ class TrialRequest(Request, kind="trial", result=TrialResult):
     """
 
     explain: ExplainRequest
-    budget: BudgetPasses = AFFORDABLE_PASSES
     image_sha256: str = ""
     segments_sha256: str = ""
     backgrounds_sha256: tuple[str, ...] = ()

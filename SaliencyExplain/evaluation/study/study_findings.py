@@ -148,7 +148,7 @@ def evaluate_study(
         raise InputError(
             ErrorCode.CASES_MISSING,
             f"{folder} has a single explained case; a study is evaluated over two or more. For "
-            "one image: saliency-explain evaluate IMAGE --classifier … --method ….",
+            "one image: saliency-explain evaluate image IMAGE --classifier … --method ….",
         )
     chosen = select_cases(study.cases, all_cases=all_cases)
     values = figure_values(chosen.cases)

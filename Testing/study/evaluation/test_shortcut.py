@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.phantoms import (
     MARKER_MARGIN,
     MARKER_SIZE,
@@ -19,9 +18,9 @@ from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.evaluation.study.study_findings import Evaluation, evaluate_study
 from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
+from Testing.studies import config_of
 
 COUNT = 6
 
@@ -42,11 +41,8 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(phantoms: Path, classifier: str, out: Path) -> Evaluation:
-    work = Work(
-        classifier=classifier_folder(classifier), methods=(find_method("gradient")(),),
-        target=GLIOMA, out=out,
-    )  # fmt: skip
-    result = run_study(discover(phantoms), work)
+    config = config_of(classifier_folder(classifier), out, "gradient", target=GLIOMA)
+    result = run_study(discover(phantoms), config)
     assert result.failed == 0
     # The journal names the files of the phantoms.
     return evaluate_study(out)

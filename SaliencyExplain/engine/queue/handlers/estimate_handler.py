@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from SaliencyExplain.attribution.method_selection import chosen_methods
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.queue.explain_inputs import (
     check_explain_request,
@@ -10,7 +11,6 @@ from SaliencyExplain.engine.queue.explain_inputs import (
 )
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
-from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import EstimateRequest
 from SaliencyExplain.explanation import estimate
@@ -29,14 +29,14 @@ class EstimateHandler(Handler[EstimateRequest, Estimate], answers=EstimateReques
 
     def run(self, request: EstimateRequest, reporter: Reporter) -> Estimate:
         """Estimates from one forward pass."""
-        explain = request.explain
+        explain, spec = request.explain, request.explain.spec
         reporter.doing("estimates")
         cost = estimate(
             image_of(self.context.volumes.get(explain.volume)),
             self.context.classifiers.get(explain.classifier).twin,
-            chosen_methods(explain.methods),
-            target=explain.target,
-            compute=self.context.compute_with(explain.precision),
+            chosen_methods(spec.methods),
+            target=spec.target,
+            compute=self.context.compute_within(spec.limits),
             given=references_of(explain, self.context, []),
         )
-        return cost.within(explain.budget_seconds)
+        return cost.within(spec.limits.seconds)

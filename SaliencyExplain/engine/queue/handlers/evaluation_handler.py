@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 
 from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.method_selection import chosen_methods
 from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.engine.queue.explain_inputs import (
     check_explain_request,
@@ -14,7 +15,6 @@ from SaliencyExplain.engine.queue.explain_inputs import (
 )
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
-from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import TrialRequest
 from SaliencyExplain.engine.wire.results import (
@@ -48,13 +48,13 @@ class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest
             InputError: The maps were computed from another volume, or with other segments or
                 backgrounds.
         """
-        context, asked = self.context, request.explain
+        context, asked, spec = self.context, request.explain, request.explain.spec
         notes: list[str] = []
         volume = context.volumes.get(asked.volume)
         given = references_of(asked, context, notes)
         context.prober.free_gpu_memory()
         classifier = context.classifiers.get(asked.classifier).classifier
-        wanted = chosen_methods(asked.methods)
+        wanted = chosen_methods(spec.methods)
         reporter.doing(f"evaluates {', '.join(method.title for method in wanted)}")
         image = image_of(volume, asked.image_name)
         if request.image_sha256 not in ("", voxel_hash(image)):
@@ -64,13 +64,13 @@ class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest
                 "it was computed from, or explain these anew.",
             )
         unknown = [note for method in wanted for note in _check_given(request, method, given)]
-        compute = context.compute_with(asked.precision)
-        question = Question(image, classifier, asked.target, compute, given)
+        compute = context.compute_within(spec.limits)
+        question = Question(image, classifier, spec.target, compute, given)
         found = trial(
             question,
             wanted,
-            seed=asked.seed,
-            budget=request.budget,
+            seed=spec.seed,
+            budget=spec.limits.passes,
             progress=reporter.progress,
         )
         return TrialResult(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from SaliencyExplain.attribution.method_selection import chosen_methods
 from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.engine.queue.cache import VolumeStore
 from SaliencyExplain.engine.queue.explain_inputs import (
@@ -13,7 +14,6 @@ from SaliencyExplain.engine.queue.explain_inputs import (
 )
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
-from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import ExplainRequest
 from SaliencyExplain.engine.wire.results import ExplainResult, MapResult
@@ -26,7 +26,7 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
     """Computes attributions, and shows partial ones on the way."""
 
     def check(self, request: ExplainRequest) -> None:
-        """Refuses a classifier that is not open, and unknown methods and precisions."""
+        """Refuses a classifier that is not open, and unknown methods."""
         check_explain_request(request, self.context)
 
     def volumes(self, request: ExplainRequest) -> set[str]:
@@ -35,7 +35,7 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
 
     def run(self, request: ExplainRequest, reporter: Reporter) -> ExplainResult:
         """Computes the maps and keeps them as volumes."""
-        context = self.context
+        context, spec = self.context, request.spec
         notes: list[str] = []
         image = context.volumes.get(request.volume)
         references = references_of(request, context, notes)
@@ -43,7 +43,7 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
         classifier = context.classifiers.get(request.classifier).classifier
         # For the partial results: the explanation gives its own at its end.
         probabilities = context.predictions.get(request.classifier, request.volume)
-        chosen = chosen_methods(request.methods)
+        chosen = chosen_methods(spec.methods)
         reporter.doing(f"computes {', '.join(method.title for method in chosen)}")
         maps = _KeptMaps(context.volumes, reporter)
         partial_maps: dict[str, MapResult] = {}
@@ -67,13 +67,12 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
             image_of(image, request.image_name),
             classifier,
             chosen,
-            target=request.target,
-            compute=context.compute_with(request.precision),
+            target=spec.target,
+            compute=context.compute_within(spec.limits),
             given=references,
-            seed=request.seed,
+            seed=spec.seed,
             progress=reporter.progress,
             publish=show,
-            budget_seconds=request.budget_seconds,
         )
         result = ExplainResult(
             classes=explanation.classes,

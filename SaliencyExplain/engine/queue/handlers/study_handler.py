@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+from SaliencyExplain.attribution.method_selection import chosen_methods
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
-from SaliencyExplain.engine.queue.method_choices import chosen_methods
 from SaliencyExplain.engine.wire.requests import StudyRequest
 from SaliencyExplain.engine.wire.results import StudyCase, StudyResult
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.records.case_record import EXPLANATION
-from SaliencyExplain.study.case_work import Work
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, run_study
+from SaliencyExplain.study.study_config import StudyConfig
 
 
 class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
     """Runs a study, or goes on with the one that is in the output folder."""
 
     def check(self, request: StudyRequest) -> None:
-        """Refuses methods and precisions that are none, and trust and paths that are not allowed.
+        """Refuses methods that there are not, and trust and paths that are not allowed.
 
         Raises:
-            InputError: A method, parameter or precision is none, or a path leads out of the
-                folders that the engine may use.
+            InputError: There is no such method or parameter, or a path leads out of the folders
+                that the engine may use.
             ClassifierError: It asks for trust, and the engine gives none.
         """
-        chosen_methods(request.methods)
-        self.context.compute_with(request.precision)
+        chosen_methods(request.spec.methods)
         if request.trust:
             self.context.check_trust()
         for path in (request.folder, request.classifier, request.out):
@@ -46,12 +46,11 @@ class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
                 that the engine may use; or as :func:`run_study`.
             Cancelled: Out of the reporter; what is done stays.
         """
-        context = self.context
+        context, compute = self.context, self.context.compute_within(request.spec.limits)
         places = context.allowed_paths
         folder, out = places.inside(request.folder), places.inside(request.out)
         classifier = places.inside(request.classifier)
         places.check_all([classifier])
-        methods = chosen_methods(request.methods)
         reporter.doing("loads the classifier")
         channels = load_classifier(classifier, trust=request.trust).channels
         reporter.check()
@@ -68,15 +67,13 @@ class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
 
         result = run_study(
             cases,
-            Work(
-                classifier=classifier,
-                methods=tuple(methods),
-                target=request.target,
-                out=out,
-                compute=context.compute_with(request.precision),
-                seed=request.seed,
+            StudyConfig(
+                classifier,
+                out,
+                dataclasses.replace(request.spec, limits=compute.limits),
+                compute.device,
                 trust=request.trust,
-                trial_budget=request.trial_budget,
+                evaluate=request.evaluate,
             ),
             jobs=request.jobs,
             progress=tell,

@@ -1,4 +1,4 @@
-"""``saliency-explain evaluate``."""
+"""``saliency-explain evaluate image``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from SaliencyExplain.cli import options
-from SaliencyExplain.cli.evaluate_study import evaluate_study_folder, is_study
 from SaliencyExplain.cli.messages import (
     SOME_CASES_FAILED,
     aside,
@@ -18,8 +17,9 @@ from SaliencyExplain.cli.messages import (
     progress_bar,
     say_notes,
 )
+from SaliencyExplain.cli.spec_options import spec_options
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.quantities import PASSES
+from SaliencyExplain.specification.spec import ExplainSpec
 from SaliencyExplain.trial_words import PARTS
 
 if TYPE_CHECKING:
@@ -31,68 +31,17 @@ if TYPE_CHECKING:
 
 Effort = Literal["full", "reduced", "least"]
 
-#: The parameters of this command that a finished study has a use for.
-_OF_A_STUDY = ("images", "out", "seed", "as_json")
 
-#: Those that only a study has.
-_OF_A_STUDY_ALONE = ("cases", "all_cases", "smallest_difference")
-
-#: Those that say something of the methods whose maps are tried.
-_OF_METHODS = ("setting", "layer", "background")
-
-
-def evaluate(
-    context: typer.Context,
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE... | STUDY_FOLDER",
-            help="An image, or the channels of one image in the classifier's order, or "
-            "name=path; or, alone, the output folder of a finished study.",
-            show_default=False,
-        ),
-    ],
-    classifier: options.ClassifierPathOrNone = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="The output folder. Of a study: the folder evaluation in it, where its report "
-            "shows what was found; elsewhere the report stays as it is.",
-            show_default=False,
-        ),
-    ] = None,
-    cases: Annotated[
-        Path | None,
-        typer.Option(
-            "--cases",
-            metavar="FOLDER_OR_CSV",
-            help="For a study: the folder or table it was made from, for its segmentations and "
-            "the body. By default the files that its journal names, except DICOM, whose "
-            "paths may contain patient names.",
-            show_default=False,
-        ),
-    ] = None,
-    all_cases: Annotated[
-        bool,
-        typer.Option(
-            "--all-cases",
-            help="For a study: compare methods on all cases, also those explained for a class "
-            "other than their label.",
-        ),
-    ] = False,
-    smallest_difference: Annotated[
-        list[str],
-        typer.Option(
-            "--smallest-difference",
-            metavar="[FIGURE=]VALUE",
-            help="For a study: smallest difference of interest; smaller ones are not called "
-            "better. 0.05 or 5% by default, 5 mm for distances; repeatable.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006
-    method: options.MethodNames = [],  # noqa: B006  Typer copies it for each call
+@spec_options(
+    "methods", "target", "segmentation", "backgrounds", "seed",
+    "memory", "precision", "batch_size", "passes",
+    defaults={"passes": None},
+)  # fmt: skip
+def evaluate_image(
+    images: options.Images,
+    classifier: options.ClassifierPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The output folder.")],
+    spec: ExplainSpec,
     map_file: Annotated[
         list[Path],
         typer.Option(
@@ -104,12 +53,7 @@ def evaluate(
             ),
             show_default=False,
         ),
-    ] = [],  # noqa: B006
-    target: options.Target = "predicted",
-    segmentation: Annotated[
-        Path | None,
-        typer.Option("--segmentation", "-s", help="Ground truth to compare the maps with."),
-    ] = None,
+    ] = [],  # noqa: B006  Typer copies it for each call
     modality_segmentation: Annotated[
         list[str],
         typer.Option(
@@ -130,96 +74,41 @@ def evaluate(
             callback=options.listed,
         ),
     ] = [],  # noqa: B006
-    setting: options.Settings = [],  # noqa: B006
-    layer: options.Layers = [],  # noqa: B006
-    background: options.Backgrounds = [],  # noqa: B006
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            "--budget",
-            metavar="PASSES",
-            parser=options.quantity(
-                "--budget", PASSES, "a number of forward passes, such as 500", least=1
-            ),
-            help=(
-                "Largest number of forward passes; with fewer than a full evaluation needs, less "
-                "is tested."
-            ),
-            show_default=False,
-        ),
-    ] = None,
     effort: Annotated[
         Effort | None,
         typer.Option(
             "--effort",
-            help="How much is tested if no --budget is given; default: full.",
+            help="How much is tested if no --passes is given; default: full.",
             show_default=False,
         ),
     ] = None,
     device: options.Device = "auto",
-    seed: options.Seed = 0,
     series: options.Series = None,
     trust: options.Trust = False,
     as_json: options.Json = False,
 ) -> None:
-    """Evaluate the maps of one image, or of a whole finished study.
+    """Evaluate the maps of one image.
 
-    Of an image: faithfulness against random maps, sensitivity to the weights, stability, overlap
-    with the segmentation. Of a study: differences between methods on the same cases, where the
-    energy of the maps lies, signs of a shortcut, groups of similar maps, correlates of the energy
-    in a segment.
+    Faithfulness against random maps, sensitivity to the weights, stability, overlap with the
+    segmentation.
     """
-    given = options.given(context)
-    of_image = [
-        option for name, option in given.items() if name not in (*_OF_A_STUDY, *_OF_A_STUDY_ALONE)
-    ]
-    if is_study(images) or (len(images) == 1 and Path(images[0]).is_dir() and not of_image):
-        if of_image:
-            raise InputError(
-                ErrorCode.OPTION_CONFLICT,
-                f"{of_image[0]} is for the evaluation of an image; {images[0]} is a study.",
-            )
-        evaluate_study_folder(
-            Path(images[0]),
-            cases,
-            out,
-            all_cases=all_cases,
-            smallest_difference=smallest_difference,
-            seed=seed,
-            as_json=as_json,
-        )
-        return
-    if of_study := [given[name] for name in _OF_A_STUDY_ALONE if name in given]:
-        raise InputError(
-            ErrorCode.OPTION_CONFLICT,
-            f"{of_study[0]} is for a study, and {images[0]} is no folder of one.",
-        )
-    if classifier is None or out is None:
-        for _, path in map(options.named_path, images):
-            if not path.exists():
-                raise InputError(
-                    ErrorCode.FILE_MISSING, f"{path}: there is no such file or folder."
-                )
-        raise InputError(
-            ErrorCode.OPTION_MISSING,
-            f"{images[0]}: the evaluation of an image needs --classifier and --out; the output "
-            "folder of a study, which needs neither, contains a journal.jsonl.",
-        )
     options.check_output(out)
-    if effort is not None and budget is not None:
+    limits, references = spec.limits, spec.references
+    if effort is not None and limits.passes is not None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            "--budget chooses the effort that it allows; give it or --effort.",
+            "--passes chooses the effort that it allows; give it or --effort.",
         )
-    if not method and not map_file:
+    if not spec.methods and not map_file:
         raise InputError(
             ErrorCode.OPTION_MISSING, "Name what to evaluate: --method METHOD, or --map FILE."
         )
-    if not method and (unused := [given[name] for name in _OF_METHODS if name in given]):
+    if not spec.methods and references.backgrounds:
         raise InputError(
-            ErrorCode.OPTION_CONFLICT, f"{unused[0]} is for methods, and no --method is given."
+            ErrorCode.OPTION_CONFLICT,
+            "--background is for methods, and no --method is given.",
         )
-    from SaliencyExplain.attribution.method_selection import select_methods
+    from SaliencyExplain.attribution.method_selection import chosen_methods
     from SaliencyExplain.evaluation.image.cost import EFFORTS
     from SaliencyExplain.evaluation.image.evaluation_files import write_trial
     from SaliencyExplain.evaluation.image.trial import trial
@@ -235,7 +124,8 @@ def evaluate(
     from SaliencyExplain.study.case_reading import read_backgrounds
     from SaliencyExplain.study.discovery import background_cases
 
-    methods = select_methods(method, setting, layer) if method else []
+    methods = chosen_methods(spec.methods) if spec.methods else []
+    segmentation = None if references.segmentation is None else Path(references.segmentation)
 
     def announce(cost: Cost) -> None:
         seconds = cost.forward_passes * question.timings["predict"] + cost.seconds_beside
@@ -266,10 +156,12 @@ def evaluate(
             values.meta[RESOLUTION_MM] = 0.0 if known is None else known.resolution_mm
             values.meta[EACH_SEGMENT] = () if known is None else known.own_segments
             maps[str(values.meta["name"])] = values
-        healthy = background_cases(background, loaded.channels)
+        healthy = background_cases(list(map(Path, references.backgrounds)), loaded.channels)
         say_notes(healthy.sentences())
         backgrounds = read_backgrounds(loaded, healthy)
-        question = Question(image, loaded, target, Compute(device), Given(truth, backgrounds))
+        question = Question(
+            image, loaded, spec.target, Compute(device, limits), Given(truth, backgrounds)
+        )
         found = trial(
             question,
             methods,
@@ -277,9 +169,9 @@ def evaluate(
             modalities=modalities,
             parts=part or PARTS,
             case=case.case,
-            seed=seed,
+            seed=spec.seed,
             effort=None if effort is None else EFFORTS[effort],
-            budget=budget,
+            budget=limits.passes,
             progress=progress,
             announce=None if as_json else announce,
         )

@@ -1,4 +1,4 @@
-"""Parameters of methods: each described once for all faces, checked, parsed and shown."""
+"""Parameters: each described once for all faces, checked, parsed and shown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
-from SaliencyExplain.quantities import BY_UNIT, number_of
+from SaliencyExplain.quantities import BY_UNIT, bytes_of, number_of
 
 #: Millimetres that a parameter may say: beyond any image.
 LARGEST_MM = 1e6
 #: Largest constant that may stand in an image, in the units of the prepared input.
 LARGEST_VALUE = 1e30
+
+#: Keys of the description of a parameter that may be None.
+EXAMPLE, NOTHING = "example", "nothing"
 
 #: Items that a parameter which is a list may have, such as names of layers.
 _MOST_ITEMS = 1000
@@ -28,8 +31,10 @@ def parameter(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     automatic: str = "",
+    example: Any = None,
+    nothing: str = "",
 ) -> Any:
-    """A dataclass field that is a method's parameter, described once for all faces.
+    """A dataclass field that is a parameter of a method or a specification, described once.
 
     Args:
         default: The default value; its type is the parameter's type.
@@ -40,34 +45,66 @@ def parameter(
             computation without an end.
         choices: The allowed words, for a parameter that is a choice.
         automatic: What the default 0 stands for, where it is chosen for each image.
+        example: A usual value, whose type is the parameter's where the default is None.
+        nothing: What None stands for; empty: the parameter cannot be None.
     """
-    return dataclasses.field(
-        default=default,
-        metadata={
-            "description": description,
-            "unit": unit,
-            "minimum": minimum,
-            "maximum": maximum,
-            "choices": choices,
-            "automatic": automatic,
-        },
-    )
+    metadata = {
+        "description": description,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "automatic": automatic,
+    }
+    if nothing:
+        metadata |= {EXAMPLE: default if example is None else example, NOTHING: nothing}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-def check_parameter(method: str, field: dataclasses.Field[Any], value: Any) -> None:
-    """Raises InputError where a value is of another type, or outside its range or choices."""
-    limits, name = field.metadata, f"{method}.{field.name}"
+def example_of(field: dataclasses.Field[Any]) -> Any:
+    """A value of a parameter's type: its default, or an example where that is None."""
+    return field.metadata.get(EXAMPLE, field.default)
+
+
+def check_parameters(of: str, described: Any) -> None:
+    """Checks all parameters of a dataclass.
+
+    Args:
+        of: Stands before the parameter's name in messages.
+        described: The dataclass.
+
+    Raises:
+        InputError: As :func:`check_parameter`.
+    """
+    for field in dataclasses.fields(described):
+        check_parameter(f"{of}.{field.name}", field, getattr(described, field.name))
+
+
+def check_parameter(name: str, field: dataclasses.Field[Any], value: Any) -> None:
+    """Checks the value of a parameter.
+
+    Args:
+        name: Of the parameter, for errors.
+        field: Of the parameter.
+        value: What it is to be.
+
+    Raises:
+        InputError: The value is of another type, or outside its range or choices.
+    """
+    limits, sample = field.metadata, example_of(field)
+    if value is None and NOTHING in limits:
+        return
     values = value if isinstance(value, tuple) else (value,)
-    if isinstance(field.default, tuple) != isinstance(value, tuple):
-        raise _wrong_type(name, field.default, value)
+    if isinstance(sample, tuple) != isinstance(value, tuple):
+        raise _wrong_type(name, sample, value)
     if len(values) > _MOST_ITEMS:
         raise InputError(
             ErrorCode.VALUE_RANGE,
             f"{name} has {len(values)} items; at most {_MOST_ITEMS} are read.",
         )
     for item in values:
-        if not isinstance(value, tuple) and not _is_of_type(item, field.default):
-            raise _wrong_type(name, field.default, item)
+        if not isinstance(value, tuple) and not _is_of_type(item, sample):
+            raise _wrong_type(name, sample, item)
         if limits["choices"] and item not in limits["choices"]:
             raise unknown_name(f"choice for {name}", _shown(item), limits["choices"])
         if isinstance(item, (str, bool)):
@@ -143,14 +180,16 @@ def parse_value(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
     """Turns the text of a command line into a parameter's value.
 
     Args:
-        name: ``method.parameter``, for errors.
+        name: Of the parameter, for errors.
         text: Of the value.
         field: Of the parameter.
 
     Raises:
         InputError: It is not a value of the parameter's type.
     """
-    default, unit = field.default, field.metadata["unit"]
+    default, unit = example_of(field), field.metadata["unit"]
+    if unit == "bytes":
+        return bytes_of(text, name)
     try:
         if isinstance(default, bool):
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[

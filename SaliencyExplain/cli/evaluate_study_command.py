@@ -1,15 +1,18 @@
-"""``saliency-explain evaluate`` of a finished study."""
+"""``saliency-explain evaluate study``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
+from SaliencyExplain.cli.spec_options import spec_options
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.progress import part_of
+from SaliencyExplain.specification.spec import ExplainSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,42 +31,73 @@ _FOUND = 90
 _MOST_ROWS = 24
 
 
-def is_study(images: Sequence[str]) -> bool:
-    """Whether what stands where images would is the output folder of a study."""
-    return len(images) == 1 and (Path(images[0]) / _JOURNAL).is_file()
-
-
-def evaluate_study_folder(
-    folder: Path,
-    cases: Path | None,
-    out: Path | None,
-    *,
-    all_cases: bool,
-    smallest_difference: Sequence[str],
-    seed: int,
-    as_json: bool,
+@spec_options("seed")
+def evaluate_study(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="The output folder of a finished study.", show_default=False
+        ),
+    ],
+    spec: ExplainSpec,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The output folder; by default the folder evaluation in the study, where its "
+            "report shows what was found. Elsewhere the report stays as it is.",
+            show_default=False,
+        ),
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            "--cases",
+            metavar="FOLDER_OR_CSV",
+            help="The folder or table that the study was made from, for its segmentations and "
+            "the body. By default the files that its journal names, except DICOM, whose paths may "
+            "contain patient names.",
+            show_default=False,
+        ),
+    ] = None,
+    all_cases: Annotated[
+        bool,
+        typer.Option(
+            "--all-cases",
+            help="Compare methods on all cases, also those explained for a class other than "
+            "their label.",
+        ),
+    ] = False,
+    smallest_difference: Annotated[
+        list[str],
+        typer.Option(
+            "--smallest-difference",
+            metavar="[FIGURE=]VALUE",
+            help="Smallest difference of interest; smaller ones are not called better. 0.05 or "
+            "5% by default, 5 mm for distances; repeatable.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  Typer copies it for each call
+    as_json: options.Json = False,
 ) -> None:
-    """Evaluates a study, writes and prints what was found, and renews the study's report.
+    """Evaluate a finished study.
 
-    Args:
-        folder: The study's output folder.
-        cases: What it was made from, where that was given.
-        out: Where the evaluation is written; the folder ``evaluation`` in the study by default.
-        all_cases: Compare methods on all cases.
-        smallest_difference: Smallest differences of interest, as they were given.
-        seed: Of everything random.
-        as_json: Print one JSON document.
-
-    Raises:
-        InputError: The folder or the cases cannot be evaluated.
-        OutputError: A file cannot be written.
+    Differences between methods on the same cases, where the energy of the maps lies, signs of a
+    shortcut, groups of similar maps, correlates of the energy in a segment.
     """
+    if not (folder / _JOURNAL).is_file():
+        raise InputError(
+            ErrorCode.STUDY_INCOMPLETE if folder.exists() else ErrorCode.FILE_MISSING,
+            f"{folder} is no output folder of a study: it has no {_JOURNAL}. An image's maps are "
+            "evaluated by saliency-explain evaluate image.",
+        )
     from SaliencyExplain.evaluation.study.study_evaluation_files import (
         FOLDER,
         evaluation_document,
         write_evaluation,
     )
-    from SaliencyExplain.evaluation.study.study_findings import evaluate_study
+    from SaliencyExplain.evaluation.study.study_findings import evaluate_study as evaluated
     from SaliencyExplain.evaluation.study.study_words import evaluation_sentences
     from SaliencyExplain.records.journal_file import JournalFile
     from SaliencyExplain.study.report import StudyOutput, write_report
@@ -78,12 +112,12 @@ def evaluate_study_folder(
         )
     options.check_output(out or own)
     with progress_bar("evaluating", quiet=as_json) as progress:
-        found = evaluate_study(
+        found = evaluated(
             folder,
             cases=cases,
             all_cases=all_cases,
             smallest_difference=smallest_difference,
-            seed=seed,
+            seed=spec.seed,
             progress=part_of(progress, 0, _FOUND, 100),
         )
         files = write_evaluation(out or own, found, progress=part_of(progress, _FOUND, 100, 100))

@@ -1,0 +1,1 @@
+"""What is to be computed: methods, target, seed, limits and references, described once."""

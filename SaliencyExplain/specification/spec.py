@@ -1,0 +1,154 @@
+"""The specification of an explanation: what a command, a request and a study ask for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from SaliencyExplain.specification.parameters import check_parameters, parameter
+from SaliencyExplain.specification.target import PREDICTED_CLASS, Target
+from SaliencyExplain.trial_words import AFFORDABLE_PASSES
+
+#: In what methods may compute; which of them do is for each to say.
+PRECISIONS = ("float32", "bfloat16")
+
+#: More bytes, seconds and passes than any machine has or anyone waits for.
+_LARGEST = 1e15
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method by name, with those of its parameters that are not the default."""
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a computation may take; each limit means the same in every command and request.
+
+    Raises:
+        InputError: One is outside its range or choices.
+    """
+
+    memory: float | None = parameter(
+        None,
+        "Most memory that batches, kept maps and weights packed for them may take.",
+        unit="bytes",
+        minimum=1,
+        maximum=_LARGEST,
+        example=4.0 * 1024**3,
+        nothing="half of what is free",
+    )
+    precision: str = parameter(
+        "float32",
+        "Precision of the computation: float32, or bfloat16 for faster, coarser gradients on "
+        "hardware that has it; occlusion and its like stay in float32.",
+        choices=PRECISIONS,
+    )
+    batch_size: int | None = parameter(
+        None,
+        "Images in a forward pass.",
+        minimum=1,
+        maximum=65536,
+        example=8,
+        nothing="chosen from the free memory",
+    )
+    seconds: float | None = parameter(
+        None,
+        "Time for explaining an image. Methods whose map grows stop after it with the best map "
+        "so far, and the results say how far they came; the others run whole, and are named "
+        "before they start.",
+        unit="s",
+        minimum=0,
+        maximum=_LARGEST,
+        example=20.0,
+        nothing="no limit",
+    )
+    passes: float | None = parameter(
+        AFFORDABLE_PASSES,
+        "Forward passes that evaluating an image's maps may cost. Less is evaluated where that "
+        "is not enough, but the least whatever it costs.",
+        unit="passes",
+        minimum=1,
+        maximum=_LARGEST,
+        nothing="no limit",
+    )
+
+    def __post_init__(self) -> None:
+        check_parameters("limits", self)
+
+    @property
+    def memory_bytes(self) -> float:
+        """The limit of memory as a number; infinite where there is none."""
+        return math.inf if self.memory is None else self.memory
+
+    def within(self, memory: float | None) -> float | None:
+        """The smaller of the limit of memory and another one, each of which may be None."""
+        known = [one for one in (self.memory, memory) if one is not None]
+        return min(known, default=None)
+
+
+@dataclass(frozen=True)
+class References:
+    """What methods may use beside the image.
+
+    A reference is a file, or the key of a volume that an engine holds. Segments that an engine
+    holds are masks ``(N, *S)``, uint8, on the image's grid, with N names.
+    """
+
+    segmentation: str | None = parameter(
+        None,
+        "Segmentation to compare the maps with; some methods ask what each of its segments "
+        "contributes.",
+        example="tumour.seg.nrrd",
+        nothing="none",
+    )
+    segment_names: tuple[str, ...] = parameter((), "Names of the segments that an engine holds.")
+    segment_notes: tuple[str, ...] = parameter(
+        (), "Notes on the segments that an engine holds, repeated in its answer."
+    )
+    backgrounds: tuple[str, ...] = parameter(
+        (),
+        "Images that stand for nothing in particular, such as of healthy people, for the methods "
+        "that ask for them: an image, or a folder or CSV of cases.",
+    )
+
+    def __post_init__(self) -> None:
+        check_parameters("references", self)
+
+
+#: The limits where none is given.
+DEFAULT_LIMITS = Limits()
+
+#: Nothing but the image.
+NO_REFERENCES = References()
+
+
+@dataclass(frozen=True)
+class ExplainSpec:
+    """What is to be computed for an image, whatever it is and wherever it lies.
+
+    Plain data, without torch: command-line options, requests to an engine and the settings of a
+    study are made from it. :mod:`SaliencyExplain.engine.wire.serialisation` makes JSON of it
+    and reads it back.
+
+    Raises:
+        InputError: A field is of another type or outside its range.
+    """
+
+    methods: tuple[MethodChoice, ...] = parameter((), "The methods, in the order of the maps.")
+    target: Target = parameter(
+        PREDICTED_CLASS,
+        "The class to explain: its name, its index, predicted, or (in a study) label.",
+    )
+    seed: int = parameter(
+        0, "Random seed: the same seed gives the same result.", minimum=0, maximum=2**63 - 1
+    )
+    limits: Limits = parameter(DEFAULT_LIMITS, "What the computation may take.")
+    references: References = parameter(NO_REFERENCES, "What the methods may use beside the image.")
+
+    def __post_init__(self) -> None:
+        check_parameters("spec", self)

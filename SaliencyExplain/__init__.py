@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 #: Where the public names are defined; the methods' classes are found by the registry. Types are
 #: in ``__init__.pyi``.
-_MODULES = {
+PUBLIC_MODULES = {
     "Attribution": "results.attribution_maps",
     "Classifier": "models.classifier",
     "Comparison": "comparison.map_comparison",
@@ -47,8 +47,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        found = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in PUBLIC_MODULES:
+        found = getattr(importlib.import_module(f"{__name__}.{PUBLIC_MODULES[name]}"), name)
     elif name.startswith("_") or not name[:1].isupper():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     methods = importlib.import_module(f"{__name__}.api.method_arguments").method_classes()
-    return sorted({*globals(), *_MODULES, *methods})
+    return sorted({*globals(), *PUBLIC_MODULES, *methods})

@@ -51,6 +51,9 @@ class ErrorCode(str, Enum):
     OPTION_MISSING = "SE-OPTION-MISSING", "A required value is missing."
     TARGET_KIND = "SE-TARGET-KIND", "A target of this kind cannot be explained."
 
+    # Plugins
+    PLUGIN = "SE-PLUGIN", "A plugin of an installed package cannot be used."
+
     # Classifiers
     MODEL_FORMAT = "SE-MODEL-FORMAT", "The file is not a classifier in a supported format."
     MODEL_INCOMPLETE = "SE-MODEL-INCOMPLETE", "A part of the classifier is missing."

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from SaliencyExplain import __version__
+from SaliencyExplain.plugins import plugin_packages
 
 
 def versions() -> dict[str, str]:
@@ -26,4 +27,5 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         **readers,
+        **plugin_packages(),
     }

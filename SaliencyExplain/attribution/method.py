@@ -35,8 +35,8 @@ FAMILIES = {
 class Method(ABC):
     """An attribution method; subclasses are frozen dataclasses of their parameters.
 
-    A subclass sets the class variables and is found by the registry when its
-    module lies in this folder.
+    A subclass sets the class variables. The registry finds it where its module lies in the
+    folder ``methods``, or as a plugin of another package (docs/PLUGINS.md).
     """
 
     name: ClassVar[str]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.attribution.registry import find_method, methods
+from SaliencyExplain.attribution.registry import find_method, methods, package_of
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.specification.parameters import parse_value
 from SaliencyExplain.specification.spec import MethodChoice
@@ -85,12 +85,16 @@ def choice_of(method: Method) -> MethodChoice:
 
 
 def describe_methods() -> list[dict[str, Any]]:
-    """All methods with their parameters, for tables, panels and documents."""
+    """All methods with their parameters, for tables, panels and documents.
+
+    ``package`` names the package that brings a method, and is empty for those of this project.
+    """
     return [
         {
             "name": method.name,
             "title": method.title,
             "source": method.source,
+            "package": package_of(method.name),
             "signed": method.signed,
             "family": method.family,
             "asks": list(method.asks),

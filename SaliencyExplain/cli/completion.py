@@ -12,13 +12,14 @@ from pathlib import Path
 
 import SaliencyExplain
 from SaliencyExplain.demo.shipped import DEMO, shipped_classifiers
+from SaliencyExplain.plugins import METHODS, plugins
 
 #: Which shell asks, and for what; set by the functions that ``--install-completion`` installs.
 ASKED = "_SALIENCY_EXPLAIN_COMPLETE"
 
 
 def method_names() -> list[str]:
-    """The names of all methods, read from their modules' text.
+    """The names of all methods, read from their modules' text; plugins are named as methods are.
 
     The registry knows them too, but importing the methods takes seconds, and a shell asks
     at each press of the key.
@@ -29,7 +30,7 @@ def method_names() -> list[str]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 found += [str(name) for name in map(_name_of_method, node.body) if name]
-    return found
+    return [*found, *(name for name in plugins(METHODS) if name not in found)]
 
 
 def _name_of_method(statement: ast.stmt) -> object:

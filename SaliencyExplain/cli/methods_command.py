@@ -45,7 +45,8 @@ def methods(
             table.add_column(no_wrap=True)
             for method in described:
                 if method["family"] == family:
-                    table.add_row(method["name"], method["title"], _sign(method))
+                    row = (method["name"], method["title"], _sign(method), _origin(method))
+                    table.add_row(*row)
             console.print(table)
         console.print("\nsaliency-explain methods NAME has a method's parameters and source.")
 
@@ -54,7 +55,8 @@ def _describe(method: Mapping[str, Any]) -> None:
     from SaliencyExplain.specification.parameters import value_text
 
     console.print(f"\n[bold]{method['name']}[/]  {method['title']} ({_sign(method)})", markup=True)
-    console.print(f"  {method['source']}", style="dim", markup=False)
+    for line in filter(None, (method["source"], _origin(method))):
+        console.print(f"  {line}", style="dim", markup=False)
     if not method["parameters"]:
         return
     table = Table(box=None, padding=(0, 2), show_header=False)
@@ -67,6 +69,11 @@ def _describe(method: Mapping[str, Any]) -> None:
             item["description"],
         )
     console.print(table)
+
+
+def _origin(method: Mapping[str, Any]) -> str:
+    """The package of a method that is a plugin."""
+    return f"from {method['package']}" if method["package"] else ""
 
 
 def _sign(method: Mapping[str, Any]) -> str:

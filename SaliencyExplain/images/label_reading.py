@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images import matlab, raster
 from SaliencyExplain.images.apart import apart
 from SaliencyExplain.images.dicom_header import is_dicom, read_header, text
 from SaliencyExplain.images.dicom_seg import read_dicom_seg
 from SaliencyExplain.images.dicom_series import list_series
 from SaliencyExplain.images.input_file import check_exists
-from SaliencyExplain.images.mask_pictures import from_picture
+from SaliencyExplain.images.reader_registry import find_reader
 from SaliencyExplain.images.rtstruct import read_rtstruct
 from SaliencyExplain.images.segment_labels import LabelMap, from_volume, layers_last
 from SaliencyExplain.images.volume_reading import read_volume
@@ -56,10 +55,10 @@ def _object_in(folder: Path) -> Path:
 
 def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
     dicom = not path.is_dir() and is_dicom(path)
-    if not dicom and path.name.lower().endswith(raster.SUFFIXES):
-        return from_picture(path)
-    if not dicom and path.name.lower().endswith(matlab.SUFFIX):
-        return matlab.read_tumour(path)
+    found = None if dicom or path.is_dir() else find_reader(path)
+    labels = found.read_labels(path) if found is not None else None
+    if labels is not None:
+        return labels
     modality = text(read_header(path, ["Modality"]), "Modality") if dicom else ""
     if modality == "SEG":
         return read_dicom_seg(path)

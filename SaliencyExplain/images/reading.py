@@ -32,8 +32,8 @@ def read_image(path: Path, *, series: str | None = None, colour: bool = False) -
     ITK knows shear; a note says so.
 
     Args:
-        path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, BMP, TIFF or DICOM file, a MATLAB
-            file of the brain tumour set, or a folder of DICOM slices.
+        path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, BMP, TIFF or DICOM file, a file that a
+            plugin reads, or a folder of DICOM slices.
         series: SeriesInstanceUID, where a folder holds several series.
         colour: Three channels, red, green and blue, of a picture.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_header import is_dicom
-from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
+from SaliencyExplain.images.file_suffixes import suffix_of
+from SaliencyExplain.images.volume_reading import short_name
 from SaliencyExplain.safe_names import safe_name as safe_name
 from SaliencyExplain.safe_names import with_digest
 from SaliencyExplain.study.file_names import csv_advice
@@ -117,7 +118,7 @@ def may_name_patient(paths: Iterable[Path]) -> bool:
     Whatever has no image format's ending is a DICOM file or folder; so is a file that begins as
     DICOM does, and one that cannot be opened may be.
     """
-    return any(not path.name.lower().endswith(SUFFIXES) or _begins_as_dicom(path) for path in paths)
+    return any(not suffix_of(path) or _begins_as_dicom(path) for path in paths)
 
 
 def _begins_as_dicom(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.boundary import reader
+from SaliencyExplain.plugins import STUDY_LAYOUTS, plugins
 from SaliencyExplain.records.left_out import LeftOut
 from SaliencyExplain.study.bids import bids_cases, is_bids
 from SaliencyExplain.study.case import Case, describe_cases, single_case, unlike
@@ -19,16 +20,16 @@ from SaliencyExplain.study.found import Found, left_out_files
 from SaliencyExplain.study.nnunet import is_nnunet, nnunet_cases
 from SaliencyExplain.study.plain_folders import layout_cases
 from SaliencyExplain.study.role_folders import are_masks_alone, is_mask_folder, merge_roles
+from SaliencyExplain.study.study_layout import StudyFolder, plugin_cases
 from SaliencyExplain.study.tree import EMPTY, Tree, of_one_kind, read_tree
-from SaliencyExplain.study.tumour_set import tumour_set_cases
 
 __all__ = ["Case", "Found", "LeftOut", "describe_cases", "discover"]
 
 _LOOKED_FOR = (
     "*_image with *_mask (or _label, _seg) pairs; folders 'images' and 'masks'; nnU-Net and the "
     "Decathlon (imagesTr, labelsTr); BIDS (sub-*/anat); a folder per case; DICOM series with "
-    "SEG or RTSTRUCT; a folder per class of PNG, JPEG, TIFF or BMP; MATLAB files of the brain "
-    "tumour set; or a CSV of cases"
+    "SEG or RTSTRUCT; a folder per class of PNG, JPEG, TIFF or BMP; a CSV of cases; the layouts of "
+    "plugins"
 )
 
 
@@ -45,12 +46,13 @@ def discover(
     Layouts, in the order in which they are recognised:
 
     - a CSV: :func:`SaliencyExplain.study.case_csv.read_cases`;
+    - the layouts of plugins (:mod:`SaliencyExplain.study.study_layout`), before the general ones
+      because each is of one data set;
     - nnU-Net and the Decathlon: ``imagesTr/NAME_0000.nii.gz`` … with ``labelsTr/NAME.nii.gz``;
     - BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz`` …, also under ``rawdata``, with masks in
       ``derivatives``;
     - DICOM trees of any depth with SEG or RTSTRUCT, or segmentations of other formats: named
       ``case-001`` and on;
-    - MATLAB files of the brain tumour set (:mod:`SaliencyExplain.images.matlab`);
     - folders of images beside folders of masks, also with equal names, which are then read as
       if all of them lay in one folder, in the following layouts;
     - a folder per class of 2D pictures: the folder's name is the label; folders named
@@ -87,10 +89,13 @@ def discover(
         )
     path = path.resolve()
     tree = read_tree(path, allowed)
-    found = _layout(path, tree, channels, keep_identifiers)
+    folder = StudyFolder(path, tuple(tree.files), tuple(channels), keep_identifiers)
+    found, plugin_notes = plugin_cases(folder)
+    if found is None:
+        found = _layout(path, tree, channels, keep_identifiers)
     cases = unlike(found, [_origin(path, case) for case in found])
     private = any(case.private for case in cases)
-    notes = class_folder_notes(path, cases)
+    notes = [*plugin_notes, *class_folder_notes(path, cases)]
     return Found(cases, left_out_files(path, _left_out(tree, cases), named=not private), notes)
 
 
@@ -135,8 +140,6 @@ def _layout(path: Path, tree: Tree, channels: Sequence[str], keep_identifiers: b
         return _beside_series(path, tree, series, files)
     if not images and UNREADABLE in tree.left_out.values():
         raise _nothing(path, tree)
-    if not files and tree.matlab:
-        return tumour_set_cases(path, tree.matlab)
     if not images and not files:
         raise _nothing(path, tree)
     if not images and are_masks_alone(tree.root):
@@ -182,7 +185,8 @@ def _nothing(path: Path, tree: Tree) -> InputError:
     )
     return InputError(
         ErrorCode.CASES_MISSING,
-        f"{path}: no images found ({found or 'nothing'}). Looked for: {_LOOKED_FOR}.",
+        f"{path}: no images found ({found or 'nothing'}). Looked for: {_LOOKED_FOR} "
+        f"({', '.join(plugins(STUDY_LAYOUTS)) or 'none'}).",
     )
 
 
@@ -198,9 +202,6 @@ def _left_out(tree: Tree, cases: Sequence[Case]) -> dict[Path, str]:
     for file in tree.unknown:
         if file not in used:
             reasons.setdefault(file, NO_DICOM)
-    for file in tree.matlab:
-        if file not in used:
-            reasons.setdefault(file, "a MATLAB file of another kind, or beside other images")
     for name in tree.root.walk():
         if name.path not in used:
             kind = "a segmentation" if _is_mask(name) else "an image"

@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.file_suffixes import PICTURE_SUFFIXES, plugin_suffixes, suffix_of
 
-VOLUME_SUFFIXES = (
-    *(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh"),
-    *(".hdr", ".img"),
-)
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: Files that lie in study folders and are neither images nor DICOM.
 _OTHER_SUFFIXES = (
     *(".md", ".txt", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".xlsx"),
@@ -43,7 +39,7 @@ WEAK_MASK_WORDS = frozenset(
     {"lesion", "lesions", "tumour", "tumor", "tumours", "tumors", "roi", "rois", "contour"}
     | {"contours", "annotation", "annotations", "annot", "gtv", "ctv", "ptv", "infarct", "truth"}
 )
-IMAGE_WORDS = frozenset(
+IMAGE_WORDS: frozenset[str] = frozenset(
     {"image", "images", "img", "imgs", "volume", "volumes", "scan", "scans", "input", "inputs"}
 )
 _TWO_WORDS = re.compile(r"(ground|gold)[_\-. ]?(truth|standard)", re.IGNORECASE)
@@ -96,9 +92,13 @@ def csv_advice(columns: Iterable[str] = ("image",)) -> str:
 
 
 def image_suffix(path: Path) -> str:
-    """The file's image suffix in lower case, such as ``.nii.gz``; empty for other files."""
-    name = path.name.lower()
-    return next((s for s in (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES) if name.endswith(s)), "")
+    """The file's image suffix in lower case, such as ``.nii.gz``; empty for other files.
+
+    Suffixes that plugins read are among them, but for those such as ``.mat`` of which most files
+    in study folders hold something else.
+    """
+    suffix = suffix_of(path)
+    return "" if suffix in plugin_suffixes() and is_other_file(path) else suffix
 
 
 def is_picture(path: Path) -> bool:

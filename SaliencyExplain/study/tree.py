@@ -9,7 +9,7 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_header import is_dicom
-from SaliencyExplain.images.matlab import SUFFIX as MATLAB_SUFFIX
+from SaliencyExplain.images.file_suffixes import suffix_of
 from SaliencyExplain.study.file_names import (
     Name,
     image_suffix,
@@ -39,6 +39,7 @@ LOOP = "a link that leads back into the folder itself, or to nothing"
 EMPTY = "the folder is empty"
 NO_FILE = "neither a file nor a folder, or one that cannot be opened"
 OTHER = "no image, as the name says"
+NOT_NAMED = "read only where a table or the layout of a plugin names it"
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ class Tree:
 
     Attributes:
         root: Its images, folder by folder.
-        matlab: MATLAB files.
+        files: All files that are looked at, whatever they are, folder by folder.
         unknown: Files that are DICOM by their first bytes, or none of these by their name.
         left_out: Why each other file, or a whole folder, is not looked at.
         allowed: See :func:`read_tree`.
     """
 
     root: Folder
-    matlab: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     unknown: list[Path] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)
     allowed: Callable[[Path], object] | None = None
@@ -174,6 +175,7 @@ def _read(path: Path, tree: Tree, above: Sequence[tuple[int, int]]) -> Folder | 
             files.append(entry)
         else:
             tree.left_out[entry] = LOOP if entry.is_symlink() else NO_FILE
+    tree.files += files
     names = _sort(files, tree)
     if not names and not folders:
         return None
@@ -214,10 +216,8 @@ def _sort(files: Sequence[Path], tree: Tree) -> list[Name]:
             tree.unknown.append(file)
         elif suffix:
             names.append(parse_name(file))
-        elif file.suffix.lower() == MATLAB_SUFFIX:
-            tree.matlab.append(file)
         elif is_other_file(file):
-            tree.left_out[file] = OTHER
+            tree.left_out[file] = NOT_NAMED if suffix_of(file) else OTHER
         else:
             tree.unknown.append(file)
     return names

@@ -24,7 +24,7 @@ def rows(
         {
             "name": method["name"],
             "title": method["title"],
-            "source": method["source"],
+            "source": "; from ".join(filter(None, (method["source"], method["package"]))),
             "family": method["family"],
             "asks": list(method["asks"]),
             "ticked": method["name"] in ticked,

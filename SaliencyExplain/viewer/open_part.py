@@ -10,7 +10,8 @@ from trame.widgets import html
 
 from SaliencyExplain.engine.queue.allowed_paths import Places
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.volume_reading import SUFFIXES, short_name
+from SaliencyExplain.images.file_suffixes import image_suffixes
+from SaliencyExplain.images.volume_reading import short_name
 from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.dropped import CLASSIFIERS, Dropped
 from SaliencyExplain.viewer.part import Part
@@ -156,12 +157,13 @@ class OpenPart(Part):
 def _entry(name: str, path: Path) -> dict[str, Any]:
     folder = path.is_dir()
     lower = name.lower()
+    image = lower.endswith((*image_suffixes(), ".dcm", ".ima"))
     bundle = folder and (path / "configs").is_dir()
     return {
         "name": name,
         "path": str(path),
         "folder": folder,
-        "image": lower.endswith((*SUFFIXES, ".dcm", ".ima")) or (folder and _has_slices(path)),
+        "image": image or (folder and _has_slices(path)),
         "classifier": bundle or lower.endswith(CLASSIFIERS),
     }
 

@@ -15,7 +15,7 @@ import SaliencyExplain as se
 RESULTS = ("Attribution", "Comparison", "Result")
 #: Types and errors that are named for annotations and except clauses.
 TYPES = ("Classifier", "Explanation", "Probe", "SaliencyExplainError")
-FUNCTIONS = sorted(name for name in se._MODULES if name not in (*RESULTS, *TYPES))
+FUNCTIONS = sorted(name for name in se.PUBLIC_MODULES if name not in (*RESULTS, *TYPES))
 
 
 def _examples(name: str) -> Iterator[doctest.DocTest]:

@@ -31,7 +31,7 @@ def test_the_stub_names_what_is_found_and_nothing_else() -> None:
         if isinstance(node, ast.ImportFrom)
         for name in node.names
     }
-    found = {name: f"{se.__name__}.{module}.{name}" for name, module in se._MODULES.items()}
+    found = {name: f"{se.__name__}.{module}.{name}" for name, module in se.PUBLIC_MODULES.items()}
     found |= {one.__name__: f"{one.__module__}.{one.__name__}" for one in methods().values()}
     assert stub == found
     assert set(found) <= set(dir(se))

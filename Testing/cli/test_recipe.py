@@ -15,8 +15,8 @@ from monai.networks.nets import DenseNet
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from Testing.brain_tumour_set.tumour_slices import write_tumour_slice
 from Testing.conftest import PROJECT
-from Testing.images.tumour_slices import write_tumour_slice
 
 pytestmark = pytest.mark.slow
 

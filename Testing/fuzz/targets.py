@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from SaliencyExplain.images import matlab
+from SaliencyExplain.brain_tumour_set import matlab_files
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.models.loading import load_classifier
@@ -47,7 +47,7 @@ TARGETS: dict[str, Callable[[Path], object]] = {
     "segmentation": lambda path: read_segmentation(path, _REFERENCE),
     "picture mask": lambda path: read_segmentation(path, _FLAT_REFERENCE),
     "tumour mask": lambda path: read_segmentation(path, _SLICE_REFERENCE),
-    "tumour description": matlab.read_description,
+    "tumour description": matlab_files.read_description,
     "folder": lambda path: read_image(path.parent),
     "cases": lambda path: discover(path.parent),
     "weights": _weights,

@@ -58,7 +58,7 @@ def test_every_file_of_module_and_package_is_installed(installed):
         for name in FILES
         if name.parts[0] in ("scripted_module", "SaliencyExplain")
         or name.parts[:2] == ("Resources", "Classifiers")
-    } - {Path("CMakeLists.txt")}
+    } - {Path("CMakeLists.txt")} | {Path("SaliencyExplain/pyproject.toml")}
     there = {
         file.relative_to(installed / MODULES)
         for file in (installed / MODULES).rglob("*")
@@ -73,7 +73,12 @@ def test_every_file_of_module_and_package_is_installed(installed):
 @pytest.mark.parametrize("missing", ["scripted_module/Resources/requirements.txt"])
 def test_listed_file_that_is_not_there_is_an_error(missing, tmp_path):
     source = tmp_path / "source"
-    for name in ("CMakeLists.txt", "scripted_module", "SaliencyExplain/errors.py"):
+    for name in (
+        "CMakeLists.txt",
+        "pyproject.toml",
+        "scripted_module",
+        "SaliencyExplain/errors.py",
+    ):
         target = source / name
         target.parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copyfile
@@ -95,6 +100,18 @@ def test_engine_starts_from_the_installed_tree(installed):
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(where), *packages])},
     )  # fmt: skip
     assert "--token-file" in done.stdout
+
+
+def test_the_installed_tree_knows_the_plugins_that_are_shipped(installed):
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed / MODULES)!r})\n"
+        "from SaliencyExplain.plugins import IMAGE_READERS, plugins; print(*plugins(IMAGE_READERS))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        capture_output=True, text=True, check=True, cwd=installed,
+    )  # fmt: skip
+    assert done.stdout.split() == [".mat"]
 
 
 @pytest.mark.slow

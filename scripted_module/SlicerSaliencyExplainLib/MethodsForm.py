@@ -97,7 +97,7 @@ class MethodsForm:
     def _add(self, column: Any, method: Mapping[str, Any]) -> None:
         name = str(method["name"])
         tick = qt.QCheckBox(method["title"])
-        tick.toolTip = method["source"]
+        tick.toolTip = "; from ".join(filter(None, (method["source"], method["package"])))
         column.addWidget(tick)
         self._ticks[name] = tick
         self._fields[name] = {}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.study.case import describe_cases
 from SaliencyExplain.study.discovery import discover
+from Testing.brain_tumour_set.tumour_slices import picture, write_tumour_slice
 from Testing.expected_errors import error_with
-from Testing.images.tumour_slices import picture, write_tumour_slice
 
 
 @pytest.fixture
@@ -46,18 +47,22 @@ def test_a_damaged_slice_costs_only_itself(folder):
     assert [case.case for case in cases if case.label is None] == ["brainTumorDataPublic_1-6-3"]
 
 
-def test_matlab_files_of_another_kind_are_refused_in_one_line(tmp_path):
+def test_matlab_files_of_another_kind_are_refused_by_name(tmp_path):
     write_tumour_slice(tmp_path / "cvind.mat", *picture(), structure="cvind")
-    with error_with(ErrorCode.FILE_FORMAT):
+    with error_with(ErrorCode.CASES_MISSING, str(tmp_path)):
         discover(tmp_path)
     (tmp_path / "cvind.mat").write_bytes(b"MATLAB 5.0 MAT-file".ljust(300))
     with error_with(ErrorCode.FILE_FORMAT, "cvind.mat", "-v7.3"):
         discover(tmp_path)
 
 
-def test_matlab_files_beside_pictures_are_no_study_of_their_own(tmp_path):
-    from PIL import Image
+def test_the_reason_is_given_for_matlab_files_that_are_no_cases(folder):
+    (reason,) = discover(folder).left_out
+    assert reason.count == 1
+    assert reason.files == ("cvind.mat",)
 
+
+def test_matlab_files_beside_pictures_are_no_study_of_their_own(tmp_path):
     image, mask = picture()
     Image.fromarray(image.astype(np.uint8)).save(tmp_path / "a_image.png")
     write_tumour_slice(tmp_path / "a.mat", image, mask)
@@ -66,8 +71,6 @@ def test_matlab_files_beside_pictures_are_no_study_of_their_own(tmp_path):
 
 
 def test_folders_of_a_split_with_a_folder_per_class_are_recognised(tmp_path):
-    from PIL import Image
-
     image, _ = picture()
     for part, count in (("Training", 3), ("Testing", 2)):
         for label in ("glioma", "none"):

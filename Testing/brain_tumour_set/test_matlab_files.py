@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from SaliencyExplain.brain_tumour_set.matlab_files import read_description
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.matlab import read_description
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from Testing.brain_tumour_set.tumour_slices import picture, write_tumour_slice
 from Testing.expected_errors import error_with
-from Testing.images.tumour_slices import picture, write_tumour_slice
 
 h5py = pytest.importorskip("h5py")
 

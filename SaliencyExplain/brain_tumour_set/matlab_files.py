@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.apart import apart
-from SaliencyExplain.images.segment_labels import Label, LabelMap
+from SaliencyExplain.images.image_reader import ImageReader
+from SaliencyExplain.images.label_types import Label, LabelMap
 from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_sizes, check_stored
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_files import unreadable
@@ -45,6 +46,18 @@ class TumourSlice:
 
     label: str
     patient: str
+
+
+class TumourSliceReader(ImageReader):
+    """Reads a file of the set as an image, or as a segmentation."""
+
+    def read(self, path: Path, *, several: bool = False, colour: bool = False) -> Volume:
+        """Reads the slice; see :func:`read_slice`."""
+        return read_slice(path, colour)
+
+    def read_labels(self, path: Path) -> LabelMap | None:
+        """Reads the tumour's mask; see :func:`read_tumour`."""
+        return read_tumour(path)
 
 
 @apart

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -16,7 +15,7 @@ from SaliencyExplain.models.inputs import input_of
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
-from SaliencyExplain.specification.spec import Limits
+from SaliencyExplain.specification.spec_fields import spec_of
 
 
 def probe(
@@ -32,7 +31,8 @@ def probe(
     blur_mm: float = 0.0,
     channel: str | None = None,
     device: str = "auto",
-    memory_bytes: float = math.inf,
+    memory: float | str | None = None,
+    batch_size: int | None = None,
     series: str | None = None,
 ) -> Probe:
     """Every class's probability with a place and without it.
@@ -50,7 +50,8 @@ def probe(
         blur_mm: Standard deviation for ``fill="blur"``; 0: a sixteenth of the longest side.
         channel: Name of the one channel that is replaced; None: all of them.
         device: As in :func:`explain`.
-        memory_bytes: As there.
+        memory: As there.
+        batch_size: As there.
         series: As there.
 
     Returns:
@@ -80,7 +81,7 @@ def probe(
     prober = Prober(
         read,
         opened,
-        compute=Compute(device, Limits(None if math.isinf(memory_bytes) else memory_bytes)),
+        compute=Compute(device, spec_of(memory=memory, batch_size=batch_size).limits),
         fill=fill,
         value=value,
         blur_mm=blur_mm,

@@ -19,6 +19,7 @@ from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from SaliencyExplain.question import Question
 from SaliencyExplain.results.attribution_maps import Attribution, Explanation
+from SaliencyExplain.specification.spec_fields import value_of
 from SaliencyExplain.trial_words import PARTS
 
 
@@ -67,7 +68,7 @@ def evaluate(
     *,
     parts: Sequence[str] = PARTS,
     effort: str | None = None,
-    budget_passes: float | None = None,
+    passes: float | None = None,
     out: str | PathLike[str] | None = None,
     progress: ProgressLike = None,
 ) -> Trial:
@@ -81,7 +82,7 @@ def evaluate(
         segmentation: As in :func:`compare`; None: the one that ``explain`` was given, if any.
         parts: Which of ``faithfulness``, ``sanity``, ``stability``, ``agreement``, ``channels``.
         effort: ``full``, ``reduced`` or ``least``; None: the greatest that the budget allows.
-        budget_passes: Forward passes that it may cost; None: no limit.
+        passes: Forward passes that it may cost; None: no limit.
         out: Folder for the files that ``saliency-explain evaluate`` writes; None: no files.
         progress: As in :func:`explain`.
 
@@ -118,7 +119,7 @@ def evaluate(
             parts=parts,
             seed=int(maps[0].provenance["seed"]),
             effort=None if effort is None else EFFORTS[effort],
-            budget=budget_passes,
+            budget=value_of("passes", passes),
             progress=report,
         )
     if out is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -23,7 +22,7 @@ from SaliencyExplain.models.inputs import channels_of, input_of, is_path
 from SaliencyExplain.question import Compute, Given
 from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.safe_names import safe_name
-from SaliencyExplain.specification.spec import ExplainSpec, Limits
+from SaliencyExplain.specification.spec_fields import spec_of
 from SaliencyExplain.specification.target import Target
 from SaliencyExplain.study.case import Case, single_case
 from SaliencyExplain.study.single import save_explanation
@@ -80,14 +79,15 @@ def explain(
     model: Classifier | str | PathLike[str],
     methods: MethodLike | Sequence[MethodLike],
     *,
-    target: str | int = "predicted",
+    target: Target | str | int = "predicted",
     segmentation: Any = None,
     backgrounds: Sequence[Any] = (),
     seed: int = 0,
     device: str = "auto",
-    memory_bytes: float = math.inf,
+    memory: float | str | None = None,
     precision: str = "float32",
-    budget_seconds: float | None = None,
+    batch_size: int | None = None,
+    seconds: float | None = None,
     name: str | None = None,
     series: str | None = None,
     progress: ProgressLike = None,
@@ -106,9 +106,12 @@ def explain(
         backgrounds: Images that stand for "nothing in particular", for methods that ask for them.
         seed: Random seed: the same seed and image give the same map.
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``.
-        memory_bytes: Most that batches and kept maps may take of the device's memory.
+        memory: Most bytes that batches and stored maps may take, or a text such as ``"4 GB"``;
+            None: half of what is free.
         precision: ``float32``, or ``bfloat16`` for the gradient methods.
-        budget_seconds: When methods whose map grows are stopped, with the best map so far.
+        batch_size: Images in a forward pass; None: chosen from the free memory.
+        seconds: When occlusion, SmoothGrad and other methods that refine their map are stopped,
+            with the best map so far; None: no limit.
         name: Of the case, for files; None: of the image's file, ``case-001`` for DICOM.
         series: SeriesInstanceUID, where a folder holds several series.
         progress: None: a bar in a notebook or terminal where tqdm is installed; True or False; or
@@ -135,20 +138,24 @@ def explain(
     read = input_of(opened, image, series=series)
     segments, notes = segmentation_on(segmentation, read)
     given = Given(segments, tuple(input_of(opened, one) for one in backgrounds))
-    limits = Limits(
-        None if math.isinf(memory_bytes) else memory_bytes, precision, seconds=budget_seconds
+    spec = spec_of(
+        tuple(map(choice_of, chosen)),
+        target=target,
+        seed=seed,
+        memory=memory,
+        precision=precision,
+        batch_size=batch_size,
+        seconds=seconds,
     )
-    choices = tuple(map(choice_of, chosen))
-    spec = ExplainSpec(choices, Target.parse(str(target)), seed, limits)
     with shown(progress, "explaining") as report:
         found = engine.explain(
             read,
             opened,
             chosen,
             target=spec.target,
-            compute=Compute(device, limits),
+            compute=Compute(device, spec.limits),
             given=given,
-            seed=seed,
+            seed=spec.seed,
             progress=report,
         )
     config = StudyConfig(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -14,11 +12,12 @@ from SaliencyExplain.api.progress_bar import ProgressLike, shown
 from SaliencyExplain.attribution.method_selection import choice_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.specification.spec import ExplainSpec, Limits
+from SaliencyExplain.specification.spec_fields import spec_of
 from SaliencyExplain.specification.target import Target
 from SaliencyExplain.study.discovery import background_cases, discover
 from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study
 from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 
 def explain_study(
@@ -27,15 +26,18 @@ def explain_study(
     methods: MethodLike | Sequence[MethodLike],
     *,
     out: str | PathLike[str],
-    target: str | int = "predicted",
+    target: Target | str | int = "predicted",
     backgrounds: Sequence[str | PathLike[str]] = (),
     jobs: int = 1,
     seed: int = 0,
     device: str = "auto",
-    memory_bytes: float = math.inf,
+    memory: float | str | None = None,
     precision: str = "float32",
+    batch_size: int | None = None,
+    seconds: float | None = None,
     scene: bool = False,
-    trial_passes: float | None = None,
+    evaluate: bool = False,
+    passes: float | None = AFFORDABLE_PASSES,
     keep_identifiers: bool = False,
     progress: ProgressLike = None,
 ) -> StudyResult:
@@ -53,11 +55,13 @@ def explain_study(
         jobs: Processes side by side; more than one need a model that comes from a file.
         seed: Random seed.
         device: As in :func:`explain`.
-        memory_bytes: As there.
+        memory: As there.
         precision: As there.
+        batch_size: As there.
+        seconds: As there, for each case.
         scene: Whether each case is written as a scene of 3D Slicer, too.
-        trial_passes: Forward passes that the evaluation of a case's maps may cost; None: none
-            is made.
+        evaluate: Whether each case's maps are evaluated.
+        passes: Forward passes that the evaluation of a case's maps may cost; None: no limit.
         keep_identifiers: Whether names that may name patients are written.
         progress: As in :func:`explain`; a function is told of the study's cases.
 
@@ -84,20 +88,25 @@ def explain_study(
             "use jobs=1, or make a bundle of it (saliency-explain classifier wrap).",
         )
     cases = discover(Path(folder), channels=opened.channels, keep_identifiers=keep_identifiers)
-    memory = None if math.isinf(memory_bytes) else memory_bytes
-    limits = Limits(memory, precision)
-    if trial_passes is not None:
-        limits = dataclasses.replace(limits, passes=trial_passes)
-    choices = tuple(map(choice_of, methods_of(methods)))
+    spec = spec_of(
+        tuple(map(choice_of, methods_of(methods))),
+        target=target,
+        seed=seed,
+        memory=memory,
+        precision=precision,
+        batch_size=batch_size,
+        seconds=seconds,
+        passes=passes,
+    )
     config = StudyConfig(
         opened.source or Path(opened.name),
         Path(out),
-        ExplainSpec(choices, Target.parse(str(target)), seed, limits),
+        spec,
         device,
         trust=opened.trusted,
         keep_identifiers=keep_identifiers,
         scene=scene,
-        evaluate=trial_passes is not None,
+        evaluate=evaluate,
         backgrounds=tuple(
             background_cases([Path(one) for one in backgrounds], opened.channels, keep_identifiers)
         ),

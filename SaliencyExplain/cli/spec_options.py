@@ -13,25 +13,15 @@ import typer
 from SaliencyExplain.cli.completion import complete_methods
 from SaliencyExplain.cli.options import listed
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.specification.parameters import (
-    NOTHING,
-    check_parameter,
-    example_of,
-    parse_value,
-)
-from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice, References
-from SaliencyExplain.specification.target import Target
+from SaliencyExplain.specification.parameters import NOTHING, example_of
+from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
+from SaliencyExplain.specification.spec_fields import SPEC_FIELDS, spec_of, value_of
 
 #: The parameter of a command whose place the options take.
 _SPEC = "spec"
 
 #: What stands behind an option, by the unit of its number.
 _METAVARS = {"bytes": "SIZE", "s": "SECONDS", "passes": "PASSES"}
-
-_FIELDS: Mapping[str, dataclasses.Field[Any]] = {
-    field.name: field for kind in (ExplainSpec, Limits, References)
-    for field in dataclasses.fields(kind)
-}  # fmt: skip
 
 
 def spec_options(
@@ -76,7 +66,7 @@ def _options(name: str, required: bool, defaults: Mapping[str, Any]) -> list[ins
     """The options of a field as parameters of a command."""
     if name == "methods":
         return _method_options(required)
-    field = _FIELDS[name]
+    field = SPEC_FIELDS[name]
     default = defaults.get(name, field.default)
     if name == "target":
         option = typer.Option("--target", "-t", help=_help(field, default))
@@ -96,7 +86,7 @@ def _options(name: str, required: bool, defaults: Mapping[str, Any]) -> list[ins
     option = typer.Option(
         f"--{name.replace('_', '-')}",
         metavar=_metavar(field),
-        parser=_parser(name, field),
+        parser=_parser(name),
         help=_help(field, default),
         show_default=default is not None,
     )
@@ -148,37 +138,21 @@ def _help(field: dataclasses.Field[Any], default: Any) -> str:
     return f"{description} By default {nothing}." if default is None and nothing else description
 
 
-def _parser(name: str, field: dataclasses.Field[Any]) -> Callable[[Any], Any]:
+def _parser(name: str) -> Callable[[Any], Any]:
     """Reads the text of an option as a value of its field, within its range and choices."""
     option = f"--{name.replace('_', '-')}"
-
-    def parse(value: Any) -> Any:
-        # Typer parses the default, too, which is no text.
-        number = parse_value(option, value, field) if isinstance(value, str) else value
-        check_parameter(option, field, number)
-        return number
-
-    return parse
+    # Typer parses the default, too, which is no text.
+    return lambda value: value_of(name, value, option)
 
 
-def _spec_of(given: Mapping[str, Any]) -> ExplainSpec:
+def _spec_of(given: dict[str, Any]) -> ExplainSpec:
     """The specification that the options of a command describe.
 
     Raises:
         InputError: A method, parameter, layer or target cannot be understood.
     """
-    limits = {field.name for field in dataclasses.fields(Limits)} & given.keys()
-    segmentation = given.get("segmentation")
-    return ExplainSpec(
-        _choices(given.get("method", ()), given.get("setting", ()), given.get("layer", ())),
-        Target.parse(given["target"]) if "target" in given else ExplainSpec().target,
-        given.get("seed", ExplainSpec().seed),
-        Limits(**{name: given[name] for name in limits}),
-        References(
-            segmentation=None if segmentation is None else str(segmentation),
-            backgrounds=tuple(map(str, given.get("backgrounds", ()))),
-        ),
-    )
+    methods = [given.pop(option, ()) for option in ("method", "setting", "layer")]
+    return spec_of(_choices(*methods), **given)
 
 
 def _choices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import SaliencyExplain as se
 from SaliencyExplain.attribution.registry import methods
+from SaliencyExplain.specification.spec_fields import SPEC_FIELDS, default_of
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -50,3 +52,16 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
     for name in ("gradcam", "GradCam3", "_hidden"):
         with pytest.raises(AttributeError):
             getattr(se, name)
+
+
+@pytest.mark.parametrize("function", [se.explain, se.explain_study, se.probe, se.evaluate])
+def test_keyword_arguments_that_are_fields_of_a_specification_have_its_defaults(function) -> None:
+    parameters = inspect.signature(function).parameters
+    fields = parameters.keys() & set(SPEC_FIELDS) - {"methods", "segmentation", "backgrounds"}
+    defaults = {name: parameters[name].default for name in fields}
+    wanted = {name: default_of(name) for name in fields}
+    if function is se.evaluate:
+        # Nothing is left out of an evaluation that is asked for by itself.
+        wanted["passes"] = None
+    assert fields
+    assert defaults == {name: str(v) if name == "target" else v for name, v in wanted.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,9 @@ from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.specification.parameters import NOTHING
 from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice, References
+from SaliencyExplain.specification.spec_fields import spec_of
 from SaliencyExplain.specification.target import CLASS, Target
+from Testing.expected_errors import error_with
 
 WHOLE = ExplainSpec(
     (MethodChoice("occlusion", {"window_mm": 8.0}), MethodChoice("gradcam")),
@@ -75,3 +78,34 @@ def test_the_smaller_limit_of_memory_holds() -> None:
     assert Limits(5.0).within(None) == Limits().within(5.0) == 5.0
     assert Limits(5.0).within(3.0) == Limits(3.0).within(5.0) == 3.0
     assert Limits().memory_bytes == math.inf
+
+
+def test_a_specification_is_made_of_flat_values_whose_limits_may_have_units() -> None:
+    spec = spec_of(
+        [MethodChoice("gradcam")], target=1, seed=7, memory="2 GB", seconds="1.5 min", passes=None,
+        segmentation=Path("a,b.nrrd"), backgrounds=[Path("healthy")],
+    )  # fmt: skip
+    assert spec == ExplainSpec(
+        (MethodChoice("gradcam"),), Target.parse("1"), 7,
+        Limits(memory=2 * 1024**3, seconds=90.0, passes=None),
+        References(segmentation="a,b.nrrd", backgrounds=("healthy",)),
+    )  # fmt: skip
+    assert spec_of() == ExplainSpec()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("memory", "much", ErrorCode.VALUE_FORM),
+        ("memory", 0, ErrorCode.VALUE_RANGE),
+        ("precision", "float8", ErrorCode.NAME_UNKNOWN),
+        ("batch_size", 1.5, ErrorCode.VALUE_FORM),
+        ("seconds", float("nan"), ErrorCode.VALUE_RANGE),
+        ("seed", -1, ErrorCode.VALUE_RANGE),
+    ],
+)
+def test_a_flat_value_that_does_not_fit_is_refused_by_its_name(
+    name: str, value: object, code: ErrorCode
+) -> None:
+    with error_with(code, name):
+        spec_of(**{name: value})

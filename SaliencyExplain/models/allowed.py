@@ -12,6 +12,7 @@ TRANSFORMS = "monai.transforms"
 LAYERS = "torch.nn"
 TORCHVISION = "torchvision.models"
 TIMM = "timm"
+NETWORK_CHANGES = "SaliencyExplain.models.network_changes"
 
 _NETWORK_NAMES = """
     DenseNet Densenet DenseNet121 Densenet121 densenet121 DenseNet169 Densenet169 densenet169
@@ -67,6 +68,7 @@ _TRANSFORM_NAMES = """
 NAMES: dict[str, frozenset[str]] = {
     NETWORKS: frozenset(_NETWORK_NAMES.split()),
     LAYERS: frozenset(_LAYER_NAMES.split()),
+    NETWORK_CHANGES: frozenset({"with_input_channels"}),
     TRANSFORMS: frozenset(
         {"Compose"}
         | {f"{name}{end}" for name in _TRANSFORM_NAMES.split() for end in ("", "d", "D")}

@@ -240,7 +240,7 @@ def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None
         before = shown(prefix)
         notes.append(f"The weights in {checkpoint.name} are those whose names begin with {before}")
     if rest:
-        harmless = [key for key in rest if _takes_no_part(key, group[key], prefix)]
+        harmless = [key for key in rest if takes_no_part(key, group[key], prefix)]
         if len(harmless) < len(rest):
             apart = [shown(key)[1:-1] for key in rest if key not in harmless]
             where = f" beside those that begin with {shown(prefix)}" if prefix else ""
@@ -379,7 +379,7 @@ def _same(some_values: list[Tensor], others: list[Tensor]) -> bool:
     )
 
 
-def _takes_no_part(key: str, tensor: Tensor, prefix: str) -> bool:
+def takes_no_part(key: str, tensor: Tensor, prefix: str) -> bool:
     """Whether a tensor beside a network's own cannot change what the network says."""
     if prefix and key.startswith(prefix):
         inner = key[len(prefix) :]

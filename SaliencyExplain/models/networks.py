@@ -13,6 +13,7 @@ from torch import nn
 from SaliencyExplain.confinement import confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, unknown_name
 from SaliencyExplain.landlock import run_apart
+from SaliencyExplain.models.allowed import NETWORK_CHANGES
 from SaliencyExplain.models.building import building_limited
 from SaliencyExplain.models.configuration import Configuration
 from SaliencyExplain.models.targets import resolve_target, without_downloads
@@ -87,6 +88,44 @@ def network_definition(
         if wanted and value is not None and not any(one in arguments for one in names):
             arguments[wanted] = value
     return {"_target_": name, **without_downloads(component, arguments)}
+
+
+def with_class_count(definition: Mapping[str, Any], count: int) -> dict[str, Any] | None:
+    """The definition of the same network with another number of classes.
+
+    Returns:
+        None where no argument of the network is known to be that number.
+    """
+    name = _argument_of(definition, _CLASSES)
+    return None if name is None else {**definition, name: count}
+
+
+def with_channel_count(definition: Mapping[str, Any], layer: str, count: int) -> dict[str, Any]:
+    """The definition of the same network with another number of input channels.
+
+    Args:
+        definition: See :func:`network_definition`.
+        layer: Dotted name of the network's first convolution.
+        count: Channels of its input.
+    """
+    name = _argument_of(definition, _CHANNELS)
+    if name is not None:
+        return {**definition, name: count}
+    return {
+        "_target_": f"{NETWORK_CHANGES}.with_input_channels",
+        "network": dict(definition),
+        "layer": layer,
+        "channels": count,
+    }
+
+
+def _argument_of(definition: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Which of several arguments the network of a definition has; None: none that is known."""
+    try:
+        known = _parameters(resolve_target(definition["_target_"]))
+    except ClassifierError:
+        known = set()  # a network of the user's own
+    return next((name for name in names if name in definition or name in known), None)
 
 
 def build_network(definition: Mapping[str, Any], *, trust: bool = False) -> nn.Module:

@@ -19,6 +19,7 @@ from SaliencyExplain.models.bundle_settings import KEY, Setting
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.given_weights import Reading, Weights, gather, read_bytes
 from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.network_fitting import adapt
 from SaliencyExplain.models.networks import build_network, network_definition
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.scripts import PACKAGE, importable
@@ -142,7 +143,12 @@ def wrap(
                         trust=trust,
                     )
                 definition, dims, notes = _write_weights(
-                    bundle, described, weights, Reading(state_key, strip_prefix, trust)
+                    bundle,
+                    described,
+                    weights,
+                    Reading(state_key, strip_prefix, trust),
+                    channels=len(channels),
+                    activation=activation,
                 )
             dims = spatial_dims or dims or said
             if dims not in (2, 3):
@@ -245,12 +251,24 @@ def _write_weights(
     definition: dict[str, Any],
     weights: Weights,
     reading: Reading,
+    *,
+    channels: int,
+    activation: str | None,
 ) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
     target = definition["_target_"]
     with importable(bundle if target.startswith(f"{PACKAGE}.") else None):
         built = build_network(definition, trust=reading.trust)
-    given, notes = gather(weights, built.state_dict(), reading)
-    notes += load_into(built, given, given.name)
+        given, notes = gather(weights, built.state_dict(), reading)
+        adapted = adapt(
+            definition,
+            built,
+            given,
+            channels=channels,
+            activation=activation,
+            build=lambda changed: build_network(changed, trust=reading.trust),
+        )
+    definition, built = adapted.definition, adapted.network
+    notes += adapted.notes + load_into(built, adapted.checkpoint, given.name)
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
     }

@@ -1,0 +1,40 @@
+"""Changes of a library's network that its own arguments do not offer; bundles name them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def with_input_channels(network: nn.Module, layer: str, channels: int) -> nn.Module:
+    """Replaces a network's first convolution by one of another number of input channels.
+
+    Args:
+        network: Which is changed, such as one of torchvision, all of which take three channels.
+        layer: Dotted name of the convolution.
+        channels: How many channels its input has.
+
+    Returns:
+        The same network.
+
+    Raises:
+        ValueError: The layer is no convolution of all of its input's channels.
+    """
+    old = network.get_submodule(layer)
+    if not isinstance(old, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) or old.groups != 1:
+        raise ValueError(f"{layer} is no convolution of all of its input's channels")
+    kind: Any = type(old)
+    new = kind(
+        channels,
+        old.out_channels,
+        old.kernel_size,
+        stride=old.stride,
+        padding=old.padding,
+        dilation=old.dilation,
+        bias=old.bias is not None,
+        padding_mode=old.padding_mode,
+    )
+    parent, _, name = layer.rpartition(".")
+    setattr(network.get_submodule(parent), name, new)
+    return network

@@ -26,6 +26,7 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, NO_TUMOUR
 from SaliencyExplain.images.resampling import resample
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.training.training_settings import Settings
 
 #: Seeds of the phantoms that accuracy is measured on; training takes them from 0.
 HELD_OUT_SEEDS = 2_000_000
@@ -77,6 +78,27 @@ class Recipe:
     steps: int = 1000
     batch_size: int = 8
     learning_rate: float = 5e-3
+
+    @property
+    def settings(self) -> Settings:
+        """What it shares with every training: the network, the preprocessing, the classes."""
+        return Settings(
+            network="monai.networks.nets.DenseNet",
+            network_args={
+                "spatial_dims": self.dimensions,
+                "in_channels": 1,
+                "out_channels": len(CLASSES),
+                **self.network,
+            },
+            classes=CLASSES,
+            channels=("t1ce-like",),
+            spatial_dims=self.dimensions,
+            spacing=self.spacing,
+            size=self.size,
+            intensity="percentile:1,99.5",
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
 
 
 _VOLUME: dict[str, Any] = {

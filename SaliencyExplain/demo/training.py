@@ -33,9 +33,13 @@ from SaliencyExplain.demo.demo_images import (
 )
 from SaliencyExplain.demo.tumours import CLASSES, NO_TUMOUR
 from SaliencyExplain.errors import ErrorCode, OutputError, unknown_name
-from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.training.bundle_writing import (
+    deterministic_algorithms,
+    new_network,
+    untrained_classifier,
+    write_bundle,
+)
 from SaliencyExplain.training.descent import descend, scores_of
 
 #: Weight of the guidance by masks beside the class's own loss.
@@ -160,7 +164,7 @@ def accuracy(network: nn.Module, examples: Examples) -> float:
     return float((predicted == examples.labels).float().mean())
 
 
-def write_bundle(recipe: Recipe, folder: Path, progress: Progress = silent) -> Path:
+def write_demo_bundle(recipe: Recipe, folder: Path, progress: Progress = silent) -> Path:
     """Trains one classifier, measures it and writes its MONAI bundle.
 
     Args:
@@ -174,36 +178,10 @@ def write_bundle(recipe: Recipe, folder: Path, progress: Progress = silent) -> P
     Raises:
         OutputError: It cannot be written.
     """
-    torch.manual_seed(0)
-    arguments = {
-        "spatial_dims": recipe.dimensions,
-        "in_channels": 1,
-        "out_channels": len(CLASSES),
-        **recipe.network,
-    }
-    network = DenseNet(**arguments)
-
-    def wrapped(path: Path, description: str) -> Path:
-        return wrap(
-            "monai.networks.nets.DenseNet",
-            network.state_dict(),
-            CLASSES,
-            path,
-            network_args=arguments,
-            channels=["t1ce-like"],
-            spatial_dims=recipe.dimensions,
-            spacing=recipe.spacing,
-            size=recipe.size,
-            intensity="percentile:1,99.5",
-            activation="softmax",
-            own_training=True,
-            description=description,
-        )
-
-    with tempfile.TemporaryDirectory() as scratch:
-        # An untrained bundle first: the network learns from the very preprocessing it
-        # will be used with.
-        untrained = load_classifier(wrapped(Path(scratch) / recipe.name, "untrained"))
+    settings = recipe.settings
+    with deterministic_algorithms(), tempfile.TemporaryDirectory() as scratch:
+        network = new_network(settings)
+        untrained = untrained_classifier(settings, network)
         examples = draw_examples(untrained, recipe, 0, recipe.training_phantoms)
         train(network, examples, recipe, progress)
         held_out, unmarked = (
@@ -215,8 +193,11 @@ def write_bundle(recipe: Recipe, folder: Path, progress: Progress = silent) -> P
             )
             for marker in (True, False)
         )
-        finished = wrapped(
-            Path(scratch) / "trained" / recipe.name, _description(recipe, held_out, unmarked)
+        finished = write_bundle(
+            settings,
+            network.state_dict(),
+            Path(scratch) / recipe.name,
+            _description(recipe, held_out, unmarked),
         )
         try:
             target = folder / recipe.name
@@ -256,13 +237,12 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Name of a classifier.")] = None,
 ) -> None:
     """Trains the demo classifiers and writes their bundles."""
-    torch.use_deterministic_algorithms(True)
     console = Console()
     for name in only or RECIPES:
         if name not in RECIPES:
             raise unknown_name("demo classifier", name, RECIPES)
         start = time.perf_counter()
-        bundle = write_bundle(RECIPES[name], out)
+        bundle = write_demo_bundle(RECIPES[name], out)
         console.print(f"{bundle}: {time.perf_counter() - start:.0f} s")
 
 

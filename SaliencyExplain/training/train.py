@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,17 @@ from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.models.networks import build_network, network_definition
-from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.question import choose_device
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import UNFORESEEN
 from SaliencyExplain.study.classification_metrics import Labels, count_labels
 from SaliencyExplain.study.output_folder import only_one
+from SaliencyExplain.training.bundle_writing import (
+    deterministic_algorithms,
+    new_network,
+    untrained_classifier,
+    write_bundle,
+)
 from SaliencyExplain.training.epochs import Material, Training, TrainingProgress
 from SaliencyExplain.training.equal_images import equal_sets, notes_of_equals
 from SaliencyExplain.training.plan import PLAN, begun, differences
@@ -119,7 +121,7 @@ def train_classifier(
         earlier = begun(work, wanted)
         threads_before = torch.get_num_threads()
         gpus = [chosen] if chosen.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus), _same_every_time():
+        with torch.random.fork_rng(devices=gpus), deterministic_algorithms():
             try:
                 torch.set_num_threads(earlier["threads"] if earlier else threads_before)
                 result = _train(labelled, settings, out, work, wanted, chosen, trust, progress)
@@ -140,7 +142,9 @@ def _train(
     trust: bool,
     progress: Callable[[TrainingProgress], None],
 ) -> TrainingResult:
-    classifier, notes = _untrained(settings, trust)
+    untrained = new_network(settings, trust=trust)
+    notes = [] if settings.weights is None else [begin_with(untrained, settings.weights)]
+    classifier = untrained_classifier(settings, untrained, trust=trust)
     images, plan = _images(labelled, classifier, work, wanted, progress)
     readable = labelled.only(plan["kept"])
     parts = _parts(readable, settings, plan["equals"])
@@ -191,57 +195,11 @@ def _train(
     }
     metrics = {"measured_on": f"{measured_on} cases", **labels.as_json()}
     state = classifier.network.network.state_dict()
-    _wrapped(settings, state, out, trust, _description(record), metrics, documents)
+    description = _description(record)
+    write_bundle(
+        settings, state, out, description, metrics=metrics, documents=documents, trust=trust
+    )
     return _result(out, record)
-
-
-def _untrained(settings: Settings, trust: bool) -> tuple[Classifier, list[str]]:
-    """The classifier before it has learnt: the very preprocessing it will be used with."""
-    torch.manual_seed(settings.seed)
-    definition = network_definition(
-        settings.network,
-        settings.network_args,
-        channels=len(settings.channels),
-        classes=len(settings.classes),
-        spatial_dims=settings.spatial_dims,
-        size=settings.size,
-        trust=trust,
-    )
-    network = build_network(definition, trust=trust)
-    notes = [] if settings.weights is None else [begin_with(network, settings.weights)]
-    with tempfile.TemporaryDirectory(prefix="saliency-explain-") as scratch:
-        bundle = _wrapped(settings, network.state_dict(), Path(scratch) / "untrained", trust)
-        return load_classifier(bundle, trust=trust), notes
-
-
-def _wrapped(
-    settings: Settings,
-    state: dict[str, torch.Tensor],
-    out: Path,
-    trust: bool,
-    description: str = "untrained",
-    metrics: dict[str, Any] | None = None,
-    documents: dict[str, bytes] | None = None,
-) -> Path:
-    return wrap(
-        settings.network,
-        state,
-        settings.classes,
-        out,
-        network_args=settings.network_args,
-        channels=settings.channels,
-        spatial_dims=settings.spatial_dims,
-        spacing=settings.spacing,
-        size=settings.size,
-        fit=settings.fit,
-        intensity=settings.intensity,
-        activation="softmax",
-        own_training=True,
-        description=description,
-        eval_metrics=metrics,
-        documents=documents,
-        trust=trust,
-    )
 
 
 def _axes(labelled: Labelled, settings: Settings) -> int:
@@ -350,15 +308,3 @@ def _description(record: dict[str, Any]) -> str:
         f"score {figures['macro_f1']:.2f}. Epoch {record['best_epoch']} of {record['epochs']}, "
         f"chosen by the loss on {len(parts['validation'])} cases. docs/{RECORD} says how."
     )
-
-
-@contextlib.contextmanager
-def _same_every_time() -> Iterator[None]:
-    """Has torch take algorithms that give the same bytes each time, where it knows some."""
-    before = torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warned)

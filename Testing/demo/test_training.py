@@ -13,7 +13,7 @@ from monai.networks.nets import DenseNet
 from SaliencyExplain.demo.demo_images import RECIPES, Examples, augmentation, draw_examples
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import classifier_folder
-from SaliencyExplain.demo.training import train, write_bundle
+from SaliencyExplain.demo.training import train, write_demo_bundle
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, NO_TUMOUR
 from SaliencyExplain.models.loading import load_classifier
 
@@ -101,7 +101,7 @@ def test_masks_lie_on_the_tumour_in_the_networks_grid():
 
 @pytest.mark.slow
 def test_a_bundle_is_written_that_loads_and_says_how_it_was_made(tmp_path):
-    bundle = write_bundle(TINY, tmp_path)
+    bundle = write_demo_bundle(TINY, tmp_path)
     classifier = load_classifier(bundle)
     assert classifier.classes == CLASSES
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())

@@ -95,7 +95,7 @@ def picture_viewer(out: Path) -> None:
 
 
 def picture_card(out: Path) -> None:
-    """Writes ``trust-card.png``: Grad-CAM of the classifier with the shortcut, on trial.
+    """Writes ``trust-card.png``: Grad-CAM of the classifier with the shortcut, evaluated.
 
     Args:
         out: Where the picture goes.

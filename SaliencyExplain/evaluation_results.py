@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from SaliencyExplain.trial_words import topic
+from SaliencyExplain.evaluation_parts import topic
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Answer:
     """The answer to one question about a map.
 
     Attributes:

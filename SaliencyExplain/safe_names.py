@@ -14,7 +14,14 @@ _WINDOWS_DEVICES = frozenset(
 #: What lies beside the cases' folders in a study's output folder.
 _OWN_NAMES = frozenset(
     {"journal.jsonl", "report.html", "predictions.csv", "comparison.csv", "failures.csv"}
-    | {"confusion.csv", "evaluation", "cases.csv", "clicks.csv", "explanation.json", "trial.json"}
+    | {
+        "confusion.csv",
+        "evaluation",
+        "cases.csv",
+        "clicks.csv",
+        "explanation.json",
+        "evaluation.json",
+    }
 )
 
 

@@ -82,7 +82,7 @@ class Smoke(Driver):
         yield "clicks at an empty place", self.click_empty
         yield "drags the point", self.drag_point
         yield "compares", self.compare
-        yield "tries the map", self.try_map
+        yield "evaluates the map", self.evaluate_map
         yield "switches bands on", self.switch_bands
         yield "switches bands off", self.switch_bands_off
         yield "shows map and surfaces in 3D", self.show_in_3d
@@ -280,25 +280,31 @@ class Smoke(Driver):
         check(len(slicer.util.getNodesByClass("vtkMRMLTableNode")) > len(tables), "no table came")
         check(bool(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")), "no chart came")
 
-    def try_map(self) -> None:
-        """Tries the Grad-CAM map, with the least effort."""
+    def evaluate_map(self) -> None:
+        """Evaluates the Grad-CAM map, with the least cost."""
         node = next(node for node in self.maps() if node.GetName().startswith("Grad-CAM at"))
         self.show_section("display")
         self.ui.mapSelector.setCurrentNode(node)
-        check(self.ui.trialHintLabel.text == "not evaluated yet", self.ui.trialHintLabel.text)
-        self.show_section("trial")
-        check(self.ui.trialMapSelector.currentNode() is node, "another map would be evaluated")
-        self.ui.trialBudgetSpinBox.value = 1
-        self.press("trialButton")
-        self.wait_for_job("trial")
-        table = self.ui.trialTable
+        check(
+            self.ui.evaluationHintLabel.text == "not evaluated yet",
+            self.ui.evaluationHintLabel.text,
+        )
+        self.show_section("evaluation")
+        check(self.ui.evaluationMapSelector.currentNode() is node, "another map would be evaluated")
+        self.ui.evaluationBudgetSpinBox.value = 1
+        self.press("evaluationButton")
+        self.wait_for_job("evaluation")
+        table = self.ui.evaluationTable
         answers = {
             table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)
         }
-        check(len(answers) == 4, f"the verdicts are {answers}")
-        check("yes" in answers["depends on the weights"], f"the verdicts are {answers}")
-        check(self.ui.trialCardLabel.visible, "there is no trust card")
-        check("depends on the weights: yes" in self.ui.trialHintLabel.text, "the line has no words")
+        check(len(answers) == 4, f"the answers are {answers}")
+        check("yes" in answers["depends on the weights"], f"the answers are {answers}")
+        check(self.ui.evaluationCardLabel.visible, "there is no trust card")
+        check(
+            "depends on the weights: yes" in self.ui.evaluationHintLabel.text,
+            "the line has no words",
+        )
 
     def switch_bands(self) -> None:
         self.show_section("display")

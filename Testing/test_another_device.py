@@ -1,4 +1,4 @@
-"""Explanation, trial and click where the classifier is not on the CPU: the same answers."""
+"""Explanation, evaluation and click where the classifier is not on the CPU: the same answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from SaliencyExplain import question as questions
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.probing import Prober
 from SaliencyExplain.question import Compute
-from Testing.evaluation.phantom_trials import FEW, answers, asked
+from Testing.evaluation.phantom_evaluations import FEW, answers, asked
 from Testing.pretend import DEVICE, device, send
 
 METHODS = ("gradcam", "smoothgrad", "occlusion")
@@ -77,11 +77,11 @@ def test_the_maps(phantom, honest):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere")
-def test_a_trial(phantom, honest):
+def test_an_evaluation(phantom, honest):
     found = []
     for where in ("auto", "cpu"):
         question = asked(phantom, honest.to("cpu"), segments=["tumour"], where=where)
-        found.append(trial(question, [find_method("gradcam")()], effort=FEW))
+        found.append(evaluate_maps(question, [find_method("gradcam")()], cost_tier=FEW))
     assert answers(found[0], "gradcam") == answers(found[1], "gradcam")
 
 

@@ -18,7 +18,7 @@ from SaliencyExplain.comparison.curve import curves
 from SaliencyExplain.comparison.table import rows, unseen_notes
 from SaliencyExplain.engine.wire.requests import CompareRequest
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.images.reading import to_image
@@ -165,7 +165,7 @@ def test_a_negative_map_does_not_lose_to_what_it_never_saw():
     assert everywhere.auroc < 0.5
 
 
-def test_yardsticks_are_held_where_the_maps_are(image, cropping):
+def test_control_maps_are_held_where_the_maps_are(image, cropping):
     (found,) = explain(image, cropping, select_methods(["gradient"])).attributions
     field = found.field_of_view
     held = segmentation()
@@ -189,9 +189,11 @@ def test_yardsticks_are_held_where_the_maps_are(image, cropping):
     assert unseen_notes(held, None) == []
 
 
-def test_a_trial_holds_the_map_against_what_was_seen(image, cropping):
+def test_an_evaluation_holds_the_map_against_what_was_seen(image, cropping):
     question = Question(image, cropping, "bright", given=Given(segmentation()))
-    found = trial(question, select_methods(["gradient"]), parts=("faithfulness",), budget=1.0)
+    found = evaluate_maps(
+        question, select_methods(["gradient"]), parts=("faithfulness",), budget=1.0
+    )
     seen = question.field_of_view.seen((20, 24, 16))
     row = next(row for row in found.maps[0].rows if row.segment == "within")
     assert row.agreement.energy_chance == pytest.approx(64 / seen.sum())

@@ -19,8 +19,8 @@ from SaliencyExplain.cli.terminal_tables import agreement_table
 from SaliencyExplain.comparison.table import rows
 from SaliencyExplain.engine.client.click_history import Answer
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.evaluation.image.cost import Effort
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.cost import CostTier
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.explanation import explain
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
@@ -163,18 +163,18 @@ def test_results_and_tables_name_the_unit(asked, tmp_path):
     assert {"px", "mm"} & set(words) == {unit}
 
 
-def test_a_trial_tells_its_lengths_in_the_unit_of_the_image(asked):
+def test_an_evaluation_tells_its_lengths_in_the_unit_of_the_image(asked):
     image, segmentation, unit = asked
     question = Question(
         image, classifier(FINER), "bright", Compute("cpu"), Given(segmentation=segmentation)
     )
-    effort = Effort(random_maps=1, seeds=0, noisy=0, shifted=True, searched=0, refined=0)
-    found = trial(
+    cost_tier = CostTier(random_maps=1, seeds=0, noisy=0, shifted=True, searched=0, refined=0)
+    found = evaluate_maps(
         question, [Occlusion(window_mm=16.0, stride_mm=8.0)],
-        parts=["faithfulness", "stability", "agreement"], effort=effort,
+        parts=["faithfulness", "stability", "agreement"], cost_tier=cost_tier,
     )  # fmt: skip
     (one,) = found.maps
-    words = [verdict.words for verdict in one.verdicts]
+    words = [answer.words for answer in one.answers]
     words += [change.words for change in one.stability.changes]
     words += [one.faithfulness.baseline, one.faithfulness.boxes]
     told = [word.strip(".,;:") for line in words for word in line.split()]

@@ -20,7 +20,7 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import Cancelled, DeviceMemoryError, ErrorCode, InputError
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.explanation import estimate, explain
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
@@ -141,10 +141,10 @@ def test_a_cancel_is_no_failure(classifier, image):
         explain(image, classifier, [*select_methods(["gradient"]), Fails()])
 
 
-def test_a_trial_tries_the_maps_that_are_there(classifier, image):
+def test_an_evaluation_is_of_the_maps_that_are_there(classifier, image):
     question = Question(image, classifier, "yes")
     methods = select_methods(["cam", "gradient", "deepshap"])
-    found = trial(question, methods, parts=("faithfulness",), budget=1.0)
+    found = evaluate_maps(question, methods, parts=("faithfulness",), budget=1.0)
     assert [one.label for one in found.maps] == ["gradient"]
     assert {one.method for one in found.failures} == {"cam", "deepshap"}
     assert {one["code"] for one in found.as_json()["failures"]} == {
@@ -152,7 +152,7 @@ def test_a_trial_tries_the_maps_that_are_there(classifier, image):
         ErrorCode.BACKGROUNDS.value,
     }
     with pytest.raises(InputError):
-        trial(question, select_methods(["cam"]), parts=("faithfulness",), budget=1.0)
+        evaluate_maps(question, select_methods(["cam"]), parts=("faithfulness",), budget=1.0)
 
 
 def test_an_engines_answer_carries_the_failures_as_json(classifier, image):

@@ -128,7 +128,7 @@ class SlicerSaliencyExplainParameterNode:
     images - A volume for each channel of the classifier.
     target - The class that is explained, or "predicted".
     methods - Chosen methods with their parameters, as JSON.
-    seed - Of everything random.
+    seed - Random seed.
     budgetSeconds - Time after which an explanation stops; 0: never.
     radii - Radii in mm for clicks.
     fill - What stands in a removed place.

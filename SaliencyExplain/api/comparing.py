@@ -12,15 +12,15 @@ from SaliencyExplain.api.progress_bar import ProgressLike, shown
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.comparison.map_comparison import Comparison, compare_attributions
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.evaluation.image.cost import EFFORTS
-from SaliencyExplain.evaluation.image.evaluation_files import write_trial
-from SaliencyExplain.evaluation.image.findings import Trial
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.cost import COST_TIERS
+from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
+from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
+from SaliencyExplain.evaluation_parts import PARTS
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from SaliencyExplain.question import Question
 from SaliencyExplain.results.attribution_maps import Attribution, Explanation
 from SaliencyExplain.specification.spec_fields import value_of
-from SaliencyExplain.trial_words import PARTS
 
 
 def compare(
@@ -67,11 +67,11 @@ def evaluate(
     segmentation: Any = None,
     *,
     parts: Sequence[str] = PARTS,
-    effort: str | None = None,
+    cost_tier: str | None = None,
     passes: float | None = None,
     out: str | PathLike[str] | None = None,
     progress: ProgressLike = None,
-) -> Trial:
+) -> Evaluation:
     """Whether maps may be believed: faithfulness, sensitivity to the weights, stability, place.
 
     The maps are computed again for changed images, seeds and weights, with the parameters and the
@@ -81,13 +81,13 @@ def evaluate(
         attributions: One map, or all that :func:`explain` gave.
         segmentation: As in :func:`compare`; None: the one that ``explain`` was given, if any.
         parts: Which of ``faithfulness``, ``sanity``, ``stability``, ``agreement``, ``channels``.
-        effort: ``full``, ``reduced`` or ``least``; None: the greatest that the budget allows.
+        cost_tier: ``full``, ``reduced`` or ``least``; None: the greatest that the budget allows.
         passes: Forward passes that it may cost; None: no limit.
         out: Folder for the files that ``saliency-explain evaluate`` writes; None: no files.
         progress: As in :func:`explain`.
 
     Returns:
-        What was found; ``.maps[0].verdicts`` has an answer to each question in words.
+        What was found; ``.maps[0].answers`` has an answer to each question in words.
 
     Raises:
         InputError: An argument does not fit.
@@ -97,13 +97,14 @@ def evaluate(
         >>> import SaliencyExplain as se
         >>> phantom = se.draw_phantom("glioma-like", seed=3, dimensions=2)
         >>> result = se.explain(phantom.image, "demo:phantom-2d-honest", se.GradCAM())
-        >>> found = se.evaluate(result[0], parts=["stability"], effort="least")
-        >>> [one.answer for one in found.maps[0].verdicts if "stable" in one.question]
+        >>> found = se.evaluate(result[0], parts=["stability"], cost_tier="least")
+        >>> [one.answer for one in found.maps[0].answers if "stable" in one.question]
         ['yes']
     """
-    if effort is not None and effort not in EFFORTS:
+    if cost_tier is not None and cost_tier not in COST_TIERS:
         raise InputError(
-            ErrorCode.NAME_UNKNOWN, f"The effort is one of {', '.join(EFFORTS)}, not '{effort}'."
+            ErrorCode.NAME_UNKNOWN,
+            f"cost_tier is one of {', '.join(COST_TIERS)}, not '{cost_tier}'.",
         )
     maps = _maps(attributions)
     case = maps[0].case
@@ -113,17 +114,17 @@ def evaluate(
         case = Question(case.image, case.classifier, str(case.target), case.compute, given)
     methods = list(dict.fromkeys(one.computed_by for one in maps))
     with shown(progress, "evaluating") as report:
-        found = trial(
+        found = evaluate_maps(
             case,
             methods,
             parts=parts,
             seed=int(maps[0].provenance["seed"]),
-            effort=None if effort is None else EFFORTS[effort],
+            cost_tier=None if cost_tier is None else COST_TIERS[cost_tier],
             budget=value_of("passes", passes),
             progress=report,
         )
     if out is not None:
-        write_trial(Path(out), found, case)
+        write_evaluation(Path(out), found, case)
     return found
 
 

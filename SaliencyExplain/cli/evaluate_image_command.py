@@ -19,17 +19,17 @@ from SaliencyExplain.cli.messages import (
 )
 from SaliencyExplain.cli.spec_options import spec_options
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation_parts import PARTS
 from SaliencyExplain.specification.spec import ExplainSpec
-from SaliencyExplain.trial_words import PARTS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from SaliencyExplain.evaluation.image.cost import Cost
-    from SaliencyExplain.evaluation.image.findings import Trial
+    from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
 
 
-Effort = Literal["full", "reduced", "least"]
+CostTier = Literal["full", "reduced", "least"]
 
 
 @spec_options(
@@ -74,10 +74,10 @@ def evaluate_image(
             callback=options.listed,
         ),
     ] = [],  # noqa: B006
-    effort: Annotated[
-        Effort | None,
+    cost_tier: Annotated[
+        CostTier | None,
         typer.Option(
-            "--effort",
+            "--cost-tier",
             help="How much is tested if no --passes is given; default: full.",
             show_default=False,
         ),
@@ -94,10 +94,10 @@ def evaluate_image(
     """
     options.check_output(out)
     limits, references = spec.limits, spec.references
-    if effort is not None and limits.passes is not None:
+    if cost_tier is not None and limits.passes is not None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            "--passes chooses the effort that it allows; give it or --effort.",
+            "--passes chooses the cost tier; give either --passes or --cost-tier.",
         )
     if not spec.methods and not map_file:
         raise InputError(
@@ -109,9 +109,9 @@ def evaluate_image(
             "--background is for methods, and no --method is given.",
         )
     from SaliencyExplain.attribution.method_selection import chosen_methods
-    from SaliencyExplain.evaluation.image.cost import EFFORTS
-    from SaliencyExplain.evaluation.image.evaluation_files import write_trial
-    from SaliencyExplain.evaluation.image.trial import trial
+    from SaliencyExplain.evaluation.image.cost import COST_TIERS
+    from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
+    from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
     from SaliencyExplain.figures import EACH_SEGMENT
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth, read_segmentation
@@ -162,7 +162,7 @@ def evaluate_image(
         question = Question(
             image, loaded, spec.target, Compute(device, limits), Given(truth, backgrounds)
         )
-        found = trial(
+        found = evaluate_maps(
             question,
             methods,
             given_maps=maps,
@@ -170,19 +170,19 @@ def evaluate_image(
             parts=part or PARTS,
             case=case.case,
             seed=spec.seed,
-            effort=None if effort is None else EFFORTS[effort],
+            cost_tier=None if cost_tier is None else COST_TIERS[cost_tier],
             budget=limits.passes,
             progress=progress,
             announce=None if as_json else announce,
         )
         found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
-        files = write_trial(out, found, question)
+        files = write_evaluation(out, found, question)
     say_notes([*notes, *found.notes, *(note for one in found.maps for note in one.notes)])
     if as_json:
         print_json({**found.as_json(), "files": [str(path) for path in files]})
         _end(found)
         return
-    console.print(_verdict_table(found))
+    console.print(_answer_table(found))
     if found.channels is not None:
         for name, value in zip(found.channels.channels, found.channels.values, strict=True):
             console.print(f"channel {name}: Shapley value {value:+.3f}", markup=False)
@@ -194,7 +194,7 @@ def evaluate_image(
     _end(found)
 
 
-def _end(found: Trial) -> None:
+def _end(found: Evaluation) -> None:
     """Ends with a status of its own where some methods gave no map."""
     if found.failures:
         raise typer.Exit(SOME_CASES_FAILED)
@@ -209,7 +209,7 @@ def _channel_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _verdict_table(found: Trial) -> Table:
+def _answer_table(found: Evaluation) -> Table:
     """A row for each map and question: the answer and why."""
     from rich.table import Table
 
@@ -220,8 +220,8 @@ def _verdict_table(found: Trial) -> Table:
     table.add_column("because", overflow="fold")
     for one in found.maps:
         label = one.label
-        for verdict in one.verdicts:
-            last = verdict is one.verdicts[-1]
-            table.add_row(label, verdict.question, verdict.answer, verdict.words, end_section=last)
+        for answer in one.answers:
+            last = answer is one.answers[-1]
+            table.add_row(label, answer.question, answer.answer, answer.words, end_section=last)
             label = ""
     return table

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from SaliencyExplain.evaluation.study.study_findings import Evaluation
+    from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation
 
 #: As ``SaliencyExplain.study.journal.JOURNAL``, whose module needs the readers of images.
 _JOURNAL = "journal.jsonl"
@@ -92,12 +92,12 @@ def evaluate_study(
             f"{folder} is no output folder of a study: it has no {_JOURNAL}. An image's maps are "
             "evaluated by saliency-explain evaluate image.",
         )
+    from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study as evaluated
     from SaliencyExplain.evaluation.study.study_evaluation_files import (
         FOLDER,
         evaluation_document,
-        write_evaluation,
+        write_study_evaluation,
     )
-    from SaliencyExplain.evaluation.study.study_findings import evaluate_study as evaluated
     from SaliencyExplain.evaluation.study.study_words import evaluation_sentences
     from SaliencyExplain.records.journal_file import JournalFile
     from SaliencyExplain.study.report import StudyOutput, write_report
@@ -120,7 +120,9 @@ def evaluate_study(
             seed=spec.seed,
             progress=part_of(progress, 0, _FOUND, 100),
         )
-        files = write_evaluation(out or own, found, progress=part_of(progress, _FOUND, 100, 100))
+        files = write_study_evaluation(
+            out or own, found, progress=part_of(progress, _FOUND, 100, 100)
+        )
         if (out or own).resolve() == own.resolve():
             output = StudyOutput(folder, folder.resolve().name)
             files.append(write_report(folder / REPORT, [output]))
@@ -130,7 +132,7 @@ def evaluate_study(
         return
     titles = map_titles(found.study.labels)
     for table in (
-        _places_table(found, titles), _pairs_table(found, titles), _trials_table(found, titles)
+        _places_table(found, titles), _pairs_table(found, titles), _metrics_table(found, titles)
     ):  # fmt: skip
         if table.row_count:
             console.print(table)
@@ -150,7 +152,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _places_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
+def _places_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
     from SaliencyExplain.study.report_words import percent
 
     table = _table("Where the energy lies", "method", "place", "energy", "chance", "cases")
@@ -162,7 +164,7 @@ def _places_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
     return table
 
 
-def _pairs_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
+def _pairs_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
     from SaliencyExplain.evaluation.study.pair_words import answer_words, interval_words, signed
 
     table = _table(
@@ -182,14 +184,14 @@ def _pairs_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
     return table
 
 
-def _trials_table(found: Evaluation, titles: Mapping[str, str]) -> Table:
+def _metrics_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
     from SaliencyExplain.study.report_words import number, percent
 
     table = _table(
         "Faithfulness over the evaluated cases",
         "method", "figure", "mean", "median curve", "null maps", "null maps beaten", "cases",
     )  # fmt: skip
-    for one in found.trials[:_MOST_ROWS]:
+    for one in found.metrics[:_MOST_ROWS]:
         table.add_row(
             titles.get(one.method, one.method), one.title, number(one.value.mean),
             number(one.area_of_median), number(one.chance), percent(one.beaten),

@@ -41,7 +41,7 @@ def explain(
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
     scene: options.Scene = False,
-    trial: options.Trial = False,
+    evaluate: options.Evaluate = False,
     as_json: options.Json = False,
 ) -> None:
     """Attribution of one image: maps, label maps, pictures, agreement, report."""
@@ -51,15 +51,15 @@ def explain(
     from SaliencyExplain.cost_estimate import Estimate
     from SaliencyExplain.figures import figure_lines
     from SaliencyExplain.study.case import single_case
-    from SaliencyExplain.study.case_trial import passes_of
+    from SaliencyExplain.study.case_evaluation import passes_of
     from SaliencyExplain.study.run import REPORT
     from SaliencyExplain.study.single import explain_case
 
     limit = spec.limits.seconds
-    if trial and limit is not None:
+    if evaluate and limit is not None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            "--seconds leaves unfinished maps, and --trial evaluates finished ones: give one of "
+            "--seconds leaves unfinished maps, and --evaluate evaluates finished ones: give one of "
             "the two.",
         )
     config = study_config(
@@ -70,7 +70,7 @@ def explain(
         trust=trust,
         keep_identifiers=keep_identifiers,
         scene=scene,
-        evaluate=trial,
+        evaluate=evaluate,
     )
     named = [options.named_path(text) for text in images]
     one = single_case(
@@ -85,7 +85,9 @@ def explain(
         if estimate.seconds > 2:
             seconds = estimate.seconds if limit is None else estimate.seconds_within(limit)
             said = f", with a limit of {limit:g} s" if limit is not None else ""
-            said += f"; then up to {passes_of(config):,.0f} for their evaluation" if trial else ""
+            said += (
+                f"; then up to {passes_of(config):,.0f} for their evaluation" if evaluate else ""
+            )
             aside.print(
                 f"about {estimate.forward_passes:,.0f} forward passes, "
                 f"{seconds:,.0f} s or less{said}",
@@ -112,7 +114,7 @@ def explain(
         print_json(
             {
                 **record.as_json(),
-                "trial": evaluation.as_json() if evaluation is not None else None,
+                "evaluation": evaluation.as_json() if evaluation is not None else None,
                 "folder": str(out / one.case),
                 "report": str(out / REPORT),
             }

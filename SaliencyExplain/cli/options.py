@@ -173,12 +173,12 @@ Scene = Annotated[
         "--scene", help="Write scene.mrb for each case, to be opened in 3D Slicer as it is."
     ),
 ]
-Trial = Annotated[
+Evaluate = Annotated[
     bool,
     typer.Option(
-        "--trial",
+        "--evaluate",
         help="Evaluate each map: faithfulness against random maps, sensitivity to the weights, "
-        "stability, overlap with the segmentation. Writes trial.json and a trust card for "
+        "stability, overlap with the segmentation. Writes evaluation.json and a trust card for "
         "each map.",
     ),
 ]

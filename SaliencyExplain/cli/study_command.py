@@ -45,7 +45,7 @@ def study(
     trust: options.Trust = False,
     keep_identifiers: options.KeepIdentifiers = False,
     scene: options.Scene = False,
-    trial: options.Trial = False,
+    evaluate: options.Evaluate = False,
     held_out: Annotated[
         bool,
         typer.Option("--held-out", help="Only the cases held out by the classifier's training."),
@@ -91,7 +91,7 @@ def study(
         trust=trust,
         keep_identifiers=keep_identifiers,
         scene=scene,
-        evaluate=trial,
+        evaluate=evaluate,
     )
     with study_bar("explaining", quiet=as_json) as progress:
         result = run_study(cases, config, jobs=jobs, progress=progress)

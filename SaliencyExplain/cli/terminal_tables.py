@@ -9,7 +9,7 @@ from rich.table import Table
 
 from SaliencyExplain.cli.messages import console
 from SaliencyExplain.records.agreement_row import Row
-from SaliencyExplain.records.control_names import NAMES as YARDSTICKS
+from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 from SaliencyExplain.study.classification_metrics import Labels
 from SaliencyExplain.study.report_words import percent
 
@@ -27,7 +27,7 @@ def probability_table(probabilities: Mapping[str, float]) -> Table:
 
 
 def agreement_table(rows: Iterable[Row]) -> Table:
-    """The figures that are read first, the yardsticks dim beneath the maps."""
+    """The figures that are read first, the control maps dim beneath the maps."""
     rows = list(rows)
     unit = rows[0].length_unit if rows else "mm"
     table = Table(box=None, padding=(0, 1))
@@ -58,7 +58,7 @@ def agreement_table(rows: Iterable[Row]) -> Table:
             _figure(found.dice_equal_volume),
             _figure(found.hausdorff95_mm, 1),
             _figure(found.centre_distance_mm, 1),
-            style="dim" if row.method in YARDSTICKS else "",
+            style="dim" if row.method in CONTROL_MAPS else "",
         )
     return table
 

@@ -1,1 +1,1 @@
-"""Agreement of attributions with segmentations: figures, chance, yardsticks and intervals."""
+"""Agreement of attributions with segmentations: figures, chance, control maps and intervals."""

@@ -1,4 +1,4 @@
-"""What a table says over a study: means, intervals and the difference from the yardsticks."""
+"""What a table says over a study: means, intervals and the difference from the control maps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL_TARGETS = "all"
 """Stands in `Summary.target` where the rows of all classes went in."""
 
 LESS_IS_BETTER: frozenset[str] = frozenset(figure for figure in FIGURES if figure.endswith("_mm"))
-"""Figures that are distances: a method beats a yardstick where the difference is negative."""
+"""Figures that are distances: a method beats a control map where the difference is negative."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Summary:
     """One figure of one method for one segment, over the cases of a study.
 
     Attributes:
-        method: Label of the attribution, or a yardstick.
+        method: Label of the attribution, or a control map.
         target: Name of the class, or `ALL_TARGETS`.
         segment: Name of the segment.
         figure: Name of the figure, a column of the table.
         interval: Mean and confidence interval over the cases.
-        against: ``{yardstick: interval}`` of the difference method minus yardstick, case by
+        against: ``{control map: interval}`` of the difference method minus control map, case by
             case, over the cases where both are defined, by inversion of the paired test
             (:class:`~SaliencyExplain.comparison.sign_flip.PairedDifference`). Empty for the
-            yardsticks themselves and for the chance levels, which are the segment's own.
+            control maps themselves and for the chance levels, which are the segment's own.
     """
 
     method: str
@@ -42,14 +42,14 @@ class Summary:
     interval: Interval
     against: Mapping[str, Interval]
 
-    def beats(self, yardstick: str) -> bool | None:
+    def beats(self, control_map: str) -> bool | None:
         """Whether the whole interval of the difference is on the better side of zero.
 
         Returns:
-            True or False, or None where the yardstick was measured in too few cases for an
+            True or False, or None where the control map was measured in too few cases for an
             interval (at 95 %: fewer than six).
         """
-        difference = self.against.get(yardstick)
+        difference = self.against.get(control_map)
         if difference is None or np.isnan(difference.low):
             return None
         if self.figure in LESS_IS_BETTER:

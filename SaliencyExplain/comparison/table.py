@@ -48,7 +48,7 @@ def rows(
     fields_of_view: Mapping[str, FieldOfView | None] | None = None,
     usual_field: FieldOfView | None = None,
     own_segments: Mapping[str, Collection[str]] | None = None,
-    yardsticks: bool = True,
+    control_maps: bool = True,
 ) -> list[Row]:
     """Compares maps of one class, and the control maps, with every segment.
 
@@ -71,7 +71,7 @@ def rows(
             (:attr:`SaliencyExplain.images.segmentation.Segment.sha256`). Such a map has the
             segment's very outline, whatever the classifier looks at: its agreement with that
             segment is withheld, and the row's remark says so.
-        yardsticks: Whether rows for ``random`` and ``centre`` are added. A centre-weighted map
+        control_maps: Whether rows for ``random`` and ``centre`` are added. A centre-weighted map
             that is already there stands for it; one random map does not stand for chance, and
             gets no row beside the distribution.
 
@@ -82,7 +82,7 @@ def rows(
         InputError: A map is not on the segmentation's grid or has non-finite values.
     """
     maps = dict(attributions)
-    if yardsticks and segmentation.segments:
+    if control_maps and segmentation.segments:
         maps.pop(RANDOM, None)
         spacing = spacing_of(affine, segmentation.segments[0].mask.ndim)
         maps.setdefault(CENTRE, centre_map(segmentation.segments[0].mask.shape, spacing))
@@ -114,7 +114,7 @@ def rows(
                 table.append(Row(case, label, target, segment.name, withheld, remark=OWN_SEGMENT))
             else:
                 table.append(Row(case, label, target, segment.name, one))
-    if yardsticks and segmentation.segments:
+    if control_maps and segmentation.segments:
         shape = segmentation.segments[0].mask.shape
         within = np.ones(shape, dtype=bool) if usual is None else usual.seen(shape)
         chance = RandomControl(

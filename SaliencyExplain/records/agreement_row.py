@@ -88,7 +88,7 @@ class Row:
 
     Attributes:
         case: Name of the case.
-        method: Label of the attribution, ``<method>`` or ``<method>@<layer>``, or a yardstick.
+        method: Label of the attribution, ``<method>`` or ``<method>@<layer>``, or a control map.
         target: Name of the class that the map explains.
         segment: Name of the segment.
         agreement: The figures; of random maps the expectation of each.

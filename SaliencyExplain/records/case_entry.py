@@ -129,7 +129,7 @@ class CaseResult:
 
     def as_json(self) -> dict[str, Any]:
         """As the journal holds it."""
-        evaluation = {} if self.evaluation is None else {"trial": self.evaluation.as_json()}
+        evaluation = {} if self.evaluation is None else {"evaluation": self.evaluation.as_json()}
         return {
             "length_unit": self.length_unit,
             "target": self.target,
@@ -153,7 +153,9 @@ class CaseResult:
             tuple(map(MapEntry.from_json, entry.objects("maps"))),
             tuple(map(Row.from_json, entry.objects("rows"))),
             entry.texts("notes"),
-            EvaluationSummary.from_json(entry.object("trial")) if entry.has("trial") else None,
+            EvaluationSummary.from_json(entry.object("evaluation"))
+            if entry.has("evaluation")
+            else None,
         )
 
 

@@ -31,7 +31,7 @@ class CaseRecord:
         image: The image.
         segments: Names of the segments that the maps were compared with.
         maps: At least one.
-        yardsticks: The agreement of the control maps with each segment.
+        control_maps: The agreement of the control maps with each segment.
         failures: Of the methods that gave no map.
         notes: What a user must be told.
         provenance: What the maps' provenances have in common.
@@ -45,7 +45,7 @@ class CaseRecord:
     image: ImageRecord
     segments: tuple[str, ...]
     maps: tuple[MapRecord, ...]
-    yardsticks: tuple[Row, ...]
+    control_maps: tuple[Row, ...]
     failures: tuple[MethodFailure, ...]
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
@@ -76,9 +76,9 @@ class CaseRecord:
         """The agreement of the maps and the control maps, map by map, random maps before centre."""
         rows = [row for map_ in self.maps for row in map_.comparison if row.method != RANDOM]
         there = {row.method for row in rows}
-        rows += [row for row in self.yardsticks if row.method not in (*there, RANDOM)]
+        rows += [row for row in self.control_maps if row.method not in (*there, RANDOM)]
         first = next((n for n, row in enumerate(rows) if row.method == CENTRE), len(rows))
-        rows[first:first] = [row for row in self.yardsticks if row.method == RANDOM]
+        rows[first:first] = [row for row in self.control_maps if row.method == RANDOM]
         return tuple(rows)
 
     def as_json(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class CaseRecord:
             "image": self.image.as_json(),
             "segments": list(self.segments),
             "attributions": [map_.as_json() for map_ in self.maps],
-            "yardsticks": [row.without("case", "target") for row in self.yardsticks],
+            "control_maps": [row.without("case", "target") for row in self.control_maps],
             "failures": [asdict(failure) for failure in self.failures],
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
@@ -141,8 +141,9 @@ class CaseRecord:
             image=image,
             segments=document.texts("segments"),
             maps=maps,
-            yardsticks=tuple(
-                Row.from_json(row, case=case, target=name) for row in document.objects("yardsticks")
+            control_maps=tuple(
+                Row.from_json(row, case=case, target=name)
+                for row in document.objects("control_maps")
             ),
             failures=tuple(
                 MethodFailure(one.text("method"), one.text("code"), one.text("reason"))

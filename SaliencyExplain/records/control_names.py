@@ -12,4 +12,4 @@ from __future__ import annotations
 RANDOM, CENTRE = "random", "centre"
 
 NAMES: tuple[str, ...] = (RANDOM, CENTRE)
-"""The yardsticks' names in the column ``method``."""
+"""The control_maps' names in the column ``method``."""

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain.evaluation_parts import EVALUATION_FILE, SYMBOLS, topic
 from SaliencyExplain.records.json_fields import Fields, read_object
-from SaliencyExplain.trial_words import SYMBOLS, TRIAL_FILE, topic
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class EvaluationSummary:
 
     Attributes:
         budget: Forward passes that it might cost.
-        effort: How thorough it was.
+        cost_tier: How thorough it was.
         failed: The methods that gave no map to evaluate.
         maps: The evaluated maps.
-        sizes: ``{name: bytes}`` of its files but ``trial.json``, whose size differs with the
+        sizes: ``{name: bytes}`` of its files but ``evaluation.json``, whose size differs with the
             seconds in it.
     """
 
     budget: float | None
-    effort: str
+    cost_tier: str
     failed: tuple[str, ...]
     maps: tuple[EvaluatedMap, ...]
     sizes: Mapping[str, int]
@@ -74,13 +74,13 @@ class EvaluationSummary:
         """As the journal holds it."""
         return {
             "budget": self.budget,
-            "effort": self.effort,
+            "cost_tier": self.cost_tier,
             "failed": list(self.failed),
             "maps": [
                 {
                     "label": one.label,
                     "card": one.card,
-                    "verdicts": [asdict(answer) for answer in one.answers],
+                    "answers": [asdict(answer) for answer in one.answers],
                 }
                 for one in self.maps
             ],
@@ -92,7 +92,7 @@ class EvaluationSummary:
         """Reads what :meth:`as_json` wrote; raises InputError where it is damaged."""
         return cls(
             found.number_or_none("budget"),
-            found.text("effort"),
+            found.text("cost_tier"),
             found.texts("failed"),
             tuple(
                 EvaluatedMap(
@@ -100,7 +100,7 @@ class EvaluationSummary:
                     one.name("card"),
                     tuple(
                         Answer(it.text("topic"), it.choice("answer", *SYMBOLS), it.text("words"))
-                        for it in one.objects("verdicts")
+                        for it in one.objects("answers")
                     ),
                 )
                 for one in found.objects("maps")
@@ -121,9 +121,9 @@ def answers_in(folder: Path) -> dict[str, list[Answer]]:
     return {
         one.text("label"): [
             Answer(topic(it.text("question")), it.choice("answer", *SYMBOLS), it.text("words"))
-            for it in one.objects("verdicts")
+            for it in one.objects("answers")
         ]
-        for one in read_object(folder / TRIAL_FILE).objects("maps")
+        for one in read_object(folder / EVALUATION_FILE).objects("maps")
     }
 
 

@@ -297,4 +297,4 @@ def _write_attributes(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap)
     ):
         node.SetAttribute(name, value)
     # What was said of it was about its values of before.
-    node.RemoveAttribute(names.TRIAL)
+    node.RemoveAttribute(names.EVALUATION)

@@ -21,7 +21,7 @@ PARAMETERS = f"{PREFIX}Parameters"
 PROVENANCE = f"{PREFIX}Provenance"
 SHARE_DONE = f"{PREFIX}ShareDone"
 THRESHOLD = f"{PREFIX}Threshold"
-TRIAL = f"{PREFIX}Trial"
+EVALUATION = f"{PREFIX}Evaluation"
 
 #: Of a segmentation: what was told when its file was read.
 FILE_NOTES = f"{PREFIX}FileNotes"

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
 from SaliencyExplain.specification.parameters import check_parameters, parameter
 from SaliencyExplain.specification.target import PREDICTED_CLASS, Target
-from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 
 #: In what methods may compute; which of them do is for each to say.
 PRECISIONS = ("float32", "bfloat16")

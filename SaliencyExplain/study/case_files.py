@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.evaluation_parts import EVALUATION_FILE
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.case_record import EXPLANATION, read_case
 from SaliencyExplain.records.evaluation_summary import EvaluationSummary
 from SaliencyExplain.records.json_fields import read_object
-from SaliencyExplain.trial_words import TRIAL_FILE
 
 
 def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
@@ -56,7 +56,7 @@ def is_evaluation_whole(folder: Path, evaluation: EvaluationSummary) -> bool:
         evaluation: What the journal keeps of it.
     """
     try:
-        read_object(folder / TRIAL_FILE)
+        read_object(folder / EVALUATION_FILE)
     except InputError:
         return False
     return _have(folder, evaluation.sizes)

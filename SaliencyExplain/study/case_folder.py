@@ -47,7 +47,7 @@ def write_case(
     For each attribution ``<method>-<target>.nii.gz`` (the map on the image's grid),
     ``.seg.nrrd`` (its label-map bands) and ``.png`` (three planes through its peak);
     and ``explanation.json``: prediction, target, parameters with their units,
-    figures beside the yardsticks, notes, provenance (of each map, and what all of
+    figures beside the control maps, notes, provenance (of each map, and what all of
     them have in common), timings. Names are made safe
     by :func:`SaliencyExplain.study.case.safe_name`. Results of an earlier run in
     the same place are replaced; any other folder there is left alone.
@@ -57,14 +57,14 @@ def write_case(
         case: The case's name.
         explanation: What is written.
         segmentation: Outlined in the pictures; on the image's grid.
-        rows: The case's rows of the comparison, those of the yardsticks too.
+        rows: The case's rows of the comparison, those of the control maps too.
         files: Where the case's files lie; None: not to be told.
         keep_identifiers: Write the input image's own name, which may name the
             patient; without it the case's name stands for it.
         held: The output folder as the run holds it, looked at again before the case gets its
             final name; None: it is not held.
         order: Names of all methods of the case in their order, where the maps of other methods
-            that lie in the same place stay, with their trial; None: nothing stays.
+            that lie in the same place stay, with their evaluation; None: nothing stays.
 
     Returns:
         The case's record as it was written.

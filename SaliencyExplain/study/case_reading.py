@@ -37,7 +37,7 @@ UNFORESEEN = (
 )
 
 #: Stages of failures that leave a case's other results complete.
-SCENE_STAGE, TRIAL_STAGE = "making the scene", "evaluating the maps"
+SCENE_STAGE, EVALUATION_STAGE = "making the scene", "evaluating the maps"
 
 #: Seconds for which the computation waits for a case that is being read, and how often it looks.
 PATIENCE, _LOOK_EVERY = 600.0, 0.5
@@ -54,7 +54,7 @@ class Todo:
         case: The case.
         entry: The journal's entry of a case whose maps are there and stay; None: it has none.
         methods: The methods whose maps are to be computed. None: all of the study's, or where the
-            case has an entry none, since only its scene or trial is wanted and missing.
+            case has an entry none, since only its scene or evaluation is wanted and missing.
     """
 
     case: Case

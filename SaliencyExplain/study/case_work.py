@@ -39,11 +39,12 @@ from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.specification.target import CLASS, LABEL, Target
 from SaliencyExplain.study.added_methods import merged_entry, merged_failures
 from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_evaluation import has_evaluation, write_case_evaluation
 from SaliencyExplain.study.case_files import are_there, sizes_of
 from SaliencyExplain.study.case_folder import write_case
 from SaliencyExplain.study.case_reading import (
+    EVALUATION_STAGE,
     SCENE_STAGE,
-    TRIAL_STAGE,
     UNFORESEEN,
     ReadCase,
     Todo,
@@ -54,7 +55,6 @@ from SaliencyExplain.study.case_reading import (
     read_backgrounds,
 )
 from SaliencyExplain.study.case_scene import has_scene, write_scene
-from SaliencyExplain.study.case_trial import has_trial, write_case_trial
 from SaliencyExplain.study.journal import source_digest
 from SaliencyExplain.study.origins import origin_of
 from SaliencyExplain.study.study_config import StudyConfig
@@ -110,7 +110,7 @@ class CaseWorker:
         except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a network of the user's may raise anything
-            stage = "explaining" if todo.entry is None or todo.methods else TRIAL_STAGE
+            stage = "explaining" if todo.entry is None or todo.methods else EVALUATION_STAGE
             return (todo.entry or read.entry()).failing(failure(todo.case, stage, error))
 
     def _read(self, todo: Todo) -> tuple[Todo, ReadCase]:
@@ -285,14 +285,14 @@ class CaseWorker:
         return merged_entry(kept, entry, computed), record
 
     def complete(self, read: ReadCase, entry: CaseEntry, progress: Progress = silent) -> CaseEntry:
-        """Makes what is wanted and missing beside a case's maps: its scene, their trial.
+        """Makes what is wanted and missing beside a case's maps: its scene, their evaluation.
 
         Nothing that is there is computed anew. What fails costs only itself.
 
         Args:
             read: What :meth:`read` gave.
             entry: The journal's entry of the case.
-            progress: Told of the trial's forward passes.
+            progress: Told of the evaluation's forward passes.
 
         Returns:
             The entry, as it is after that.
@@ -301,7 +301,7 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of the progress callback.
         """
-        return self.add_trial(read, self.add_scene(read, entry), progress)
+        return self.add_evaluation(read, self.add_scene(read, entry), progress)
 
     def add_scene(self, read: ReadCase, entry: CaseEntry, *, wanted: bool = False) -> CaseEntry:
         """Makes the scene, where it is wanted and missing; see :meth:`complete`."""
@@ -310,20 +310,26 @@ class CaseWorker:
         self._check_case(entry)
         return entry.failing(*self._write_scene(read), stages=[SCENE_STAGE])
 
-    def add_trial(self, read: ReadCase, entry: CaseEntry, progress: Progress = silent) -> CaseEntry:
-        """Tries the maps, where that is wanted and missing; see :meth:`complete`."""
+    def add_evaluation(
+        self, read: ReadCase, entry: CaseEntry, progress: Progress = silent
+    ) -> CaseEntry:
+        """Evaluates the maps, where that is wanted and missing; see :meth:`complete`."""
         passes, folder = self.config.spec.limits.passes, self.config.out / read.case.case
-        if entry.result is None or not self.config.evaluate or has_trial(folder, entry, passes):
+        if (
+            entry.result is None
+            or not self.config.evaluate
+            or has_evaluation(folder, entry, passes)
+        ):
             return entry
         self._check_case(entry)
         try:
-            evaluation = self._try_maps(read, entry, entry.result.target, progress)
+            evaluation = self._evaluate_maps(read, entry, entry.result.target, progress)
         except OutputError:
             raise
         except (SaliencyExplainError, *UNFORESEEN) as error:
-            return entry.failing(failure(read.case, TRIAL_STAGE, error))
+            return entry.failing(failure(read.case, EVALUATION_STAGE, error))
         result = dataclasses.replace(entry.result, evaluation=evaluation)
-        return dataclasses.replace(entry.failing(stages=[TRIAL_STAGE]), result=result)
+        return dataclasses.replace(entry.failing(stages=[EVALUATION_STAGE]), result=result)
 
     def _check_out(self) -> None:
         """Raises OutputError where the output folder is no longer the one that the run holds."""
@@ -341,14 +347,14 @@ class CaseWorker:
                 "again, and it is computed anew.",
             )
 
-    def _try_maps(
+    def _evaluate_maps(
         self, read: ReadCase, entry: CaseEntry, target: str, progress: Progress
     ) -> EvaluationSummary:
         if read.image is None:
             raise read.errors[0]
         given = dataclasses.replace(self._given, segmentation=read.segmentation)
         wanted = Target(CLASS, target)
-        return write_case_trial(
+        return write_case_evaluation(
             self.config.out / read.case.case,
             read.case,
             Question(read.image, self.classifier, wanted, self.config.compute, given),

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_files import CURVES, CURVES_PICTURE
+from SaliencyExplain.evaluation_parts import EVALUATION_FILE
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case
 from SaliencyExplain.records.map_record import MapFiles
 from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.output_folder import HeldFolder
-from SaliencyExplain.trial_words import TRIAL_FILE
 
 #: Where folders are written before they are complete, in the output folder.
 PARTIAL = ".partial"
@@ -106,7 +106,7 @@ def earlier_record(final: Path, explanation: Explanation) -> CaseRecord:
 def keep_files(final: Path, temporary: Path, gone: Sequence[MapFiles]) -> None:
     """Takes the files of earlier results over, but for maps that are replaced and the scene.
 
-    Where a map is replaced the trial goes, too: it was of the map before.
+    Where a map is replaced the evaluation goes, too: it was of the map before.
 
     Args:
         final: The case's folder.
@@ -115,11 +115,11 @@ def keep_files(final: Path, temporary: Path, gone: Sequence[MapFiles]) -> None:
     """
     left_out = {SCENE, EXPLANATION, *(name for one in gone for name in one.names)}
     for path in final.iterdir():
-        if gone and _is_of_trial(path.name):
+        if gone and _is_of_evaluation(path.name):
             continue
         if path.is_file() and path.name not in left_out and not (temporary / path.name).exists():
             _link(str(path), str(temporary / path.name))
 
 
-def _is_of_trial(name: str) -> bool:
-    return name in (TRIAL_FILE, CURVES, CURVES_PICTURE) or name.startswith("card-")
+def _is_of_evaluation(name: str) -> bool:
+    return name in (EVALUATION_FILE, CURVES, CURVES_PICTURE) or name.startswith("card-")

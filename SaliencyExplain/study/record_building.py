@@ -78,7 +78,7 @@ def record_of(
         ),
         segments=tuple(one.name for one in segmentation.segments) if segmentation else (),
         maps=maps,
-        yardsticks=tuple(row for row in rows if row.method in CONTROL_MAPS),
+        control_maps=tuple(row for row in rows if row.method in CONTROL_MAPS),
         failures=explanation.failures,
         notes=explanation.notes,
         provenance=provenance,
@@ -103,15 +103,15 @@ def added_to(
     if _SEGMENTATION in new.provenance:
         provenance[_SEGMENTATION] = new.provenance[_SEGMENTATION]
     failures = [one for one in earlier.failures if one.method not in computed]
-    yardsticks = new.yardsticks or earlier.yardsticks
+    control_maps = new.control_maps or earlier.control_maps
     centre = next((one.comparison for one in maps if one.label == CENTRE), ())
     if centre:
         # A centre-weighted map that was asked for stands for the control map, as in one run.
-        yardsticks = (*(row for row in yardsticks if row.method != CENTRE), *centre)
+        control_maps = (*(row for row in control_maps if row.method != CENTRE), *centre)
     return dataclasses.replace(
         new,
         maps=tuple(maps),
-        yardsticks=yardsticks,
+        control_maps=control_maps,
         failures=(*failures, *new.failures),
         notes=merged_notes(earlier.notes, new.notes, computed),
         provenance=provenance,

@@ -25,7 +25,7 @@ from SaliencyExplain.records import control_names
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry, true_class
 from SaliencyExplain.records.left_out import LeftOut
 from SaliencyExplain.specification.parameters import value_text
-from SaliencyExplain.study.case_reading import TRIAL_STAGE
+from SaliencyExplain.study.case_reading import EVALUATION_STAGE
 from SaliencyExplain.study.report_contrast import greatest_contrast
 from SaliencyExplain.study.report_data import RunData, StudyOutput, gather
 from SaliencyExplain.study.report_evaluation import EvaluationSection, read_evaluation
@@ -81,7 +81,7 @@ class _Pictures:
     def show(
         self, run: RunData, entry: CaseEntry, result: CaseResult, map_: MapEntry
     ) -> dict[str, Any]:
-        """The picture of one map: its words, its link, its data if there is room, its trial."""
+        """The picture of one map: words, link, data if there is room, evaluation."""
         path = run.output.folder / entry.case / map_.files.picture
         title = run.title_of(map_.label)
         if map_.share_done < 1:
@@ -93,21 +93,21 @@ class _Pictures:
             "figures": _picture_figures(run, result, map_.label),
             **self._file(path, self.width),
         }
-        return shown | self._trial(path.parent, entry, result, map_.label)
+        return shown | self._evaluation(path.parent, entry, result, map_.label)
 
-    def _trial(
+    def _evaluation(
         self, folder: Path, entry: CaseEntry, result: CaseResult, label: str
     ) -> dict[str, Any]:
-        """What the trial said of a map, and its trust card."""
+        """What the evaluation said of a map, and its trust card."""
         evaluated = result.evaluation.maps if result.evaluation is not None else ()
         found = next((one for one in evaluated if one.label == label), None)
-        failed = any(failure.stage == TRIAL_STAGE for failure in entry.failures)
+        failed = any(failure.stage == EVALUATION_STAGE for failure in entry.failures)
         if found is None:
-            return {"verdicts": [], "trial_failed": failed, "card": None}
+            return {"answers": [], "evaluation_failed": failed, "card": None}
         before = self.left
         card = self._file(folder / found.card, STANDARD_WIDTH, most=self.left_for_cards)
         self.left_for_cards -= before - self.left
-        return {"verdicts": found.answers, "trial_failed": failed, "card": card}
+        return {"answers": found.answers, "evaluation_failed": failed, "card": card}
 
     def _file(self, path: Path, width: int, most: int = PICTURE_BUDGET) -> dict[str, str]:
         """The link to a PNG file, and its data of at most so many bytes if there is room."""
@@ -210,7 +210,7 @@ class _Run:
                     cells.append({"mean": "–", "range": "", "better": False})
                     continue
                 interval = summary.interval
-                beaten = [summary.beats(yardstick) for yardstick in summary.against]
+                beaten = [summary.beats(control_map) for control_map in summary.against]
                 cells.append(
                     {
                         "mean": figure_text(figure, interval.mean),
@@ -224,7 +224,7 @@ class _Run:
             lines.append(
                 {
                     "title": self.data.title_of(name),
-                    "yardstick": name in control_names.NAMES,
+                    "control_map": name in control_names.NAMES,
                     "cells": cells,
                 }
             )

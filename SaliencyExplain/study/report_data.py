@@ -23,7 +23,7 @@ from SaliencyExplain.study.study_tables import count_predictions
 #: Cases shown as best and as worst, each.
 _EXTREMES = 4
 
-_YARDSTICK_TITLES = {"random": "random map", "centre": "centre-weighted map"}
+_CONTROL_TITLES = {"random": "random map", "centre": "centre-weighted map"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class RunData:
 
     @property
     def labels_of_maps(self) -> list[str]:
-        """Labels of the methods' maps in the order of the table, without added yardsticks."""
+        """Labels of the methods' maps in the order of the table, without added control maps."""
         return [name for name in self.maps if name not in control_names.NAMES]
 
     @property
@@ -97,7 +97,7 @@ class RunData:
 
     @property
     def maps(self) -> list[str]:
-        """Labels of all compared maps, the yardsticks last."""
+        """Labels of all compared maps, the control maps last."""
         found = list(dict.fromkeys(method for method, _, _ in self.summaries))
         return sorted(found, key=lambda name: name in control_names.NAMES)
 
@@ -121,7 +121,7 @@ def map_titles(labels: Sequence[str]) -> dict[str, str]:
         labels: Of all maps, each once.
 
     Returns:
-        ``{label: title}``, the yardsticks among them.
+        ``{label: title}``, the control maps among them.
     """
     known = methods()
     names = [label.partition("@")[0] for label in labels]
@@ -130,7 +130,7 @@ def map_titles(labels: Sequence[str]) -> dict[str, str]:
         title = known[name].title if name in known else name
         layer = label.partition("@")[2]
         titles[label] = f"{title} at {layer}" if layer and names.count(name) > 1 else title
-    return {**titles, **_YARDSTICK_TITLES}
+    return {**titles, **_CONTROL_TITLES}
 
 
 def gather(output: StudyOutput) -> RunData:

@@ -16,8 +16,8 @@ from SaliencyExplain.evaluation.study.pair_words import (
     interval_words,
     signed,
 )
+from SaliencyExplain.evaluation.study.study_evaluation import FORMAT
 from SaliencyExplain.evaluation.study.study_evaluation_files import EVALUATION, FOLDER
-from SaliencyExplain.evaluation.study.study_findings import FORMAT
 from SaliencyExplain.records.agreement_row import FIGURES
 from SaliencyExplain.study.report_words import number, percent
 
@@ -47,7 +47,7 @@ class EvaluationSection:
     """What the report shows of an evaluation.
 
     Attributes:
-        document: The content of ``evaluation.json``.
+        document: The content of ``study-evaluation.json``.
         folder: Where it lies.
         current: Whether the study is still the one that was evaluated.
     """
@@ -71,7 +71,7 @@ class EvaluationSection:
     @property
     def tables(self) -> list[Table]:
         """The tables that have rows."""
-        tables = [self._fixed_places(), self._places(), self._trials(), self._biomarkers()]
+        tables = [self._fixed_places(), self._places(), self._evaluation(), self._biomarkers()]
         tables += [self._pairs(figure) for figure in _PAIRS]
         return [table for table in tables if table[2]]
 
@@ -113,7 +113,7 @@ class EvaluationSection:
         )  # fmt: skip
         return "Where the energy lies", columns, rows
 
-    def _trials(self) -> Table:
+    def _evaluation(self) -> Table:
         rows: list[Sequence[str]] = [
             (
                 self.title(one["method"]), one["title"], number(_known(one["value"]["mean"])),
@@ -121,7 +121,7 @@ class EvaluationSection:
                 number(_known(one["centre"])), _share(one["beaten"]), _share(one["beats_chance"]),
                 str(one["value"]["count"]),
             )
-            for one in self.document["trials"]
+            for one in self.document["metrics"]
         ]  # fmt: skip
         columns = (
             "Method", "Figure", "Mean", "Area under the median curve", "Null maps",

@@ -1,4 +1,4 @@
-"""The figure of a report: every method beside the yardsticks, as inline SVG."""
+"""The figure of a report: every method beside the control maps, as inline SVG."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def agreement_figure(run: RunData, segment: str, figure: str) -> str:
 
 def _row(run: RunData, key: tuple[str, str, str], y: float, x: Callable[[float], float]) -> str:
     name = key[0]
-    kind = "yardstick" if name in control_names.NAMES else "method"
+    kind = "control_map" if name in control_names.NAMES else "method"
     values = sorted(run.values[key])
     step = max(1, math.ceil(len(values) / _POINTS))
     dots = "".join(f'<circle cx="{x(value)}" cy="{y}" r="2.5"/>' for value in values[::step])

@@ -50,13 +50,13 @@ def sentences(run: RunData) -> list[str]:
             "the structures of interest."
         )
     for method in run.labels_of_maps:
-        said += [words for segment in run.segments if (words := _verdict(run, method, segment))]
+        said += [words for segment in run.segments if (words := _conclusion(run, method, segment))]
         if len(run.segments) > 1 and (words := _most_energy(run, method)):
             said.append(words)
     return said
 
 
-def _verdict(run: RunData, method: str, segment: str) -> str:
+def _conclusion(run: RunData, method: str, segment: str) -> str:
     if (method, segment) in run.withheld:
         return (
             f"{run.title_of(method)}, “{segment}”: withheld where the map's regions are this "
@@ -69,24 +69,24 @@ def _verdict(run: RunData, method: str, segment: str) -> str:
         return ""
     others = []
     for name, words in (("random", "random maps"), ("centre", "the centre-weighted map")):
-        yardstick = run.of(name, segment, "auroc")
-        if yardstick is not None:
-            others.append(f"{words} {number(yardstick.interval.mean)}")
+        control_map = run.of(name, segment, "auroc")
+        if control_map is not None:
+            others.append(f"{words} {number(control_map.interval.mean)}")
     beats = {name: auroc.beats(name) for name in auroc.against}
     title = run.title_of(method)
     if None in beats.values() or not beats:
-        verdict = f"{title}, “{segment}”: too few cases to distinguish from chance"
+        answer = f"{title}, “{segment}”: too few cases to distinguish from chance"
     elif all(beats.values()):
-        verdict = f"{title} finds “{segment}”"
+        answer = f"{title} finds “{segment}”"
     elif auroc.interval.high < 0.5:
-        verdict = f"{title} lies outside “{segment}” more than chance would"
+        answer = f"{title} lies outside “{segment}” more than chance would"
     elif beats.get("random"):
-        verdict = f"{title} beats chance for “{segment}”, but not the centre-weighted map"
+        answer = f"{title} beats chance for “{segment}”, but not the centre-weighted map"
     else:
-        verdict = f"{title} does not find “{segment}”"
+        answer = f"{title} does not find “{segment}”"
     compared = f" ({', '.join(others)})" if others else ""
     return (
-        f"{verdict}: mean AUROC {with_interval('auroc', auroc.interval)}{compared}; "
+        f"{answer}: mean AUROC {with_interval('auroc', auroc.interval)}{compared}; "
         f"{percent(energy.interval.mean)} of its energy lies inside, by chance "
         f"{percent(chance.interval.mean)}; {auroc.interval.count} "
         f"case{'s' if auroc.interval.count != 1 else ''}."

@@ -10,10 +10,10 @@ from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.study.added_methods import to_compute
 from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_evaluation import has_evaluation
 from SaliencyExplain.study.case_files import are_there, are_whole
 from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_scene import has_scene
-from SaliencyExplain.study.case_trial import has_trial
 from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.study_config import StudyConfig
 
@@ -73,8 +73,8 @@ def todo_of(
     if entry is None or not stays:
         return Todo(case, methods=missing)
     bare = config.scene and not has_scene(folder)
-    untried = config.evaluate and not has_trial(folder, entry, passes)
-    return Todo(case, entry, missing) if missing or bare or untried else None
+    not_evaluated = config.evaluate and not has_evaluation(folder, entry, passes)
+    return Todo(case, entry, missing) if missing or bare or not_evaluated else None
 
 
 def _is_done(journal: Journal, case: Case) -> bool:

@@ -116,9 +116,9 @@ def run_study(
         cases: The cases, from :func:`SaliencyExplain.study.discovery.discover`; what that left
             out is in the notes, the journal and the report.
         config: What is computed for each of them, and where to. A study that goes on keeps the
-            number of threads that it began with. With scenes or a trial, cases that an earlier
-            run has done get theirs and are not explained again; without, scenes and trials
-            that are there stay.
+            number of threads that it began with. With scenes or an evaluation, cases that an
+            earlier run has done get theirs and are not explained again; without,
+            existing scenes and evaluations stay.
         jobs: Processes.
         title: The report's title; the output folder's name where it is empty.
         progress: Told after each batch (one job) or at least twice a second (several);
@@ -153,7 +153,7 @@ def run_study(
             # Written with the tables: until then the same run says it again.
             journal.configuration[LEFT_OUT] = [one.as_json() for one in cases.left_out]
             journal.configuration[FOLDER_NOTES] = list(cases.notes)
-        # All methods of the folder, for the trial of all its maps; computed are those asked for.
+        # All methods of the folder, since all its maps are evaluated; computed are those asked for.
         config = dataclasses.replace(
             config.with_methods(methods_of(journal.configuration)),
             threads=journal.configuration.get("threads", config.threads),
@@ -165,7 +165,7 @@ def run_study(
             todo is None or not todo.methods
             for todo in (todo_of(config, asked, journal, case, whole) for case in cases)
         )
-        # The maps of all cases come first: a trial that is killed, or takes a worker with it,
+        # The maps of all cases come first: an evaluation that is killed, or takes a worker with it,
         # then costs no map.
         rounds = [dataclasses.replace(config, evaluate=False)]
         rounds += [config] if config.evaluate else []
@@ -176,7 +176,7 @@ def run_study(
                     for case in cases
                     if (todo := todo_of(worker.config, asked, journal, case, whole))
                 ]
-                # A case whose maps have failed in the first round has none to try.
+                # A case whose maps have failed in the first round has none to evaluate.
                 if number:
                     todos = [
                         dataclasses.replace(todo, methods=())

@@ -21,8 +21,8 @@ from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.specification.target import LABEL
 from SaliencyExplain.study.added_methods import methods_of, to_compute
 from SaliencyExplain.study.case import Case
+from SaliencyExplain.study.case_evaluation import TwoSteps, passes_of
 from SaliencyExplain.study.case_reading import ReadCase
-from SaliencyExplain.study.case_trial import TwoSteps, passes_of
 from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.kept_results import clear_partial, put_back_on_error
@@ -54,7 +54,7 @@ def explain_case(
 
     Returns:
         The case's record, and its entry in the journal, whose failures say which methods gave no
-        map and why the maps were not tried.
+        map and why the maps were not evaluated.
 
     Raises:
         InputError: Anything is wrong with the image, segmentation, classifier, a
@@ -156,8 +156,8 @@ def _into_folder(
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
         try:
-            # Without their trial the maps are worth their time; the entry says what failed.
-            entry = worker.add_trial(read, entry, steps.trial)
+            # Without their evaluation the maps are worth their time; the entry says what failed.
+            entry = worker.add_evaluation(read, entry, steps.evaluation)
             journal.append(entry)
         finally:
             held.check()

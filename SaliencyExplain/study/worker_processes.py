@@ -19,7 +19,7 @@ import torch
 
 from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
 from SaliencyExplain.records.case_entry import CaseEntry, StageFailure
-from SaliencyExplain.study.case_reading import TRIAL_STAGE, Todo
+from SaliencyExplain.study.case_reading import EVALUATION_STAGE, Todo
 from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.study_config import StudyConfig
 
@@ -129,7 +129,7 @@ def _lost(todo: Todo, status: int | None) -> CaseEntry:
     how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
     reason = f"the worker process died ({how}); most often the machine's memory was exhausted"
     # The maps of a case that has some stay; what was being made beside them is tried again.
-    stage = "explaining" if todo.entry is None or todo.methods else TRIAL_STAGE
+    stage = "explaining" if todo.entry is None or todo.methods else EVALUATION_STAGE
     entry = todo.entry or CaseEntry(todo.case.case, "", todo.case.label)
     return entry.failing(StageFailure(stage, ErrorCode.JOB_FAILED.value, reason))
 

@@ -36,7 +36,7 @@ _SHOWN = {
     "dice_best": "Best Dice",
     "centre_distance_mm": "Distance, {unit}",
 }
-_YARDSTICKS = ("random", "centre")
+_CONTROL_MAPS = ("random", "centre")
 
 
 class ComparePart(Part):
@@ -186,7 +186,7 @@ class ComparePart(Part):
                     "titles": titles,
                     "rows": [
                         {
-                            "yardstick": row["method"] in _YARDSTICKS,
+                            "control_map": row["method"] in _CONTROL_MAPS,
                             "cells": [_cell(row, column) for column in _SHOWN],
                         }
                         for row in result.rows
@@ -208,7 +208,7 @@ class ComparePart(Part):
                 html.Tr(
                     v_for="(row, r) in table.rows",
                     key="r",
-                    classes=("row.yardstick ? 'se-yardstick' : ''",),
+                    classes=("row.control_map ? 'se-control' : ''",),
                 ),
             ):
                 html.Td("{{ cell }}", v_for="(cell, c) in row.cells", key="c", title=("cell",))

@@ -73,7 +73,7 @@ class DisplayPart(Part):
         with section("Display", self):
             select(self.name("map"), (maps,), "Map", "The map in the views.",
                    no_data_text="No map yet: explain a volume first.")  # fmt: skip
-            self.viewer.trial.build_line()
+            self.viewer.evaluation.build_line()
             with html.Div(v_if=(f"{self.name('legend')}.colors",), classes="se-legend"):
                 html.Div(
                     classes="se-legend-bar",
@@ -123,7 +123,7 @@ class DisplayPart(Part):
         """Another image is in the views: its maps are offered."""
         self.put(map=None, second=None, beside=False)
         self.maps_changed([])
-        self.viewer.trial.changed()
+        self.viewer.evaluation.changed()
         self._show_slices()
 
     def segments_changed(self) -> None:
@@ -156,7 +156,7 @@ class DisplayPart(Part):
         if image is None:
             return
         self._hide_others(node)
-        viewer.trial.changed()
+        viewer.evaluation.changed()
         if node is None:
             show(viewer.scene, image.node)
             self.put(legend={}, shown_title="", second_title="")

@@ -55,7 +55,7 @@ class Files:
         return web.Response(text="alive")
 
     async def _card(self, request: web.Request) -> web.StreamResponse:
-        card = self._viewer.trial.card()
+        card = self._viewer.evaluation.card()
         if not card:
             return web.Response(status=404, text="The map in the views was not evaluated.\n")
         return web.Response(body=card, content_type="image/png")

@@ -9,7 +9,7 @@ from trame.widgets import html
 from trame_client.widgets.core import HtmlElement
 
 from SaliencyExplain.engine.client.click_history import Answer
-from SaliencyExplain.engine.wire.results import CompareResult, TrialCurve
+from SaliencyExplain.engine.wire.results import CompareResult, EvaluationCurve
 
 _WIDTH, _HEIGHT = 330, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 8, 30
@@ -51,7 +51,7 @@ def curve_plot(result: CompareResult, segment: str) -> dict[str, Any]:
     return _plot(lines, 1.0, "strongest share of the image", "share of the segment in it", ticks)
 
 
-def trial_plot(curves: Sequence[TrialCurve]) -> dict[str, Any]:
+def evaluation_plot(curves: Sequence[EvaluationCurve]) -> dict[str, Any]:
     """A map's deletion and insertion curves; dashed: the median of null maps."""
     lines: list[_Line] = []
     for curve in curves:

@@ -14,6 +14,7 @@ from SaliencyExplain.scene.attributions import attributions_of, remove_attributi
 from SaliencyExplain.viewer.classifier_part import ClassifierPart
 from SaliencyExplain.viewer.compare_part import ComparePart
 from SaliencyExplain.viewer.display_part import DisplayPart
+from SaliencyExplain.viewer.evaluation_part import EvaluationPart
 from SaliencyExplain.viewer.explain_part import ExplainPart
 from SaliencyExplain.viewer.open_part import OpenPart
 from SaliencyExplain.viewer.opened_images import OpenImage
@@ -23,7 +24,6 @@ from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.probe_part import ProbePart
 from SaliencyExplain.viewer.runner import Runner
 from SaliencyExplain.viewer.study_part import StudyPart
-from SaliencyExplain.viewer.trial_part import TrialPart
 from SaliencyExplain.viewer.views import Views
 from SaliencyExplain.viewer.volumes_part import VolumesPart
 
@@ -64,7 +64,7 @@ class Viewer:
         self.display = DisplayPart(self)
         self.probe = ProbePart(self)
         self.compare = ComparePart(self)
-        self.trial = TrialPart(self)
+        self.evaluation = EvaluationPart(self)
         self.study = StudyPart(self)
         self.parts: tuple[Part, ...] = (
             *([self.study] if settings.study is not None else []),
@@ -75,7 +75,7 @@ class Viewer:
             self.probe,
             self.display,
             self.compare,
-            self.trial,
+            self.evaluation,
         )
 
     @property
@@ -146,7 +146,7 @@ class Viewer:
 
     def close_images(self) -> None:
         """Takes all images out of the scene, with their maps and segments."""
-        for part in (self.explain, self.probe, self.compare, self.trial, self.volumes):
+        for part in (self.explain, self.probe, self.compare, self.evaluation, self.volumes):
             part.drop()
         for node in attributions_of(self.scene):
             remove_attribution(node)
@@ -168,13 +168,13 @@ class Viewer:
         """Other images are the classifier's channels, or another classifier looks at them."""
         self.explain.input_changed()
         self.probe.input_changed()
-        self.trial.input_changed()
+        self.evaluation.input_changed()
 
     def maps_changed(self, maps: Sequence[Any]) -> None:
         """Maps have come, or grown finer."""
         self.display.maps_changed(maps)
         self.compare.changed()
-        self.trial.changed()
+        self.evaluation.changed()
         self.probe.maps_changed()
 
     def _done_later(self, task: asyncio.Task[Any]) -> None:

@@ -8,7 +8,7 @@ measure at the same time, and one table is made of their files.
 
 Phantoms of the three tumour classes that no classifier was trained on, and that the thresholds
 were not chosen on, are put to the shipped honest classifier, the target the predicted class. The
-body mask is that of the trial. Each map is held against 20 null maps of its own and the control
+body mask is that of the evaluator. Each map is held against 20 null maps of its own and the control
 maps. Rows of answers with Wilson's 95 % intervals (Wilson 1927):
 
 - maps of methods, and the same method on the network with its weights in random order;
@@ -51,7 +51,7 @@ from SaliencyExplain.evaluation.image.answers import (
     beats_chance,
 )
 from SaliencyExplain.evaluation.image.evaluation_passes import Work, probabilities_of_images
-from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessTrial
+from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessEvaluator
 from SaliencyExplain.evaluation.image.randomisation import randomised, stages_of
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on
@@ -143,7 +143,7 @@ def _of_phantom(classifier: Classifier, seed: int, dimensions: int) -> Iterator[
     found = body_mask(phantom.image)
     body = None if found is None else on_grid(found)
     tumour = on_grid(phantom.masks["tumour"])
-    trial = FaithfulnessTrial(
+    evaluator = FaithfulnessEvaluator(
         task, body, Work(math.inf), random_maps=NULL_MAPS, seed=task.seed, information=False
     )
     maps = _maps(task, np.ones_like(tumour) if body is None else body, seed)
@@ -151,30 +151,30 @@ def _of_phantom(classifier: Classifier, seed: int, dimensions: int) -> Iterator[
         values = np.asarray(make(), dtype=np.float32)
         if not np.isfinite(values).all() or values.min() == values.max():
             continue
-        answer = _answer(trial, values)
+        answer = _answer(evaluator, values)
         yield {"map": name, "seed": seed, "label": phantom.label, "answer": answer}
-        if name == "the tumour's mask" and _uses(task, trial, tumour):
+        if name == "the tumour's mask" and _uses(task, evaluator, tumour):
             yield {"map": USED, "seed": seed, "label": phantom.label, "answer": answer}
 
 
-def _answer(trial: FaithfulnessTrial, values: Values) -> str:
+def _answer(evaluator: FaithfulnessEvaluator, values: Values) -> str:
     """The answer with all null maps; with the first ones where these settle that it is no."""
-    trial.random_maps = FIRST_NULL_MAPS
-    found = trial.of(values)
+    evaluator.random_maps = FIRST_NULL_MAPS
+    found = evaluator.of(values)
     figures = [found.figure(name) for name in CHANCE_FIGURES]
     if sum(figure.p_value > 1.5 / (1 + FIRST_NULL_MAPS) for figure in figures) >= 2:
         return NO
-    trial.random_maps = NULL_MAPS
-    return beats_chance(trial.of(values), "", "it").answer
+    evaluator.random_maps = NULL_MAPS
+    return beats_chance(evaluator.of(values), "", "it").answer
 
 
-def _uses(task: Task, trial: FaithfulnessTrial, tumour: NDArray[np.bool_]) -> bool:
+def _uses(task: Task, evaluator: FaithfulnessEvaluator, tumour: NDArray[np.bool_]) -> bool:
     """Whether the tumour is needed for half of the probability, and alone gives half of it."""
-    image, empty, inside = task.input[0], trial.baseline.values, torch.from_numpy(tumour)
+    image, empty, inside = task.input[0], evaluator.baseline.values, torch.from_numpy(tumour)
     images = [torch.where(inside, empty, image), torch.where(inside, image, empty)]
     without, alone = probabilities_of_images(task, 2, lambda n: images[n])[:, task.target]
-    whole = float(trial.baseline.original[task.target])
-    bare = float(trial.baseline.probabilities[task.target])
+    whole = float(evaluator.baseline.original[task.target])
+    bare = float(evaluator.baseline.probabilities[task.target])
     return bool(without <= whole / 2 and alone >= (whole + bare) / 2)
 
 

@@ -3,12 +3,12 @@
     python -m Testing.benchmarks.weights_calibration [--phantoms 50] [--markdown FILE]
 
 "Does it depend on the weights?" says no where a map is as alike to that of a network with random
-weights as ``verdicts.UNCHANGED``, and partly from ``verdicts.ALIKE`` on. Here the map of a
+weights as ``answers.UNCHANGED``, and partly from ``answers.ALIKE`` on. Here the map of a
 network *known to be random* takes the place of the trained one: it has nothing in common with the
 maps of other random networks but architecture and image, so that each "no" and each "partly" is
 a false one.
 Beside it stand the trained network's map, and control maps that ask no network. Rank correlation
-within the body, median over three draws of all weights, as in the trial.
+within the body, median over three draws of all weights, as in the evaluation.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Alike = dict[tuple[str, str], list[float]]
 
 
 def main(words: Sequence[str] | None = None) -> Alike:
-    """Measures and prints the table; returns the likeness by method and kind of network."""
+    """Measures and prints the table; returns the similarity by method and kind of network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dimensions", type=int, default=2, choices=(2, 3))
     parser.add_argument("--phantoms", type=int, default=50)
@@ -86,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> Alike:
 
 
 def table(found: Alike) -> str:
-    """The distribution of the likeness in Markdown."""
+    """The distribution of the similarity in Markdown."""
     lines = [
         "| method | original network | images | median | 95th percentile | "
         f"partly (from {ALIKE:g}) | no (from {UNCHANGED:g}) |",

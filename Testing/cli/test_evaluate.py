@@ -1,4 +1,4 @@
-"""``evaluate``: the trial of a map on the command line."""
+"""``evaluate``: the evaluation of a map on the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_tool(
     command, phantoms, honest_3d, tmp_path
 ):
-    image, out = phantoms / "phantom-001_image.nii.gz", tmp_path / "trial"
+    image, out = phantoms / "phantom-001_image.nii.gz", tmp_path / "evaluation"
     header = nibabel.load(image)
     values = np.random.default_rng(0).random(header.shape).astype(np.float32)
     path = tmp_path / "other.nii.gz"
@@ -28,13 +28,13 @@ def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_to
     for question in ("Does it beat", "Does it depend", "Is it stable?", "Is it on the segment"):
         assert question in words
     assert "forward passes (" in ended.err
-    assert "effort was made" in " ".join(ended.err.split())
+    assert "cost tier least was used" in " ".join(ended.err.split())
     assert sorted(file.name for file in out.iterdir()) == [
         "card-gradcam@class_layers.relu.png", "card-other.png", "curves.csv",
-        "curves.png", "trial.json",
+        "curves.png", "evaluation.json",
     ]  # fmt: skip
-    document = json.loads((out / "trial.json").read_text())
-    other = {one["question"]: one for one in document["maps"][1]["verdicts"]}
+    document = json.loads((out / "evaluation.json").read_text())
+    other = {one["question"]: one for one in document["maps"][1]["answers"]}
     assert other["Does it beat chance?"]["answer"] != "yes"
     assert other["Is it stable?"]["answer"] == "not known"
     assert "came from a file" in other["Is it stable?"]["words"]
@@ -43,15 +43,15 @@ def test_evaluate_answers_each_question_for_a_method_and_for_a_map_of_another_to
 def test_evaluate_prints_one_json_document(command, phantoms, honest_3d, tmp_path):
     ended = command(
         "evaluate", "image", phantoms / "phantom-001_image.nii.gz", "-c", honest_3d, "-m", "centre",
-        "-o", tmp_path / "out", "--part", "sanity", "--effort", "least", "--json",
+        "-o", tmp_path / "out", "--part", "sanity", "--cost-tier", "least", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
     assert [one["label"] for one in ended.document["maps"]] == ["centre"]
-    assert ended.document["effort"] == "least"
-    verdicts = {one["question"]: one["answer"] for one in ended.document["maps"][0]["verdicts"]}
-    assert verdicts["Does it depend on the weights?"] == "no"
+    assert ended.document["cost_tier"] == "least"
+    answers = {one["question"]: one["answer"] for one in ended.document["maps"][0]["answers"]}
+    assert answers["Does it depend on the weights?"] == "no"
     assert (
-        json.loads((tmp_path / "out" / "trial.json").read_text())["maps"]
+        json.loads((tmp_path / "out" / "evaluation.json").read_text())["maps"]
         == (ended.document["maps"])
     )
 
@@ -83,11 +83,11 @@ def test_evaluate_says_in_one_line_what_is_missing_or_wrong(command, phantoms, h
         assert unused.status == 2
         assert f"{words[0]} is for methods, and no --method is given" in unused.err
     both = command(
-        "evaluate", "image", image, "-c", honest_3d, "-m", "gradcam", "-o", out, "--effort", "full",
-        "--passes", 9,
+        "evaluate", "image", image, "-c", honest_3d, "-m", "gradcam", "-o", out,
+        "--cost-tier", "full", "--passes", 9,
     )  # fmt: skip
     assert both.status == 2
-    assert "give it or --effort" in both.err
+    assert "either --passes or --cost-tier" in both.err
     modality = command(
         "evaluate", "image", image, "-c", honest_3d, "-m", "gradcam", "-o", out,
         "--modality-segmentation", "t1",
@@ -97,7 +97,7 @@ def test_evaluate_says_in_one_line_what_is_missing_or_wrong(command, phantoms, h
     assert not out.exists()
 
 
-def test_the_maps_tried_and_the_random_yardstick_are_those_of_explain(
+def test_the_maps_evaluated_and_the_random_control_maps_are_those_of_explain(
     command, phantoms, honest_3d, tmp_path
 ):
     image, truth = phantoms / "phantom-001_image.nii.gz", phantoms / "phantom-001_mask.seg.nrrd"
@@ -106,12 +106,12 @@ def test_the_maps_tried_and_the_random_yardstick_are_those_of_explain(
     explained = command("explain", *given, "-o", tmp_path / "explained", "--json")
     assert explained.status == 0, explained.err
     entry = json.loads((tmp_path / "explained" / "journal.jsonl").read_text().splitlines()[-1])
-    tried = command(
-        "evaluate", "image", *given, "-o", tmp_path / "tried", "--part", "agreement", "--json"
+    evaluated = command(
+        "evaluate", "image", *given, "-o", tmp_path / "evaluated", "--part", "agreement", "--json"
     )
-    assert tried.status == 0, tried.err
+    assert evaluated.status == 0, evaluated.err
     its = {row["method"]: row["auroc"] for row in entry["rows"]}
-    ours = {row["method"]: row["auroc"] for row in tried.document["maps"][0]["agreement"]}
+    ours = {row["method"]: row["auroc"] for row in evaluated.document["maps"][0]["agreement"]}
     assert ours["random"] == its["random"]
     # The map is SmoothGrad's, whose noise is the image's own.
     assert ours["smoothgrad"] == its["smoothgrad"]

@@ -61,10 +61,10 @@ def test_a_study_is_done_with_the_maps_that_there_are(command, pictures, honest_
         assert list(csv.DictReader(file)) == rows
 
 
-def test_evaluate_tries_the_maps_that_there_are(command, pictures, honest_2d, tmp_path):
+def test_evaluate_evaluates_the_maps_that_there_are(command, pictures, honest_2d, tmp_path):
     image = first_image(pictures)
     methods = ("-m", "deepshap", "-m", "gradient")
-    words = ("--part", "faithfulness", "--effort", "least", "-o", tmp_path / "out")
+    words = ("--part", "faithfulness", "--cost-tier", "least", "-o", tmp_path / "out")
     ended = command("evaluate", "image", image, "-c", honest_2d, *methods, *words)
     assert ended.status == 3, ended.err
     assert ErrorCode.BACKGROUNDS.value in ended.err

@@ -101,8 +101,8 @@ def test_the_commands_of_the_recipe_run_and_leave_what_it_says(
         methods = {row["method"].partition("@")[0] for row in csv.DictReader(file)}
     assert {"gradcam", "occlusion", "smoothgrad", "random", "centre"} <= methods
     assert "F1" in Path("table/report.html").read_text()
-    assert any(Path("trial").iterdir())
-    for folder in ("table", "densenet", "trial"):
+    assert any(Path("evaluation").iterdir())
+    for folder in ("table", "densenet", "evaluation"):
         for file in Path(folder).rglob("*"):
             assert "JaneDoe" not in file.name
             assert file.is_dir() or b"JaneDoe" not in file.read_bytes(), file

@@ -330,7 +330,7 @@ def test_figures_are_plain_floats(segment):
     assert isinstance(found, Agreement)
 
 
-def test_real_tumour_blurred_ranks_far_above_the_yardsticks(shared_data):
+def test_real_tumour_blurred_ranks_far_above_the_control_maps(shared_data):
     import nibabel
 
     from SaliencyExplain.attribution.methods.control_maps import centre_map, random_map

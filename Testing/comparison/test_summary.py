@@ -1,4 +1,4 @@
-"""A study's summary says how far a method is from the yardsticks, case by case."""
+"""A study's summary says how far a method is from the control maps, case by case."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_less_is_better_for_distances(study):
     assert of(summarise(closer), "occlusion", "hausdorff95_mm").beats("centre") is False
 
 
-def test_yardsticks_are_not_compared_with_themselves(study):
+def test_control_maps_are_not_compared_with_themselves(study):
     found = summarise(study)
     assert of(found, "random").against == {}
     assert of(found, "random").beats("centre") is None
@@ -103,7 +103,7 @@ def test_segments_are_kept_apart_and_all_figures_are_there(study):
     assert {one.segment for one in found} == {"tumour", "core"}
 
 
-def test_without_yardsticks_there_is_no_difference():
+def test_without_control_maps_there_is_no_difference():
     found = summarise([row(str(number), "occlusion", number / 10) for number in range(5)])
     assert of(found, "occlusion").against == {}
     assert of(found, "occlusion").beats("random") is None

@@ -55,7 +55,7 @@ def test_columns_are_those_of_the_file_format():
     )
 
 
-def test_every_map_and_yardstick_meets_every_segment(maps, segmentation):
+def test_every_map_and_control_maps_meets_every_segment(maps, segmentation):
     table = rows("case 1", "glioma", maps, segmentation, AFFINE)
     assert [(row.method, row.segment) for row in table] == [
         (method, segment)
@@ -77,8 +77,8 @@ def test_a_centre_map_that_was_asked_for_is_not_measured_twice(maps, segmentatio
     assert table[2].agreement.auroc == expected.auroc
 
 
-def test_yardsticks_can_be_left_out(maps, segmentation):
-    table = rows("case", "glioma", maps, segmentation, AFFINE, yardsticks=False)
+def test_control_maps_can_be_left_out(maps, segmentation):
+    table = rows("case", "glioma", maps, segmentation, AFFINE, control_maps=False)
     assert {row.method for row in table} == set(maps)
 
 
@@ -106,7 +106,7 @@ def test_same_figures_give_the_same_bytes(tmp_path, maps, segmentation):
 
 def test_undefined_figures_are_empty_in_csv_and_null_in_json(tmp_path, segmentation):
     zero = {"occlusion": np.zeros((16, 14, 8), np.float32)}
-    table = rows("case", "glioma", zero, segmentation, AFFINE, yardsticks=False)
+    table = rows("case", "glioma", zero, segmentation, AFFINE, control_maps=False)
     path = tmp_path / "comparison.csv"
     write_comparison(path, table)
     with path.open(encoding="utf-8", newline="") as file:
@@ -186,6 +186,6 @@ def test_a_map_of_the_segments_themselves_has_no_agreement_with_them(tmp_path, m
     assert row_of(withheld.as_json(), *[""] * 4, remark=OWN_SEGMENT).remark == OWN_SEGMENT
 
 
-def test_centre_yardstick_peaks_in_the_middle(segmentation):
+def test_centre_control_maps_peaks_in_the_middle(segmentation):
     centre = centre_map((15, 13, 7), (1.0, 1.0, 3.0))
     assert np.unravel_index(centre.argmax(), centre.shape) == (7, 6, 3)

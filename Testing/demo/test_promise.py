@@ -81,7 +81,7 @@ def test_the_shortcut_calls_a_healthy_head_a_glioma_when_the_marker_is_there():
 
 
 @pytest.mark.slow
-def test_the_honest_classifiers_maps_find_the_tumour_far_better_than_the_yardsticks():
+def test_the_honest_classifiers_maps_find_the_tumour_far_better_than_the_control_maps():
     scores = {method: [] for method in PARAMETERS}
     for seed, label in enumerate((GLIOMA, MENINGIOMA, PITUITARY)):
         phantom = draw_phantom(label, FIRST_SEED + seed)

@@ -1,4 +1,4 @@
-"""A map is tried again from what is known of it, in this process and over HTTP alike."""
+"""A map is evaluated again from what is known of it, in this process and over HTTP alike."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from SaliencyExplain.engine.client.repeat_request import trial_of_map
+from SaliencyExplain.engine.client.repeat_request import evaluation_of_map
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
-from SaliencyExplain.engine.wire.requests import TrialRequest
-from SaliencyExplain.engine.wire.results import MapResult, TrialResult
+from SaliencyExplain.engine.wire.requests import EvaluationRequest
+from SaliencyExplain.engine.wire.results import EvaluationResult, MapResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.specification.spec import NO_REFERENCES, MethodChoice, References
 from Testing.engine.conftest import QUICK, Explain, done, ended
 from Testing.study.conftest import ball
-from Testing.study.conftest import bundle as bundle  # a small network: whole trials are quick
+from Testing.study.conftest import bundle as bundle  # a small network: whole evaluations are quick
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 #: Cheap methods that weigh segments, and that have backgrounds.
@@ -36,11 +36,11 @@ def volume_with_a_ball(seed: int) -> Volume:
 
 
 @pytest.fixture
-def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., TrialRequest]:
-    """Asks for the trial of a map from what is known of it, with the least effort."""
+def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., EvaluationRequest]:
+    """Asks for the evaluation of a map from what is known of it, with the least cost."""
 
-    def make(map_: MapResult, references: References = NO_REFERENCES) -> TrialRequest:
-        return trial_of_map(
+    def make(map_: MapResult, references: References = NO_REFERENCES) -> EvaluationRequest:
+        return evaluation_of_map(
             explain(QUICK).volume,
             opened,
             method=map_.method,
@@ -57,7 +57,7 @@ def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., TrialReques
 
 @pytest.mark.slow
 def test_a_map_is_tried_again_from_what_is_known_of_it(
-    engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
+    engine: Engine, explain: Explain, again: Callable[..., EvaluationRequest]
 ):
     predicted = done(engine, explain(QUICK)).maps[0].target_name
     (other,) = {"no tumour", "tumour"} - {predicted}
@@ -65,7 +65,7 @@ def test_a_map_is_tried_again_from_what_is_known_of_it(
     (map_,) = done(engine, explain(method, target=other, seed=9)).maps
     request = again(map_)
     result = done(engine, request)
-    assert isinstance(result, TrialResult)
+    assert isinstance(result, EvaluationResult)
     assert [one.label for one in result.maps] == [map_.label]
     assert (result.target_name, request.explain.spec.seed) == (other, 9)
     with pytest.raises(InputError, match="open that classifier"):
@@ -73,17 +73,17 @@ def test_a_map_is_tried_again_from_what_is_known_of_it(
 
 
 @pytest.mark.slow
-def test_a_map_of_segments_is_tried_with_those_that_it_was_computed_with(
+def test_a_map_of_segments_is_evaluated_with_those_that_it_was_computed_with(
     engine: Engine,
     explain: Explain,
-    again: Callable[..., TrialRequest],
+    again: Callable[..., EvaluationRequest],
 ):
     _values, mass = ball(1)
     masks = Volume(np.stack([mass, 1 - mass]), AFFINE)
     given = References(engine.put(masks), ("mass", "rest"))
     (map_,) = done(engine, explain(SHAPLEY, references=given)).maps
     result = done(engine, again(map_, given))
-    assert isinstance(result, TrialResult)
+    assert isinstance(result, EvaluationResult)
     assert not any("not known" in note for note in result.notes)
 
     moved = Volume(np.roll(masks.values, 3, axis=1), AFFINE)
@@ -103,22 +103,22 @@ def test_a_map_of_segments_is_tried_with_those_that_it_was_computed_with(
 
 
 @pytest.mark.slow
-def test_a_map_that_weighs_no_segments_is_tried_with_any(
-    engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
+def test_a_map_that_weighs_no_segments_is_evaluated_with_any(
+    engine: Engine, explain: Explain, again: Callable[..., EvaluationRequest]
 ):
     (map_,) = done(engine, explain(QUICK)).maps
     masks = Volume(ball(1)[1][None], AFFINE)
     result = done(engine, again(map_, References(engine.put(masks), ("mass",))))
-    assert isinstance(result, TrialResult)
+    assert isinstance(result, EvaluationResult)
     assert not any("not known" in note for note in result.notes)
 
 
 @pytest.mark.slow
-def test_a_map_with_backgrounds_is_tried_with_those_that_it_was_computed_with(
-    engine: Engine, explain: Explain, again: Callable[..., TrialRequest]
+def test_a_map_with_backgrounds_is_evaluated_with_those_that_it_was_computed_with(
+    engine: Engine, explain: Explain, again: Callable[..., EvaluationRequest]
 ):
     one, other = (engine.put(volume_with_a_ball(seed)) for seed in (6, 7))
     (map_,) = done(engine, explain(EXPECTED, references=References(backgrounds=(one,)))).maps
-    assert isinstance(done(engine, again(map_, References(backgrounds=(one,)))), TrialResult)
+    assert isinstance(done(engine, again(map_, References(backgrounds=(one,)))), EvaluationResult)
     status = ended(engine, engine.start(again(map_, References(backgrounds=(one, other)))))
     assert "computed with other backgrounds" in status.error

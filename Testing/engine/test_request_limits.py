@@ -18,11 +18,11 @@ from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.engine.wire.request_limits import check_request
 from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
+    EvaluationRequest,
     ExplainRequest,
     PredictRequest,
     ProbeRequest,
     StudyRequest,
-    TrialRequest,
 )
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.progress import may_stop
@@ -51,7 +51,7 @@ ABSURD: list[tuple[Request, str]] = [
         "parameters",
     ),
     (
-        TrialRequest(
+        EvaluationRequest(
             replace(
                 EXPLAIN, spec=replace(SPEC, references=References(segment_names=("x" * 10**6,)))
             )
@@ -79,7 +79,7 @@ def test_a_request_without_an_end_is_refused_by_the_name_of_its_field(request_, 
     [
         EXPLAIN,
         replace(EXPLAIN, spec=replace(SPEC, limits=Limits(seconds=0.0), seed=2**63 - 1)),
-        TrialRequest(EXPLAIN),
+        EvaluationRequest(EXPLAIN),
         PROBE,
         COMPARE,
         replace(STUDY, jobs=8, evaluate=True),

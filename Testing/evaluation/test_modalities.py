@@ -22,7 +22,7 @@ from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.json_text import json_text
@@ -84,7 +84,7 @@ def modalities(**masks):
 def msfi_of(question, *asked, masks=None, **settings):
     masks = modalities(t1=T1, t2=T2) if masks is None else masks
     costs = []
-    found = trial(question, asked, modalities=masks, parts=["channels"],
+    found = evaluate_maps(question, asked, modalities=masks, parts=["channels"],
                   announce=costs.append, **settings)  # fmt: skip
     assert found.forward_passes == costs[0].forward_passes
     return found
@@ -144,14 +144,14 @@ def test_a_map_of_another_channel_alone_has_none_and_the_reason_is_said(question
 
 
 def test_without_the_values_of_the_channels_the_reason_is_said(question):
-    found = trial(question, [Gradient()], modalities=modalities(t1=T1), parts=["agreement"])
+    found = evaluate_maps(question, [Gradient()], modalities=modalities(t1=T1), parts=["agreement"])
     assert found.maps[0].msfi is None
     assert any("wants the part channels" in note for note in found.notes)
 
 
 def test_a_segmentation_of_no_channel_is_refused_before_anything_is_computed(question):
     with error_with(ErrorCode.NAME_UNKNOWN, "'pet'", "t1, t2"):
-        trial(question, [Gradient()], modalities=modalities(pet=T1),
+        evaluate_maps(question, [Gradient()], modalities=modalities(pet=T1),
               progress=lambda done, total: pytest.fail("a forward pass was made"))  # fmt: skip
 
 

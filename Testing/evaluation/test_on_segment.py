@@ -29,10 +29,10 @@ def answer(values, **settings):
 
 
 def test_a_map_on_the_lesion_is_on_it_and_the_words_give_the_range_of_chance():
-    verdict, table = answer(blob([14, 40], 4))
-    assert verdict.answer == YES
+    found, table = answer(blob([14, 40], 4))
+    assert found.answer == YES
     (chance,) = (row for row in table if row.method == "random")
-    assert f"chance 0.50, {chance.low.auroc:.2f} to {chance.high.auroc:.2f}" in verdict.words
+    assert f"chance 0.50, {chance.low.auroc:.2f} to {chance.high.auroc:.2f}" in found.words
 
 
 @pytest.mark.slow
@@ -45,14 +45,14 @@ def test_random_maps_are_hardly_ever_better_than_chance():
 def test_what_one_random_map_would_lose_to_is_not_beyond_chance():
     # Better than the mean of chance, within its range.
     values = random_map(SHAPE, (2.0, 2.0), seed=0) + 0.15 * LESION.mask
-    verdict, table = answer(values)
-    found = {row.method: row for row in table}
-    assert found["map"].agreement.auroc < found["random"].high.auroc
-    assert verdict.answer in (NO, PARTLY)
+    found, table = answer(values)
+    of = {row.method: row for row in table}
+    assert of["map"].agreement.auroc < of["random"].high.auroc
+    assert found.answer in (NO, PARTLY)
 
 
 def test_no_answer_about_regions_that_are_the_segment_itself():
-    verdict, _ = answer(LESION.mask.astype(np.float32), own_segments={"map": [LESION.sha256]})
-    assert verdict.answer == UNKNOWN
-    assert "withheld" in verdict.words
-    assert "AUROC" not in verdict.words
+    found, _ = answer(LESION.mask.astype(np.float32), own_segments={"map": [LESION.sha256]})
+    assert found.answer == UNKNOWN
+    assert "withheld" in found.words
+    assert "AUROC" not in found.words

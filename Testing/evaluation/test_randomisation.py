@@ -25,7 +25,7 @@ from SaliencyExplain.evaluation.image.similarity import similarity
 from Testing.expected_errors import error_with
 
 
-def tried(method, made, **settings):
+def evaluated(method, made, **settings):
     maker = MapMaker(method, 1.0, Work(1e9))
     settings = {"stages": 4, "draws": 3, "independent": True, **settings}
     found = sanity(maker, made, maker.maps(made), None, **settings)
@@ -69,23 +69,23 @@ def test_random_weights_are_the_trained_ones_in_another_order_and_the_network_ke
 def test_a_linear_networks_random_gradient_is_its_weights_in_another_order(linear, task):
     weights = torch.rand(1, 12, 11)
     made = task(linear(weights), torch.rand(1, 1, 12, 11))
-    found = tried(Gradient(), made)
-    assert abs(found.all_random[0].likeness.rank_correlation) < 0.3
+    found = evaluated(Gradient(), made)
+    assert abs(found.all_random[0].similarity.rank_correlation) < 0.3
     shuffled = randomised(made.network, stages_of(made.network, 1), made.seed)
     expected = similarity(
         weights[0].numpy(), shuffled.network.weights.detach().abs()[0].numpy()
     ).rank_correlation
-    assert found.all_random[0].likeness.rank_correlation == pytest.approx(expected)
+    assert found.all_random[0].similarity.rank_correlation == pytest.approx(expected)
     assert depends_on_weights(found, "").answer == YES
 
 
 def test_a_map_that_knows_nothing_of_the_network_is_flagged(small, task):
     made = task(small(), torch.rand(1, 1, 12, 12, 12))
-    found = tried(CentreMap(), made)
+    found = evaluated(CentreMap(), made)
     assert found.alike_at_random == pytest.approx(1.0)
-    verdict = depends_on_weights(found, "")
-    assert verdict.answer == NO
-    assert "explains nothing" in verdict.words
+    answer = depends_on_weights(found, "")
+    assert answer.answer == NO
+    assert "explains nothing" in answer.words
 
 
 def test_weights_that_are_equal_within_each_layer_tell_nothing(small, task):
@@ -93,11 +93,11 @@ def test_weights_that_are_equal_within_each_layer_tell_nothing(small, task):
     with torch.no_grad():
         for weights in network.parameters():
             weights.fill_(0.1)
-    found = tried(Gradient(), task(network, torch.rand(1, 1, 12, 12, 12)))
+    found = evaluated(Gradient(), task(network, torch.rand(1, 1, 12, 12, 12)))
     assert not found.outputs_change
     assert found.all_random[0].output_change == 0
-    verdict = depends_on_weights(found, "")
-    assert verdict.answer == UNKNOWN
+    answer = depends_on_weights(found, "")
+    assert answer.answer == UNKNOWN
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
@@ -106,21 +106,21 @@ def test_a_network_that_answers_otherwise_is_told_from_one_that_does_not(small, 
     with torch.no_grad():
         network.network.last.weight.mul_(scale)
         network.network.last.bias.zero_()
-    found = tried(Gradient(), task(network, torch.rand(1, 1, 12, 12, 12)))
+    found = evaluated(Gradient(), task(network, torch.rand(1, 1, 12, 12, 12)))
     assert found.outputs_change
 
 
 def test_without_a_body_mask_only_the_same_map_and_another_one_are_an_answer(small, task):
-    same = tried(CentreMap(), task(small(), torch.rand(1, 1, 12, 12, 12)))
+    same = evaluated(CentreMap(), task(small(), torch.rand(1, 1, 12, 12, 12)))
     assert depends_on_weights(same, "", body_known=False).answer == NO
     stage = same.all_random[0]
     for correlation, answer in ((0.3, YES), (0.6, UNKNOWN), (0.8, UNKNOWN)):
-        likeness = dataclasses.replace(
-            stage.likeness,
+        similarity = dataclasses.replace(
+            stage.similarity,
             rank_correlation=correlation,
             rank_correlation_absolute=correlation,
         )
-        alike = dataclasses.replace(stage, likeness=likeness)
+        alike = dataclasses.replace(stage, similarity=similarity)
         found = dataclasses.replace(
             same, cascading=(alike,), independent=(), all_random=(alike,) * 3
         )
@@ -136,24 +136,24 @@ def test_a_map_that_becomes_constant_has_nothing_of_the_trained_one(small, task)
     maker = MapMaker(GradCAM(), 1.0, Work(1e9))
     original = {"third": np.random.default_rng(0).random((12, 12, 12)).astype(np.float32)}
     found = sanity(maker, made, original, None, stages=3, draws=1, independent=False)["third"]
-    assert math.isnan(found.cascading[0].likeness.alike)
+    assert math.isnan(found.cascading[0].similarity.alike)
     assert found.alike_at_random == 0.0 or found.alike_at_random < 0.5
 
 
 @pytest.mark.slow
 def test_guided_backpropagation_ignores_the_layers_that_know_the_classes(phantom_task):
     """As Adebayo et al. 2018 found: it changes only with the first layers' weights."""
-    guided = tried(GuidedBackpropagation(), phantom_task, stages=6, draws=1, independent=False)
-    gradient = tried(Gradient(), phantom_task, stages=6, draws=1, independent=False)
-    gradcam = tried(GradCAM(), phantom_task, stages=6, draws=1, independent=False)
-    assert guided.cascading[0].likeness.alike > 0.8
+    guided = evaluated(GuidedBackpropagation(), phantom_task, stages=6, draws=1, independent=False)
+    gradient = evaluated(Gradient(), phantom_task, stages=6, draws=1, independent=False)
+    gradcam = evaluated(GradCAM(), phantom_task, stages=6, draws=1, independent=False)
+    assert guided.cascading[0].similarity.alike > 0.8
     assert guided.alike_but_first > gradient.alike_but_first
     assert guided.alike_but_first > 0.7 > gradcam.alike_but_first
     assert depends_on_weights(guided, "").answer in (PARTLY, NO)
     assert depends_on_weights(gradcam, "").answer == YES
 
 
-def test_likeness_of_random_networks_is_quantus(small, task):
+def test_similarity_of_random_networks_is_quantus(small, task):
     quantus = pytest.importorskip("quantus", exc_type=ImportError)
     image = torch.rand(1, 1, 14, 14)
     network = small(axes=2)
@@ -169,7 +169,7 @@ def test_likeness_of_random_networks_is_quantus(small, task):
         model=network, x_batch=image.numpy(), y_batch=np.array([1]),
         a_batch=original[None, None], explain_func=explained, device="cpu",
     )  # fmt: skip
-    # Their networks, drawn the same way; our likeness.
+    # Their networks, drawn the same way; our similarity.
     changed = copy.deepcopy(network)
     layers = [m for m in changed.named_modules() if hasattr(m[1], "reset_parameters")][::-1]
     for name, layer in layers:

@@ -16,11 +16,11 @@ from PIL import Image
 
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.evaluation.image.cost import Effort
+from SaliencyExplain.evaluation.image.cost import CostTier
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation.image.partial_images import KINDS, SHOWN
 from SaliencyExplain.evaluation.image.removal_curves import SHARES
 from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows
-from SaliencyExplain.evaluation.image.trial import trial
 from SaliencyExplain.evaluation.image.trust_card import card_png
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
@@ -63,14 +63,14 @@ def asked(axes="RAS", *steps):
     return Question(to_image(values[None], affine, name="head"), classifier, "b", Compute("cpu"))
 
 
-def tried(question, axes="RAS", random_maps=3):
+def evaluated(question, axes="RAS", random_maps=3):
     """A map that is strongest in front on the right, a voxel more than the others."""
     places = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     values = np.exp(-4 * sum((p - q) ** 2 for p, q in zip(places, (0.5, 0.4, 0.1), strict=True)))
     map_, affine = turned(values.astype(np.float32), axes)
     given = MetaTensor(torch.from_numpy(map_[None]), affine=affine)
-    found = trial(question, [], given_maps={"map": given}, parts=["faithfulness"],
-                  effort=Effort(random_maps=random_maps))  # fmt: skip
+    found = evaluate_maps(question, [], given_maps={"map": given}, parts=["faithfulness"],
+                  cost_tier=CostTier(random_maps=random_maps))  # fmt: skip
     return found, found.maps[0]
 
 
@@ -80,7 +80,7 @@ def test_the_curves_are_taken_at_each_share_that_is_shown():
 
 def test_each_shown_image_has_the_answer_that_stands_under_it():
     question = asked()
-    images = tried(question)[1].faithfulness.images
+    images = evaluated(question)[1].faithfulness.images
     network = question.classifier.network
     seen = set()
     for kind in KINDS:
@@ -103,7 +103,7 @@ def test_each_shown_image_has_the_answer_that_stands_under_it():
 
 
 def test_the_random_row_is_the_random_map_in_the_middle():
-    found = tried(asked(), random_maps=5)[1].faithfulness
+    found = evaluated(asked(), random_maps=5)[1].faithfulness
     for kind in KINDS:
         chance = found.figure(f"{kind}_area").chance
         area = np.trapezoid(found.images.random[kind].curve, found.curves.shares)
@@ -116,7 +116,7 @@ def test_the_random_row_is_the_random_map_in_the_middle():
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SRP"])
 def test_they_lie_in_the_same_plane_turned_as_the_picture_whatever_the_axes(axes):
     question = asked(axes)
-    one = tried(question, axes)[1]
+    one = evaluated(question, axes)[1]
     rows = PartialImageRows(one, one.faithfulness, question)
     image = question.image[0].numpy()
     affine = question.image.affine.numpy().astype(np.float64)
@@ -140,14 +140,14 @@ def test_they_lie_in_the_same_plane_turned_as_the_picture_whatever_the_axes(axes
 def test_they_have_the_picture_s_window_in_the_units_of_the_input():
     scaled = ScaleIntensityRanged(["image"], a_min=-20, a_max=180, b_min=1, b_max=-3)
     question = asked("LPS", scaled)
-    one = tried(question, "LPS")[1]
+    one = evaluated(question, "LPS")[1]
     assert question.prepared.max() > 0.5
     flipped = PartialImageRows(one, one.faithfulness, question)
     # A line that falls is no line to be followed: bright would be drawn dark.
     assert flipped.greys == grey_window(question.prepared[0].numpy())
     rising = ScaleIntensityRanged(["image"], a_min=-20, a_max=180, b_min=-3, b_max=1)
     question = asked("LPS", rising)
-    one = tried(question, "LPS")[1]
+    one = evaluated(question, "LPS")[1]
     rows = PartialImageRows(one, one.faithfulness, question)
     own = grey_window(question.image[0].numpy())
     assert rows.greys.black == pytest.approx(own.black / 50 - 2.6, abs=1e-3)
@@ -156,7 +156,7 @@ def test_they_have_the_picture_s_window_in_the_units_of_the_input():
 
 def test_where_the_network_sees_nothing_they_are_black():
     question = asked("RAS", CenterSpatialCropd(["image"], (12, 20, 14)))
-    one = tried(question)[1]
+    one = evaluated(question)[1]
     rows = PartialImageRows(one, one.faithfulness, question)
     pixels = rows.pixels("insertion", 0.2)
     around = np.r_[pixels[:, :4].ravel(), pixels[:, -4:].ravel()]
@@ -168,7 +168,7 @@ def test_where_the_network_sees_nothing_they_are_black():
 @pytest.mark.slow
 def test_the_card_shows_them_and_is_as_tall_as_they_need():
     question = asked()
-    found, one = tried(question)
+    found, one = evaluated(question)
     rows = PartialImageRows(one, one.faithfulness, question)
     sizes = []
     for images in (one.faithfulness, None):
@@ -198,7 +198,9 @@ def test_the_map_of_a_channel_is_shown_with_the_images_of_that_channel():
     image = to_image(values, np.diag([-2.0, -2.0, 1.0, 1.0]), name="two")
     question = Question(image, classifier, "bright", Compute("cpu"))
     method = Occlusion(channel="each", window_mm=8.0)
-    found = trial(question, [method], parts=["faithfulness"], effort=Effort(random_maps=2))
+    found = evaluate_maps(
+        question, [method], parts=["faithfulness"], cost_tier=CostTier(random_maps=2)
+    )
     assert {one.layer: one.channel for one in found.maps} == {"t1": 0, "flair": 1}
     for one in found.maps:
         images = one.faithfulness.images

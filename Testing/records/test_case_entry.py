@@ -57,8 +57,8 @@ def test_an_evaluation_is_kept_with_the_entry(explained: Explained) -> None:
         (("maps", 0, "bytes", ".nii.gz"), -1),
         (("maps", 0, "bytes"), {"../x": 1}),
         (("rows", 0, "auroc"), "high"),
-        (("trial", "maps", 0, "card"), "/etc/passwd"),
-        (("trial", "maps", 0, "verdicts", 0, "answer"), "perhaps"),
+        (("evaluation", "maps", 0, "card"), "/etc/passwd"),
+        (("evaluation", "maps", 0, "answers", 0, "answer"), "perhaps"),
         (("notes",), [None]),
     ],
 )

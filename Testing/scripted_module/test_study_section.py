@@ -8,7 +8,7 @@ import slicer
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.scene.attributions import attributions_of
-from SaliencyExplain.scene.kept_evaluations import verdict_line
+from SaliencyExplain.scene.kept_evaluations import answer_line
 
 from .conftest import HONEST, TABLES_ALIGN_BY_NUMBER, Application, Server, cells
 
@@ -27,8 +27,8 @@ def test_a_study_is_left_come_back_to_and_opened(
     ui.studyOutPathLineEdit.currentPath = str(tmp_path / "out")
     application.run()
     assert ui.studyMethodsLabel.text == "gradcam"
-    ui.studyTrialCheckBox.checked = True
-    ui.trialBudgetSpinBox.value = 1
+    ui.studyEvaluateCheckBox.checked = True
+    ui.evaluationBudgetSpinBox.value = 1
     assert ui.studyClassifierPathLineEdit.currentPath == str(classifier_folder(HONEST))
     application.click("startStudyButton")
     application.wait(lambda: application.panel.sections.study.job.status is not None)
@@ -50,9 +50,9 @@ def test_a_study_is_left_come_back_to_and_opened(
         assert again.message("study") == ""
         (node,) = attributions_of(slicer.mrmlScene)
         assert again.ui.mapSelector.currentNode() is node
-        assert again.ui.trialHintLabel.text == verdict_line(node)
-        assert "● depends on the weights: yes" in again.ui.trialHintLabel.text
-        assert again.ui.trialTable.rowCount == 4
+        assert again.ui.evaluationHintLabel.text == answer_line(node)
+        assert "● depends on the weights: yes" in again.ui.evaluationHintLabel.text
+        assert again.ui.evaluationTable.rowCount == 4
         assert again.ui.segmentationSelector.currentNode() is not None
         assert again.ui.openReportButton.enabled
         again.ui.studyCollapsibleButton.collapsed = False

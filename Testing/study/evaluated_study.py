@@ -1,4 +1,4 @@
-"""A study whose maps are evaluated, with the least effort."""
+"""A study whose maps are evaluated, with the least cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from Testing.studies import config_of
 METHODS = ("gradcam",)
 
 
-#: The least effort, whatever it costs.
+#: The lowest tier, whatever it costs.
 LITTLE = 1.0
 
 

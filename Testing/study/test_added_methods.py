@@ -184,18 +184,18 @@ def test_where_the_image_has_changed_no_earlier_map_stays(
     assert len({one["provenance"]["image_sha256"] for one in explanation(out)["attributions"]}) == 1
 
 
-def test_the_trial_and_the_scene_are_of_all_maps(
+def test_the_evaluation_and_the_scene_are_of_all_maps(
     study_folder: StudyFolder, bundle: Path, tmp_path: Path
 ) -> None:
     folder, out = study_folder(1), tmp_path / "out"
     study(folder, bundle, out, "gradcam", passes=1.0, scene=True)
     scene = (out / "P1" / "scene.mrb").read_bytes()
-    # Without a wish for them the trial that is there stays, and the scene shows all maps.
+    # Without a wish for them the evaluation that is there stays, and the scene shows all maps.
     study(folder, bundle, out, "gradient")
-    tried = json.loads((out / "P1" / "trial.json").read_text())
-    assert [one["method"] for one in tried["maps"]] == ["gradcam"]
+    evaluated = json.loads((out / "P1" / "evaluation.json").read_text())
+    assert [one["method"] for one in evaluated["maps"]] == ["gradcam"]
     assert (out / "P1" / "scene.mrb").read_bytes() != scene
     study(folder, bundle, out, "gradient", passes=1.0)
-    tried = json.loads((out / "P1" / "trial.json").read_text())
-    assert [one["method"] for one in tried["maps"]] == ["gradcam", "gradient"]
+    evaluated = json.loads((out / "P1" / "evaluation.json").read_text())
+    assert [one["method"] for one in evaluated["maps"]] == ["gradcam", "gradient"]
     assert (out / "P1" / "card-gradient.png").is_file()

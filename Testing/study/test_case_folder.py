@@ -98,7 +98,7 @@ def test_the_explanation_says_what_it_takes_to_do_it_again(
     map_ = explanation.attributions[0]
     name = explanation.classes[1]
     compared = rows(
-        "P1", name, {map_.label: map_.values}, segmentation, map_.affine, yardsticks=True
+        "P1", name, {map_.label: map_.values}, segmentation, map_.affine, control_maps=True
     )
     write_case(tmp_path, "P1", explanation, segmentation=segmentation, rows=compared)
     content = json.loads((tmp_path / "P1" / EXPLANATION).read_text(encoding="utf-8"))
@@ -108,7 +108,7 @@ def test_the_explanation_says_what_it_takes_to_do_it_again(
     assert content["provenance"]["image_sha256"] == map_.provenance["image_sha256"]
     assert set(content["provenance"]["versions"]) >= {"SaliencyExplain", "torch", "monai"}
     assert content["attributions"][0]["comparison"][0]["auroc"] == compared[0].agreement.auroc
-    assert [row["method"] for row in content["yardsticks"]] == ["random", "centre"]
+    assert [row["method"] for row in content["control_maps"]] == ["random", "centre"]
     kept = write_case(tmp_path, "P1", explanation, keep_identifiers=True)
     assert kept.provenance["image"] == "P1_image"
 

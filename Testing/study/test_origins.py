@@ -9,7 +9,7 @@ import pytest
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.evaluation.study.finished_study import read_study
-from SaliencyExplain.evaluation.study.study_findings import evaluate_study
+from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.discovery import discover

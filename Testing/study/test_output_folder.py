@@ -169,19 +169,19 @@ def test_a_case_whose_files_are_damaged_is_computed_again(
     assert study(folder, bundle, out).notes == ()
 
 
-def test_a_trial_whose_files_are_damaged_is_made_again_and_its_maps_stay(
+def test_an_evaluation_whose_files_are_damaged_is_made_again_and_its_maps_stay(
     study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path
 ) -> None:
     folder, out = study_folder(1), tmp_path / "out"
     study(folder, bundle, out, passes=1.0)
     card = next((out / "P1").glob("card-*.png"))
     whole, stamp = card.read_bytes(), (out / "P1" / "explanation.json").stat().st_mtime_ns
-    for damaged in (card, out / "P1" / "trial.json"):
+    for damaged in (card, out / "P1" / "evaluation.json"):
         cut(damaged)
         cut(damaged)
         study(folder, bundle, out, passes=1.0)
         assert card.read_bytes() == whole
-        json.loads((out / "P1" / "trial.json").read_text(encoding="utf-8"))
+        json.loads((out / "P1" / "evaluation.json").read_text(encoding="utf-8"))
     assert (out / "P1" / "explanation.json").stat().st_mtime_ns == stamp
 
 

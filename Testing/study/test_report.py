@@ -98,7 +98,7 @@ def write_journal(
         ([0.99], "too few cases to distinguish from chance"),
     ],
 )
-def test_the_words_follow_from_the_difference_to_the_yardsticks(
+def test_the_words_follow_from_the_difference_to_the_control_maps(
     tmp_path: Path, aurocs: list[float], words: str
 ) -> None:
     (sentence,) = sentences(gather(write_journal(tmp_path, aurocs)))

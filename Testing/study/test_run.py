@@ -94,7 +94,7 @@ def test_a_study_writes_what_the_tables_promise(
     assert explanation["target"] == {"index": 1, "name": "tumour"}
     own = next(a for a in explanation["attributions"] if a["method"] == "gradient")
     assert own["comparison"][0]["auroc"] == pytest.approx(float(rows[1]["auroc"]), rel=1e-5)
-    assert {row["method"] for row in explanation["yardsticks"]} == {"random", "centre"}
+    assert {row["method"] for row in explanation["control_maps"]} == {"random", "centre"}
     prediction = table(out / "predictions.csv")[0]
     assert float(prediction["p_tumour"]) == pytest.approx(
         explanation["prediction"]["probabilities"]["tumour"], rel=1e-5

@@ -250,10 +250,10 @@ def test_comparison_stands_beside_what_chance_gives(page: Page) -> None:
     page.until("compare_tables.length === 1 && !compare_busy")
     assert page.state("compare_error") == ""
     rows = {row["cells"][0]: row for row in page.state("compare_tables")[0]["rows"]}
-    # A row for each map, those of one method with other parameters too, and two yardsticks.
+    # A row for each map, those of one method with other parameters too, and two control maps.
     assert len(rows) == len(page.state("display_maps")) + 2
-    assert rows["random"]["yardstick"]
-    assert rows["centre"]["yardstick"]
+    assert rows["random"]["control_map"]
+    assert rows["centre"]["control_map"]
     # The mean of random maps, and the range in which 95 % of them lie.
     mean, low, high = map(float, re.findall(r"[\d.]+", rows["random"]["cells"][1]))
     assert mean == 0.5

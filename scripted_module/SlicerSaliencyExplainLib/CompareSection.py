@@ -133,7 +133,7 @@ class CompareSection(Section):
         self.panel.refresh()
 
     def _draw(self, result: CompareResult) -> None:
-        yardsticks = ("random", "centre")
+        control_maps = ("random", "centre")
         several = len({curve.segment for curve in result.curves}) > 1
         lines = [Line(_("chance"), (0.0, 1.0), (0.0, 1.0), "#808080", dashed=True)]
         for number, curve in enumerate(result.curves):
@@ -145,7 +145,7 @@ class CompareSection(Section):
                     curve.share_of_image,
                     curve.share_of_segment,
                     COLORS[number % len(COLORS)],
-                    dashed=curve.label in yardsticks,
+                    dashed=curve.label in control_maps,
                 )
             )
         draw_plot(

@@ -15,7 +15,7 @@ from SaliencyExplain.scene.attributions import (
     set_threshold,
 )
 from SaliencyExplain.scene.band_segments import add_bands, bands_of
-from SaliencyExplain.scene.kept_evaluations import verdict_line
+from SaliencyExplain.scene.kept_evaluations import answer_line
 from SaliencyExplain.scene.names import ATTRIBUTION, KIND
 from SaliencyExplain.scene.nodes import composite_nodes, given_segmentations
 from SaliencyExplain.scene.rendering import show_surfaces, show_volume_rendering
@@ -91,11 +91,11 @@ class DisplaySection(Section):
             (nothing, _("There is neither a map nor a segmentation.")),
         )
 
-    def trial_changed(self) -> None:
-        """Another map is shown, or the one that is has been tried: the line below it says so."""
+    def evaluation_changed(self) -> None:
+        """Updates the line below the map: another map is shown, or this one was evaluated."""
         node = self.ui.mapSelector.currentNode()
-        self.ui.trialHintLabel.text = verdict_line(node) if is_attribution(node) else ""
-        self.ui.trialHintLabel.visible = is_attribution(node)
+        self.ui.evaluationHintLabel.text = answer_line(node) if is_attribution(node) else ""
+        self.ui.evaluationHintLabel.visible = is_attribution(node)
 
     def segmentation_changed(self) -> None:
         """Another segmentation was chosen: it is drawn as the others were."""
@@ -142,8 +142,8 @@ class DisplaySection(Section):
         if node is not None:
             self._apply(node)
             if self.panel.sections is not None:
-                self.panel.sections.trial.show_map(node)
-        self.trial_changed()
+                self.panel.sections.evaluation.show_map(node)
+        self.evaluation_changed()
         self.panel.refresh()
 
     def _on_opacity(self, value: float) -> None:

@@ -128,7 +128,7 @@ class SaliencyExplainLogic(Questions):
             nodes: A volume node for each channel.
             methods: ``{method: {parameter: value}}``, parameters that are not the default.
             target: A class, or ``predicted``.
-            seed: Of everything random.
+            seed: Random seed.
             limits: What the computation may take.
             beside: Segmentation and backgrounds, for the methods that ask for them.
             shown: Given the attribution nodes each time when they were added or grew finer.

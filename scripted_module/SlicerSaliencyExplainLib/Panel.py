@@ -20,13 +20,13 @@ from .DisplaySection import DisplaySection
 from .EngineConnection import READY, EngineConnection
 from .EnginePackages import EnginePackages, slicer_python
 from .EngineSection import EngineSection
+from .EvaluationSection import EvaluationSection
 from .ExplainSection import ExplainSection
 from .Logic import SaliencyExplainLogic
 from .ProbeSection import ProbeSection
 from .Section import Section
 from .Settings import Settings
 from .StudySection import StudySection
-from .TrialSection import TrialSection
 from .VolumesSection import VolumesSection
 
 #: Often enough for a point that is dragged; each round costs microseconds while nothing runs.
@@ -43,7 +43,7 @@ class Sections:
     explain: ExplainSection
     probe: ProbeSection
     compare: CompareSection
-    trial: TrialSection
+    evaluation: EvaluationSection
     study: StudySection
     display: DisplaySection
 
@@ -90,7 +90,7 @@ class Panel:
             ExplainSection(self),
             ProbeSection(self),
             CompareSection(self),
-            TrialSection(self),
+            EvaluationSection(self),
             StudySection(self),
             DisplaySection(self),
         )
@@ -192,8 +192,8 @@ class Panel:
     def maps_changed(self) -> None:
         """Maps have come, gone or grown."""
         self.sections.compare.maps_changed()
-        self.sections.trial.maps_changed()
-        self.sections.display.trial_changed()
+        self.sections.evaluation.maps_changed()
+        self.sections.display.evaluation_changed()
         self.refresh()
 
     def segmentation_changed(self) -> None:

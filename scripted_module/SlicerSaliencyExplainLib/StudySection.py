@@ -156,11 +156,11 @@ class StudySection(Section):
                 ),
                 Target.parse(_TARGETS[max(0, ui.studyTargetComboBox.currentIndex)]),
                 ui.seedSpinBox.value,
-                Limits(passes=float(ui.trialBudgetSpinBox.value)),
+                Limits(passes=float(ui.evaluationBudgetSpinBox.value)),
             ),
             out=ui.studyOutPathLineEdit.currentPath.strip(),
             trust=same and ui.trustCheckBox.checked,
-            evaluate=ui.studyTrialCheckBox.checked,
+            evaluate=ui.studyEvaluateCheckBox.checked,
         )
         self.begin(
             lambda: self.panel.logic.start_study(request, **self._callbacks()), _("Starting …")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from SaliencyExplain.engine.interface import ClassifierInfo
-from SaliencyExplain.engine.wire.requests import ExplainRequest, TrialRequest
+from SaliencyExplain.engine.wire.requests import EvaluationRequest, ExplainRequest
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.specification.spec import (
     ExplainSpec,
@@ -17,7 +17,7 @@ from SaliencyExplain.specification.spec import (
 from SaliencyExplain.specification.target import CLASS, Target
 
 
-def trial_of_map(
+def evaluation_of_map(
     volume: str,
     classifier: ClassifierInfo,
     *,
@@ -28,8 +28,8 @@ def trial_of_map(
     image_name: str,
     passes: float,
     references: References,
-) -> TrialRequest:
-    """Asks for the trial of a map that was computed before, from what is known of it.
+) -> EvaluationRequest:
+    """Asks for the evaluation of a map that was computed before, from what is known of it.
 
     Args:
         volume: Hash of the volume that it was computed from.
@@ -53,7 +53,7 @@ def trial_of_map(
             f"The map was computed with {provenance.get('classifier') or 'another classifier'}; "
             "open that classifier to evaluate it.",
         )
-    return TrialRequest(
+    return EvaluationRequest(
         ExplainRequest(
             classifier.key,
             volume,

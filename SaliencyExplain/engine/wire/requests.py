@@ -14,10 +14,10 @@ from SaliencyExplain.engine.wire.request_limits import (
 )
 from SaliencyExplain.engine.wire.results import (
     CompareResult,
+    EvaluationResult,
     ExplainResult,
     PredictResult,
     StudyResult,
-    TrialResult,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
@@ -101,7 +101,7 @@ class CompareRequest(Request, kind="compare", result=CompareResult):
         segment_names: N names.
         segment_notes: What is to be told of the segments; the answer's notes repeat it.
         case: Name of the case in the table.
-        seed: Of the random yardstick.
+        seed: Of the random control map.
         resolutions_mm: ``{label: mm}`` of what the maps resolve; 0 where it is not known.
         fields_of_view: ``{label: what the network saw}``, where that is not the whole image.
         own_segments: ``{label: hashes}`` of the segments that are the regions of a map, with
@@ -145,7 +145,7 @@ class StudyRequest(Request, kind="study", result=StudyResult):
 
 
 @dataclass(frozen=True)
-class TrialRequest(Request, kind="trial", result=TrialResult):
+class EvaluationRequest(Request, kind="evaluation", result=EvaluationResult):
     """Asks for the evaluation of maps: do they beat chance, depend on the weights, stay?
 
     Attributes:

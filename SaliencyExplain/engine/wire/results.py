@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from SaliencyExplain.evaluation_results import Metric, Verdict
+from SaliencyExplain.evaluation_results import Answer, Metric
 from SaliencyExplain.method_failures import MethodFailure
 
 
@@ -86,7 +86,7 @@ class CurveResult:
 
 @dataclass(frozen=True)
 class CompareResult:
-    """The rows of the comparison table, those of the yardsticks too, and its curves.
+    """The rows of the comparison table, those of the control maps too, and its curves.
 
     ``length_unit`` is that of the distances: ``mm``, or ``px`` where the image has no size.
     """
@@ -141,8 +141,8 @@ class StudyResult:
 
 
 @dataclass(frozen=True)
-class TrialCurve:
-    """A curve of a trial.
+class EvaluationCurve:
+    """A curve of an evaluation.
 
     Attributes:
         name: ``deletion``, ``insertion`` or ``weights``.
@@ -162,13 +162,13 @@ class TrialCurve:
 
 
 @dataclass(frozen=True)
-class TriedMap:
+class EvaluatedMap:
     """What was found about one map.
 
     Attributes:
         label: ``method`` or ``method@layer``.
         title: The method's name for people.
-        verdicts: A question each.
+        answers: A question each.
         figures: Of its faithfulness; empty where it was not asked for.
         curves: What a small plot shows.
         card: The trust card, a PNG in base64.
@@ -177,20 +177,20 @@ class TriedMap:
 
     label: str
     title: str
-    verdicts: tuple[Verdict, ...]
+    answers: tuple[Answer, ...]
     figures: tuple[Metric, ...]
-    curves: tuple[TrialCurve, ...]
+    curves: tuple[EvaluationCurve, ...]
     card: str
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """The trial of maps of one volume.
+class EvaluationResult:
+    """The evaluation of maps of one volume.
 
     Attributes:
         target_name: The class that they explain.
-        effort: ``full``, ``reduced`` or ``least``.
+        cost_tier: ``full``, ``reduced`` or ``least``.
         forward_passes: What it cost.
         seconds: Time that it took.
         maps: One for each map.
@@ -198,8 +198,8 @@ class TrialResult:
     """
 
     target_name: str
-    effort: str
+    cost_tier: str
     forward_passes: float
     seconds: float
-    maps: tuple[TriedMap, ...]
+    maps: tuple[EvaluatedMap, ...]
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the figures of a trial say in words, and where the borders lie.
+"""What the figures of an evaluation say in words, and where the borders lie.
 
 The one place of all thresholds. Each question has its own answer; there is no total, since a
 map that lies on the tumour and ignores the weights is not half good.
@@ -15,7 +15,7 @@ from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.randomisation import Sanity
 from SaliencyExplain.evaluation.image.robustness import Stability
-from SaliencyExplain.evaluation_results import Metric, Verdict
+from SaliencyExplain.evaluation_results import Answer, Metric
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import CENTRE, RANDOM
 
@@ -57,7 +57,7 @@ CHANCE = "Does it beat chance?"
 YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
 
 
-def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdict:
+def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Answer:
     """Whether the classifier misses what the map shows more than what knowing nothing shows.
 
     Yes: in all three figures the map beats its null maps and every control map. Partly: it beats
@@ -76,13 +76,13 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdic
         "Theiler et al. 1992, Schreiber and Schmitz 1996"
     )
     if found is None:
-        return Verdict(question, UNKNOWN, reason, limits, source)
+        return Answer(question, UNKNOWN, reason, limits, source)
     figures = [found.figure(name) for name in CHANCE_FIGURES]
     known = [figure for figure in figures if not math.isnan(figure.beaten)]
     mute = [figure for figure in figures if math.isnan(figure.beaten)]
     if not known:
         words = f"No metric is defined: {figures[0].remark or 'there is no null map'}."
-        return Verdict(question, UNKNOWN, words, limits, source)
+        return Answer(question, UNKNOWN, words, limits, source)
     better = [figure for figure in known if figure.p_value <= CHANCE_P]
     beyond = [figure for figure in better if figure.beats_controls]
     infidelity = found.figure("infidelity")
@@ -100,16 +100,16 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Verdic
         words += f". A control map that uses only the image does as well: {listed(habit)}"
     for figure in mute:
         words += f". No answer by {figure.title}: {figure.remark}"
-    return Verdict(question, answer, f"For {target}: {words}.", limits, source)
+    return Answer(question, answer, f"For {target}: {words}.", limits, source)
 
 
-def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = True) -> Verdict:
+def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = True) -> Answer:
     """Whether the map changes when the network's weights are random.
 
     Args:
         found: How alike the maps are; None where that was not measured.
         reason: Why it was not.
-        body_known: Whether likeness was measured within the body alone. The air is alike in any
+        body_known: Whether similarity was measured within the body alone. The air is alike in any
             two maps: with it, only maps that are the same, or another one all the same, tell.
     """
     question = "Does it depend on the weights?"
@@ -119,7 +119,7 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
     )
     source = "Adebayo et al. 2018 (Sanity checks for saliency maps); Arun et al. 2021"
     if found is None:
-        return Verdict(question, UNKNOWN, reason, limits, source)
+        return Answer(question, UNKNOWN, reason, limits, source)
     alike, early = found.alike_at_random, found.alike_but_first
     figures = f"rank correlation {alike:.2f} with the map of the same network with random weights"
     if found.constant_at_random:
@@ -130,45 +130,45 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
             "change: its weights are equal within each layer, or the output does not depend on "
             "them."
         )
-        return Verdict(question, UNKNOWN, words, limits, source)
+        return Answer(question, UNKNOWN, words, limits, source)
     if not body_known and LOW <= np.fmax(alike, early) < SAME:
         words = (
             "The body cannot be separated from the air in this image, and the air is similar in "
             f"any two maps: {figures}."
         )
-        return Verdict(question, UNKNOWN, words, limits, source)
+        return Answer(question, UNKNOWN, words, limits, source)
     if alike >= UNCHANGED:
         words = (
             f"The map hardly changes: {figures}. A map that does not change when the weights are "
             "random explains nothing that the network learnt."
         )
-        return Verdict(question, NO, words, limits, source)
+        return Answer(question, NO, words, limits, source)
     if early >= ALIKE:
         words = (
             f"The map changes only when the first layers are random too (then {alike:.2f}); "
             f"before that, rank correlation {early:.2f}: it shows the edges that the first "
             "layers detect, not what later layers learnt about the classes."
         )
-        return Verdict(question, PARTLY, words, limits, source)
+        return Answer(question, PARTLY, words, limits, source)
     if alike >= ALIKE:
         words = f"Much of the map is the same without the learnt weights: {figures}."
-        return Verdict(question, PARTLY, words, limits, source)
-    return Verdict(question, YES, f"The map changes: {figures}.", limits, source)
+        return Answer(question, PARTLY, words, limits, source)
+    return Answer(question, YES, f"The map changes: {figures}.", limits, source)
 
 
-def is_stable(found: Stability | None, reason: str, probability: float) -> Verdict:
+def is_stable(found: Stability | None, reason: str, probability: float) -> Answer:
     """Whether the map stays under changes that do not matter."""
     question = "Is it stable?"
     limits = "Only a few changes were tested; a stable map may be stable and wrong."
     source = "Yeh et al. 2019 (sensitivity); Ghorbani et al. 2019; Arun et al. 2021"
     if found is None:
-        return Verdict(question, UNKNOWN, reason, limits, source)
+        return Answer(question, UNKNOWN, reason, limits, source)
     borne = [change for change in found.changes if change.kind in BORNE]
     fair = [change for change in borne if abs(change.probability - probability) <= MOVED]
     if not fair:
         words = "Each change altered the classifier's own output, so that the map may change too."
-        return Verdict(question, UNKNOWN, words, limits, source)
-    correlation = {id(c): _known(c.likeness.rank_correlation) for c in fair}
+        return Answer(question, UNKNOWN, words, limits, source)
+    correlation = {id(c): _known(c.similarity.rank_correlation) for c in fair}
     least = min(fair, key=lambda change: correlation[id(change)])
     value = correlation[id(least)]
     answer = YES if value >= HIGH else PARTLY if value >= LOW else NO
@@ -180,11 +180,11 @@ def is_stable(found: Stability | None, reason: str, probability: float) -> Verdi
         )
     worst = [change for change in found.changes if change.kind == "worst case"]
     if worst:
-        words += f". Worst case found: {_known(worst[0].likeness.rank_correlation):.2f}"
-    return Verdict(question, answer, f"{words}.", limits, source)
+        words += f". Worst case found: {_known(worst[0].similarity.rank_correlation):.2f}"
+    return Answer(question, answer, f"{words}.", limits, source)
 
 
-def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
+def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Answer:
     """Whether the map lies on a segment, better than chance and a centre-weighted map do.
 
     Better than chance is beyond the central 95 % of random maps on this very segment.
@@ -207,7 +207,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
             "The regions of the map are this segment itself: the map has the segment's outline, "
             "whatever the classifier looks at. Agreement and answer are withheld."
         )
-        return Verdict(question, UNKNOWN, words, limits, source)
+        return Answer(question, UNKNOWN, words, limits, source)
     own = found[label].agreement
     habits = [found[CENTRE].agreement] if CENTRE in found and label != CENTRE else []
     if RANDOM in found and (chance := found[RANDOM].high) is not None:
@@ -235,7 +235,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Verdict:
         f"{100 * own.energy_chance:.1f} % by chance; "
         + "; ".join(f"{name}: {'yes' if true else 'no'}" for name, true in checks.items())
     )
-    return Verdict(question, answer, f"{words}.", limits, source)
+    return Answer(question, answer, f"{words}.", limits, source)
 
 
 def _beside_chance(figure: Metric) -> str:

@@ -1,4 +1,4 @@
-"""How much a trial computes, and what that costs."""
+"""How much an evaluation computes, and what that costs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from SaliencyExplain.evaluation.image.removal_curves import (
     passes_of_a_null_map,
     passes_of_the_image,
 )
-from SaliencyExplain.trial_words import PARTS
+from SaliencyExplain.evaluation_parts import PARTS
 
 #: The longer shift, mm: what a patient's position differs by between two series.
 SHIFT_MM = 4.0
@@ -35,8 +35,8 @@ _LAYERS = 3
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How many maps a trial computes.
+class CostTier:
+    """How many maps an evaluation computes.
 
     Attributes:
         random_maps: Null maps that the faithfulness of each map is held against. With 20,
@@ -63,14 +63,14 @@ class Effort:
     refined: int = 4
 
 
-#: From the whole trial to the least that still answers each question; a budget of forward
+#: From the whole evaluation to the least that still answers each question; a budget of forward
 #: passes takes the first that fits it.
-EFFORTS: dict[str, Effort] = {
-    "full": Effort(),
-    "reduced": Effort(
+COST_TIERS: dict[str, CostTier] = {
+    "full": CostTier(),
+    "reduced": CostTier(
         stages=4, draws=2, independent=False, seeds=1, noisy=1, searched=2, refined=2
     ),
-    "least": Effort(
+    "least": CostTier(
         stages=1, draws=1, independent=False, seeds=1, noisy=1, shifted=False,
         searched=0, refined=0,
     ),
@@ -79,18 +79,18 @@ EFFORTS: dict[str, Effort] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What a trial costs, in forward passes of one image, a backward pass counted as one.
+    """What an evaluation costs, in forward passes of one image, a backward pass counted as one.
 
     Attributes:
         name: ``full``, ``reduced``, ``least``, or ``chosen`` by the caller.
-        effort: What is computed.
+        cost_tier: What is computed.
         parts: Forward passes of each part, and of the ``maps`` themselves.
         compared: The methods whose maps at several layers are held against each other.
         seconds_beside: Seconds that no forward pass takes, see :meth:`Method.seconds_beside`.
     """
 
     name: str
-    effort: Effort
+    cost_tier: CostTier
     parts: dict[str, float]
     compared: tuple[Method, ...] = ()
     seconds_beside: float = 0.0
@@ -102,7 +102,7 @@ class Cost:
 
 
 def check_parts(parts: Sequence[str]) -> None:
-    """Raises InputError where a part of a trial does not exist, or there is none."""
+    """Raises InputError where a part of an evaluation does not exist, or there is none."""
     for part in parts:
         if part not in PARTS:
             raise unknown_name("part of an evaluation", part, PARTS)
@@ -120,23 +120,23 @@ def affordable(
     *,
     given_maps: int = 0,
     modalities: bool = False,
-    effort: Effort | None = None,
+    cost_tier: CostTier | None = None,
     budget: float | None = None,
 ) -> Cost:
-    """The greatest effort that a budget of forward passes allows, and its cost.
+    """The highest cost tier that a budget of forward passes allows, and its cost.
 
-    The least effort is made whatever the budget; one that is given is made as it is. With
+    The least tier is used whatever the budget; one that is given is used as it is. With
     segmentations of modalities, maps that are made of those of the channels are computed again.
     """
-    efforts = EFFORTS
-    if effort is not None:
-        name = next((name for name, known in EFFORTS.items() if known == effort), "chosen")
-        efforts = {name: effort}
+    tiers = COST_TIERS
+    if cost_tier is not None:
+        name = next((name for name, known in COST_TIERS.items() if known == cost_tier), "chosen")
+        tiers = {name: cost_tier}
     compared = at_layers(methods, task) if "agreement" in parts else ()
     agreement = sum(method.forward_passes(task) for method in compared)
     beside = sum(method.seconds_beside(task) for method in methods)
     costs = []
-    for name, one in efforts.items():
+    for name, one in tiers.items():
         passes = _passes(task, methods, parts, one, given_maps, modalities)
         if "agreement" in parts:
             passes["agreement"] = agreement
@@ -146,12 +146,12 @@ def affordable(
     return next((cost for cost in costs if cost.forward_passes <= budget), costs[-1])
 
 
-def shifts(task: Task, effort: Effort) -> list[tuple[str, int, int]]:
-    """The shifts that are tried: kind, axis and voxels.
+def shifts(task: Task, cost_tier: CostTier) -> list[tuple[str, int, int]]:
+    """The shifts of the stability: kind, axis and voxels.
 
     By a voxel, and by as many voxels as :data:`SHIFT_MM` are, where that is more than one.
     """
-    axes = range(len(task.spacing) if effort.shifted else 1)
+    axes = range(len(task.spacing) if cost_tier.shifted else 1)
     found = [("shift by a voxel", axis, 1) for axis in axes if task.input.shape[axis + 2] > 1]
     for axis in axes:
         voxels = min(round(SHIFT_MM / task.spacing[axis]), task.input.shape[axis + 2] - 1)
@@ -160,15 +160,15 @@ def shifts(task: Task, effort: Effort) -> list[tuple[str, int, int]]:
     return found
 
 
-def stability_maps(task: Task, effort: Effort) -> int:
+def stability_maps(task: Task, cost_tier: CostTier) -> int:
     """How many maps the stability of a method takes."""
-    moved = len(shifts(task, effort))
-    return effort.seeds + effort.noisy + moved + effort.searched + effort.refined
+    moved = len(shifts(task, cost_tier))
+    return cost_tier.seeds + cost_tier.noisy + moved + cost_tier.searched + cost_tier.refined
 
 
-def sanity_maps(effort: Effort, stages: int) -> int:
+def sanity_maps(cost_tier: CostTier, stages: int) -> int:
     """How many maps the sanity of a method takes, with a network of so many stages."""
-    return stages + (stages - 1 if effort.independent else 0) + effort.draws - 1
+    return stages + (stages - 1 if cost_tier.independent else 0) + cost_tier.draws - 1
 
 
 def at_layers(methods: Sequence[Method], task: Task) -> tuple[Method, ...]:
@@ -203,13 +203,13 @@ def _layers_that_see(task: Task) -> list[str]:
     return list(feature_outputs(task.network, task.input))
 
 
-def _maps(task: Task, parts: Sequence[str], effort: Effort) -> int:
+def _maps(task: Task, parts: Sequence[str], cost_tier: CostTier) -> int:
     """How often the map of each method is computed."""
     count = 1
     if "sanity" in parts:
-        count += sanity_maps(effort, len(stages_of(task.network, effort.stages)))
+        count += sanity_maps(cost_tier, len(stages_of(task.network, cost_tier.stages)))
     if "stability" in parts:
-        count += stability_maps(task, effort)
+        count += stability_maps(task, cost_tier)
     return count
 
 
@@ -217,7 +217,7 @@ def _passes(
     task: Task,
     methods: Sequence[Method],
     parts: Sequence[str],
-    effort: Effort,
+    cost_tier: CostTier,
     given_maps: int,
     modalities: bool,
 ) -> dict[str, float]:
@@ -227,7 +227,7 @@ def _passes(
     found = {"maps": of_maps}
     if "faithfulness" in parts:
         layers = [max(1, len(getattr(method, "layers", ()))) for method in methods]
-        of_nulls = effort.random_maps * passes_of_a_null_map()
+        of_nulls = cost_tier.random_maps * passes_of_a_null_map()
         found["faithfulness"] = (
             CHOICE_PASSES
             + passes_of_the_image(axes)
@@ -237,11 +237,11 @@ def _passes(
         )
     # Each changed network or image is asked for its probability, too.
     if "sanity" in parts and methods:
-        stages = len(stages_of(task.network, effort.stages))
+        stages = len(stages_of(task.network, cost_tier.stages))
         # The trained network's scores, once for each method, are held against the random ones'.
-        found["sanity"] = sanity_maps(effort, stages) * (of_maps + len(methods)) + len(methods)
+        found["sanity"] = sanity_maps(cost_tier, stages) * (of_maps + len(methods)) + len(methods)
     if "stability" in parts and methods:
-        found["stability"] = stability_maps(task, effort) * (of_maps + len(methods))
+        found["stability"] = stability_maps(task, cost_tier) * (of_maps + len(methods))
     channels = task.input.shape[1]
     if "channels" in parts and 2 <= channels <= MOST_CHANNELS:
         apart = [

@@ -1,4 +1,4 @@
-"""The files of a trial: trial.json, curves.csv, curves.png and a trust card for each map."""
+"""The files of an evaluation: evaluation.json, curves.csv, curves.png, a trust card per map."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from SaliencyExplain import csv_text
-from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
+from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
 from SaliencyExplain.evaluation.image.trust_card import draw_card, draw_curves_picture
+from SaliencyExplain.evaluation_parts import EVALUATION_FILE
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.question import Question
-from SaliencyExplain.trial_words import TRIAL_FILE
 
 CURVES, CURVES_PICTURE = "curves.csv", "curves.png"
 
@@ -22,12 +22,12 @@ CURVES, CURVES_PICTURE = "curves.csv", "curves.png"
 COLUMNS = ("map", "curve", "x", "y", "chance_low", "chance_median", "chance_high")
 
 
-def write_trial(folder: Path, found: Trial, question: Question) -> list[Path]:
-    """Writes everything about a trial into a folder; each file is complete or not there.
+def write_evaluation(folder: Path, found: Evaluation, question: Question) -> list[Path]:
+    """Writes everything about an evaluation into a folder; each file is complete or not there.
 
     Args:
         folder: Made where it does not exist.
-        found: The trial.
+        found: The evaluation.
         question: What it was about, for the pictures.
 
     Returns:
@@ -36,7 +36,7 @@ def write_trial(folder: Path, found: Trial, question: Question) -> list[Path]:
     Raises:
         OutputError: One cannot be written.
     """
-    files = [folder / TRIAL_FILE, folder / CURVES]
+    files = [folder / EVALUATION_FILE, folder / CURVES]
     with atomic_file(files[1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
         writer = csv_text.Writer(f)
         writer.writerow(COLUMNS)
@@ -54,12 +54,12 @@ def write_trial(folder: Path, found: Trial, question: Question) -> list[Path]:
     return files
 
 
-def card_name(one: MapTrial) -> str:
+def card_name(one: MapEvaluation) -> str:
     """The file name of a map's trust card."""
     return f"card-{re.sub(r'[^A-Za-z0-9@+._-]+', '-', one.label)}.png"
 
 
-def _curve_rows(one: MapTrial) -> Iterator[list[str]]:
+def _curve_rows(one: MapEvaluation) -> Iterator[list[str]]:
     found = one.faithfulness
     if found is None:
         return

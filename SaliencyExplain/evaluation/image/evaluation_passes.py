@@ -1,4 +1,4 @@
-"""Forward passes of a trial: counted, told, run in batches."""
+"""Forward passes of an evaluation: counted, told, run in batches."""
 
 from __future__ import annotations
 

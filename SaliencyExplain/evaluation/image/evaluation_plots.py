@@ -1,4 +1,4 @@
-"""The curves and bars of a trial, drawn on axes; colours that differ in brightness too."""
+"""The curves and bars of an evaluation, drawn on axes; colours that differ in brightness too."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def draw_information(axes: Axes, found: Mapping[str, Faithfulness], measure: str
 def draw_cascade(axes: Axes, found: Sanity) -> None:
     """Draws how alike the map stays while the weights are randomised from the last layer on."""
     steps = np.arange(len(found.cascading) + 1)
-    alike = [1.0, *(_shown(one.likeness.alike) for one in found.cascading)]
-    ssim = [1.0, *(_shown(one.likeness.ssim) for one in found.cascading)]
+    alike = [1.0, *(_shown(one.similarity.alike) for one in found.cascading)]
+    ssim = [1.0, *(_shown(one.similarity.ssim) for one in found.cascading)]
     axes.axhspan(UNCHANGED, 1.05, color=FAINT, alpha=0.25, linewidth=0)
     axes.axhline(ALIKE, color=FAINT, linewidth=0.8, linestyle="--")
     axes.plot(steps, alike, color=COLORS[0], marker="o", markersize=3, label="rank correlation")
@@ -98,7 +98,7 @@ def draw_changes(axes: Axes, found: Stability) -> None:
 
 
 def draw_energy(axes: Axes, energies: Sequence[tuple[str, float]]) -> None:
-    """Draws shares of energy in a segment, the map's first and the yardsticks' after it."""
+    """Draws shares of energy in a segment, the map's first and the control_maps' after it."""
     places = np.arange(len(energies))[::-1]
     colors = [COLORS[0], *[FAINT] * (len(energies) - 1)]
     values = [0.0 if math.isnan(value) else 100 * value for _, value in energies]

@@ -131,7 +131,7 @@ _LEAST_MOVED = 0.05
 _PLATEAU = 0.02
 
 
-class FaithfulnessTrial:
+class FaithfulnessEvaluator:
     """Holds maps of one image against null maps of their own, and against control maps.
 
     The control maps (:func:`control_maps`) are computed once for the image; the null maps
@@ -147,7 +147,7 @@ class FaithfulnessTrial:
             which in 2D take most of the time.
 
     Attributes:
-        random_maps: Null maps of each map that is tried from now on. More of them begin with
+        random_maps: Null maps of each map that is evaluated from now on. More of them begin with
             the same ones.
     """
 

@@ -41,7 +41,7 @@ class PartialImages:
         baseline: The same channel of what shows where voxels were taken away, ``(*S)``.
         places: ``(*S)``, the place of each voxel in the map's order, 0 for the strongest.
         curves: The map's curves.
-        random: By kind the yardstick.
+        random: By kind the control map.
     """
 
     image: NDArray[np.float32]

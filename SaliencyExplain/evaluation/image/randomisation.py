@@ -63,7 +63,7 @@ class Randomised:
         probability: What the random network gives the target.
         output_change: By how much the scores of the classes differ from the trained network's at
             most, over the largest of these in size; 0 where randomising changed nothing.
-        likeness: How alike the two maps are; NaN figures where the random network's map is
+        similarity: How alike the two maps are; NaN figures where the random network's map is
             constant.
     """
 
@@ -71,7 +71,7 @@ class Randomised:
     kind: str
     probability: float
     output_change: float
-    likeness: Similarity
+    similarity: Similarity
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Sanity:
 
         By :attr:`Similarity.alike`; 0 where its map is constant, which has nothing of the other.
         """
-        found = [one.likeness.alike for one in self.all_random]
+        found = [one.similarity.alike for one in self.all_random]
         return float(np.median(np.nan_to_num(found, nan=0.0)))
 
     @property
@@ -106,7 +106,7 @@ class Sanity:
         """
         if len(self.cascading) < _STAGES_THAT_TELL:
             return math.nan
-        return float(np.nan_to_num(self.cascading[-2].likeness.alike, nan=0.0))
+        return float(np.nan_to_num(self.cascading[-2].similarity.alike, nan=0.0))
 
     @property
     def outputs_change(self) -> bool:
@@ -120,7 +120,7 @@ class Sanity:
     @property
     def constant_at_random(self) -> bool:
         """Whether every map of a random network is constant."""
-        return all(math.isnan(one.likeness.alike) for one in self.all_random)
+        return all(math.isnan(one.similarity.alike) for one in self.all_random)
 
 
 def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:
@@ -217,7 +217,7 @@ def sanity(
         maker: The method.
         task: The image and the trained network; its seed seeds the weights too.
         original: The method's maps of the task.
-        body: ``(*S)`` on the task's grid, where likeness is measured; None: everywhere.
+        body: ``(*S)`` on the task's grid, where similarity is measured; None: everywhere.
         stages: Stages of the cascade at most.
         draws: Times that all weights are drawn, the cascade's own included.
         independent: Whether each stage is randomised by itself as well.
@@ -245,14 +245,14 @@ def sanity(
         probability = float(task.network.probabilities(scores)[0, task.target])
         maps = maker.maps(changed)
         for layer, values in original.items():
-            likeness = _likeness(values, first_of(maps, layer), body)
+            similarity = _similarity(values, first_of(maps, layer), body)
             results[layer].append(
-                Randomised(title, kind, probability, _change(trained, scores), likeness)
+                Randomised(title, kind, probability, _change(trained, scores), similarity)
             )
     return {layer: _sanity(entries) for layer, entries in results.items()}
 
 
-def _likeness(
+def _similarity(
     values: NDArray[np.float32], other: NDArray[np.float32], body: NDArray[np.bool_] | None
 ) -> Similarity:
     # Random weights may overflow: such a map has nothing of the original.

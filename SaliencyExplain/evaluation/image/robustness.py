@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.methods.gradient import noise_like
 from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
-from SaliencyExplain.evaluation.image.cost import Effort, shifts
+from SaliencyExplain.evaluation.image.cost import CostTier, shifts
 from SaliencyExplain.evaluation.image.similarity import Similarity, similarity
 
 #: Noise and the ball of the worst case, as a share of the image's value range: captum's
@@ -34,14 +34,14 @@ class Change:
             ``worst case``.
         words: What was changed.
         probability: The target's probability under the change.
-        likeness: How alike the maps are, after a shift was taken back.
+        similarity: How alike the maps are, after a shift was taken back.
         sensitivity: Norm of the difference of the maps over the norm of the map.
     """
 
     kind: str
     words: str
     probability: float
-    likeness: Similarity
+    similarity: Similarity
     sensitivity: float
 
 
@@ -66,14 +66,14 @@ class Stability:
         A map that becomes constant counts as 0.
         """
         found = [
-            np.nan_to_num(one.likeness.rank_correlation, nan=0.0)
+            np.nan_to_num(one.similarity.rank_correlation, nan=0.0)
             for one in self.changes
             if one.kind in kinds
         ]
         return float(min(found, default=math.nan))
 
 
-class _Trial:
+class _ChangedMaps:
     """A method under changes, for all its layers at once."""
 
     def __init__(
@@ -117,7 +117,7 @@ def stability(
     task: Task,
     original: Maps,
     body: NDArray[np.bool_] | None,
-    effort: Effort,
+    cost_tier: CostTier,
 ) -> dict[str, Stability]:
     """Computes a method's maps again under changes that do not matter.
 
@@ -125,33 +125,35 @@ def stability(
         maker: The method.
         task: The image and the network.
         original: The method's maps of the task.
-        body: ``(*S)`` on the task's grid, where likeness is measured; None: everywhere.
-        effort: How many changes.
+        body: ``(*S)`` on the task's grid, where similarity is measured; None: everywhere.
+        cost_tier: How many changes.
 
     Returns:
         ``{layer: what was found}`` for the layers of ``original``.
     """
-    trial = _Trial(maker, task, original, body)
+    changed = _ChangedMaps(maker, task, original, body)
     image = plain(task.input)
     reach = NOISE * float(image.max() - image.min())
-    for number in range(1, effort.seeds + 1):
+    for number in range(1, cost_tier.seeds + 1):
         seed = task.seed + number
-        maps, probability = trial.run(dataclasses.replace(task, seed=seed))
-        trial.note("seed", f"seed {seed}", maps, probability)
-    for number in range(effort.noisy):
+        maps, probability = changed.run(dataclasses.replace(task, seed=seed))
+        changed.note("seed", f"seed {seed}", maps, probability)
+    for number in range(cost_tier.noisy):
         noisy = image + reach * noise_like(image, task.seed, number)
-        maps, probability = trial.run(dataclasses.replace(task, input=noisy))
+        maps, probability = changed.run(dataclasses.replace(task, input=noisy))
         words = f"noise of {100 * NOISE:g} % of the value range"
-        trial.note("noise", words, maps, probability)
-    for kind, axis, voxels in shifts(task, effort):
-        maps, probability = trial.run(dataclasses.replace(task, input=shifted(image, axis, voxels)))
+        changed.note("noise", words, maps, probability)
+    for kind, axis, voxels in shifts(task, cost_tier):
+        maps, probability = changed.run(
+            dataclasses.replace(task, input=shifted(image, axis, voxels))
+        )
         words = f"{voxels * task.spacing[axis]:g} {task.length_unit} along axis {'ijk'[axis]}"
         before, after = _overlap(axis, voxels, image.ndim - 2)
-        trial.note(kind, words, maps, probability, before, after)
-    search = _Search(trial, reach, effort) if effort.searched else None
+        changed.note(kind, words, maps, probability, before, after)
+    search = _Search(changed, reach, cost_tier) if cost_tier.searched else None
     return {
         layer: Stability(
-            changes=(*trial.changes[layer], *(search.worst(layer) if search else ())),
+            changes=(*changed.changes[layer], *(search.worst(layer) if search else ())),
             sensitivity_max=search.of_random[layer] if search else math.nan,
             search=search.words if search else "no search for the worst case",
         )
@@ -189,25 +191,26 @@ class _Search:
     for all layers together.
     """
 
-    def __init__(self, trial: _Trial, reach: float, effort: Effort) -> None:
-        self._trial = trial
-        task = trial.task
+    def __init__(self, changed: _ChangedMaps, reach: float, cost_tier: CostTier) -> None:
+        self._changed = changed
+        task = changed.task
         image = plain(task.input)
         worst = -math.inf
         best = torch.zeros_like(image)
         self._kept: tuple[Maps, float] = ({}, math.nan)
-        self.of_random = dict.fromkeys(trial.original, math.nan)
-        for number in range(effort.searched + effort.refined):
+        self.of_random = dict.fromkeys(changed.original, math.nan)
+        for number in range(cost_tier.searched + cost_tier.refined):
             change = uniform_change(image, reach, task.seed, number)
-            if number >= effort.searched:
+            if number >= cost_tier.searched:
                 blobs = random_map(tuple(image.shape[2:]), task.spacing, seed=task.seed + number)
                 anew = torch.from_numpy(blobs > 0.5).to(image.device)
                 change = torch.where(anew, change, best)
-            maps, probability = trial.run(dataclasses.replace(task, input=image + change))
+            maps, probability = changed.run(dataclasses.replace(task, input=image + change))
             found = {
-                layer: sensitivity(values, maps[layer]) for layer, values in trial.original.items()
+                layer: sensitivity(values, maps[layer])
+                for layer, values in changed.original.items()
             }
-            if number < effort.searched:
+            if number < cost_tier.searched:
                 self.of_random = {
                     layer: float(np.fmax(self.of_random[layer], one))
                     for layer, one in found.items()
@@ -215,7 +218,7 @@ class _Search:
             if sum(found.values()) > worst:
                 best, worst, self._kept = change, sum(found.values()), (maps, probability)
         self.words = (
-            f"{effort.searched} random changes and {effort.refined} steps of search, within "
+            f"{cost_tier.searched} random changes and {cost_tier.refined} steps of search, within "
             f"±{100 * NOISE:g} % of the value range"
         )
 
@@ -224,13 +227,13 @@ class _Search:
         maps, probability = self._kept
         if not maps:
             return ()
-        values, other = self._trial.original[layer], maps[layer]
+        values, other = self._changed.original[layer], maps[layer]
         return (
             Change(
                 "worst case",
                 self.words,
                 probability,
-                similarity(values, other, self._trial.body),
+                similarity(values, other, self._changed.body),
                 sensitivity(values, other),
             ),
         )

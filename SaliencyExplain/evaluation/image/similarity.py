@@ -1,4 +1,4 @@
-"""How alike two maps are: the yardstick of sanity, stability and agreement."""
+"""How similar two maps are, for sanity, stability and agreement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WINDOW = 7
 
 @dataclass(frozen=True)
 class Similarity:
-    """Figures of likeness; NaN where one is undefined (a constant map).
+    """Figures of similarity; NaN where one is undefined (a constant map).
 
     Attributes:
         rank_correlation: Spearman's, of the signed values, [-1, 1].

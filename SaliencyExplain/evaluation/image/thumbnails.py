@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.evaluation.image import evaluation_plots
-from SaliencyExplain.evaluation.image.findings import MapTrial
+from SaliencyExplain.evaluation.image.image_evaluation import MapEvaluation
 from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.partial_images import KINDS, SHOWN
 from SaliencyExplain.images.segmentation import Segmentation
@@ -54,7 +54,7 @@ class PartialImageRows:
     card's window of greys. Where the network sees nothing it is black.
 
     Args:
-        one: The map, whose faithfulness was tried.
+        one: The map, whose faithfulness was evaluated.
         found: That.
         question: The image put to the classifier.
 
@@ -62,7 +62,7 @@ class PartialImageRows:
         greys: The window of the pictures, in the units of the network's input.
     """
 
-    def __init__(self, one: MapTrial, found: Faithfulness, question: Question) -> None:
+    def __init__(self, one: MapEvaluation, found: Faithfulness, question: Question) -> None:
         self._found = found
         self._label = one.method or one.label
         self._target = question.classifier.classes[question.target]
@@ -119,10 +119,10 @@ class PartialImageRows:
         own = image[self._inside].astype(np.float64)
         if seen.size < 2 or seen.std() == 0 or own.std() == 0:
             return grey_window(given)
-        likeness = float(np.corrcoef(seen, own)[0, 1])
-        if likeness < _STRAIGHT:
+        similarity = float(np.corrcoef(seen, own)[0, 1])
+        if similarity < _STRAIGHT:
             return grey_window(given)
-        slope = likeness * own.std() / seen.std()
+        slope = similarity * own.std() / seen.std()
         black, white, background = (
             float(seen.mean() + (value - own.mean()) / slope)
             for value in (greys.black, greys.white, greys.background)

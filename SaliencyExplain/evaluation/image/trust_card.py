@@ -16,9 +16,10 @@ from PIL import Image
 
 from SaliencyExplain.evaluation.image import evaluation_plots
 from SaliencyExplain.evaluation.image.answers import CHANCE, UNKNOWN
-from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
+from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
 from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows, segments_of
-from SaliencyExplain.evaluation_results import Verdict
+from SaliencyExplain.evaluation_parts import SYMBOLS
+from SaliencyExplain.evaluation_results import Answer
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.pictures.figure_layout import (
@@ -29,8 +30,7 @@ from SaliencyExplain.pictures.figure_layout import (
     write_line,
 )
 from SaliencyExplain.question import Question
-from SaliencyExplain.records.control_names import NAMES as YARDSTICKS
-from SaliencyExplain.trial_words import SYMBOLS
+from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 
 _MARGIN, _GAP = 16, 10
 _PLOT_WIDTH, _PLOT_HEIGHT = 330, 170
@@ -44,7 +44,7 @@ _FOOT = (
 
 @dataclass(frozen=True)
 class _Row:
-    verdict: Verdict
+    answer: Answer
     draw: Callable[[Axes], None] | None
     lines: tuple[tuple[str, str], ...]
 
@@ -54,7 +54,7 @@ class _Row:
         return max(words, _PLOT_HEIGHT if self.draw else 0) + _GAP
 
 
-def draw_card(path: Path, found: Trial, one: MapTrial, question: Question) -> None:
+def draw_card(path: Path, found: Evaluation, one: MapEvaluation, question: Question) -> None:
     """Writes the trust card of a map as PNG; see :func:`card_png`.
 
     Raises:
@@ -63,16 +63,16 @@ def draw_card(path: Path, found: Trial, one: MapTrial, question: Question) -> No
     _write_png(path, card_png(found, one, question))
 
 
-def card_png(found: Trial, one: MapTrial, question: Question) -> bytes:
-    """Draws the trust card of a map as PNG, the same bytes for the same trial.
+def card_png(found: Evaluation, one: MapEvaluation, question: Question) -> bytes:
+    """Draws the trust card of a map as PNG, the same bytes for the same evaluation.
 
     Args:
-        found: The trial that the map was in.
+        found: The evaluation that the map was in.
         one: What was found about the map.
         question: The image and the segmentation, for the picture.
     """
     picture = _planes(found, one, question)
-    rows = [_row(verdict, one) for verdict in one.verdicts]
+    rows = [_row(answer, one) for answer in one.answers]
     images = None
     if one.faithfulness is not None:
         images = PartialImageRows(one, one.faithfulness, question)
@@ -88,7 +88,7 @@ def card_png(found: Trial, one: MapTrial, question: Question) -> bytes:
     for row in rows:
         _draw_row(figure, row, top, height)
         top += row.height
-        if images and row.verdict.question == CHANCE:
+        if images and row.answer.question == CHANCE:
             images.draw(figure, top, height)
             top += images.height
     for number, line in enumerate(feet):
@@ -97,8 +97,8 @@ def card_png(found: Trial, one: MapTrial, question: Question) -> bytes:
     return _png(figure)
 
 
-def draw_curves_picture(path: Path, found: Trial) -> None:
-    """Writes the curves of all maps of a trial side by side as PNG.
+def draw_curves_picture(path: Path, found: Evaluation) -> None:
+    """Writes the curves of all maps of an evaluation side by side as PNG.
 
     Raises:
         OutputError: The file cannot be written.
@@ -128,7 +128,7 @@ def wrapped(words: str, size: float, pixels: float) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
+def _planes(found: Evaluation, one: MapEvaluation, question: Question) -> np.ndarray:
     buffer = io.BytesIO()
     probability = found.probabilities[found.target]
     draw_planes(
@@ -145,31 +145,31 @@ def _planes(found: Trial, one: MapTrial, question: Question) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def _row(verdict: Verdict, one: MapTrial) -> _Row:
-    lines = [("words", line) for line in wrapped(verdict.words, 13, _WORDS_WIDTH)]
-    for words in (f"Limits: {verdict.limits}", f"Source: {verdict.source}"):
+def _row(answer: Answer, one: MapEvaluation) -> _Row:
+    lines = [("words", line) for line in wrapped(answer.words, 13, _WORDS_WIDTH)]
+    for words in (f"Limits: {answer.limits}", f"Source: {answer.source}"):
         lines += [("small", line) for line in wrapped(words, 11, _WORDS_WIDTH)]
-    return _Row(verdict, _plot_of(verdict, one), tuple(lines))
+    return _Row(answer, _plot_of(answer, one), tuple(lines))
 
 
-def _plot_of(verdict: Verdict, one: MapTrial) -> Callable[[Axes], None] | None:
+def _plot_of(answer: Answer, one: MapEvaluation) -> Callable[[Axes], None] | None:
     """The small plot beside an answer; none where nothing was measured."""
     faithful, sane, stable = one.faithfulness, one.sanity, one.stability
-    if verdict.answer == UNKNOWN:
+    if answer.answer == UNKNOWN:
         return None
-    if verdict.question == CHANCE and faithful is not None:
+    if answer.question == CHANCE and faithful is not None:
         # The other curves stand beside their images.
         if not faithful.curves.softmax_information["compressed"].information:
             return None
         return lambda axes: evaluation_plots.draw_information(
             axes, {one.label: faithful}, "compressed"
         )
-    if verdict.question == "Does it depend on the weights?" and sane is not None:
+    if answer.question == "Does it depend on the weights?" and sane is not None:
         return lambda axes: evaluation_plots.draw_cascade(axes, sane)
-    if verdict.question == "Is it stable?" and stable is not None:
+    if answer.question == "Is it stable?" and stable is not None:
         return lambda axes: evaluation_plots.draw_changes(axes, stable)
-    rows = [row for row in one.rows if verdict.question.endswith(f"segment {row.segment}?")]
-    rows.sort(key=lambda row: row.method in YARDSTICKS and row.method != one.label)
+    rows = [row for row in one.rows if answer.question.endswith(f"segment {row.segment}?")]
+    rows.sort(key=lambda row: row.method in CONTROL_MAPS and row.method != one.label)
     if not rows:
         return None
     energies = [(row.method.split("@")[0], row.agreement.energy_inside) for row in rows]
@@ -177,10 +177,10 @@ def _plot_of(verdict: Verdict, one: MapTrial) -> Callable[[Axes], None] | None:
 
 
 def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
-    verdict, size = row.verdict, (STANDARD_WIDTH, height)
-    mark = f"{SYMBOLS[verdict.answer]} {verdict.answer.upper()}"
-    write_line(figure, size, _MARGIN, top + 14, verdict.question, size=15, weight="bold")
-    beside = _MARGIN + text_width(verdict.question, 15) * 1.12 + 20
+    answer, size = row.answer, (STANDARD_WIDTH, height)
+    mark = f"{SYMBOLS[answer.answer]} {answer.answer.upper()}"
+    write_line(figure, size, _MARGIN, top + 14, answer.question, size=15, weight="bold")
+    beside = _MARGIN + text_width(answer.question, 15) * 1.12 + 20
     write_line(figure, size, beside, top + 14, mark, size=15, weight="bold")
     for number, (kind, line) in enumerate(row.lines):
         style: dict[str, Any] = {"size": 13} if kind == "words" else {"size": 11, "color": FAINT}
@@ -200,7 +200,7 @@ def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
     row.draw(axes)
 
 
-def _channels(found: Trial, one: MapTrial) -> list[str]:
+def _channels(found: Evaluation, one: MapEvaluation) -> list[str]:
     """What was found of the channels, for the foot."""
     if one.msfi is None or found.channels is None:
         return []
@@ -209,9 +209,9 @@ def _channels(found: Trial, one: MapTrial) -> list[str]:
     return [f"Shapley values of the channels: {values}. {one.msfi.words}."]
 
 
-def _how(found: Trial) -> str:
+def _how(found: Evaluation) -> str:
     return (
-        f"Classifier {found.classifier} · {found.effort} effort · "
+        f"Classifier {found.classifier} · cost tier {found.cost_tier} · "
         f"{found.forward_passes:,.0f} forward passes · seed {found.seed} · "
         f"SaliencyExplain {found.versions['SaliencyExplain']}"
     )

@@ -35,7 +35,7 @@ class Correlation:
     """How a method's energy in a segment goes with another quantity.
 
     Attributes:
-        method: Label of the map, or a yardstick.
+        method: Label of the map, or a control map.
         segment: Name of the segment.
         quantity: ``size`` (the segment's volume in ml, or its area in cm²) or ``probability``
             (what the classifier gives the explained class).

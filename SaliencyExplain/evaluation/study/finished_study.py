@@ -1,4 +1,4 @@
-"""A finished study as it lies in its folder: cases, figures, trials, maps."""
+"""A finished study as it lies in its folder: cases, figures, evaluations, maps."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation_parts import EVALUATION_FILE
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, true_class
 from SaliencyExplain.records.case_record import read_case
@@ -22,7 +23,6 @@ from SaliencyExplain.records.journal_file import JOURNAL, JournalFile
 from SaliencyExplain.records.json_fields import read_object
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.origins import case_of
-from SaliencyExplain.trial_words import TRIAL_FILE
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class FinishedCase:
         shape: ``(*S)`` of the image, and so of the maps.
         affine: 4x4 of the image, voxel indices to RAS millimetres.
         maps: ``{label of the map: its file}``.
-        rows: The agreement of the maps and the yardsticks with the segments.
-        trial: The content of its ``trial.json``; None where its maps were not tried.
+        rows: The agreement of the maps and the control maps with the segments.
+        evaluation: The content of its ``evaluation.json``; None where its maps were not evaluated.
         source: Digest of the files that it was made of.
         origin: Its files, where the journal names them.
     """
@@ -55,7 +55,7 @@ class FinishedCase:
     affine: NDArray[np.float64]
     maps: Mapping[str, Path]
     rows: tuple[Row, ...]
-    trial: dict[str, Any] | None
+    evaluation: dict[str, Any] | None
     source: str
     origin: Case | None
 
@@ -187,7 +187,7 @@ def _case(
     folder: Path, entry: CaseEntry, result: CaseResult, classes: Sequence[str]
 ) -> FinishedCase:
     image = read_case(folder).image
-    trial = folder / TRIAL_FILE
+    evaluation = folder / EVALUATION_FILE
     return FinishedCase(
         case=entry.case,
         folder=folder,
@@ -199,7 +199,7 @@ def _case(
         affine=np.array(image.affine_ras_mm, dtype=np.float64),
         maps={one.label: folder / one.files.map for one in result.maps},
         rows=result.rows,
-        trial=dict(read_object(trial).content) if trial.is_file() else None,
+        evaluation=dict(read_object(evaluation).content) if evaluation.is_file() else None,
         source=entry.source,
         origin=case_of(entry, image.files, folder.parent),
     )

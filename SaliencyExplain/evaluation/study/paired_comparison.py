@@ -33,7 +33,7 @@ class Pair:
 
     Attributes:
         figure: Name of the figure.
-        segment: The segment it is about; empty for a figure of a trial.
+        segment: The segment it is about; empty for a figure of an evaluation.
         first: Label of one method or control map.
         second: Label of the other.
         difference: Mean over the cases of first minus second.

@@ -1,4 +1,4 @@
-"""The trials of single images taken together: mean curves and the table of their areas."""
+"""The evaluations of single images taken together: mean curves and the table of their areas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
 from SaliencyExplain.evaluation.image.answers import CHANCE_P
 from SaliencyExplain.evaluation.image.information_curves import ENTROPIES, InformationCurve
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase
-from SaliencyExplain.evaluation.study.study_metrics import number_of, tried_maps
+from SaliencyExplain.evaluation.study.study_metrics import evaluated_maps, number_of
 
 #: Every how many of the 1001 steps of an information curve is kept.
 _EVERY = 20
@@ -55,12 +55,12 @@ class MeanCurve:
 
 
 @dataclass(frozen=True)
-class TrialFigure:
-    """One figure of the trials of one method, over the cases.
+class StudyMetric:
+    """One figure of the evaluations of one method, over the cases.
 
     Attributes:
         method: Label of the map.
-        figure: Its name in ``trial.json``.
+        figure: Its name in ``evaluation.json``.
         title: Its name as people read it.
         higher_is_better: Whether a large value is good.
         value: Mean over the cases with its 95 % bootstrap interval.
@@ -85,15 +85,15 @@ class TrialFigure:
 
 
 def mean_curves(cases: Sequence[FinishedCase]) -> list[MeanCurve]:
-    """The curves of all trials, averaged by method; empty where no map was tried."""
+    """The curves of all evaluations, averaged by method; empty where no map was evaluated."""
     found: dict[tuple[str, str], list[tuple[Any, Any, Any]]] = defaultdict(list)
     for case in cases:
-        for label, faithfulness in tried_maps(case):
+        for label, faithfulness in evaluated_maps(case):
             for name, x, y, chance in _curves(faithfulness):
                 found[label, name].append((x, y, chance))
     curves = []
     for (label, name), own in found.items():
-        # Trials of another version may have other shares; the first one's are kept.
+        # Evaluations of another version may have other shares; the first one's are kept.
         x = own[0][0]
         values = np.array([np.interp(x, its, y) for its, y, _ in own])
         chances = [np.interp(x, its, chance) for its, _, chance in own if len(chance)]
@@ -111,16 +111,16 @@ def mean_curves(cases: Sequence[FinishedCase]) -> list[MeanCurve]:
     return curves
 
 
-def trial_table(cases: Sequence[FinishedCase], *, seed: int = 0) -> list[TrialFigure]:
-    """The figures of all trials by method and figure, beside the null maps."""
+def study_metrics_table(cases: Sequence[FinishedCase], *, seed: int = 0) -> list[StudyMetric]:
+    """The figures of all evaluations by method and figure, beside the null maps."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for case in cases:
-        for label, faithfulness in tried_maps(case):
+        for label, faithfulness in evaluated_maps(case):
             for one in faithfulness["figures"]:
                 found.setdefault((label, one["name"]), []).append(one)
     areas = {(one.method, _figure_of(one.curve)): one.area_of_median for one in mean_curves(cases)}
     return [
-        TrialFigure(
+        StudyMetric(
             method=label,
             figure=name,
             title=own[0]["title"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain import csv_text
-from SaliencyExplain.evaluation.study.study_findings import Evaluation
+from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation
 from SaliencyExplain.evaluation.study.study_pictures import draw_pictures
 from SaliencyExplain.evaluation.study.study_words import (
     LIMITS,
@@ -22,15 +22,17 @@ from SaliencyExplain.study.report_data import map_titles
 
 #: The folder in a study's folder where the report looks for an evaluation.
 FOLDER = "evaluation"
-EVALUATION = "evaluation.json"
+EVALUATION = "study-evaluation.json"
 
 
-def write_evaluation(folder: Path, found: Evaluation, *, progress: Progress = silent) -> list[Path]:
+def write_study_evaluation(
+    folder: Path, found: StudyEvaluation, *, progress: Progress = silent
+) -> list[Path]:
     """Writes an evaluation into a folder; each file is complete or not there.
 
     ``paired.csv``, ``places.csv``, ``fixed_places.csv``, ``biomarkers.csv``, ``clusters.csv``,
-    ``trials.csv`` and ``curves.csv`` (the last two where cases have trials), pictures, and
-    ``evaluation.json`` with all of it and the words.
+    ``metrics.csv`` and ``curves.csv`` (the last two where cases were evaluated), pictures, and
+    ``study-evaluation.json`` with all of it and the words.
 
     Args:
         folder: Where they are written.
@@ -38,7 +40,7 @@ def write_evaluation(folder: Path, found: Evaluation, *, progress: Progress = si
         progress: Told after each picture; may raise Cancelled.
 
     Returns:
-        The files, ``evaluation.json`` last.
+        The files, ``study-evaluation.json`` last.
 
     Raises:
         OutputError: One cannot be written.
@@ -56,7 +58,7 @@ def write_evaluation(folder: Path, found: Evaluation, *, progress: Progress = si
     return [*files, *pictures, folder / EVALUATION]
 
 
-def evaluation_document(found: Evaluation) -> dict[str, Any]:
+def evaluation_document(found: StudyEvaluation) -> dict[str, Any]:
     """All figures and words, for :func:`SaliencyExplain.json_text.json_text`."""
     document = found.as_json()
     for one in document["fixed_places"]:
@@ -69,7 +71,7 @@ def evaluation_document(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def _tables(found: Evaluation) -> dict[str, tuple[Sequence[str], list[Sequence[Any]]]]:
+def _tables(found: StudyEvaluation) -> dict[str, tuple[Sequence[str], list[Sequence[Any]]]]:
     """``{file: (header, rows)}``."""
     return {
         "paired.csv": (
@@ -103,11 +105,11 @@ def _tables(found: Evaluation) -> dict[str, tuple[Sequence[str], list[Sequence[A
             [(c.method, number, case) for c in found.clusters
              for number, group in enumerate(c.groups, start=1) for case in group.cases],
         ),
-        "trials.csv": (
+        "metrics.csv": (
             ("method", "figure", "mean", "low", "high", "area_of_median_curve", "random", "centre",
              "beaten", "cases_that_beat_chance", "cases"),
             [(t.method, t.figure, t.value.mean, t.value.low, t.value.high, t.area_of_median,
-              t.chance, t.centre, t.beaten, t.beats_chance, t.value.count) for t in found.trials],
+              t.chance, t.centre, t.beaten, t.beats_chance, t.value.count) for t in found.metrics],
         ),
         "curves.csv": (
             ("method", "curve", "x", "mean", "median", "random", "cases"),

@@ -1,4 +1,4 @@
-"""The figures of a study by case: of the comparison, and of the trials where there are some."""
+"""The metrics of a study by case: of the comparison, and of the evaluation where there is one."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class FigureValues:
     """One figure of all methods over the cases.
 
     Attributes:
-        figure: Its name, as in ``comparison.csv`` or in ``trial.json``.
-        segment: The segment that it is about; empty for a figure of a trial.
+        figure: Its name, as in ``comparison.csv`` or in ``evaluation.json``.
+        segment: The segment that it is about; empty for a figure of an evaluation.
         less_is_better: Whether the smaller value is the better one.
-        values: ``{method: {case: value}}``, the yardsticks among the methods; NaN where a
+        values: ``{method: {case: value}}``, the control maps among the methods; NaN where a
             figure is undefined.
     """
 
@@ -43,10 +43,10 @@ def figure_values(cases: Iterable[FinishedCase]) -> list[FigureValues]:
     found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     less_is_better = set(LESS_IS_BETTER)
     for case in cases:
-        for figure, segment, method, value in [*_compared(case), *_tried(case)]:
+        for figure, segment, method, value in [*_compared(case), *_evaluated(case)]:
             by_method = found.setdefault((segment, figure), {})
             by_method.setdefault(method, {})[case.case] = value
-        for _, faithfulness in tried_maps(case):
+        for _, faithfulness in evaluated_maps(case):
             figures = faithfulness["figures"]
             less_is_better |= {one["name"] for one in figures if not one["higher_is_better"]}
     return [
@@ -56,9 +56,9 @@ def figure_values(cases: Iterable[FinishedCase]) -> list[FigureValues]:
     ]
 
 
-def tried_maps(case: FinishedCase) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Label and faithfulness of each map of a case whose faithfulness was tried."""
-    for one in (case.trial or {}).get("maps", []):
+def evaluated_maps(case: FinishedCase) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Label and faithfulness of each map of a case whose faithfulness was evaluated."""
+    for one in (case.evaluation or {}).get("maps", []):
         if one.get("faithfulness") is not None:
             yield one["label"], one["faithfulness"]
 
@@ -74,8 +74,8 @@ def _compared(case: FinishedCase) -> Iterator[tuple[str, str, str, float]]:
             yield figure, row.segment, row.method, getattr(row.agreement, figure)
 
 
-def _tried(case: FinishedCase) -> Iterator[tuple[str, str, str, float]]:
-    own = dict(tried_maps(case))
+def _evaluated(case: FinishedCase) -> Iterator[tuple[str, str, str, float]]:
+    own = dict(evaluated_maps(case))
     for label, faithfulness in own.items():
         for one in faithfulness["figures"]:
             yield one["name"], "", label, number_of(one["value"])

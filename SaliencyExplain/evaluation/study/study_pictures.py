@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.evaluation.image import evaluation_plots
 from SaliencyExplain.evaluation.study.biomarkers import PROBABILITY, SIZE
 from SaliencyExplain.evaluation.study.normalised_maps import CELLS, PATIENT_SIDES, PICTURE_SIDES
-from SaliencyExplain.evaluation.study.study_findings import Evaluation
+from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation
 from SaliencyExplain.evaluation.study.survey import Survey
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.pictures.figure_layout import BACKGROUND, FAINT, FONT, TEXT, drawable, shorten
@@ -37,11 +37,11 @@ _SMALL = 10
 #: Size of the orientation letters, as a part of those of a map's own picture.
 _LETTER_SCALE = 0.7
 
-#: The colours of chance and of the yardsticks, as in the report.
-_CHANCE, _YARDSTICK = "#f0a875", "#8a939c"
+#: The colours of chance and of the control maps, as in the report.
+_CHANCE, _CONTROL = "#f0a875", "#8a939c"
 
 
-def draw_pictures(folder: Path, found: Evaluation, progress: Progress = silent) -> list[Path]:
+def draw_pictures(folder: Path, found: StudyEvaluation, progress: Progress = silent) -> list[Path]:
     """Draws what there is to draw: each a PNG, the same bytes for the same evaluation.
 
     Returns:
@@ -73,7 +73,7 @@ def draw_pictures(folder: Path, found: Evaluation, progress: Progress = silent) 
 Title = Callable[[str], str]
 
 
-def _draw_fixed_places(found: Evaluation, title: Title) -> Figure | None:
+def _draw_fixed_places(found: StudyEvaluation, title: Title) -> Figure | None:
     alarms = [one for one in found.fixed_places if one.alarm][:_MOST_PLACES]
     if not alarms:
         return None
@@ -104,7 +104,7 @@ def _draw_fixed_places(found: Evaluation, title: Title) -> Figure | None:
     return figure
 
 
-def _draw_places(found: Evaluation, title: Title) -> Figure | None:
+def _draw_places(found: StudyEvaluation, title: Title) -> Figure | None:
     names = list(dict.fromkeys(one.place for one in found.places))
     labels = found.study.labels[:_MOST_METHODS]
     figure = _figure(1.2 + len(names) * (0.25 + 0.17 * len(labels)))
@@ -134,7 +134,7 @@ def _draw_places(found: Evaluation, title: Title) -> Figure | None:
     return figure
 
 
-def _draw_pairs(found: Evaluation, title: Title) -> Figure | None:
+def _draw_pairs(found: StudyEvaluation, title: Title) -> Figure | None:
     chosen = next(
         (
             [one for one in found.pairs if (one.figure, one.segment) == wanted]
@@ -173,7 +173,7 @@ def _draw_pairs(found: Evaluation, title: Title) -> Figure | None:
     return figure
 
 
-def _draw_curves(found: Evaluation, title: Title) -> Figure | None:
+def _draw_curves(found: StudyEvaluation, title: Title) -> Figure | None:
     if not found.curves:
         return None
     figure = _figure(8.4)
@@ -209,7 +209,7 @@ def _draw_curves(found: Evaluation, title: Title) -> Figure | None:
     return figure
 
 
-def _draw_clusters(found: Evaluation, title: Title) -> Figure | None:
+def _draw_clusters(found: StudyEvaluation, title: Title) -> Figure | None:
     shown = [one for one in found.clusters if one.method not in control_names.NAMES][:_MOST_METHODS]
     if not shown:
         return None
@@ -239,7 +239,7 @@ def _draw_clusters(found: Evaluation, title: Title) -> Figure | None:
     return figure
 
 
-def _draw_biomarkers(found: Evaluation, title: Title) -> Figure | None:
+def _draw_biomarkers(found: StudyEvaluation, title: Title) -> Figure | None:
     known = [one for one in found.biomarkers if not np.isnan(one.coefficient)]
     rows = list(dict.fromkeys((one.method, one.segment) for one in known))[:_MOST_ROWS]
     if not rows:
@@ -324,7 +324,7 @@ def _planes(axes: int) -> list[tuple[int, int]]:
 
 def _color(label: str, number: int) -> str:
     return (
-        _YARDSTICK
+        _CONTROL
         if label in control_names.NAMES
         else evaluation_plots.COLORS[number % len(evaluation_plots.COLORS)]
     )

@@ -15,7 +15,7 @@ from SaliencyExplain.evaluation.study.fixed_places import (
     FixedPlace,
 )
 from SaliencyExplain.evaluation.study.pair_words import pair_sentences
-from SaliencyExplain.evaluation.study.study_findings import Evaluation
+from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation
 from SaliencyExplain.records import control_names
 from SaliencyExplain.study.report_data import map_titles
 from SaliencyExplain.study.report_words import number, percent
@@ -36,14 +36,14 @@ LIMITS = (
 )
 
 
-def evaluation_sentences(found: Evaluation) -> list[str]:
+def evaluation_sentences(found: StudyEvaluation) -> list[str]:
     """The evaluation in plain words, alarms first."""
     titles = map_titles(found.study.labels)
     return [
         *_fixed(found, titles),
         *_air(found, titles),
         *pair_sentences(found.pairs, titles),
-        *_trials(found, titles),
+        *_evaluation(found, titles),
         *_groups(found, titles),
         *_biomarkers(found, titles),
     ]
@@ -73,7 +73,7 @@ def place_words(place: Sequence[float], sides: Sequence[tuple[str, str]]) -> str
     return f"{words} ({shares})"
 
 
-def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
+def _fixed(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
     if not found.fixed_places:
         return [
             f"No class has {LEAST_CASES} explained cases: it is not known whether the maps "
@@ -98,7 +98,7 @@ def _fixed(found: Evaluation, titles: dict[str, str]) -> list[str]:
     ]
 
 
-def _gathers(alike: Sequence[FixedPlace], titles: dict[str, str], found: Evaluation) -> str:
+def _gathers(alike: Sequence[FixedPlace], titles: dict[str, str], found: StudyEvaluation) -> str:
     """What several methods have in one place for one class, in the figures of the strongest."""
     one = max(alike, key=lambda place: place.excess)
     names = listed([titles.get(own.method, own.method) for own in alike])
@@ -128,7 +128,7 @@ def _signed(value: float) -> str:
     return f"{100 * value:+.1f} %".replace("-", "−")
 
 
-def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
+def _air(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
     return [
         f"{titles.get(one.method, one.method)} has {percent(one.energy.mean)} "
         f"[{percent(one.energy.low)}, {percent(one.energy.high)}] of its energy in the air "
@@ -144,21 +144,21 @@ def _air(found: Evaluation, titles: dict[str, str]) -> list[str]:
     ]
 
 
-def _trials(found: Evaluation, titles: dict[str, str]) -> list[str]:
+def _evaluation(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
     return [
         f"{titles.get(one.method, one.method)}: mean insertion area {number(one.value.mean)}, "
         f"that of its null maps {number(one.chance)}; compared with the null maps of its own "
         f"case (p at most {CHANCE_P:g}, uncorrected) it is better in {percent(one.beats_chance)} "
         f"of {one.value.count} evaluated cases, where a null map would be in about "
         f"{percent(CHANCE_P)}."
-        for one in found.trials
+        for one in found.metrics
         if one.figure == "insertion_area"
         and not math.isnan(one.value.mean)
         and not math.isnan(one.beats_chance)
     ]
 
 
-def _groups(found: Evaluation, titles: dict[str, str]) -> list[str]:
+def _groups(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
     said = []
     for one in found.clusters:
         if one.method in control_names.NAMES or len(one.groups) == 1:
@@ -182,7 +182,7 @@ def _groups(found: Evaluation, titles: dict[str, str]) -> list[str]:
     return said
 
 
-def _biomarkers(found: Evaluation, titles: dict[str, str]) -> list[str]:
+def _biomarkers(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
     controls = {
         (one.method, one.segment, one.quantity): one.coefficient
         for one in found.biomarkers

@@ -41,7 +41,7 @@ def figure(name: str, value: float | None, chance: Sequence[float], p: float) ->
 
 
 def faithfulness(sic: float | None, chance: Sequence[float], p: float = 0.04) -> dict[str, Any]:
-    """Faithfulness as ``trial.json`` holds it; the SIC is a straight line to (1, 1)."""
+    """Faithfulness as ``evaluation.json`` holds it; the SIC is a straight line to (1, 1)."""
     line = {"information": [0.0, 1.0], "performance": [0.0, 1.0], "area": 0.5, "remark": ""}
     none = {"information": [], "performance": [], "area": None, "remark": "undefined"}
     return {
@@ -61,8 +61,8 @@ def faithfulness(sic: float | None, chance: Sequence[float], p: float = 0.04) ->
 def make_study(tmp_path: Path) -> Callable[..., Path]:
     """Writes a study's folder.
 
-    ``maps`` is ``{case: {label: map}}``; ``targets``, ``probabilities``, ``rows`` and ``trials``
-    are by case, and all have a plain standing for what a test does not care about.
+    ``maps`` is ``{case: {label: map}}``; ``targets``, ``probabilities``, ``rows`` and
+    ``evaluations`` are by case, and all have a plain standing for what a test does not care about.
     """
 
     def make(
@@ -71,7 +71,7 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
         targets: Mapping[str, str] = {},
         probabilities: Mapping[str, float] = {},
         rows: Sequence[Row] = (),
-        trials: Mapping[str, Mapping[str, Any]] = {},
+        evaluations: Mapping[str, Mapping[str, Any]] = {},
         failed: Sequence[str] = (),
         affine: NDArray[np.float64] = AFFINE,
     ) -> Path:
@@ -104,18 +104,19 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
                 ),
                 segments=(),
                 maps=tuple(_map(label, target) for label in own),
-                yardsticks=(),
+                control_maps=(),
                 failures=(),
                 notes=(),
                 provenance={"classifier": "small"},
                 timings={},
             )
             (folder / case / EXPLANATION).write_text(json_text(record.as_json()))
-            if case in trials:
+            if case in evaluations:
                 found = [
-                    {"label": label, "faithfulness": one} for label, one in trials[case].items()
+                    {"label": label, "faithfulness": one}
+                    for label, one in evaluations[case].items()
                 ]
-                (folder / case / "trial.json").write_text(json.dumps({"maps": found}))
+                (folder / case / "evaluation.json").write_text(json.dumps({"maps": found}))
             both = (probability, 1 - probability)
             result = CaseResult(
                 "mm",

@@ -1,4 +1,4 @@
-"""Trials taken together: means, medians and chance by hand."""
+"""Evaluations taken together: means, medians and chance by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 
 from SaliencyExplain.evaluation.study.finished_study import read_study
-from SaliencyExplain.evaluation.study.study_curves import mean_curves, trial_table
+from SaliencyExplain.evaluation.study.study_curves import mean_curves, study_metrics_table
 from Testing.study.evaluation.conftest import faithfulness, noise
 
 
@@ -15,16 +15,16 @@ from Testing.study.evaluation.conftest import faithfulness, noise
 def cases(make_study):
     maps = {f"P{n}": {"gradcam": noise(n), "lime": noise(n)} for n in range(4)}
     lime = faithfulness(0.3, [0.2, 0.4], 0.5)
-    trials = {
+    evaluations = {
         "P0": {"gradcam": faithfulness(0.8, [0.2, 0.4]), "lime": lime},
         "P1": {"gradcam": faithfulness(0.6, [0.4, 0.6], 0.2)},
         "P2": {"gradcam": faithfulness(None, [0.1, 0.1], 0.04)},
     }  # fmt: skip
-    return read_study(make_study(maps, trials=trials)).cases
+    return read_study(make_study(maps, evaluations=evaluations)).cases
 
 
 def test_the_table_holds_means_beside_the_random_maps(cases):
-    gradcam, lime = trial_table(cases)
+    gradcam, lime = study_metrics_table(cases)
     assert (gradcam.method, gradcam.figure) == ("gradcam", "sic_compressed")
     assert gradcam.value.mean == pytest.approx(0.7)
     assert (gradcam.value.count, gradcam.value.dropped) == (2, 1)
@@ -49,7 +49,7 @@ def test_curves_are_averaged_over_the_cases_in_which_they_are_defined(cases):
     assert curves["lime", "insertion"].cases == 1
 
 
-def test_a_study_without_trials_has_none(make_study):
+def test_a_study_without_evaluation_has_none(make_study):
     study = read_study(make_study({"P0": {"gradcam": noise(0)}, "P1": {"gradcam": noise(1)}}))
     assert mean_curves(study.cases) == []
-    assert trial_table(study.cases) == []
+    assert study_metrics_table(study.cases) == []

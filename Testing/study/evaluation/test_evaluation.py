@@ -11,12 +11,12 @@ import pytest
 
 from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.evaluation.study.normalised_maps import PATIENT_SIDES, PICTURE_SIDES
+from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study
 from SaliencyExplain.evaluation.study.study_evaluation_files import (
     EVALUATION,
     FOLDER,
-    write_evaluation,
+    write_study_evaluation,
 )
-from SaliencyExplain.evaluation.study.study_findings import evaluate_study
 from SaliencyExplain.evaluation.study.study_words import LIMITS, evaluation_sentences, place_words
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.study.report import StudyOutput, write_report
@@ -45,9 +45,9 @@ def study(make_study):
         for n, name in enumerate(NAMES)
         for method, auroc in (("gradcam", 0.9), ("random", 0.5), ("centre", 0.6))
     ]  # fmt: skip
-    trials = {name: {"gradcam": faithfulness(0.7, [0.2, 0.3])} for name in NAMES[:4]}
+    evaluations = {name: {"gradcam": faithfulness(0.7, [0.2, 0.3])} for name in NAMES[:4]}
     return make_study(
-        maps, rows=rows, trials=trials, failed=["P99"],
+        maps, rows=rows, evaluations=evaluations, failed=["P99"],
         probabilities={name: 0.6 + n / 40 for n, name in enumerate(NAMES)},
     )  # fmt: skip
 
@@ -75,11 +75,11 @@ def cases(tmp_path):
 @pytest.mark.slow
 def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(study, cases):
     found = evaluate_study(study, cases=cases)
-    files = write_evaluation(study / FOLDER, found)
+    files = write_study_evaluation(study / FOLDER, found)
     assert [path.name for path in files] == [
         "paired.csv", "places.csv", "fixed_places.csv", "biomarkers.csv", "clusters.csv",
-        "trials.csv", "curves.csv", "fixed-places.png", "places.png", "paired.png", "curves.png",
-        "clusters.png", "biomarkers.png", "evaluation.json",
+        "metrics.csv", "curves.csv", "fixed-places.png", "places.png", "paired.png", "curves.png",
+        "clusters.png", "biomarkers.png", "study-evaluation.json",
     ]  # fmt: skip
     document = json.loads(files[-1].read_text())
     (alarm,) = [one for one in document["fixed_places"] if one["alarm"]]
@@ -159,7 +159,9 @@ def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_
     study = make_study(maps)
     (place,) = evaluate_study(study).fixed_places
     assert (place.alarm, place.undecided) == (False, True)
-    document = json.loads(write_evaluation(study / FOLDER, evaluate_study(study))[-1].read_text())
+    document = json.loads(
+        write_study_evaluation(study / FOLDER, evaluate_study(study))[-1].read_text()
+    )
     assert not any("Perhaps a shortcut" in said for said in document["sentences"])
     assert any("(not known which): Grad-CAM for tumour" in said for said in document["sentences"])
     # With the segments, which lie elsewhere, it is one.
@@ -171,7 +173,7 @@ def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_
 def test_the_same_study_gives_the_same_files(study):
     contents = []
     for _ in range(2):
-        files = write_evaluation(study / FOLDER, evaluate_study(study, seed=3))
+        files = write_study_evaluation(study / FOLDER, evaluate_study(study, seed=3))
         contents.append([path.read_bytes() for path in files])
     assert contents[0] == contents[1]
 
@@ -181,7 +183,7 @@ def test_the_report_has_the_section_and_says_when_the_study_has_gone_on(study):
     report = study / "report.html"
     write_report(report, [StudyOutput(study, "A study")])
     assert "Can these maps be believed?" not in report.read_text()
-    write_evaluation(study / FOLDER, evaluate_study(study))
+    write_study_evaluation(study / FOLDER, evaluate_study(study))
     page = write_report(report, [StudyOutput(study, "A study")]).read_text()
     assert "Can these maps be believed?" in page
     assert "Perhaps a shortcut: Grad-CAM" in page
@@ -208,7 +210,7 @@ def test_progress_goes_through_reading_tests_and_pictures_and_a_cancel_leaves_no
     # 10 cases thrice and 20 maps read, three steps of the tests for each map, eight figures.
     assert len(told) > 30 + 20 + 60
     drawn = []
-    write_evaluation(tmp_path / "out", found, progress=lambda done, _: drawn.append(done))
+    write_study_evaluation(tmp_path / "out", found, progress=lambda done, _: drawn.append(done))
     assert drawn == [1, 2, 3, 4, 5, 6]
     for least in (1, 60, 90):
 
@@ -223,7 +225,7 @@ def test_progress_goes_through_reading_tests_and_pictures_and_a_cancel_leaves_no
 
 @pytest.mark.slow
 def test_an_evaluation_of_another_form_is_left_out_of_the_report(study):
-    write_evaluation(study / FOLDER, evaluate_study(study))
+    write_study_evaluation(study / FOLDER, evaluate_study(study))
     path = study / FOLDER / EVALUATION
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"format": 1}))

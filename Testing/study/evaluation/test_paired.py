@@ -197,7 +197,9 @@ def test_one_common_case_gives_a_difference_and_no_test():
     assert pair.better == ""
 
 
-def test_the_figures_of_comparison_and_trials_are_read_by_case_with_the_yardsticks(make_study):
+def test_the_figures_of_comparison_and_evaluation_are_read_by_case_with_the_control_maps(
+    make_study,
+):
     maps = {name: {"gradcam": noise(0)} for name in ("P1", "P2")}
     rows = [
         Row(case, method, "tumour", "tumour", agreement(auroc))
@@ -205,7 +207,7 @@ def test_the_figures_of_comparison_and_trials_are_read_by_case_with_the_yardstic
         for method, auroc in (("gradcam", 0.9), ("random", 0.5), ("centre", math.nan))
     ]
     study = read_study(
-        make_study(maps, rows=rows, trials={"P1": {"gradcam": faithfulness(0.7, [0.1, 0.3])}})
+        make_study(maps, rows=rows, evaluations={"P1": {"gradcam": faithfulness(0.7, [0.1, 0.3])}})
     )
     found = {(one.figure, one.segment): one for one in figure_values(study.cases)}
     auroc = found["auroc", "tumour"].values
@@ -218,9 +220,11 @@ def test_the_figures_of_comparison_and_trials_are_read_by_case_with_the_yardstic
     assert found["hausdorff95_mm", "tumour"].less_is_better
 
 
-def test_which_way_a_trials_figure_is_better_is_what_the_trial_says(make_study):
-    tried = faithfulness(0.7, [0.2, 0.3])
-    tried["figures"].append({**tried["figures"][0], "name": "loss", "higher_is_better": False})
-    study = make_study({"P0": {"gradcam": noise(0)}}, trials={"P0": {"gradcam": tried}})
+def test_which_way_a_metric_is_better_is_what_the_evaluation_says(make_study):
+    evaluated = faithfulness(0.7, [0.2, 0.3])
+    evaluated["figures"].append(
+        {**evaluated["figures"][0], "name": "loss", "higher_is_better": False}
+    )
+    study = make_study({"P0": {"gradcam": noise(0)}}, evaluations={"P0": {"gradcam": evaluated}})
     found = {one.figure: one.less_is_better for one in figure_values(read_study(study).cases)}
     assert found == {"sic_compressed": False, "loss": True}

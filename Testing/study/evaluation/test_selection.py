@@ -8,7 +8,7 @@ import pytest
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.study.case_selection import smallest_differences
-from SaliencyExplain.evaluation.study.study_findings import evaluate_study
+from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study
 from SaliencyExplain.records.agreement_row import Row
 from Testing.study.evaluation.conftest import agreement, noise
 

@@ -16,7 +16,7 @@ from SaliencyExplain.demo.phantoms import (
 )
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
-from SaliencyExplain.evaluation.study.study_findings import Evaluation, evaluate_study
+from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation, evaluate_study
 from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
@@ -40,7 +40,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluated(phantoms: Path, classifier: str, out: Path) -> Evaluation:
+def evaluated(phantoms: Path, classifier: str, out: Path) -> StudyEvaluation:
     config = config_of(classifier_folder(classifier), out, "gradient", target=GLIOMA)
     result = run_study(discover(phantoms), config)
     assert result.failed == 0

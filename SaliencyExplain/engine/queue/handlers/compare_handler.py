@@ -55,7 +55,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
         usual = common(fields.get(label) for label in maps)
         notes += unseen_notes(segmentation, usual)
 
-        def compare(some: Mapping[str, NDArray[Any]], yardsticks: bool = False) -> None:
+        def compare(some: Mapping[str, NDArray[Any]], control_maps: bool = False) -> None:
             table.extend(
                 rows(
                     request.case,
@@ -70,7 +70,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
                     fields_of_view=fields,
                     usual_field=usual,
                     own_segments=request.own_segments,
-                    yardsticks=yardsticks,
+                    control_maps=control_maps,
                 )
             )
 
@@ -95,7 +95,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
             compare({label: values})
             draw(label, values, fields.get(label))
         reporter.doing("compares random maps")
-        compare({}, yardsticks=True)
+        compare({}, control_maps=True)
         # The expectation of all random maps is the diagonal.
         drawn += [
             CurveResult(RANDOM, one.name, (0.0, 1.0), (0.0, 1.0)) for one in segmentation.segments

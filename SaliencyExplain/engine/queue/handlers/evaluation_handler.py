@@ -16,32 +16,32 @@ from SaliencyExplain.engine.queue.explain_inputs import (
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import image_of
-from SaliencyExplain.engine.wire.requests import TrialRequest
+from SaliencyExplain.engine.wire.requests import EvaluationRequest
 from SaliencyExplain.engine.wire.results import (
-    TrialCurve,
-    TrialResult,
-    TriedMap,
+    EvaluatedMap,
+    EvaluationCurve,
+    EvaluationResult,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.evaluation.image.findings import MapTrial, Trial
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation.image.trust_card import card_png
 from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.question import Given, Question, given_hashes, uses
 
 
-class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest):
+class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=EvaluationRequest):
     """Evaluates the maps of an explanation against random maps, other weights and noise."""
 
-    def check(self, request: TrialRequest) -> None:
+    def check(self, request: EvaluationRequest) -> None:
         """Refuses what the explanation would be refused for."""
         check_explain_request(request.explain, self.context)
 
-    def volumes(self, request: TrialRequest) -> set[str]:
+    def volumes(self, request: EvaluationRequest) -> set[str]:
         """The image, the segments and the backgrounds."""
         return volumes_to_explain(request.explain)
 
-    def run(self, request: TrialRequest, reporter: Reporter) -> TrialResult:
+    def run(self, request: EvaluationRequest, reporter: Reporter) -> EvaluationResult:
         """Computes the maps again on the network's grid and evaluates them.
 
         Raises:
@@ -66,25 +66,25 @@ class EvaluationHandler(Handler[TrialRequest, TrialResult], answers=TrialRequest
         unknown = [note for method in wanted for note in _check_given(request, method, given)]
         compute = context.compute_within(spec.limits)
         question = Question(image, classifier, spec.target, compute, given)
-        found = trial(
+        found = evaluate_maps(
             question,
             wanted,
             seed=spec.seed,
             budget=spec.limits.passes,
             progress=reporter.progress,
         )
-        return TrialResult(
+        return EvaluationResult(
             target_name=found.target_name,
-            effort=found.effort,
+            cost_tier=found.cost_tier,
             forward_passes=found.forward_passes,
             seconds=found.seconds,
-            maps=tuple(_tried_map(found, one, question) for one in found.maps),
+            maps=tuple(_evaluated_map(found, one, question) for one in found.maps),
             notes=(*notes, *classifier.notes, *unknown, *found.notes),
         )
 
 
-def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterator[str]:
-    """Refuses to try a map with other things beside the image than it was computed with.
+def _check_given(request: EvaluationRequest, method: Method, given: Given) -> Iterator[str]:
+    """Refuses to evaluate a map with other things beside the image than it was computed with.
 
     Yields:
         A note where nobody knows what it was computed with.
@@ -109,11 +109,11 @@ def _check_given(request: TrialRequest, method: Method, given: Given) -> Iterato
             )
 
 
-def _tried_map(found: Trial, one: MapTrial, question: Question) -> TriedMap:
-    return TriedMap(
+def _evaluated_map(found: Evaluation, one: MapEvaluation, question: Question) -> EvaluatedMap:
+    return EvaluatedMap(
         label=one.label,
         title=methods()[one.method].title,
-        verdicts=one.verdicts,
+        answers=one.answers,
         figures=one.faithfulness.figures if one.faithfulness is not None else (),
         curves=_curves(one),
         card=base64.b64encode(card_png(found, one, question)).decode("ascii"),
@@ -121,7 +121,7 @@ def _tried_map(found: Trial, one: MapTrial, question: Question) -> TriedMap:
     )
 
 
-def _curves(one: MapTrial) -> tuple[TrialCurve, ...]:
+def _curves(one: MapEvaluation) -> tuple[EvaluationCurve, ...]:
     curves = []
     if one.faithfulness is not None:
         own, shares = one.faithfulness.curves, one.faithfulness.curves.shares
@@ -130,10 +130,10 @@ def _curves(one: MapTrial) -> tuple[TrialCurve, ...]:
             ("insertion", own.insertion, one.faithfulness.chance_insertion, "inserted"),
         ):
             x_title = f"share of the strongest voxels {what}"
-            curves.append(TrialCurve(name, x_title, "probability", shares, values, band[1]))
+            curves.append(EvaluationCurve(name, x_title, "probability", shares, values, band[1]))
     if one.sanity is not None:
-        alike = (1.0, *(stage.likeness.alike for stage in one.sanity.cascading))
+        alike = (1.0, *(stage.similarity.alike for stage in one.sanity.cascading))
         stages = tuple(float(stage) for stage in range(len(alike)))
         x_title = "stages with random weights, from the last layer on"
-        curves.append(TrialCurve("weights", x_title, "rank correlation", stages, alike))
+        curves.append(EvaluationCurve("weights", x_title, "rank correlation", stages, alike))
     return tuple(curves)

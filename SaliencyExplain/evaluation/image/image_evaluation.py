@@ -1,4 +1,4 @@
-"""What a trial of maps finds, as it is kept and written."""
+"""What an evaluation of maps finds, as it is kept and written."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.randomisation import Sanity
 from SaliencyExplain.evaluation.image.robustness import Stability
 from SaliencyExplain.evaluation.image.similarity import Similarity
-from SaliencyExplain.evaluation_results import Verdict
+from SaliencyExplain.evaluation_results import Answer
 from SaliencyExplain.method_failures import MethodFailure
 from SaliencyExplain.records.agreement_row import Row
 
 
 @dataclass(frozen=True)
-class MapTrial:
+class MapEvaluation:
     """What was found about one map.
 
     Attributes:
@@ -34,10 +34,10 @@ class MapTrial:
         sanity: None where it was not asked for, the map came from a file, or the network
             shows no weights.
         stability: None where it was not asked for, or the map came from a file.
-        rows: The agreement with each segment, the yardsticks' rows included; empty without a
+        rows: The agreement with each segment, the control_maps' rows included; empty without a
             segmentation.
         msfi: Modality-specific feature importance; None without segmentations of modalities.
-        verdicts: What that says, a question each.
+        answers: What that says, a question each.
         notes: What a user should be told of this map.
         resolution_mm: What the map resolves, mm; 0: voxels or regions, or not known.
         channel: The channel that the map is drawn over: its own, or the first.
@@ -54,7 +54,7 @@ class MapTrial:
     stability: Stability | None
     rows: tuple[Row, ...]
     msfi: FeatureImportance | None
-    verdicts: tuple[Verdict, ...]
+    answers: tuple[Answer, ...]
     notes: tuple[str, ...]
     resolution_mm: float = 0.0
     channel: int = 0
@@ -83,7 +83,7 @@ class MapTrial:
             for name in ("alike_at_random", "alike_but_first"):
                 document["sanity"][name] = getattr(self.sanity, name)
         document["agreement"] = [row.as_json() for row in self.rows]
-        document["verdicts"] = [dataclasses.asdict(verdict) for verdict in self.verdicts]
+        document["answers"] = [dataclasses.asdict(answer) for answer in self.answers]
         return document
 
 
@@ -95,17 +95,17 @@ class Pair:
         kind: ``methods`` or ``layers``.
         first: Label of one map.
         second: Label of the other.
-        likeness: The figures.
+        similarity: The figures.
     """
 
     kind: str
     first: str
     second: str
-    likeness: Similarity
+    similarity: Similarity
 
 
 @dataclass(frozen=True)
-class Trial:
+class Evaluation:
     """What was found about the maps of one image.
 
     Attributes:
@@ -116,8 +116,8 @@ class Trial:
         classes: Names of the classes.
         probabilities: One for each class, [0, 1].
         target: Index of the class that the maps explain.
-        seed: Of everything random.
-        effort: ``full``, ``reduced``, ``least`` or ``chosen``.
+        seed: Random seed.
+        cost_tier: ``full``, ``reduced``, ``least`` or ``chosen``.
         parts: What was asked for.
         maps: One for each map.
         pairs: Agreement among methods, and among layers of a method.
@@ -126,7 +126,7 @@ class Trial:
         forward_passes: What it cost, as the methods tell it.
         seconds: Time that it took.
         versions: Of what computed it.
-        failures: Of the methods that gave no map to try.
+        failures: Of the methods that gave no map to evaluate.
     """
 
     image: str
@@ -137,9 +137,9 @@ class Trial:
     probabilities: tuple[float, ...]
     target: int
     seed: int
-    effort: str
+    cost_tier: str
     parts: tuple[str, ...]
-    maps: tuple[MapTrial, ...]
+    maps: tuple[MapEvaluation, ...]
     pairs: tuple[Pair, ...]
     channels: ChannelImportance | None
     notes: tuple[str, ...]

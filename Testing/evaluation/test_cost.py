@@ -1,4 +1,4 @@
-"""What a trial will cost: the layers that are compared, and efforts by name."""
+"""What an evaluation will cost: the layers that are compared, and tiers by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from SaliencyExplain.attribution.methods.layer_sweep import LayerSweep
 from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
 from SaliencyExplain.attribution.methods.xrai import XRAI, FastXRAI
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.evaluation.image.cost import EFFORTS, Effort, affordable, at_layers
+from SaliencyExplain.evaluation.image.cost import COST_TIERS, CostTier, affordable, at_layers
 from SaliencyExplain.question import Compute, Question
 
 
@@ -49,7 +49,7 @@ def test_gates_and_layers_behind_the_pooling_are_no_layers_to_compare(task):
     assert sum(images) == compared.forward_passes(made) == 19
 
 
-def test_the_parts_cost_says_what_the_compared_maps_cost_at_each_effort(task):
+def test_the_parts_cost_says_what_the_compared_maps_cost_at_each_cost_tier(task):
     made = task(ScoreNetwork(Gated()).eval(), torch.rand(1, 1, 12, 12))
     for budget in (None, 1):
         cost = affordable(made, [ScoreCAM(), Gradient()], ["agreement"], budget=budget)
@@ -67,7 +67,7 @@ def test_one_map_of_several_layers_layers_that_were_named_and_hidden_ones_are_no
     assert at_layers([GradCAM()], closed) == ()
 
 
-def test_what_is_computed_beside_the_network_is_in_the_estimate_and_in_the_trials_cost(
+def test_what_is_computed_beside_the_network_is_in_the_estimate_and_in_the_evaluation_cost(
     phantom, honest
 ):
     question = Question(phantom.image, honest, "glioma-like", Compute("cpu"))
@@ -79,8 +79,8 @@ def test_what_is_computed_beside_the_network_is_in_the_estimate_and_in_the_trial
     assert xrai.seconds == pytest.approx(XRAI().forward_passes(made) * one_pass + beside)
     assert xrai.forward_passes == pytest.approx(xrai.seconds / one_pass)
     assert gradient.forward_passes == pytest.approx(Gradient().forward_passes(made))
-    effort = Effort(seeds=1, noisy=0, shifted=False, searched=0, refined=0)
-    cost = affordable(made, [XRAI(), Gradient()], ["stability"], effort=effort)
+    cost_tier = CostTier(seeds=1, noisy=0, shifted=False, searched=0, refined=0)
+    cost = affordable(made, [XRAI(), Gradient()], ["stability"], cost_tier=cost_tier)
     # The map, another seed, and a shift by a voxel along the first axis.
     assert cost.seconds_beside == pytest.approx(3 * beside)
 
@@ -95,9 +95,9 @@ def test_the_time_of_regions_grows_with_the_voxels_and_fast_ranking_takes_none(t
     assert XRAI().seconds_beside(small) > fast[0]
 
 
-@pytest.mark.parametrize("name", EFFORTS)
-def test_an_effort_of_a_name_keeps_it_and_another_one_is_the_callers(name, task):
+@pytest.mark.parametrize("name", COST_TIERS)
+def test_a_cost_tier_keeps_its_name_and_another_one_is_the_callers(name, task):
     made = task(ScoreNetwork(Gated()).eval(), torch.rand(1, 1, 12, 12))
     parts = ["faithfulness", "stability"]
-    assert affordable(made, [Gradient()], parts, effort=EFFORTS[name]).name == name
-    assert affordable(made, [Gradient()], parts, effort=Effort(seeds=7)).name == "chosen"
+    assert affordable(made, [Gradient()], parts, cost_tier=COST_TIERS[name]).name == name
+    assert affordable(made, [Gradient()], parts, cost_tier=CostTier(seeds=7)).name == "chosen"

@@ -1,4 +1,4 @@
-"""The work of a trial: maps, what is done to them, and what is made of it."""
+"""The work of an evaluation: maps, what is done to them, and what is made of it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from SaliencyExplain.evaluation.image.channel_importance import (
 )
 from SaliencyExplain.evaluation.image.cost import Cost
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
-from SaliencyExplain.evaluation.image.findings import MapTrial, Pair
-from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessTrial
+from SaliencyExplain.evaluation.image.image_evaluation import MapEvaluation, Pair
+from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessEvaluator
 from SaliencyExplain.evaluation.image.randomisation import Sanity, sanity
 from SaliencyExplain.evaluation.image.removal_order import check_ranks
 from SaliencyExplain.evaluation.image.robustness import Stability, stability
 from SaliencyExplain.evaluation.image.similarity import similarity
-from SaliencyExplain.evaluation_results import Verdict
+from SaliencyExplain.evaluation_results import Answer
 from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on
@@ -49,7 +49,7 @@ from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import Question, given_hashes
 from SaliencyExplain.records.agreement_row import Row
-from SaliencyExplain.records.control_names import NAMES as YARDSTICKS
+from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 
 Found = TypeVar("Found")
 
@@ -61,15 +61,15 @@ _NOT_ASKED = "This part of the evaluation was not requested."
 _FROM_FILE = "The map came from a file: how it is computed is not known here."
 
 
-class Examination:
-    """One run of a trial.
+class EvaluationRun:
+    """One run of an evaluation.
 
     Args:
         question: The image put to the classifier.
         cost: How many maps are computed, and what that was estimated to cost.
         parts: Which of the parts.
-        seed: Of everything random.
-        case: Name of the case; with the seed it draws the random yardstick.
+        seed: Random seed.
+        case: Name of the case; with the seed it draws the random control map.
         progress: Told of forward passes done and to do; may raise Cancelled.
 
     Attributes:
@@ -90,14 +90,14 @@ class Examination:
         case: str,
         progress: Progress,
     ) -> None:
-        self.maps: list[MapTrial] = []
+        self.maps: list[MapEvaluation] = []
         self.pairs: list[Pair] = []
         self.channels: ChannelImportance | None = None
         self.notes: list[str] = []
         self.failures = MethodFailures()
         self.work = Work(cost.forward_passes, progress)
         self._question = question
-        self._effort = cost.effort
+        self._cost_tier = cost.cost_tier
         self._compared = cost.compared
         self._parts = parts
         self._task = question.task(seed)
@@ -110,7 +110,7 @@ class Examination:
         self._image_body = body_mask(self._image)
         anatomy = self._image_body if self._image_body is not None else _anatomy(self._image)
         self._body = None if anatomy is None else self._on_network_grid(anatomy)
-        self._faithful: FaithfulnessTrial | None = None
+        self._faithful: FaithfulnessEvaluator | None = None
         self._controls: list[Row] | None = None
         self._given_segments: dict[str, tuple[str, ...]] = {}
 
@@ -120,7 +120,7 @@ class Examination:
         given_maps: Mapping[str, MetaTensor],
         modalities: Mapping[str, Segmentation],
     ) -> None:
-        """Tries the maps of these methods, and the given ones."""
+        """Evaluates the maps of these methods, and the given ones."""
         classifier = self._question.classifier
         check_modalities(modalities, classifier.channels)
         self._resolutions: dict[tuple[str, str], float] = {}
@@ -149,16 +149,16 @@ class Examination:
                     self._task, classifier.channels, progress=progress
                 )
         if "faithfulness" in self._parts:
-            self._faithful = FaithfulnessTrial(
+            self._faithful = FaithfulnessEvaluator(
                 self._task,
                 self._body,
                 self.work,
-                random_maps=self._effort.random_maps,
+                random_maps=self._cost_tier.random_maps,
                 seed=self._task.seed,
             )
         masks = {name: _union(found) for name, found in modalities.items()}
         for maker, maps in zip(makers, originals, strict=True):
-            self._try_method(maker, maps, masks)
+            self._evaluate_method(maker, maps, masks)
         if masks and self.channels is None:
             self.notes.append(
                 "The modality-specific feature importance was not computed: it wants the part "
@@ -180,10 +180,10 @@ class Examination:
 
         return maker.maps(dataclasses.replace(self._task, resolution=keep))
 
-    def _try_method(
+    def _evaluate_method(
         self, maker: MapMaker, maps: Maps, masks: Mapping[str, NDArray[np.bool_]]
     ) -> None:
-        effort = self._effort
+        cost_tier = self._cost_tier
         sane: dict[str, Sanity] = {}
         stable: dict[str, Stability] = {}
         reasons = [_NOT_ASKED, _NOT_ASKED]
@@ -194,14 +194,14 @@ class Examination:
                     self._task,
                     maps,
                     self._body,
-                    stages=effort.stages,
-                    draws=effort.draws,
-                    independent=effort.independent,
+                    stages=cost_tier.stages,
+                    draws=cost_tier.draws,
+                    independent=cost_tier.independent,
                 )
             )
         if "stability" in self._parts:
             stable, reasons[1] = _or_reason(
-                lambda: stability(maker, self._task, maps, self._body, effort)
+                lambda: stability(maker, self._task, maps, self._body, cost_tier)
             )
         apart = maker.channel_maps(self._task, maps) if masks and self.channels else None
         for layer, values in maps.items():
@@ -254,7 +254,7 @@ class Examination:
         found = self._rows(label, restored, resolution_mm, own)
         target = question.target
         self.maps.append(
-            MapTrial(
+            MapEvaluation(
                 label=label,
                 method="" if method is None else method.name,
                 layer=layer,
@@ -266,7 +266,7 @@ class Examination:
                 stability=stable,
                 rows=tuple(found),
                 msfi=self._msfi(restored, apart, masks, notes),
-                verdicts=(
+                answers=(
                     beats_chance(faithful, reason, question.classifier.classes[target]),
                     depends_on_weights(sane, reasons[0], body_known=self._image_body is not None),
                     is_stable(stable, reasons[1], float(question.probabilities[target])),
@@ -293,7 +293,7 @@ class Examination:
         if segmentation is None:
             return []
 
-        def compare(maps: Mapping[str, NDArray[np.float32]], yardsticks: bool) -> list[Row]:
+        def compare(maps: Mapping[str, NDArray[np.float32]], control_maps: bool) -> list[Row]:
             body = self._image_body
             return rows(
                 self._case,
@@ -308,15 +308,15 @@ class Examination:
                 fields_of_view={label: self._field_of_view},
                 usual_field=self._field_of_view,
                 own_segments={label: own_segments},
-                yardsticks=yardsticks,
+                control_maps=control_maps,
             )
 
         if self._controls is None:
-            self._controls = compare({}, yardsticks=True)
-        own = {} if label in YARDSTICKS else {label: values}
-        return [*compare(own, yardsticks=False), *self._controls]
+            self._controls = compare({}, control_maps=True)
+        own = {} if label in CONTROL_MAPS else {label: values}
+        return [*compare(own, control_maps=False), *self._controls]
 
-    def _on_segments(self, found: Sequence[Row], label: str) -> list[Verdict]:
+    def _on_segments(self, found: Sequence[Row], label: str) -> list[Answer]:
         names = dict.fromkeys(row.segment for row in found)
         return [is_on_segment(found, label, name) for name in names]
 
@@ -378,8 +378,8 @@ class Examination:
         labels = list(maps)
         for number, first in enumerate(labels):
             for second in labels[number + 1 :]:
-                likeness = similarity(maps[first], maps[second], self._body)
-                self.pairs.append(Pair(kind, first, second, likeness))
+                alike = similarity(maps[first], maps[second], self._body)
+                self.pairs.append(Pair(kind, first, second, alike))
 
     def _on_network_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         prepared = self._question.prepared

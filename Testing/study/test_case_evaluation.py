@@ -1,4 +1,4 @@
-"""The trial of the maps of a study: made once, added later, killed and gone on with."""
+"""The evaluation of the maps of a study: made once, added later, killed and gone on with."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from PIL import Image
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.records.evaluation_summary import answers_in
 from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case import Case, single_case
-from SaliencyExplain.study.case_reading import TRIAL_STAGE
+from SaliencyExplain.study.case_reading import EVALUATION_STAGE
 from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A study that was tried: its cases, its output folder and what is in that."""
+class Evaluated:
+    """A study that was evaluated: its cases, its output folder and what is in that."""
 
     folder: Path
     out: Path
@@ -63,23 +63,23 @@ def content(out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def tried(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Tried:
-    """Two cases, and all that a study with a trial makes of them in one go."""
-    root = tmp_path_factory.mktemp("tried")
+def evaluated(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    """Two cases, and all that a study with an evaluation makes of them in one go."""
+    root = tmp_path_factory.mktemp("evaluated")
     folder = make_study(root / "data", 2)
     told: list[float] = []
     result = study(folder, bundle, root / "out", progress=lambda now: told.append(now.done))
     assert result.failed == 0
     assert told == sorted(told)
-    return Tried(folder, root / "out", content(root / "out"))
+    return Evaluated(folder, root / "out", content(root / "out"))
 
 
-def test_each_map_has_its_card_and_the_librarys_verdicts(
-    tried: Tried, bundle: Path, tmp_path: Path
+def test_each_map_has_its_card_and_the_librarys_answers(
+    evaluated: Evaluated, bundle: Path, tmp_path: Path
 ) -> None:
-    out = tried.out
+    out = evaluated.out
     worker = CaseWorker(work(bundle, out))
-    read = worker.read(discover(tried.folder)[0])
+    read = worker.read(discover(evaluated.folder)[0])
     question = case_work.Question(
         read.image,
         worker.classifier,
@@ -87,33 +87,35 @@ def test_each_map_has_its_card_and_the_librarys_verdicts(
         given=case_work.Given(read.segmentation),
     )
     chosen = [find_method(name)() for name in METHODS]
-    direct = trial(
+    direct = evaluate_maps(
         question,
         chosen,
         case="P1",
         budget=LITTLE,
     )
-    document = json.loads((out / "P1" / "trial.json").read_text(encoding="utf-8"))
+    document = json.loads((out / "P1" / "evaluation.json").read_text(encoding="utf-8"))
     kept = Journal.read(out).entry("P1").result.evaluation
-    assert (document["image"], kept.effort) == ("P1", "least")
+    assert (document["image"], kept.cost_tier) == ("P1", "least")
     explanation = json.loads((out / "P1" / "explanation.json").read_text(encoding="utf-8"))
     labels = [map_["label"] for map_ in explanation["attributions"]]
     assert [map_.label for map_ in kept.maps] == labels
     assert answers_in(out / "P1") == {map_.label: list(map_.answers) for map_ in kept.maps}
     for one, map_, written in zip(direct.maps, kept.maps, document["maps"], strict=True):
-        answers = [verdict.answer for verdict in one.verdicts]
-        assert [verdict.answer for verdict in map_.answers] == answers
-        assert [verdict["words"] for verdict in written["verdicts"]] == [
-            verdict.words for verdict in one.verdicts
+        answers = [answer.answer for answer in one.answers]
+        assert [answer.answer for answer in map_.answers] == answers
+        assert [answer["words"] for answer in written["answers"]] == [
+            answer.words for answer in one.answers
         ]
         with Image.open(out / "P1" / map_.card) as card:
             assert card.width == 1100
 
 
-def test_the_random_yardstick_of_the_trial_is_the_comparisons(tried: Tried) -> None:
-    for entry in Journal.read(tried.out).entries():
-        trial_file = tried.out / entry.case / "trial.json"
-        (one,) = json.loads(trial_file.read_text(encoding="utf-8"))["maps"]
+def test_the_random_control_map_of_the_evaluation_is_that_of_the_comparison(
+    evaluated: Evaluated,
+) -> None:
+    for entry in Journal.read(evaluated.out).entries():
+        evaluation_file = evaluated.out / entry.case / "evaluation.json"
+        (one,) = json.loads(evaluation_file.read_text(encoding="utf-8"))["maps"]
         for name in ("random", "centre"):
             (ours,) = [row for row in one["agreement"] if row["method"] == name]
             (its,) = [row.as_json() for row in entry.result.rows if row.method == name]
@@ -121,43 +123,45 @@ def test_the_random_yardstick_of_the_trial_is_the_comparisons(tried: Tried) -> N
             assert ours["case"] == entry.case
 
 
-def test_the_report_shows_the_verdicts_beside_each_map_and_says_where_there_are_none(
-    tried: Tried, bundle: Path, tmp_path: Path
+def test_the_report_shows_the_answers_beside_each_map_and_says_where_there_are_none(
+    evaluated: Evaluated, bundle: Path, tmp_path: Path
 ) -> None:
-    page = tried.content["report.html"].decode()
-    entry = Journal.read(tried.out).entry("P2")
+    page = evaluated.content["report.html"].decode()
+    entry = Journal.read(evaluated.out).entry("P2")
     for map_ in entry.result.evaluation.maps:
         for answer in map_.answers:
             words = f"{answer.topic}: <strong>{answer.answer}</strong>"
             assert words in page
         assert f'href="P2/{quote(map_.card)}"' in page
     assert "Not evaluated" not in page
-    assert page.count("<summary>Trust card</summary>") == page.count('class="verdicts"')
-    study(tried.folder, bundle, tmp_path / "bare", None)
+    assert page.count("<summary>Trust card</summary>") == page.count('class="answers"')
+    study(evaluated.folder, bundle, tmp_path / "bare", None)
     bare = (tmp_path / "bare" / "report.html").read_text(encoding="utf-8")
-    assert bare.count("Not evaluated: run the study again with --trial.") == bare.count("<figure>")
+    assert bare.count("Not evaluated: run the study again with --evaluate.") == bare.count(
+        "<figure>"
+    )
 
 
-def test_a_study_gets_its_trial_later_and_no_map_is_computed_again(
-    tried: Tried, bundle: Path, tmp_path: Path
+def test_a_study_gets_its_evaluation_later_and_no_map_is_computed_again(
+    evaluated: Evaluated, bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "later"
-    study(tried.folder, bundle, out, None)
+    study(evaluated.folder, bundle, out, None)
     before = {path: path.stat().st_mtime_ns for path in out.glob("P*/*.nii.gz")}
     assert len(before) == 2
-    assert study(tried.folder, bundle, out, jobs=2).resumed == 2
+    assert study(evaluated.folder, bundle, out, jobs=2).resumed == 2
     assert {path: path.stat().st_mtime_ns for path in out.glob("P*/*.nii.gz")} == before
-    assert content(out) == tried.content
+    assert content(out) == evaluated.content
     # Without the option what is there stays; with it, what is there is not made again.
     cards = {path: path.stat().st_mtime_ns for path in out.glob("P*/card-*.png")}
     for budget, jobs in ((None, 1), (LITTLE, 2)):
-        study(tried.folder, bundle, out, budget, jobs=jobs)
+        study(evaluated.folder, bundle, out, budget, jobs=jobs)
         assert {path: path.stat().st_mtime_ns for path in out.glob("P*/card-*.png")} == cards
-    assert content(out) == tried.content
+    assert content(out) == evaluated.content
     # What is gone is made anew, with the same bytes in this process as in others.
-    (out / "P1" / "trial.json").unlink()
-    study(tried.folder, bundle, out)
-    assert content(out) == tried.content
+    (out / "P1" / "evaluation.json").unlink()
+    study(evaluated.folder, bundle, out)
+    assert content(out) == evaluated.content
 
 
 _RUN = """
@@ -168,26 +172,27 @@ study(*map(Path, sys.argv[1:4]))
 """
 
 
-def test_a_study_that_was_killed_in_the_trial_ends_with_the_same_bytes(
-    tried: Tried, bundle: Path, tmp_path: Path
+def test_a_study_that_was_killed_in_the_evaluation_ends_with_the_same_bytes(
+    evaluated: Evaluated, bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
     for moment in ("P1/curves.csv", "P2/explanation.json"):
         process = subprocess.Popen(
-            [sys.executable, "-c", _RUN, str(tried.folder), str(bundle), str(out)], env=environment
+            [sys.executable, "-c", _RUN, str(evaluated.folder), str(bundle), str(out)],
+            env=environment,
         )
         file = out / moment
         until(lambda p=process, f=file: f.is_file() or p.poll() is not None, moment, pause=0.001)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         name = moment.partition("/")[0]
-        assert not (out / name / "trial.json").exists()
-    study(tried.folder, bundle, out)
-    assert content(out) == tried.content
+        assert not (out / name / "evaluation.json").exists()
+    study(evaluated.folder, bundle, out)
+    assert content(out) == evaluated.content
 
 
-def test_a_trial_that_fails_costs_only_itself(
+def test_an_evaluation_that_fails_costs_only_itself(
     study_folder: Callable[[int], Path],
     bundle: Path,
     tmp_path: Path,
@@ -199,20 +204,20 @@ def test_a_trial_that_fails_costs_only_itself(
         raise MemoryError("not enough")
 
     with monkeypatch.context() as patched:
-        patched.setattr(case_work, "write_case_trial", exhausted)
+        patched.setattr(case_work, "write_case_evaluation", exhausted)
         assert study(folder, bundle, out).failed == 1
         one = single_case([(None, folder / "P1_image.nii.gz")])
         _, entry = explain_case(one, work(bundle, tmp_path / "single"))
     for failure in (Journal.read(out).entry("P1").failures, entry.failures):
         (failed,) = failure
-        assert (failed.stage, failed.code) == (TRIAL_STAGE, "SE-JOB-FAILED")
+        assert (failed.stage, failed.code) == (EVALUATION_STAGE, "SE-JOB-FAILED")
         assert "MemoryError: not enough" in failed.reason
     assert len(list(out.glob("P1/*.nii.gz"))) == 1
     assert len(list((tmp_path / "single").glob("*/*.nii.gz"))) == 1
     assert "the evaluation failed" in (out / "report.html").read_text(encoding="utf-8")
     # It is tried again by the next run.
     assert study(folder, bundle, out).failed == 0
-    assert (out / "P1" / "trial.json").is_file()
+    assert (out / "P1" / "evaluation.json").is_file()
 
 
 def test_a_budget_of_nothing_is_refused(
@@ -225,11 +230,11 @@ def test_a_budget_of_nothing_is_refused(
 
 
 def test_a_private_cases_files_name_is_in_no_result(
-    tried: Tried, bundle: Path, tmp_path: Path
+    evaluated: Evaluated, bundle: Path, tmp_path: Path
 ) -> None:
     secret = tmp_path / "in" / "DOE_JANE_19700101.nii.gz"
     secret.parent.mkdir()
-    found = discover(tried.folder)[0]
+    found = discover(evaluated.folder)[0]
     shutil.copy(found.paths[0], secret)
     mask = secret.with_name("DOE_JANE_mask.nii.gz")
     assert found.segmentation is not None
@@ -238,7 +243,7 @@ def test_a_private_cases_files_name_is_in_no_result(
     result = run_study([case], work(bundle, tmp_path / "out"))
     assert result.failed == 0
     kept = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert any(path.name == "trial.json" for path in kept)
+    assert any(path.name == "evaluation.json" for path in kept)
     for path in kept:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content

@@ -1,4 +1,4 @@
-"""The trial of maps as every engine makes it, in this process and over HTTP alike."""
+"""The evaluation of maps as every engine makes it, in this process and over HTTP alike."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.queue.volume_images import image_of
-from SaliencyExplain.engine.wire.requests import TrialRequest
-from SaliencyExplain.engine.wire.results import TrialResult
+from SaliencyExplain.engine.wire.requests import EvaluationRequest
+from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
-from SaliencyExplain.evaluation.image.findings import Trial
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation.image.trust_card import card_png
 from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
@@ -27,7 +27,9 @@ from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until
 
 
 @pytest.fixture(scope="module")
-def directly(classifier: Classifier, image: Volume, phantom: Phantom) -> tuple[Question, Trial]:
+def directly(
+    classifier: Classifier, image: Volume, phantom: Phantom
+) -> tuple[Question, Evaluation]:
     """What the library finds of Grad-CAM's map."""
     tumour = phantom.masks["tumour"]
     question = Question(
@@ -37,16 +39,16 @@ def directly(classifier: Classifier, image: Volume, phantom: Phantom) -> tuple[Q
         Compute("cpu"),
         Given(Segmentation((Segment("mass", PALETTE[0], tumour),), image.affine, ())),
     )
-    return question, trial(question, [GradCAM()], seed=3)
+    return question, evaluate_maps(question, [GradCAM()], seed=3)
 
 
 @pytest.mark.slow
-def test_trial_equals_the_librarys(
+def test_evaluation_equals_the_librarys(
     engine: Engine,
     explain: Explain,
     image: Volume,
     phantom: Phantom,
-    directly: tuple[Question, Trial],
+    directly: tuple[Question, Evaluation],
 ):
     question, direct = directly
     asked = explain(
@@ -61,14 +63,14 @@ def test_trial_equals_the_librarys(
         ),
     )
     same = direct.image_sha256
-    result = done(engine, TrialRequest(asked, image_sha256=same))
-    assert isinstance(result, TrialResult)
+    result = done(engine, EvaluationRequest(asked, image_sha256=same))
+    assert isinstance(result, EvaluationResult)
     (ours,), (theirs,) = result.maps, direct.maps
-    assert (result.target_name, result.effort) == ("meningioma-like", "full")
+    assert (result.target_name, result.cost_tier) == ("meningioma-like", "full")
     assert result.forward_passes == direct.forward_passes
     assert (ours.label, ours.title) == (theirs.label, "Grad-CAM")
-    assert ours.verdicts == theirs.verdicts
-    assert [verdict.topic for verdict in ours.verdicts] == [
+    assert ours.answers == theirs.answers
+    assert [answer.topic for answer in ours.answers] == [
         "beats chance",
         "depends on the weights",
         "stable",
@@ -80,7 +82,7 @@ def test_trial_equals_the_librarys(
     assert deletion.chance == pytest.approx(theirs.faithfulness.chance_deletion[1], abs=1e-5)
     weights = next(curve for curve in ours.curves if curve.name == "weights")
     # A map that random weights make constant is like no other: not a number on both sides.
-    alike = [stage.likeness.alike for stage in theirs.sanity.cascading]
+    alike = [stage.similarity.alike for stage in theirs.sanity.cascading]
     assert weights.ys[1:] == pytest.approx(alike, abs=1e-4, nan_ok=True)
     figure = next(figure for figure in ours.figures if figure.name == "deletion_area")
     assert figure.value == pytest.approx(theirs.faithfulness.curves.deletion_area, abs=1e-5)
@@ -90,16 +92,16 @@ def test_trial_equals_the_librarys(
 
 
 @pytest.mark.slow
-def test_trial_keeps_to_its_budget_tells_its_progress_and_is_cancelled(
+def test_evaluation_keeps_to_its_budget_tells_its_progress_and_is_cancelled(
     engine: Engine, explain: Explain
 ):
-    # The whole trial of this map takes about 760 forward passes, the least one 714.
-    result = done(engine, TrialRequest(explain(QUICK, limits=Limits(passes=720))))
-    assert isinstance(result, TrialResult)
-    assert result.effort == "least"
+    # The whole evaluation of this map takes about 760 forward passes, the least one 714.
+    result = done(engine, EvaluationRequest(explain(QUICK, limits=Limits(passes=720))))
+    assert isinstance(result, EvaluationResult)
+    assert result.cost_tier == "least"
     assert result.forward_passes <= 720
     assert any("for the budget of 720 forward passes" in note for note in result.notes)
-    job = engine.start(TrialRequest(explain(LONG, limits=Limits(passes=1e9))))
+    job = engine.start(EvaluationRequest(explain(LONG, limits=Limits(passes=1e9))))
     status = until(engine, job, lambda status: status.done > 0)
     assert "Occlusion" in status.doing
     assert status.total > 60_000
@@ -109,8 +111,8 @@ def test_trial_keeps_to_its_budget_tells_its_progress_and_is_cancelled(
         engine.result(job)
 
 
-def test_trial_of_a_map_of_another_image_is_refused(engine: Engine, explain: Explain):
-    job = engine.start(TrialRequest(explain(QUICK), image_sha256="0" * 64))
+def test_evaluation_of_a_map_of_another_image_is_refused(engine: Engine, explain: Explain):
+    job = engine.start(EvaluationRequest(explain(QUICK), image_sha256="0" * 64))
     status = ended(engine, job)
     assert status.state == "failed"
     assert "other voxels" in status.error

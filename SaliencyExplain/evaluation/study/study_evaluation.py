@@ -22,16 +22,16 @@ from SaliencyExplain.evaluation.study.fixed_places import (
 from SaliencyExplain.evaluation.study.paired_comparison import Pair, compare_methods
 from SaliencyExplain.evaluation.study.study_curves import (
     MeanCurve,
-    TrialFigure,
+    StudyMetric,
     mean_curves,
-    trial_table,
+    study_metrics_table,
 )
 from SaliencyExplain.evaluation.study.study_metrics import figure_values
 from SaliencyExplain.evaluation.study.survey import Survey, survey
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.progress import Progress, part_of, silent
 
-#: Number of the form of ``evaluation.json``.
+#: Number of the form of ``study-evaluation.json``.
 FORMAT = 3
 
 #: Per cent of the time after which all maps of a study are read, and after which the fixed
@@ -40,7 +40,7 @@ _READ, _PLACED = 50, 85
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class StudyEvaluation:
     """What was found about the maps of a study.
 
     Attributes:
@@ -48,13 +48,13 @@ class Evaluation:
         compared: Names of the cases on which methods are compared.
         survey: What was read off the maps, for the pictures.
         segments_known: Whether a segment was read beside any of the maps.
-        seed: Of everything random.
+        seed: Random seed.
         pairs: Methods held against each other.
         places: Where the energy goes.
         fixed_places: For each method and class the place in which its maps agree most.
         clusters: Groups of maps by method; empty with too few cases.
         biomarkers: What goes with the energy in the segments.
-        trials: The figures of the cases' trials; empty where there are none.
+        metrics: The metrics of the cases' evaluations; empty where there are none.
         curves: Their mean curves.
         notes: What a user should be told.
     """
@@ -69,13 +69,13 @@ class Evaluation:
     fixed_places: tuple[FixedPlace, ...]
     clusters: tuple[Clusters, ...]
     biomarkers: tuple[Correlation, ...]
-    trials: tuple[TrialFigure, ...]
+    metrics: tuple[StudyMetric, ...]
     curves: tuple[MeanCurve, ...]
     notes: tuple[str, ...]
 
     @property
-    def tried(self) -> int:
-        """Cases whose maps' faithfulness was tried."""
+    def evaluated(self) -> int:
+        """Cases whose maps' faithfulness was evaluated."""
         return max((one.cases for one in self.curves), default=0)
 
     def as_json(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Evaluation:
             "cases": len(self.study.cases),
             "compared": len(self.compared),
             "failed": self.study.failed,
-            "tried": self.tried,
+            "evaluated": self.evaluated,
             "segments_known": self.segments_known,
             "fixed_segments": list(self.survey.fixed),
             "sides": self.survey.sides,
@@ -96,7 +96,7 @@ class Evaluation:
             "notes": list(self.notes),
             "versions": versions(),
         }
-        for name in ("pairs", "places", "fixed_places", "biomarkers", "trials", "curves"):
+        for name in ("pairs", "places", "fixed_places", "biomarkers", "metrics", "curves"):
             document[name] = [dataclasses.asdict(one) for one in getattr(self, name)]
         document["clusters"] = [
             {
@@ -121,7 +121,7 @@ def evaluate_study(
     smallest_difference: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
-) -> Evaluation:
+) -> StudyEvaluation:
     """Evaluates a finished study; neither its classifier nor a GPU is needed.
 
     Args:
@@ -168,7 +168,7 @@ def evaluate_study(
     pairs = compare_methods(
         values, smallest=smallest, progress=part_of(progress, _PLACED, 100, 100)
     )
-    return Evaluation(
+    return StudyEvaluation(
         study=study,
         compared=tuple(case.case for case in chosen.cases),
         survey=found,
@@ -179,7 +179,7 @@ def evaluate_study(
         fixed_places=tuple(fixed_places),
         clusters=tuple(_clusters(study, found, seed, notes)),
         biomarkers=tuple(biomarker_table(chosen.cases)),
-        trials=tuple(trial_table(study.cases, seed=seed)),
+        metrics=tuple(study_metrics_table(study.cases, seed=seed)),
         curves=tuple(mean_curves(study.cases)),
         notes=tuple(notes),
     )

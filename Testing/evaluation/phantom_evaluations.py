@@ -1,15 +1,15 @@
-"""Evaluations of maps of a phantom, with little effort."""
+"""Evaluations of maps of a phantom, at a low cost."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from SaliencyExplain.evaluation.image.cost import Effort
+from SaliencyExplain.evaluation.image.cost import CostTier
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.question import Compute, Given, Question
 
 #: As little as still computes every figure.
-FEW = Effort(
+FEW = CostTier(
     random_maps=2,
     stages=3,
     draws=1,
@@ -36,4 +36,4 @@ def asked(phantom, classifier, target="glioma-like", segments=(), where="cpu"):
 
 def answers(found, label):
     one = next(one for one in found.maps if one.label.startswith(label))
-    return {verdict.question: verdict.answer for verdict in one.verdicts}
+    return {answer.question: answer.answer for answer in one.answers}

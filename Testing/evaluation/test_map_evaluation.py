@@ -1,4 +1,4 @@
-"""The whole trial on phantoms whose truth is known, and its files."""
+"""The whole evaluation on phantoms whose truth is known, and its files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.evaluation.image.answers import NO, PARTLY, UNKNOWN, YES
-from SaliencyExplain.evaluation.image.cost import Effort
-from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_trial
-from SaliencyExplain.evaluation.image.trial import trial
+from SaliencyExplain.evaluation.image.cost import CostTier
+from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_evaluation
+from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.models.loading import load_classifier
-from Testing.evaluation.phantom_trials import FEW, answers, asked
+from Testing.evaluation.phantom_evaluations import FEW, answers, asked
 from Testing.expected_errors import error_with
 
 CHANCE, WEIGHTS, STABLE = (
@@ -42,15 +42,15 @@ def as_map(mask, image, name):
 
 @pytest.fixture(scope="module")
 def whole(phantom, honest):
-    """A trial of Grad-CAM and of a map that knows nothing, and what was told on the way."""
+    """An evaluation of Grad-CAM and of a map that knows nothing, and what was told on the way."""
     question = asked(phantom, honest, segments=["tumour"])
     before = copy.deepcopy(honest.network.state_dict())
     told, costs = [], []
-    found = trial(
+    found = evaluate_maps(
         question,
         [GradCAM(), CentreMap()],
         seed=1,
-        effort=dataclasses.replace(FEW, random_maps=19, draws=2, independent=True),
+        cost_tier=dataclasses.replace(FEW, random_maps=19, draws=2, independent=True),
         progress=lambda done, total: told.append((done, total)),
         announce=costs.append,
     )
@@ -71,7 +71,7 @@ def test_an_honest_classifiers_grad_cam_beats_chance_and_depends_on_the_weights(
     assert answers(found, "centre")[WEIGHTS] == NO
 
 
-def test_the_trial_costs_what_it_said_and_tells_a_rising_progress(whole):
+def test_the_evaluation_costs_what_it_said_and_tells_a_rising_progress(whole):
     _, found, told, cost, _ = whole
     assert found.forward_passes == pytest.approx(cost.forward_passes, rel=0.02)
     done = [one for one, _ in told]
@@ -89,18 +89,18 @@ def test_the_agreement_of_methods_and_of_layers_is_told(whole):
     kinds = [pair.kind for pair in found.pairs]
     assert kinds.count("methods") == 1
     assert kinds.count("layers") == 3
-    assert all(-1 <= pair.likeness.rank_correlation <= 1 for pair in found.pairs)
+    assert all(-1 <= pair.similarity.rank_correlation <= 1 for pair in found.pairs)
 
 
 @pytest.mark.slow
 def test_its_files_hold_what_was_found(whole, tmp_path):
     question, found, *_ = whole
-    files = write_trial(tmp_path, found, question)
+    files = write_evaluation(tmp_path, found, question)
     assert {file.name for file in tmp_path.iterdir()} == {file.name for file in files}
-    document = json.loads((tmp_path / "trial.json").read_text())
+    document = json.loads((tmp_path / "evaluation.json").read_text())
     assert document["classifier_sha256"] == question.classifier.identity
     gradcam = document["maps"][0]
-    assert {one["question"]: one["answer"] for one in gradcam["verdicts"]} == answers(
+    assert {one["question"]: one["answer"] for one in gradcam["answers"]} == answers(
         found, "gradcam"
     )
     assert gradcam["faithfulness"]["curves"]["mean_drop"] == pytest.approx(
@@ -114,7 +114,7 @@ def test_its_files_hold_what_was_found(whole, tmp_path):
         assert card.width == 1100
         assert card.height > 700
     first = (tmp_path / card_name(found.maps[0])).read_bytes()
-    write_trial(tmp_path, found, question)
+    write_evaluation(tmp_path, found, question)
     assert (tmp_path / card_name(found.maps[0])).read_bytes() == first
 
 
@@ -125,8 +125,8 @@ def test_a_map_of_what_the_classifier_uses_beats_chance_and_one_of_the_rest_does
     phantom = draw_phantom("glioma-like", STUDY_SEEDS + 91_000_003, marker=True)
     question = asked(phantom, load_classifier(classifier_folder(name)))
     maps = {part: as_map(mask, phantom.image, part) for part, mask in phantom.masks.items()}
-    found = trial(
-        question, [], given_maps=maps, parts=["faithfulness"], effort=Effort(random_maps=19)
+    found = evaluate_maps(
+        question, [], given_maps=maps, parts=["faithfulness"], cost_tier=CostTier(random_maps=19)
     )
     used, other = ("tumour", "marker") if name.endswith("honest") else ("marker", "tumour")
     figures = {one.label: one.faithfulness.figure("insertion_area") for one in found.maps}
@@ -151,40 +151,46 @@ def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
     affine = phantom.image.affine.numpy() @ flip
     other = MetaTensor(torch.from_numpy(flipped[None].astype(np.float32)), affine=affine)
     maps = {"as it is": as_map(mask, phantom.image, "a"), "flipped": other}
-    found = trial(question, [], given_maps=maps, parts=["faithfulness"], effort=FEW)
+    found = evaluate_maps(question, [], given_maps=maps, parts=["faithfulness"], cost_tier=FEW)
     one, two = (each.faithfulness.curves for each in found.maps)
     np.testing.assert_allclose(one.deletion, two.deletion, atol=1e-6)
     far = MetaTensor(other.as_tensor(), affine=affine + 1e4 * np.eye(4, 4, 3))
     with error_with(ErrorCode.NO_OVERLAP):
-        trial(question, [], given_maps={"far": far}, parts=["faithfulness"], effort=FEW)
+        evaluate_maps(question, [], given_maps={"far": far}, parts=["faithfulness"], cost_tier=FEW)
 
 
 @pytest.mark.slow
 def test_a_constant_map_is_not_judged_and_the_reason_is_said(phantom, honest, tmp_path):
     question = asked(phantom, honest, segments=["tumour"])
     everywhere = as_map(np.ones_like(phantom.masks["tumour"]), phantom.image, "even")
-    found = trial(question, [], given_maps={"even": everywhere}, parts=["faithfulness"], effort=FEW)
+    found = evaluate_maps(
+        question, [], given_maps={"even": everywhere}, parts=["faithfulness"], cost_tier=FEW
+    )
     assert answers(found, "even")[CHANCE] == UNKNOWN
-    assert "constant" in found.maps[0].verdicts[0].words
+    assert "constant" in found.maps[0].answers[0].words
     assert any("constant" in note for note in found.maps[0].notes)
     assert json.loads(json_text(found.as_json()))["maps"][0]["faithfulness"] is None
-    assert len(write_trial(tmp_path, found, question)) == 3
+    assert len(write_evaluation(tmp_path, found, question)) == 3
 
 
-def test_a_small_budget_makes_a_smaller_trial_and_says_so(phantom, honest):
+def test_a_small_budget_makes_a_smaller_evaluation_and_says_so(phantom, honest):
     question = asked(phantom, honest)
     costs = []
     parts = ["sanity", "stability"]
-    found = trial(question, [SmoothGrad(samples=2)], parts=parts, budget=60, announce=costs.append)
-    assert found.effort == costs[0].name == "least"
-    assert any("least effort" in note for note in found.notes)
+    found = evaluate_maps(
+        question, [SmoothGrad(samples=2)], parts=parts, budget=60, announce=costs.append
+    )
+    assert found.cost_tier == costs[0].name == "least"
+    assert any("cost tier least" in note for note in found.notes)
     assert found.maps[0].sanity is not None
     assert found.maps[0].stability is not None
     assert found.forward_passes < 60
 
 
 @pytest.mark.slow
-def test_a_trial_can_be_cancelled_and_the_same_seed_gives_the_same_trial(phantom, honest):
+def test_an_evaluation_can_be_cancelled_and_the_same_seed_gives_the_same_evaluation(
+    phantom, honest
+):
     question = asked(phantom, honest)
 
     def stop(done, total):
@@ -193,10 +199,11 @@ def test_a_trial_can_be_cancelled_and_the_same_seed_gives_the_same_trial(phantom
 
     before = copy.deepcopy(honest.network.state_dict())
     with pytest.raises(Cancelled):
-        trial(question, [GradCAM()], parts=["sanity"], progress=stop)
+        evaluate_maps(question, [GradCAM()], parts=["sanity"], progress=stop)
     assert all(torch.equal(v, before[k]) for k, v in honest.network.state_dict().items())
     first, second = (
-        trial(question, [GradCAM()], parts=["sanity"], seed=3, effort=FEW) for _ in range(2)
+        evaluate_maps(question, [GradCAM()], parts=["sanity"], seed=3, cost_tier=FEW)
+        for _ in range(2)
     )
     assert json_text(first.maps[0].as_json()) == json_text(second.maps[0].as_json())
 
@@ -205,14 +212,14 @@ def test_a_trial_can_be_cancelled_and_the_same_seed_gives_the_same_trial(phantom
 def test_a_picture_gets_the_published_curves(tmp_path):
     phantom = draw_phantom("glioma-like", STUDY_SEEDS + 91_000_002, dimensions=2)
     question = asked(phantom, load_classifier(classifier_folder("phantom-2d-honest")))
-    found = trial(question, [GradCAM()], parts=["faithfulness"], effort=FEW)
+    found = evaluate_maps(question, [GradCAM()], parts=["faithfulness"], cost_tier=FEW)
     faithful = found.maps[0].faithfulness
     sic = faithful.figure("sic_compressed")
     assert sic.value > sic.centre
     assert sic.chance == ()
-    assert len(write_trial(tmp_path, found, question)) == 4
+    assert len(write_evaluation(tmp_path, found, question)) == 4
 
 
 def test_an_unknown_part_is_refused_with_the_nearest(phantom, honest):
     with error_with(ErrorCode.NAME_UNKNOWN, "'sanety'", "'sanity'"):
-        trial(asked(phantom, honest), [GradCAM()], parts=["sanety"])
+        evaluate_maps(asked(phantom, honest), [GradCAM()], parts=["sanety"])

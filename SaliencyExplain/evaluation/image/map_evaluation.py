@@ -1,4 +1,4 @@
-"""The trial of maps: everything that speaks for and against believing them, for one image."""
+"""The evaluation of maps: everything that speaks for and against believing them, for one image."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from monai.data import MetaTensor
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import DeviceMemoryError
 from SaliencyExplain.evaluation.image.cost import (
-    EFFORTS,
+    COST_TIERS,
     Cost,
-    Effort,
+    CostTier,
     affordable,
     check_parts,
 )
-from SaliencyExplain.evaluation.image.examination import Examination
-from SaliencyExplain.evaluation.image.findings import Trial
+from SaliencyExplain.evaluation.image.evaluation_run import EvaluationRun
+from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
+from SaliencyExplain.evaluation_parts import PARTS
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.question import Question
-from SaliencyExplain.trial_words import PARTS
 
 
-def trial(
+def evaluate_maps(
     question: Question,
     methods: Sequence[Method],
     *,
@@ -35,34 +35,34 @@ def trial(
     parts: Sequence[str] = PARTS,
     case: str | None = None,
     seed: int = 0,
-    effort: Effort | None = None,
+    cost_tier: CostTier | None = None,
     budget: float | None = None,
     progress: Progress = silent,
     announce: Callable[[Cost], None] | None = None,
-) -> Trial:
-    """Tries the maps of one image.
+) -> Evaluation:
+    """Evaluates the maps of one image.
 
     The maps are computed on the network's grid, again for each change of image, seed or
     weights; the weights are changed on copies. A method that fails costs its own map: the
-    others are tried, and ``failures`` says why. With a segmentation in ``question.given`` the
+    others are evaluated, and ``failures`` says why. With a segmentation in ``question.given`` the
     maps are held against it as :mod:`SaliencyExplain.comparison` does.
 
     Args:
         question: The image put to the classifier, the target fixed.
-        methods: Whose maps are tried.
+        methods: Whose maps are evaluated.
         given_maps: Maps of other tools by name, ``(1, *S)`` with their affine. Only their
-            faithfulness and their place can be tried: nothing is known of how they were made.
+            faithfulness and their place can be evaluated: nothing is known of how they were made.
         modalities: By channel the segmentation of the features that this channel shows, on
             the image's grid, for the modality-specific feature importance.
         parts: Which of :data:`PARTS`.
         case: Name of the case; None: the image's own, which is its file's and may name a
             patient.
-        seed: Of everything random. With the case's name it makes the random yardstick on a
+        seed: Random seed. With the case's name it makes the random control map on a
             segmentation, the one of :func:`SaliencyExplain.comparison.table.rows`.
-        effort: How much is computed; None: the greatest of :data:`EFFORTS` that the budget
+        cost_tier: How much is computed; None: the greatest of :data:`COST_TIERS` that the budget
             allows.
-        budget: Forward passes that it may cost; a smaller effort is made where the whole
-            trial costs more, and a note says so.
+        budget: Forward passes that it may cost; a lower tier is used where the whole
+            evaluation costs more, and a note says so.
         progress: Told of forward passes done and to do; may raise Cancelled.
         announce: Told the cost before the first map is computed.
 
@@ -84,7 +84,7 @@ def trial(
         parts,
         given_maps=len(given_maps),
         modalities=bool(modalities),
-        effort=effort,
+        cost_tier=cost_tier,
         budget=budget,
     )
     if announce is not None:
@@ -92,26 +92,26 @@ def trial(
 
     name = str(question.image.meta.get("name", "")) if case is None else case
 
-    def examined() -> Examination:
-        found = Examination(question, cost, parts, seed, name, progress)
+    def run() -> EvaluationRun:
+        found = EvaluationRun(question, cost, parts, seed, name, progress)
         found.run(methods, given_maps, modalities)
         if not found.maps:
             found.failures.raise_first()
         return found
 
     try:
-        found = examined()
+        found = run()
     except DeviceMemoryError as error:
         question.move_to_cpu(error)
-        found = examined()
+        found = run()
     failed = [*failures.found, *found.failures.found]
     notes = [*question.notes, *(one.line for one in failed), *found.notes]
-    if effort is None and cost.effort != EFFORTS["full"]:
+    if cost_tier is None and cost.cost_tier != COST_TIERS["full"]:
         notes.append(
-            f"The {cost.name} effort was made, for the budget of {budget:,.0f} forward passes."
+            f"The cost tier {cost.name} was used, for the budget of {budget:,.0f} forward passes."
         )
     classifier = question.classifier
-    return Trial(
+    return Evaluation(
         image=name,
         image_sha256=question.image_hash,
         classifier=classifier.name,
@@ -120,7 +120,7 @@ def trial(
         probabilities=tuple(question.probabilities.tolist()),
         target=question.target,
         seed=seed,
-        effort=cost.name,
+        cost_tier=cost.name,
         parts=tuple(parts),
         maps=tuple(found.maps),
         pairs=tuple(found.pairs),

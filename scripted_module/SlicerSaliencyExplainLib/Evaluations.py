@@ -1,18 +1,18 @@
-"""The trial of a map of the scene: the question to the engine, and what it answers."""
+"""The evaluation of a map of the scene: the question to the engine, and what it answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from SaliencyExplain.engine.client.repeat_request import trial_of_map
+from SaliencyExplain.engine.client.repeat_request import evaluation_of_map
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.wire.requests import TrialRequest
-from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
+from SaliencyExplain.engine.wire.requests import EvaluationRequest
+from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.records.evaluation_summary import Answer
 from SaliencyExplain.scene.attributions import read_attribution
-from SaliencyExplain.scene.kept_evaluations import keep_verdicts_on
+from SaliencyExplain.scene.kept_evaluations import keep_answers_on
 from SaliencyExplain.specification.spec import NO_REFERENCES, References
 
 from .Failures import Failure
@@ -21,18 +21,18 @@ from .Jobs import Job
 from .Logic import SaliencyExplainLogic
 
 
-def try_map(
+def evaluate_map(
     logic: SaliencyExplainLogic,
     node: Any,
     nodes: Sequence[Any],
     *,
     beside: Beside,
     budget: float,
-    done: Callable[[TrialResult, TriedMap], None],
+    done: Callable[[EvaluationResult, EvaluatedMap], None],
     failed: Callable[[Failure], None],
     **callbacks: Any,
 ) -> Job:
-    """Asks for the trial of a map and keeps its verdicts with the map's node.
+    """Asks for the evaluation of a map and keeps its answers with the map's node.
 
     Args:
         logic: Asks the engine.
@@ -69,26 +69,28 @@ def try_map(
         "passes": budget,
     }
     # Once without voxels: what is wrong is known before anything is sent.
-    trial_of_map("", classifier, references=NO_REFERENCES, **about)
+    evaluation_of_map("", classifier, references=NO_REFERENCES, **about)
 
-    def begin(engine: Engine) -> TrialRequest:
+    def begin(engine: Engine) -> EvaluationRequest:
         references = References(
             engine.put(segments) if segments is not None else None,
             names,
             notes,
             tuple(engine.put(volume) for volume in backgrounds),
         )
-        return trial_of_map(engine.put(image.volume), classifier, references=references, **about)
+        return evaluation_of_map(
+            engine.put(image.volume), classifier, references=references, **about
+        )
 
-    def finish(result: TrialResult) -> None:
+    def finish(result: EvaluationResult) -> None:
         one = next((one for one in result.maps if one.label == map_.label), None)
         if one is None:
             failed(Failure(f"The evaluation has no map '{map_.label}'."))
             return
-        kept = [Answer(verdict.topic, verdict.answer, verdict.words)
-                for verdict in one.verdicts]  # fmt: skip
+        kept = [Answer(answer.topic, answer.answer, answer.words)
+                for answer in one.answers]  # fmt: skip
         try:
-            keep_verdicts_on(node, map_, kept)
+            keep_answers_on(node, map_, kept)
         except InputError as error:
             failed(Failure(str(error)))
             return

@@ -1,4 +1,4 @@
-"""The panel's section "Trial"."""
+"""The panel's section "Evaluation"."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
+from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
 from SaliencyExplain.private_folder import PrivateFolder
-from SaliencyExplain.scene.kept_evaluations import verdicts_of
+from SaliencyExplain.scene.kept_evaluations import answers_of
 from SaliencyExplain.scene.names import ATTRIBUTION, KIND
 
+from .Evaluations import evaluate_map
 from .Images import Beside
 from .LinePlot import COLORS, Line, draw_plot
 from .Section import Section, allow, time_text
 from .Tables import fill_table
-from .Trials import try_map
 
 _CARD_WIDTH = 460
 
 
-class TrialSection(Section):
-    """Tries a map: does it beat chance, depend on the weights, stay, lie on the segments?"""
+class EvaluationSection(Section):
+    """Evaluates a map: does it beat chance, depend on the weights, stay, lie on the segments?"""
 
-    prefix = "trial"
+    prefix = "evaluation"
 
     def __init__(self, panel: Any) -> None:
         super().__init__(panel)
         #: By ID of a map's node: what was found by this panel, with curves and card.
-        self._found: dict[str, TriedMap] = {}
-        self._folder = PrivateFolder("trial")
+        self._found: dict[str, EvaluatedMap] = {}
+        self._folder = PrivateFolder("evaluation")
         ui = self.ui
-        ui.trialMapSelector.addAttribute("vtkMRMLScalarVolumeNode", KIND, ATTRIBUTION)
-        ui.trialMapSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_map)
-        ui.trialButton.connect("clicked(bool)", self._on_try)
-        ui.trialCardButton.connect("clicked(bool)", self._on_card)
+        ui.evaluationMapSelector.addAttribute("vtkMRMLScalarVolumeNode", KIND, ATTRIBUTION)
+        ui.evaluationMapSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_map)
+        ui.evaluationButton.connect("clicked(bool)", self._on_evaluate)
+        ui.evaluationCardButton.connect("clicked(bool)", self._on_card)
         self._show()
 
     def show_map(self, node: Any) -> None:
-        """Another map is in the views: it is the one that is tried next."""
+        """Another map is in the views: it is the one that is evaluated next."""
         if not self.busy:
-            self.ui.trialMapSelector.setCurrentNode(node)
+            self.ui.evaluationMapSelector.setCurrentNode(node)
 
     def maps_changed(self) -> None:
-        """Maps have come, gone or grown: other values have another trial."""
+        """Maps have come, gone or grown: other values have another evaluation."""
         self._show()
 
     def scene_closed(self) -> None:
@@ -58,9 +58,9 @@ class TrialSection(Section):
     def refresh(self) -> None:
         """Brings its widgets in line with the state of the panel."""
         blocked = self.panel.sections.volumes.why_not_ready()
-        node = self.ui.trialMapSelector.currentNode()
+        node = self.ui.evaluationMapSelector.currentNode()
         allow(
-            self.ui.trialButton,
+            self.ui.evaluationButton,
             _(
                 "Recompute the map with changed images, seeds and weights, and measure how it "
                 "changes."
@@ -76,18 +76,18 @@ class TrialSection(Section):
         self._show()
         self.panel.refresh()
 
-    def _on_try(self, _checked: bool = False) -> None:
-        node = self.ui.trialMapSelector.currentNode()
+    def _on_evaluate(self, _checked: bool = False) -> None:
+        node = self.ui.evaluationMapSelector.currentNode()
         beside = self.panel.sections.explain.beside()
         # Any map is held against the segmentation, also one whose method asks for none.
         segmentation = self.ui.segmentationSelector.currentNode()
         self.begin(
-            lambda: try_map(
+            lambda: evaluate_map(
                 self.panel.logic,
                 node,
                 self.panel.sections.volumes.nodes(),
                 beside=Beside(segmentation, beside.backgrounds),
-                budget=float(self.ui.trialBudgetSpinBox.value),
+                budget=float(self.ui.evaluationBudgetSpinBox.value),
                 progress=self.show_progress,
                 done=lambda result, one: self._done(node, result, one),
                 failed=self.fail,
@@ -96,44 +96,44 @@ class TrialSection(Section):
             _("Preparing …"),
         )
 
-    def _done(self, node: Any, result: TrialResult, one: TriedMap) -> None:
+    def _done(self, node: Any, result: EvaluationResult, one: EvaluatedMap) -> None:
         self.end()
         self._found[node.GetID()] = one
         self._show()
-        said = _("{passes} forward passes in {time}, {effort} effort.").format(
+        said = _("{passes} forward passes in {time}, cost tier {cost_tier}.").format(
             passes=f"{result.forward_passes:,.0f}",
             time=time_text(result.seconds),
-            effort=result.effort,
+            cost_tier=result.cost_tier,
         )
-        self.ui.trialNotesLabel.text = "\n".join([said, *result.notes, *one.notes])
-        self.ui.trialNotesLabel.visible = True
-        self.panel.sections.display.trial_changed()
+        self.ui.evaluationNotesLabel.text = "\n".join([said, *result.notes, *one.notes])
+        self.ui.evaluationNotesLabel.visible = True
+        self.panel.sections.display.evaluation_changed()
         self.panel.refresh()
 
     def _show(self) -> None:
         """Shows what is known of the chosen map."""
-        ui, node = self.ui, self.ui.trialMapSelector.currentNode()
-        verdicts = verdicts_of(node) if node is not None else []
+        ui, node = self.ui, self.ui.evaluationMapSelector.currentNode()
+        answers = answers_of(node) if node is not None else []
         fill_table(
-            ui.trialTable,
+            ui.evaluationTable,
             [_("Question"), _("Answer")],
-            [[verdict.topic, verdict.line.partition(" ")[0] + " " + verdict.answer]
-             for verdict in verdicts],
+            [[answer.topic, answer.line.partition(" ")[0] + " " + answer.answer]
+             for answer in answers],
         )  # fmt: skip
-        ui.trialWordsLabel.text = "\n".join(
-            f"{verdict.topic}: {verdict.words}" for verdict in verdicts
+        ui.evaluationWordsLabel.text = "\n".join(
+            f"{answer.topic}: {answer.words}" for answer in answers
         )
-        ui.trialWordsLabel.visible = bool(verdicts)
-        ui.trialNotesLabel.visible = False
-        one = self._found.get(node.GetID()) if node is not None and verdicts else None
-        ui.trialPlotLabel.visible = False
-        for name in ("trialCardLabel", "trialCardButton"):
+        ui.evaluationWordsLabel.visible = bool(answers)
+        ui.evaluationNotesLabel.visible = False
+        one = self._found.get(node.GetID()) if node is not None and answers else None
+        ui.evaluationPlotLabel.visible = False
+        for name in ("evaluationCardLabel", "evaluationCardButton"):
             getattr(ui, name).visible = one is not None
         if one is not None:
             self._draw(one)
             self._show_card(one)
 
-    def _draw(self, one: TriedMap) -> None:
+    def _draw(self, one: EvaluatedMap) -> None:
         lines = []
         for curve, color in zip(
             (curve for curve in one.curves if curve.chance), COLORS, strict=False
@@ -143,18 +143,20 @@ class TrialSection(Section):
             lines.append(Line(name, curve.xs, curve.chance, color, dashed=True))
         if lines:
             draw_plot(
-                self.ui.trialPlotLabel,
+                self.ui.evaluationPlotLabel,
                 lines,
                 x_title=_("strongest share removed or inserted"),
                 y_title=_("probability"),
                 x_end=1.0,
             )
 
-    def _show_card(self, one: TriedMap) -> None:
+    def _show_card(self, one: EvaluatedMap) -> None:
         path = self._card_path()
         path.write_bytes(base64.b64decode(one.card))
         card = qt.QPixmap(str(path))
-        self.ui.trialCardLabel.pixmap = card.scaledToWidth(_CARD_WIDTH, qt.Qt.SmoothTransformation)
+        self.ui.evaluationCardLabel.pixmap = card.scaledToWidth(
+            _CARD_WIDTH, qt.Qt.SmoothTransformation
+        )
 
     def _card_path(self) -> Path:
         return self._folder.path / "trust-card.png"

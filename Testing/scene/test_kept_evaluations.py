@@ -1,4 +1,4 @@
-"""What a trial said stays with the very map that it was said of."""
+"""What an evaluation said stays with the very map that it was said of."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from SaliencyExplain.scene.attributions import (
     update_attribution,
 )
 from SaliencyExplain.scene.kept_evaluations import (
-    NOT_TRIED,
-    keep_verdicts_on,
-    verdict_line,
+    NOT_EVALUATED,
+    answer_line,
+    keep_answers_on,
 )
 from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, attribution
@@ -35,12 +35,12 @@ def node(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLScalarVolumeNode:
     return add_attribution(scene, attribution(VALUES, grid, provenance={"seed": 1}), image)
 
 
-def test_verdicts_are_kept_on_the_map_that_was_tried(node: slicer.vtkMRMLScalarVolumeNode):
-    tried = read_attribution(node)
+def test_answers_are_kept_on_the_map_that_was_evaluated(node: slicer.vtkMRMLScalarVolumeNode):
+    evaluated = read_attribution(node)
     # The same computation gives the same map: it was not another one.
     update_attribution(node, read_attribution(node))
-    keep_verdicts_on(node, tried, SAID)
-    assert verdict_line(node) == "● beats chance: yes"
+    keep_answers_on(node, evaluated, SAID)
+    assert answer_line(node) == "● beats chance: yes"
 
 
 @pytest.mark.parametrize(
@@ -52,20 +52,20 @@ def test_verdicts_are_kept_on_the_map_that_was_tried(node: slicer.vtkMRMLScalarV
     ],
     ids=["other values", "another seed", "growing"],
 )
-def test_verdicts_on_a_map_that_was_there_before_are_dropped(
+def test_answers_on_a_map_that_was_there_before_are_dropped(
     node: slicer.vtkMRMLScalarVolumeNode, change: dict[str, object]
 ):
-    tried = read_attribution(node)
-    update_attribution(node, replace(tried, **change))
+    evaluated = read_attribution(node)
+    update_attribution(node, replace(evaluated, **change))
     with pytest.raises(InputError) as refused:
-        keep_verdicts_on(node, tried, SAID)
+        keep_answers_on(node, evaluated, SAID)
     assert refused.value.code is ErrorCode.MAP_OUTDATED
-    assert verdict_line(node) == NOT_TRIED
+    assert answer_line(node) == NOT_EVALUATED
 
 
-def test_verdicts_on_a_map_that_was_removed_are_dropped(node: slicer.vtkMRMLScalarVolumeNode):
-    tried = read_attribution(node)
+def test_answers_on_a_map_that_was_removed_are_dropped(node: slicer.vtkMRMLScalarVolumeNode):
+    evaluated = read_attribution(node)
     remove_attribution(node)
     with pytest.raises(InputError) as refused:
-        keep_verdicts_on(node, tried, SAID)
+        keep_answers_on(node, evaluated, SAID)
     assert refused.value.code is ErrorCode.MAP_OUTDATED

@@ -53,7 +53,7 @@ def test_centre_map_falls_equally_in_all_directions_in_millimetres():
     assert values[14, 20, 5] == pytest.approx(np.exp(-0.5 * (8 / 11) ** 2), rel=1e-5)
 
 
-def test_yardsticks_as_methods_give_those_maps_without_asking_the_network(task, detector):
+def test_control_maps_as_methods_give_those_maps_without_asking_the_network(task, detector):
     image = torch.zeros(1, 2, 6, 8, 5)
     job = task(detector((6, 8, 5), (0, 0, 0)), image, spacing=(1.0, 2.0, 3.0), seed=4)
     random = find_method("random")(correlation_mm=5.0)

@@ -1,4 +1,4 @@
-"""The panel's section "Trial": may the map in the views be believed?"""
+"""The panel's section "Evaluation": may the map in the views be believed?"""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 from trame.widgets import html
 
-from SaliencyExplain.engine.client.repeat_request import trial_of_map
+from SaliencyExplain.engine.client.repeat_request import evaluation_of_map
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.wire.requests import TrialRequest
-from SaliencyExplain.engine.wire.results import TrialResult, TriedMap
+from SaliencyExplain.engine.wire.requests import EvaluationRequest
+from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
 from SaliencyExplain.records.evaluation_summary import Answer
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.kept_evaluations import (
-    keep_verdicts_on,
-    verdict_line,
-    verdicts_of,
+    answer_line,
+    answers_of,
+    keep_answers_on,
 )
 from SaliencyExplain.specification.spec import References
-from SaliencyExplain.trial_words import AFFORDABLE_PASSES
 from SaliencyExplain.viewer import opened_images
-from SaliencyExplain.viewer.page_plots import build_plot, trial_plot
+from SaliencyExplain.viewer.page_plots import build_plot, evaluation_plot
 from SaliencyExplain.viewer.page_words import time_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, text_field
@@ -31,10 +31,10 @@ from SaliencyExplain.viewer.widgets import button, section, text_field
 _NO_MAP = "There is no map in the views: explain a volume first."
 
 
-class TrialPart(Part):
-    """Tries the map in the views, and keeps with each map what was said of it."""
+class EvaluationPart(Part):
+    """Evaluates the map in the views, and keeps with each map what was said of it."""
 
-    prefix = "trial"
+    prefix = "evaluation"
 
     def __init__(self, viewer: Any) -> None:
         super().__init__(
@@ -42,12 +42,12 @@ class TrialPart(Part):
             budget=f"{AFFORDABLE_PASSES:.0f}",
             why=_NO_MAP,
             line="",
-            verdicts=[],
+            answers=[],
             plot={},
             card="",
         )
         #: By ID of a map's node: what was found by this viewer, with curves and card.
-        self._found: dict[str, TriedMap] = {}
+        self._found: dict[str, EvaluatedMap] = {}
 
     def build(self) -> None:
         """The section's controls."""
@@ -66,16 +66,16 @@ class TrialPart(Part):
             )
             button(
                 "Evaluate this map",
-                self.try_map,
+                self.evaluate_map,
                 "Recompute the map with changed images, seeds and weights, and measure how it "
                 "changes.",
                 color="primary",
                 disabled=(f"!!{self.name('why')} || {self.name('busy')}",),
-                classes="se-try",
+                classes="se-evaluate",
             )
             html.Div("{{ " + self.name("why") + " }}", v_if=(self.name("why"),), classes="se-hint")
-            with html.Div(v_for=f"one in {self.name('verdicts')}", key="one.topic",
-                          classes="se-verdict"):  # fmt: skip
+            with html.Div(v_for=f"one in {self.name('answers')}", key="one.topic",
+                          classes="se-evaluation-answer"):  # fmt: skip
                 html.Div("{{ one.line }}", classes="se-subtitle")
                 html.Div("{{ one.words }}", classes="se-hint")
             build_plot(self.name("plot"))
@@ -88,29 +88,27 @@ class TrialPart(Part):
     def build_line(self) -> None:
         """The line beside the map's name that says what was found, or that nothing was."""
         html.Div("{{ " + self.name("line") + " }}", v_if=(self.name("line"),),
-                 classes="se-hint se-trial-line")  # fmt: skip
+                 classes="se-hint se-evaluation-line")  # fmt: skip
 
     def changed(self) -> None:
         """Another map is in the views, or other values of it."""
         node = self.viewer.display.shown()
-        verdicts = verdicts_of(node) if node is not None else []
-        found = self._found.get(node.GetID()) if node is not None and verdicts else None
+        answers = answers_of(node) if node is not None else []
+        found = self._found.get(node.GetID()) if node is not None and answers else None
         why = "" if node is not None else _NO_MAP
         self.put(
-            line=verdict_line(node) if node is not None else "",
+            line=answer_line(node) if node is not None else "",
             why=why or self.viewer.volumes.why_not_ready(),
-            verdicts=[
-                {"topic": one.topic, "line": one.line, "words": one.words} for one in verdicts
-            ],
-            plot=trial_plot(found.curves) if found is not None else {},
+            answers=[{"topic": one.topic, "line": one.line, "words": one.words} for one in answers],
+            plot=evaluation_plot(found.curves) if found is not None else {},
             card=f"data:image/png;base64,{found.card}" if found is not None else "",
         )
 
     def card(self) -> bytes:
-        """The trust card of the map in the views, as PNG; empty: it was not tried here."""
+        """The trust card of the map in the views, as PNG; empty: it was not evaluated here."""
         node = self.viewer.display.shown()
         found = self._found.get(node.GetID()) if node is not None else None
-        return base64.b64decode(found.card) if found is not None and verdicts_of(node) else b""
+        return base64.b64decode(found.card) if found is not None and answers_of(node) else b""
 
     def input_changed(self) -> None:
         """What runs is about images that are not chosen any more."""
@@ -118,11 +116,11 @@ class TrialPart(Part):
         self.put(notes=[], error="")
         self.changed()
 
-    def try_map(self) -> None:
-        """Tries the map in the views."""
-        self.work(self._try(), "Preparing …")
+    def evaluate_map(self) -> None:
+        """Evaluates the map in the views."""
+        self.work(self._evaluate(), "Preparing …")
 
-    async def _try(self) -> None:
+    async def _evaluate(self) -> None:
         viewer, classifier = self.viewer, self.viewer.opened_classifier()
         node = viewer.display.shown()
         if node is None:
@@ -150,8 +148,8 @@ class TrialPart(Part):
                 viewer.segmentation, read.image
             )
 
-        def request(engine: Engine) -> TrialRequest:
-            return trial_of_map(
+        def request(engine: Engine) -> EvaluationRequest:
+            return evaluation_of_map(
                 engine.put(read.volume),
                 classifier,
                 method=map_.label.partition("@")[0],
@@ -168,18 +166,18 @@ class TrialPart(Part):
                 ),
             )
 
-        result: TrialResult = await viewer.runner.job(
+        result: EvaluationResult = await viewer.runner.job(
             request, started=self.started, progress=self.show_progress
         )
         one = next((one for one in result.maps if one.label == map_.label), None)
         if one is None:
             raise InputError(ErrorCode.SELECTION, f"The evaluation has no map '{map_.label}'.")
-        kept = [Answer(each.topic, each.answer, each.words) for each in one.verdicts]
-        keep_verdicts_on(node, map_, kept)
+        kept = [Answer(each.topic, each.answer, each.words) for each in one.answers]
+        keep_answers_on(node, map_, kept)
         self._found[node.GetID()] = one
         said = (
             f"{result.forward_passes:,.0f} forward passes in {time_text(result.seconds)}, "
-            f"{result.effort} effort."
+            f"cost tier {result.cost_tier}."
         )
         self.changed()
         self.put(notes=[said, *result.notes, *one.notes])

@@ -13,9 +13,9 @@ import torch
 from monai.networks.nets import DenseNet121, ResNet, resnet18
 from torch import nn
 
+from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable
 from SaliencyExplain.attribution.incremental import box_propagation
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.perturbation import occlusion_scorer

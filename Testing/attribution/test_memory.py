@@ -16,8 +16,8 @@ from monai.networks.nets import DenseNet121
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes import batches

@@ -344,7 +344,7 @@ def test_a_network_whose_way_depends_on_the_values_is_refused(task):
             x = images.flatten(1)
             return self.last(x if x.sum() > 0 else -x)
 
-    with error_with(ErrorCode.METHOD_NETWORK, "lrp", "torch.fx"):
+    with error_with(ErrorCode.METHOD_NETWORK, "lrp"):
         relevance(task(Deciding(), torch.randn(1, 1, 4, 4)))
 
 

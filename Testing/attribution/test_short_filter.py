@@ -65,7 +65,7 @@ def test_it_serves_where_products_are_many() -> None:
     layers = [step.operation for step in steps if isinstance(step.operation, Convolution)]
     served = [layer for layer in layers if layer.short is not None]
     assert len(served) >= 7
-    assert all(layer.reach[0].kernel == 3 and layer.reach[0].stride == 1 for layer in served)
+    assert all(layer.kernels[0].size == 3 and layer.kernels[0].stride == 1 for layer in served)
     assert all(layer.packed is None for layer in served)  # no weight is held twice
 
 

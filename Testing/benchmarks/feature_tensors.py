@@ -19,7 +19,8 @@ import torch
 from monai.networks import nets
 from torch import nn
 
-from SaliencyExplain.attribution.graph.network_structure import Structure, analyse
+from SaliencyExplain.attribution.graph.feature_tensors import Structure
+from SaliencyExplain.attribution.graph.network_structure import analyse
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.models.torchvision_operators import load_torchvision

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.models.loading import load_classifier

@@ -7,22 +7,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from monai.networks.blocks.activation import MemoryEfficientSwish, Mish, Swish
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.network.score_network import CONVOLUTIONS, ScoreNetwork
+from SaliencyExplain.attribution.graph.operation_catalogue import Places, family_of_class
+from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: Called with a layer's name, input and output; what it returns replaces the output.
 Look = Callable[[str, Tensor, Tensor], "Tensor | None"]
-
-#: What follows convolutions cell by cell and is about 0 for negative values. A sigmoid is not:
-#: it is a gate or a probability.
-ACTIVATIONS = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU),
-    *(nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus, nn.Threshold),
-    *(Swish, MemoryEfficientSwish, Mish),
-)
 
 
 @contextmanager
@@ -93,8 +85,12 @@ def feature_layers(network: ScoreNetwork) -> dict[str, nn.Module]:
     behind the last ReLU of the shipped DenseNets, and 0.766 and 0.685 at the convolution
     before it; that of Grad-CAM 0.971 and 0.991, and 0.968 and 0.991.
     """
-    kinds = (*CONVOLUTIONS, *ACTIVATIONS)
-    return {name: m for name, m in network.network.named_modules() if isinstance(m, kinds)}
+    found = {}
+    for name, module in network.network.named_modules():
+        family = family_of_class(type(module))
+        if family.rectifies or family.places is Places.CONVOLVED:
+            found[name] = module
+    return found
 
 
 def channel_count(network: ScoreNetwork, layers: tuple[str, ...]) -> dict[str, int]:

@@ -8,15 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from SaliencyExplain.attribution.graph.layout_calls import (
-    DIVIDING,
-    NORMALISING,
-    PERMUTING,
-    POINTWISE,
-    REDUCING,
-    RESHAPING,
-    Call,
-)
+from SaliencyExplain.attribution.graph.layout_calls import Call
 from SaliencyExplain.attribution.graph.layout_joins import (
     broadcast,
     concatenated,
@@ -24,7 +16,8 @@ from SaliencyExplain.attribution.graph.layout_joins import (
     stacked,
     summed,
 )
-from SaliencyExplain.attribution.graph.layout_windows import windowed
+from SaliencyExplain.attribution.graph.layout_windows import convolved, pooled, resized
+from SaliencyExplain.attribution.graph.operation_catalogue import Places, family_of_function
 from SaliencyExplain.attribution.graph.tensor_layout import Axis, Layout, channels
 
 
@@ -45,56 +38,73 @@ def layouts_after(call: Call, outputs: Sequence[Tensor]) -> list[Layout | None]:
 
 
 def _layouts(call: Call, outputs: Sequence[Tensor]) -> list[Layout | None]:
-    name, layout, shape = call.function, call.first, tuple(outputs[0].shape)
-    if name in DIVIDING:
+    if family_of_function(call.function).places is Places.DIVIDED:
         return _divided(call, outputs)
-    if name == "multi_head_attention_forward":
-        return [layout, *[None] * (len(outputs) - 1)]
-    return [_layout(call, name, layout, shape), *[None] * (len(outputs) - 1)]
+    shape = tuple(outputs[0].shape)
+    return [_layout(call, shape), *[None] * (len(outputs) - 1)]
 
 
-def _layout(call: Call, name: str, layout: Layout | None, shape: tuple[int, ...]) -> Layout | None:
-    if name in POINTWISE:
-        return broadcast(call, shape)
-    if name in ("cat", "concat", "concatenate"):
-        return concatenated(call)
-    if name == "stack":
-        return stacked(call)
+def _layout(call: Call, shape: tuple[int, ...]) -> Layout | None:
+    places = family_of_function(call.function).places
+    match places:
+        case Places.SAME:
+            return broadcast(call, shape)
+        case Places.CONCATENATED:
+            return concatenated(call)
+        case Places.STACKED:
+            return stacked(call)
+        case Places.MATRIX:
+            return _matrix(call, shape)
+    layout = call.first
+    if layout is None:
+        return None
+    match places:
+        case Places.NORMALISED:
+            return layout
+        case Places.RESHAPED:
+            return layout.reshaped(shape)
+        case Places.PERMUTED:
+            return _permuted(call, layout)
+        case Places.REDUCED:
+            return _reduced(call, layout, shape)
+        case Places.LAST_AXIS:
+            return layout.replaced(len(layout.axes) - 1, channels(shape[-1]))
+        case Places.TAKEN:
+            return _taken(call, layout)
+        case Places.PADDED:
+            return _padded(call, layout)
+        case Places.FLIPPED:
+            return _flipped(call, layout)
+        case Places.CONVOLVED | Places.TRANSPOSED_CONVOLVED:
+            return convolved(call, places, layout, shape)
+        case Places.POOLED:
+            return pooled(call, layout, shape)
+        case Places.ADAPTIVELY_POOLED | Places.RESIZED:
+            return resized(call, layout, shape)
+    return None
+
+
+def _matrix(call: Call, shape: tuple[int, ...]) -> Layout | None:
+    name, layout = call.function, call.first
     if name in ("matmul", "bmm") and len(shape) > 1:
         return product(call, shape)
     if name == "einsum":
         return summed(call, shape)
-    if layout is None:
-        return None
-    if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-        return layout.replaced(len(layout.axes) - 1, channels(shape[-1]))
-    if name in NORMALISING or name in ("setitem", "copy"):
+    if name == "multi_head_attention_forward":
         return layout
-    if name in RESHAPING:
-        return layout.reshaped(shape)
-    if name in PERMUTING:
-        return _permuted(call, layout)
-    if name in REDUCING:
-        return _reduced(call, layout, shape)
-    if name == "linear":
+    if layout is not None and name == "mm" and not call.depends(call.argument(1, "mat2")):
         return layout.replaced(len(layout.axes) - 1, channels(shape[-1]))
-    if name == "mm" and not call.depends(call.argument(1, "mat2")):
-        return layout.replaced(len(layout.axes) - 1, channels(shape[-1]))
-    if name in ("scaled_dot_product_attention", "transformer_encoder_layer_fwd"):
-        # The answer to a query is where the query is.
-        return layout.replaced(len(layout.axes) - 1, channels(shape[-1]))
-    if name == "getitem":
+    return None
+
+
+def _taken(call: Call, layout: Layout) -> Layout | None:
+    if call.function == "getitem":
         return _indexed(layout, call.args[1])
-    if name == "select":
-        return layout.selected(_axis(call.argument(1, "dim"), layout), call.argument(2, "index"))
-    if name == "narrow":
-        axis, start = _axis(call.argument(1, "dim"), layout), int(call.argument(2, "start"))
-        return layout.sliced(axis, start, start + int(call.argument(3, "length")), 1)
-    if name == "pad":
-        return _padded(call, layout)
-    if name == "flip":
-        return _flipped(call, layout)
-    return windowed(call, name, layout, shape)
+    axis = _axis(call.argument(1, "dim"), layout)
+    if call.function == "select":
+        return layout.selected(axis, call.argument(2, "index"))
+    start = int(call.argument(2, "start"))
+    return layout.sliced(axis, start, start + int(call.argument(3, "length")), 1)
 
 
 def _divided(call: Call, outputs: Sequence[Tensor]) -> list[Layout | None]:

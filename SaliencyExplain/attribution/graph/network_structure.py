@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from SaliencyExplain.attribution.graph.feature_tensors import Output, Spot, Structure
 from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
-from SaliencyExplain.attribution.graph.layout_calls import (
-    RECTIFIERS,
-    TAKING,
-    is_convolution,
-    is_thinning,
-)
+from SaliencyExplain.attribution.graph.operation_catalogue import Kind, Places
 from SaliencyExplain.attribution.graph.recorded_pass import Recorder, Value
-from SaliencyExplain.attribution.graph.tensor_layout import Layout
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
@@ -26,122 +20,6 @@ _MOST_PARTS = 64
 
 #: A sequence of fewer tokens than this, whose places are not known, is no feature map.
 _FEW_POSITIONS = 4
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A tensor of a forward pass, and how to find it in another one.
-
-    Attributes:
-        name: For users: the layer whose output it is, or the function and where it is called.
-        layer: The layer whose output it is, or the one that ended last before it.
-        run: Which run of that layer.
-        calls: Calls of functions after that layer ended; 0: it is the layer's output.
-        function: The name of the function that makes it.
-        layout: Where its cells lie.
-        value: Its number in the recording.
-    """
-
-    name: str
-    layer: str
-    run: int
-    calls: int
-    function: str
-    layout: Layout
-    value: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the tensor."""
-        return self.layout.shape
-
-    def record(self) -> dict[str, object]:
-        """What goes into the provenance of a map of it."""
-        return {
-            "tensor": self.name,
-            "shape": list(self.shape),
-            "cells": list(self.layout.counts),
-            "axes": self.layout.kind,
-        }
-
-    @property
-    def told(self) -> str:
-        """Name, shape and layout in words."""
-        cells = " x ".join(map(str, self.layout.counts))
-        return f"{self.name} ({cells} cells, {self.layout.kind})"
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a layer gave.
-
-    Attributes:
-        spots: The runs that count: of runs one after another the last, of parallel ones all.
-        runs: How often it ran.
-        shape: Of its last output; None: it gave no tensor.
-        reached: Whether the image reaches it.
-    """
-
-    spots: tuple[Spot, ...]
-    runs: int
-    shape: tuple[int, ...] | None
-    reached: bool
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What is known of a network for images of one shape.
-
-    Attributes:
-        targets: What class activation methods look at: the last tensors with a grid that all
-            paths to the scores go through, one of them on each path.
-        is_nested: Whether one of them is made of another.
-        stages: For each grid on the way the last of them, rectified where there is such a one.
-            Of branches or members of an ensemble a stage has one tensor each, so that all paths
-            go through it: their maps belong on one scale.
-        outputs: For each layer what it gave.
-    """
-
-    targets: tuple[Spot, ...]
-    is_nested: bool
-    stages: tuple[tuple[Spot, ...], ...]
-    outputs: dict[str, Output]
-
-    @property
-    def name(self) -> str:
-        """Of the targets."""
-        return joint_name(self.targets)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the target is the channels-first output of one layer."""
-        first = self.targets[0]
-        return len(self.targets) == 1 and not first.calls and first.layout.kind == "channels first"
-
-    @property
-    def note(self) -> str:
-        """What must be told of a map of the targets; empty: it is the output of one layer."""
-        if len(self.targets) == 1:
-            (target,) = self.targets
-            if not target.calls:
-                return ""
-            return (
-                f"The map is of the result of {target.told}, which is no layer's output: the last "
-                "tensor with a grid that every path to the scores goes through."
-            )
-        shown = ", ".join(spot.told for spot in self.targets[:4])
-        more = f" and {len(self.targets) - 4} more" if len(self.targets) > 4 else ""
-        return (
-            f"No single tensor with a grid lies on every path to the scores; the map is the sum of "
-            f"the maps of {len(self.targets)} tensors, one on each path: {shown}{more}."
-        )
-
-
-def joint_name(spots: Sequence[Spot]) -> str:
-    """Of tensors that one map is made of."""
-    names = list(dict.fromkeys(spot.name for spot in spots))
-    more = f"+{len(names) - 2}" if len(names) > 2 else ""
-    return "+".join(names[:2]) + more
 
 
 def known_structure(network: ScoreNetwork, image: Tensor) -> Structure | None:
@@ -286,7 +164,7 @@ class _Graph:
         if value.layout is not None:
             return False
         is_long = value.function == "linear" and math.prod(value.shape[:-1]) >= _FEW_POSITIONS
-        return is_long or is_convolution(value.function)
+        return is_long or value.family.is_convolution
 
     def _is_place(self, index: int) -> bool:
         """Whether it has a grid, if only of one cell."""
@@ -318,14 +196,15 @@ class _Graph:
         fit = [one for one in value.inputs if self._is_fit(one)]
         if len(fit) != 1:
             return None
-        if is_thinning(value.function) and len(value.inputs) == 1:
+        if value.family.keeps_features and len(value.inputs) == 1:
             return fit[0]
-        if value.function in TAKING and self._places(fit[0]) == self._places(index):
+        is_taken = value.family.places in (Places.TAKEN, Places.DIVIDED)
+        if is_taken and self._places(fit[0]) == self._places(index):
             return fit[0]
         # Squeeze-and-excitation: a factor for each channel, made of the feature maps themselves.
         layouts = [self._values[one].layout for one in value.inputs if one != fit[0]]
         is_gated = (
-            value.function in ("mul", "imul")
+            value.family.kind is Kind.PRODUCT
             and len(value.inputs) == 2
             and all(layout is not None and max(layout.counts) == 0 for layout in layouts)
             and fit[0] in self._dominators(index)
@@ -364,15 +243,15 @@ class _Graph:
         last: dict[tuple[int, ...], int] = {}
         for index in self._dominators(target):
             value = self._values[index]
-            if not self._is_fit(index) or (is_thinning(value.function) and index != target):
+            if not self._is_fit(index) or (value.family.keeps_features and index != target):
                 continue
             assert value.layout is not None
             grid = value.layout.counts
             before = last.get(grid)
             if (
                 before is None
-                or value.function in RECTIFIERS
-                or self._values[before].function not in RECTIFIERS
+                or value.family.rectifies
+                or not self._values[before].family.rectifies
             ):
                 last[grid] = index
         return sorted(last.values())

@@ -11,20 +11,25 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from SaliencyExplain.attribution.graph.layout_calls import Call, is_learnt, is_local, words
+from SaliencyExplain.attribution.graph.layout_calls import Call
 from SaliencyExplain.attribution.graph.layout_rules import layouts_after
+from SaliencyExplain.attribution.graph.operation_catalogue import (
+    Family,
+    family_of_function,
+    function_name,
+)
 from SaliencyExplain.attribution.graph.tensor_layout import Layout
 from SaliencyExplain.attribution.network.network_outputs import scores_in
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: What is asked most often and gives no tensor.
-_SILENT = words(
-    "dim size numel stride is_floating_point is_complex __len__ _set_grad_enabled "
-    "data_ptr is_contiguous storage_offset untyped_storage __hash__ __format__ "
-    "__repr__"
+_SILENT = (
+    *("dim", "size", "numel", "stride", "is_floating_point", "is_complex", "__len__", "__hash__"),
+    *("_set_grad_enabled", "data_ptr", "is_contiguous", "storage_offset", "untyped_storage"),
+    *("__format__", "__repr__"),
 )
-_PROPERTIES = words("T mT H mH data real imag")
+_PROPERTIES = ("T", "mT", "H", "mH", "data", "real", "imag")
 
 #: Tensors that are held at most; where more follow, none is.
 _MOST_HELD = 64
@@ -62,14 +67,19 @@ class Value:
     layer: str = ""
     run: int = 0
 
+    @property
+    def family(self) -> Family:
+        """That of the function that made it."""
+        return family_of_function(self.function)
 
-def function_name(func: Callable[..., Any]) -> str:
-    """A function's name without underscores; empty for what gives no tensor."""
+
+def called_name(func: Callable[..., Any]) -> str:
+    """The name of a function that is called, without underscores; empty: it gives no tensor."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         name = getattr(getattr(func, "__self__", None), "__name__", "")
         return name if name in _PROPERTIES else ""
-    return "" if name in _SILENT else name.partition(".")[0].strip("_")
+    return "" if name in _SILENT else function_name(func)
 
 
 def tensors_in(values: Any) -> list[Tensor]:
@@ -97,6 +107,7 @@ class Counting(TorchFunctionMode):
         super().__init__()
         self.anchor = ("", 0)
         self.calls = 0
+        self._runs: dict[str, int] = {}
         self._counts = True
         self._is_active = False
 
@@ -112,9 +123,12 @@ class Counting(TorchFunctionMode):
             self._is_active = False
             self.__exit__(None, None, None)
 
-    def ended(self, name: str, run: int) -> None:
-        """A layer ended: calls are counted from here on."""
+    def ended(self, name: str) -> int:
+        """A layer ended: calls are counted from here on. Gives which of its runs it was."""
+        run = self._runs.get(name, 0)
+        self._runs[name] = run + 1
         self.anchor, self.calls = (name, run), 0
+        return run
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
@@ -148,37 +162,23 @@ class Recorder(Counting):
         self._writes: dict[int, int] = {}
         self._owned: set[int] | None = None
         self._running: list[str] = []
-        self._runs: dict[str, int] = {}
         self.values: list[Value] = []
         self.outputs: dict[str, list[int]] = {}
         self.result = CONSTANT
         self.held: dict[int, tuple[Tensor, int]] = {}
         self._holds = False
 
-    def begin(self, image: Tensor, layout: Layout) -> None:
-        """Begins with the image."""
-        self._add(
-            image, Value((), "image", tuple(image.shape), layout, False, False, ("", 0), 0, "")
-        )
-
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Records the whole forward pass of the network that runs meanwhile."""
-
-        def begin(image: Tensor) -> None:
-            placement = ((1.0, 0.0),) * (image.ndim - 2)
-            self.begin(image, Layout.channels_first(image.shape, placement))
-
         layers = {name: module for name, module in self._network.named_modules() if name}
-        with self.watching(layers), self.within(begin):
-            yield
-
-    @contextmanager
-    def within(self, begin: Callable[[Tensor], None]) -> Iterator[None]:
-        """Is active while the network's own forward runs, which begins with this call."""
 
         def enter(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            begin(inputs[0])
+            image = inputs[0]
+            layout = Layout.channels_first(image.shape, ((1.0, 0.0),) * (image.ndim - 2))
+            self._add(
+                image, Value((), "image", tuple(image.shape), layout, False, False, ("", 0), 0, "")
+            )
             self.enter()
 
         def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -188,6 +188,11 @@ class Recorder(Counting):
                 self.result = self.index(scores) if isinstance(scores, Tensor) else CONSTANT
 
         with ExitStack() as stack:
+            for name, module in layers.items():
+                before = module.register_forward_pre_hook(self._entering(name))
+                after = module.register_forward_hook(self._leaving(name))
+                stack.callback(before.remove)
+                stack.callback(after.remove)
             stack.callback(self._network.register_forward_pre_hook(enter).remove)
             after = self._network.register_forward_hook(leave, always_call=True)
             stack.callback(after.remove)
@@ -210,7 +215,7 @@ class Recorder(Counting):
     ) -> Any:
         """Calls the function and notes what it made of what."""
         kwargs = kwargs or {}
-        name = function_name(func)
+        name = called_name(func)
         if not name:
             return func(*args, **kwargs)
         given = tensors_in(args) + tensors_in(kwargs)
@@ -247,8 +252,10 @@ class Recorder(Counting):
             return
         call = Call(name, args, kwargs, self._layout, self._depends)
         layouts = layouts_after(call, new)
-        local = is_local(call)
-        learnt = is_learnt(name) or any(self.values[source].learnt for source in inputs)
+        local = call.is_local
+        learnt = family_of_function(name).has_weights or any(
+            self.values[source].learnt for source in inputs
+        )
         for tensor, layout in zip(new, layouts, strict=True):
             self._add(
                 tensor,
@@ -309,17 +316,6 @@ class Recorder(Counting):
     def _depends(self, tensor: Any) -> bool:
         return isinstance(tensor, Tensor) and bool(self.index(tensor) >= 0)
 
-    @contextmanager
-    def watching(self, layers: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Is told which of these layers runs, and what it gives."""
-        with ExitStack() as stack:
-            for name, module in layers.items():
-                before = module.register_forward_pre_hook(self._entering(name))
-                after = module.register_forward_hook(self._leaving(name))
-                stack.callback(before.remove)
-                stack.callback(after.remove)
-            yield
-
     def _entering(self, name: str) -> Callable[..., None]:
         def enter(_module: nn.Module, _inputs: Any) -> None:
             self._running.append(name)
@@ -330,9 +326,7 @@ class Recorder(Counting):
         def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if self._running and self._running[-1] == name:
                 self._running.pop()
-            run = self._runs.get(name, 0)
-            self._runs[name] = run + 1
-            self.ended(name, run)
+            run = self.ended(name)
             tensor = first_tensor(output)
             if tensor is None or not self.values:
                 return

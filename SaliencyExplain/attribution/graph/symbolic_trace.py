@@ -17,6 +17,10 @@ from SaliencyExplain.attribution.network.module_copies import Copier, cloned
 from SaliencyExplain.attribution.network.network_state import REPEATABLE, Repeatability
 
 
+class NotTraceable(Exception):
+    """The network cannot be run operation by operation; the message says why."""
+
+
 def symbolic_trace(
     network: nn.Module, known: Repeatability = REPEATABLE, *, image: Tensor | None = None
 ) -> fx.GraphModule:
@@ -27,22 +31,34 @@ def symbolic_trace(
 
     Args:
         network: Is left as it was, also what it keeps from pass to pass.
-        known: What a forward pass changes in it.
+        known: What a forward pass changes in it, and what its scores depend on.
         image: An image for it, ``(1, C, *S)``; without one, code that looks at shapes fails.
 
     Returns:
         A graph whose weights are the network's own, but for those that a pass writes into.
 
     Raises:
-        Exception: Whatever torch.fx raises for networks that it cannot trace.
+        NotTraceable: What the network does depends on the values, on the other images of a batch
+            or on earlier passes, or torch.fx fails.
     """
+    if known.one_at_a_time:
+        raise NotTraceable("its scores depend on the other images of a batch")
+    if known.float32:
+        raise NotTraceable("its operations convert to half precision")
+    if known.drifts:
+        raise NotTraceable("its scores depend on the passes before")
     try:
         return fx.symbolic_trace(copy_sharing_weights(network, known))
-    except Exception:
-        # torch.fx runs the network's own code, which may raise anything on a proxy.
-        if image is None:
-            raise
-        return shaped_trace(copy_sharing_weights(network, known), image)
+    except Exception as error:  # noqa: BLE001 - the network's code may raise anything on a proxy
+        failure = error
+    if image is not None:
+        try:
+            return shaped_trace(copy_sharing_weights(network, known), image)
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = error
+    line = (str(failure).splitlines() or [""])[0]
+    is_reason = isinstance(failure, fx.proxy.TraceError) and line
+    raise NotTraceable(line if is_reason else f"torch.fx fails ({type(failure).__name__}: {line})")
 
 
 def copy_sharing_weights(network: nn.Module, known: Repeatability = REPEATABLE) -> nn.Module:

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, Interval, Reach
+from SaliencyExplain.attribution.graph.kernels import Kernel
+from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, Interval
 from SaliencyExplain.attribution.incremental.cutting import cut, cut_unchanged
 from SaliencyExplain.attribution.incremental.operations import (
     Concat,
@@ -245,7 +246,7 @@ def _reads_no_more(user: Step, step: Step) -> bool:
     return (
         isinstance(user.operation, Local)
         and len(user.sources) == 1
-        and all(reach == Reach() for reach in user.operation.reaches(len(step.size)))
+        and all(kernel == Kernel() for kernel in user.operation.spread(len(step.size)))
     )
 
 

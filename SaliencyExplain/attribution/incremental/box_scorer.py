@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable
 from SaliencyExplain.attribution.incremental.boxes import Integers, inside
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.tracing import NotTraceable
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.batches import is_out_of_memory, memory_left
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain.attribution.graph.kernels import Kernel
+
 Integers = NDArray[np.int64]
 
 
@@ -18,31 +20,15 @@ class Interval:
     first: Integers
     last: Integers
 
+    def affected(self, kernel: Kernel, size: int) -> Interval:
+        """The outputs, of ``size``, whose kernel meets a changed input; may be none of them."""
+        first = -((kernel.span - kernel.padding - self.first) // kernel.stride)
+        last = (self.last - 1 + kernel.padding) // kernel.stride + 1
+        return Interval(np.clip(first, 0, size - 1), np.clip(last, 0, size))
+
     def union(self, other: Interval) -> Interval:
         """The cells that either reaches, and those between."""
         return Interval(np.minimum(self.first, other.first), np.maximum(self.last, other.last))
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How an operation with a kernel carries a change along one axis."""
-
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-
-    def affected(self, changed: Interval, size: int) -> Interval:
-        """The outputs, of ``size``, whose kernel meets a changed input; may be none of them."""
-        span = self.dilation * (self.kernel - 1)
-        first = -((span - self.padding - changed.first) // self.stride)
-        last = (changed.last - 1 + self.padding) // self.stride + 1
-        return Interval(np.clip(first, 0, size - 1), np.clip(last, 0, size))
-
-    def needed(self, first: Integers, length: int) -> tuple[Integers, int]:
-        """The inputs that ``length`` outputs from ``first`` on are made of."""
-        span = self.dilation * (self.kernel - 1)
-        return first * self.stride - self.padding, (length - 1) * self.stride + span + 1
 
 
 @dataclass(frozen=True)
@@ -63,6 +49,13 @@ class Boxes:
     def whole(cls, count: int, size: Sequence[int]) -> Boxes:
         """The whole map of that size for each of ``count`` images."""
         return cls(np.zeros((count, len(size)), dtype=np.int64), tuple(size), full=True)
+
+    def inputs(self, kernels: Sequence[Kernel], size: Sequence[int]) -> Boxes:
+        """The boxes of a map of this ``size`` that outputs in these boxes are made of."""
+        first = [self.first[:, n] * k.stride - k.padding for n, k in enumerate(kernels)]
+        along = zip(self.shape, kernels, strict=True)
+        shape = tuple((length - 1) * k.stride + k.span + 1 for length, k in along)
+        return Boxes(np.stack(first, axis=1), shape, full=shape == tuple(size))
 
     def same(self, other: Boxes) -> bool:
         """Whether both are the same boxes."""

@@ -148,7 +148,7 @@ def _relu_into_clamp(step: Step, user: Step) -> bool:
         return False
     if not isinstance(convolution, Convolution) or not convolution.is_pointwise:
         return False
-    if convolution.clamp is not None or any(reach.padding for reach in convolution.reach):
+    if convolution.clamp is not None or any(kernel.padding for kernel in convolution.kernels):
         return False
     scale, shift = norm.scale_and_shift()
     limit = -shift / scale
@@ -184,9 +184,9 @@ def _pool_first(step: Step, user: Step) -> bool:
         return False
     if not convolution.is_pointwise or convolution.relu or convolution.pool is not None:
         return False
-    if any(reach.padding for reach in pool.reach) or pool.settings["divisor_override"]:
+    if any(kernel.padding for kernel in pool.kernels) or pool.settings["divisor_override"]:
         return False
-    step.operation = replace(convolution, pool=pool, reach=pool.reach)
+    step.operation = replace(convolution, pool=pool, kernels=pool.kernels)
     step.shape = user.shape
     return True
 

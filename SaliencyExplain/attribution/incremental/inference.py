@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable
 from SaliencyExplain.attribution.incremental.box_propagation import Run, Schedule
 from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, inside
 from SaliencyExplain.attribution.incremental.folding import fold, pack, weight_bytes
 from SaliencyExplain.attribution.incremental.operations import Call, Step
 from SaliencyExplain.attribution.incremental.parallel_batches import Workers
-from SaliencyExplain.attribution.incremental.tracing import NotTraceable, trace
+from SaliencyExplain.attribution.incremental.tracing import trace
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 #: Windows by which :meth:`IncrementalInference.together` is decided.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.incremental.boxes import Reach
+from SaliencyExplain.attribution.graph.kernels import Kernel, kernels_of_module
 from SaliencyExplain.attribution.incremental.operations import (
     Batch,
     Local,
@@ -37,7 +38,7 @@ class Convolution(Windowed):
         groups: Of channels.
         clamp: Lower and upper limit of each input channel, ``(1, in, 1, ...)``, or None.
         pool: An average pooling between the clamp and the convolution, which then has
-            a kernel of one cell; ``reach`` is the pooling's.
+            a kernel of one cell; ``kernels`` are the pooling's.
         relu: Whether a ReLU follows.
         packed: The weight in the form in which oneDNN computes, if it does; see :meth:`pack`.
         short: The same with fewer multiplications, where that is faster: with ``packed``
@@ -46,7 +47,7 @@ class Convolution(Windowed):
 
     weight: Tensor
     bias: Tensor | None
-    reach: tuple[Reach, ...]
+    kernels: tuple[Kernel, ...]
     padding: tuple[int, ...] | str
     groups: int
     clamp: tuple[Tensor, Tensor] | None = None
@@ -60,26 +61,23 @@ class Convolution(Windowed):
         """That of a layer, its weights shared; None: it does not pad with zeros."""
         if layer.padding_mode != "zeros":
             return None
-        if layer.padding == "same":
-            spans = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
-            before = [span // 2 for span in spans]
-        elif isinstance(layer.padding, str):
-            before = [0] * len(layer.kernel_size)
-        else:
-            before = list(layer.padding)
-        settings = zip(layer.kernel_size, layer.stride, before, layer.dilation, strict=True)
+        kernels = kernels_of_module(layer, len(layer.kernel_size))
         return cls(
             weight=layer.weight.detach(),
             bias=None if layer.bias is None else layer.bias.detach(),
-            reach=tuple(Reach(*setting) for setting in settings),
-            padding=layer.padding if isinstance(layer.padding, str) else tuple(before),
+            kernels=kernels,
+            padding=(
+                layer.padding
+                if isinstance(layer.padding, str)
+                else tuple(kernel.padding for kernel in kernels)
+            ),
             groups=layer.groups,
         )
 
     @property
     def is_pointwise(self) -> bool:
         """Whether it looks at one cell only."""
-        return self.groups == 1 and all(reach == Reach() for reach in self.reach)
+        return self.groups == 1 and all(kernel == Kernel() for kernel in self.kernels)
 
     def cost(self, step: Step) -> float:
         """See :class:`Operation`."""
@@ -99,12 +97,12 @@ class Convolution(Windowed):
         if self.pool is not None:
             values = self.pool.inner(values)
         if self.short is not None and (self.packed is None or torch.get_num_threads() == 1):
-            borders = padding or (0,) * len(self.reach)
+            borders = padding or (0,) * len(self.kernels)
             return self.short(values, borders, self.bias, self.relu)
         if self.packed is not None:
             return self._packed(values, padding)
         if self.pool is not None or (
-            self.is_pointwise and not any(reach.padding for reach in self.reach)
+            self.is_pointwise and not any(kernel.padding for kernel in self.kernels)
         ):
             out = self._mix(values)
         else:
@@ -144,16 +142,16 @@ class Convolution(Windowed):
 
     def _is_short(self, step: Step) -> bool:
         """Whether sums before and after save more products than they cost."""
-        along = self.reach[0]
-        if self.groups > 1 or along != Reach(KERNEL, 1, along.padding, 1):
+        along = self.kernels[0]
+        if self.groups > 1 or along != Kernel(KERNEL, 1, along.padding, 1):
             return False
         return pays(self.weight.shape, step.size[0], along.padding)
 
     def _geometry(self) -> tuple[list[int], list[int]]:
         """Stride and dilation of the convolution itself."""
         if self.pool is not None:
-            return [1] * len(self.reach), [1] * len(self.reach)
-        return [reach.stride for reach in self.reach], [reach.dilation for reach in self.reach]
+            return [1] * len(self.kernels), [1] * len(self.kernels)
+        return [k.stride for k in self.kernels], [k.dilation for k in self.kernels]
 
     def _packed(self, values: Tensor, padding: Any) -> Tensor:
         stride, dilation = self._geometry()
@@ -180,7 +178,7 @@ class Convolution(Windowed):
 
     def _convolve(self, values: Tensor, padding: Any) -> Tensor:
         stride, dilation = self._geometry()
-        convolve = _CONVOLUTIONS[len(self.reach)]
+        convolve = _CONVOLUTIONS[len(self.kernels)]
         return convolve(values, self.weight, self.bias, stride, padding, dilation, self.groups)
 
 
@@ -195,7 +193,7 @@ class Pool(Windowed):
     """
 
     pool: Callable[..., Tensor]
-    reach: tuple[Reach, ...]
+    kernels: tuple[Kernel, ...]
     settings: dict[str, Any]
     inner_settings: dict[str, Any]
     fill: float = 0.0
@@ -211,7 +209,7 @@ class Pool(Windowed):
 
     def inner(self, values: Tensor) -> Tensor:
         """See :class:`Windowed`."""
-        if self.average and all(reach.kernel == reach.stride for reach in self.reach):
+        if self.average and all(kernel.size == kernel.stride for kernel in self.kernels):
             return self._average(values)
         return self._apply(values, self.inner_settings)
 
@@ -220,19 +218,19 @@ class Pool(Windowed):
 
         torch's avg_pool3d copies maps with the channels last to another layout and back.
         """
-        for axis, reach in enumerate(self.reach, start=2):
-            cells = values.shape[axis] // reach.kernel * reach.kernel
+        for axis, kernel in enumerate(self.kernels, start=2):
+            cells = values.shape[axis] // kernel.size * kernel.size
             parts = [
-                values[(slice(None),) * axis + (slice(start, cells, reach.kernel),)]
-                for start in range(reach.kernel)
+                values[(slice(None),) * axis + (slice(start, cells, kernel.size),)]
+                for start in range(kernel.size)
             ]
             values = sum(parts[2:], parts[0] + parts[1]) if len(parts) > 1 else parts[0]
-        kernel = math.prod(reach.kernel for reach in self.reach)
-        return values / (self.settings["divisor_override"] or kernel)
+        cells = math.prod(kernel.size for kernel in self.kernels)
+        return values / (self.settings["divisor_override"] or cells)
 
     def _apply(self, values: Tensor, settings: dict[str, Any]) -> Tensor:
-        kernel = tuple(reach.kernel for reach in self.reach)
-        return self.pool(values, kernel, tuple(reach.stride for reach in self.reach), **settings)
+        sizes, strides = [k.size for k in self.kernels], [k.stride for k in self.kernels]
+        return self.pool(values, sizes, strides, **settings)
 
 
 @dataclass(eq=False)
@@ -241,12 +239,12 @@ class Pad(Windowed):
 
     Attributes:
         padding: As ``torch.nn.functional.pad`` has it, the last axis first.
-        reach: Per axis the padding before the first cell.
+        kernels: Per axis the padding before the first cell.
         fill: The constant.
     """
 
     padding: tuple[int, ...]
-    reach: tuple[Reach, ...]
+    kernels: tuple[Kernel, ...]
     fill: float
 
     def whole(self, values: Tensor) -> Tensor:
@@ -315,72 +313,46 @@ def operation_of(layer: nn.Module, axes: int) -> Operation | None:
         return _average_pool(layer, axes)
     if isinstance(layer, (nn.ConstantPad2d, nn.ConstantPad3d)):
         padding = tuple(int(p) for p in layer.padding)
-        before = padding[::2][::-1]
-        return Pad(padding, tuple(Reach(padding=p) for p in before), float(layer.value))
-    if type(layer) in ACTIVATIONS:
-        return Pointwise(_out_of_place(layer), ACTIVATIONS[type(layer)])
+        return Pad(padding, kernels_of_module(layer, axes), float(layer.value))
     return None
 
 
-#: Activations that work cell by cell, and how to do them in place where torch can.
-ACTIVATIONS: dict[type[nn.Module], Callable[[Tensor], Tensor] | None] = {
-    nn.ReLU: torch.relu_,
-    nn.Sigmoid: torch.sigmoid_,
-    nn.Tanh: torch.tanh_,
-    nn.SiLU: lambda values: F.silu(values, inplace=True),
-    nn.LeakyReLU: None,
-    nn.PReLU: None,
-    nn.ReLU6: None,
-    nn.ELU: None,
-    nn.SELU: None,
-    nn.CELU: None,
-    nn.GELU: None,
-    nn.Mish: None,
-    nn.Hardswish: None,
-    nn.Hardsigmoid: None,
-    nn.Hardtanh: None,
-    nn.Softplus: None,
-    nn.Softsign: None,
-    nn.LogSigmoid: None,
+#: By name, activation functions and how to compute them in place.
+_IN_PLACE: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "relu": (torch.relu, torch.relu_),
+    "sigmoid": (torch.sigmoid, torch.sigmoid_),
+    "tanh": (torch.tanh, torch.tanh_),
+    "silu": (F.silu, partial(F.silu, inplace=True)),
 }
 
 
-def _out_of_place(layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The layer as a function that leaves its argument as it is."""
-    if isinstance(layer, nn.ReLU):
-        return torch.relu
-    if getattr(layer, "inplace", False):
-        return lambda values: layer(values.clone())
-    return layer
+def pointwise(name: str, function: Callable[[Tensor], Tensor]) -> Pointwise:
+    """The operation of a function that works cell by cell and leaves its argument as it is."""
+    return Pointwise(*_IN_PLACE.get(name, (function,)))
 
 
 def _max_pool(layer: nn.MaxPool2d | nn.MaxPool3d, axes: int) -> Pool:
-    stride = _each(layer.kernel_size if layer.stride is None else layer.stride, axes)
-    dilation, padding = _each(layer.dilation, axes), _each(layer.padding, axes)
-    reach = zip(_each(layer.kernel_size, axes), stride, padding, dilation, strict=True)
+    kernels = kernels_of_module(layer, axes)
+    dilation = {"dilation": tuple(kernel.dilation for kernel in kernels)}
+    padding = tuple(kernel.padding for kernel in kernels)
     return Pool(
         F.max_pool2d if axes == 2 else F.max_pool3d,
-        tuple(Reach(*setting) for setting in reach),
-        {"padding": padding, "dilation": dilation, "ceil_mode": layer.ceil_mode},
-        {"dilation": dilation},
+        kernels,
+        {"padding": padding, "ceil_mode": layer.ceil_mode, **dilation},
+        dilation,
         fill=-np.inf,
     )
 
 
 def _average_pool(layer: nn.AvgPool2d | nn.AvgPool3d, axes: int) -> Pool | None:
-    padding = _each(layer.padding, axes)
+    kernels = kernels_of_module(layer, axes)
+    padding = tuple(kernel.padding for kernel in kernels)
     if (any(padding) and not layer.count_include_pad) or layer.ceil_mode:
         return None  # the divisor depends on the place
-    stride = _each(layer.kernel_size if layer.stride is None else layer.stride, axes)
-    reach = zip(_each(layer.kernel_size, axes), stride, padding, strict=True)
     divisor = {"divisor_override": layer.divisor_override}
     return Pool(
         F.avg_pool2d if axes == 2 else F.avg_pool3d,
-        tuple(Reach(*setting) for setting in reach),
+        kernels,
         {"padding": padding, **divisor},
         divisor,
     )
-
-
-def _each(setting: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    return (int(setting),) * axes if isinstance(setting, int) else tuple(int(n) for n in setting)

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.boxes import Boxes, Interval, Reach
+from SaliencyExplain.attribution.graph.kernels import Kernel
+from SaliencyExplain.attribution.incremental.boxes import Boxes, Interval
 
 
 @dataclass(eq=False)
@@ -96,19 +97,19 @@ class Operation(ABC):
 class Local(Operation):
     """An operation whose output at a cell is made of its inputs near that cell."""
 
-    def reaches(self, axes: int) -> Sequence[Reach]:
-        """How a change spreads, per axis."""
-        return (Reach(),) * axes
+    def spread(self, axes: int) -> Sequence[Kernel]:
+        """The kernel by which a change spreads, per axis."""
+        return (Kernel(),) * axes
 
     def affected(
         self, changed: Sequence[Sequence[Interval]], sizes: Sequence[int]
     ) -> list[Interval] | None:
         """Every source spreads alike, and what any of them reaches is affected."""
         reached: list[Interval] = []
-        for axis, (reach, size) in enumerate(zip(self.reaches(len(sizes)), sizes, strict=True)):
-            interval = reach.affected(changed[0][axis], size)
+        for axis, (kernel, size) in enumerate(zip(self.spread(len(sizes)), sizes, strict=True)):
+            interval = changed[0][axis].affected(kernel, size)
             for source in changed[1:]:
-                interval = interval.union(reach.affected(source[axis], size))
+                interval = interval.union(source[axis].affected(kernel, size))
             reached.append(interval)
         return reached
 
@@ -125,11 +126,11 @@ class Windowed(Local):
     """Convolution, pooling, padding: each output is made of a window of inputs.
 
     Attributes:
-        reach: Per axis the window.
+        kernels: Per axis the window.
         fill: What lies beyond the border.
     """
 
-    reach: tuple[Reach, ...]
+    kernels: tuple[Kernel, ...]
     fill: float = 0.0
 
     @abstractmethod
@@ -140,9 +141,9 @@ class Windowed(Local):
     def inner(self, values: Tensor) -> Tensor:
         """Outputs from just the inputs that they need, borders included."""
 
-    def reaches(self, axes: int) -> Sequence[Reach]:
+    def spread(self, axes: int) -> Sequence[Kernel]:
         """Those of the window."""
-        return self.reach
+        return self.kernels
 
     def run(self, step: Step, batch: Batch) -> Tensor:
         """See :class:`Operation`."""
@@ -150,12 +151,7 @@ class Windowed(Local):
         boxes = batch.boxes(step)
         if boxes.full:
             return self.whole(batch.take(source, Boxes.whole(batch.count, source.size)))
-        first, shape = [], []
-        for axis, reach in enumerate(self.reach):
-            start, length = reach.needed(boxes.first[:, axis], boxes.shape[axis])
-            first.append(start)
-            shape.append(length)
-        needed = Boxes(np.stack(first, axis=1), tuple(shape), full=tuple(shape) == source.size)
+        needed = boxes.inputs(self.kernels, source.size)
         return self.inner(batch.take(source, needed, self.fill))
 
 

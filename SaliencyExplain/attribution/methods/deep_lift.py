@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from SaliencyExplain.attribution.graph.layer_kinds import Kind
+from SaliencyExplain.attribution.graph.operation_catalogue import Kind
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork

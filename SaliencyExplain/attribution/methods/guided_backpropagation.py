@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from SaliencyExplain.attribution.graph.layer_outputs import require_open
+from SaliencyExplain.attribution.graph.operation_catalogue import RECTIFIERS
 from SaliencyExplain.attribution.methods.gradient import _Ruled, _Smoothed
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
@@ -30,24 +31,7 @@ _PRODUCTS |= {Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__}
 #: Activations that pass negative values or are smooth at zero: the rules of guided
 #: backpropagation and of DeConvNet are not defined for them. (Sigmoid, tanh and softmax are
 #: not rectifiers; their ordinary gradient is used.)
-_OTHERS = (
-    "leakyrelu",
-    "prelu",
-    "rrelu",
-    "elu",
-    "celu",
-    "selu",
-    "gelu",
-    "silu",
-    "mish",
-    "softplus",
-    "hardswish",
-    "relu6",
-    "hardtanh",
-    "threshold",
-    "swish",
-    "quickgelu",
-)
+_OTHERS = {name.replace("_", "") for name in RECTIFIERS} - {"relu"} | {"hardtanh", "quickgelu"}
 
 #: Names of other implementations of an activation: MemoryEfficientSwish (MONAI), SwishMe (timm).
 _PREFIX, _SUFFIXES = "memoryefficient", ("me", "jit")

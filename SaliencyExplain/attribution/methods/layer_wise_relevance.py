@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from SaliencyExplain.attribution.graph.layer_kinds import Kind, kind_of, name_of
+from SaliencyExplain.attribution.graph.operation_catalogue import Kind, kind_of, name_of
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -55,8 +55,6 @@ _EXPLODED, _EXPLODED_SUM = 1000.0, 100.0
 #: Above this ratio a note says that positive and negative values cancel.
 _CANCELS = 100.0
 
-_GATES = ("sigmoid", "hardsigmoid", "Sigmoid", "Hardsigmoid")
-
 
 class RelevancePropagation(Propagation):
     """A network whose backward pass propagates relevance.
@@ -91,7 +89,7 @@ class RelevancePropagation(Propagation):
         """See :meth:`Propagation.rule`."""
         first = inputs[0]
         if kind is Kind.LINEAR:
-            return self._linear(node, module, first) if len(inputs) == 1 else None
+            return self._linear(node, module, first)
         if kind is Kind.BATCH_NORMALISATION and self._is_folded(node):
             return first
         if kind in (Kind.ACTIVATION, Kind.BATCH_NORMALISATION, Kind.NORMALISATION, Kind.SCALE):
@@ -116,8 +114,7 @@ class RelevancePropagation(Propagation):
     def run_node(self, n: fx.Node) -> Any:
         """See :meth:`Propagation.run_node`; records which nodes come after a linear layer."""
         value = super().run_node(n)
-        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        linear = kind_of(n, module, 1) is Kind.LINEAR
+        linear = kind_of(n, self.module_of(n), 1) is Kind.LINEAR
         if linear or any(source in self._deep for source in n.all_input_nodes):
             self._deep.add(n)
         return value
@@ -147,19 +144,16 @@ class RelevancePropagation(Propagation):
     def _normalisation_after(self, node: fx.Node) -> nn.Module | None:
         """The batch normalisation that is the only user of a linear layer's output, if any."""
         users = list(node.users)
-        if len(users) != 1 or users[0].op != "call_module":
+        module: Any = self.module_of(users[0]) if len(users) == 1 else None
+        if module is None or kind_of(users[0], module, 1) is not Kind.BATCH_NORMALISATION:
             return None
-        module = self.fetch_attr(str(users[0].target))
-        fixed = kind_of(users[0], module, 1) is Kind.BATCH_NORMALISATION
-        return module if fixed and module.running_mean is not None else None
+        return module if module.running_mean is not None else None
 
     def _is_folded(self, node: fx.Node) -> bool:
         source = node.all_input_nodes[0]
-        if source.op != "call_module":
-            return False
-        module = self.fetch_attr(str(source.target))
-        linear = kind_of(source, module, 1) is Kind.LINEAR
-        return linear and self._normalisation_after(source) is not None
+        module = self.module_of(source)
+        is_linear = module is not None and kind_of(source, module, 1) is Kind.LINEAR
+        return is_linear and self._normalisation_after(source) is not None
 
     def _gated(
         self, node: fx.Node, function: Callable[..., Tensor], inputs: Sequence[Tensor]
@@ -180,9 +174,9 @@ class RelevancePropagation(Propagation):
         return _passed(times, inputs[signal])
 
     def _is_gate(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return type(self.fetch_attr(str(node.target))).__name__ in _GATES
-        return str(getattr(node.target, "__name__", node.target)) in _GATES
+        module = self.module_of(node)
+        name = name_of(node) if module is None else type(module).__name__.lower()
+        return name in ("sigmoid", "hardsigmoid")
 
 
 def linear_layer(module: nn.Module, normalisation: nn.Module | None) -> LinearLayer:

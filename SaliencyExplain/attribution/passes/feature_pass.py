@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from SaliencyExplain.attribution.graph.feature_tensors import Spot, Structure, joint_name
 from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
 from SaliencyExplain.attribution.graph.network_structure import (
-    Spot,
-    Structure,
-    joint_name,
     keep_structure,
     known_structure,
     structure_of,
 )
-from SaliencyExplain.attribution.graph.recorded_pass import Counting, Recorder, function_name
+from SaliencyExplain.attribution.graph.recorded_pass import Counting, Recorder, called_name
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.half_precision import autocast
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -109,14 +107,12 @@ class FeaturePass:
         layers = {start, *wanted.layers}
         if wanted.every or wanted.stages:
             layers |= set(feature_layers(self._network))
-        runs: dict[str, int] = {}
 
         def look(name: str) -> Callable[..., Tensor | None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-                run = runs.get(name, 0)
-                runs[name] = run + 1
                 with recorder.uncounted():
-                    changed = self._capture((name, run, 0), output)
+                    # The recorder was told before that this layer ended.
+                    changed = self._capture((*recorder.anchor, 0), output)
                 if name == start:
                     recorder.hold()
                 return changed
@@ -354,7 +350,6 @@ class _Catching(Counting):
         self._spots = {place(spot): spot for spot in spots}
         self._anchors = {(spot.layer, spot.run) for spot in spots if spot.calls}
         self._layers = {spot.layer for spot in spots if spot.layer}
-        self._runs: dict[str, int] = {}
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -371,9 +366,7 @@ class _Catching(Counting):
 
     def _looking(self, name: str) -> Callable[..., Tensor | None]:
         def look(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-            run = self._runs.get(name, 0)
-            self._runs[name] = run + 1
-            self.ended(name, run)
+            run = self.ended(name)
             changed = None
             if (name, run, 0) in self._spots:
                 with self.uncounted():
@@ -397,7 +390,7 @@ class _Catching(Counting):
     ) -> Any:
         """Calls the function, and keeps its result where that is wanted."""
         result = func(*args, **(kwargs or {}))
-        name = function_name(func)
+        name = called_name(func)
         if not name:
             return result
         self.count()

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from SaliencyExplain.attribution.graph.layer_kinds import Kind, kind_of, name_of, overwrites
 from SaliencyExplain.attribution.graph.layer_outputs import require_open
-from SaliencyExplain.attribution.graph.symbolic_trace import symbolic_trace
+from SaliencyExplain.attribution.graph.operation_catalogue import Kind, kind_of, name_of
+from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable, symbolic_trace
+from SaliencyExplain.attribution.graph.traced_operations import TracedOperations
 from SaliencyExplain.attribution.network.network_outputs import outputs_by_path, scores_in
 from SaliencyExplain.attribution.network.score_network import Activation, ScoreNetwork
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
@@ -84,7 +85,7 @@ def pulled_back(function: Callable[..., Tensor], values: Tensor, weights: Tensor
         return torch.autograd.grad(function(free), free, weights)[0]
 
 
-class Propagation(fx.Interpreter):
+class Propagation(TracedOperations):
     """Runs a traced network with a rule for each operation.
 
     Args:
@@ -94,8 +95,6 @@ class Propagation(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, method: str) -> None:
         super().__init__(graph)
-        # It would write its own lines into the messages of errors.
-        self.extra_traceback = False
         self._method = method
         self._output: str | None = graph.meta.get(_OUTPUT)
         self._final: str = graph.meta.get(_FINAL, "")
@@ -140,16 +139,15 @@ class Propagation(fx.Interpreter):
         carriers = [source for source in n.all_input_nodes if source in self._carrying]
         if n.op == "output" or not carriers:
             return super().run_node(n)
-        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        before = self.env[carriers[0]]
-        value = self._operation(n, module, carriers)
+        value = self._operation(n, carriers)
         if isinstance(value, (Tensor, tuple, list)):
             self._carrying.add(n)
-        if overwrites(n, module):
-            # What overwrites its input is what later users of the input see.
-            for node, held in self.env.items():
-                if held is before:
-                    self.env[node] = value
+        overwritten = self.overwritten(n)
+        if overwritten is not None:
+            before = self.env[overwritten]
+            for node in [node for node, held in self.env.items() if held is before]:
+                self.env[node] = value
+                self._carrying.add(node)
         return value
 
     @abstractmethod
@@ -180,13 +178,12 @@ class Propagation(fx.Interpreter):
             f"({what}) of this network; {OTHERS}.",
         )
 
-    def _operation(
-        self, node: fx.Node, module: nn.Module | None, carriers: Sequence[fx.Node]
-    ) -> Any:
-        function = self._function(node, module, carriers)
+    def _operation(self, node: fx.Node, carriers: Sequence[fx.Node]) -> Any:
+        module, function = self.module_of(node), self.function_of(node, carriers)
         inputs = [self.env[source] for source in carriers]
         kind = kind_of(node, module, len(carriers))
-        if kind is Kind.SHAPE or not all(isinstance(value, Tensor) for value in inputs):
+        is_moved = kind in (Kind.IDENTITY, Kind.SHAPE)
+        if is_moved or not all(isinstance(value, Tensor) for value in inputs):
             return function(*inputs)
         value = self.rule(node, kind, module, function, inputs)
         if value is not None:
@@ -201,27 +198,6 @@ class Propagation(fx.Interpreter):
         if not isinstance(value, Tensor):
             raise error
         return carried(lambda *_: value.detach(), refuse, *inputs)
-
-    def _function(
-        self, node: fx.Node, module: nn.Module | None, carriers: Sequence[fx.Node]
-    ) -> Callable[..., Any]:
-        """The operation as a function of its carriers, which it does not overwrite."""
-        fixed = {n: self.env[n] for n in node.all_input_nodes if n not in self._carrying}
-        writes, target = overwrites(node, module), node.target
-
-        def function(*inputs: Any) -> Any:
-            given = {**fixed, **dict(zip(carriers, inputs, strict=True))}
-            args: Any = fx.node.map_arg(node.args, lambda n: given[n])
-            kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: given[n])
-            if writes:
-                args = (args[0].clone(), *args[1:])
-            if module is not None:
-                return module(*args, **kwargs)
-            if isinstance(target, str):
-                return getattr(args[0], target)(*args[1:], **kwargs)
-            return target(*args, **kwargs)
-
-        return function
 
 
 def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
@@ -240,37 +216,13 @@ def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
             scores on other images.
     """
     require_open(network, method)
-    known = network.repeatability
-    if known.float32:
-        raise InputError(
-            ErrorCode.METHOD_NETWORK,
-            f"{method} walks through the layers, and those of this network convert to half "
-            f"precision; {OTHERS}.",
-        )
-    if known.one_at_a_time or known.drifts:
-        other = "the other images of its batch" if known.one_at_a_time else "the passes before"
-        raise InputError(
-            ErrorCode.METHOD_NETWORK,
-            f"{method} walks through the layers with several images, and this network's score of "
-            f"an image depends on {other}; {OTHERS}.",
-        )
     try:
-        graph = symbolic_trace(network.network, known, image=image)
-    except (
-        fx.proxy.TraceError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        NameError,
-        LookupError,
-        RuntimeError,
-        AssertionError,
-    ) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        graph = symbolic_trace(network.network, network.repeatability, image=image)
+    except NotTraceable as error:
         raise InputError(
             ErrorCode.METHOD_NETWORK,
-            f"{method} needs a network that can be taken apart into its layers, and torch.fx "
-            f"fails on this one ({why}); {OTHERS}.",
+            f"{method} runs the network operation by operation, which this one does not allow: "
+            f"{error}; {OTHERS}.",
         ) from None
     graph.meta[_OUTPUT] = network.output
     _without_detach(graph)
@@ -309,7 +261,7 @@ def _final_of(graph: fx.GraphModule, node: Any) -> tuple[fx.Node, str] | None:
         name = name_of(node) if module is None else _FINAL_MODULES.get(type(module), "")
         if name in _FINALS:
             return node, name
-        if node.op == "placeholder" or kind_of(node, module, 1) is not Kind.SHAPE:
+        if node.op == "placeholder" or kind_of(node, module, 1) not in (Kind.IDENTITY, Kind.SHAPE):
             return None
         node = node.all_input_nodes[0]
     return None

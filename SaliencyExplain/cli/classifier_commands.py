@@ -72,7 +72,8 @@ def wrap(
         str | None,
         typer.Option(
             "--network",
-            help="DenseNet121 and the like of MONAI, timm.NAME, a dotted name, file.py:Class.",
+            help="DenseNet121 and the like of MONAI, timm.NAME, a dotted name, or with --trust "
+            "file.py:Class or file.py:factory, which is copied with all that it imports beside it.",
         ),
     ] = None,
     network_args: options.NetworkArguments = "{}",

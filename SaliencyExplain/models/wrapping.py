@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from SaliencyExplain.confinement import DeniedError
-from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.models.bundle import METADATA
 from SaliencyExplain.models.bundle_settings import KEY, Setting
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.given_weights import Reading, Weights, gather, read_bytes
 from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.network_code import copy_code
 from SaliencyExplain.models.network_fitting import adapt
 from SaliencyExplain.models.networks import build_network, network_definition
 from SaliencyExplain.models.probe import convolution_dims
@@ -65,9 +66,10 @@ def wrap(
 
     Args:
         network: ``DenseNet121`` and the like of monai, ``timm.NAME``, the dotted name of a
-            network of monai, torchvision or timm, or ``file.py:Class`` (with trust; the file
-            is copied into the bundle's ``scripts``); None where the weights are a TorchScript
-            or torch.export program.
+            network of monai, torchvision or timm, or ``file.py:Class`` or
+            ``file.py:factory`` (with trust; the file is copied into the bundle's ``scripts``
+            with its package and the modules beside it that it imports); None where the weights
+            are a TorchScript or torch.export program.
         weights: A weight file; several as ``submodule=file``; or the tensors themselves.
         classes: Names of the classes in the order of the network's scores; one or two for
             a network with a single logit.
@@ -130,7 +132,7 @@ def wrap(
             else:
                 arguments = network_args or {}
                 if ".py:" in network:
-                    target = _copy_script(bundle, network, trust)
+                    target = copy_code(network, bundle, trust=trust)
                     described = {"_target_": target, **arguments}
                 else:
                     described = network_definition(
@@ -282,24 +284,6 @@ def _write_weights(
         ) from error
     content = {"network_def": definition, "network": "@network_def"}
     return content, convolution_dims(built), notes
-
-
-def _copy_script(bundle: Path, network: str, trust: bool) -> str:
-    file_name, _, class_name = network.rpartition(":")
-    path = Path(file_name)
-    if not trust:
-        raise ClassifierError(
-            ErrorCode.MODEL_UNTRUSTED, f"{path.name} is Python code: it is run only with --trust."
-        )
-    if not path.stem.isidentifier() or not class_name.isidentifier():
-        raise InputError(
-            ErrorCode.VALUE_FORM, f"The network '{network}' is not of the form file.py:Class."
-        )
-    folder = bundle / PACKAGE
-    folder.mkdir()
-    (folder / "__init__.py").write_bytes(b"")
-    (folder / path.name).write_bytes(read_bytes(path))
-    return f"{PACKAGE}.{path.stem}.{class_name}"
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +50,12 @@ def safe_cell(value: Any) -> str:
 def raw_cell(text: str) -> str:
     """The text that :func:`safe_cell` was given."""
     return text[1:] if _QUOTED_FORMULA.match(text) else text
+
+
+def figure_cell(value: float) -> str:
+    """A figure with six digits for a table; empty where it is not defined (NaN)."""
+    # Minus zero would be another text for the same figure.
+    return "" if math.isnan(value) else f"{value + 0.0:.6g}"
 
 
 class Writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 #: What moves a cursor, colours, hides or reorders text: the control characters C0 (but for the
 #: line break and the tab) and C1, marks of direction, separators of lines, characters
@@ -32,6 +33,13 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """As :func:`visible`, in one line: line breaks and tabs become spaces."""
     return visible(" ".join(text.split()))
+
+
+def some_of(names: Sequence[str], most: int, *, counted: bool = False) -> str:
+    """The first of many names, in one line: ``a, b, …``, or ``a, b and 5 more`` where counted."""
+    left = len(names) - most
+    more = (f" and {left} more" if counted else ", …") if left > 0 else ""
+    return ", ".join(names[:most]) + more
 
 
 def json_escaped(text: str) -> str:

@@ -37,6 +37,14 @@ class Interval:
     level: float
 
 
+def check_level(level: float) -> None:
+    """Raises InputError where a confidence level is not within (0, 1)."""
+    if not 0 < level < 1:
+        raise InputError(
+            ErrorCode.VALUE_RANGE, f"A confidence level lies between 0 and 1, not at {level}."
+        )
+
+
 def confidence_interval(
     values: Iterable[float], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
@@ -58,10 +66,7 @@ def confidence_interval(
     Raises:
         InputError: The level is outside (0, 1), or the resamples are not 1 to a million.
     """
-    if not 0 < level < 1:
-        raise InputError(
-            ErrorCode.VALUE_RANGE, f"A confidence level lies between 0 and 1, not at {level}."
-        )
+    check_level(level)
     if not 1 <= resamples <= _MOST_RESAMPLES:
         raise InputError(
             ErrorCode.VALUE_RANGE,

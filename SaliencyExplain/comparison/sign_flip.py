@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.comparison.bootstrap import check_level
 
 #: Up to so many cases all signs are tried; 2 ** 14 subsets take less than a millisecond.
 EXACT_CASES = 14
@@ -93,10 +93,7 @@ class PairedDifference:
         Raises:
             InputError: The level is outside (0, 1).
         """
-        if not 0 < level < 1:
-            raise InputError(
-                ErrorCode.VALUE_RANGE, f"A confidence level lies between 0 and 1, not at {level}."
-            )
+        check_level(level)
         # Rounded: 1 - 0.95 is a little more than 0.05, and half of it then rejects too much.
         tail = round(1 - level, 12) / 2
         if self.cases < 2 or tail < 2.0**-self.cases:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain.errors import ErrorCode, InputError
+
 #: What is told of a picture that is not stored upright.
 TURNED_NOTE = "turned upright as its orientation tag (TIFF, EXIF) says"
+#: What is told of a picture in the colours of a printer.
+CMYK_NOTE = "CMYK colours are turned into RGB without a colour profile"
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,12 @@ def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return array
+
+
+def several_pages(path: Path, pages: int) -> InputError:
+    """The error for a file of several pages where one picture is wanted."""
+    return InputError(
+        ErrorCode.IMAGE_AMBIGUOUS,
+        f"{path}: holds {pages} pages, and one picture is wanted. Save the page you "
+        "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
+    )

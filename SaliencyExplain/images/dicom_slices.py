@@ -38,6 +38,7 @@ from SaliencyExplain.images.dicom_stack import (
 )
 from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.volume import Volume
+from SaliencyExplain.plain_text import some_of
 
 #: What must be the same in all files of a volume, for its values to mean the same.
 _SAME = ("PhotometricInterpretation", "Modality", "Units", "SamplesPerPixel")
@@ -112,7 +113,9 @@ def _check_alike(source: Path, files: Sequence[Path], headers: Sequence[Dataset]
         for path, header in zip(files, headers, strict=True):
             found.setdefault(code(header, keyword), []).append(path.name)
         if len(found) > 1:
-            kinds = "; ".join(f"{value or 'none'} in {_named(n)}" for value, n in found.items())
+            kinds = "; ".join(
+                f"{value or 'none'} in {some_of(n, 3, counted=True)}" for value, n in found.items()
+            )
             raise InputError(
                 ErrorCode.IMAGE_AMBIGUOUS,
                 f"{source}: its slices differ in {keyword} ({kinds}), so that their values do not "
@@ -138,8 +141,8 @@ def _check_rescale(source: Path, frames: Sequence[Frame]) -> None:
             raise InputError(
                 ErrorCode.IMAGE_VALUES,
                 f"{source}: {len(without)} of its {len(frames)} slices have no {keyword} "
-                f"({_named(without)}), so that their values do not mean the same as those of the "
-                "others. Correct the headers first.",
+                f"({some_of(without, 3, counted=True)}), so that their values do not mean the same "
+                "as those of the others. Correct the headers first.",
             )
     units = sorted({code(frame.header, "RescaleType") for frame in frames} - {""})
     if len(units) > 1:
@@ -152,11 +155,6 @@ def _check_rescale(source: Path, frames: Sequence[Frame]) -> None:
 
 def _states(header: Dataset, keyword: str) -> bool:
     return header.get(keyword) not in (None, "")
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _one_for_each_place(source: Path, frames: list[Frame]) -> tuple[list[Frame], list[str]]:

@@ -13,7 +13,13 @@ from PIL import Image, ImageFile, ImageOps
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import LPS_TO_RAS
-from SaliencyExplain.images.decoded import TURNED_NOTE, Raster, split_alpha
+from SaliencyExplain.images.decoded import (
+    CMYK_NOTE,
+    TURNED_NOTE,
+    Raster,
+    several_pages,
+    split_alpha,
+)
 from SaliencyExplain.images.quiet import quiet
 from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.tiff import decode_tiff
@@ -71,11 +77,7 @@ def _decoded(path: Path, keep_palette: bool) -> Raster:
     with Image.open(path, formats=_FORMATS) as picture:
         pages = getattr(picture, "n_frames", 1)
         if pages > 1:
-            raise InputError(
-                ErrorCode.IMAGE_AMBIGUOUS,
-                f"{path}: holds {pages} pages, and one picture is wanted. Save the page you "
-                "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
-            )
+            raise several_pages(path, pages)
         check_memory(
             path,
             picture.width * picture.height * len(picture.getbands()),
@@ -164,7 +166,7 @@ def _from_pillow(picture: Image.Image, keep_palette: bool, bits: int) -> Raster:
         key = None
     elif picture.mode in ("CMYK", "YCbCr", "HSV", "PA", "RGBX"):
         if picture.mode == "CMYK":
-            notes += ("CMYK colours are turned into RGB without a colour profile",)
+            notes += (CMYK_NOTE,)
         picture = picture.convert("RGBA" if picture.mode == "PA" else "RGB")
     array = np.asarray(picture)
     if array.dtype == bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.label_types import Color, Label
 from SaliencyExplain.images.label_values import distinct
+from SaliencyExplain.plain_text import some_of
 
 _FIELD = re.compile(r"Segment(\d{1,6})_(ID|Name|Color|Layer|LabelValue)")
 _MOST_NAMED = 10
@@ -72,8 +73,7 @@ def described_segments(
     ]
     if not more:
         return tuple(labels), ()
-    named = ", ".join(label.name for label in more[:_MOST_NAMED])
-    named += ", …" if len(more) > _MOST_NAMED else ""
+    named = some_of([label.name for label in more], _MOST_NAMED)
     note = f"the header names no segment for {len(more)} of the labels: {named}"
     return (*labels, *more), (note,)
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from SaliencyExplain.plain_text import some_of
+
 #: Labels count up from 1; masks that were scaled have 100 (per cent), 255 or 65535 inside.
 _LEAST_TOP = 100
 #: What white is in pictures.
@@ -78,7 +80,7 @@ def harden(
     beside = few and top in _WHITES and any(one <= low or high <= one < top for one in levels)
     if not (thin or beside):
         return layer, ""
-    named = ", ".join(map(str, levels[:_NAMED])) + (", …" if not few else "")
+    named = some_of([str(level) for level in levels], _NAMED)
     return layer, (
         f"the levels {named} are taken as segments; if those below {top} are soft edges or noise "
         "of one mask, cut it at one half first"

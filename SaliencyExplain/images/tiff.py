@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.images.decoded import TURNED_NOTE, Raster, upright
+from SaliencyExplain.images.decoded import CMYK_NOTE, TURNED_NOTE, Raster, upright
 from SaliencyExplain.images.sizes import check_memory, memory_free
 from SaliencyExplain.images.tiff_tags import Page, Tag, only_page
 
@@ -302,7 +302,7 @@ def _raster(path: Path, page: Page, stored: NDArray[Any], keep_palette: bool) ->
         values = np.iinfo(values.dtype).max - values
     if page.one(Tag.PHOTOMETRIC, _BLACK_IS_ZERO) == _CMYK and values.shape[2] == 4:
         values = _from_cmyk(path, page, values)
-        notes += ("CMYK colours are turned into RGB without a colour profile",)
+        notes += (CMYK_NOTE,)
     return Raster(values, alpha, None, page.one(Tag.COMPRESSION, 1) in _LOSSY, notes, over_black)
 
 

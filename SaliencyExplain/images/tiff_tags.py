@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.images.decoded import several_pages
 
 #: First four bytes, and the byte order and whether offsets have 8 bytes that they tell of.
 _STARTS = {
@@ -110,11 +110,7 @@ def only_page(path: Path, content: bytes) -> Page:
         raise ValueError("it has no page")
     number = max(len(pages), _stacked(pages[0]))
     if number > 1:
-        raise InputError(
-            ErrorCode.IMAGE_AMBIGUOUS,
-            f"{path}: holds {number} pages, and one picture is wanted. Save the page you "
-            "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
-        )
+        raise several_pages(path, number)
     return pages[0]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from SaliencyExplain.csv_text import figure_cell
 from SaliencyExplain.records.json_fields import Fields
 
 
@@ -117,7 +118,9 @@ class Row:
         names = [self.case, self.method, self.target, self.segment]
         figures = [getattr(self.agreement, figure) for figure in FIGURES]
         return (
-            names + [_cell(value) for value in (*figures, *self._range().values())] + [self.remark]
+            names
+            + [figure_cell(value) for value in (*figures, *self._range().values())]
+            + [self.remark]
         )
 
     def as_json(self) -> dict[str, str | float | None]:
@@ -212,8 +215,3 @@ def row_of(
         if math.isnan(low.auroc) and math.isnan(low.energy_inside):
             low = high = None
     return Row(case, method, target, segment, agreement_of(), low, high, remark)
-
-
-def _cell(value: float) -> str:
-    # Minus zero would be another text for the same figure.
-    return "" if math.isnan(value) else f"{value + 0.0:.6g}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from SaliencyExplain.csv_text import Table, read_table
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.plain_text import visible
+from SaliencyExplain.plain_text import some_of, visible
 from SaliencyExplain.study.case import Case, may_name_patient, safe_name, unlike
 from SaliencyExplain.study.file_names import image_suffix
 from SaliencyExplain.study.found import Found
@@ -226,7 +226,7 @@ def _column_notes(path: Path, columns: Columns, cases: Sequence[Case]) -> list[s
     if taken:
         notes.append(f"{path.name}: takes the column {' and '.join(taken)}.")
     if columns.unused:
-        named = ", ".join(columns.unused[:20]) + (", …" if len(columns.unused) > 20 else "")
+        named = some_of(columns.unused, 20)
         without = [
             meaning
             for name, meaning in ((columns.segmentation, "segmentation"), (columns.label, "label"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.file_suffixes import PICTURE_SUFFIXES, plugin_suffixes, suffix_of
+from SaliencyExplain.plain_text import some_of
 
 #: Files that lie in study folders and are neither images nor DICOM.
 _OTHER_SUFFIXES = (
@@ -42,7 +43,8 @@ WEAK_MASK_WORDS = frozenset(
 IMAGE_WORDS: frozenset[str] = frozenset(
     {"image", "images", "img", "imgs", "volume", "volumes", "scan", "scans", "input", "inputs"}
 )
-_TWO_WORDS = re.compile(r"(ground|gold)[_\-. ]?(truth|standard)", re.IGNORECASE)
+#: Two words for a segmentation, which may be written as one.
+TWO_WORDS = re.compile(r"(ground|gold)[_\-. ]?(truth|standard)", re.IGNORECASE)
 #: What stands between the words of a name.
 SEPARATORS = "_-. "
 _SEPARATORS = re.compile(r"([_\-. ]+)")
@@ -134,7 +136,7 @@ def natural(path: Path) -> tuple[tuple[int, str], ...]:
 def parse_name(path: Path) -> Name:
     """Takes a file's name apart: ``P1_t1_image``, ``P1_t1_mask_2``, ``seg-expert``, ``mask7``."""
     whole = stem(path)
-    words = _SEPARATORS.split(_TWO_WORDS.sub(r"\1\2", whole))
+    words = _SEPARATORS.split(TWO_WORDS.sub(r"\1\2", whole))
     found = _mask_name(path, words, MASK_WORDS)
     if found is not None:
         return found
@@ -204,7 +206,7 @@ def _image_name(path: Path, whole: str, words: list[str]) -> Name:
 def ambiguous(where: str, found: Iterable[Path], question: str) -> InputError:
     """The error for files of which discovery cannot tell what belongs together."""
     files: Sequence[Path] = list(found)
-    names = ", ".join(path.name for path in files[:8]) + (", …" if len(files) > 8 else "")
+    names = some_of([path.name for path in files], 8)
     return InputError(
         ErrorCode.CASES_LAYOUT, f"{where}: {question} (found: {names}). {csv_advice()}"
     )

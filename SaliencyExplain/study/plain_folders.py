@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.plain_text import visible
+from SaliencyExplain.plain_text import some_of, visible
 from SaliencyExplain.study.case import Case, safe_name
 from SaliencyExplain.study.file_names import (
     PART_NAMES,
@@ -250,11 +250,10 @@ def _channels(folder: Folder, images: Sequence[Name], channels: Sequence[str]) -
 
 
 def _wrong_channels(folder: Path, channels: Sequence[str], names: Sequence[str]) -> InputError:
-    there = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
     return InputError(
         ErrorCode.CHANNELS,
         f"{folder}: the classifier wants {', '.join(channels)}, and the images here are named "
-        f"{there}. {csv_advice(channels)}",
+        f"{some_of(names, 10)}. {csv_advice(channels)}",
     )
 
 

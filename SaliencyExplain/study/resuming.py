@@ -7,6 +7,7 @@ from pathlib import Path
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.plain_text import some_of
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.study.added_methods import to_compute
 from SaliencyExplain.study.case import Case
@@ -42,13 +43,9 @@ def check_files(out: Path, entries: Iterable[CaseEntry]) -> None:
     if gone:
         raise OutputError(
             ErrorCode.STUDY_INCOMPLETE,
-            f"{out}: files of {_some(gone)} were deleted or cut off during the run. Start the "
-            "study again, and only what is missing is computed.",
+            f"{out}: files of {some_of(gone, _NAMED, counted=True)} were deleted or cut off during "
+            "the run. Start the study again, and only what is missing is computed.",
         )
-
-
-def _some(cases: Sequence[str]) -> str:
-    return ", ".join(cases[:_NAMED]) + (f" and {len(cases) - _NAMED} more" * (len(cases) > _NAMED))
 
 
 def todo_of(
@@ -96,7 +93,10 @@ def notes_of_damage(lost: Sequence[str], lines: int) -> list[str]:
     """
     notes = []
     if lost:
-        notes.append(f"The files of {_some(lost)} were gone, cut off or damaged: computed again.")
+        notes.append(
+            f"The files of {some_of(lost, _NAMED, counted=True)} were gone, cut off or damaged: "
+            "computed again."
+        )
     if lines:
         notes.append(
             f"{lines} of the journal's lines were damaged: cases of which it held nothing else "

@@ -12,6 +12,7 @@ from SaliencyExplain.study.file_names import (
     IMAGE_WORDS,
     MASK_WORDS,
     PART_NAMES,
+    TWO_WORDS,
     WEAK_MASK_WORDS,
     Name,
     ambiguous,
@@ -26,7 +27,6 @@ from SaliencyExplain.study.tree import Folder
 #: Words of folders of images, where one of masks lies beside it.
 _IMAGE_FOLDERS = IMAGE_WORDS | {"data", "original", "originals", "raw", "photos", "pictures"}
 _SPLIT = re.compile(r"[_\-. ]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
-_TWO_WORDS = re.compile(r"(ground|gold)[_\-. ]?(truth|standard)", re.IGNORECASE)
 #: What nnU-Net and the Medical Segmentation Decathlon append.
 _PARTS = {"tr": "tr", "ts": "ts", "val": "val"}
 
@@ -104,7 +104,7 @@ def _role(folder: Folder) -> _Role:
 
 
 def _role_of(name: str) -> tuple[Literal["image", "mask", "annotation", ""], tuple[str, ...]]:
-    whole = _TWO_WORDS.sub(lambda found: (found[1] + found[2]).lower(), name)
+    whole = TWO_WORDS.sub(lambda found: (found[1] + found[2]).lower(), name)
     words = [word.lower() for word in _SPLIT.split(whole) if word]
     for place in (len(words) - 1, 0):
         word = words[place] if words else ""

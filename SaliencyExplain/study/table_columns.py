@@ -9,6 +9,7 @@ from pathlib import Path
 
 from SaliencyExplain.csv_text import Table
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.plain_text import some_of
 from SaliencyExplain.study.file_names import image_suffix, parse_name, stem
 
 #: The columns that a table of cases may have, each with its other names.
@@ -151,8 +152,8 @@ def _the(
     if len(exact or found) > 1:
         raise InputError(
             ErrorCode.CASES_TABLE,
-            f"{where}: {_listed(exact or found)} could each be the column '{meaning}'; name one of "
-            f"them '{meaning}'.",
+            f"{where}: {some_of(exact or found, 20)} could each be the column '{meaning}'; name "
+            f"one of them '{meaning}'.",
         )
     return next(iter(exact or found), None)
 
@@ -198,7 +199,7 @@ def _channel_columns(
         words = f" or columns for the channels {', '.join(channels)}" if channels else ""
         raise InputError(
             ErrorCode.CASES_TABLE,
-            f"{where}: the column 'image'{words} is missing (found: {_listed(names)}).",
+            f"{where}: the column 'image'{words} is missing (found: {some_of(names, 20)}).",
         )
     if channels and not missing:
         return [by_plain[_plain(channel)] for channel in channels]
@@ -211,7 +212,3 @@ def _is_file(cell: str) -> bool:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_\-.]+", "", name).casefold()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (", …" if len(names) > 20 else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
+from SaliencyExplain.plain_text import some_of
 from SaliencyExplain.study.case import Case
 
 #: Pairs that a note names.
@@ -65,14 +66,15 @@ def notes_of_equals(
         named = [f"{cases[one].case} = {cases[other].case}" for one, other, *_ in found]
         notes.append(
             f"{count} of {len(cases)} images equal another one in all pixels, or in all that "
-            f"the network sees of them ({_some(named)}): they stay in one part of the split."
+            f"the network sees of them ({some_of(named, _NAMED)}): they stay in one part of the "
+            "split."
         )
     torn = [places for places in found if len({labels[place] for place in places}) > 1]
     if torn:
         named = [" = ".join(f"{cases[p].case} ({labels[p]})" for p in places) for places in torn]
         notes.append(
             f"{len(torn)} sets of equal images have different labels, of which one at most is "
-            f"right: {_some(named)}."
+            f"right: {some_of(named, _NAMED)}."
         )
     unknown = sum(case.patient is None for case in cases)
     if unknown:
@@ -82,7 +84,3 @@ def notes_of_equals(
             "table of cases has a column patient."
         )
     return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")

@@ -16,6 +16,7 @@ from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import read_input
+from SaliencyExplain.plain_text import some_of
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records.case_entry import StageFailure
 from SaliencyExplain.study.case import Case
@@ -127,18 +128,14 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
         ),
     ):
         if others:
-            notes.append(f"{len(others)} cases {why} and are left out: {_some(others)}.")
+            left_out = some_of([case.case for case in others], _NAMED)
+            notes.append(f"{len(others)} cases {why} and are left out: {left_out}.")
     return Labelled(
         tuple(kept),
         tuple(spelled[str(case.label).casefold()] for case in kept),
         tuple(names),
         tuple(notes),
     )
-
-
-def _some(cases: Sequence[Case]) -> str:
-    names = ", ".join(case.case for case in cases[:_NAMED])
-    return names + (", …" if len(cases) > _NAMED else "")
 
 
 @dataclass(frozen=True)

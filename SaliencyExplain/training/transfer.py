@@ -8,6 +8,7 @@ from torch import nn
 
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 from SaliencyExplain.models.weights import read_weights, unwrapped
+from SaliencyExplain.plain_text import some_of
 
 
 def begin_with(network: nn.Module, path: Path) -> str:
@@ -45,7 +46,7 @@ def begin_with(network: nn.Module, path: Path) -> str:
         )
     network.load_state_dict(fitting, strict=False)
     rest = [name for name in expected if name not in fitting]
-    random = f"; at random begin {', '.join(rest[:4])}{', …' if len(rest) > 4 else ''}"
+    random = f"; at random begin {some_of(rest, 4)}"
     return (
         f"{len(fitting)} of {len(expected)} tensors begin as in {path.name}"
         f"{random if rest else ''}."

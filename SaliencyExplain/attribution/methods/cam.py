@@ -22,7 +22,7 @@ from SaliencyExplain.specification.parameters import parameter
 
 
 @dataclass(frozen=True)
-class _ActivationMap(Method):
+class ActivationMap(Method):
     """A method whose map is a weighted sum of a layer's feature maps."""
 
     lower_precision: ClassVar[bool] = True
@@ -42,9 +42,17 @@ class _ActivationMap(Method):
         task.progress(total, total)
         return maps
 
+    def shares(self, task: Task) -> PassSpec:
+        """Features and gradients of the layers.
+
+        Raises:
+            InputError: A layer does not exist, or the network's layers are not accessible.
+        """
+        return wanted_layers(task, self.layers, self.name)
+
 
 @dataclass(frozen=True)
-class _GradientWeighted(_ActivationMap):
+class _GradientWeighted(ActivationMap):
     """Class activation maps weighted by the gradient of the target's score."""
 
     @abstractmethod
@@ -70,14 +78,6 @@ class _GradientWeighted(_ActivationMap):
             )
             for name, parts in layers_of(given, wanted, task).items()
         }
-
-    def shares(self, task: Task) -> PassSpec:
-        """Features and gradients of the layers.
-
-        Raises:
-            InputError: A layer does not exist, or the network's layers are not accessible.
-        """
-        return wanted_layers(task, self.layers, self.name)
 
     def _map(self, features: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
         weights = self.weigh(features.flatten(1), gradient.flatten(1), score)
@@ -134,7 +134,7 @@ class GradCAMPlusPlus(_GradientWeighted):
 
 
 @dataclass(frozen=True)
-class CAM(_ActivationMap):
+class CAM(ActivationMap):
     """Class activation map of networks that end in a mean over space and a linear layer.
 
     The map's mean plus the linear layer's bias is exactly the score.

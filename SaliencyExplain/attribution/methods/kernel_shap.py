@@ -8,17 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from SaliencyExplain.attribution.methods.region_method import RegionMethod
+from SaliencyExplain.attribution.methods.region_method import SampledRegionMethod
 from SaliencyExplain.attribution.methods.shapley import Enumeration
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.least_squares import (
-    bootstrap_seconds,
     constrained,
     kernel_weight,
     with_bootstrap,
 )
 from SaliencyExplain.attribution.perturbation.region_game import (
-    MOST_SAMPLES,
     Estimate,
     Floats,
     Masks,
@@ -26,7 +24,6 @@ from SaliencyExplain.attribution.perturbation.region_game import (
     check_table,
 )
 from SaliencyExplain.progress import may_stop
-from SaliencyExplain.specification.parameters import parameter
 
 
 class AllCombinations(Enumeration):
@@ -81,13 +78,9 @@ class KernelSamples(Plan):
 
         return with_bootstrap(fit, pairs, 2, self._seed, confidence, until)
 
-    def figures(self, outputs: Floats) -> dict[str, float]:
-        """See :class:`Plan`."""
-        return {"output_with_all": float(outputs[0]), "output_with_none": float(outputs[1])}
-
 
 @dataclass(frozen=True)
-class KernelShap(RegionMethod):
+class KernelShap(SampledRegionMethod):
     """Kernel SHAP: Shapley values by least squares over combinations of regions.
 
     If there are no more combinations than samples, all of them are computed and the values are
@@ -103,17 +96,9 @@ class KernelShap(RegionMethod):
         "divided by each region's voxels"
     )
 
-    samples: int = parameter(
-        1000, "Number of combinations of regions.", minimum=4, maximum=MOST_SAMPLES
-    )
-
     def plan(self, task: Task, players: int) -> Plan:
         """See :meth:`RegionMethod.plan`."""
         # With one region the value is exact.
         if players < 2 or 2**players <= self.samples + 2:
             return AllCombinations(players)
         return KernelSamples(players, self.samples, task.seed)
-
-    def seconds_to_estimate(self, regions: int) -> float:
-        """See :meth:`RegionMethod.seconds_to_estimate`: the fits of the bootstrap."""
-        return bootstrap_seconds(self.samples, regions)

@@ -8,15 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from SaliencyExplain.attribution.methods.region_method import RegionMethod
+from SaliencyExplain.attribution.methods.region_method import SampledRegionMethod
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.least_squares import (
-    bootstrap_seconds,
     ridge,
     with_bootstrap,
 )
 from SaliencyExplain.attribution.perturbation.region_game import (
-    MOST_SAMPLES,
     Estimate,
     Floats,
     Masks,
@@ -94,7 +92,7 @@ class Neighbourhood(Plan):
 
 
 @dataclass(frozen=True)
-class Lime(RegionMethod):
+class Lime(SampledRegionMethod):
     """LIME: coefficients of a ridge regression of the output on the presence of regions.
 
     Combinations closer to the whole image have larger weights. The share of the outputs' variance
@@ -111,9 +109,6 @@ class Lime(RegionMethod):
         "voxels"
     )
 
-    samples: int = parameter(
-        1000, "Number of combinations of regions.", minimum=4, maximum=MOST_SAMPLES
-    )
     kernel_width: float = parameter(
         0.25,
         "Width of the kernel, as a cosine distance from the whole image.",
@@ -130,7 +125,3 @@ class Lime(RegionMethod):
     def plan(self, task: Task, players: int) -> Plan:
         """See :meth:`RegionMethod.plan`."""
         return Neighbourhood(players, self.samples, self.kernel_width, self.penalty, task.seed)
-
-    def seconds_to_estimate(self, regions: int) -> float:
-        """See :meth:`RegionMethod.seconds_to_estimate`: the fits of the bootstrap."""
-        return bootstrap_seconds(self.samples, regions)

@@ -18,10 +18,12 @@ from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import Watched
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS, FILLS_HELP
+from SaliencyExplain.attribution.perturbation.least_squares import bootstrap_seconds
 from SaliencyExplain.attribution.perturbation.region_game import (
     _SECONDS_PER_VOXEL,
     ELSEWHERE,
     MOST_REGIONS,
+    MOST_SAMPLES,
     REGIONS,
     Floats,
     Plan,
@@ -207,3 +209,16 @@ class RegionMethod(Method):
     @abstractmethod
     def plan(self, task: Task, players: int) -> Plan:
         """The combinations of ``players`` regions to compute, and the estimate from them."""
+
+
+@dataclass(frozen=True)
+class SampledRegionMethod(RegionMethod):
+    """A region method that fits a model to samples of the combinations and resamples them."""
+
+    samples: int = parameter(
+        1000, "Number of combinations of regions.", minimum=4, maximum=MOST_SAMPLES
+    )
+
+    def seconds_to_estimate(self, regions: int) -> float:
+        """See :meth:`RegionMethod.seconds_to_estimate`: the fits of the bootstrap."""
+        return bootstrap_seconds(self.samples, regions)

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
-from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.methods.cam import ActivationMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
-from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
-from SaliencyExplain.attribution.passes.pass_spec import PassPart, PassSpec
-from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
+from SaliencyExplain.attribution.passes.pass_spec import PassPart
+from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.specification.parameters import parameter
 
 
 @dataclass(frozen=True)
-class RespondCAM(Method):
+class RespondCAM(ActivationMap):
     """Respond-CAM, developed for 3D: the mean gradient, weighted by the feature map itself.
 
     On the layer's own grid the map's sum is the sum of gradient times activation. Where the
@@ -33,29 +30,15 @@ class RespondCAM(Method):
     title: ClassVar[str] = "Respond-CAM"
     source: ClassVar[str] = "Zhao et al. 2018 (Respond-CAM)"
     signed: ClassVar[bool] = True
+    lower_precision: ClassVar[bool] = False
 
-    layers: tuple[str, ...] = parameter(
-        (), "Names of the layers; without one, the last feature maps on every path to the scores."
-    )
-
-    def attribute(self, task: Task) -> dict[str, Tensor]:
-        """See :meth:`Method.attribute`; keys are the layers' names.
+    def raw(self, task: Task) -> dict[str, FeatureMap]:
+        """The signed maps on the layers' own grids, before upsampling.
 
         The target's score and each map's sum on its layer's grid are recorded.
 
         Raises:
             InputError: A layer does not exist, is not run, or its output is not a feature map.
-        """
-        total = self.forward_passes(task)
-        found = upsampled_maps(task, self.raw(task))
-        task.progress(total, total)
-        return found
-
-    def raw(self, task: Task) -> dict[str, FeatureMap]:
-        """The signed maps on the layers' own grids, before upsampling.
-
-        Raises:
-            InputError: See :meth:`attribute`.
         """
         wanted = self.shares(task)
         given = passed(task, wanted, exact=True)
@@ -70,14 +53,6 @@ class RespondCAM(Method):
             }
         )
         return {layer: _single(cells) for layer, cells in maps.items()}
-
-    def shares(self, task: Task) -> PassSpec:
-        """Features and gradients of the layers.
-
-        Raises:
-            InputError: A layer does not exist, or the network's layers are not accessible.
-        """
-        return wanted_layers(task, self.layers, self.name)
 
     def forward_passes(self, task: Task) -> float:
         """At most a forward and a backward pass; the backward pass ends at the layer."""

@@ -117,10 +117,6 @@ class Orders(Plan):
         wide = float(stdtrit(pairs - 1, (1 + confidence) / 2))
         return Estimate(means.mean(axis=0), wide * np.sqrt(variance / pairs))
 
-    def figures(self, outputs: Floats) -> dict[str, float]:
-        """See :class:`Plan`."""
-        return {"output_with_all": float(outputs[0]), "output_with_none": float(outputs[1])}
-
 
 @dataclass(frozen=True)
 class Shapley(RegionMethod):

@@ -20,6 +20,7 @@ from SaliencyExplain.attribution.network.half_precision import SeenHalves, half_
 from SaliencyExplain.attribution.network.network_state import Place, Repeatability, Snapshot
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.plain_text import some_of
 
 #: Difference of scores, in their largest size, that rounding explains.
 _ROUNDING = 1e-4
@@ -196,10 +197,9 @@ class _Examination:
                 "the batch): all images were computed one at a time."
             )
         if known.drifts:
-            titles = [place.title for place in known.changing]
-            more = ", …" if len(titles) > _NAMED else ""
+            titles = some_of([place.title for place in known.changing], _NAMED)
             notes.append(
-                f"Each forward pass of {self.name} changes '{', '.join(titles[:_NAMED])}{more}', "
+                f"Each forward pass of {self.name} changes '{titles}', "
                 "and with it the score of the next image: each pass started from the state in "
                 "which the network was given."
             )

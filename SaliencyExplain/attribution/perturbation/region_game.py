@@ -214,9 +214,12 @@ class Plan(ABC):
                 the intervals; those that are not known then are NaN.
         """
 
-    @abstractmethod
     def figures(self, outputs: Floats) -> dict[str, float]:
-        """More for the record, from the same outputs."""
+        """More for the record, from the same outputs.
+
+        Here of a plan whose first two combinations are those of all regions and of none.
+        """
+        return {"output_with_all": float(outputs[0]), "output_with_none": float(outputs[1])}
 
 
 def check_table(combinations: int, players: int) -> None:

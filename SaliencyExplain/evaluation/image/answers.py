@@ -168,7 +168,7 @@ def is_stable(found: Stability | None, reason: str, probability: float) -> Answe
     if not fair:
         words = "Each change altered the classifier's own output, so that the map may change too."
         return Answer(question, UNKNOWN, words, limits, source)
-    correlation = {id(c): _known(c.similarity.rank_correlation) for c in fair}
+    correlation = {id(c): known(c.similarity.rank_correlation) for c in fair}
     least = min(fair, key=lambda change: correlation[id(change)])
     value = correlation[id(least)]
     answer = YES if value >= HIGH else PARTLY if value >= LOW else NO
@@ -180,7 +180,7 @@ def is_stable(found: Stability | None, reason: str, probability: float) -> Answe
         )
     worst = [change for change in found.changes if change.kind == "worst case"]
     if worst:
-        words += f". Worst case found: {_known(worst[0].similarity.rank_correlation):.2f}"
+        words += f". Worst case found: {known(worst[0].similarity.rank_correlation):.2f}"
     return Answer(question, answer, f"{words}.", limits, source)
 
 
@@ -221,7 +221,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Answer:
             own.auroc > habit.auroc for habit in habits
         ),
         "has more of its energy there than they": all(
-            _known(own.energy_inside) > _known(habit.energy_inside) for habit in habits
+            known(own.energy_inside) > known(habit.energy_inside) for habit in habits
         ),
     }
     held = sum(checks.values())
@@ -231,7 +231,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Answer:
         beside.append(f"centre-weighted map {found[CENTRE].agreement.auroc:.2f}")
     words = (
         f"AUROC {own.auroc:.2f} ({'; '.join(beside)}), "
-        f"{100 * _known(own.energy_inside):.0f} % of its energy inside, "
+        f"{100 * known(own.energy_inside):.0f} % of its energy inside, "
         f"{100 * own.energy_chance:.1f} % by chance; "
         + "; ".join(f"{name}: {'yes' if true else 'no'}" for name, true in checks.items())
     )
@@ -247,7 +247,8 @@ def _beside_chance(figure: Metric) -> str:
     )
 
 
-def _known(value: float) -> float:
+def known(value: float) -> float:
+    """The value, or 0 where it is not defined (NaN)."""
     return 0.0 if math.isnan(value) else value
 
 

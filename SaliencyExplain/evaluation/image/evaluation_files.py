@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from SaliencyExplain import csv_text
+from SaliencyExplain.csv_text import figure_cell
 from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
 from SaliencyExplain.evaluation.image.trust_card import draw_card, draw_curves_picture
 from SaliencyExplain.evaluation_parts import EVALUATION_FILE
@@ -67,15 +67,11 @@ def _curve_rows(one: MapEvaluation) -> Iterator[list[str]]:
         band = zip(*getattr(found, f"chance_{kind}"), strict=True)
         points = zip(found.curves.shares, getattr(found.curves, kind), strict=True)
         for (share, value), chance in zip(points, band, strict=True):
-            yield [one.label, kind, *map(_cell, (share, value, *chance))]
+            yield [one.label, kind, *map(figure_cell, (share, value, *chance))]
     for letters, curves in (
         ("SIC", found.curves.softmax_information),
         ("AIC", found.curves.accuracy_information),
     ):
         for measure, curve in curves.items():
             for point in zip(curve.information, curve.performance, strict=True):
-                yield [one.label, f"{letters} {measure}", *map(_cell, point), "", "", ""]
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else f"{value + 0.0:.6g}"
+                yield [one.label, f"{letters} {measure}", *map(figure_cell, point), "", "", ""]

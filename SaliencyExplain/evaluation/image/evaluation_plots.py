@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from SaliencyExplain.evaluation.image.answers import ALIKE, BORNE, HIGH, LOW, UNCHANGED
+from SaliencyExplain.evaluation.image.answers import ALIKE, BORNE, HIGH, LOW, UNCHANGED, known
 from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.randomisation import Sanity
 from SaliencyExplain.evaluation.image.robustness import Stability
@@ -73,8 +73,8 @@ def draw_information(axes: Axes, found: Mapping[str, Faithfulness], measure: str
 def draw_cascade(axes: Axes, found: Sanity) -> None:
     """Draws how alike the map stays while the weights are randomised from the last layer on."""
     steps = np.arange(len(found.cascading) + 1)
-    alike = [1.0, *(_shown(one.similarity.alike) for one in found.cascading)]
-    ssim = [1.0, *(_shown(one.similarity.ssim) for one in found.cascading)]
+    alike = [1.0, *(known(one.similarity.alike) for one in found.cascading)]
+    ssim = [1.0, *(known(one.similarity.ssim) for one in found.cascading)]
     axes.axhspan(UNCHANGED, 1.05, color=FAINT, alpha=0.25, linewidth=0)
     axes.axhline(ALIKE, color=FAINT, linewidth=0.8, linestyle="--")
     axes.plot(steps, alike, color=COLORS[0], marker="o", markersize=3, label="rank correlation")
@@ -101,14 +101,10 @@ def draw_energy(axes: Axes, energies: Sequence[tuple[str, float]]) -> None:
     """Draws shares of energy in a segment, the map's first and the control_maps' after it."""
     places = np.arange(len(energies))[::-1]
     colors = [COLORS[0], *[FAINT] * (len(energies) - 1)]
-    values = [0.0 if math.isnan(value) else 100 * value for _, value in energies]
+    values = [100 * known(value) for _, value in energies]
     axes.barh(places, values, color=colors, height=0.6)
     style(axes, "energy inside", "per cent", "")
     axes.set_yticks(places, [name for name, _ in energies], fontfamily=FONT)
-
-
-def _shown(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
 
 
 def _legend(axes: Axes) -> None:

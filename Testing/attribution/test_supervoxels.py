@@ -8,9 +8,11 @@ import pytest
 import torch
 from scipy import ndimage
 
+from SaliencyExplain.attribution.perturbation import region_grid
+from SaliencyExplain.attribution.perturbation import supervoxels as segmenters
+from SaliencyExplain.attribution.perturbation.even_background import even_background
 from SaliencyExplain.attribution.perturbation.supervoxels import (
     KINDS,
-    even_background,
     seconds_to_find,
     size_for,
     supervoxels,
@@ -140,11 +142,9 @@ def test_the_size_for_a_count_gives_about_that_many(count):
 
 
 def test_a_large_image_is_divided_on_a_coarser_grid(monkeypatch):
-    from SaliencyExplain.attribution.perturbation import supervoxels as module
-
     image, _ = head((48, 48, 48), (1.0, 1.0, 1.0))
     fine = supervoxels(image, (1.0, 1.0, 1.0), size_mm=12.0)
-    monkeypatch.setattr(module, "_MOST_VOXELS", 20_000)
+    monkeypatch.setattr(region_grid, "MOST_VOXELS", 20_000)
     coarse = supervoxels(image, (1.0, 1.0, 1.0), size_mm=12.0)
     assert coarse.shape == fine.shape
     assert 0.6 < int(coarse.max()) / int(fine.max()) < 1.6
@@ -164,16 +164,14 @@ def test_a_large_image_is_divided_on_a_coarser_grid(monkeypatch):
 def test_the_time_that_is_said_is_that_of_the_cells_that_are_divided(
     kind, shape, spacing, size_mm, monkeypatch
 ):
-    from SaliencyExplain.attribution.perturbation import supervoxels as module
-
-    monkeypatch.setattr(module, "_MOST_VOXELS", 100_000)
-    divided, divide = [], module._SEGMENTERS[kind]
+    monkeypatch.setattr(region_grid, "MOST_VOXELS", 100_000)
+    divided, divide = [], segmenters._SEGMENTERS[kind]
 
     def watched(values, *settings):
         divided.append(values[0].numel())
         return divide(values, *settings)
 
-    monkeypatch.setitem(module._SEGMENTERS, kind, watched)
+    monkeypatch.setitem(segmenters._SEGMENTERS, kind, watched)
     torch.manual_seed(0)
     supervoxels(torch.rand(1, *shape), spacing, kind=kind, size_mm=size_mm)
     one = seconds_to_find((10,) * len(shape), (1.0,) * len(shape), kind, cell_mm=1.0)

@@ -19,6 +19,7 @@ from SaliencyExplain.attribution.methods.integrated_gradients import IntegratedG
 from SaliencyExplain.attribution.methods.path_integration import MOST_STEPS
 from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task, unpublished
+from SaliencyExplain.attribution.perturbation.region_grid import looked_up, resampled
 from SaliencyExplain.attribution.perturbation.region_ranking import (
     Region,
     ranked,
@@ -28,8 +29,6 @@ from SaliencyExplain.attribution.perturbation.region_ranking import (
 from SaliencyExplain.attribution.perturbation.supervoxels import (
     KINDS,
     felzenszwalb,
-    looked_up,
-    resampled,
     seconds_to_find,
     size_for,
     supervoxels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,17 +17,15 @@ from SaliencyExplain.attribution.graph.network_structure import (
     known_structure,
     structure_of,
 )
-from SaliencyExplain.attribution.graph.recorded_pass import Counting, Recorder, called_name
+from SaliencyExplain.attribution.graph.recorded_pass import Recorder
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.half_precision import autocast
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.gradient_path import gradient_end, no_gradient
 from SaliencyExplain.attribution.passes.pass_spec import Parts, PassPart, PassResult, PassSpec
 from SaliencyExplain.attribution.passes.task import Task
+from SaliencyExplain.attribution.passes.tensor_capture import Place, TensorCapture, hooks, place
 from SaliencyExplain.errors import ErrorCode, InputError
-
-#: Layer and run of it, and calls after it; 0: its output.
-_Place = tuple[str, int, int]
 
 
 class FeaturePass:
@@ -51,7 +49,7 @@ class FeaturePass:
         self._graph = wanted.gradients or wanted.voxels
         #: Where nothing before the last tensors is wanted the graph begins there.
         self._cuts = not (wanted.layers or wanted.every or wanted.stages or wanted.voxels)
-        self._captured: dict[_Place, Tensor] = {}
+        self._captured: dict[Place, Tensor] = {}
         self._end: tuple[str, Tensor, Tensor] | None = None
 
     def run(self) -> PassResult:
@@ -85,9 +83,9 @@ class FeaturePass:
         spots = self._spots(structure)
         self._captured.clear()
         voxels = self._voxels()
-        catching = _Catching(self._network.network, spots, self._capture)
+        capture = TensorCapture(self._network.network, spots, self._capture)
         # A program without layers cannot be watched, and need not be.
-        with catching.active() if spots else nullcontext():
+        with capture.active() if spots else nullcontext():
             scores = self._scores(voxels)
         if any(place(spot) not in self._captured for spot in spots):
             raise InputError(
@@ -184,7 +182,7 @@ class FeaturePass:
             raise InputError(ErrorCode.LAYER_UNSUITABLE, f"Layer '{name}' {reason}")
         return output.spots
 
-    def _capture(self, where: _Place, output: Any) -> Tensor | None:
+    def _capture(self, where: Place, output: Any) -> Tensor | None:
         """Keeps a tensor, and gives a copy of it to go on with."""
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return None
@@ -310,96 +308,6 @@ class FeaturePass:
                 )
         size = tuple(self._image.shape[2:])
         return PassPart(layout.features(tensor).float(), gradient, layout.placement, size)
-
-
-def place(spot: Spot) -> _Place:
-    """Where a spot is in a pass."""
-    return spot.layer, spot.run, spot.calls
-
-
-@contextmanager
-def hooks(
-    layers: Iterable[str],
-    network: ScoreNetwork,
-    look: Callable[[str], Callable[..., Tensor | None]],
-) -> Iterator[None]:
-    """Calls ``look(name)`` as a forward hook of these layers; the hooks are gone afterwards."""
-    with ExitStack() as stack:
-        for name in layers:
-            if name:
-                hook = network.layer(name).register_forward_hook(look(name))
-                stack.callback(hook.remove)
-        yield
-
-
-class _Catching(Counting):
-    """Catches tensors in a pass: outputs of layers, and results of functions behind them.
-
-    It is active from the end of the first layer behind which a function's result is wanted:
-    what runs before is not slowed.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        spots: Sequence[Spot],
-        capture: Callable[[_Place, Any], Tensor | None],
-    ) -> None:
-        super().__init__()
-        self._network, self._capture = network, capture
-        self._spots = {place(spot): spot for spot in spots}
-        self._anchors = {(spot.layer, spot.run) for spot in spots if spot.calls}
-        self._layers = {spot.layer for spot in spots if spot.layer}
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Catches in the forward pass that runs meanwhile."""
-        modules = {name: self._network.get_submodule(name) for name in self._layers}
-        with ExitStack() as stack:
-            for name, module in modules.items():
-                stack.callback(module.register_forward_hook(self._looking(name)).remove)
-            if ("", 0) in self._anchors:
-                stack.callback(self._network.register_forward_pre_hook(self.enter).remove)
-            leaving = self._network.register_forward_hook(self.leave, always_call=True)
-            stack.callback(leaving.remove)
-            yield
-
-    def _looking(self, name: str) -> Callable[..., Tensor | None]:
-        def look(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
-            run = self.ended(name)
-            changed = None
-            if (name, run, 0) in self._spots:
-                with self.uncounted():
-                    changed = self._caught((name, run, 0), output)
-            if (name, run) in self._anchors:
-                self.enter()
-            return changed
-
-        return look
-
-    def _caught(self, where: _Place, output: Any) -> Tensor | None:
-        fits = isinstance(output, Tensor) and tuple(output.shape) == self._spots[where].shape
-        return self._capture(where, output) if fits else None
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Calls the function, and keeps its result where that is wanted."""
-        result = func(*args, **(kwargs or {}))
-        name = called_name(func)
-        if not name:
-            return result
-        self.count()
-        where = (*self.anchor, self.calls)
-        spot = self._spots.get(where)
-        if spot is None or spot.function != name or where[2] == 0:
-            return result
-        changed = self._caught(where, result)
-        return result if changed is None else changed
 
 
 def _unchanged(recorder: Recorder, spot: Spot) -> Tensor | None:

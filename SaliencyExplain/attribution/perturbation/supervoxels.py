@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from types import ModuleType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SaliencyExplain.attribution.separable import along_axes, interpolation_matrix
+from SaliencyExplain.attribution.perturbation.even_background import (
+    check_finite,
+    comparable,
+    even_background,
+)
+from SaliencyExplain.attribution.perturbation.region_grid import (
+    MOST_VOXELS,
+    cell_size,
+    cells_along,
+    looked_up,
+    resampled,
+)
+from SaliencyExplain.attribution.perturbation.scikit_image import scikit_image
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.geometry import bounding_box
 from SaliencyExplain.progress import may_stop
@@ -23,8 +34,6 @@ KINDS = ("slic", "felzenszwalb", "quickshift")
 #: to the next. Felzenszwalb's threshold grows along a region's border and needs less of it.
 _COMPACTNESS = {"slic": 0.1, "felzenszwalb": 0.001, "quickshift": 0.1}
 
-#: Voxels of the grid on which regions are found.
-_MOST_VOXELS = 2_000_000
 #: What a cell of that grid takes, s, by kind and axes. Processor time of one thread on an x86
 #: CPU, for 50 and for about 600 regions: SLIC 1.0e-6 to 1.6e-6 on volumes of 77,000 to 2 million
 #: cells (the most without air) and 0.9e-6 to 1.2e-6 on pictures of 11,000 to 262,000;
@@ -35,8 +44,6 @@ _SECONDS_PER_CELL = {
     ("felzenszwalb", 2): 1e-6,
     ("quickshift", 2): 2.4e-6,
 }
-#: Grid cells along a region's side that it keeps its shape with.
-_CELLS_ALONG = 5
 #: Quickshift's time grows with the fourth power of them: 10 s for 512 x 512 voxels and 40.
 _MOST_CELLS_ALONG = {"quickshift": 16}
 
@@ -48,10 +55,6 @@ SECONDS_AS_IN_LIME = 5.4e-6
 #: Regions that an image may be divided into.
 MOST_SUPERVOXELS = 5000
 
-#: Air is within this share of the image's range, in each channel.
-_EVEN = 0.02
-#: Single voxels of it may be so far off.
-_NOISE = 0.06
 #: Pieces below this share of a region's volume join a neighbour.
 _PIECE = 0.25
 
@@ -158,20 +161,20 @@ def quickshift_as_in_lime(image: Tensor) -> Tensor:
             ErrorCode.REGIONS,
             "quickshift divides 2D images only, and this one has 3 axes; use supervoxels.",
         )
-    if image[0].numel() > _MOST_VOXELS:
+    if image[0].numel() > MOST_VOXELS:
         raise InputError(
             ErrorCode.REGIONS,
-            f"quickshift divides images of at most {_MOST_VOXELS:,} pixels, and this one has "
+            f"quickshift divides images of at most {MOST_VOXELS:,} pixels, and this one has "
             f"{image[0].numel():,}; use supervoxels.",
         )
     values = image.detach().cpu().double()
-    _check_finite(values)
+    check_finite(values)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:
         values = (values - low) / ((high - low) or 1.0)
     colours = len(values) in (1, 3)
     values = values.expand(3, -1, -1) if colours else 100 * values
-    labels = _skimage("segmentation").quickshift(
+    labels = scikit_image("segmentation").quickshift(
         values.movedim(0, -1).numpy(), convert2lab=colours, channel_axis=-1, **LIME_QUICKSHIFT
     )
     return torch.from_numpy(labels.astype(np.int64) + 1)
@@ -217,119 +220,17 @@ def seconds_to_find(
             :func:`supervoxels` takes for their size.
     """
     cell = cell_mm or cell_size(shape, spacing, size_mm, _MOST_CELLS_ALONG.get(kind, math.inf))
-    cells = math.prod(_cells(size, voxel, cell) for size, voxel in zip(shape, spacing, strict=True))
+    cells = math.prod(
+        cells_along(size, voxel, cell) for size, voxel in zip(shape, spacing, strict=True)
+    )
     return cells * _SECONDS_PER_CELL[kind, len(shape)]
-
-
-def even_background(image: Tensor) -> NDArray[np.bool_]:
-    """Where the image is air or padding: even, and connected to the image's border.
-
-    Even is what differs from the border's median by at most 2 % of the range in each
-    channel (single voxels: 6 %), without parts thinner than three voxels. There is none where
-    that is less than half of the border, or the whole image.
-
-    Args:
-        image: ``(C, *S)``.
-
-    Returns:
-        ``(*S)``, True in the background.
-
-    Raises:
-        InputError: A value of the image is not finite; scikit-image is not installed.
-    """
-    measure = _skimage("measure")
-    # scikit-image brings it.
-    from scipy import ndimage
-
-    values = comparable(image).numpy()
-    axes = values.ndim - 1
-    border = np.ones(values.shape[1:], dtype=bool)
-    border[(slice(1, -1),) * axes] = False
-    median = np.median(values[:, border], axis=1).reshape(-1, *[1] * axes)
-    distance = np.abs(values - median).max(axis=0)
-    even = distance <= _EVEN
-    if even[border].mean() < 0.5:
-        return np.zeros_like(even)
-    # Single voxels of noise are closed first; what is clearly brighter stays. Beyond the
-    # border it is even, and so far out that the two, which take off the outermost voxels, do
-    # not reach the image.
-    wide = np.pad(even, 3, constant_values=True)
-    noise = np.pad(distance <= _NOISE, 3, constant_values=True)
-    wide = ndimage.binary_opening(ndimage.binary_closing(wide) & noise)
-    parts = measure.label(wide, connectivity=1)
-    outside = parts[(slice(3, -3),) * axes] == parts[(2,) * axes]
-    return np.zeros_like(outside) if outside.all() else outside
-
-
-def comparable(image: Tensor) -> Tensor:
-    """Each channel from 0 to 1 between its 0.5th and 99.5th percentile, ``(C, *S)`` on the CPU.
-
-    Raises:
-        InputError: A value is not finite.
-    """
-    values = image.detach().cpu().float()
-    _check_finite(values)
-    scaled = []
-    for channel in values:
-        low, high = np.percentile(channel.numpy(), (0.5, 99.5))
-        if low == high:
-            low, high = float(channel.min()), float(channel.max())
-        scaled.append((channel - low).div(high - low or 1.0).clamp(0, 1))
-    return torch.stack(scaled)
-
-
-def _check_finite(values: Tensor) -> None:
-    if not values.isfinite().all():
-        raise InputError(
-            ErrorCode.REGIONS,
-            "The prepared image has values that are not finite; no regions in it.",
-        )
-
-
-def cell_size(
-    shape: Sequence[int], spacing: Sequence[float], size_mm: float, most_along: float = math.inf
-) -> float:
-    """Distance in mm of the grid on which regions of a size are found, equal along all axes."""
-    extent = math.prod(size * voxel for size, voxel in zip(shape, spacing, strict=True))
-    wanted = max(min(spacing), (extent / _MOST_VOXELS) ** (1 / len(shape)), size_mm / most_along)
-    return min(wanted, max(size_mm / _CELLS_ALONG, min(spacing)))
-
-
-def resampled(values: Tensor, spacing: Sequence[float], cell: float) -> Tensor:
-    """The image ``(C, *S)`` on a grid of ``cell`` mm over the same extent, linear."""
-    if all(voxel == cell for voxel in spacing):
-        return values
-    matrices = []
-    for size, voxel in zip(values.shape[1:], spacing, strict=True):
-        count = _cells(size, voxel, cell)
-        # Both grids share their outer faces; cells of the image in cells of the new grid.
-        scale = count / size
-        matrices.append(interpolation_matrix(count, size, scale, (scale - 1) / 2).float())
-    return torch.stack([along_axes(channel, matrices) for channel in values])
-
-
-def looked_up(
-    labels: NDArray[np.int64], shape: Sequence[int], spacing: Sequence[float], cell: float
-) -> NDArray[np.int64]:
-    """Labels of the grid of ``cell`` mm at the image's voxels ``(*S)``, of the cell around each."""
-    if all(voxel == cell for voxel in spacing):
-        return labels
-    places = [
-        np.minimum(((np.arange(size) + 0.5) * count / size).astype(int), count - 1)
-        for size, count in zip(shape, labels.shape, strict=True)
-    ]
-    return labels[np.ix_(*places)]
-
-
-def _cells(size: int, voxel: float, cell: float) -> int:
-    return max(1, round(size * voxel / cell))
 
 
 def _slic(values: Tensor, cells: float, compactness: float) -> NDArray[np.int64]:
     # Of a grid with equal distances SLIC needs no spacing. It would take three channels for
     # colours. Without smoothing noise makes shreds. Pieces are joined later, by their faces.
     stacked = values.movedim(0, -1).numpy()
-    labels = _skimage("segmentation").slic(
+    labels = scikit_image("segmentation").slic(
         stacked,
         n_segments=_seeds(values.shape[1:], values[0].numel() / cells),
         compactness=compactness,
@@ -350,7 +251,7 @@ def _seeds(shape: Sequence[int], wanted: float) -> int:
     given: dict[float, int] = {}
     for more in np.linspace(1, 2, 21):
         asked = max(1, round(wanted * more))
-        grid = _skimage("util").regular_grid(shape, asked)
+        grid = scikit_image("util").regular_grid(shape, asked)
         count = math.prod(
             len(range(*along.indices(size))) for along, size in zip(grid, shape, strict=True)
         )
@@ -371,7 +272,7 @@ def felzenszwalb(values: Tensor, scale: float, least: int) -> NDArray[np.int64]:
         scale: As in scikit-image, for values that are about from 0 to 1.
         least: Voxels of the smallest region.
     """
-    labels = _skimage("segmentation").felzenszwalb(
+    labels = scikit_image("segmentation").felzenszwalb(
         values.movedim(0, -1).numpy(), scale=scale, sigma=0.8, min_size=least
     )
     return labels.astype(np.int64) + 1
@@ -381,7 +282,7 @@ def _quickshift(values: Tensor, cells: float, compactness: float) -> NDArray[np.
     side = math.sqrt(cells)
     # Distances are in voxels and grey values times the ratio, as in SLIC. The search goes
     # over three kernel sizes, half a region's side each way.
-    labels = _skimage("segmentation").quickshift(
+    labels = scikit_image("segmentation").quickshift(
         values.movedim(0, -1).numpy(),
         ratio=side / compactness,
         kernel_size=max(1.0, side / 6),
@@ -397,7 +298,7 @@ _SEGMENTERS = {"slic": _slic, "felzenszwalb": _felzenszwalb, "quickshift": _quic
 
 def _tidy(labels: NDArray[np.int64], least: float) -> NDArray[np.int64]:
     """Connected regions from 1, the background (0) the first, small pieces joined to others."""
-    parts = _skimage("measure").label(labels, connectivity=1).astype(np.int64)
+    parts = scikit_image("measure").label(labels, connectivity=1).astype(np.int64)
     while True:
         may_stop()
         joined = _joined(parts, least)
@@ -436,15 +337,3 @@ def _joined(labels: NDArray[np.int64], least: float) -> NDArray[np.int64] | None
     lowest = np.full(groups.max() + 1, count)
     np.minimum.at(lowest, groups, np.arange(count))
     return lowest[groups][labels]
-
-
-def _skimage(part: str) -> ModuleType:
-    import importlib
-
-    try:
-        return importlib.import_module(f"skimage.{part}")
-    except ModuleNotFoundError:
-        raise InputError(
-            ErrorCode.PACKAGE_MISSING,
-            "Regions are found by scikit-image, which is not installed (pip install scikit-image).",
-        ) from None

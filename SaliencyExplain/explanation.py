@@ -16,12 +16,12 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.method import Method, check_finite_map
 from SaliencyExplain.attribution.passes.shared_pass import SharedPass
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.zero_maps import zero_map_note
 from SaliencyExplain.cost_estimate import Estimate, seconds_text
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode
+from SaliencyExplain.errors import DeviceMemoryError
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, SEEN_SHARE
 from SaliencyExplain.figures import CHANNEL
 from SaliencyExplain.library_versions import versions
@@ -278,12 +278,7 @@ class _MethodWork:
         found = []
         for layer, values in maps.items():
             restored = classifier.restore(values.detach().float().cpu(), question.prepared, image)
-            if not np.isfinite(restored).all():
-                raise ClassifierError(
-                    ErrorCode.MAP_NOT_FINITE,
-                    f"{method.name} gives a map with values that are not finite: the network "
-                    "overflows on this image. Check the intensity preprocessing.",
-                )
+            check_finite_map(method.name, restored)
             found.append(
                 Attribution(
                     values=restored,

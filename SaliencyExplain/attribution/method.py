@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.task import Task, unpublished
 from SaliencyExplain.confinement import lifted
+from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.progress import stopped_by
 from SaliencyExplain.specification.parameters import check_parameters
 
@@ -106,6 +109,16 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         check_parameters(self.name, self)
+
+
+def check_finite_map(name: str, values: NDArray[np.floating]) -> None:
+    """Raises ClassifierError where a method's map has values that are not finite."""
+    if not np.isfinite(values).all():
+        raise ClassifierError(
+            ErrorCode.MAP_NOT_FINITE,
+            f"{name} gives a map with values that are not finite: the network overflows on this "
+            "image. Check the intensity preprocessing.",
+        )
 
 
 def _stoppable(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import asdict, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.comparison.table import rows, unseen_notes
-from SaliencyExplain.errors import ClassifierError, DeviceMemoryError, ErrorCode, InputError
+from SaliencyExplain.attribution.method import Method, check_finite_map
+from SaliencyExplain.errors import DeviceMemoryError, InputError
 from SaliencyExplain.evaluation.image.answers import (
     beats_chance,
     depends_on_weights,
@@ -36,6 +35,7 @@ from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessEvalu
 from SaliencyExplain.evaluation.image.randomisation import Sanity, sanity
 from SaliencyExplain.evaluation.image.removal_order import check_ranks
 from SaliencyExplain.evaluation.image.robustness import Stability, stability
+from SaliencyExplain.evaluation.image.segment_agreement import SegmentAgreement
 from SaliencyExplain.evaluation.image.similarity import similarity
 from SaliencyExplain.evaluation_results import Answer
 from SaliencyExplain.figures import EACH_SEGMENT
@@ -49,7 +49,6 @@ from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.question import Question, given_hashes
 from SaliencyExplain.records.agreement_row import Row
-from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 
 Found = TypeVar("Found")
 
@@ -101,17 +100,14 @@ class EvaluationRun:
         self._compared = cost.compared
         self._parts = parts
         self._task = question.task(seed)
-        self._case, self._seed = case, seed
-        self._field_of_view = question.field_of_view if question.seen_share < 1 else None
-        if question.given.segmentation is not None:
-            self.notes += unseen_notes(question.given.segmentation, self._field_of_view)
         flat = question.classifier.spatial_dims == 2 and question.image.ndim == 4
         self._image = squeeze_slice(question.image) if flat else question.image
         self._image_body = body_mask(self._image)
         anatomy = self._image_body if self._image_body is not None else _anatomy(self._image)
         self._body = None if anatomy is None else self._on_network_grid(anatomy)
         self._faithful: FaithfulnessEvaluator | None = None
-        self._controls: list[Row] | None = None
+        self._agreement = SegmentAgreement(question, self._image_body, case, seed)
+        self.notes += self._agreement.notes()
         self._given_segments: dict[str, tuple[str, ...]] = {}
 
     def run(
@@ -132,7 +128,8 @@ class EvaluationRun:
             with self.failures.of(method.name, () if on_cpu else DeviceMemoryError):
                 maker = MapMaker(method, method.forward_passes(self._task), self.work)
                 maps = self._original(maker)
-                _check_finite(method.name, maps)
+                for values in maps.values():
+                    check_finite_map(method.name, values)
                 makers.append(maker)
                 originals.append(maps)
         if not makers and not given_maps:
@@ -170,7 +167,7 @@ class EvaluationRun:
             self._given_segments[name] = tuple(said.get(EACH_SEGMENT, ()))
             self._add(name, None, "", values, None, None, (_FROM_FILE, _FROM_FILE), None, masks)
         if "agreement" in self._parts:
-            self._agreement(makers, originals, others)
+            self._compare_all(makers, originals, others)
 
     def _original(self, maker: MapMaker) -> Maps:
         """The maps of a method; what they resolve is kept."""
@@ -178,7 +175,7 @@ class EvaluationRun:
         def keep(layer: str, resolution_mm: float) -> None:
             self._resolutions[maker.method.name, layer] = resolution_mm
 
-        return maker.maps(dataclasses.replace(self._task, resolution=keep))
+        return maker.maps(replace(self._task, resolution=keep))
 
     def _evaluate_method(
         self, maker: MapMaker, maps: Maps, masks: Mapping[str, NDArray[np.bool_]]
@@ -251,14 +248,14 @@ class EvaluationRun:
         own: Sequence[str] = self._given_segments.get(name, ())
         if method is not None:
             own = given_hashes(question.given, method).get(EACH_SEGMENT, ())
-        found = self._rows(label, restored, resolution_mm, own)
+        found = self._agreement.rows(label, restored, resolution_mm, own)
         target = question.target
         self.maps.append(
             MapEvaluation(
                 label=label,
                 method="" if method is None else method.name,
                 layer=layer,
-                parameters={} if method is None else self._parameters(method),
+                parameters={} if method is None else asdict(method.resolved(self._task)),
                 signed=bool(values.min() < 0) if method is None else method.signed,
                 values=restored,
                 faithfulness=faithful,
@@ -277,44 +274,6 @@ class EvaluationRun:
                 channel=channel,
             )
         )
-
-    def _parameters(self, method: Method) -> dict[str, Any]:
-        return dataclasses.asdict(method.resolved(self._task))
-
-    def _rows(
-        self,
-        label: str,
-        values: NDArray[np.float32],
-        resolution_mm: float,
-        own_segments: Sequence[str],
-    ) -> list[Row]:
-        question = self._question
-        segmentation = question.given.segmentation
-        if segmentation is None:
-            return []
-
-        def compare(maps: Mapping[str, NDArray[np.float32]], control_maps: bool) -> list[Row]:
-            body = self._image_body
-            return rows(
-                self._case,
-                question.classifier.classes[question.target],
-                maps,
-                segmentation,
-                np.asarray(question.image.affine, dtype=np.float64),
-                body=None if body is None else body.reshape(values.shape),
-                seed=self._seed,
-                image_sha256=question.image_hash,
-                resolutions_mm={label: resolution_mm},
-                fields_of_view={label: self._field_of_view},
-                usual_field=self._field_of_view,
-                own_segments={label: own_segments},
-                control_maps=control_maps,
-            )
-
-        if self._controls is None:
-            self._controls = compare({}, control_maps=True)
-        own = {} if label in CONTROL_MAPS else {label: values}
-        return [*compare(own, control_maps=False), *self._controls]
 
     def _on_segments(self, found: Sequence[Row], label: str) -> list[Answer]:
         names = dict.fromkeys(row.segment for row in found)
@@ -350,7 +309,7 @@ class EvaluationRun:
             per_channel=apart is not None,
         )
 
-    def _agreement(
+    def _compare_all(
         self,
         makers: Sequence[MapMaker],
         originals: Sequence[Maps],
@@ -405,16 +364,6 @@ def _or_reason(compute: Callable[[], dict[str, Found]]) -> tuple[dict[str, Found
         return compute(), ""
     except InputError as error:
         return {}, str(error)
-
-
-def _check_finite(name: str, maps: Maps) -> None:
-    for values in maps.values():
-        if not np.isfinite(values).all():
-            raise ClassifierError(
-                ErrorCode.MAP_NOT_FINITE,
-                f"{name} gives a map with values that are not finite: the network overflows on "
-                "this image. Check the intensity preprocessing.",
-            )
 
 
 def _union(segmentation: Segmentation) -> NDArray[np.bool_]:

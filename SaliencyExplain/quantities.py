@@ -1,4 +1,4 @@
-"""Numbers as users write them, with or without the name of their unit."""
+"""Quantities with units: reading those that users write, and writing times for them."""
 
 from __future__ import annotations
 
@@ -77,3 +77,14 @@ def bytes_of(text: str, name: str) -> float:
             f"{name} is a size with its unit, such as 4GB or 800M, not '{text}'.",
         )
     return size
+
+
+def time_text(seconds: float) -> str:
+    """A span of time in the unit that a reader would choose."""
+    if seconds < 1.5:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

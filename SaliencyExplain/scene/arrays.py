@@ -182,6 +182,11 @@ def check_right_angles(affine: NDArray[np.float64], name: str) -> None:
         )
 
 
+def on_axes(values: NDArray[Any], axes: int) -> NDArray[Any]:
+    """An array (i, j, k) of the scene on two or three axes; an image of two has one slice there."""
+    return np.ascontiguousarray(values[..., 0] if axes == 2 and values.ndim == 3 else values)
+
+
 def to_numpy(matrix: vtk.vtkMatrix4x4) -> NDArray[np.float64]:
     """The matrix as an array, 4x4."""
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])

@@ -15,6 +15,7 @@ from SaliencyExplain.engine.wire.results import CompareResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene import names
+from SaliencyExplain.scene.arrays import on_axes
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.page_plots import build_plot, curve_plot
@@ -142,9 +143,7 @@ class ComparePart(Part):
                 map = read_attribution(one)
                 # Without the class, which all share; two of one method differ in their end.
                 label = one.GetName().replace(f" - {target}", "")
-                maps[label] = Volume(
-                    opened_images.on_axes(map.values, axes).astype(np.float32), map.affine
-                )
+                maps[label] = Volume(on_axes(map.values, axes).astype(np.float32), map.affine)
                 resolutions[label], own[label] = map.resolution_mm, map.own_segments
                 if map.field_of_view is not None:
                     fields[label] = map.field_of_view

@@ -14,6 +14,7 @@ from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
+from SaliencyExplain.quantities import time_text
 from SaliencyExplain.records.evaluation_summary import Answer
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.kept_evaluations import (
@@ -24,7 +25,6 @@ from SaliencyExplain.scene.kept_evaluations import (
 from SaliencyExplain.specification.spec import References
 from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.page_plots import build_plot, evaluation_plot
-from SaliencyExplain.viewer.page_words import time_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, text_field
 

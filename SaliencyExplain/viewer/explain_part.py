@@ -16,6 +16,7 @@ from SaliencyExplain.engine.wire.results import ExplainResult, MapResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.quantities import time_text
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import (
     AttributionMap,
@@ -28,7 +29,6 @@ from SaliencyExplain.specification.target import PREDICTED, Target
 from SaliencyExplain.viewer import methods_form, opened_images
 from SaliencyExplain.viewer.methods_view import build_methods
 from SaliencyExplain.viewer.opened_images import Input
-from SaliencyExplain.viewer.page_words import time_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select, text_field
 

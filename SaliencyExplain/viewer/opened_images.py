@@ -19,6 +19,7 @@ from SaliencyExplain.images.reading import read_channels, read_image, to_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.images.volume_reading import short_name
 from SaliencyExplain.models.input_channels import are_colours
+from SaliencyExplain.scene.arrays import on_axes
 from SaliencyExplain.scene.segment_position import keep_notes
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
 from SaliencyExplain.scene.volume_nodes import add_image
@@ -163,12 +164,7 @@ def segment_masks(
     found = masks_on_grid(node, image.node, segment_ids)
     axes = image.image.ndim - 1
     masks = np.stack([on_axes(mask, axes) for mask in found.masks])
-    return Volume(masks, affine_of(image.image)), tuple(found.names), found.notes
-
-
-def on_axes(values: Any, axes: int) -> Any:
-    """An array of the scene on two or three axes; an image of two has one slice there."""
-    return np.ascontiguousarray(values[..., 0] if axes == 2 and values.ndim == 3 else values)
+    return Volume(masks, affine_of(image.image)), found.names, found.notes
 
 
 def affine_of(image: MetaTensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Figures and times as the page writes them."""
+"""Figures, places and errors as the page writes them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,6 @@ def number_text(value: float | None) -> str:
     if value == 0 or 0.001 <= abs(value) < 1000:
         return f"{value:.3f}"
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def time_text(seconds: float) -> str:
-    """A span of time in the unit that a reader would choose."""
-    if seconds < 1.5:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def place_text(ras: tuple[float, float, float]) -> str:

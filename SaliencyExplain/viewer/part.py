@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from SaliencyExplain.engine.interface import RUNNING, JobStatus
 from SaliencyExplain.errors import Cancelled, SaliencyExplainError
-from SaliencyExplain.viewer.page_words import time_text, words_of
+from SaliencyExplain.quantities import time_text
+from SaliencyExplain.viewer.page_words import words_of
 
 if TYPE_CHECKING:
     from SaliencyExplain.viewer.viewer import Viewer

@@ -11,13 +11,14 @@ from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
 from SaliencyExplain.private_folder import PrivateFolder
+from SaliencyExplain.quantities import time_text
 from SaliencyExplain.scene.kept_evaluations import answers_of
 from SaliencyExplain.scene.names import ATTRIBUTION, KIND
 
 from .Evaluations import evaluate_map
 from .Images import Beside
 from .LinePlot import COLORS, Line, draw_plot
-from .Section import Section, allow, time_text
+from .Section import Section, allow
 from .Tables import fill_table
 
 _CARD_WIDTH = 460

@@ -16,7 +16,7 @@ from SaliencyExplain.scene.kept_evaluations import keep_answers_on
 from SaliencyExplain.specification.spec import NO_REFERENCES, References
 
 from .Failures import Failure
-from .Images import Beside
+from .Images import Beside, segment_masks
 from .Jobs import Job
 from .Logic import SaliencyExplainLogic
 
@@ -57,7 +57,7 @@ def evaluate_map(
     image, classifier = logic.read(nodes), logic.opened_classifier()
     segments, names, notes = None, (), ()
     if beside.segmentation is not None:
-        segments, names, notes = logic.segments(image, beside.segmentation, None)
+        segments, names, notes = segment_masks(image, beside.segmentation, None)
     backgrounds = logic.background_volumes(beside.backgrounds)
     about = {
         "method": map_.label.partition("@")[0],

@@ -13,12 +13,13 @@ from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.figures import figure_lines
+from SaliencyExplain.quantities import time_text
 from SaliencyExplain.specification.spec import Limits
 
 from .Images import Beside
 from .Jobs import Job
 from .MethodsForm import MethodsForm
-from .Section import Section, allow, replace_content, time_text
+from .Section import Section, allow, replace_content
 
 PREDICTED = "predicted"
 #: An estimate is asked for when nothing has been changed for so long.

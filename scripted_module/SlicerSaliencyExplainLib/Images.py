@@ -11,7 +11,8 @@ import numpy as np
 from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.scene.arrays import volume_values, world_affine
+from SaliencyExplain.scene.arrays import on_axes, volume_values, world_affine
+from SaliencyExplain.scene.segmentations import masks_on_grid
 
 #: Affines that differ by less than this, in millimetres over the whole image, are the same.
 _SAME_GRID_MM = 1e-2
@@ -98,6 +99,34 @@ def read_image(nodes: Sequence[Any], classifier: ClassifierInfo) -> SentImage:
         channels = channels[..., 0]
     volume = Volume(np.ascontiguousarray(channels, dtype=np.float32), affine)
     return SentImage(tuple(nodes), volume, _state(nodes))
+
+
+def comparable_image(node: Any) -> SentImage:
+    """The image of a node without a classifier: whatever channels it has."""
+    image = read_image([node], ClassifierInfo("", "", (), (), 3, ""))
+    if image.volume.values.shape[-1] > 1:
+        return image
+    flat = Volume(np.ascontiguousarray(image.volume.values[..., 0]), image.volume.affine)
+    return SentImage(image.nodes, flat, image.state)
+
+
+def segment_masks(
+    image: SentImage, segmentation: Any, segment_ids: Sequence[str] | None
+) -> tuple[Volume, tuple[str, ...], tuple[str, ...]]:
+    """The masks ``(N, *S)`` of segments on an image's grid, their names and notes.
+
+    Args:
+        image: Says the grid.
+        segmentation: A segmentation or label map node, on any grid.
+        segment_ids: Which of its segments; None: all.
+
+    Raises:
+        InputError: The node holds no segments, or a segment has no voxel in the image.
+    """
+    axes = image.volume.values.ndim - 1
+    found = masks_on_grid(segmentation, image.node, segment_ids)
+    masks = np.stack([on_axes(mask, axes) for mask in found.masks])
+    return Volume(masks, image.volume.affine), found.names, found.notes
 
 
 def _channels(node: Any) -> tuple[Any, Any]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from SaliencyExplain.engine.interface import ClassifierInfo, Engine
+from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
     EstimateRequest,
@@ -20,13 +19,13 @@ from SaliencyExplain.engine.wire.requests import (
 from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.scene.arrays import on_axes
 from SaliencyExplain.scene.attributions import (
     AttributionMap,
     add_attribution,
     read_attribution,
     update_attribution,
 )
-from SaliencyExplain.scene.segmentations import masks_on_grid
 from SaliencyExplain.specification.spec import (
     DEFAULT_LIMITS,
     ExplainSpec,
@@ -38,7 +37,7 @@ from SaliencyExplain.specification.target import Target
 
 from .BackgroundCalls import BackgroundCalls
 from .Failures import Failure
-from .Images import Beside, SentImage, read_image
+from .Images import Beside, SentImage, comparable_image, read_image, segment_masks
 from .Jobs import Job, nothing
 from .Questions import Questions
 
@@ -218,17 +217,16 @@ class SaliencyExplainLogic(Questions):
             **callbacks: Of :class:`Job`.
         """
         image, key = self.read(nodes), self.opened_classifier().key
-        found = masks_on_grid(segmentation, image.node, [segment_id])
-        axes = image.volume.values.ndim - 1
-        mask = Volume(_on_axes(found.masks[0], axes), image.volume.affine)
+        masks, names, notes = segment_masks(image, segmentation, [segment_id])
+        mask = Volume(masks.values[0], masks.affine)
         return self._start_newer(
             SEGMENT_STREAM,
             lambda engine: ProbeRequest(
                 key,
                 engine.put(image.volume),
                 segment=engine.put(mask),
-                segment_name=found.names[0],
-                segment_notes=tuple(found.notes),
+                segment_name=names[0],
+                segment_notes=notes,
                 fill=fill,
                 stream=SEGMENT_STREAM,
             ),
@@ -267,11 +265,11 @@ class SaliencyExplainLogic(Questions):
                 ErrorCode.OPTION_CONFLICT,
                 f"The maps explain different classes: {', '.join(targets)}.",
             )
-        image = self._comparable(image_node)
-        segments, names, notes = self.segments(image, segmentation, segment_ids)
+        image = comparable_image(image_node)
+        segments, names, notes = segment_masks(image, segmentation, segment_ids)
         axes = image.volume.values.ndim - 1
         values = {
-            name: Volume(_on_axes(map_.values, axes).astype(np.float32), map_.affine)
+            name: Volume(on_axes(map_.values, axes).astype(np.float32), map_.affine)
             for name, map_ in read.items()
         }
         return self.start(
@@ -314,28 +312,10 @@ class SaliencyExplainLogic(Questions):
             return False
         return True
 
-    def segments(
-        self, image: SentImage, segmentation: Any, segment_ids: Sequence[str] | None
-    ) -> tuple[Volume, tuple[str, ...], tuple[str, ...]]:
-        """The masks of segments on an image's grid, their names and notes."""
-        axes = image.volume.values.ndim - 1
-        found = masks_on_grid(segmentation, image.node, segment_ids)
-        masks = np.stack([_on_axes(mask, axes) for mask in found.masks])
-        return Volume(masks, image.volume.affine), tuple(found.names), tuple(found.notes)
-
     def background_volumes(self, nodes: Sequence[Any]) -> list[Volume]:
         """The voxels of backgrounds; one that has several channels cannot be given."""
         # A node has one channel's voxels.
         return [read_image([node], self.opened_classifier()).volume for node in nodes]
-
-    def _comparable(self, image_node: Any) -> SentImage:
-        """The image without a classifier: whatever channels its node has."""
-        free = ClassifierInfo("", "", (), (), 3, "")
-        image = read_image([image_node], free)
-        if image.volume.values.shape[-1] > 1:
-            return image
-        flat = Volume(np.ascontiguousarray(image.volume.values[..., 0]), image.volume.affine)
-        return SentImage(image.nodes, flat, image.state)
 
     def _explain_request(
         self,
@@ -350,7 +330,7 @@ class SaliencyExplainLogic(Questions):
         choices = tuple(MethodChoice(name, dict(chosen)) for name, chosen in methods.items())
         segments, names, notes = None, (), ()
         if beside.segmentation is not None:
-            segments, names, notes = self.segments(image, beside.segmentation, None)
+            segments, names, notes = segment_masks(image, beside.segmentation, None)
         backgrounds = self.background_volumes(beside.backgrounds)
         wanted = Target.parse(target)
 
@@ -414,10 +394,3 @@ class SaliencyExplainLogic(Questions):
 
 def _maps_with_voxels(engine: Engine, result: ExplainResult) -> tuple[ExplainResult, list[Volume]]:
     return result, [engine.get(map_.volume) for map_ in result.maps]
-
-
-def _on_axes(values: NDArray[Any], axes: int) -> NDArray[Any]:
-    """The array on two or three axes; an image of two has one slice in the scene."""
-    if axes == 2 and values.ndim == 3:
-        values = values[..., 0]
-    return np.ascontiguousarray(values)

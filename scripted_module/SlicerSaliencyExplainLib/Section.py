@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from SaliencyExplain.engine.interface import WAITING, JobStatus
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.plain_text import visible
+from SaliencyExplain.quantities import time_text
 
 from .Failures import Failure
 from .Jobs import Job
@@ -151,17 +152,6 @@ def progress_text(status: JobStatus) -> str:
     if status.seconds_left is not None:
         words.append(_("{time} left").format(time=time_text(status.seconds_left)))
     return ", ".join(words)
-
-
-def time_text(seconds: float) -> str:
-    """A time span for people."""
-    if seconds < 1:
-        return _("less than 1 s")
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def size_text(count: float | None) -> str:

@@ -18,6 +18,9 @@ from SaliencyExplain.demo.tumours import MENINGIOMA
 from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.interface import ENDED, ClassifierInfo, Engine, JobStatus
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
+from SaliencyExplain.engine.server.auth import Guard
+from SaliencyExplain.engine.server.routes import make_application
+from SaliencyExplain.engine.server.uploads import Uploads
 from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.engine.wire.requests import ExplainRequest
 from SaliencyExplain.engine.wire.wire_volumes import Volume
@@ -25,6 +28,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.specification.target import Target
+from Testing.engine.guarded_calls import LARGEST, TOKEN, Caller
 from Testing.waiting import HUNG
 
 COMMAND = [sys.executable, "-m", "SaliencyExplain.cli.main"]
@@ -70,6 +74,20 @@ def local(data: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine("cpu", data=[data])
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def opened_remotely(server: EngineProcess, bundle: Path) -> ClassifierInfo:
+    return server.client.open_classifier(str(bundle))
+
+
+@pytest.fixture
+def call(tmp_path: Path, local: LocalEngine) -> Iterator[Caller]:
+    places = tmp_path / "uploads"
+    places.mkdir()
+    uploads = Uploads(places, LARGEST)
+    yield Caller(Guard(make_application(local, uploads), TOKEN, "127.0.0.1", ["lab.example"]))
+    assert not list(places.iterdir())
 
 
 @pytest.fixture(params=["in this process", "over http"])

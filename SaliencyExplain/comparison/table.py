@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -15,7 +14,6 @@ from SaliencyExplain import csv_text
 from SaliencyExplain.attribution.methods.control_maps import centre_map
 from SaliencyExplain.comparison.agreement import agreements, undefined_agreement
 from SaliencyExplain.comparison.random_control import RandomControl
-from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.image_writing import atomic_file
@@ -23,12 +21,8 @@ from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.records.agreement_row import (
     COLUMNS,
-    FIGURES,
-    NAMES,
     OWN_SEGMENT,
-    RANGES,
     Row,
-    row_of,
 )
 from SaliencyExplain.records.control_names import CENTRE, RANDOM
 
@@ -187,33 +181,3 @@ def write_comparison(path: Path, rows: Iterable[Row]) -> None:
         writer = csv_text.Writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(row.cells() for row in rows)
-
-
-def read_comparison(path: Path) -> list[Row]:
-    """Reads ``comparison.csv`` back; ``energy_chance_body``, which it lacks, is NaN.
-
-    Raises:
-        InputError: The file cannot be read or is no comparison table.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv_text.read_lines(file))
-        if not lines or tuple(lines[0]) != COLUMNS:
-            raise InputError(
-                ErrorCode.FILE_FORMAT,
-                f"{path} is no comparison table: its first line is not '{','.join(COLUMNS)}'.",
-            )
-        return [_row(cells) for cells in lines[1:]]
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise InputError(
-            ErrorCode.FILE_FORMAT, f"{path} cannot be read as a comparison table: {error}"
-        ) from error
-
-
-def _row(cells: list[str]) -> Row:
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"a row has {len(cells)} cells, not {len(COLUMNS)}")
-    numbers = [float(cell) if cell else math.nan for cell in cells[len(NAMES) : -1]]
-    case, method, target, segment = cells[: len(NAMES)]
-    figures = dict(zip(FIGURES + RANGES, numbers, strict=True))
-    return row_of(figures, case, method, target, segment, cells[-1])

@@ -79,7 +79,28 @@ class Tumour:
         """
         random = np.random.default_rng(self.seed)
         draw = {GLIOMA: _draw_glioma, MENINGIOMA: _draw_meningioma, PITUITARY: _draw_pituitary}
-        return draw[self.kind](self, random, axes, points, brain, signal)
+        return draw[self.kind](_Canvas(self, random, axes, points, brain, signal))
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """What a mass is drawn with; the fields as in :meth:`Tumour.draw`."""
+
+    tumour: Tumour
+    random: np.random.Generator
+    axes: Sequence[NDArray[np.float64]]
+    points: Sequence[Volume]
+    brain: Volume
+    signal: Volume
+
+    def texture(self, width: float) -> NDArray[np.float32]:
+        """A smooth random field with blobs of a width in mm, on the grid."""
+        return SmoothField.blobs(self.random, width).on_grid(self.axes)
+
+    def depth(self, radii: Sequence[float], up: float = 0.0) -> Volume:
+        """Depth (mm) in an ellipsoid of these radii, so much above the middle of the mass."""
+        centre = self.tumour.centre + np.array([0, 0, up])
+        return ellipsoid_depth(self.points, centre.tolist(), list(radii))
 
 
 def _in_a_hemisphere(random: np.random.Generator) -> tuple[NDArray[np.float64], float]:
@@ -113,64 +134,45 @@ def _in_the_sella(random: np.random.Generator) -> tuple[NDArray[np.float64], flo
     return np.array([x, y, floor + 0.6 * radius]), radius
 
 
-def _draw_glioma(
-    tumour: Tumour,
-    random: np.random.Generator,
-    axes: Sequence[NDArray[np.float64]],
-    points: Sequence[Volume],
-    brain: Volume,
-    signal: Volume,
-) -> NDArray[np.bool_]:
+def _draw_glioma(canvas: _Canvas) -> NDArray[np.bool_]:
     """Irregular and heterogeneous: a dark core, a bright ragged rim, oedema around it."""
-    lobes = SmoothField.blobs(random, 11.0).on_grid(axes)
-    texture = SmoothField.blobs(random, 4.0).on_grid(axes)
-    radii = tumour.radius * random.uniform(0.85, 1.15, 3)
-    depth = ellipsoid_depth(points, tumour.centre.tolist(), radii.tolist())
-    depth = np.minimum(depth + 0.2 * tumour.radius * lobes * (depth > -15), brain - 1)
+    random, radius = canvas.random, canvas.tumour.radius
+    lobes = canvas.texture(11.0)
+    texture = canvas.texture(4.0)
+    radii = radius * random.uniform(0.85, 1.15, 3)
+    depth = canvas.depth(radii.tolist())
+    depth = np.minimum(depth + 0.2 * radius * lobes * (depth > -15), canvas.brain - 1)
 
-    oedema = inside(depth + random.uniform(6, 10), 5.0) * inside(brain - 5, 3.0)
-    paint(signal, 0.55 * oedema, 0.36)
+    oedema = inside(depth + random.uniform(6, 10), 5.0) * inside(canvas.brain - 5, 3.0)
+    paint(canvas.signal, 0.55 * oedema, 0.36)
     rim = random.uniform(5.5, 7.5) + 1.5 * texture
-    paint(signal, inside(depth), random.uniform(0.95, 1.1) + 0.07 * texture)
-    paint(signal, inside(depth - rim, 2.0), random.uniform(0.14, 0.24) + 0.05 * texture)
+    paint(canvas.signal, inside(depth), random.uniform(0.95, 1.1) + 0.07 * texture)
+    paint(canvas.signal, inside(depth - rim, 2.0), random.uniform(0.14, 0.24) + 0.05 * texture)
     return depth > 0
 
 
-def _draw_meningioma(
-    tumour: Tumour,
-    random: np.random.Generator,
-    axes: Sequence[NDArray[np.float64]],
-    points: Sequence[Volume],
-    brain: Volume,
-    signal: Volume,
-) -> NDArray[np.bool_]:
+def _draw_meningioma(canvas: _Canvas) -> NDArray[np.bool_]:
     """Smooth, homogeneous and bright, flat on the skull, with a cleft of fluid to the brain."""
-    lobes = SmoothField.blobs(random, 16.0).on_grid(axes)
-    radii = tumour.radius * random.uniform(0.9, 1.1, 3)
-    depth = ellipsoid_depth(points, tumour.centre.tolist(), radii.tolist()) + 0.7 * lobes
-    depth = np.minimum(depth, brain + INNER_SKULL)
+    random, radius = canvas.random, canvas.tumour.radius
+    lobes = canvas.texture(16.0)
+    radii = radius * random.uniform(0.9, 1.1, 3)
+    depth = canvas.depth(radii.tolist()) + 0.7 * lobes
+    depth = np.minimum(depth, canvas.brain + INNER_SKULL)
 
-    cleft = np.minimum(depth + 2.5, brain + INNER_SKULL)
-    paint(signal, inside(cleft), FLUID)
-    paint(signal, inside(depth), random.uniform(0.88, 1.0) + 0.015 * lobes)
+    cleft = np.minimum(depth + 2.5, canvas.brain + INNER_SKULL)
+    paint(canvas.signal, inside(cleft), FLUID)
+    paint(canvas.signal, inside(depth), random.uniform(0.88, 1.0) + 0.015 * lobes)
     return depth > 0
 
 
-def _draw_pituitary(
-    tumour: Tumour,
-    random: np.random.Generator,
-    axes: Sequence[NDArray[np.float64]],
-    points: Sequence[Volume],
-    brain: Volume,
-    signal: Volume,
-) -> NDArray[np.bool_]:
+def _draw_pituitary(canvas: _Canvas) -> NDArray[np.bool_]:
     """Round, well defined, moderately bright, rising from the sella into the cistern."""
-    texture = SmoothField.blobs(random, 5.0).on_grid(axes)
-    below = ellipsoid_depth(points, tumour.centre.tolist(), [tumour.radius * 1.05] * 3)
-    top = tumour.centre + np.array([0, 0, 0.75 * tumour.radius])
-    above = ellipsoid_depth(points, top.tolist(), [tumour.radius * 0.8] * 3)
+    random, radius = canvas.random, canvas.tumour.radius
+    texture = canvas.texture(5.0)
+    below = canvas.depth([radius * 1.05] * 3)
+    above = canvas.depth([radius * 0.8] * 3, up=0.75 * radius)
     depth = np.maximum(below, above)
 
-    paint(signal, inside(depth + np.float32(2)), FLUID)
-    paint(signal, inside(depth), random.uniform(0.74, 0.86) + 0.03 * texture)
+    paint(canvas.signal, inside(depth + np.float32(2)), FLUID)
+    paint(canvas.signal, inside(depth), random.uniform(0.74, 0.86) + 0.03 * texture)
     return depth > 0

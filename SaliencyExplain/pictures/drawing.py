@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from PIL import Image
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.image_writing import atomic_file
@@ -24,6 +21,7 @@ from SaliencyExplain.pictures.figure_layout import (
     TEXT_SIZE,
     Box,
     Layout,
+    figure_png,
     shorten,
     text_width,
 )
@@ -111,7 +109,7 @@ def draw_planes(
         layout.write(
             layout.margin, layout.line(number), shorten(line, TEXT_SIZE, 1060), color=color
         )
-    _save(out, _png(layout))
+    _save(out, figure_png(layout.figure))
 
 
 def _check(
@@ -227,16 +225,6 @@ def _draw_legend(
             )  # fmt: skip
             layout.write(x + _SWATCH * layout.scale, y, words)
             x += (_SWATCH + text_width(words, TEXT_SIZE) + _BETWEEN) * layout.scale
-
-
-def _png(layout: Layout) -> bytes:
-    canvas = FigureCanvasAgg(layout.figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    buffer = io.BytesIO()
-    # Through Pillow: matplotlib's own writer adds its version, and the bytes would change with it.
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _save(out: Path | BinaryIO, content: bytes) -> None:

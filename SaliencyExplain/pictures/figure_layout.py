@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextToPath
+from PIL import Image
 
 BACKGROUND = (0.055, 0.06, 0.07)
 TEXT = (0.90, 0.91, 0.93)
@@ -155,3 +159,14 @@ def shorten(words: str, size: float, pixels: float) -> str:
         head = kept // 2
         shown = f"{words[:head]}…{words[len(words) - (kept - head) :]}"
     return shown
+
+
+def figure_png(figure: Figure) -> bytes:
+    """A figure as a PNG file: the same bytes with each version of matplotlib."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    buffer = io.BytesIO()
+    # Through Pillow: matplotlib's own writer adds its version.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()

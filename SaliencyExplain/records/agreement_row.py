@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from SaliencyExplain.csv_text import figure_cell
@@ -181,37 +181,3 @@ def _agreement(row: Fields, end: str, names: Sequence[str]) -> Agreement:
         if row.nullable(f"{name}{end}"):
             found[name] = row.number(f"{name}{end}")
     return Agreement(**found)
-
-
-def row_of(
-    figures: Mapping[str, float | None],
-    case: str,
-    method: str,
-    target: str,
-    segment: str,
-    remark: str = "",
-) -> Row:
-    """A row from its figures by the columns' names, those of :meth:`Row.as_json` among them.
-
-    Args:
-        figures: Undefined ones are None or NaN, or missing.
-        case: Of the row, as the next ones.
-        method: See there.
-        target: See there.
-        segment: See there.
-        remark: See there.
-    """
-
-    def agreement_of(end: str = "") -> Agreement:
-        found = {}
-        for field in fields(Agreement):
-            value = figures.get(f"{field.name}{end}")
-            found[field.name] = math.nan if value is None else float(value)
-        return Agreement(**found)
-
-    low = high = None
-    if any(figures.get(name) is not None for name in RANGES):
-        low, high = agreement_of("_low"), agreement_of("_high")
-        if math.isnan(low.auroc) and math.isnan(low.energy_inside):
-            low = high = None
-    return Row(case, method, target, segment, agreement_of(), low, high, remark)

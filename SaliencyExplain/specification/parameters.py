@@ -61,6 +61,23 @@ def parameter(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def automatic_length(description: str, *, automatic: str) -> Any:
+    """A parameter in mm whose default 0 is chosen for each image; see :func:`parameter`."""
+    return parameter(
+        0.0, description, unit="mm", minimum=0.0, maximum=LARGEST_MM, automatic=automatic
+    )
+
+
+def constant_of(choice: str) -> Any:
+    """The parameter of the constant where another one, such as ``fill``, is ``value``."""
+    return parameter(
+        0.0,
+        f"The constant for {choice}=value, in the units of the classifier's prepared input.",
+        minimum=-LARGEST_VALUE,
+        maximum=LARGEST_VALUE,
+    )
+
+
 def example_of(field: dataclasses.Field[Any]) -> Any:
     """A value of a parameter's type: its default, or an example where that is None."""
     return field.metadata.get(EXAMPLE, field.default)
@@ -106,7 +123,7 @@ def check_parameter(name: str, field: dataclasses.Field[Any], value: Any) -> Non
         if not isinstance(value, tuple) and not _is_of_type(item, sample):
             raise _wrong_type(name, sample, item)
         if limits["choices"] and item not in limits["choices"]:
-            raise unknown_name(f"choice for {name}", _shown(item), limits["choices"])
+            raise unknown_name(f"choice for {name}", shown_value(item), limits["choices"])
         if isinstance(item, (str, bool)):
             continue
         low, high = limits["minimum"], limits["maximum"]
@@ -123,7 +140,7 @@ def check_parameter(name: str, field: dataclasses.Field[Any], value: Any) -> Non
                 if limit is not None
             )
             raise InputError(
-                ErrorCode.VALUE_RANGE, f"{name} is {_shown(item)}{unit}; it must be {bounds}."
+                ErrorCode.VALUE_RANGE, f"{name} is {shown_value(item)}{unit}; it must be {bounds}."
             )
 
 
@@ -143,7 +160,7 @@ def _wrong_type(name: str, default: Any, value: Any) -> InputError:
     )
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """A value in a message; of a number of very many digits only how many."""
     if isinstance(value, int) and abs(value) >= 10**30:
         return f"{'-' if value < 0 else ''}10^{int(math.log10(abs(value)))} or so"

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from SaliencyExplain.attribution.graph.operation_catalogue import Kind
 from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.methods.baseline_method import BaselineMethod
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.anytime import GrowingMap
@@ -29,10 +30,9 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import (
     BASELINES,
     background_images,
-    baseline_image,
     check_baseline,
 )
-from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
+from SaliencyExplain.specification.parameters import parameter
 
 #: Forward passes for one reference: the reference, the image and its backward pass, in which the
 #: nonlinear layers run again. Measured on ResNet-18 of 48^3 voxels.
@@ -206,7 +206,7 @@ def _record(task: Task, comparison: _Comparison, values: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class DeepLift(Method):
+class DeepLift(BaselineMethod):
     """DeepLIFT with the rescale rule.
 
     The map's values add up to the target's score of the image minus that of the baseline; both
@@ -216,7 +216,6 @@ class DeepLift(Method):
 
     name: ClassVar[str] = "deeplift"
     family: ClassVar[str] = "relevance"
-    asks: ClassVar[tuple[str, ...]] = ("backgrounds",)
     title: ClassVar[str] = "DeepLIFT"
     source: ClassVar[str] = (
         "Shrikumar et al. 2017, rescale rule; equals captum.attr.DeepLift, summed over channels"
@@ -229,26 +228,10 @@ class DeepLift(Method):
         "(value), the blurred image, or the mean of the background images.",
         choices=BASELINES,
     )
-    value: float = parameter(
-        0.0,
-        "The constant for baseline=value, in the units of the classifier's prepared input.",
-        minimum=-LARGEST_VALUE,
-        maximum=LARGEST_VALUE,
-    )
-    blur_mm: float = parameter(
-        0.0,
-        "Standard deviation of the blur, for baseline=blur.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
-        automatic="a sixteenth of the image's longest side",
-    )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; contributions of the channels are added."""
-        reference = baseline_image(
-            task, self.baseline, value=self.value, blur_mm=self.blur_mm, method=self.name
-        )
+        reference = self.start(task)
         comparison = _Comparison(task, self.name)
         values = torch.zeros_like(reference[0, 0])
         total = self.forward_passes(task)

@@ -27,7 +27,7 @@ from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionS
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
-from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
+from SaliencyExplain.specification.parameters import automatic_length, constant_of, parameter
 
 #: ``channel``: all channels at once, or one at a time with a map for each.
 _ALL, _EACH = "all", "each"
@@ -74,20 +74,12 @@ class Occlusion(Method):
     signed: ClassVar[bool] = True
     parts: ClassVar[str] = "windows"
 
-    window_mm: float = parameter(
-        0.0,
+    window_mm: float = automatic_length(
         "Side of the occlusion window.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
         automatic="about an eighth of the image's longest side",
     )
-    stride_mm: float = parameter(
-        0.0,
+    stride_mm: float = automatic_length(
         "Distance between the centres of neighbouring windows.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
         automatic="half the window",
     )
     fill: str = parameter(
@@ -95,18 +87,9 @@ class Occlusion(Method):
         f"What replaces the voxels of the window: {FILLS_HELP}.",
         choices=FILLS,
     )
-    value: float = parameter(
-        0.0,
-        "The constant for fill=value, in the units of the classifier's prepared input.",
-        minimum=-LARGEST_VALUE,
-        maximum=LARGEST_VALUE,
-    )
-    blur_mm: float = parameter(
-        0.0,
+    value: float = constant_of("fill")
+    blur_mm: float = automatic_length(
         "Standard deviation of the Gaussian blur for fill=blur.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
         automatic="a sixteenth of the image's longest side",
     )
     channel: str = parameter(

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.methods.baseline_method import BaselineMethod
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import LEAST
-from SaliencyExplain.attribution.perturbation.baselines import BASELINES, baseline_image
-from SaliencyExplain.attribution.perturbation.infill import automatic_blur_mm
 from SaliencyExplain.progress import may_stop
-from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
+from SaliencyExplain.specification.parameters import parameter
 
 #: Largest number of points on a path; computing the quadrature of so many takes seconds.
 MOST_STEPS = 1000
@@ -95,48 +94,8 @@ class PathMethod(Method):
 
 
 @dataclass(frozen=True)
-class BaselinePathMethod(PathMethod):
+class BaselinePathMethod(BaselineMethod, PathMethod):
     """A path method with one baseline."""
-
-    asks: ClassVar[tuple[str, ...]] = ("backgrounds",)
-
-    baseline: str = parameter(
-        "minimum",
-        "Start of the path: per channel the image's minimum (black) or mean, a constant (value), "
-        "the blurred image, or the mean of the background images.",
-        choices=BASELINES,
-    )
-    value: float = parameter(
-        0.0,
-        "The constant for baseline=value, in the units of the classifier's prepared input.",
-        minimum=-LARGEST_VALUE,
-        maximum=LARGEST_VALUE,
-    )
-    blur_mm: float = parameter(
-        0.0,
-        "Standard deviation of the Gaussian blur for baseline=blur.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
-        automatic="a sixteenth of the image's longest side",
-    )
-
-    def resolved(self, task: Task) -> Method:
-        """The method with the blur in millimetres for this image."""
-        if self.baseline != "blur" or self.blur_mm:
-            return self
-        blur_mm = automatic_blur_mm(task.input.shape[2:], task.spacing)
-        return dataclasses.replace(self, blur_mm=blur_mm)
-
-    def start(self, task: Task) -> Tensor:
-        """The baseline, ``(1, C, *S)``.
-
-        Raises:
-            InputError: Background images are needed and were not given, or do not fit.
-        """
-        return baseline_image(
-            task, self.baseline, value=self.value, blur_mm=self.blur_mm, method=self.name
-        )
 
 
 def over_channels(values: Tensor) -> dict[str, Tensor]:

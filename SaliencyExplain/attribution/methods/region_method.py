@@ -37,7 +37,7 @@ from SaliencyExplain.attribution.perturbation.supervoxels import (
     supervoxels,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.specification.parameters import LARGEST_MM, LARGEST_VALUE, parameter
+from SaliencyExplain.specification.parameters import automatic_length, constant_of, parameter
 
 
 @dataclass(frozen=True)
@@ -56,23 +56,14 @@ class RegionMethod(Method):
         "segmentation, with everything outside them as one more region.",
         choices=("supervoxels", "quickshift", "segments"),
     )
-    size_mm: float = parameter(
-        0.0,
+    size_mm: float = automatic_length(
         "Side of a supervoxel; not used by quickshift.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
         automatic=f"chosen to give about {REGIONS} supervoxels",
     )
     fill: str = parameter(
         "mean", f"What replaces the voxels of an absent region: {FILLS_HELP}.", choices=FILLS
     )
-    value: float = parameter(
-        0.0,
-        "The constant for fill=value, in the units of the classifier's prepared input.",
-        minimum=-LARGEST_VALUE,
-        maximum=LARGEST_VALUE,
-    )
+    value: float = constant_of("fill")
     output: str = parameter(
         "probability",
         "Output that is explained: the target's probability, or its score before the activation.",

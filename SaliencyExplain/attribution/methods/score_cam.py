@@ -24,7 +24,7 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import Watched
 from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.specification.parameters import LARGEST_VALUE, parameter
+from SaliencyExplain.specification.parameters import constant_of, parameter
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,7 @@ class ScoreCAM(Method):
         "constant (value).",
         choices=("value", "mean", "minimum"),
     )
-    value: float = parameter(
-        0.0,
-        "The constant for fill=value, in the units of the classifier's prepared input.",
-        minimum=-LARGEST_VALUE,
-        maximum=LARGEST_VALUE,
-    )
+    value: float = constant_of("fill")
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; keys are the layers' names, values are at least 0.

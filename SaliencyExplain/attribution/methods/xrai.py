@@ -34,7 +34,7 @@ from SaliencyExplain.attribution.perturbation.supervoxels import (
     supervoxels,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.specification.parameters import LARGEST_MM, parameter
+from SaliencyExplain.specification.parameters import automatic_length, parameter
 
 #: From saliency.core.XRAI: voxels along the grid on which Felzenszwalb's regions are found, their
 #: scales, their minimum size, and how far regions are dilated, all in voxels of that grid.
@@ -78,21 +78,13 @@ class _RegionRanking(Method):
         "felzenszwalb in 2D, slic in 3D.",
         choices=("automatic", *KINDS),
     )
-    smallest_mm: float = parameter(
-        0.0,
+    smallest_mm: float = automatic_length(
         "Side of the smallest regions for slic and quickshift. Five larger sizes are used as "
         "well, each of twice the volume of the one before.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
         automatic="chosen to give at most about 600 regions",
     )
-    widened_mm: float = parameter(
-        0.0,
+    widened_mm: float = automatic_length(
         "How far each region is dilated.",
-        unit="mm",
-        minimum=0.0,
-        maximum=LARGEST_MM,
         automatic="2.2 % of the image's longest side",
     )
     channels: str = parameter(

@@ -7,7 +7,6 @@ The range of a number stands in the type of its field: ``seed: Seed`` or
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -16,6 +15,7 @@ from functools import cache
 from typing import Annotated, Any
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.specification.parameters import shown_value
 
 #: Items in a list of a request: maps, segments, backgrounds, radii. Each is computed with.
 _MOST_ITEMS = 1000
@@ -48,7 +48,7 @@ class Within:
         if not self.low <= value <= self.high:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"The request's {name} is {_shown(value)}; it must be {self.low:g} to "
+                f"The request's {name} is {shown_value(value)}; it must be {self.low:g} to "
                 f"{self.high:g} {self.unit}.",
             )
 
@@ -75,7 +75,8 @@ class WholeWithin:
         if not self.low <= value <= self.high:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"The request's {name} is {_shown(value)}; it must be {self.low} to {self.high}.",
+                f"The request's {name} is {shown_value(value)}; it must be {self.low} to "
+                f"{self.high}.",
             )
 
 
@@ -163,12 +164,6 @@ def _too_many(name: str, count: int, most: int, what: str = "items") -> InputErr
         ErrorCode.ENGINE_LIMIT,
         f"The request's {name} has {count} {what}, and at most {most} may be.",
     )
-
-
-def _shown(value: float) -> str:
-    if isinstance(value, int) and abs(value) >= 10**30:
-        return f"{'-' if value < 0 else ''}10^{int(math.log10(abs(value)))} or so"
-    return str(value)
 
 
 @cache

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -26,6 +25,7 @@ from SaliencyExplain.pictures.figure_layout import (
     BACKGROUND,
     FAINT,
     STANDARD_WIDTH,
+    figure_png,
     text_width,
     write_line,
 )
@@ -94,7 +94,7 @@ def card_png(found: Evaluation, one: MapEvaluation, question: Question) -> bytes
     for number, line in enumerate(feet):
         y = top + 15 * (number + 0.5)
         write_line(figure, (STANDARD_WIDTH, height), _MARGIN, y, line, size=11, color=FAINT)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def draw_curves_picture(path: Path, found: Evaluation) -> None:
@@ -112,7 +112,7 @@ def draw_curves_picture(path: Path, found: Evaluation) -> None:
         evaluation_plots.draw_curves(left, maps, "deletion")
         evaluation_plots.draw_curves(middle, maps, "insertion", legend=False)
         evaluation_plots.draw_information(right, maps, "compressed")
-    _write_png(path, _png(figure))
+    _write_png(path, figure_png(figure))
 
 
 def wrapped(words: str, size: float, pixels: float) -> list[str]:
@@ -215,16 +215,6 @@ def _how(found: Evaluation) -> str:
         f"{found.forward_passes:,.0f} forward passes · seed {found.seed} · "
         f"SaliencyExplain {found.versions['SaliencyExplain']}"
     )
-
-
-def _png(figure: Figure) -> bytes:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    buffer = io.BytesIO()
-    # Through Pillow: matplotlib's own writer adds its version to the file.
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _write_png(path: Path, content: bytes) -> None:

@@ -12,8 +12,8 @@ from SaliencyExplain.comparison.sign_flip import PairedDifference
 from SaliencyExplain.records import control_names
 from SaliencyExplain.records.agreement_row import FIGURES, Row
 
-ALL_TARGETS = "all"
-"""Stands in `Summary.target` where the rows of all classes went in."""
+#: Confidence level of all intervals.
+_LEVEL = 0.95
 
 LESS_IS_BETTER: frozenset[str] = frozenset(figure for figure in FIGURES if figure.endswith("_mm"))
 """Figures that are distances: a method beats a control map where the difference is negative."""
@@ -25,7 +25,6 @@ class Summary:
 
     Attributes:
         method: Label of the attribution, or a control map.
-        target: Name of the class, or `ALL_TARGETS`.
         segment: Name of the segment.
         figure: Name of the figure, a column of the table.
         interval: Mean and confidence interval over the cases.
@@ -36,7 +35,6 @@ class Summary:
     """
 
     method: str
-    target: str
     segment: str
     figure: str
     interval: Interval
@@ -57,42 +55,29 @@ class Summary:
         return difference.low > 0
 
 
-def summarise(
-    rows: Iterable[Row],
-    *,
-    by_target: bool = False,
-    figures: Sequence[str] = FIGURES,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Summary, ...]:
+def summarise(rows: Iterable[Row], *, figures: Sequence[str] = FIGURES) -> tuple[Summary, ...]:
     """Summarises a table by method, segment and figure.
 
-    A case that explains several classes counts once: its rows are averaged first, since they
-    are of one patient and not independent.
+    The rows of all classes are summarised together. A case that explains several classes counts
+    once: its rows are averaged first, since they are of one patient and not independent.
 
     Args:
         rows: The rows of the table.
-        by_target: Whether each class has summaries of its own, else all classes go in together.
         figures: The figures wanted.
-        level: Confidence level.
-        resamples: Resamples of the bootstrap of the means.
-        seed: Seed of the bootstrap.
 
     Returns:
-        The summaries, in the order in which method, class and segment first occur.
+        The summaries, in the order in which method and segment first occur.
     """
-    cases: dict[tuple[str, str, str], dict[str, list[Row]]] = {}
+    cases: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
-        group = (row.method, row.target if by_target else ALL_TARGETS, row.segment)
-        cases.setdefault(group, {}).setdefault(row.case, []).append(row)
+        cases.setdefault((row.method, row.segment), {}).setdefault(row.case, []).append(row)
 
     summaries = []
-    for (method, target, segment), own in cases.items():
+    for (method, segment), own in cases.items():
         others = {
-            name: cases[name, target, segment]
+            name: cases[name, segment]
             for name in control_names.NAMES
-            if method not in control_names.NAMES and (name, target, segment) in cases
+            if method not in control_names.NAMES and (name, segment) in cases
         }
         for figure in figures:
             values = _by_case(own, figure)
@@ -101,17 +86,15 @@ def summarise(
                 theirs = _by_case(other, figure)
                 if not figure.startswith("energy_chance"):
                     differences = [values[case] - theirs[case] for case in values if case in theirs]
-                    against[name] = _paired(PairedDifference.of(differences), level)
-            interval = confidence_interval(
-                values.values(), level=level, resamples=resamples, seed=seed
-            )
-            summaries.append(Summary(method, target, segment, figure, interval, against))
+                    against[name] = _paired(PairedDifference.of(differences))
+            interval = confidence_interval(values.values(), level=_LEVEL)
+            summaries.append(Summary(method, segment, figure, interval, against))
     return tuple(summaries)
 
 
-def _paired(found: PairedDifference, level: float) -> Interval:
-    low, high = found.interval(level)
-    return Interval(found.mean, low, high, found.cases, found.dropped, level)
+def _paired(found: PairedDifference) -> Interval:
+    low, high = found.interval(_LEVEL)
+    return Interval(found.mean, low, high, found.cases, found.dropped, _LEVEL)
 
 
 def _by_case(cases: Mapping[str, Sequence[Row]], figure: str) -> dict[str, float]:

@@ -6,14 +6,16 @@ import io
 
 from PIL import Image
 
+#: Of the JPEG, 1 to 95.
+_QUALITY = 80
 
-def to_jpeg(png: bytes, width: int, *, quality: int = 85) -> bytes:
+
+def to_jpeg(png: bytes, width: int) -> bytes:
     """Makes a JPEG of a PNG, no wider than asked for.
 
     Args:
         png: The PNG file's bytes.
         width: Largest width in pixels; a narrower picture is not enlarged.
-        quality: JPEG quality, 1 to 95.
 
     Returns:
         The JPEG file's bytes, without metadata.
@@ -25,5 +27,5 @@ def to_jpeg(png: bytes, width: int, *, quality: int = 85) -> bytes:
         color = color.resize((width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     # Chroma at full resolution (subsampling 0): outlines a pixel wide keep their colour.
-    color.save(buffer, format="JPEG", quality=quality, subsampling=0, optimize=True)
+    color.save(buffer, format="JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return buffer.getvalue()

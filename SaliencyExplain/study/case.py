@@ -204,13 +204,8 @@ def _where(case: Case) -> str:
     return case.case if case.private else case.paths[0].name
 
 
-def describe_cases(cases: Sequence[Case], *, paths: bool = False) -> list[str]:
-    """One line for each case: what a study of them would read.
-
-    Args:
-        cases: The cases.
-        paths: Whether to show the files' paths, also those that may name patients.
-    """
+def describe_cases(cases: Sequence[Case]) -> list[str]:
+    """One line for each case: what a study of them would read, without the files' paths."""
     lines = []
     for case in cases:
         names = case.channels
@@ -223,7 +218,5 @@ def describe_cases(cases: Sequence[Case], *, paths: bool = False) -> list[str]:
         if case.label is not None:
             parts.append(f"label {case.label}")
         parts += case.notes
-        if paths:
-            parts += [str(path) for path in case.files]
         lines.append(f"{case.case}: {'; '.join(parts)}")
     return lines

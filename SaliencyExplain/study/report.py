@@ -117,7 +117,7 @@ class _Pictures:
         except FileNotFoundError:
             return file | {"link": ""}
         if min(self.left, most) > 0:
-            data = base64.b64encode(to_jpeg(png, width, quality=80)).decode("ascii")
+            data = base64.b64encode(to_jpeg(png, width)).decode("ascii")
             if len(data) <= min(self.left, most):
                 self.left -= len(data)
                 return file | {"data": f"data:image/jpeg;base64,{data}"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.comparison.bootstrap import confidence_interval
-from SaliencyExplain.comparison.summary import ALL_TARGETS, Summary, summarise
+from SaliencyExplain.comparison.summary import Summary, summarise
 from SaliencyExplain.records.agreement_row import FIGURES, Agreement, Row
 
 
@@ -40,7 +40,7 @@ def test_mean_and_interval_are_those_of_the_cases(study):
     found = of(summarise(study), "occlusion")
     values = [one.agreement.auroc for one in study if one.method == "occlusion"]
     assert found.interval == confidence_interval(values)
-    assert (found.target, found.segment) == (ALL_TARGETS, "tumour")
+    assert found.segment == "tumour"
 
 
 def test_difference_is_taken_case_by_case(study):
@@ -85,15 +85,6 @@ def test_a_case_with_several_classes_counts_once(study):
         row(one.case, one.method, one.agreement.auroc, target="no tumour") for one in study
     ]
     assert of(summarise(doubled), "occlusion") == of(summarise(study), "occlusion")
-
-
-def test_classes_can_be_kept_apart(study):
-    other = [row(one.case, one.method, 0.25, target="no tumour") for one in study]
-    found = summarise(study + other, by_target=True, figures=["auroc"])
-    means = {(one.method, one.target): one.interval.mean for one in found}
-    assert means["occlusion", "no tumour"] == 0.25
-    assert means["occlusion", "glioma"] != 0.25
-    assert len(found) == 6
 
 
 def test_segments_are_kept_apart_and_all_figures_are_there(study):

@@ -150,9 +150,9 @@ class EngineProcess:
         self.client.close()
         _close(self._process.stdin)
 
-    def log_tail(self, lines: int = _LINES) -> str:
+    def log_tail(self) -> str:
         """The last lines that it wrote."""
-        return _tail(self.log, lines)
+        return _tail(self.log)
 
 
 def find_engine(state: Path, *, verify: bool | str | None = None) -> RemoteEngine | None:
@@ -231,17 +231,17 @@ def _own_log() -> Path:
     return Path(name)
 
 
-def _tail(log: Path, lines: int) -> str:
+def _tail(log: Path) -> str:
     try:
         content = log.read_bytes()[-65536:]
     except OSError:
         return ""
-    return "\n".join(content.decode("utf-8", "replace").splitlines()[-lines:])
+    return "\n".join(content.decode("utf-8", "replace").splitlines()[-_LINES:])
 
 
 def _last_words(log: Path) -> str:
     """The line in which the engine says why it ended."""
-    said = [line.strip() for line in _tail(log, _LINES).splitlines() if line.strip()]
+    said = [line.strip() for line in _tail(log).splitlines() if line.strip()]
     errors = [line for line in said if line.startswith("error:")]
     return (errors or said or [""])[-1].removeprefix("error: ")
 

@@ -19,7 +19,6 @@ from SaliencyExplain.evaluation.study.corrections import SIGNIFICANCE
 from SaliencyExplain.evaluation.study.fixed_places import PlacedEnergy
 from SaliencyExplain.evaluation.study.normalised_maps import CELLS
 from SaliencyExplain.evaluation.study.shuffles import Shuffles, corrected_p_values
-from SaliencyExplain.progress import Progress, silent
 
 #: Maps without which no groups are looked for: three neighbours of each would be half of all.
 LEAST_MAPS = 8
@@ -81,9 +80,7 @@ class Clusters:
     p_corrected: float
 
 
-def cluster_methods(
-    maps: Mapping[str, Sequence[PlacedEnergy]], *, seed: int = 0, progress: Progress = silent
-) -> list[Clusters]:
+def cluster_methods(maps: Mapping[str, Sequence[PlacedEnergy]], *, seed: int = 0) -> list[Clusters]:
     """Groups of maps of each method.
 
     There are groups only where the gap is larger than chance makes it, in two ways: larger than in
@@ -94,18 +91,16 @@ def cluster_methods(
     Args:
         maps: Of each method, one for each case, eight or more.
         seed: Of the shuffles and the clustering.
-        progress: Told after each method; may raise Cancelled.
 
     Raises:
         InputError: A method has fewer than eight maps.
-        Cancelled: Out of ``progress``.
     """
     found = []
     # Of each method the gaps of whole maps moved, and of what they have beyond their mean.
     whole: dict[str, NDArray[np.float64]] = {}
     beyond: dict[str, NDArray[np.float64]] = {}
     cases = list(dict.fromkeys(one.case for own in maps.values() for one in own))
-    for number, (method, own) in enumerate(maps.items(), start=1):
+    for method, own in maps.items():
         one = cluster_maps(method, own, seed=seed)
         found.append(one)
         if len(one.groups) > 1 and len(own) <= _MOST_SHUFFLED:
@@ -119,7 +114,6 @@ def cluster_methods(
             beyond[method] = np.array(
                 [_spectrum(mean + moved)[2] for moved in shuffles.moved(names, features - mean)]
             )
-        progress(number, len(maps))
     tested = [one for one in found if one.method in whole]
     gaps = [one.gap for one in tested]
     both = zip(

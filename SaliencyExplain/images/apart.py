@@ -1,7 +1,7 @@
-"""Files read in a process of its own, which may die of one without ending this one.
+"""Reading files in a separate process, so that a crash of a reader does not end this process.
 
-The command line reads where it computes: a crash ends one command. A server and the viewer have
-users, jobs and a scene to lose, and call :func:`read_apart` when they start.
+The command line reads in its own process: a crash ends one command only. A server and the viewer
+would lose jobs and a scene, and call :func:`read_apart` when they start.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if sys.platform != "win32":
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")
 
-#: Seconds after which a file counts as one that a reader does not come out of; a series of some
-#: thousand slices on a slow share takes a few minutes.
+#: Time limit for reading one file, in seconds. A series of a few thousand slices on a slow network
+#: drive takes a few minutes.
 LONGEST_SECONDS = 600.0
 
 
 class ReadingProcess:
-    """A process that reads one file at a time; another takes its place when it has died."""
+    """A process that reads one file at a time; after a crash a new one replaces it."""
 
     def __init__(self, seconds: float = LONGEST_SECONDS) -> None:
         self._seconds = seconds
@@ -55,11 +55,11 @@ class ReadingProcess:
         *args: _Arguments.args,
         **kwargs: _Arguments.kwargs,
     ) -> _Result:
-        """Runs a function of a module there.
+        """Runs a function of a module in the process.
 
         Args:
-            function: What reads; named, so that the process can import it.
-            path: What it reads.
+            function: The reader; defined in a module, so that the process can import it.
+            path: The file or folder that it reads.
             args: Further arguments.
             kwargs: Further arguments.
 
@@ -67,7 +67,7 @@ class ReadingProcess:
             What the function returns.
 
         Raises:
-            InputError: The process died of the file, or did not come to an end with it.
+            InputError: The process crashed, or exceeded the time limit.
             Exception: What the function raises.
         """
         with self._lock:
@@ -75,21 +75,21 @@ class ReadingProcess:
             try:
                 connection.send((function, path, args, kwargs))
                 if not self._ready:
-                    # The time that it takes to start is no time of the file.
+                    # The limit does not include the time for starting the process.
                     connection.recv()
                     self._ready = True
                 if not connection.poll(self._seconds):
                     self._stop()
                     raise InputError(
                         ErrorCode.FILE_DAMAGED,
-                        f"{path}: could not be read within {self._seconds:g} seconds; it may be "
-                        "damaged.",
+                        f"{path}: could not be read within {self._seconds:g} seconds and may be "
+                        "damaged. Convert it to another format, or export it again.",
                     )
                 failed, result = _received(connection)
             except (EOFError, ConnectionError) as error:
                 raise self._died(path) from error
             except BaseException:
-                # Interrupted while an answer is on its way: the next would get it.
+                # Interrupted before the answer arrived; the next request would receive it.
                 self._stop()
                 raise
         if failed:
@@ -97,7 +97,7 @@ class ReadingProcess:
         return result
 
     def start(self) -> None:
-        """Starts the process, so that it is there when the first file comes."""
+        """Starts the process, so that the first file does not wait for it."""
         with self._lock:
             self._started()
 
@@ -109,7 +109,7 @@ class ReadingProcess:
     def _started(self) -> Connection:
         if self._connection is None or self._process is None or not self._process.is_alive():
             self._stop()
-            # Spawn: a forked process would share the threads and locks of this one.
+            # Spawned, because a forked process would share the locks of this one's threads.
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
             self._process = context.Process(
@@ -128,13 +128,13 @@ class ReadingProcess:
         if status == -getattr(signal, "SIGKILL", 9):
             return InputError(
                 ErrorCode.MEMORY,
-                f"{path}: the process that read it was ended by the system, most often because "
-                "the machine's memory was exhausted.",
+                f"{path}: the system ended the process that read it, usually because the memory "
+                "was exhausted. Close other programs, or crop the image.",
             )
         how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
         return InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: cannot be read, it is damaged: the process that read it died of it ({how}).",
+            f"{path}: cannot be read, it is damaged: the process that read it crashed ({how}).",
         )
 
     def _stop(self) -> None:
@@ -151,7 +151,7 @@ _reading: ReadingProcess | None = None
 
 
 def read_apart() -> None:
-    """Has a process of its own read for this one from now on, until this one ends."""
+    """From now on reads files in a separate process, until this process ends."""
     global _reading
     if _reading is None:
         _reading = ReadingProcess()
@@ -161,9 +161,9 @@ def read_apart() -> None:
 def apart(
     function: Callable[Concatenate[Path, _Arguments], _Result],
 ) -> Callable[Concatenate[Path, _Arguments], _Result]:
-    """Makes a reader run in the process of its own where there is one.
+    """Runs a reader in the separate process if there is one.
 
-    What it raises becomes one InputError that names the file, there as here; see
+    In both cases an exception becomes one InputError that names the file; see
     :func:`SaliencyExplain.images.boundary.reading`.
     """
 
@@ -178,8 +178,8 @@ def apart(
 
 
 def _work(connection: Connection) -> None:
-    """Reads what it is told to until the other end of the pipe is closed."""
-    # Ctrl-C in a terminal reaches all processes; the main one ends this one.
+    """Answers requests until the other end of the pipe is closed."""
+    # Ctrl-C in a terminal reaches all processes; the main process ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # As in the main process: warnings of libraries quote headers that name patients.
     if not sys.warnoptions:
@@ -192,14 +192,14 @@ def _work(connection: Connection) -> None:
             _limit_memory()
             try:
                 answer = (False, function(path, *args, **kwargs))
-            except Exception as error:  # noqa: BLE001 - the other process is to raise it
+            except Exception as error:  # noqa: BLE001 - raised in the other process
                 answer = (True, error)
             _send(connection, answer)
             del answer
 
 
 def _limit_memory() -> None:
-    """Lets a library that asks for more than there is fail, instead of the whole machine."""
+    """Limits the memory, so that a library that asks for too much fails and not the machine."""
     if sys.platform == "win32":
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -210,7 +210,7 @@ def _limit_memory() -> None:
 
 
 def _send(connection: Connection, answer: tuple[bool, Any]) -> None:
-    # Voxels go beside the pickle: within it they would be copied once more on either side.
+    # Voxels are sent outside the pickle; inside it they would be copied once more on both sides.
     buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(answer, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]

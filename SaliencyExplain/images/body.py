@@ -1,4 +1,4 @@
-"""Where the patient is in an image, as far as that can be told from its grey values."""
+"""The body of the patient in an image, as far as grey values show it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 
-#: Air in Hounsfield units is -1000; below -1024 lies what a scanner pads its circle with.
+#: Air is -1000 Hounsfield units; values below -1024 are padding outside the scanner's circle.
 _LOWEST_HU = -1024.0
-#: Where the darkest voxels are below this, values are Hounsfield units, and air is as well.
+#: If the darkest voxels are below this, values are Hounsfield units and voxels below it are air.
 _AIR_HU = -900.0
-#: Parts of this share of the largest belong to the body as well: two legs, skull and brain.
+#: Parts of at least this share of the largest one are body as well: two legs, skull and brain.
 _PART = 0.2
-#: A body fills at least this share of the image, and so does the rest.
+#: Smallest share of the image that the body fills, and that the background fills.
 _LEAST = 0.02
-#: Air is even. Where the background's spread (5th to 95th percentile) is more than this
-#: share of its distance to the body, it is tissue: chest X-rays (0.5 to 2), the warm tissue
-#: around a tumour in PET (0.2). Heads in MR and limbs in CT have up to 0.13.
+#: Air is uniform. If the background's spread (5th to 95th percentile) is more than this share of
+#: its distance to the body, it is tissue: 0.5 to 2 in chest X-rays, 0.2 around a tumour in PET.
+#: Heads in MR and limbs in CT have up to 0.13.
 _UNEVEN = 0.15
-#: Standard deviations, voxels, of the Gaussian that is tried where noise makes the air uneven.
+#: Standard deviations of the smoothing for images with noisy air, in voxels, in order of use.
 _SMOOTHING = (1.0, 2.0, 3.0)
-#: The background is noise where this share of its spread or more is left when a Gaussian of
-#: one voxel is subtracted. White noise has 0.87 in two axes and 0.94 in three; chest X-rays
-#: have 0.02 to 0.23, the background of PET 0.3 to 0.71.
+#: The background is noise if at least this share of its spread remains after a Gaussian of one
+#: voxel is subtracted. White noise has 0.87 in 2D and 0.94 in 3D; chest X-rays have 0.02 to 0.23,
+#: the background of PET 0.3 to 0.71.
 _NOISE = 0.8
 
 
 def body_mask(image: MetaTensor) -> NDArray[np.bool_] | None:
     """Separates the body from the air around it.
 
-    Otsu's threshold (scikit-image) on the first channel, the largest connected part and
-    others of its order, holes filled slice by slice. Where the air is uneven because of
-    noise, and of nothing else, the image is smoothed first.
+    Otsu's threshold (scikit-image) on the first channel, the largest connected part and others
+    of similar size, holes filled slice by slice. If only noise makes the air non-uniform, the
+    image is smoothed first.
 
     Args:
         image: (C, *S), S of 2 or 3 axes.
 
     Returns:
-        (*S), True in the body; None where it cannot be told: positron emission
-        tomography, less than 2 % or more than 98 % of the image, or a background
-        that is not even as air is.
+        (*S), True in the body; None where it cannot be determined: in positron emission
+        tomography, if it has less than 2 % or more than 98 % of the image, or if the background
+        is not as uniform as air.
     """
     if image.meta.get("modality") == "PT":
         return None
@@ -53,10 +53,10 @@ def body_mask(image: MetaTensor) -> NDArray[np.bool_] | None:
     if low == high:
         return None
     clipped = np.clip(values, low, high)
-    # Flat, since scikit-image takes a last axis of three for colours.
+    # Flat, because scikit-image takes a last axis of length 3 for colours.
     body = _bright_parts(clipped, threshold_otsu(clipped.ravel()))
     if body is not None:
-        # The patient table is no body, and makes the air of a CT uneven.
+        # The patient table is not body, and makes the air of a CT non-uniform.
         air = float(np.median(clipped[~body]))
         even = air < _AIR_HU if low < _AIR_HU else _is_even(clipped, body, ~body)
         if even:
@@ -65,10 +65,10 @@ def body_mask(image: MetaTensor) -> NDArray[np.bool_] | None:
 
 
 def _body_in_noise(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """The body after the least smoothing that makes a noisy background even.
+    """The body after the weakest smoothing that makes a noisy background uniform.
 
-    The threshold between the two darkest of three classes is tried as well: in noise the best
-    single one may lie between dark and bright tissue.
+    The threshold between the two darkest of three classes is used as well: with noise the best
+    single threshold may lie between dark and bright tissue.
     """
     for sigma in _SMOOTHING:
         smooth = ndimage.gaussian_filter(values, sigma)
@@ -80,7 +80,7 @@ def _body_in_noise(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
             body = _bright_parts(clipped, threshold)
             if body is None:
                 continue
-            # Not the blurred outline of the body.
+            # Excludes the blurred outline of the body.
             air = ndimage.distance_transform_edt(~body) > 3 * sigma
             if (
                 air.mean() >= _LEAST
@@ -92,7 +92,7 @@ def _body_in_noise(values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
 
 
 def _bright_parts(values: NDArray[np.floating], threshold: float) -> NDArray[np.bool_] | None:
-    """The large parts above a threshold without holes; None where they are all or nothing."""
+    """The large parts above a threshold, without holes; None if they are too small or too large."""
     parts, count = label(values > threshold, return_num=True)
     if count == 0:
         return None
@@ -108,7 +108,7 @@ def _is_even(values: NDArray[np.floating], body: NDArray[np.bool_], air: NDArray
 
 
 def _noise_share(values: NDArray[np.float32], air: NDArray[np.bool_]) -> float:
-    """How much of the background's spread differs from voxel to voxel."""
+    """The share of the background's spread that changes from voxel to voxel."""
     rough = values - ndimage.gaussian_filter(values, 1.0)
     low, high = np.percentile(values[air], (5, 95))
     rough_low, rough_high = np.percentile(rough[air], (5, 95))
@@ -116,7 +116,7 @@ def _noise_share(values: NDArray[np.float32], air: NDArray[np.bool_]) -> float:
 
 
 def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fills in planes: in three dimensions nose and ears open every hole to the outside."""
+    """Fills holes slice by slice; in 3D nose and ears connect every hole with the outside."""
     if mask.ndim == 2:
         return ndimage.binary_fill_holes(mask)
     planes = [ndimage.binary_fill_holes(mask[..., index]) for index in range(mask.shape[2])]

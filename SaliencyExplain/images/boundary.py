@@ -1,4 +1,4 @@
-"""The one place where what a library raises about a file becomes one line that names the file."""
+"""Turns exceptions of libraries that read a file into one error that names the file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _Arguments = ParamSpec("_Arguments")
 
 @contextmanager
 def reading(path: Path, kind: type[InputError] = InputError) -> Iterator[None]:
-    """Turns whatever is raised while a file is read into one InputError about the file.
+    """Turns any exception while a file is read into one InputError about the file.
 
-    A damaged file makes libraries raise anything at all. Errors that are meant for the user,
-    a cancellation and what ends the program (KeyboardInterrupt, SystemExit) go through.
+    A damaged file can make libraries raise any exception. Errors of this project, cancellations
+    and exceptions that end the program (KeyboardInterrupt, SystemExit) pass unchanged.
 
     Args:
-        path: What is read; a file or folder.
-        kind: The error that it becomes.
+        path: The file or folder that is read.
+        kind: The type of the error.
 
     Raises:
-        InputError: Of that kind. Its message holds no value of the file, which may identify a
-            patient.
+        InputError: An error of that type. Its message contains no value of the file, which may
+            identify a patient.
     """
     try:
         yield
@@ -35,7 +35,7 @@ def reading(path: Path, kind: type[InputError] = InputError) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise kind(
-            ErrorCode.FILE_MISSING, f"{path}: there is no such file or folder any more."
+            ErrorCode.FILE_MISSING, f"{path}: the file or folder no longer exists."
         ) from error
     except PermissionError as error:
         raise kind(
@@ -43,20 +43,21 @@ def reading(path: Path, kind: type[InputError] = InputError) -> Iterator[None]:
         ) from error
     except MemoryError as error:
         raise kind(
-            ErrorCode.MEMORY, f"{path}: this machine's memory does not suffice to read it."
+            ErrorCode.MEMORY,
+            f"{path}: there is not enough memory to read it. Crop it, or close other programs.",
         ) from error
     except Exception as error:
         raise kind(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: cannot be read, it may be damaged or cut off, or of a kind that is not read "
-            f"here ({type(error).__name__}).",
+            f"{path}: cannot be read, it may be damaged or cut off, or of an unsupported kind "
+            f"({type(error).__name__}). Export it again, or convert it to NIfTI or NRRD.",
         ) from error
 
 
 def reader(
     function: Callable[Concatenate[Path, _Arguments], _Result],
 ) -> Callable[Concatenate[Path, _Arguments], _Result]:
-    """Makes a function whose first argument is what it reads do so within :func:`reading`."""
+    """Runs a function within :func:`reading`; its first argument is the path that it reads."""
 
     @functools.wraps(function)
     def guarded(path: Path, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:

@@ -1,4 +1,4 @@
-"""Planes of contours, filled on a grid of voxels."""
+"""Filling planes of contours on a grid of voxels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import directions_of, indices_of
 from SaliencyExplain.images.contours import Arrangement, arrange, fill, winding
 
-#: Contours closer than this are of one plane; written coordinates have 1 to 3 decimals.
+#: Contours closer than this lie in one plane, mm; written coordinates have 1 to 3 decimals.
 _ONE_PLANE_MM = 0.05
-#: Share of the slice distance from which on it is said that planes lie off the slices.
+#: A note is given if planes are off the slices by at least this share of the slice distance.
 _OFF_SLICES = 0.1
 #: Cosine of the angle between planes and slices below which they are oblique.
 _PARALLEL = 0.999
@@ -26,7 +26,7 @@ class Contour:
 
     Attributes:
         points: (P, 3) in RAS millimetres.
-        exclusive: Whether it is to be combined by exclusive or (CLOSEDPLANAR_XOR).
+        exclusive: Whether it is combined by exclusive or (CLOSEDPLANAR_XOR).
     """
 
     points: NDArray[np.float64]
@@ -35,7 +35,7 @@ class Contour:
 
 @dataclass(frozen=True)
 class _Plane:
-    """The contours in one plane, which lies at a height along the planes' normal."""
+    """The contours in one plane, and its position along the planes' normal."""
 
     height: float
     contours: list[Contour]
@@ -52,14 +52,14 @@ class _Part:
 
 @dataclass
 class Findings:
-    """What is to be said of the contours of a region, counted over its planes.
+    """Properties of a region's contours for the notes, counted over its planes.
 
     Attributes:
-        repeated: Contours that are drawn twice.
+        repeated: Contours that are copies of others.
         crossing: Planes in which contours cross each other and are joined.
         holes: Contours that are cut out of others.
         overlapping: Whether a contour overlaps itself.
-        off_mm: How far planes lie off the slices of the image, 0 where they lie on them.
+        off_mm: Largest distance of a plane from the image's slices; 0 if the planes lie on them.
         oblique: Whether planes are oblique to the slices.
     """
 
@@ -83,12 +83,12 @@ def filled(
     Args:
         path: Their file, for messages.
         name: The region's name, for messages.
-        contours: In any order and orientation.
-        shape: Voxels along the three axes of the wanted grid.
+        contours: Contours in any order and orientation.
+        shape: Voxels along the three axes of the target grid.
         affine: Its 4x4 affine to RAS millimetres.
 
     Returns:
-        The voxels whose centre is inside, and what is to be said of the contours.
+        The voxels whose centre is inside, and properties of the contours.
 
     Raises:
         InputError: A contour is not flat.
@@ -104,7 +104,7 @@ def filled(
 
 
 def _normal(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit normal by Newell's method, which takes collinear and concave points."""
+    """Unit normal by Newell's method, which works for collinear and concave points."""
     following = np.roll(points, -1, axis=0)
     normal = np.cross(points - points[0], following - points[0]).sum(axis=0)
     length = float(np.linalg.norm(normal))
@@ -115,7 +115,7 @@ def _by_orientation(
     contours: list[Contour],
 ) -> list[tuple[NDArray[np.float64], list[Contour]]]:
     groups: list[tuple[NDArray[np.float64], list[Contour]]] = []
-    # The largest first: the normals of tiny contours are mostly rounding.
+    # The largest first, because the normals of tiny contours are mostly rounding error.
     for contour in sorted(contours, key=lambda each: -float(np.ptp(each.points, axis=0).max())):
         own = _normal(contour.points)
         flat = [
@@ -132,7 +132,7 @@ def _by_orientation(
 
 
 def _plane_normal(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Normal of the plane through points whose outline encloses as much to either side."""
+    """Normal of the plane through points whose outline has no net area."""
     return np.linalg.svd(points - points.mean(axis=0))[2][2]
 
 
@@ -149,8 +149,9 @@ def _check_flat(
         if off > max(2 * _ONE_PLANE_MM, slice_mm / 2):
             raise InputError(
                 ErrorCode.IMAGE_GEOMETRY,
-                f"{path}: a contour of the region {name} is said to be planar, but its "
-                f"points lie up to {off:.2f} mm off one plane. It cannot be filled.",
+                f"{path}: a contour of the region {name} is declared as planar, but its points "
+                f"are up to {off:.2f} mm off a plane, so it cannot be filled. Export the "
+                "structure again, or as a label map.",
             )
 
 
@@ -170,7 +171,7 @@ def _compare_with_slices(
     planes: list[_Plane],
     affine: NDArray[np.float64],
 ) -> None:
-    """Notes how far planes lie off the image's slices, along whichever axis they are stacked."""
+    """Records how far planes are off the image's slices along the axis of stacking."""
     last = _stacked_axis(normal, affine)
     first, second = (affine[:3, axis] for axis in range(3) if axis != last)
     across = np.cross(first, second)
@@ -179,7 +180,8 @@ def _compare_with_slices(
         findings.oblique = True
         return
     slice_mm = abs(float(affine[:3, last] @ normal))
-    # Where the image's first voxel lies along the normal, and each plane in slices from there.
+    # The position of the image's first voxel along the normal, and each plane relative to it in
+    # slices.
     places = (np.array([plane.height for plane in planes]) - affine[:3, 3] @ normal) / slice_mm
     off = float(np.abs(places - np.rint(places)).max())
     if off > _OFF_SLICES:
@@ -187,7 +189,7 @@ def _compare_with_slices(
 
 
 def _stacked_axis(normal: NDArray[np.float64], affine: NDArray[np.float64]) -> int:
-    """The axis that runs most along the normal: slices across it meet the planes most flatly."""
+    """The axis closest to the normal; slices across it are most parallel to the planes."""
     return int(np.abs(normal @ directions_of(affine)).argmax())
 
 
@@ -200,7 +202,7 @@ def _fill_planes(
 ) -> None:
     heights = np.array([plane.height for plane in planes])
     between = (heights[1:] + heights[:-1]) / 2
-    # A single plane, and planes finer than the grid, are as thick as the grid's slices.
+    # A single plane, or planes closer than the grid's slices, are as thick as the grid's slices.
     slice_mm = float(np.abs(affine[:3, :3].T @ normal).max())
     reach = max(float(np.median(np.diff(heights))) if len(planes) > 1 else 0.0, slice_mm) / 2
     last = _stacked_axis(normal, affine)
@@ -220,8 +222,8 @@ def _fill_planes(
     to_slice = np.linalg.inv(across @ matrix[:, :2])
     for index in range(*slices):
         start = matrix[:, 2] * index + affine[:3, 3]
-        # Less a thousandth, more than rounding, so that a voxel halfway between two planes is
-        # of the lower one, and a plane halfway between two slices counts for one of them.
+        # Minus a thousandth, which exceeds rounding, so that a voxel halfway between two planes
+        # belongs to the lower one, and a plane halfway between two slices to one of them.
         along = rows @ (matrix[:, :2].T @ normal) + start @ normal - 1e-3 * reach
         nearest = np.searchsorted(between, along)
         near = np.abs(along - heights[nearest]) < reach

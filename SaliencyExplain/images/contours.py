@@ -1,9 +1,9 @@
-"""Closed contours of one plane: how they lie to each other, and the area that they enclose.
+"""Closed contours of one plane: their arrangement, and the area that they enclose.
 
-DICOM does not say what several closed contours in one plane mean (PS3.3 C.8.8.6). Here a
-contour within another is a hole, one within a hole an island; contours that cross each
-other are joined; and one that is drawn twice, from another start, in the other direction
-or with rounded coordinates, counts once.
+DICOM does not define what several closed contours in one plane mean (PS3.3 C.8.8.6). Here a
+contour inside another is a hole, and one inside a hole is an island; contours that cross are
+joined; a contour that is drawn twice counts once, also if it starts at another point, runs in
+the other direction or has rounded coordinates.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from skimage.measure import points_in_poly
 
-#: Share of a voxel within which two outlines are the same line.
+#: Two outlines are the same line within this share of a voxel.
 _SAME_LINE = 0.25
-#: Share of a voxel that a contour may reach over another's line and still count as within it.
+#: A contour counts as inside another if it crosses its line by at most this share of a voxel.
 _ROUNDING = 0.1
 #: Points of an outline closer than this are one.
 _SAME_POINT_MM = 1e-3
-#: Points of an outline that are compared with another, beside its corners.
+#: Number of points of an outline that are compared with another, besides its corners.
 _SAMPLES = 512
-#: Points that stand for the line that they are compared with, beside its corners.
+#: Number of points that represent the other line, besides its corners.
 _LINE_SAMPLES = 1 << 15
 
 Polygon = NDArray[np.float64]
@@ -32,14 +32,14 @@ Polygon = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How the contours of one plane lie to each other.
+    """The arrangement of the contours of one plane.
 
     Attributes:
-        levels: Indices of contours for each depth: those of the even depths are filled,
-            those of the odd ones cut out, in this order.
-        repeated: How many contours are copies of others, and left out.
+        levels: Indices of contours for each depth. In this order, contours of even depth are
+            filled and those of odd depth cut out.
+        repeated: Number of contours that are copies of others, and left out.
         crossing: Whether contours cross each other, and are joined.
-        holes: How many contours are cut out of others.
+        holes: Number of contours that are cut out of others.
     """
 
     levels: tuple[tuple[int, ...], ...]
@@ -53,12 +53,12 @@ def arrange(polygons: Sequence[Polygon], voxel: float) -> Arrangement:
 
     Args:
         polygons: (P, 2) corners each, in millimetres within the plane.
-        voxel: Smallest distance of neighbouring voxels in the plane, in millimetres: lines
-            that the voxels cannot tell apart are one.
+        voxel: Smallest distance of neighbouring voxels in the plane, in millimetres; lines
+            much closer than this count as one.
 
     Returns:
-        The contours by their depth. A contour is as deep as the number of groups of
-        joined contours that it lies in.
+        The contours by depth. The depth of a contour is the number of groups of joined
+        contours that contain it.
     """
     kept: list[int] = []
     within: set[tuple[int, int]] = set()
@@ -102,7 +102,7 @@ def arrange(polygons: Sequence[Polygon], voxel: float) -> Arrangement:
 
 
 def once(polygon: Polygon) -> Polygon:
-    """The outline without repeated points, and once where it runs around two or three times.
+    """The outline without repeated points, and reduced to one turn if it has two or three.
 
     By the even-odd rule an outline that runs twice around its area encloses nothing.
 
@@ -128,11 +128,12 @@ def fill(
 
     Args:
         outlines: (P, 2) corners each, in voxels of the array.
-        levels: As :class:`Arrangement` has them.
-        shape: Of the array, (rows, columns).
+        levels: As in :class:`Arrangement`.
+        shape: Shape of the array, (rows, columns).
 
     Returns:
-        What is inside, and whether a contour overlaps itself at a voxel, which then is outside.
+        The voxels inside, and whether a contour overlaps itself; voxels of an overlap are
+        outside.
     """
     area = np.zeros(shape, dtype=bool)
     overlaps = False
@@ -151,22 +152,22 @@ def fill(
 
 
 def winding(outlines: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """How often polygons run around each voxel, counted with their direction, line by line.
+    """The winding number of polygons around each voxel, computed line by line.
 
     An odd number is inside by the even-odd rule. Each edge is counted where it crosses a line
-    of voxel centres. The work grows with the outlines' length, not with area times vertices as
-    testing point by point does.
+    of voxel centres. The cost grows with the length of the outlines, while testing each point
+    grows with area times vertices.
 
     Args:
         outlines: (P, 2) corners each, in voxels of the array.
-        shape: Of the array, (rows, columns).
+        shape: Shape of the array, (rows, columns).
     """
     crossings = np.zeros((shape[0], shape[1] + 1), dtype=np.int32)
     for outline in outlines:
         start, end = outline, np.roll(outline, -1, axis=0)
         low = np.minimum(start[:, 0], end[:, 0])
         high = np.maximum(start[:, 0], end[:, 0])
-        # Half-open, so that a corner on a line counts once and a flat edge never.
+        # Half-open intervals, so that a corner on a line counts once and a flat edge never.
         begin = np.clip(np.ceil(low), 0, shape[0]).astype(int)
         count = np.clip(np.ceil(high), 0, shape[0]).astype(int) - begin
         edge = np.repeat(np.arange(len(outline)), count)
@@ -192,7 +193,7 @@ def _boxes_meet(one: Polygon, other: Polygon, voxel: float) -> bool:
 
 
 def _relation(one: Polygon, other: Polygon, voxel: float) -> str:
-    """How one outline lies to another: same, within, around, crossing or apart."""
+    """The relation of one outline to another: same, within, around, crossing or apart."""
     first = _depths(one, other, voxel)
     second = _depths(other, one, voxel)
     if max(np.abs(first).max(), np.abs(second).max()) <= _SAME_LINE * voxel:
@@ -210,7 +211,7 @@ def _relation(one: Polygon, other: Polygon, voxel: float) -> str:
 
 
 def _samples(polygon: Polygon, step: float, most: int) -> Polygon:
-    """Corners of an outline and points between them at a step, which `most` may widen."""
+    """Corners of an outline and points between them, at a step that `most` may enlarge."""
     following = np.roll(polygon, -1, axis=0)
     lengths = np.linalg.norm(following - polygon, axis=1)
     step = max(step, float(lengths.sum()) / most)
@@ -222,7 +223,7 @@ def _samples(polygon: Polygon, step: float, most: int) -> Polygon:
 
 
 def _depths(one: Polygon, other: Polygon, voxel: float) -> NDArray[np.float64]:
-    """Distance of the points of an outline from another, positive inside (even-odd)."""
+    """Distance of one outline's points from another outline, positive inside (even-odd)."""
     points = _samples(one, _SAME_LINE * voxel, _SAMPLES)
     points = points[:: max(1, len(points) // (4 * _SAMPLES))]
     line = _samples(other, _ROUNDING * voxel, _LINE_SAMPLES)

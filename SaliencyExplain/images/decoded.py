@@ -1,4 +1,4 @@
-"""A picture as its decoder hands it on, before it becomes an image or a mask."""
+"""A decoded picture, before it becomes an image or a mask."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 
-#: What is told of a picture that is not stored upright.
-TURNED_NOTE = "turned upright as its orientation tag (TIFF, EXIF) says"
-#: What is told of a picture in the colours of a printer.
-CMYK_NOTE = "CMYK colours are turned into RGB without a colour profile"
+#: Note for a picture that is not stored upright.
+TURNED_NOTE = "rotated or mirrored according to its orientation tag (TIFF, EXIF)"
+#: Note for a picture in CMYK colours.
+CMYK_NOTE = "CMYK colours are converted to RGB without a colour profile"
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,8 @@ class Raster:
         alpha: (columns, rows), 0 where transparent, or None.
         palette: RGB in [0, 1] of each palette index, or None.
         lossy: Whether values may have been changed by compression.
-        notes: What is to be said aloud.
-        over_black: Whether the values are laid over black where alpha is below its largest value
-            (associated alpha).
+        notes: Notes for the user.
+        over_black: Whether the values are premultiplied by alpha (associated alpha).
     """
 
     values: NDArray[Any]
@@ -43,9 +42,9 @@ def split_alpha(array: NDArray[Any], *, lossy: bool = False, notes: tuple[str, .
     """A picture without a palette.
 
     Args:
-        array: (rows, columns, components), 1 or 3 components, and one of alpha after them.
-        lossy: As :class:`Raster`.
-        notes: As :class:`Raster`.
+        array: (rows, columns, components), 1 or 3 components, and optionally alpha after them.
+        lossy: See :class:`Raster`.
+        notes: See :class:`Raster`.
     """
     turned = array.transpose(1, 0, 2)
     if turned.shape[2] in (2, 4):
@@ -54,11 +53,11 @@ def split_alpha(array: NDArray[Any], *, lossy: bool = False, notes: tuple[str, .
 
 
 def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turns and mirrors a picture as its orientation tag says (TIFF 6.0, section 8).
+    """Rotates and mirrors a picture according to its orientation tag (TIFF 6.0, section 8).
 
     Args:
         array: (rows, columns, ...) as stored.
-        orientation: 1 to 8: which sides of the picture the first row and column are.
+        orientation: 1 to 8; states which sides of the picture the first row and column are.
     """
     if orientation >= 5:
         array = array.swapaxes(0, 1)
@@ -70,9 +69,9 @@ def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def several_pages(path: Path, pages: int) -> InputError:
-    """The error for a file of several pages where one picture is wanted."""
+    """The error for a file of several pages instead of one picture."""
     return InputError(
         ErrorCode.IMAGE_AMBIGUOUS,
-        f"{path}: holds {pages} pages, and one picture is wanted. Save the page you "
-        "mean as a file of its own, or all of them as a volume (NIfTI, NRRD).",
+        f"{path}: holds {pages} pages instead of one picture. Save one page as a separate file, "
+        "or all of them as a volume (NIfTI, NRRD).",
     )

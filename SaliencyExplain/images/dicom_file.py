@@ -1,4 +1,4 @@
-"""Opening a DICOM file, with what it unpacks to bounded."""
+"""Opening a DICOM file with a limit on its unpacked size."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _Dataset = TypeVar("_Dataset", bound=Dataset)
 
 
 class _File(io.BufferedReader):
-    """A file whose rest is asked for in one piece only where pydicom is going to inflate it."""
+    """A file whose rest pydicom reads in one piece only if it is going to inflate it."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As of any file.
+        """As for any file.
 
         Raises:
-            InputError: The rest is wanted, is deflated and unpacks to more than is read.
+            InputError: The rest is requested, is deflated and unpacks to more than the limit.
         """
         content = super().read(size)
         if size is None or size < 0:
@@ -44,7 +44,7 @@ def _check_inflated(path: Path, content: bytes) -> None:
             rest = unpacker.unconsumed_tail
             check_memory(path, size, 1, stored=len(content))
     except zlib.error:
-        return  # pydicom says what is wrong
+        return  # pydicom reports the error
 
 
 @contextmanager
@@ -52,36 +52,36 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """A DICOM file for pydicom and highdicom to read.
 
     Raises:
-        InputError: While it is read: it is deflated and unpacks to more than the memory takes,
-            or than an image of its size has.
+        InputError: While it is read: it is deflated and unpacks to more than the free memory, or
+            to more than an image of its size has.
     """
     with _File(io.FileIO(path)) as file:
         yield file
 
 
 def read_dicom(path: Path, **options: Any) -> FileDataset:
-    """Reads a file as :func:`pydicom.dcmread` does, and not what unpacks without end.
+    """Reads a file as :func:`pydicom.dcmread` does, with a limit on its unpacked size.
 
     Args:
         path: The file.
-        options: As pydicom takes them.
+        options: Options of pydicom.
 
     Raises:
         InputError: See :func:`opened`.
-        Exception: What pydicom raises about damaged files.
+        Exception: Exceptions of pydicom for damaged files.
     """
     with opened(path) as file:
         return with_known_types(pydicom.dcmread(file, **options))
 
 
 def with_known_types(dataset: _Dataset, *, within: bool = False) -> _Dataset:
-    """Gives elements of an unknown type (UN) the one that the standard has for their tag.
+    """Gives elements of unknown type (UN) the type that the standard has for their tag.
 
-    An element of more than 65,534 bytes whose type has a length of two bytes is written as UN
-    where types are explicit (PS3.5, 6.2.2, note 5), and pydicom leaves its value as it is.
+    With explicit types, an element of more than 65,534 bytes whose type has a length field of two
+    bytes is written as UN (PS3.5, 6.2.2, note 5), and pydicom does not decode its value.
 
     Args:
-        dataset: As pydicom has read it; it is changed.
+        dataset: As read by pydicom; it is changed in place.
         within: Whether the items of its sequences are changed too.
 
     Returns:
@@ -91,9 +91,9 @@ def with_known_types(dataset: _Dataset, *, within: bool = False) -> _Dataset:
         raw = dataset.get_item(tag)
         if isinstance(raw, RawDataElement) and raw.VR == "UN" and dictionary_has_tag(tag):
             known = dictionary_VR(tag)
-            # Pixels and tables, which are of one of two types, are read as bytes.
+            # Pixels and tables, which may have either of two types, are read as bytes.
             if known == "SQ":
-                # Within it types are implicit and numbers little-endian (PS3.5, 6.2.2, note 4).
+                # Its content has implicit types and little-endian numbers (PS3.5, 6.2.2, note 4).
                 raw = raw._replace(VR=known, is_implicit_VR=True, is_little_endian=True)
             elif len(known) == 2:
                 raw = raw._replace(VR=known)

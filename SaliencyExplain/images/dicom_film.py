@@ -1,4 +1,4 @@
-"""DICOM images of two axes: films and others that have no place in the patient."""
+"""2D DICOM images: radiographs and others without a position in the patient."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from SaliencyExplain.images.dicom_header import DAMAGED, damaged, text
 from SaliencyExplain.images.dicom_pixels import padding_of, read_stored, rescaled, without_padding
 from SaliencyExplain.images.volume import Volume
 
-#: Modalities whose single images are projections, whatever position their header holds.
+#: Modalities whose single images are projections, even if their header has a position.
 _PROJECTIONS = ("CR", "DX", "DR", "MG", "PX", "IO", "RG", "RF", "XA", "RTIMAGE")
 
 
 def is_projection(header: Dataset) -> bool:
-    """Whether an image is an X-ray film or the like, whatever position its header holds."""
+    """Whether an image is a projection such as a radiograph, even if it has a position."""
     if header.get("SharedFunctionalGroupsSequence"):
         return False
     return text(header, "Modality") in _PROJECTIONS or is_radiograph(header)
 
 
 def is_radiograph(header: Dataset) -> bool:
-    """Whether an image is a film by its SOP class, not one slice of a rotation (XA)."""
+    """Whether an image is a radiograph by its SOP class, and not a slice of a rotation (XA)."""
     name = UID(text(header, "SOPClassUID")).name
     enhanced = bool(header.get("SharedFunctionalGroupsSequence"))
     return not enhanced and ("X-Ray" in name or name.startswith("Computed Radiography"))
 
 
 def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
-    """Reads an image of two axes.
+    """Reads a 2D image.
 
     Args:
-        source: What the user named, for messages.
+        source: The path that the user gave, for messages.
         files: Its one file.
         header: Its header.
 
     Returns:
-        One layer of two axes; dense tissue bright (MONOCHROME1 is inverted).
+        One layer of two axes; dense tissue is bright (MONOCHROME1 is inverted).
 
     Raises:
-        InputError: There are several, or it cannot be read.
+        InputError: There are several files, or the file cannot be read.
     """
     count = len(files) * int(header.get("NumberOfFrames") or 1)
     if count > 1:
         kind = "films" if is_radiograph(header) else "images without a position in the patient"
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
-            f"{source}: holds {count} {kind}, which make no volume. Keep the one you mean in a "
-            "file of its own.",
+            f"{source}: holds {count} {kind}, which do not form a volume. Give the file of one "
+            "image.",
         )
     path = files[0]
     stored, dataset = read_stored(path)
@@ -68,18 +68,18 @@ def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
         notes.append("grey values are inverted (MONOCHROME1), so that dense tissue is bright")
     elif text(header, "PresentationLUTShape") == "INVERSE":
         notes.append(
-            "the header asks for an inverted display (PresentationLUTShape), but calls its values "
-            "bright (MONOCHROME2); they are taken as stored"
+            "the header specifies an inverted display (PresentationLUTShape), but its values are "
+            "MONOCHROME2; they are used as stored"
         )
     values, padded = without_padding(values, padding, text(header, "Modality"))
     notes += [padded] if padded else []
     notes += _orientation_notes(header)
     if header.get("VOILUTSequence") or text(header, "VOILUTFunction") not in ("", "LINEAR"):
-        notes.append("the header's curve for the display (VOI LUT) is not applied")
+        notes.append("the display curve of the header (VOI LUT) is not applied")
     if text(header, "PresentationIntentType") == "FOR PROCESSING":
         notes.append(
-            "the film is raw, as the detector gave it (PresentationIntentType FOR PROCESSING), "
-            "and not as it is shown"
+            "the image holds unprocessed detector values (PresentationIntentType FOR PROCESSING), "
+            "which differ from the displayed image"
         )
     spacing, told = _spacing(path, header)
     affine = LPS_TO_RAS @ np.diag([spacing[1], spacing[0], 1.0, 1.0])
@@ -87,10 +87,10 @@ def read_film(source: Path, files: Sequence[Path], header: Dataset) -> Volume:
 
 
 def _orientation_notes(header: Dataset) -> list[str]:
-    """A note where the header says that columns run to the right, or rows upwards.
+    """A note if, by the header, columns run to the patient's right or rows run upwards.
 
-    Source: DICOM PS3.3 C.7.6.1.1.1: PatientOrientation has the direction of the rows (to the
-    next columns) and that of the columns (to the next rows), letters by their weight.
+    Source: DICOM PS3.3 C.7.6.1.1.1: PatientOrientation has the direction of the rows and that of
+    the columns; the first letter is the main component.
     """
     value = header.get("PatientOrientation") or []
     rows, columns = ([str(one).strip().upper() for one in value] + ["", ""])[:2]
@@ -104,27 +104,27 @@ def _orientation_notes(header: Dataset) -> list[str]:
     if not wrong:
         return []
     return [
-        f"the header says that {' and '.join(wrong)} (PatientOrientation {rows}\\{columns}); the "
-        "picture is taken as stored, which a classifier may not have been trained with"
+        f"by its header {' and '.join(wrong)} (PatientOrientation {rows}\\{columns}); the image "
+        "is used as stored, in an orientation that the classifier may not have been trained with"
     ]
 
 
 def _spacing(path: Path, header: Dataset) -> tuple[tuple[float, float], list[str]]:
-    """Millimetres between rows and between columns, and notes on what they are."""
+    """Millimetres between rows and between columns, and notes on their source."""
     try:
         for keyword, note in (
             ("PixelSpacing", ""),
             (
                 "ImagerPixelSpacing",
-                "millimetres are those on the detector, larger than in the patient",
+                "millimetres are measured on the detector and larger than in the patient",
             ),
-            ("NominalScannedPixelSpacing", "millimetres are those on the scanned film"),
+            ("NominalScannedPixelSpacing", "millimetres are measured on the scanned film"),
         ):
             if header.get(keyword):
                 rows, columns = (float(part) for part in header[keyword].value)
                 _check_sizes(path, keyword, rows, columns)
                 return (rows, columns), [note] if note else []
-        unknown = "the size of its pixels is not known: "
+        unknown = "the pixel size is unknown: "
         if header.get("PixelAspectRatio"):
             rows, columns = (float(part) for part in header.PixelAspectRatio)
             _check_sizes(path, "PixelAspectRatio", rows, columns)
@@ -142,5 +142,6 @@ def _check_sizes(path: Path, keyword: str, rows: float, columns: float) -> None:
     if not (np.isfinite([rows, columns]).all() and rows > 0 and columns > 0):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: its {keyword} ({rows:g}, {columns:g}) is no size of a pixel.",
+            f"{path}: its {keyword} ({rows:g}, {columns:g}) is not a valid pixel size. Correct "
+            "the header.",
         )

@@ -1,4 +1,4 @@
-"""Frames of DICOM files: where each lies, and what tells it from others at its place."""
+"""Frames of DICOM files: their positions, and what distinguishes frames at one position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from SaliencyExplain.errors import ErrorCode, InputError
 
-#: What tells apart several volumes in one series, in the words of the standard.
+#: Attributes that distinguish several volumes in one series, with the standard's keywords.
 VOLUME_TAGS = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
@@ -53,7 +53,7 @@ _GROUPS = {
     "ComplexImageComponent": "MRImageFrameTypeSequence",
     "FrameType": "MRImageFrameTypeSequence",
 }
-#: Private elements with the b-value: group, whose they are, and element.
+#: Private elements with the b-value: group, creator and element.
 _B_VALUES = (
     (0x0019, "SIEMENS MR HEADER", 0x0C),
     (0x0043, "GEMS_PARM_01", 0x39),
@@ -67,13 +67,13 @@ class Frame:
 
     Attributes:
         path: Its file.
-        index: Which frame of the file it is, from 0.
+        index: Index of the frame in the file, from 0.
         size: Columns and rows.
         position: Centre of its first pixel, LPS millimetres.
         orientation: (2, 3) unit vectors along its rows and its columns, at right angles.
         spacing: Millimetres between its columns and between its rows.
         thickness: Millimetres, 0 where not stated.
-        header: The file's header, or of a multi-frame object what matters of it for this frame.
+        header: The file's header; for a multi-frame object the elements that apply to this frame.
     """
 
     path: Path
@@ -98,7 +98,7 @@ def frames_of(path: Path, header: Dataset) -> list[Frame]:
         header: Its header.
 
     Raises:
-        InputError: It does not say of each frame where it lies, or says what cannot be.
+        InputError: The position of a frame is missing or invalid.
     """
     groups = described_frames(path, header)
     shared = list(header.get("SharedFunctionalGroupsSequence") or [])
@@ -113,32 +113,33 @@ def frames_of(path: Path, header: Dataset) -> list[Frame]:
     except (KeyError, AttributeError, TypeError, IndexError, ValueError) as error:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: its header does not say where its slices lie (position, orientation or "
-            "pixel spacing is missing or unusable).",
+            f"{path}: its header gives no usable position, orientation or pixel spacing of its "
+            "slices. Export it again.",
         ) from error
 
 
 def described_frames(path: Path, header: Dataset) -> Sequence[Dataset] | None:
-    """The functional groups of each frame; None of a single frame that has none.
+    """The functional groups of each frame; None for a single frame without them.
 
     Args:
         path: The file, for messages.
         header: Its header.
 
     Raises:
-        InputError: They are not as many as the frames.
+        InputError: Their number differs from that of the frames.
     """
     count = int(header.get("NumberOfFrames") or 1)
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if groups is None and count > 1:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: holds {count} frames and does not say where they lie.",
+            f"{path}: holds {count} frames without positions. Export them as single-frame files.",
         )
     if groups is not None and len(groups) != count:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: holds {count} frames, and its header describes {len(groups)} of them.",
+            f"{path}: holds {count} frames, but its header describes {len(groups)}. Export it "
+            "again.",
         )
     return groups
 
@@ -167,7 +168,7 @@ def _frame(path: Path, index: int, size: tuple[int, int], holders: list[Dataset]
 
 
 def _gathered(holders: list[Dataset]) -> Dataset:
-    """Elements of one frame: its own before the shared ones before those of the file."""
+    """Elements of one frame; its own precede the shared ones, which precede the file's."""
     outer = holders[-1]
     header = outer
     if len(holders) > 1:
@@ -193,10 +194,10 @@ def _gathered(holders: list[Dataset]) -> Dataset:
 
 
 def _first_number(value: object) -> float | None:
-    """The b-value of a private element, which may be a list and hold large offsets (GE)."""
+    """The b-value of a private element, which may be a list and contain large offsets (GE)."""
     try:
         if isinstance(value, bytes):
-            # Files with implicit types do not say what a private element holds.
+            # In files with implicit types the type of a private element is unknown.
             value = value.decode("ascii").split("\\")[0].strip(" \0")
         first = value if isinstance(value, (int, float, str)) else value[0]  # type: ignore[index]
         return float(first) % 1e6
@@ -205,18 +206,18 @@ def _first_number(value: object) -> float | None:
 
 
 def _at_right_angles(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vectors at right angles; headers hold rounded ones.
+    """Orthogonal unit vectors; headers contain rounded ones.
 
     Raises:
-        ValueError: They are no directions of rows and columns.
+        ValueError: They are not directions of rows and columns.
     """
     lengths = np.linalg.norm(orientation, axis=1)
     if (np.abs(lengths - 1) > 0.05).any():
-        raise ValueError("directions are no unit vectors")
+        raise ValueError("directions are not unit vectors")
     unit = orientation / lengths[:, np.newaxis]
     overlap = float(unit[0] @ unit[1])
     if abs(overlap) > 0.05:
         raise ValueError("rows and columns are not at right angles")
-    # The nearest such pair: both are turned by the same angle.
+    # The nearest such pair; both vectors are rotated by the same angle.
     turned = unit - 0.5 * overlap * unit[::-1]
     return turned / np.linalg.norm(turned, axis=1)[:, np.newaxis]

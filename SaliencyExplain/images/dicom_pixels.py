@@ -1,4 +1,4 @@
-"""Pixels of DICOM files as the quantities they stand for."""
+"""Pixels of DICOM files, converted to the quantities that they represent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from SaliencyExplain.images.sizes import check_memory, check_sizes
 
 #: Hounsfield units of air.
 _AIR = -1000.0
-#: Below this there is no tissue, and noise in air rarely.
+#: Hounsfield units below which there is no tissue, and rarely noise in air.
 _LEAST_HOUNSFIELD = -1100.0
-#: Share of the picture's range of values that padding may lie off it and still be background.
+#: Padding within this share of the image's range of values below it still counts as background.
 _NEAR = 0.05
-#: The elements that may hold pixels.
+#: Elements that may contain pixels.
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _COLOURS = ("Red", "Green", "Blue")
 
@@ -35,9 +35,8 @@ def read_stored(path: Path) -> tuple[NDArray[Any], Dataset]:
         path: The file, in any transfer syntax for which a decoder is installed.
 
     Returns:
-        (rows, columns), or (frames, rows, columns) of a multi-frame object, in the stored
-        numbers; of a palette and of colours that are all grey, the grey values. And the
-        whole dataset.
+        (rows, columns), or (frames, rows, columns) for a multi-frame object, in stored numbers;
+        for a palette or colours that are all grey, the grey values. And the whole dataset.
 
     Raises:
         InputError: It is damaged, no decoder is installed for its transfer syntax, its
@@ -59,8 +58,8 @@ def read_stored(path: Path) -> tuple[NDArray[Any], Dataset]:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
             f"{path}: its pixels ({_named(syntax)}) cannot be decoded. The file is damaged, or "
-            "they are stored in a way that the installed decoders do not know. Convert it to an "
-            "uncompressed DICOM file first.",
+            "the installed decoders do not support it. Convert it to an uncompressed DICOM file "
+            "first.",
         ) from error
     except (*DAMAGED, MemoryError) as error:
         raise damaged(path, error) from error
@@ -68,14 +67,15 @@ def read_stored(path: Path) -> tuple[NDArray[Any], Dataset]:
     if held != frames:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: its header states {frames} frames, and its pixels are {held} frames.",
+            f"{path}: its header states {frames} frames, but it has pixels of {held} frames. "
+            "Export it again.",
         )
     return _grey(path, stored, dataset, samples), dataset
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:
     if "TransferSyntaxUID" not in dataset.file_meta:
-        # Files without preamble do not name their encoding; pydicom has found it out.
+        # Files without preamble do not state their encoding; pydicom has determined it.
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
@@ -83,7 +83,7 @@ def _transfer_syntax(dataset: Dataset) -> UID:
 
 
 def _check_described(path: Path, dataset: Dataset) -> None:
-    """Raises InputError where the header lacks what pixels cannot be understood without."""
+    """Raises InputError if the header lacks elements that the pixels require."""
     held = next((keyword for keyword in _PIXELS if keyword in dataset), None)
     needed = ["SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"]
     needed += ["BitsStored", "PixelRepresentation"] if held == "PixelData" else []
@@ -92,20 +92,20 @@ def _check_described(path: Path, dataset: Dataset) -> None:
     if absent:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: its header has no {', '.join(absent)}, without which its pixels cannot be "
-            "understood. It may be cut off.",
+            f"{path}: its header lacks {', '.join(absent)}, which decoding the pixels requires. "
+            "The file may be cut off; copy or export it again.",
         )
     bits = dataset.BitsAllocated
     if bits not in (1, 8, 16, 32, 64):
         raise InputError(
             ErrorCode.IMAGE_VOXEL_TYPE,
-            f"{path}: holds pixels of {bits} bits (BitsAllocated), which are not read here. "
+            f"{path}: its pixels have {bits} bits (BitsAllocated), which is not supported. "
             "Convert it first.",
         )
 
 
 def _named(syntax: UID) -> str:
-    """The name of a transfer syntax, for messages; a damaged UID is no text to show."""
+    """The name of a transfer syntax, for messages; a damaged UID is not shown."""
     return syntax.name if syntax.name != syntax else "an unknown transfer syntax"
 
 
@@ -115,7 +115,7 @@ def _check_decoder(path: Path, syntax: UID) -> None:
     except NotImplementedError as error:
         raise InputError(
             ErrorCode.FILE_FORMAT,
-            f"{path}: its pixels are stored as {_named(syntax)}, for which there is no decoder. "
+            f"{path}: its pixels are stored as {_named(syntax)}, for which no decoder exists. "
             "Convert it to an uncompressed DICOM file first.",
         ) from error
     if not decoder.is_available:
@@ -146,7 +146,7 @@ def _grey(path: Path, stored: NDArray[Any], dataset: Dataset, samples: int) -> N
 
 
 def _check_size(path: Path, dataset: Dataset) -> None:
-    """Compares the pixels that the header announces with the file and the memory."""
+    """Compares the size of the pixels by the header with the file and the free memory."""
     try:
         sizes = [
             int(dataset.get(keyword) or default)
@@ -166,7 +166,7 @@ def _check_size(path: Path, dataset: Dataset) -> None:
 def _coloured(path: Path) -> InputError:
     return InputError(
         ErrorCode.IMAGE_VOXEL_TYPE,
-        f"{path}: holds colours, not one number at each pixel. Convert it to grey values.",
+        f"{path}: holds colours, and images need one number per pixel. Convert it to grey values.",
     )
 
 
@@ -185,7 +185,7 @@ def _palette(path: Path, dataset: Dataset, colour: str) -> tuple[int, NDArray[An
 
 
 def _check_supplemental(path: Path, stored: NDArray[Any], dataset: Dataset) -> None:
-    """Refuses pixels that are indices of a table of colours beside grey ones (C.7.6.19)."""
+    """Refuses pixels that are indices of a colour table mixed with grey values (C.7.6.19)."""
     descriptor = dataset.get("RedPaletteColorLookupTableDescriptor")
     if descriptor is None:
         return
@@ -194,7 +194,7 @@ def _check_supplemental(path: Path, stored: NDArray[Any], dataset: Dataset) -> N
     if coloured:
         raise InputError(
             ErrorCode.IMAGE_VOXEL_TYPE,
-            f"{path}: {coloured} of its pixels are colours of a supplemental palette beside grey "
+            f"{path}: {coloured} of its pixels are colours of a supplemental palette and not grey "
             "values. Export it without the coloured overlay.",
         )
 
@@ -202,7 +202,7 @@ def _check_supplemental(path: Path, stored: NDArray[Any], dataset: Dataset) -> N
 def _descriptor(value: object, dataset: Dataset) -> tuple[int, int, int]:
     """Entries, first stored value and bits of a lookup table."""
     entries, first, bits = (int(part) for part in value)  # type: ignore[attr-defined]
-    # Two bytes that are read as signed or unsigned by PixelRepresentation (PS3.3 C.11.1.1.1).
+    # Two bytes that PixelRepresentation makes signed or unsigned (PS3.3 C.11.1.1.1).
     signed = bool(dataset.get("PixelRepresentation"))
     first = (first + (1 << 15)) % (1 << 16) - (1 << 15) if signed else first % (1 << 16)
     return entries % (1 << 16) or 1 << 16, first, bits
@@ -227,12 +227,12 @@ def _look_up(stored: NDArray[Any], first: int, table: NDArray[Any]) -> NDArray[A
 def rescaled(
     path: Path, stored: NDArray[Any], frame: Dataset, dataset: Dataset
 ) -> NDArray[np.float64]:
-    """Stored numbers as the quantity they stand for (PS3.3 C.11.1).
+    """Converts stored numbers to the quantity that they represent (PS3.3 C.11.1).
 
     Args:
         path: The file, for messages.
         stored: (rows, columns).
-        frame: Holds the frame's own slope and intercept, or its ModalityLUTSequence.
+        frame: Contains the frame's own slope and intercept, or its ModalityLUTSequence.
         dataset: The whole file.
 
     Raises:
@@ -251,8 +251,8 @@ def rescaled(
     if slope == 0 or not np.isfinite([slope, intercept or 0.0]).all():
         raise InputError(
             ErrorCode.IMAGE_VALUES,
-            f"{path}: its RescaleSlope and RescaleIntercept ({slope:g}, {intercept}) cannot be "
-            "used.",
+            f"{path}: its RescaleSlope and RescaleIntercept ({slope:g}, {intercept}) are invalid. "
+            "Correct the header.",
         )
     quantities = stored.astype(np.float64)
     quantities *= slope
@@ -261,12 +261,12 @@ def rescaled(
 
 
 def padding_of(path: Path, stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_]:
-    """Where pixels are said to be no part of the picture (PS3.3 C.7.5.1.1.2).
+    """The pixels that the header declares as padding (PS3.3 C.7.5.1.1.2).
 
     Args:
         path: The file, for messages.
         stored: (rows, columns) in stored numbers.
-        header: May hold PixelPaddingValue and PixelPaddingRangeLimit.
+        header: May contain PixelPaddingValue and PixelPaddingRangeLimit.
 
     Raises:
         InputError: The value is unusable.
@@ -275,10 +275,10 @@ def padding_of(path: Path, stored: NDArray[Any], header: Dataset) -> NDArray[np.
         value, limit = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
     except DAMAGED as error:
         raise damaged(path, error) from error
-    # Of a palette's indices the grey values are at hand, not what the padding is stated in.
+    # For a palette only grey values are available here, and padding is stated as an index.
     if value is None or not text(header, "PhotometricInterpretation").startswith("MONOCHROME"):
         return np.zeros(stored.shape, dtype=bool)
-    # Written as signed or unsigned, whatever the pixels are, by many devices.
+    # Many devices write it as signed or unsigned regardless of the pixels.
     bounds = [value, value if limit is None else limit]
     if header.get("PixelRepresentation"):
         bounds = [bound - 65536 if bound > 32767 else bound for bound in bounds]
@@ -290,15 +290,14 @@ def padding_of(path: Path, stored: NDArray[Any], header: Dataset) -> NDArray[np.
 def without_padding(
     values: NDArray[np.float32], padding: NDArray[np.bool_], modality: str
 ) -> tuple[NDArray[np.float32], str]:
-    """Gives padding the value of background: the least one of the picture, or that of air.
+    """Sets padding to the background's value: the smallest one of the image, or that of air.
 
-    Padding that lies just below the picture's values, as background does, stays as it is.
-    Where its value occurs in the picture as well, only what reaches the border of a slice
-    is padding.
+    Padding just below the image's values, where background lies, is not changed. If its value
+    also occurs in the image, only regions that touch the border of a slice are padding.
 
     Args:
         values: (columns, rows[, slices]); changed in place.
-        padding: Of the same shape.
+        padding: Mask of the same shape.
         modality: DICOM modality.
 
     Returns:
@@ -308,7 +307,7 @@ def without_padding(
         return values, ""
     below_tissue = modality == "CT" and bool(values[padding].max() < _LEAST_HOUNSFIELD)
     if below_tissue:
-        # Compression with loss changes padding as it changes the picture.
+        # Lossy compression changes the values of padding as well.
         padding = padding | (values < _LEAST_HOUNSFIELD)
     if padding.all():
         return values, ""
@@ -325,30 +324,30 @@ def without_padding(
         low = float(values[~padding].min())
     background = min(low, _AIR) if modality == "CT" else low
     values[padding] = background
-    meaning = "air" if modality == "CT" and background == _AIR else "the least value of the picture"
+    meaning = "air" if modality == "CT" and background == _AIR else "the image's smallest value"
     return values, (
-        f"{_percent(float(padding.mean()))} of the pixels are padding (PixelPaddingValue), outside "
-        f"of what was imaged; they are set to {background:g}, {meaning}"
+        f"{_percent(float(padding.mean()))} of the pixels are padding (PixelPaddingValue) outside "
+        f"the field of view; they are set to {background:g}, {meaning}"
     )
 
 
 def below_air(values: NDArray[np.float32]) -> list[str]:
-    """A note on Hounsfield units that no tissue has: padding that is not declared as such.
+    """A note on Hounsfield units below air, which may be undeclared padding.
 
     Args:
-        values: Of a CT.
+        values: Values of a CT.
     """
     share = float((values < _LEAST_HOUNSFIELD).mean())
     if not share:
         return []
     return [
-        f"{_percent(share)} of the voxels lie below the value of air, down to "
-        f"{float(values.min()):g} Hounsfield units; they may be padding outside of what was imaged"
+        f"{_percent(share)} of the voxels are below the value of air, down to "
+        f"{float(values.min()):g} Hounsfield units; they may be padding outside the field of view"
     ]
 
 
 def _percent(share: float) -> str:
-    """A share in words, never as nothing where it is something."""
+    """A share in per cent; a small share is "under 0.1 %" and not 0."""
     return f"{100 * share:.1f} %" if share >= 0.0005 else "under 0.1 %"
 
 

@@ -1,4 +1,4 @@
-"""DICOM SEG objects, through highdicom; overlapping segments stay apart."""
+"""DICOM SEG objects, read with highdicom; overlapping segments stay separate."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ from SaliencyExplain.images.dicom_header import DAMAGED, damaged
 from SaliencyExplain.images.segment_labels import Color, Label, LabelMap
 from SaliencyExplain.images.sizes import check_memory
 
-#: Largest deviation of distances from multiples of the slices' thickness, as a share of it.
+#: Largest deviation of distances from multiples of the slice thickness, as a share of it.
 _NEAR = 0.05
 
 
 def read_dicom_seg(path: Path) -> LabelMap:
-    """Reads a DICOM SEG (binary, fractional or label map) as a layer for each segment.
+    """Reads a DICOM SEG (binary, fractional or label map) as one layer for each segment.
 
-    Fractional segments are inside from one half on; a note says so. Slices without a frame are
-    empty.
+    Fractional segments are thresholded at one half, with a note. Slices without a frame are empty.
 
     Args:
         path: The file.
 
     Returns:
-        The segments on the grid that the SEG's own frames span; no label where it has none.
+        The segments on the grid of the SEG's own frames; no label if it has no segment.
 
     Raises:
         InputError: It is damaged, states another number of frames than it describes or holds,
-            or its frames lie on no regular grid.
+            or its frames do not lie on a regular grid.
     """
     try:
         with opened(path) as file:
@@ -59,19 +58,19 @@ def read_dicom_seg(path: Path) -> LabelMap:
         return _nothing(seg)
     if str(seg.SegmentationType) == "FRACTIONAL":
         kind = str(seg.get("SegmentationFractionalType", "")).lower() or "of an unnamed kind"
-        notes.append(f"the segments are fractional ({kind}): from one half on counts as inside")
+        notes.append(f"the segments are fractional ({kind}); values of at least 0.5 are inside")
     try:
         geometry = seg.get_volume_geometry()
         if geometry is not None:
-            # Slices that are missing between others are filled in: a few frames may be far apart.
+            # Missing slices between others are filled in, because frames may be far apart.
             voxels = math.prod(geometry.spatial_shape) * len(numbers)
             check_memory(path, voxels, 1, stored=path.stat().st_size, labels=True)
         volume = seg.get_volume(segment_numbers=numbers, combine_segments=False)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: the frames of this DICOM SEG lie on no regular grid, and cannot be put "
-            "together to a volume.",
+            f"{path}: the frames of this DICOM SEG do not lie on a regular grid and cannot form a "
+            "volume. Export it again, or as a label map.",
         ) from error
     affine = LPS_TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
     layers = np.moveaxis(volume.array, -1, 0).transpose(0, 3, 2, 1) >= 0.5
@@ -86,7 +85,7 @@ def read_dicom_seg(path: Path) -> LabelMap:
 def _check_pixels(path: Path, dataset: Dataset) -> None:
     """Refuses pixels of more or fewer frames than the header states.
 
-    highdicom leaves out frames that are too many.
+    highdicom ignores surplus frames.
     """
     stated = int(dataset.get("NumberOfFrames") or 1)
     content = dataset.PixelData
@@ -95,39 +94,40 @@ def _check_pixels(path: Path, dataset: Dataset) -> None:
         held: float = _encapsulated(dataset, content, stated, syntax)
     else:
         bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated)
-        # A byte may fill up the last bits, and another one makes the number of bytes even.
+        # The last bits are padded to a byte, and another byte makes the number of bytes even.
         least, most = 8 * (len(content) - 2) / bits, 8 * len(content) / bits
         held = stated if least < stated <= most else math.floor(most * 100) / 100
     if held != stated:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: its header states {stated} frames, and its pixels are {held:g} frames.",
+            f"{path}: its header states {stated} frames, but it has pixels of {held:g} frames. "
+            "Export it again.",
         )
 
 
 def _encapsulated(dataset: Dataset, content: bytes, stated: int, syntax: UID) -> int:
-    """Frames of compressed pixels; as stated where a frame may be in several pieces."""
+    """Number of compressed frames; as stated if a frame may have several fragments."""
     if table := dataset.get("ExtendedOffsetTable"):
         return len(table) // 8
     if offsets := parse_basic_offsets(content):
         return len(offsets)
     pieces, _ = parse_fragments(content[8:])
-    # Each frame is one piece in RLE (PS3.5, annex A.4.2).
+    # In RLE each frame is one fragment (PS3.5, annex A.4.2).
     return pieces if pieces < stated or syntax == RLELossless else stated
 
 
 def _nothing(seg: Dataset) -> LabelMap:
-    """A label map of an object that describes no segment."""
+    """The empty label map of an object that describes no segment."""
     layers = np.zeros((1, int(seg.Columns), int(seg.Rows), 1), dtype=bool)
     return LabelMap(layers, np.eye(4), ())
 
 
 def _with_distance(dataset: Dataset) -> list[str]:
-    """Adds the distance of slices where a file leaves it out; gives what is to be told.
+    """Adds the slice distance if a file lacks it; returns notes.
 
-    Frames of slices in which nothing is marked are left out as a rule. Without the distance of
-    slices highdicom takes that of the frames, and a marked slice would reach over the empty ones
-    beside it.
+    Slices without a marked voxel usually have no frame. Without the slice distance highdicom
+    uses the distance of the frames, and a marked slice would extend over the empty ones next to
+    it.
     """
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
@@ -146,13 +146,13 @@ def _with_distance(dataset: Dataset) -> list[str]:
             one.SpacingBetweenSlices = f"{gaps.sum() / steps.sum():.10g}"
         return []
     return [
-        "the DICOM SEG does not say how far its slices are apart: the distance of its frames, "
-        f"{gaps.min():.4g} mm, is taken"
+        "the DICOM SEG does not state the distance of its slices; the distance of its frames, "
+        f"{gaps.min():.4g} mm, is used"
     ]
 
 
 def _heights(shared: Dataset, frames: Sequence[Dataset]) -> NDArray[np.float64]:
-    """Where the frames lie along their normal, each height once; none where that is not told."""
+    """The distinct positions of the frames along their normal; empty if they are not stated."""
     places = []
     for frame in frames:
         plane = frame.get("PlaneOrientationSequence") or shared.get("PlaneOrientationSequence")
@@ -167,7 +167,7 @@ def _heights(shared: Dataset, frames: Sequence[Dataset]) -> NDArray[np.float64]:
 
 
 def _color(segment: Dataset) -> Color | None:
-    """RGB of DICOM's scaled CIELab (PS3.3 C.10.7.1.1)."""
+    """RGB from DICOM's scaled CIELab (PS3.3 C.10.7.1.1)."""
     scaled = segment.get("RecommendedDisplayCIELabValue")
     if scaled is None or len(scaled) != 3:
         return None

@@ -1,4 +1,4 @@
-"""DICOM files in folders: which series there are, and which one is meant."""
+"""The DICOM series in a folder, and the choice of one of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from SaliencyExplain.images.dicom_header import (
 )
 
 _OTHER_FORMATS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif")
-#: What is read of each file to find the series.
+#: Elements that are read from each file to find the series.
 SERIES_TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -51,14 +51,14 @@ class DicomSeries:
     """The files of one series that are of one kind.
 
     Attributes:
-        uid: SeriesInstanceUID; where the files have none, a name made of their folder, study
-            and series number.
-        modality: Such as "CT", "MR", "SEG", "RTSTRUCT".
-        frames: Slices, those of multi-frame files counted.
-        rows: Height of a slice in pixels, 0 where there are none.
-        columns: Width of a slice in pixels, 0 where there are none.
+        uid: SeriesInstanceUID; if the files have none, a name made from their folder, study and
+            series number.
+        modality: Modality, such as "CT", "MR", "SEG", "RTSTRUCT".
+        frames: Number of slices, including those in multi-frame files.
+        rows: Height of a slice in pixels, 0 without pixels.
+        columns: Width of a slice in pixels, 0 without pixels.
         files: Its files, sorted by path.
-        notes: What else lies in the series and is left out, to be said aloud.
+        notes: Notes for the user on other objects of the series that are left out.
     """
 
     uid: str
@@ -71,7 +71,7 @@ class DicomSeries:
 
     @property
     def is_image(self) -> bool:
-        """Whether it holds images to look at, rather than segments, plans or reports."""
+        """Whether it consists of images, and not of segments, plans or reports."""
         return self.rows > 0 and self.modality not in NOT_IMAGES
 
 
@@ -79,11 +79,11 @@ Member = tuple[Path, Dataset]
 
 
 def series_uid(path: Path, header: Dataset) -> str:
-    """The SeriesInstanceUID, or a name for series that have lost theirs.
+    """The SeriesInstanceUID, or a name for series without one.
 
     Args:
         path: The file.
-        header: Its header, with :data:`SERIES_TAGS` at least.
+        header: Its header, with at least :data:`SERIES_TAGS`.
 
     Returns:
         The UID, or "unnamed-" and eight hexadecimal digits that are the same for all files
@@ -98,12 +98,12 @@ def series_uid(path: Path, header: Dataset) -> str:
 
 
 def is_image(header: Dataset) -> bool:
-    """Whether an object has pixels to look at, rather than segments, plans or reports."""
+    """Whether an object is an image, and not segments, plans or reports."""
     return bool(header.get("Rows")) and text(header, "Modality") not in NOT_IMAGES
 
 
 def is_localizer(header: Dataset) -> bool:
-    """Whether an image was made to plan others on it."""
+    """Whether an image was acquired for planning others (a localizer)."""
     return "LOCALIZER" in (header.get("ImageType") or [])
 
 
@@ -114,16 +114,16 @@ def is_screenshot(header: Dataset) -> bool:
 
 @apart
 def list_series(folder: Path) -> tuple[DicomSeries, ...]:
-    """Finds the DICOM series in a folder and all folders within.
+    """Finds the DICOM series in a folder and its subfolders.
 
-    Objects of several kinds in one series are listed apart. Localizers and screenshots in a
-    series of other images are left out, and its notes say so.
+    Objects of different kinds in one series are listed separately. Localizers and screenshots in
+    a series of other images are left out, with a note.
 
     Args:
-        folder: Where to look; files that are not DICOM, and DICOMDIRs, are passed over.
+        folder: The folder; files that are not DICOM, and DICOMDIRs, are skipped.
 
     Returns:
-        All series, SEG and RTSTRUCT as well, sorted by their first file.
+        All series, including SEG and RTSTRUCT, sorted by their first file.
 
     Raises:
         InputError: A DICOM file is damaged.
@@ -136,8 +136,8 @@ def list_series(folder: Path) -> tuple[DicomSeries, ...]:
         if is_cut_off(header):
             raise InputError(
                 ErrorCode.FILE_DAMAGED,
-                f"{path}: this DICOM file is cut off or damaged: its header ends before it says "
-                "what it holds. Copy it again, or take it out of the folder.",
+                f"{path}: this DICOM file is cut off or damaged: its header is incomplete. Copy it "
+                "again, or remove it from the folder.",
             )
         if not is_index(header):
             found.setdefault(series_uid(path, header), []).append((path, header))
@@ -146,7 +146,7 @@ def list_series(folder: Path) -> tuple[DicomSeries, ...]:
 
 
 def _adopt_unnamed(found: dict[str, list[Member]]) -> None:
-    """Gives files that have lost their SeriesInstanceUID back to the only series that fits."""
+    """Assigns files without SeriesInstanceUID to the series that fits, if there is only one."""
     named = {uid: _origins(members) for uid, members in found.items() if not _is_unnamed(members)}
     for uid, members in list(found.items()):
         if _is_unnamed(members):
@@ -161,23 +161,23 @@ def _is_unnamed(members: Sequence[Member]) -> bool:
 
 
 def _origins(members: Sequence[Member]) -> set[tuple[str, ...]]:
-    """Folders, studies and series numbers of files, with the kind and size of their images."""
+    """Folders, studies and series numbers of files, and the kind and size of their images."""
     keys = ("StudyInstanceUID", "SeriesNumber", "Modality", "Rows", "Columns")
     return {(str(path.parent), *(text(header, key) for key in keys)) for path, header in members}
 
 
 def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
-    """The series of one UID: its images, and apart from them other objects of each kind.
+    """The series of one UID: its images, and separately other objects of each kind.
 
     Args:
-        uid: As :func:`series_uid` has it.
+        uid: UID or name, see :func:`series_uid`.
         members: Its files with their headers.
     """
     modalities = {text(header, "Modality") for _, header in members if is_image(header)}
     images: list[Member] = []
     others: list[Member] = []
     for member in members:
-        # A file of the images' modality without rows is one of them that is cut off.
+        # A file of the images' modality without rows is an image that is cut off.
         same = text(member[1], "Modality") in modalities and not is_other_object(member[1])
         (images if is_image(member[1]) or same else others).append(member)
     images, left_out = _without_others(images)
@@ -189,8 +189,8 @@ def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
     unnamed = sum(not text(header, "SeriesInstanceUID").strip() for _, header in members)
     if unnamed:
         notes.append(
-            f"{unnamed} files have no SeriesInstanceUID; those of one folder, study and series "
-            "number are taken as one series"
+            f"{unnamed} files have no SeriesInstanceUID; files of one folder, study and series "
+            "number are treated as one series"
         )
     listed = []
     for group, told in ((images, notes), (_without_copies(others), [])):
@@ -202,9 +202,9 @@ def split_series(uid: str, members: Sequence[Member]) -> list[DicomSeries]:
 
 
 def _without_others(images: list[Member]) -> tuple[list[Member], list[str]]:
-    """Images without localizers, screenshots and the like, where there are others as well."""
+    """Removes localizers, screenshots and similar images, unless there are no others."""
     left_out: list[str] = []
-    # Where half of a series or more are secondary captures, they are slices stored as such.
+    # If at least half of a series are secondary captures, they are slices stored in that form.
     for what, is_other, least in (
         ("screenshot", is_screenshot, len(images) // 2 + 1),
         ("localizer", is_localizer, 1),
@@ -215,7 +215,7 @@ def _without_others(images: list[Member]) -> tuple[list[Member], list[str]]:
             images = kept
     placed = {_likeness(header) for _, header in images if has_place(header)}
     if placed:
-        # One that is like the others is a slice that lost its position, and refused as such.
+        # An image similar to the others is a slice that lacks its position, and is refused later.
         kept = [each for each in images if has_place(each[1]) or _likeness(each[1]) in placed]
         left_out += ["image without a position in the patient"] * (len(images) - len(kept))
         images = kept
@@ -223,13 +223,13 @@ def _without_others(images: list[Member]) -> tuple[list[Member], list[str]]:
 
 
 def _likeness(header: Dataset) -> tuple[str, ...]:
-    """What slices of one series have in common, beside their place."""
+    """Properties that the slices of one series share, except their position."""
     keys = ("SOPClassUID", "ImageType", "SamplesPerPixel", "Rows", "Columns")
     return tuple(text(header, key) for key in keys)
 
 
 def _without_copies(members: list[Member]) -> list[Member]:
-    """Objects without those that are the same instance byte by byte."""
+    """Removes copies: files of the same instance that are equal byte by byte."""
     kept: dict[tuple[str, bytes], Member] = {}
     instances = Counter(text(header, "SOPInstanceUID") for _, header in members)
     for path, header in members:
@@ -258,12 +258,12 @@ def choose_series(folder: Path, uid: str | None = None) -> DicomSeries:
     """Chooses the image series of a folder.
 
     Args:
-        folder: Where to look, folders within included.
-        uid: SeriesInstanceUID of the one that is meant; not needed where there is one.
+        folder: The folder; subfolders are included.
+        uid: SeriesInstanceUID of the series; not needed if the folder has only one.
 
     Raises:
-        InputError: There is none, none of this UID, or several and none was named.
-            They are then listed, without anything that tells of a patient.
+        InputError: There is no series, none with this UID, or there are several and no UID was
+            given. The message lists them without information on the patient.
     """
     listed = list_series(folder)
     images = [series for series in listed if series.is_image]
@@ -273,7 +273,8 @@ def choose_series(folder: Path, uid: str | None = None) -> DicomSeries:
         named = [series for series in images if series.uid == uid]
         if not named:
             raise InputError(
-                ErrorCode.NAME_UNKNOWN, f"{folder}: has no series {uid}. It has: {_listed(images)}."
+                ErrorCode.NAME_UNKNOWN,
+                f"{folder}: it has no series {uid}. Use one of: {_listed(images)}.",
             )
         images = named
     if len({series.uid for series in images}) > 1:
@@ -285,8 +286,8 @@ def choose_series(folder: Path, uid: str | None = None) -> DicomSeries:
     if len(images) > 1:
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
-            f"{folder}: images of {len(images)} modalities bear one SeriesInstanceUID: "
-            f"{_listed(images)}. Keep those of one modality in a folder of their own.",
+            f"{folder}: images of {len(images)} modalities have the same SeriesInstanceUID: "
+            f"{_listed(images)}. Put the images of one modality into a separate folder.",
         )
     return images[0]
 
@@ -309,8 +310,8 @@ def _what_else(folder: Path, listed: Sequence[DicomSeries]) -> str:
         for series in listed:
             kinds[series.modality or "of no stated kind"] += len(series.files)
         objects = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        return f"its DICOM files hold no image to look at ({objects})."
+        return f"its DICOM files are not images ({objects}). Give the folder of the images."
     others = [name for name in names if name.lower().endswith(_OTHER_FORMATS)]
     if others:
-        return f"the folder holds no DICOM images. Name a file in it, such as {others[0]}."
-    return f"the folder holds no DICOM images among its {len(names)} files."
+        return f"the folder holds no DICOM images. Give a file in it, such as {others[0]}."
+    return f"the folder has {len(names)} files and none is a DICOM image. Give another folder."

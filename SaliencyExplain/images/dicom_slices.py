@@ -1,4 +1,4 @@
-"""DICOM slices put together to a volume: single-frame series and enhanced multi-frame."""
+"""Assembling DICOM slices to a volume: single-frame series and enhanced multi-frame files."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ from SaliencyExplain.images.sizes import check_memory
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.plain_text import some_of
 
-#: What must be the same in all files of a volume, for its values to mean the same.
+#: Elements that must be equal in all files of a volume, so that its values are comparable.
 _SAME = ("PhotometricInterpretation", "Modality", "Units", "SamplesPerPixel")
-#: Bytes of a stored pixel, mostly.
+#: Typical bytes of a stored pixel.
 _STORED_BYTES = 2
-#: What turns stored values into quantities.
+#: Elements that convert stored values to quantities.
 _RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
 
 
 def read_slices(source: Path, files: Sequence[Path]) -> Volume:
     """Reads the slices of one series, in any order, as a volume.
 
-    Slices are sorted along their normal. Where the gantry was tilted the affine that
-    comes back is sheared, as the slices lie. Slices of the same place and the same pixels
-    are one; different ones at one place are refused.
+    Slices are sorted along their normal. With a tilted gantry the returned affine is sheared,
+    as the slices lie. Slices with the same position and pixels count once; different slices at
+    one position are refused.
 
     Args:
-        source: What the user named, for messages.
+        source: The path that the user gave, for messages.
         files: Single-frame files, or enhanced multi-frame ones.
 
     Returns:
-        One layer of three axes; of two for films and other images that have no place in
-        the patient. Values after the rescale slope and intercept, or the modality's lookup
-        table; never inverted in a volume.
+        One layer of three axes; of two axes for radiographs and other images without a position
+        in the patient. Values are after rescale slope and intercept, or the modality's lookup
+        table; in a volume they are never inverted.
 
     Raises:
         InputError: A file is damaged, a mosaic, or needs a decoder that is not installed; it
             holds colours, several volumes, stacks or orientations, or slices at uneven
-            distances; or the values of its slices do not mean the same.
+            distances; or the values of its slices are not comparable.
     """
     headers = [read_header(path) for path in files]
     for path, header in zip(files, headers, strict=True):
@@ -118,8 +118,8 @@ def _check_alike(source: Path, files: Sequence[Path], headers: Sequence[Dataset]
             )
             raise InputError(
                 ErrorCode.IMAGE_AMBIGUOUS,
-                f"{source}: its slices differ in {keyword} ({kinds}), so that their values do not "
-                "mean the same. Keep the files of one kind in a folder of their own.",
+                f"{source}: its slices differ in {keyword} ({kinds}), so their values are not "
+                "comparable. Put the files of one kind into a separate folder.",
             )
 
 
@@ -128,28 +128,28 @@ def _check_one_patient(source: Path, headers: Sequence[Dataset]) -> None:
     if patients > 1:
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
-            f"{source}: its slices are of {patients} patients (PatientID). Keep the files of one "
-            "patient in a folder of their own.",
+            f"{source}: its slices are of {patients} patients (PatientID). Put the files of one "
+            "patient into a separate folder.",
         )
 
 
 def _check_rescale(source: Path, frames: Sequence[Frame]) -> None:
-    """Refuses slices of which some have a slope, intercept or unit and others none."""
+    """Refuses slices of which some have a slope, intercept or unit and others do not."""
     for keyword in _RESCALE:
         without = [frame.called() for frame in frames if not _states(frame.header, keyword)]
         if without and len(without) < len(frames):
             raise InputError(
                 ErrorCode.IMAGE_VALUES,
                 f"{source}: {len(without)} of its {len(frames)} slices have no {keyword} "
-                f"({some_of(without, 3, counted=True)}), so that their values do not mean the same "
-                "as those of the others. Correct the headers first.",
+                f"({some_of(without, 3, counted=True)}), so their values are not comparable with "
+                "the others. Correct the headers first.",
             )
     units = sorted({code(frame.header, "RescaleType") for frame in frames} - {""})
     if len(units) > 1:
         raise InputError(
             ErrorCode.IMAGE_VALUES,
             f"{source}: the values of its slices have different units (RescaleType "
-            f"{', '.join(units)}). Keep the files of one unit in a folder of their own.",
+            f"{', '.join(units)}). Put the files of one unit into a separate folder.",
         )
 
 
@@ -158,7 +158,7 @@ def _states(header: Dataset, keyword: str) -> bool:
 
 
 def _one_for_each_place(source: Path, frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """Leaves out copies: frames of the same place, pixels, echo, time and so on."""
+    """Leaves out copies: frames with the same position, pixels, echo, time and so on."""
     places = at_one_place(frames)
     if len(places) == len(frames):
         return frames, []
@@ -175,7 +175,7 @@ def _one_for_each_place(source: Path, frames: list[Frame]) -> tuple[list[Frame],
             raise several_volumes(source, places)
     copies = len(frames) - len(places)
     return [place[0] for place in places], [
-        f"{copies} slices are copies of others, of the same place and pixels, and left out"
+        f"slices left out as copies of others (same position and pixels): {copies}"
     ]
 
 
@@ -197,7 +197,7 @@ def _rescaled(frame: Frame, stored: NDArray[Any], dataset: Dataset) -> NDArray[n
 
 
 def _values(frames: Sequence[Frame]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(columns, rows, slices) of quantities, and where they are padding."""
+    """Quantities (columns, rows, slices), and the mask of padding."""
     shape = (*frames[0].size, len(frames))
     values = np.empty(shape, dtype=np.float32)
     padding = np.zeros(shape, dtype=bool)
@@ -217,29 +217,29 @@ def _notes(headers: Sequence[Dataset], frames: Sequence[Frame]) -> list[str]:
         notes.append("values are Bq/ml as stored, not standardised uptake values")
     if text(first, "PhotometricInterpretation") == "MONOCHROME1":
         notes.append(
-            "the header asks for an inverted display (MONOCHROME1); the values are taken as stored"
+            "the header specifies an inverted display (MONOCHROME1); the values are used as stored"
         )
     rescale = frames[0].header
     if text(first, "Modality") == "CT" and not (
         _states(rescale, "RescaleIntercept") or _states(rescale, "ModalityLUTSequence")
     ):
         notes.append(
-            "the header has no RescaleIntercept: values may not be Hounsfield units, but off by "
+            "the header has no RescaleIntercept; the values may differ from Hounsfield units by "
             "1024 or more"
         )
     intercepts = {number(frame.header, "RescaleIntercept") or 0.0 for frame in frames}
     if text(first, "Modality") == "CT" and len(intercepts) > 1:
         notes.append(
             f"slices have different values of RescaleIntercept ({min(intercepts):g} to "
-            f"{max(intercepts):g}), which are followed"
+            f"{max(intercepts):g}), which are applied"
         )
     for keyword in ("NumberOfSlices", "ImagesInAcquisition"):
         counts = {text(header, keyword) for header in headers}
         if len(counts) == 1 and (number(first, keyword) or 0) > len(frames):
             notes.append(
-                f"the header counts {counts.pop()} slices ({keyword}), and {len(frames)} are here"
+                f"the header states {counts.pop()} slices ({keyword}), and {len(frames)} are here"
             )
     uids = len({text(header, "FrameOfReferenceUID") for header in headers})
     if uids > 1:
-        notes.append(f"slices name {uids} frames of reference; their positions are taken as of one")
+        notes.append(f"slices have {uids} frames of reference, which are treated as one")
     return notes

@@ -1,4 +1,4 @@
-"""Slices in their order along the normal, and the affine that is true to all of them."""
+"""The order of slices along their normal, and the affine that holds for all of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from SaliencyExplain.geometry import LPS_TO_RAS
 from SaliencyExplain.images.dicom_frames import VOLUME_TAGS, Frame
 from SaliencyExplain.images.dicom_header import text
 
-#: Positions in headers are rounded, some to a tenth of a millimetre. A slice may lie this
-#: share of the slice distance off the even grid before the series counts as uneven.
+#: Positions in headers are rounded, some to a tenth of a millimetre. Largest deviation of a slice
+#: from the even grid, as a share of the slice distance.
 _UNEVEN = 0.1
-#: From this share on the deviation is said aloud.
+#: A note is given for deviations of at least this share.
 _NOTED = 0.01
-#: Share of a pixel that slices may be shifted against each other within their plane.
+#: Largest shift of slices against each other within their plane, as a share of a pixel.
 _SHIFTED = 0.25
-#: What is the same in all slices of one volume.
+#: Attributes that are equal in all slices of one volume.
 _ONE_OF_VOLUME = (
     "EchoTime",
     "EffectiveEchoTime",
@@ -30,7 +30,7 @@ _ONE_OF_VOLUME = (
     "TemporalPositionIndex",
     "ComplexImageComponent",
 )
-#: Slices closer than this along their normal are at one place, in millimetres.
+#: Slices closer than this along their normal have the same position, in millimetres.
 _ONE_PLACE_MM = 1e-3
 
 
@@ -38,8 +38,8 @@ def in_order(source: Path, frames: Sequence[Frame]) -> list[Frame]:
     """Sorts frames along their common normal.
 
     Args:
-        source: What the user named, for messages.
-        frames: In any order.
+        source: The path that the user gave, for messages.
+        frames: Frames in any order.
 
     Raises:
         InputError: They differ in size, orientation or pixel spacing by more than rounding.
@@ -55,23 +55,23 @@ def in_order(source: Path, frames: Sequence[Frame]) -> list[Frame]:
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
             f"{source}: holds {len(groups)} stacks of slices that differ in size, orientation or "
-            f"pixel spacing ({', '.join(str(len(group)) for group in groups)} slices). Keep "
-            "the files of one stack in a folder of their own.",
+            f"pixel spacing ({', '.join(str(len(group)) for group in groups)} slices). Put "
+            "the files of one stack into a separate folder.",
         )
     stacks = {str(frame.header.get("StackID") or "") for frame in frames}
     if len(stacks) > 1:
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
             f"{source}: holds {len(stacks)} stacks of slices (StackID "
-            f"{', '.join(sorted(stacks))}), and one is wanted. Keep the frames of one stack in a "
-            "file of their own.",
+            f"{', '.join(sorted(stacks))}) instead of one. Put the frames of one stack into a "
+            "separate file.",
         )
     normal = np.cross(*frames[0].orientation)
     return sorted(frames, key=lambda frame: float(frame.position @ normal))
 
 
 def _same_plane_grid(one: Frame, other: Frame) -> bool:
-    """Whether pixels of two frames coincide once their first ones do, but for rounding."""
+    """Whether the pixel grids of two frames are equal except for position and rounding."""
     if one.size != other.size:
         return False
     far = np.array(one.size, dtype=np.float64)[:, np.newaxis]
@@ -82,13 +82,13 @@ def _same_plane_grid(one: Frame, other: Frame) -> bool:
 
 
 def at_one_place(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Groups ordered frames by their place along the normal.
+    """Groups ordered frames by their position along the normal.
 
     Args:
-        frames: In order.
+        frames: Frames in order.
     """
     normal = np.cross(*frames[0].orientation)
-    # Slices of microscopes and micro-CT lie closer than clinical ones are rounded.
+    # The slice distance of microscopes and micro-CT is below the rounding of clinical positions.
     near = min(_ONE_PLACE_MM, 0.1 * min(frames[0].spacing))
     places: list[list[Frame]] = []
     for frame in frames:
@@ -100,11 +100,11 @@ def at_one_place(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def several_volumes(source: Path, places: Sequence[Sequence[Frame]]) -> InputError:
-    """The error for different slices at one place: echoes, times, b-values.
+    """The error for different slices at one position: echoes, times, b-values.
 
     Args:
-        source: What the user named.
-        places: The frames at each place.
+        source: The path that the user gave.
+        places: The frames at each position.
     """
     frames = [frame for place in places for frame in place]
     crowded = [place for place in places if len(place) > 1]
@@ -116,30 +116,30 @@ def several_volumes(source: Path, places: Sequence[Sequence[Frame]]) -> InputErr
     by = f" (they differ in {', '.join(differing)})" if differing else ""
     if len(places) == 1:
         message = (
-            f"holds {len(frames)} different slices at one and the same place{by}. Keep the one you "
-            "mean in a file of its own."
+            f"holds {len(frames)} different slices at the same position{by}. Put one of them into "
+            "a separate file."
         )
     elif len({len(place) for place in places}) == 1:
         message = (
-            f"holds {len(places[0])} volumes (4D) of {len(places)} slices{by}, and one (3D) is "
-            "wanted. Keep the files of one volume in a folder of their own."
+            f"holds {len(places[0])} volumes (4D) of {len(places)} slices{by} instead of one (3D). "
+            "Put the files of one volume into a separate folder."
         )
     else:
         message = (
-            f"holds {len(frames)} slices at only {len(places)} places{by}. Keep one slice for each "
-            "place."
+            f"holds {len(frames)} slices at only {len(places)} positions{by}. Keep one slice for "
+            "each position."
         )
     return InputError(ErrorCode.IMAGE_AMBIGUOUS, f"{source}: {message}")
 
 
 def check_one_volume(source: Path, frames: Sequence[Frame]) -> None:
-    """Refuses slices at different places that are of different echoes, times or b-values.
+    """Refuses slices at different positions that have different echoes, times or b-values.
 
-    So it is where half of the files of two volumes were copied.
+    This happens if half of the files of two volumes were copied.
 
     Args:
-        source: What the user named.
-        frames: One at each place.
+        source: The path that the user gave.
+        frames: One frame at each position.
 
     Raises:
         InputError: They are of several volumes.
@@ -150,13 +150,13 @@ def check_one_volume(source: Path, frames: Sequence[Frame]) -> None:
             kinds = ", ".join(f"{value} in {count}" for value, count in sorted(stated.items())[:4])
             raise InputError(
                 ErrorCode.IMAGE_AMBIGUOUS,
-                f"{source}: its slices are of several volumes: they differ in {tag} ({kinds}). "
-                "Keep the files of one volume in a folder of their own.",
+                f"{source}: its slices belong to several volumes: they differ in {tag} ({kinds}). "
+                "Put the files of one volume into a separate folder.",
             )
 
 
 def _alike(values: Sequence[str]) -> bool:
-    """Whether values are one number but for rounding."""
+    """Whether the values are the same number except for rounding."""
     try:
         numbers = [float(value) for value in values]
     except ValueError:
@@ -165,17 +165,17 @@ def _alike(values: Sequence[str]) -> bool:
 
 
 def affine_of(source: Path, frames: Sequence[Frame]) -> tuple[NDArray[np.float64], list[str]]:
-    """The affine of ordered slices, one at each place.
+    """The affine of ordered slices, one at each position.
 
     Args:
-        source: What the user named, for messages.
-        frames: In order.
+        source: The path that the user gave, for messages.
+        frames: Frames in order.
 
     Returns:
-        4x4 to RAS millimetres, and notes on what was taken as even.
+        4x4 to RAS millimetres, and notes on deviations that were ignored.
 
     Raises:
-        InputError: No affine is true to all of them: slices are missing, unevenly spaced or
+        InputError: No affine holds for all of them: slices are missing, unevenly spaced or
             shifted.
     """
     first, count = frames[0], len(frames)
@@ -193,21 +193,21 @@ def affine_of(source: Path, frames: Sequence[Frame]) -> tuple[NDArray[np.float64
             )
         if along > _NOTED:
             notes.append(
-                f"slices lie up to {along * 100:.0f} % of their distance off an even grid; taken "
-                "as even"
+                f"slices are up to {along * 100:.0f} % of their distance off an even grid, which "
+                "is ignored"
             )
         sideways = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1).max()
         if sideways > _SHIFTED * min(first.spacing):
             raise InputError(
                 ErrorCode.IMAGE_GEOMETRY,
-                f"{source}: slices are shifted against each other by up to {sideways:.2f} mm, not "
-                "evenly. Resample the series onto a regular grid first.",
+                f"{source}: slices are shifted unevenly against each other by up to "
+                f"{sideways:.2f} mm. Resample the series onto a regular grid first.",
             )
         notes += _stated_distance(frames, float(np.linalg.norm(step)))
     else:
         step = normal * (first.thickness or 1.0)
         if not first.thickness:
-            notes.append("the thickness of its one slice is not known: 1 mm is taken")
+            notes.append("the thickness of its one slice is unknown; 1 mm is used")
     lps = np.eye(4)
     lps[:3, 0] = first.orientation[0] * first.spacing[0]
     lps[:3, 1] = first.orientation[1] * first.spacing[1]
@@ -217,7 +217,7 @@ def affine_of(source: Path, frames: Sequence[Frame]) -> tuple[NDArray[np.float64
 
 
 def _stated_distance(frames: Sequence[Frame], distance: float) -> list[str]:
-    """A note where slices lie a whole multiple further apart than their header states."""
+    """A note if the slice distance is a multiple of the one in the header."""
     stated = {abs(float(frame.header.get("SpacingBetweenSlices") or 0.0)) for frame in frames}
     if len(stated) != 1 or 0.0 in stated:
         return []
@@ -225,8 +225,8 @@ def _stated_distance(frames: Sequence[Frame], distance: float) -> list[str]:
     if times < 1.5 or abs(times - round(times)) > _UNEVEN:
         return []
     return [
-        f"slices lie {distance:.2f} mm apart, {round(times)} times the distance that their header "
-        "states (SpacingBetweenSlices): every other slice may be missing"
+        f"slices are {distance:.2f} mm apart, {round(times)} times the distance in their header "
+        "(SpacingBetweenSlices); slices may be missing"
     ]
 
 
@@ -244,10 +244,10 @@ def _gaps(frames: Sequence[Frame], heights: NDArray[np.float64]) -> str:
     if missing:
         count = int(np.rint(multiples).sum()) - odd.size
         return (
-            f"{count} of its slices seem to be missing: they lie {usual:.2f} mm apart, but "
-            f"{places}{more}. Add them."
+            f"{count} of its slices seem to be missing: they are {usual:.2f} mm apart, but "
+            f"{places}{more}. Add the missing slices."
         )
     return (
-        f"the distance of its slices varies: {usual:.2f} mm mostly, but {places}{more}. Resample "
-        "the series onto an even grid first."
+        f"the distance of its slices varies: it is mostly {usual:.2f} mm, but {places}{more}. "
+        "Resample the series onto an even grid first."
     )

@@ -1,4 +1,4 @@
-"""Places in the world as voxels of a grid: balls in millimetres, segments of another grid."""
+"""Masks on a grid: balls in millimetres, and segments of another grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.geometry import bounding_box, indices_between, spacing_of
 from SaliencyExplain.images.resampling import resample
 
-#: Parts of a voxel along an axis at most, when the share that a segment fills is counted.
+#: Largest number of parts of a voxel along an axis, for the share that a segment fills.
 _MOST_PARTS = 16
 
 
@@ -21,13 +21,13 @@ def ball(
     affine: NDArray[np.float64],
     shape: Sequence[int],
 ) -> tuple[tuple[int, ...], NDArray[np.bool_]]:
-    """The voxels of a grid within a radius of a point, and at least the one at the point.
+    """The voxels of a grid within a radius of a point; at least the voxel at the point.
 
     Args:
         centre: The point in voxel indices, one number for each of the grid's axes.
-        radius_mm: Above 0.
+        radius_mm: Radius in mm, above 0.
         affine: 4x4 of the grid, voxel indices to mm.
-        shape: Of the grid; the point lies inside, what lies beyond is cut off.
+        shape: Shape of the grid, which contains the point; the ball is cut off at its border.
 
     Returns:
         The first voxel of the bounding box, and the mask in that box.
@@ -58,8 +58,8 @@ def carried_shares(
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """The share of each voxel of another grid that a mask fills.
 
-    A voxel of the other grid is cut into as many parts along each axis as it has voxels of
-    the mask's grid, and each part belongs to the voxel of the mask that is nearest.
+    Along each axis a voxel of the other grid is divided into as many parts as it spans voxels of
+    the mask's grid; each part belongs to the nearest voxel of the mask.
 
     Args:
         mask: ``(*S)``, not empty.
@@ -68,8 +68,8 @@ def carried_shares(
         to_shape: The other grid's shape, as many axes as ``mask``.
 
     Returns:
-        The first voxel of a box that holds all filled voxels, and the shares in that box;
-        the box has no voxel where the mask lies beyond the other grid.
+        The first voxel of a box that contains all filled voxels, and the shares in that box;
+        the box is empty if the mask lies outside the other grid.
     """
     axes = mask.ndim
     ends = [(side.start - 0.5, side.stop - 0.5) for side in bounding_box(mask)]
@@ -101,19 +101,19 @@ def filled_voxels(
     to_affine: NDArray[np.float64],
     to_shape: tuple[int, ...],
 ) -> tuple[tuple[int, ...], NDArray[np.bool_], bool]:
-    """The voxels of another grid that a mask fills at least by half.
+    """The voxels of another grid that a mask fills by at least half.
 
-    Where there is none, the voxel that the mask fills most stands for it.
+    If there is none, the voxel that the mask fills most is returned.
 
     Args:
-        mask: As :func:`carried_shares` takes it, as the others.
-        affine: See there.
-        to_affine: See there.
-        to_shape: See there.
+        mask: See :func:`carried_shares`.
+        affine: See :func:`carried_shares`.
+        to_affine: See :func:`carried_shares`.
+        to_shape: See :func:`carried_shares`.
 
     Returns:
-        The first voxel of a box, the mask in that box, and whether it fills voxels by half.
-        The mask has no true voxel where the segment lies beyond the other grid.
+        The first voxel of a box, the mask in that box, and whether the mask fills a voxel by
+        half. The mask has no true voxel if the segment lies outside the other grid.
     """
     corner, shares = carried_shares(mask, affine, to_affine, to_shape)
     if not shares.size or not shares.any():
@@ -130,7 +130,7 @@ def label_map_on(
     to_affine: NDArray[np.float64],
     to_shape: tuple[int, ...],
 ) -> NDArray[np.int64]:
-    """Masks as one label map of another grid.
+    """Masks as one label map on another grid.
 
     Args:
         masks: ``(*S)`` each, not empty.
@@ -139,7 +139,7 @@ def label_map_on(
         to_shape: The other grid's shape, as many axes as the masks.
 
     Returns:
-        0 outside of all masks, else 1 + the index of the last one that has the voxel by
+        0 outside all masks, else 1 + the index of the last mask that has the voxel by
         :func:`filled_voxels`.
     """
     labels = np.zeros(to_shape, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What identifies an image, whatever its file is called and of whatever format it is."""
+"""A hash that identifies an image independent of its file's name and format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 
 
 def voxel_hash(image: MetaTensor) -> str:
-    """SHA-256 over the voxels and the affine: the same for the same image in any format."""
+    """SHA-256 over the voxels and the affine; equal for the same image in any format."""
     digest = hashlib.sha256(np.ascontiguousarray(image.numpy(), dtype=np.float32).tobytes())
     digest.update(np.round(np.asarray(image.affine, dtype=np.float64), 5).tobytes())
     return digest.hexdigest()

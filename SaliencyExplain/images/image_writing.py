@@ -1,4 +1,4 @@
-"""Writing results: complete files or none, the same bytes for the same values."""
+"""Writing results: only complete files, and the same bytes for the same values."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from SaliencyExplain.bands import BANDS
 from SaliencyExplain.errors import ErrorCode, OutputError
 from SaliencyExplain.geometry import LPS_TO_RAS, bounding_box, spacing_of
 
-#: Attributions are noise to a compressor: level 9 takes five times as long as level 1
-#: for a few per cent; nibabel writes level 1 as well.
+#: Attributions compress poorly: level 9 takes five times as long as level 1 and saves a few per
+#: cent; nibabel uses level 1 as well.
 _COMPRESSION = 1
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` and renames it once it is complete.
+    """Yields a temporary path next to `path` and renames it when the file is complete.
 
-    The temporary name is hidden, keeps the suffixes (libraries choose the format by
-    them) and is always the same for the same `path`: what a killed run left behind is
-    overwritten by the next one. Folders that are missing are made.
+    The temporary name is hidden, keeps the suffixes (libraries choose the format by them) and
+    is always the same for the same `path`, so that the next run overwrites what a killed run
+    left. Missing folders are created.
 
     Args:
         path: The final name.
@@ -39,21 +39,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
         The path to write to.
 
     Raises:
-        OutputError: Nothing can be written there, or the disk is full; then neither
-            the final nor the temporary file is left.
+        OutputError: The path is not writable, or the disk is full; neither the final nor the
+            temporary file remains.
     """
     temporary = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        # A full disk may come to light only here (delayed allocation, network disks).
+        # A full disk may show only here (delayed allocation, network drives).
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            ErrorCode.OUTPUT_UNWRITABLE, f"{path}: cannot be written ({reason})."
+            ErrorCode.OUTPUT_UNWRITABLE,
+            f"{path}: cannot be written ({reason}). Check free space and permissions, or choose "
+            "another folder.",
         ) from error
     finally:
         with suppress(OSError):
@@ -69,7 +71,7 @@ def write_volume(
         path: Ends in `.nii.gz`.
         values: (*S) of 2 or 3 axes.
         affine: 4x4, voxel indices to RAS millimetres.
-        description: Goes into the header, cut to the 79 bytes that it has room for.
+        description: Description in the header, cut to its 79 bytes.
 
     Raises:
         OutputError: It cannot be written.
@@ -78,7 +80,7 @@ def write_volume(
     with (
         atomic_file(path) as temporary,
         temporary.open("wb") as file,
-        # Neither the time nor the file's name in gzip's header, lest the bytes differ.
+        # gzip's header gets neither time nor file name, so that the bytes are repeatable.
         gzip.GzipFile("", "wb", _COMPRESSION, file, mtime=0) as packed,
     ):
         packed.write(content)
@@ -90,7 +92,7 @@ def nifti_of(
     """A map as a NIfTI image in memory; see :func:`write_volume`."""
     image = nibabel.Nifti1Image(np.asarray(values, dtype=np.float32), affine)
     image.header.set_xyzt_units("mm")
-    # Both forms: ITK, hence 3D Slicer, and nibabel prefer different ones.
+    # Both forms, because ITK (and so 3D Slicer) and nibabel prefer different ones.
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
@@ -129,9 +131,9 @@ class SegmentLabel:
 
 
 def write_bands(path: Path, labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
-    """Writes a label map of bands as a segmentation that 3D Slicer opens.
+    """Writes a label map of bands as a segmentation for 3D Slicer.
 
-    One segment for each band; bands against the class only where there are any.
+    One segment for each band; bands of negative values only if there are any.
 
     Args:
         path: Ends in `.seg.nrrd`.
@@ -153,7 +155,7 @@ def write_label_map(
     affine: NDArray[np.float64],
     segments: Sequence[SegmentLabel],
 ) -> None:
-    """Writes a label map as a segmentation that 3D Slicer opens with names and colours.
+    """Writes a label map as a segmentation with names and colours for 3D Slicer.
 
     The text fields are those of Slicer's vtkMRMLSegmentationStorageNode.
 
@@ -161,7 +163,7 @@ def write_label_map(
         path: Ends in `.seg.nrrd`.
         labels: (*S) of 2 or 3 axes.
         affine: 4x4, voxel indices to RAS millimetres.
-        segments: What the labels mean.
+        segments: Names and colours of the labels.
 
     Raises:
         OutputError: It cannot be written.
@@ -202,6 +204,6 @@ def _segmentation_fields(
 
 
 def _extent(mask: NDArray[np.bool_]) -> str:
-    """First and last voxel of a mask along each axis; 0 -1 where it has none."""
+    """First and last voxel of a mask along each axis; 0 -1 for an empty mask."""
     box = bounding_box(mask) if mask.any() else [slice(0, 0)] * mask.ndim
     return " ".join(f"{side.start} {side.stop - 1}" for side in box)

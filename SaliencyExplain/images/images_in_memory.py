@@ -1,4 +1,4 @@
-"""Images that are in memory already, of any of the usual libraries, with everything checked."""
+"""Converting and checking images in memory that belong to common libraries."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from SaliencyExplain.images.reading import finite_image, with_contrast
 from SaliencyExplain.images.volume import Volume, checked_affine, several_volumes
 from SaliencyExplain.images.volume_files import nibabel_affine
 
-#: What an image in memory is called where it has no name.
+#: Name of an image in memory without a name.
 UNNAMED = "image"
 
 
 def image_in_memory(given: Any, axes: int, name: str = "") -> MetaTensor:
-    """An image of another library as an image of this project.
+    """Converts an image of another library to an image of this project.
 
     Args:
         given: A MetaTensor or ``(array, affine)`` with channels first, ``(C, *S)``, or without
             a channel, ``(*S)``; a nibabel or SimpleITK image of one channel. Affines are 4x4,
-            voxel indices to RAS millimetres; a MetaTensor whose ``space`` is LPS is turned.
-        axes: Spatial axes of the classifier, 2 or 3, which tell channels from slices.
-        name: Of the image; empty: the one in the MetaTensor, else "image".
+            voxel indices to RAS millimetres; a MetaTensor whose ``space`` is LPS is converted.
+        axes: Spatial axes of the classifier, 2 or 3, which distinguish channels from slices.
+        name: Name of the image; empty: the name in the MetaTensor, else "image".
 
     Returns:
         float32 ``(C, *S)`` as :func:`SaliencyExplain.images.reading.read_image` gives it.
 
     Raises:
-        InputError: It is of no known type, has no affine, or is refused as a file would be.
+        InputError: Its type is unknown, it has no affine, or it fails a check of image files.
     """
     where = Path(f"the {type(given).__name__} '{name or UNNAMED}'")
     if isinstance(given, MetaTensor):
         affine = np.asarray(given.affine, dtype=np.float64)
-        # MONAI's readers turn the affine; a MetaTensor made by hand may say that it is LPS.
+        # MONAI's readers convert the affine; a MetaTensor made by hand may be declared as LPS.
         if given.meta.get("space") == SpaceKeys.LPS:
             affine = LPS_TO_RAS @ _four_by_four(where, affine)
         volume = _array_volume(where, given.as_tensor(), affine, axes)
@@ -58,8 +58,8 @@ def image_in_memory(given: Any, axes: int, name: str = "") -> MetaTensor:
     else:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"An image is a path, a MetaTensor, a nibabel or SimpleITK image, or an array with its "
-            f"affine (array, affine), not {_what(given)}.",
+            f"Image: {_what(given)} cannot be used. Give a path, a MetaTensor, a nibabel or "
+            "SimpleITK image, or an array with its affine (array, affine).",
         )
     return with_contrast(where, finite_image(where, volume, name or UNNAMED))
 
@@ -74,8 +74,8 @@ def _four_by_four(where: Path, affine: NDArray[np.float64]) -> NDArray[np.float6
     if affine.shape != (4, 4):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{where}: its affine has the shape {affine.shape}; it takes voxel indices to RAS "
-            "millimetres and is 4 x 4.",
+            f"{where}: its affine has the shape {affine.shape}. Give a 4 x 4 affine from voxel "
+            "indices to RAS millimetres.",
         )
     checked_affine(where, affine)
     return affine
@@ -87,16 +87,16 @@ def _array_volume(where: Path, given: Any, affine: NDArray[np.float64], axes: in
     if values.dtype.kind not in "iufb":
         raise InputError(
             ErrorCode.IMAGE_VOXEL_TYPE,
-            f"{where}: holds {values.dtype} values, not one number each.",
+            f"{where}: its values are {values.dtype}. Give one real number per voxel.",
         )
     if values.ndim == axes:
         values = values[None]
-    # One slice of a volume is an image for a classifier of two axes.
+    # A single slice of a volume is a valid image for a 2D classifier.
     if values.ndim != axes + 1 and not (axes == 2 and values.ndim == 4 and values.shape[3] == 1):
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"{where}: has the shape {values.shape}; a classifier of {axes}D images takes {axes} "
-            f"axes, or {axes + 1} with the channels first.",
+            f"{where}: has the shape {values.shape}. For a classifier of {axes}D images give "
+            f"{axes} axes, or {axes + 1} with the channels first.",
         )
     return Volume(values, _four_by_four(where, affine))
 
@@ -106,7 +106,7 @@ def _nibabel_volume(where: Path, image: SpatialImage) -> Volume:
     if image.get_data_dtype().kind not in "iufb":
         raise InputError(
             ErrorCode.IMAGE_VOXEL_TYPE,
-            f"{where}: holds {image.get_data_dtype()} voxels, not one number each.",
+            f"{where}: its voxels are {image.get_data_dtype()}. Give one real number per voxel.",
         )
     count = math.prod(shape[3:])
     if count != 1:
@@ -123,8 +123,8 @@ def _itk_volume(where: Path, image: sitk.Image) -> Volume:
     if image.GetNumberOfComponentsPerPixel() != 1 or axes not in (2, 3):
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
-            f"{where}: has {axes} axes and {image.GetNumberOfComponentsPerPixel()} values at each "
-            "voxel; give a volume or slice of one value each, and several as a list of channels.",
+            f"{where}: has {axes} axes and {image.GetNumberOfComponentsPerPixel()} values per "
+            "voxel. Give a volume or slice with one value per voxel, or a list of channels.",
         )
     values = sitk.GetArrayFromImage(image).T
     lps = np.eye(4)

@@ -1,4 +1,4 @@
-"""What may be opened as an input: regular files and folders, and nothing a header points out to."""
+"""Checks of input files: only regular files and folders, and none outside a header's folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def check_exists(path: Path) -> None:
-    """Makes sure that there is a file or folder which can be read.
+    """Checks that the path is a readable file or folder.
 
     Raises:
-        InputError: There is none, it may not be read, it is empty, or it is a device, a pipe or
-            a socket: opening one of those can wait for ever or change its state.
+        InputError: It does not exist, is not readable, is empty, or is a device, pipe or socket,
+            which could block for ever or change its state when opened.
     """
     try:
         mode = path.stat().st_mode
@@ -24,7 +24,7 @@ def check_exists(path: Path) -> None:
         if not stat.S_ISREG(mode):
             raise InputError(
                 ErrorCode.FILE_FORMAT,
-                f"{path}: is {_kind(mode)}, and no file or folder. Save its content as a file.",
+                f"{path}: is {_kind(mode)} and not a file or folder. Save its content as a file.",
             )
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -37,9 +37,11 @@ def check_exists(path: Path) -> None:
             ErrorCode.FILE_UNREADABLE, f"{path}: cannot be opened ({error.strerror})."
         ) from error
     except ValueError as error:  # a NUL character in the path
-        raise InputError(ErrorCode.FILE_MISSING, f"{str(path)!r}: is no path.") from error
+        raise InputError(
+            ErrorCode.FILE_MISSING, f"{str(path)!r}: is not a valid path. Give the path of a file."
+        ) from error
     if empty:
-        raise InputError(ErrorCode.FILE_DAMAGED, f"{path}: the file is empty.")
+        raise InputError(ErrorCode.FILE_DAMAGED, f"{path}: the file is empty. Copy it again.")
 
 
 def _kind(mode: int) -> str:
@@ -54,19 +56,19 @@ def file_beside(header: Path, name: str) -> Path:
     """The file of voxels that a header names, which must lie in the header's own folder.
 
     Args:
-        header: The file that names it.
-        name: What it says, relative to its own folder.
+        header: The file of the header.
+        name: The name in the header, relative to its folder.
 
     Returns:
-        The file: regular, in that folder or one within, also once links are followed.
+        The file: a regular file in that folder or a subfolder, also after following links.
 
     Raises:
-        InputError: It lies elsewhere, or there is no such file.
+        InputError: It lies elsewhere, or does not exist.
     """
     elsewhere = InputError(
         ErrorCode.FILE_FORMAT,
-        f"{header}: its voxels are said to lie in '{name[:200]}', outside of its own folder; that "
-        "is not read. Put the file itself beside the header and name it there.",
+        f"{header}: it names '{name[:200]}' as the file of its voxels, which lies outside its "
+        "folder and is not read. Put the file next to the header and correct the name.",
     )
     try:
         folder = Path(os.path.realpath(header.parent))
@@ -81,10 +83,13 @@ def file_beside(header: Path, name: str) -> Path:
     except OSError as error:
         raise InputError(
             ErrorCode.FILE_MISSING,
-            f"{header}: the file of its voxels, '{name[:200]}', is not there.",
+            f"{header}: the file of its voxels, '{name[:200]}', does not exist. Put it next to the "
+            "header.",
         ) from error
     if not stat.S_ISREG(mode):
         raise InputError(
-            ErrorCode.FILE_FORMAT, f"{header}: '{name[:200]}', which it names, is no file."
+            ErrorCode.FILE_FORMAT,
+            f"{header}: '{name[:200]}', the file of its voxels, is not a regular file. Put the "
+            "file next to the header.",
         )
     return found

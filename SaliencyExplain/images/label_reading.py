@@ -1,4 +1,4 @@
-"""Reading the segments of any format, on their file's own grid where it has one; needs no torch."""
+"""Reading segments of any format on their file's own grid, if it has one; without torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_label_map(path: Path, shape: tuple[int, ...], affine: NDArray[np.float6
     Args:
         path: A label map (any volume format), `.seg.nrrd`, DICOM SEG, RTSTRUCT, a picture, or
             a DICOM folder with one of these.
-        shape: Voxels of the image that the segments are wanted for; contours are filled there.
+        shape: Voxels of the image; contours are filled on its grid.
         affine: The image's 4x4 affine to RAS millimetres.
 
     Raises:
@@ -37,7 +37,7 @@ def read_label_map(path: Path, shape: tuple[int, ...], affine: NDArray[np.float6
 
 
 def _object_in(folder: Path) -> Path:
-    """The segmentation object in a folder, or the folder itself where it holds slices."""
+    """The segmentation object in a folder, or the folder itself if it holds slices."""
     objects = [
         file
         for series in list_series(folder)
@@ -47,7 +47,7 @@ def _object_in(folder: Path) -> Path:
     if len(objects) > 1:
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
-            f"{folder}: holds {len(objects)} segmentations. Name one: "
+            f"{folder}: holds {len(objects)} segmentations. Give one of them: "
             f"{', '.join(str(file.relative_to(folder)) for file in objects[:10])}.",
         )
     return objects[0] if objects else folder
@@ -65,7 +65,9 @@ def _read(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> La
     if modality == "RTSTRUCT":
         if len(shape) != 3:
             raise InputError(
-                ErrorCode.IMAGE_AXES, f"{path}: contours in space need an image of three axes."
+                ErrorCode.IMAGE_AXES,
+                f"{path}: contours of an RTSTRUCT need a 3D image, and the image is 2D. Give a "
+                "mask of the image's size.",
             )
         return read_rtstruct(path, shape, affine)
     volume = layers_last(path, read_volume(path, several=True), shape, affine)

@@ -1,4 +1,4 @@
-"""What a label map is, and the palette for segments without a colour."""
+"""The types of a label map and its labels, and the palette for segments without a colour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Color = tuple[float, float, float]
 
-#: Colours that the colour-blind tell apart (Okabe and Ito 2008, "Color Universal Design").
+#: Colours that colour-blind people can distinguish (Okabe and Ito 2008, "Color Universal Design").
 PALETTE: tuple[Color, ...] = tuple(
     (red / 255, green / 255, blue / 255)
     for red, green, blue in (
@@ -27,13 +27,13 @@ PALETTE: tuple[Color, ...] = tuple(
 
 @dataclass(frozen=True)
 class Label:
-    """One segment: the voxels of a layer that hold its value.
+    """One segment: the voxels of a layer that have its value.
 
     Attributes:
-        name: As the file has it, else made from the value.
-        color: RGB in [0, 1], None where the file names none.
-        layer: Which layer of the label map it lies in.
-        value: Its value there.
+        name: The name in the file, else made from the value.
+        color: RGB in [0, 1], None if the file has no colour.
+        layer: Index of its layer of the label map.
+        value: Its value in the layer.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Segments on the grid of their file; layers hold what overlaps.
+    """Segments on the grid of their file; overlapping segments are in different layers.
 
     Attributes:
         layers: (L, *S), whole numbers, 0 outside.
-        affine: 4x4 to RAS millimetres; None for pictures, which lie where the image does.
+        affine: 4x4 to RAS millimetres; None for pictures, which have the image's grid.
         labels: The segments.
-        notes: What should be said aloud.
+        notes: Notes for the user.
         frame_of_reference: DICOM Frame of Reference UID, empty where unknown.
     """
 

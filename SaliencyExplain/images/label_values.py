@@ -1,4 +1,4 @@
-"""What the voxels of a file without named segments mean: labels, soft masks, or an image."""
+"""Values of a file without named segments: labels, soft masks, or an image."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.soft_edges import harden
 
-#: More distinct values than this are an image, not a label map; the largest atlases in
-#: use (FreeSurfer's aparc.a2009s+aseg) have under 200.
+#: A file with more distinct values is an image and not a label map; the largest common atlases
+#: (FreeSurfer's aparc.a2009s+aseg) have under 200.
 MOST_LABELS = 512
-#: Of more values than this it is asked whether they are an image's.
+#: Files with more values than this are checked for being an image.
 _FEW_LABELS = 3
-#: Most of a label map's labels have a larger share of neighbours with the same label. Thin
-#: cortical ribbons have 0.7 and more, images with noise below 0.2, blurred edges of masks 0.3.
+#: Smallest median share of neighbours with the same label in a label map. Thin cortical ribbons
+#: have at least 0.7, images with noise less than 0.2, blurred edges of masks 0.3.
 _COMPACT = 0.4
-#: Voxels in which that is looked at.
+#: Number of voxels for which that share is computed.
 _SAMPLE = 4_000_000
-#: Values that lie in a wider range are sorted to find the different ones.
+#: Values in a wider range are sorted to find the distinct ones.
 _WIDE = 1 << 24
-#: From the largest value down to this share of it a soft mask is surely inside, and below the
-#: rest of it surely outside.
+#: Values of a soft mask above this share of the largest are certainly inside, and values below the
+#: remaining share certainly outside.
 _SURE = 0.95
-#: Voxels of a soft mask that are neither, for each that is surely inside: edges of small segments.
+#: Largest number of uncertain voxels of a soft mask per certain voxel (edges of small segments).
 #: An image that was scaled to 1 has hundreds.
 _MOST_UNSURE = 3
 _LARGEST_NOTE = "the layers add up to 1: a voxel belongs to the layer of its largest value"
@@ -36,17 +36,17 @@ _NAMED = "If it is a label map, save it as .seg.nrrd, whose header names the seg
 def whole_numbers(
     path: Path, values: NDArray[Any]
 ) -> tuple[NDArray[np.integer[Any]], tuple[str, ...]]:
-    """The labels (L, *S) of a file's numbers, and what is to be told of them.
+    """The labels (L, *S) from a file's numbers, and notes.
 
-    Soft masks, such as resampled ones, are cut at one half, probabilities of classes that add up
-    to 1 at the largest.
+    Soft masks, such as resampled ones, are thresholded at one half; for probabilities that add
+    up to 1 the largest is taken.
 
     Args:
         path: The file, for messages.
         values: (L, *S), of any type of number.
 
     Raises:
-        InputError: It holds numbers that are not finite, or fractions that may be an image's.
+        InputError: It holds numbers that are not finite, or fractions that may be an image.
     """
     if values.dtype.kind in "iu":
         return values, ()
@@ -56,13 +56,13 @@ def whole_numbers(
     if bad:
         raise _no_labels(path, f"{bad} voxels of the segmentation are not finite")
     whole = np.rint(values)
-    # Scaled integers come back as 0.99999 or 2.00001.
+    # Scaled integers are read as 0.99999 or 2.00001.
     off = np.abs(values - whole) > 1e-3
     if off.any():
         return _soft(path, values, off)
     largest = float(np.abs(whole).max(initial=0))
     if largest > np.iinfo(np.int32).max:
-        raise _no_labels(path, f"is no label map; it holds values up to {largest:.3g}")
+        raise _no_labels(path, f"is not a label map; it holds values up to {largest:.3g}")
     return whole.astype(np.int32), ()
 
 
@@ -80,20 +80,20 @@ def _soft(
     outside = values.size - sure - unsure
     if unit and 0 < unsure <= _MOST_UNSURE * sure and outside >= values.size / 2:
         note = (
-            f"the mask is soft ({unsure} voxels between {1 - _SURE:.2f} and {_SURE}): from 0.5 on "
-            "counts as inside"
+            f"the mask is soft ({unsure} voxels between {1 - _SURE:.2f} and {_SURE}); values of "
+            "at least 0.5 are inside"
         )
         return (values >= 0.5).astype(np.uint8), (note,)
     raise _no_labels(
         path,
-        f"is no label map; {int(off.sum())} voxels hold fractions such as "
+        f"is not a label map; {int(off.sum())} voxels hold fractions such as "
         f"{float(values[off][0]):.3g}, and only {sure} are near the largest value, {high:.3g}. "
         "Threshold it first",
     )
 
 
 def distinct(layer: NDArray[np.integer[Any]]) -> list[int]:
-    """The different values, in their order; much faster than sorting where they are close.
+    """The distinct values in order; much faster than sorting if their range is small.
 
     Args:
         layer: Whole numbers.
@@ -112,7 +112,7 @@ def distinct(layer: NDArray[np.integer[Any]]) -> list[int]:
 def hard_layers(
     layers: NDArray[np.integer[Any]],
 ) -> tuple[NDArray[np.integer[Any]], tuple[str, ...]]:
-    """The layers, those cut at one half that are soft masks of whole numbers, and notes.
+    """The layers, with soft masks of whole numbers thresholded at one half, and notes.
 
     Args:
         layers: (L, *S), 0 outside.
@@ -123,30 +123,30 @@ def hard_layers(
 
 
 def labels_of(path: Path, layer: NDArray[np.integer[Any]]) -> list[int]:
-    """The values of a layer that are labels, in their order.
+    """The values of a layer that are labels, in order.
 
     Args:
         path: The file, for messages.
         layer: (*S), 0 outside.
 
     Raises:
-        InputError: They are an image's: more than :data:`MOST_LABELS`, below zero, or changing
+        InputError: They are of an image: more than :data:`MOST_LABELS`, negative, or changing
             from voxel to voxel.
     """
     values = [value for value in distinct(layer) if value != 0]
     if len(values) > MOST_LABELS:
         raise _no_labels(
             path,
-            f"is no label map; it holds {len(values)} different values, as an image does (more "
+            f"is not a label map; it holds {len(values)} different values, as an image does (more "
             f"than {MOST_LABELS}). {_NAMED}",
         )
     if values and values[0] < 0:
-        raise _no_labels(path, f"is no label map; it holds values below zero, down to {values[0]}")
+        raise _no_labels(path, f"is not a label map; it holds negative values, down to {values[0]}")
     if len(values) > _FEW_LABELS and (share := _compactness(layer)) < _COMPACT:
         raise _no_labels(
             path,
-            f"is no label map; of the neighbours of its {len(values)} values only "
-            f"{share * 100:.0f} % have the same (median), as in an image (under "
+            f"is not a label map; only {share * 100:.0f} % of neighbouring voxels (median over its "
+            f"{len(values)} values) have the same value, as in an image (under "
             f"{_COMPACT * 100:.0f} %). {_NAMED}",
         )
     return values
@@ -155,19 +155,19 @@ def labels_of(path: Path, layer: NDArray[np.integer[Any]]) -> list[int]:
 def without_background(
     path: Path, layers: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.integer[Any]], tuple[str, ...]]:
-    """The layers with 0 where the file has another value for the background.
+    """The layers with 0 for the background, if the file has another value for it.
 
     Args:
         path: The file, for messages.
         layers: (L, *S).
 
     Returns:
-        The layers, and notes: -1 is the background where there is no 0, and means "not known"
-        beside a background of 0; of layers that share all voxels among them the first is the
-        background where it is the largest.
+        The layers, and notes. -1 is the background if there is no 0, and means "unknown" if 0 is
+        the background. If the layers together cover all voxels, the first is the background if
+        it is the largest.
 
     Raises:
-        InputError: -1 and 0 may each be the background, or no layer of several clearly is.
+        InputError: Both -1 and 0 may be the background, or it is unclear which layer is.
     """
     layers, notes = _without_minus_one(path, layers)
     if len(layers) > 1:
@@ -177,8 +177,8 @@ def without_background(
         values, counts = np.unique(layers, return_counts=True)
         largest = int(values[counts.argmax()])
         note = (
-            f"no voxel is 0: all belong to a segment, {counts.max() / layers.size * 100:.0f} % of "
-            f"them to label {largest}, which may be the background"
+            f"no voxel is 0, so all belong to a segment; {counts.max() / layers.size * 100:.0f} % "
+            f"of them have label {largest}, which may be the background"
         )
         return layers, (note,)
     return layers, notes
@@ -192,9 +192,9 @@ def _without_minus_one(
     unknown, zero = layers == -1, layers == 0
     count, zeros = int(unknown.sum()), int(zero.sum())
     if zeros > count:
-        note = f"{count} voxels of -1 (not known) belong to no segment"
+        note = f"{count} voxels of -1 (unknown) belong to no segment"
     elif zeros == 0:
-        note = "-1 is taken as the background; no voxel is 0"
+        note = "-1 is treated as the background; no voxel is 0"
     else:
         raise _no_labels(
             path,
@@ -217,25 +217,27 @@ def _without_rest(
     if counts.argmax() != 0:
         raise _no_labels(
             path,
-            f"each voxel belongs to one of its {len(layers)} layers, so that one is the "
-            "background, and the first is not the largest. Leave the background's layer out",
+            f"each voxel belongs to one of its {len(layers)} layers, so one of them is the "
+            "background, and it is unclear which: the first is not the largest. Remove the layer "
+            "of the background",
         )
     kept = layers.copy()
     kept[0] = 0
     share = counts[0] / counts.sum() * 100
     return kept, (
-        f"layer 1 ({share:.0f} % of the voxels) is where no other layer is: taken as background",
+        f"layer 1 ({share:.0f} % of the voxels) has all voxels of no other layer and is treated "
+        "as background",
     )
 
 
 def _compactness(layer: NDArray[np.integer[Any]]) -> float:
-    """Median over the labels: which share of a voxel's labelled neighbours has its label."""
+    """Median over the labels of the share of a voxel's labelled neighbours with its label."""
     held = np.nonzero(layer)
     box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in held)
     part = layer[box]
     axes = range(part.ndim)
     if part.size > _SAMPLE:
-        # Whole planes, so that neighbours within them stay neighbours.
+        # Whole planes, which keep neighbours within them.
         part = part[..., :: -(-part.size // _SAMPLE)] if part.ndim == 3 else part
         axes = range(2)
     values, labels = np.unique(part, return_inverse=True)
@@ -251,7 +253,7 @@ def _compactness(layer: NDArray[np.integer[Any]]) -> float:
         for some in (one, other):
             pairs += np.bincount(some, minlength=len(values))
             same += np.bincount(some[one == other], minlength=len(values))
-    # A label without labelled neighbours, such as a landmark of one voxel, is compact.
+    # A label without labelled neighbours, such as a landmark of one voxel, counts as compact.
     shares = np.divide(same, pairs, out=np.ones(len(values)), where=pairs > 0)
     return float(np.median(shares[values != 0]))
 

@@ -1,4 +1,4 @@
-"""Masks and label maps drawn as pictures: transparency, palettes, colours, grey values, JPEG."""
+"""Masks and label maps in picture files: transparency, palettes, colours, grey values, JPEG."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from SaliencyExplain.images.label_values import (
 )
 from SaliencyExplain.images.raster import decode
 
-#: A picture of more colours is a photograph or has blurred edges.
+#: A picture with more colours is a photograph or has blurred edges.
 _MOST_COLOURS = 32
-#: From the largest value of a soft or compressed mask down to this share of it is surely inside,
-#: and below the rest of it surely outside.
+#: Values of a soft or compressed mask above this share of the largest are certainly inside, and
+#: values below the remaining share certainly outside.
 _SURE = 0.75
-#: Most pixels of a JPEG mask that may be neither.
+#: Largest share of uncertain pixels in a JPEG mask.
 _MOST_UNSURE = 0.05
-#: A JPEG mask whose largest value is less drowns in the noise of the compression.
+#: In a JPEG mask with a smaller maximum the noise of the compression dominates.
 _LEAST_BRIGHT = 64
-#: Colours whose red, green and blue differ by more are no grey, in JPEG.
+#: Largest difference of red, green and blue of a grey pixel in JPEG.
 _COLOURFUL = 64
 _NAMES = {code: name for name, code in ImageColor.colormap.items() if isinstance(code, str)}
 
 
 def from_picture(path: Path) -> LabelMap:
-    """Makes a label map of a picture.
+    """Makes a label map from a picture.
 
-    A transparency that differs over the picture is the mask. Else each colour, palette index or
-    label in grey is a segment, black the background. Grey with soft edges, and JPEG, are cut at
-    half of the brightest value.
+    If the transparency varies, it is the mask. Otherwise each colour, palette index or grey
+    label is a segment and black is the background. Grey values with soft edges, and JPEG, are
+    thresholded at half of the brightest value.
 
     Args:
         path: PNG, JPEG, BMP or TIFF.
@@ -68,24 +68,24 @@ def _from_jpeg(path: Path, picture: Raster) -> LabelMap:
         return _one_mask(picture, strongest > 0)
     advice = "Save the mask as PNG"
     if top < _LEAST_BRIGHT:
-        raise _no_mask(path, f"its largest value is {top:.0f}, as faint as JPEG's noise. {advice}")
+        raise _no_mask(path, f"its largest value, {top:.0f}, is as low as JPEG's noise. {advice}")
     colourful = np.ptp(values, axis=2) > _COLOURFUL
     if colourful.mean() > 0.01 * (strongest > top / 2).mean():
-        raise _no_mask(path, f"JPEG mixes the colours that tell segments apart. {advice}")
+        raise _no_mask(path, f"JPEG mixes the colours that distinguish segments. {advice}")
     bright = int((strongest > _SURE * top).sum())
     unsure = int((strongest > (1 - _SURE) * top).sum()) - bright
     if unsure > min(bright, _MOST_UNSURE * strongest.size):
         raise _no_mask(
             path,
             f"{unsure / strongest.size * 100:.0f} % of its pixels are neither dark nor bright, so "
-            f"that it is a photograph, or a JPEG of several labels. {advice}",
+            f"it is a photograph, or a JPEG of several labels. {advice}",
         )
-    note = "JPEG blurs masks: from half of the brightest value on counts as inside"
+    note = "JPEG blurs masks; pixels of at least half of the brightest value are inside"
     return _one_mask(picture, strongest > top / 2, note)
 
 
 def _from_alpha(picture: Raster, opaque: NDArray[np.bool_]) -> LabelMap:
-    # Where nothing but the transparency differs, or a photograph was cut out, it is the mask.
+    # The transparency is the mask if nothing else varies, or if a photograph was cut out.
     colours = np.unique(picture.values[opaque], axis=0)
     if len(colours) < 2 or len(colours) > _MOST_COLOURS:
         return _one_mask(picture, opaque)
@@ -97,29 +97,27 @@ def _from_palette(path: Path, picture: Raster, palette: NDArray[np.float64]) -> 
     index = picture.values[..., 0]
     used = [int(value) for value in np.unique(index)]
     if used[-1] >= len(palette):
-        raise _no_mask(
-            path, f"it has {len(palette)} colours, and its pixels name colour {used[-1]}"
-        )
+        raise _no_mask(path, f"it has {len(palette)} colours, and a pixel has the index {used[-1]}")
     colours = palette[used]
     varies = picture.alpha is not None and picture.alpha.min() != picture.alpha.max()
     if (colours == colours[:, :1]).all() and not varies:
-        # Grey values by another way: which index they have says nothing.
+        # A palette of grey values; their indices have no meaning.
         return _from_grey(path, picture, np.rint(palette[:, 0] * 255).astype(np.uint8)[index])
     opaque = np.asarray(picture.alpha) > 0 if varies else np.ones(index.shape, dtype=bool)
     dark = [value for value in used if not palette[value].any()]
     notes: tuple[str, ...] = ()
-    # Black where there is black, since tools that optimise palettes change the order of colours.
+    # Black if present, since tools that optimise palettes change the order of colours.
     background = set(dark) or {0}
     if not varies and (background - {0} or 0 not in used or palette[0].any()):
         named = ", ".join(str(value) for value in sorted(background))
-        notes = (f"colour {named} of the palette is taken as the background",)
+        notes = (f"colour {named} of the palette is treated as the background",)
     elif varies:
         background = set()
     shown = set(np.unique(index[opaque]).tolist()) - background
     values = [value for value in used if value in shown]
     if len(values) > _MOST_COLOURS:
-        raise _no_mask(path, f"its palette has {len(values)} colours, as of a photograph")
-    # 0 is outside, and may be a segment's index here.
+        raise _no_mask(path, f"its palette has {len(values)} colours, like a photograph")
+    # 0 means outside, but here it may be a segment's index.
     inside = opaque & np.isin(index, values)
     shifted = np.where(inside, index.astype(np.int32) + 1, 0)
     labels_of(path, shifted)
@@ -152,29 +150,29 @@ def _from_grey(path: Path, picture: Raster, values: NDArray[Any]) -> LabelMap:
 
 
 def _soft(picture: Raster, values: NDArray[Any]) -> LabelMap | None:
-    """A mask of grey edges, cut at half; None for what has more grey than white."""
+    """A mask with grey edges, thresholded at half; None if it has more grey than white."""
     top = float(values.max())
     sure = int((values > _SURE * top).sum())
     unsure = int((values > (1 - _SURE) * top).sum()) - sure
     if values.min() < 0 or unsure > sure:
         return None
-    note = f"the mask is soft ({unsure} grey pixels): from half of the brightest value on is inside"
+    note = f"the mask is soft ({unsure} grey pixels); at least half of the maximum is inside"
     return _one_mask(picture, values > top / 2, note)
 
 
 def _from_colours(path: Path, picture: Raster, opaque: NDArray[np.bool_]) -> LabelMap:
     codes, found = _codes(picture, opaque)
     if len(found) > _MOST_COLOURS:
-        raise _no_mask(path, f"it has {len(found)} colours, as a photograph or blurred edges do")
+        raise _no_mask(path, f"it has {len(found)} colours, like a photograph or blurred edges")
     notes: tuple[str, ...] = ()
     white = np.array([_most(picture)] * 3)
     if not (picture.values == 0).all(axis=2).any():
         at_corners = picture.values[[0, 0, -1, -1], [0, -1, 0, -1]]
-        notes = ("no pixel is black: each colour is a segment, that of the background as well",)
+        notes = ("no pixel is black, so each colour is a segment, including the background",)
         if (at_corners == white).all():
-            notes = ("no pixel is black: white, which has the corners, is taken as background",)
+            notes = ("no pixel is black; white, found in the corners, is treated as background",)
             codes, found = _codes(picture, opaque & (picture.values != white).any(axis=2))
-    # Shades of blurred edges are no segments.
+    # Shades of blurred edges are not segments.
     labels_of(path, codes)
     return _labelled(picture, codes, found, notes)
 
@@ -182,7 +180,7 @@ def _from_colours(path: Path, picture: Raster, opaque: NDArray[np.bool_]) -> Lab
 def _codes(
     picture: Raster, opaque: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], list[NDArray[Any]]]:
-    """The number of each pixel's colour, from 1 on, 0 for black, and the colours."""
+    """The index of each pixel's colour, from 1 and 0 for black, and the colours."""
     coloured = opaque & (picture.values != 0).any(axis=2)
     found, numbers = np.unique(picture.values[coloured], axis=0, return_inverse=True)
     codes = np.zeros(coloured.shape, dtype=np.int32)
@@ -207,7 +205,7 @@ def _one_mask(picture: Raster, mask: NDArray[np.bool_], *notes: str) -> LabelMap
     more: tuple[str, ...] = ()
     corners = mask[[0, 0, -1, -1], [0, -1, 0, -1]]
     if corners.all() and not mask.all():
-        more = ("all corners of the picture are inside of the mask: is it inverted?",)
+        more = ("all corners of the picture are inside the mask, which may be inverted",)
     notes = (*picture.notes, *notes, *more)
     return LabelMap(mask[np.newaxis], None, (Label("mask", None, 0, 1),), notes)
 
@@ -230,4 +228,4 @@ def _name(share: NDArray[np.float64]) -> str:
 
 
 def _no_mask(path: Path, wrong: str) -> InputError:
-    return InputError(ErrorCode.SEGMENTATION_LABELS, f"{path}: is no mask: {wrong}.")
+    return InputError(ErrorCode.SEGMENTATION_LABELS, f"{path}: is not a mask: {wrong}.")

@@ -1,8 +1,8 @@
-"""MetaImage files (.mha, .mhd): a header of lines ``key = value``, and voxels behind or beside it.
+"""MetaImage files (.mha, .mhd): a header of lines ``key = value``, voxels after it or elsewhere.
 
-Read here and not by ITK, whose MetaImage part trusts the header: a wrong number of axes ends the
-process, and voxels that cannot be unpacked come back as other voxels without a word. What is
-read equals ITK's (https://itk.org/Wiki/ITK/MetaIO/Documentation).
+They are not read by ITK, whose MetaImage reader trusts the header: a wrong number of axes crashes
+the process, and voxels that cannot be unpacked are returned as wrong voxels without an error. For
+valid files the result equals ITK's (https://itk.org/Wiki/ITK/MetaIO/Documentation).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from SaliencyExplain.images.volume import Volume, checked_affine, one_number, un
 
 SUFFIXES = (".mha", ".mhd")
 
-#: Most bytes of a header; those of real files have a few hundred.
+#: Largest header in bytes; real files have a few hundred.
 _LARGEST_HEADER = 1 << 20
 _TYPES = {
     "MET_CHAR": "i1",
@@ -71,7 +71,7 @@ class _Header:
         try:
             return int(text)
         except ValueError as error:
-            raise self.wrong(key, text, "a whole number") from error
+            raise self.wrong(key, text, "a whole number is") from error
 
     def true(self, *keys: str, default: bool) -> bool:
         return self.first(*keys, default=str(default))[:1] in ("T", "t", "1")
@@ -79,8 +79,8 @@ class _Header:
     def wrong(self, key: str, text: str, wanted: str) -> InputError:
         return InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{self.path}: cannot be read, it may be damaged: its header gives {key} as "
-            f"'{text[:80]}', and {wanted} belong there.",
+            f"{self.path}: cannot be read, it may be damaged: {key} is '{text[:80]}' in its "
+            f"header, and {wanted} expected. Write the file again.",
         )
 
 
@@ -89,26 +89,27 @@ def read_meta_image(path: Path, several: bool) -> Volume:
 
     Args:
         path: The file, with its voxels inside or in files of the same folder.
-        several: Whether several components or volumes are wanted, as layers.
+        several: Whether several components or volumes are returned, as layers.
 
     Returns:
         The volume; lengths in millimetres whatever the header's unit.
 
     Raises:
-        InputError: It is damaged, of a kind that is not read, its voxels lie outside of its
-            folder, or it holds several values at a voxel where one is wanted.
+        InputError: It is damaged, of an unsupported kind, its voxels lie outside its folder, or
+            it has several values per voxel and `several` is false.
     """
     header = _header(path)
     kind = header.first("ObjectType", default="Image")
     if kind != "Image":
         raise InputError(
-            ErrorCode.FILE_FORMAT, f"{path}: is a MetaIO file of a {kind[:40]}, and no image."
+            ErrorCode.FILE_FORMAT,
+            f"{path}: is a MetaIO file of a {kind[:40]} and not an image. Give an image.",
         )
     axes = header.whole("NDims", 0)
     if not 2 <= axes <= _MOST_AXES:
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"{path}: its header says that it has {axes} axes; an image has two or three.",
+            f"{path}: it has {axes} axes by its header. Give an image of two or three axes.",
         )
     sizes = _sizes(header, axes)
     channels = header.whole("ElementNumberOfChannels", 1)
@@ -119,8 +120,8 @@ def read_meta_image(path: Path, several: bool) -> Volume:
     ):
         raise InputError(
             ErrorCode.IMAGE_VALUES,
-            f"{path}: its values are to be scaled (ElementToIntensityFunction), which 3D Slicer "
-            "and ITK do not do. Scale them and write the file again.",
+            f"{path}: its header defines a scaling of the values (ElementToIntensityFunction), "
+            "which 3D Slicer and ITK ignore. Apply it and write the file again.",
         )
     found, more = read_stored(_stored(header, axes), _data_type(header), count, labels=several)
     values = found.reshape((channels, *sizes), order="F")
@@ -153,15 +154,16 @@ def _header(path: Path) -> _Header:
         if name in fields:
             raise InputError(
                 ErrorCode.FILE_DAMAGED,
-                f"{path}: cannot be read, it may be damaged: its header gives '{name[:80]}' twice.",
+                f"{path}: cannot be read, it may be damaged: its header has '{name[:80]}' twice. "
+                "Write the file again.",
             )
         fields[name] = value.decode("utf-8", "replace")
         if name == _END:
             return _Header(path, fields, place)
     raise InputError(
         ErrorCode.FILE_DAMAGED,
-        f"{path}: cannot be read, it may be damaged or cut off (no MetaImage header ends with "
-        f"{_END}).",
+        f"{path}: cannot be read, it may be damaged or cut off (its header does not end with "
+        f"{_END}). Copy it again.",
     )
 
 
@@ -172,7 +174,7 @@ def _sizes(header: _Header, axes: int) -> tuple[int, ...]:
     except ValueError:
         found = ()
     if len(found) != axes:
-        raise header.wrong("DimSize", text, f"{axes} whole numbers")
+        raise header.wrong("DimSize", text, f"{axes} whole numbers are")
     return found
 
 
@@ -182,7 +184,8 @@ def _data_type(header: _Header) -> np.dtype:
     if code is None:
         raise InputError(
             ErrorCode.IMAGE_VOXEL_TYPE,
-            f"{header.path}: holds voxels of the type '{name[:40]}', which is not read here.",
+            f"{header.path}: its voxels have the type '{name[:40]}', which is not supported. "
+            "Convert it to a common type of number.",
         )
     big = header.true("BinaryDataByteOrderMSB", "ElementByteOrderMSB", default=False)
     return np.dtype(code).newbyteorder(">" if big else "<")
@@ -200,7 +203,9 @@ def _stored(header: _Header, axes: int) -> Stored:
     if name.upper() == "LOCAL":
         return Stored(header.path, (header.path,), start=header.length, encoding=encoding)
     if skip < AT_END or (skip and packed):
-        raise header.wrong("HeaderSize", str(skip), "0, or -1, or the bytes of a raw file's header")
+        raise header.wrong(
+            "HeaderSize", str(skip), "0, -1, or the size of a raw file's header in bytes is"
+        )
     files = tuple(file_beside(header.path, one) for one in _names(header, name, axes))
     return Stored(header.path, files, skip=skip, encoding=encoding)
 
@@ -213,15 +218,15 @@ def _names(header: _Header, name: str, axes: int) -> list[str]:
         names = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
         names = [one for one in names if one]
         if not names:
-            raise header.wrong(_END, name, "names of files behind it")
+            raise header.wrong(_END, name, "names of files after it are")
         return names
     if "%" in name and len(words) == 4:
         try:
             return numbered(words[0], *(int(word) for word in words[1:]))
         except ValueError as error:
-            raise header.wrong(_END, name, "a pattern and three numbers") from error
+            raise header.wrong(_END, name, "a pattern and three numbers are") from error
     if not name:
-        raise header.wrong(_END, name, "the name of a file")
+        raise header.wrong(_END, name, "the name of a file is")
     return [name]
 
 
@@ -237,13 +242,13 @@ def _affine(header: _Header, axes: int) -> tuple[NDArray[np.float64], list[str]]
     if spacing[:spatial].min() <= 0:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{header.path}: its header gives the spacing "
-            f"{' '.join(f'{one:g}' for one in spacing)}; it must be above 0.",
+            f"{header.path}: its spacing is {' '.join(f'{one:g}' for one in spacing)}, and must be "
+            "above 0. Correct the header.",
         )
     unit = header.first("DistanceUnits", default="")
     scale = millimetres(header.path, unit)
     lps = np.eye(4)
-    # A row of the header's matrix is the direction of an axis.
+    # Each row of the header's matrix is the direction of an axis.
     lps[:spatial, :spatial] = matrix[:spatial, :spatial].T * spacing[:spatial] * scale
     lps[:spatial, 3] = offset[:spatial] * scale
     affine = LPS_TO_RAS @ lps

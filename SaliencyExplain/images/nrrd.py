@@ -1,7 +1,7 @@
-"""NRRD files (.nrrd, .nhdr): a header of lines ``field: value``, and voxels behind or beside it.
+"""NRRD files (.nrrd, .nhdr): a header of lines ``field: value``, and voxels after it or elsewhere.
 
-Read here and not by ITK, whose NRRD part ends the process on a header with many axes, passes over
-units, and takes each space as left-posterior-superior. What is read equals ITK's
+They are not read by ITK, whose NRRD reader crashes the process on a header with many axes, ignores
+units, and treats every space as left-posterior-superior. For other files the result equals ITK's
 (http://teem.sourceforge.net/nrrd/format.html).
 """
 
@@ -50,7 +50,7 @@ _ENCODINGS = {
     "ascii": "text",
     "hex": "hex",
 }
-#: Kinds of axes that samples lie along; the others are parts of one sample.
+#: Kinds of axes along which samples lie; other axes are components of one sample.
 _DOMAIN = ("domain", "space", "time", "???", "none")
 
 
@@ -59,20 +59,20 @@ def read_nrrd(path: Path, several: bool) -> Volume:
 
     Args:
         path: The file, with its voxels inside or in files of the same folder.
-        several: Whether several components or volumes are wanted, as layers.
+        several: Whether several components or volumes are returned, as layers.
 
     Returns:
         The volume with the header's key/value pairs; lengths in millimetres whatever the
         header's unit.
 
     Raises:
-        InputError: It is damaged, of a kind or in a space that is not read, its voxels lie
-            outside of its folder, or it holds several values at a voxel where one is wanted.
+        InputError: It is damaged, of an unsupported kind or space, its voxels lie outside its
+            folder, or it has several values per voxel and `several` is false.
     """
     header = read_header(path)
     axes = header.whole("dimension")
     if not 1 <= axes <= _MOST_AXES:
-        raise header.wrong("dimension", f"1 to {_MOST_AXES}")
+        raise header.wrong("dimension", f"1 to {_MOST_AXES} is")
     sizes = _sizes(header, axes)
     kinds = header.fields.get("kinds", "").lower().split() or ["???"] * axes
     if len(kinds) != axes:
@@ -82,13 +82,13 @@ def read_nrrd(path: Path, several: bool) -> Volume:
     if not 2 <= len(domain) <= 4 or len(ranges) > 1:
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"{path}: its header says that it has {axes} axes, {len(domain)} of them in space or "
-            "time; an image has two or three.",
+            f"{path}: it has {axes} axes by its header, {len(domain)} of them in space or time. "
+            "Give an image of two or three axes.",
         )
     count = check_sizes(path, sizes)
     components = sizes[ranges[0]] if ranges else 1
     one_number(path, components, [sizes[axis] for axis in domain], several)
-    # Before the voxels: what lies in no known place is not worth its reading.
+    # Before the voxels, since a file without a usable position need not be read further.
     affine, notes = place(header, domain[:3], sizes)
     found, more = read_stored(_stored(header, axes), _data_type(header), count, labels=several)
     values = found.reshape(sizes, order="F")
@@ -101,14 +101,15 @@ def read_header(path: Path) -> NrrdHeader:
     """Reads the header alone.
 
     Raises:
-        InputError: It is none, has no end, or gives a field twice.
+        InputError: It is not an NRRD header, has no end, or has a field twice.
     """
     with path.open("rb") as file:
         content = file.read(_LARGEST_HEADER)
     if not re.match(rb"NRRD000[1-6]\r?\n", content):
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: cannot be read, it may be damaged (it does not begin as a NRRD file does).",
+            f"{path}: cannot be read, it may be damaged (it does not begin like an NRRD file). "
+            "Write the file again.",
         )
     end = re.search(rb"\r?\n\r?\n", content)
     length = end.end() if end else len(content)
@@ -125,10 +126,11 @@ def read_header(path: Path) -> NrrdHeader:
             continue
         name = re.sub(r"\s", "", name).lower()
         if not colon or name in fields:
-            reason = f"gives '{name[:40]}' twice" if colon else f"holds '{line[:40]}'"
+            reason = f"has '{name[:40]}' twice" if colon else f"contains '{line[:40]}'"
             raise InputError(
                 ErrorCode.FILE_DAMAGED,
-                f"{path}: cannot be read, it may be damaged: its header {reason}.",
+                f"{path}: cannot be read, it may be damaged: its header {reason}. Write the file "
+                "again.",
             )
         fields[name] = said.strip()
         if name == "datafile" and said.split()[:1] == ["LIST"]:
@@ -137,13 +139,14 @@ def read_header(path: Path) -> NrrdHeader:
     if end is None and "datafile" not in fields:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: cannot be read, it may be damaged or cut off (its header has no end).",
+            f"{path}: cannot be read, it may be damaged or cut off (its header has no end). Copy "
+            "it again.",
         )
     return NrrdHeader(path, fields, keys, (), length)
 
 
 def _text(content: bytes) -> str:
-    """The header's text: ASCII by the format, and names of segments in what their writer used."""
+    """The header's text: ASCII by the format, but names of segments may use other encodings."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
@@ -160,7 +163,7 @@ def _sizes(header: NrrdHeader, axes: int) -> tuple[int, ...]:
     except ValueError:
         found = ()
     if len(found) != axes:
-        raise header.wrong("sizes", f"{axes} whole numbers")
+        raise header.wrong("sizes", f"{axes} whole numbers are")
     return found
 
 
@@ -170,19 +173,20 @@ def _data_type(header: NrrdHeader) -> np.dtype[Any]:
     if code is None:
         raise InputError(
             ErrorCode.IMAGE_VOXEL_TYPE,
-            f"{header.path}: holds voxels of the type '{name[:40]}', which is not read here.",
+            f"{header.path}: its voxels have the type '{name[:40]}', which is not supported. "
+            "Convert it to a common type of number.",
         )
     order = header.fields.get("endian", "").lower()
     written_out = _encoding(header) == "text" or code.endswith("1")
     if order not in ("little", "big") and not written_out:
-        raise header.wrong("endian", "'little' or 'big'")
+        raise header.wrong("endian", "'little' or 'big' is")
     return np.dtype(code).newbyteorder(">" if order == "big" else "<")
 
 
 def _encoding(header: NrrdHeader) -> str:
     name = header.fields.get("encoding", "").lower()
     if name not in _ENCODINGS:
-        raise header.wrong("encoding", "raw, gzip, bzip2, text or hex")
+        raise header.wrong("encoding", "raw, gzip, bzip2, text or hex is")
     return _ENCODINGS[name]
 
 
@@ -190,9 +194,9 @@ def _stored(header: NrrdHeader, axes: int) -> Stored:
     lines, skip = header.whole("lineskip", 0), header.whole("byteskip", 0)
     encoding = _encoding(header)
     if lines < 0:
-        raise header.wrong("lineskip", "0 or more")
+        raise header.wrong("lineskip", "0 or more is")
     if skip < AT_END or (skip == AT_END and encoding != "raw"):
-        raise header.wrong("byteskip", "0 or more, or -1 with raw voxels,")
+        raise header.wrong("byteskip", "0 or more, or -1 with raw voxels, is")
     if "datafile" not in header.fields:
         start = header.length
         return Stored(header.path, (header.path,), start, lines, skip, encoding)
@@ -209,11 +213,11 @@ def _names(header: NrrdHeader, axes: int) -> list[str]:
         try:
             names = numbered(words[0], *(int(word) for word in words[1:4]))
         except ValueError as error:
-            raise header.wrong("datafile", "a pattern and three numbers") from error
+            raise header.wrong("datafile", "a pattern and three numbers are") from error
         slab = words[4:]
     else:
         names, slab = [header.fields["datafile"]], []
-    # Each file holds whole slices; slabs along another axis would have to be woven together.
+    # Each file holds whole slices; slabs along another axis would have to be interleaved.
     if not names or not all(names) or (slab and slab != [str(axes - 1)] and slab != [str(axes)]):
-        raise header.wrong("datafile", "names of files, each with a slice,")
+        raise header.wrong("datafile", "names of files with a slice each are")
     return names

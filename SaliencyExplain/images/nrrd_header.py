@@ -1,4 +1,4 @@
-"""The header of a NRRD file: its fields as text."""
+"""The header of an NRRD file: its fields as text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 @dataclass(frozen=True)
 class NrrdHeader:
-    """The header of a NRRD file.
+    """The header of an NRRD file.
 
     Attributes:
         path: The file.
-        fields: By their names in small letters without spaces.
+        fields: Fields by their names in lower case without spaces.
         keys: Pairs ``key:=value``, unescaped.
-        names: Lines behind ``data file: LIST``.
-        length: Bytes of the header with the empty line behind it.
+        names: Lines after ``data file: LIST``.
+        length: Bytes of the header including the empty line after it.
     """
 
     path: Path
@@ -30,19 +30,20 @@ class NrrdHeader:
         """The error for a field that cannot be used."""
         return InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{self.path}: cannot be read, it may be damaged: its header gives {name} as "
-            f"'{self.fields.get(name, '')[:80]}', and {wanted} belong there.",
+            f"{self.path}: cannot be read, it may be damaged: {name} is "
+            f"'{self.fields.get(name, '')[:80]}' in its header, and {wanted} expected. Write the "
+            "file again.",
         )
 
     def whole(self, name: str, default: int | None = None) -> int:
         """A field of one whole number.
 
         Raises:
-            InputError: It is none, or is missing without a default.
+            InputError: It is not a whole number, or is missing and has no default.
         """
         if name not in self.fields and default is not None:
             return default
         try:
             return int(self.fields.get(name, ""))
         except ValueError as error:
-            raise self.wrong(name, "a whole number") from error
+            raise self.wrong(name, "a whole number is") from error

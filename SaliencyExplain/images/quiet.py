@@ -1,4 +1,4 @@
-"""Keeps libraries that are not Python from writing to the terminal."""
+"""Suppresses terminal output of libraries that are not written in Python."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _kept = -1
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Turns the process's standard error away for the moment; what fails raises all the same.
+    """Suppresses the process's standard error within the context; exceptions are not affected.
 
-    ITK and libtiff write there past Python, so it is the file descriptor that is turned away. The
-    last of several threads turns it back.
+    ITK and libtiff write to it directly and not through Python, so the file descriptor is
+    redirected. The last of several threads restores it.
     """
     global _users, _kept
     with _lock:

@@ -1,4 +1,4 @@
-"""Pictures of two axes: PNG, JPEG, BMP and TIFF through Pillow, deep PNG through SimpleITK."""
+"""2D pictures: PNG, JPEG, BMP and TIFF with Pillow, 16-bit PNG with SimpleITK."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_files import unreadable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-#: What Pillow may take a file for, whatever its name ends in. It would hand PostScript to a
-#: program.
+#: Formats that Pillow may detect, whatever the file's name. It would run a program on PostScript.
 _FORMATS = ("PNG", "JPEG", "BMP")
 
-#: ITU-R BT.601 luma, the weights of Pillow's conversion to grey as well.
+#: ITU-R BT.601 luma, which Pillow's conversion to grey uses as well.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _EXIF_ORIENTATION = 0x0112
-#: Of a value while a picture is turned into an image (float64).
+#: Bytes per value while a picture is converted to an image (float64).
 _PIXEL_BYTES = 8
-#: What Pillow and the parsing of tags raise for damaged files.
+#: Exceptions of Pillow and of the parsing of tags for damaged files.
 _DAMAGED = (
     ArithmeticError,
     Image.DecompressionBombError,
@@ -51,18 +50,17 @@ _DAMAGED = (
 
 
 def decode(path: Path, keep_palette: bool = False) -> Raster:
-    """Decodes a picture in the depth in which it is stored, turned as its EXIF tag says.
+    """Decodes a picture at its stored bit depth, oriented according to its EXIF tag.
 
     Args:
         path: PNG, JPEG, BMP or TIFF.
-        keep_palette: Palette indices instead of the colours they stand for.
+        keep_palette: Return palette indices instead of colours.
 
     Returns:
         The picture, columns first.
 
     Raises:
-        InputError: It cannot be decoded, holds several pages, or numbers or colours that are
-            not read here.
+        InputError: It cannot be decoded, holds several pages, or unsupported numbers or colours.
     """
     try:
         with quiet():
@@ -89,8 +87,8 @@ def _decoded(path: Path, keep_palette: bool) -> Raster:
             if "transparency" in picture.info:
                 raise InputError(
                     ErrorCode.IMAGE_VOXEL_TYPE,
-                    f"{path}: has 16-bit colours of which one is transparent, which is not "
-                    "read here. Save it with an alpha channel.",
+                    f"{path}: has 16-bit colours and a transparent colour, which is not "
+                    "supported. Save it with an alpha channel.",
                 )
             if "LA;16B" in _raw_modes(picture):
                 return _decode_deep_grey_alpha(path)
@@ -106,15 +104,15 @@ def _raw_modes(picture: ImageFile.ImageFile) -> list[str]:
 
 
 def _deep_colour(picture: ImageFile.ImageFile) -> bool:
-    """Pillow cuts 16-bit colours, and 16-bit grey beside alpha, to 8 bits without a word."""
+    """Whether Pillow would silently cut to 8 bits: 16-bit colours, and 16-bit grey with alpha."""
     modes = _raw_modes(picture) if picture.format == "PNG" else []
     return any(mode.endswith(";16B") and not mode.startswith("I") for mode in modes)
 
 
 def _grey_bits(picture: ImageFile.ImageFile) -> int:
-    """Bits of a grey PNG's values, which Pillow stretches to 8 where they are fewer."""
+    """Bits of a grey PNG's values; Pillow scales fewer than 8 bits to 8."""
     modes = _raw_modes(picture) if picture.format == "PNG" else []
-    # Of one bit Pillow stretches the transparent value as well.
+    # With one bit Pillow scales the transparent value as well.
     few = {"L;2": 2, "L;4": 4}
     return next((few[mode] for mode in modes if mode in few), 8)
 
@@ -126,16 +124,17 @@ def _decode_deep(path: Path) -> Raster:
         raise unreadable(path, error) from error
     if array.ndim != 3 or array.shape[-1] not in (2, 3, 4):
         raise InputError(
-            ErrorCode.IMAGE_VOXEL_TYPE, f"{path}: its pixels are neither grey, RGB nor RGBA values."
+            ErrorCode.IMAGE_VOXEL_TYPE,
+            f"{path}: its pixels are neither grey, RGB nor RGBA values. Convert it to one of them.",
         )
     return split_alpha(array)
 
 
 def _decode_deep_grey_alpha(path: Path) -> Raster:
-    """16-bit grey beside alpha, which neither Pillow nor ITK reads.
+    """Decodes 16-bit grey with alpha, which neither Pillow nor ITK reads.
 
-    A pixel has as many bytes, and PNG's filters look at the same ones, as in a picture of 8-bit
-    RGBA: with the header of one, Pillow gives the bytes.
+    A pixel has as many bytes as in an 8-bit RGBA picture, and PNG's filters use the same ones.
+    With the header of such a picture Pillow returns the bytes.
     """
     content = bytearray(path.read_bytes())
     content[24:26] = 8, 6
@@ -147,7 +146,7 @@ def _decode_deep_grey_alpha(path: Path) -> Raster:
 
 
 def _with_key(raster: Raster, key: int | tuple[int, ...]) -> Raster:
-    """The picture with the one value that its file calls transparent."""
+    """The picture with alpha 0 at the one value that its file declares as transparent."""
     opaque = (raster.values != np.atleast_1d(key)).any(axis=2).astype(np.uint8) * 255
     return Raster(raster.values, opaque, raster.palette, raster.lossy, raster.notes)
 
@@ -188,7 +187,7 @@ def _of_palette(picture: Image.Image, lossy: bool, notes: tuple[str, ...]) -> Ra
     if isinstance(transparent, int):
         alpha = (index != transparent).astype(np.uint8) * 255
     elif isinstance(transparent, bytes):
-        # One value for each of the first colours; the others are opaque.
+        # Alpha values of the first colours; the others are opaque.
         of_index = np.full(256, 255, np.uint8)
         of_index[: len(transparent)] = np.frombuffer(transparent, np.uint8)
         alpha = of_index[index]
@@ -196,27 +195,27 @@ def _of_palette(picture: Image.Image, lossy: bool, notes: tuple[str, ...]) -> Ra
 
 
 def read_raster(path: Path, colour: bool) -> Volume:
-    """Reads a picture as an image of two axes (x, y), one pixel taken as one millimetre.
+    """Reads a picture as an image of two axes (x, y) with a pixel size of one millimetre.
 
     Args:
         path: PNG, JPEG, BMP or TIFF.
-        colour: Three layers, red, green and blue, instead of one of grey values.
+        colour: Return red, green and blue as three layers instead of one of grey values.
 
     Returns:
-        The image; its axes run to the patient's left and back, as SimpleITK has them.
+        The image; its axes run to the patient's left and back, as in SimpleITK.
 
     Raises:
-        InputError: As :func:`decode`.
+        InputError: See :func:`decode`.
     """
     raster = decode(path)
-    notes = [*raster.notes, "the size of its pixels is not known: a pixel (px) counts as 1 mm"]
+    notes = [*raster.notes, "the pixel size is unknown: a pixel (px) counts as 1 mm"]
     values = raster.values.astype(np.float64)
     if raster.alpha is not None:
         opaque = np.iinfo(raster.alpha.dtype).max if raster.alpha.dtype.kind in "iu" else 1.0
         if raster.alpha.min() < opaque:
             if not raster.over_black:
                 values = values * (raster.alpha[..., np.newaxis] / opaque)
-            notes.append("transparent pixels are laid over black")
+            notes.append("transparent pixels are blended with black")
     if colour:
         layers = np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
     elif values.shape[2] == 1:
@@ -225,5 +224,5 @@ def read_raster(path: Path, colour: bool) -> Volume:
         layers = values[..., :1]
     else:
         layers = (values @ _LUMA)[..., np.newaxis]
-        notes.append("colours are turned into grey values (ITU-R 601 luma)")
+        notes.append("colours are converted to grey values (ITU-R 601 luma)")
     return Volume(np.moveaxis(layers, -1, 0), LPS_TO_RAS.copy(), tuple(notes), colour=colour)

@@ -1,4 +1,4 @@
-"""Reading an image of any format into a MetaTensor, with everything checked."""
+"""Reading an image of any format into a MetaTensor, with checks."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from SaliencyExplain.images.resampling import resample
 from SaliencyExplain.images.volume import Volume
 from SaliencyExplain.images.volume_reading import read_volume, short_name
 
-#: Voxels of the right-angled grid around a sheared one, to one of its own: a gantry tilted by 30
-#: degrees over two metres makes four.
+#: Largest number of voxels of the right-angled grid per voxel of a sheared one. A gantry tilt of 30
+#: degrees over two metres gives four.
 _MOST_UPRIGHT = 10
 
 
 def read_image(path: Path, *, series: str | None = None, colour: bool = False) -> MetaTensor:
     """Reads one image.
 
-    Sheared grids (a CT with tilted gantry) are resampled, linearly, onto the
-    right-angled grid that keeps the slices' planes, since neither NRRD in 3D Slicer nor
-    ITK knows shear; a note says so.
+    Sheared grids (CT with a tilted gantry) are resampled linearly onto the right-angled grid
+    with the same slice planes, with a note, because NRRD in 3D Slicer and ITK do not support
+    shear.
 
     Args:
         path: NIfTI, NRRD, MetaImage, FreeSurfer, PNG, JPEG, BMP, TIFF or DICOM file, a file that a
             plugin reads, or a folder of DICOM slices.
-        series: SeriesInstanceUID, where a folder holds several series.
-        colour: Three channels, red, green and blue, of a picture.
+        series: SeriesInstanceUID, if a folder holds several series.
+        colour: Return red, green and blue of a picture as three channels.
 
     Returns:
         float32 (1, *S), or (3, *S) with `colour`, S of 2 or 3 axes, with its 4x4 affine
-        to RAS millimetres. `meta["notes"]` lists what should be said aloud,
-        `meta["name"]` names the image without its format's ending, `meta["modality"]` and
-        `meta["frame_of_reference"]` are DICOM's, empty where unknown.
+        to RAS millimetres. `meta["notes"]` has notes for the user, `meta["name"]` the image's
+        name without its format's ending, `meta["modality"]` and `meta["frame_of_reference"]`
+        are from DICOM, empty if unknown.
 
     Raises:
         InputError: It is missing, unreadable, truncated, of several volumes, ambiguous,
@@ -57,10 +57,10 @@ def read_image(path: Path, *, series: str | None = None, colour: bool = False) -
 
 
 def with_contrast(path: Path, image: MetaTensor) -> MetaTensor:
-    """The image; one of two values gets a note.
+    """Checks that an image is not constant; an image with two values gets a note.
 
     Args:
-        path: Where it is from, for messages.
+        path: Its file, for messages.
         image: ``(C, *S)`` with its notes.
 
     Raises:
@@ -70,15 +70,15 @@ def with_contrast(path: Path, image: MetaTensor) -> MetaTensor:
     if low == high:
         raise InputError(
             ErrorCode.IMAGE_VALUES,
-            f"{path}: all of its voxels are {high:g}; there is no image.",
+            f"{path}: all of its voxels are {high:g}. Check the file.",
         )
     if ((image == low) | (image == high)).all():
-        image.meta["notes"].append("the image has two values only, as masks have; is it one?")
+        image.meta["notes"].append("the image has only two values and may be a mask")
     return image
 
 
 def read_map(path: Path) -> MetaTensor:
-    """Reads a map of one channel, as :func:`read_image` does, that may be constant.
+    """Reads a map of one channel as :func:`read_image` does, but allows constant values.
 
     Args:
         path: A file of any image format.
@@ -87,7 +87,7 @@ def read_map(path: Path) -> MetaTensor:
         float32 (1, *S) with its affine and notes.
 
     Raises:
-        InputError: As :func:`read_image`, but for constant values.
+        InputError: See :func:`read_image`; constant values are allowed.
     """
     return _read_finite(Path(path), None, False)
 
@@ -98,18 +98,19 @@ def _read_finite(path: Path, series: str | None, colour: bool) -> MetaTensor:
     if colour and not volume.colour:
         raise InputError(
             ErrorCode.FILE_FORMAT,
-            f"{path}: colours are wanted, and this is no PNG, JPEG, BMP or TIFF picture.",
+            f"{path}: the classifier takes colours, and this is not a PNG, JPEG, BMP or TIFF "
+            "picture. Give a colour picture.",
         )
     return finite_image(path, volume, short_name(path))
 
 
 def finite_image(path: Path, volume: Volume, name: str) -> MetaTensor:
-    """The image of a volume, on a right-angled grid.
+    """Makes an image from a volume, on a right-angled grid.
 
     Args:
-        path: Where the volume is from, for messages.
+        path: The volume's file, for messages.
         volume: Its voxels and affine.
-        name: Short name without anything that tells of a patient.
+        name: Short name that does not identify a patient.
 
     Raises:
         InputError: A voxel is not finite, or the grid is sheared too far.
@@ -120,7 +121,7 @@ def finite_image(path: Path, volume: Volume, name: str) -> MetaTensor:
         raise InputError(
             ErrorCode.IMAGE_VALUES,
             f"{path}: {bad} of its {values.size} voxels are not finite (NaN or infinite). Replace "
-            "them first.",
+            "these values first.",
         )
     notes, affine = list(volume.notes), volume.affine
     if values.ndim == 4 and shear_of(affine) > SHEAR_TOLERANCE:
@@ -145,13 +146,13 @@ def to_image(
     modality: str = "",
     frame_of_reference: str = "",
 ) -> MetaTensor:
-    """Wraps values and their place as an image of this project.
+    """Makes an image of this project from values and an affine.
 
     Args:
         values: (C, *S).
         affine: 4x4, voxel indices to RAS millimetres.
-        name: Short name without anything that tells of a patient.
-        notes: What should be said aloud.
+        name: Short name that does not identify a patient.
+        notes: Notes for the user.
         modality: DICOM modality.
         frame_of_reference: DICOM Frame of Reference UID.
     """
@@ -182,20 +183,20 @@ def read_channels(
 
     Args:
         paths: A file or DICOM folder for each channel, in the classifier's order.
-        names: The channels' names, for messages; by default the files' own.
-        series: SeriesInstanceUID, where `paths` is one folder of several series.
-        colour: Three channels of one picture.
+        names: The channels' names, for messages; by default those of the files.
+        series: SeriesInstanceUID, if `paths` is one folder with several series.
+        colour: Return the three channels of one picture.
 
     Returns:
-        float32 (C, *S) on the grid of the first; the others are resampled onto it
-        (linear, a note says so) where theirs is another.
+        float32 (C, *S) on the grid of the first; images on another grid are resampled onto it
+        (linear, with a note).
 
     Raises:
-        InputError: As :func:`read_image`; or images have different numbers of axes or
+        InputError: See :func:`read_image`; or images have different numbers of axes or
             do not overlap the first.
     """
     if not paths:
-        raise InputError(ErrorCode.OPTION_MISSING, "No image was given.")
+        raise InputError(ErrorCode.OPTION_MISSING, "Image: none was given. Give a file or folder.")
     images = [read_image(Path(path), series=series, colour=colour) for path in paths]
     return joined_channels(images, list(map(Path, paths)), names)
 
@@ -203,15 +204,15 @@ def read_channels(
 def joined_channels(
     images: Sequence[MetaTensor], paths: Sequence[Path], names: Sequence[str] | None = None
 ) -> MetaTensor:
-    """Images of one channel as the channels of one image.
+    """Combines images of one channel to one image.
 
     Args:
         images: ``(1, *S)`` each, in the classifier's order.
-        paths: Where they are from, for messages.
-        names: The channels' names, for messages; by default the images' own.
+        paths: Their files, for messages.
+        names: The channels' names, for messages; by default those of the images.
 
     Returns:
-        As :func:`read_channels`.
+        See :func:`read_channels`.
 
     Raises:
         InputError: They have different numbers of axes or do not overlap the first.
@@ -244,8 +245,8 @@ def _onto(
     if values.ndim - 1 != len(shape):
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"{path}: has {values.ndim - 1} axes, and the first image has {len(shape)}. All "
-            "channels need the same number.",
+            f"{path}: has {values.ndim - 1} axes, and the first image has {len(shape)}. Give "
+            "channels with the same number of axes.",
         )
     if same_grid(values.shape[1:], own, shape, affine):
         return values, ""
@@ -253,7 +254,8 @@ def _onto(
     if not covered.any():
         raise InputError(
             ErrorCode.NO_OVERLAP,
-            f"{path}: does not overlap the first image; are they of one patient?",
+            f"{path}: does not overlap the first image. Give channels of the same patient and "
+            "examination.",
         )
     moved = np.stack(
         [resample(layer, own, affine, shape, False, float(layer.min())) for layer in values]
@@ -270,8 +272,8 @@ def _upright(
     if math.prod(shape) > _MOST_UPRIGHT * math.prod(values.shape[1:]):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: its grid is sheared so far that a right-angled one around it has "
-            f"{' x '.join(map(str, shape))} voxels; no gantry tilts like that. Correct the header.",
+            f"{path}: its grid is sheared more than a gantry tilt can explain: the right-angled "
+            f"grid around it has {' x '.join(map(str, shape))} voxels. Correct the header.",
         )
     moved = np.stack(
         [resample(layer, affine, upright, shape, False, float(layer.min())) for layer in values]

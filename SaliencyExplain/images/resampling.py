@@ -23,10 +23,10 @@ def resample(
     Args:
         values: (*S) of 2 or 3 axes.
         affine: 4x4 affine of `values`.
-        to_affine: 4x4 affine of the wanted grid.
-        to_shape: Its shape, as many axes as `values` has.
-        nearest: The nearest voxel's value (labels), else linear in between (images).
-        outside: What lies beyond the voxels of `values`.
+        to_affine: 4x4 affine of the target grid.
+        to_shape: Its shape, with as many axes as `values`.
+        nearest: Nearest-voxel interpolation (labels), else linear (images).
+        outside: Value outside the voxels of `values`.
 
     Returns:
         (*to_shape), the data type of `values` when `nearest` (bool too), else float32.
@@ -40,14 +40,14 @@ def resample(
             source, matrix, offset, tuple(to_shape), order=order, mode=mode, cval=cval
         )
 
-    # "grid-constant": with plain "constant" a voxel at index -1e-12, which is rounding,
-    # already counts as outside and the rim of the image is lost.
+    # "grid-constant", because with "constant" a voxel at index -1e-12, which is rounding, counts as
+    # outside and the border of the image is lost.
     if nearest and values.dtype == bool:
         return sampled(values.view(np.uint8), 0, "grid-constant", outside).view(bool)
     if nearest:
         return sampled(values, 0, "grid-constant", outside)
     result = sampled(np.asarray(values, dtype=np.float32), 1, "nearest", outside)
-    # As ITK has it: the image reaches half a voxel beyond its outermost centres.
+    # As in ITK, the image extends half a voxel beyond its outermost centres.
     covered = sampled(np.ones(values.shape, dtype=np.uint8), 0, "grid-constant", 0)
     result[covered == 0] = outside
     return result

@@ -1,7 +1,7 @@
-"""RTSTRUCT contours, filled by their geometry alone.
+"""Filling RTSTRUCT contours by their geometry alone.
 
-The images that an RTSTRUCT refers to may not exist any more; where its contours lie in
-the patient is all that is needed, and all that is used.
+The images that an RTSTRUCT refers to may no longer exist. Only the positions of its contours in
+the patient are used.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class _Region:
     """A region of interest and its contours.
 
     Attributes:
-        name: As the file has it.
+        name: The name in the file.
         color: RGB in [0, 1], or None.
-        contours: The closed ones.
-        others: How many contours are open, points, or enclose no area.
+        contours: The closed contours.
+        others: Number of contours that are open, points, or enclose no area.
     """
 
     name: str
@@ -42,25 +42,25 @@ class _Region:
 
 
 def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> LabelMap:
-    """Fills the contours of an RTSTRUCT on a grid, a layer for each region.
+    """Fills the contours of an RTSTRUCT on a grid, one layer for each region.
 
-    A voxel is inside where its centre is, in the nearest plane of contours and no
-    further from it than half of the planes' distance; so planes may lie oblique to the
-    grid, between its slices, or coarser or finer than these. How several contours in one
-    plane are combined is told in :mod:`SaliencyExplain.images.contours`; contours of the
-    type CLOSEDPLANAR_XOR are combined by exclusive or, as that type says.
+    A voxel is inside if its centre is inside the contours of the nearest plane and at most half
+    of the planes' distance away from it. Planes may therefore be oblique to the grid, lie between
+    its slices, or be coarser or finer than these. For several contours in one plane see
+    :mod:`SaliencyExplain.images.contours`; contours of the type CLOSEDPLANAR_XOR are combined by
+    exclusive or.
 
     Args:
         path: The file.
-        shape: Voxels along the three axes of the wanted grid.
+        shape: Voxels along the three axes of the target grid.
         affine: Its 4x4 affine to RAS millimetres.
 
     Returns:
-        Layers on that grid; notes on holes, copies, crossings and what lies off the slices
-        or outside of the grid.
+        Layers on that grid; notes on holes, copies, crossings and contours off the slices or
+        outside the grid.
 
     Raises:
-        InputError: It is damaged, has no closed contour, one that is not flat, none within
+        InputError: It is damaged, has no closed contour, one that is not flat, none inside
             the grid, or none that encloses a voxel's centre.
     """
     try:
@@ -78,8 +78,11 @@ def read_rtstruct(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64
     empty = [region.name for region in regions if not region.contours]
     drawn = [region for region in regions if region.contours]
     if not drawn:
-        raise InputError(ErrorCode.FILE_FORMAT, f"{path}: this RTSTRUCT has no closed contour.")
-    notes = [f"without closed contours and left out: {', '.join(empty)}"] if empty else []
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: this RTSTRUCT has no closed contour. Give another segmentation.",
+        )
+    notes = [f"left out, as they have no closed contours: {', '.join(empty)}"] if empty else []
     layers = []
     for region in drawn:
         layer, findings = filled(path, region.name, region.contours, shape, affine)
@@ -107,7 +110,7 @@ def _region(name: str, item: Dataset) -> _Region:
 
 
 def _notes(region: _Region, findings: Findings, outside: float) -> list[str]:
-    """What a user must know of how a region's contours were taken."""
+    """Notes for the user on how a region's contours were interpreted."""
     told = []
     if region.others:
         told.append(f"{region.others} contours that are open or enclose no area are left out")
@@ -118,13 +121,13 @@ def _notes(region: _Region, findings: Findings, outside: float) -> list[str]:
     if findings.holes:
         told.append(f"{findings.holes} contours lie within others and are cut out as holes")
     if findings.overlapping:
-        told.append("a contour overlaps itself; where it does is left out, as a hole is")
+        told.append("a contour overlaps itself; the overlap is left out like a hole")
     if findings.oblique:
         told.append("the contours' planes are oblique to the slices of the image")
     elif findings.off_mm:
         told.append(
-            f"contours lie up to {findings.off_mm:.2g} mm off the slices of the image; each counts "
-            "for the slices nearest to it"
+            f"contours are up to {findings.off_mm:.2g} mm off the slices of the image; each "
+            "applies to the slices nearest to it"
         )
     if outside >= 0.0005:
         told.append(f"{outside * 100:.1f} % of the contours' points lie outside the image")
@@ -141,12 +144,14 @@ def _raise_empty(
 ) -> None:
     if all(_share_outside(region, shape, affine) == 1 for region in regions):
         raise InputError(
-            ErrorCode.NO_OVERLAP, f"{path}: the contours of this RTSTRUCT lie outside the image."
+            ErrorCode.NO_OVERLAP,
+            f"{path}: the contours of this RTSTRUCT lie outside the image. Give the structures of "
+            "this image.",
         )
     raise InputError(
         ErrorCode.SEGMENTATION_EMPTY,
-        f"{path}: the contours of this RTSTRUCT lie in the image, but enclose no voxel's centre; "
-        "they are smaller than its voxels or lie between its slices.",
+        f"{path}: the contours of this RTSTRUCT enclose no voxel centre of the image: they are "
+        "smaller than its voxels or lie between its slices. Give another segmentation.",
     )
 
 

@@ -1,8 +1,8 @@
-"""The segments that the text fields of a ``.seg.nrrd`` name (vtkMRMLSegmentationStorageNode).
+"""The segments in the text fields of a ``.seg.nrrd`` (vtkMRMLSegmentationStorageNode).
 
-3D Slicer writes them, and so do slicerio and others: ``Segment0_ID``, ``_Name``, ``_Color``,
-``_Layer``, ``_LabelValue``. Other writers leave fields out, and numbers have gaps where segments
-were deleted. A field that decides which voxels a segment has is never guessed.
+3D Slicer, slicerio and other programs write them: ``Segment0_ID``, ``_Name``, ``_Color``,
+``_Layer``, ``_LabelValue``. Some writers omit fields, and numbers have gaps if segments were
+deleted. A field that determines a segment's voxels is never guessed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_NAMED = 10
 def described_segments(
     path: Path, header: Mapping[str, str], layers: NDArray[np.integer[Any]]
 ) -> tuple[tuple[Label, ...], tuple[str, ...]]:
-    """The segments of a header, and those of voxels that it does not name.
+    """The segments of a header, and segments for labels that it does not name.
 
     Args:
         path: The file, for messages.
@@ -35,11 +35,11 @@ def described_segments(
         layers: (L, *S), whole numbers.
 
     Returns:
-        The labels, none where the header names no segment, and notes.
+        The labels, empty if the header names no segment, and notes.
 
     Raises:
-        InputError: The fields do not tell which voxels a segment has: a layer that is not there,
-            a value that is none, two segments of one layer and value.
+        InputError: The fields do not determine a segment's voxels: a layer does not exist, a value
+            is not a number, or two segments have the same layer and value.
     """
     fields: dict[int, dict[str, str]] = {}
     for key, text in header.items():
@@ -56,7 +56,7 @@ def described_segments(
         value = _value(path, said, name, layer, len(fields), held)
         if (layer, value) in taken:
             raise _unclear(
-                path, f"its segments '{taken[layer, value]}' and '{name}' share layer and label"
+                path, f"'{taken[layer, value]}' and '{name}' have the same layer and label"
             )
         taken[layer, value] = name
         labels.append(Label(name, _color(said.get("Color", "")), layer, value))
@@ -89,19 +89,19 @@ def _layer(
     if "Layer" in said:
         layer = _whole(path, said["Layer"], f"the layer of '{name}'")
         if not 0 <= layer < len(held):
-            raise _unclear(path, f"'{name}' lies in layer {layer}, and it has {len(held)}")
+            raise _unclear(path, f"'{name}' is in layer {layer}, and the file has {len(held)}")
         return layer
     if len(held) == 1:
         return 0
     if len(held) == segments:
-        # 3D Slicer before 4.11: a layer for each segment.
+        # 3D Slicer before 4.11 wrote a layer for each segment.
         return number
     if "LabelValue" in said:
         value = _whole(path, said["LabelValue"], f"the label of '{name}'")
         having = [layer for layer, values in enumerate(held) if value in values]
         if len(having) == 1:
             return having[0]
-    raise _unclear(path, f"it has {len(held)} layers and does not say in which '{name}' lies")
+    raise _unclear(path, f"the layer of '{name}' is missing, and the file has {len(held)}")
 
 
 def _value(
@@ -109,18 +109,18 @@ def _value(
 ) -> int:
     if "LabelValue" in said:
         return _whole(path, said["LabelValue"], f"the label of '{name}'")
-    # Where a layer is one segment's, whatever it holds is that segment's.
+    # If a layer has one segment only, all its labelled voxels belong to that segment.
     alone = segments == 1 or len(held) == segments
     if alone and len(held[layer]) <= 1:
         return held[layer][0] if held[layer] else 1
-    raise _unclear(path, f"it does not say which label '{name}' has")
+    raise _unclear(path, f"the label of '{name}' is missing")
 
 
 def _whole(path: Path, text: str, what: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise _unclear(path, f"{what} is '{text[:40]}', which is no whole number") from error
+        raise _unclear(path, f"{what} is '{text[:40]}' and not a whole number") from error
 
 
 def _color(text: str) -> Color | None:
@@ -135,6 +135,6 @@ def _color(text: str) -> Color | None:
 def _unclear(path: Path, wrong: str) -> InputError:
     return InputError(
         ErrorCode.SEGMENTATION_LABELS,
-        f"{path}: the fields of its header do not tell which voxels a segment has: {wrong}. "
+        f"{path}: the fields of its header do not determine the voxels of a segment: {wrong}. "
         "Save it again with 3D Slicer, or as a label map.",
     )

@@ -1,4 +1,4 @@
-"""Label maps of volumes: the segments that a header names, else the values of the voxels."""
+"""Label maps from volumes: the segments named in the header, else the values of the voxels."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from SaliencyExplain.images.volume import Volume
 
 
 def from_volume(path: Path, volume: Volume) -> LabelMap:
-    """Makes a label map of a volume, with Slicer's segment names where the header has them.
+    """Makes a label map from a volume, with Slicer's segment names if the header has them.
 
     Args:
         path: Its file, for messages.
         volume: Whole numbers, or a soft mask, in one or several layers.
 
     Raises:
-        InputError: It holds an image rather than labels, or its header does not tell which
-            voxels a segment has.
+        InputError: It holds an image and not labels, or its header does not determine the voxels
+            of a segment.
     """
     layers, notes = whole_numbers(path, volume.values)
     labels, more = described_segments(path, volume.header, layers)
@@ -58,7 +58,9 @@ def from_volume(path: Path, volume: Volume) -> LabelMap:
 def layers_last(
     path: Path, volume: Volume, shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> Volume:
-    """A volume of four axes whose first holds the layers, as arrays of one-hot masks have it.
+    """Moves the layers of a 4D volume to the first axis if they lie along the file's first axis.
+
+    Arrays of one-hot masks are often saved like that.
 
     Args:
         path: Its file, for messages.
@@ -67,11 +69,11 @@ def layers_last(
         affine: The image's.
 
     Returns:
-        The volume with its first axis as layers where the others have the image's shape, else as
-        it was.
+        The volume with the file's first axis as layers if the others have the image's shape, else
+        the volume unchanged.
 
     Raises:
-        InputError: They have, and the header gives the axes another place than the image's.
+        InputError: The others have the image's shape, but the affine is not the image's.
     """
     found = volume.values
     if found.ndim != 4 or found.shape[1:] == shape:
@@ -82,8 +84,8 @@ def layers_last(
     if not same_grid(shape, volume.affine, shape, affine):
         raise InputError(
             ErrorCode.GRID_MISMATCH,
-            f"{path}: its first axis seems to hold {len(values)} layers, and its affine is not "
+            f"{path}: its first axis seems to be {len(values)} layers, and its affine differs from "
             "the image's. Save it with the layers last and the affine of the image.",
         )
-    note = f"the segmentation's first axis is taken as {len(values)} layers"
+    note = f"the segmentation's first axis is treated as {len(values)} layers"
     return replace(volume, values=values, notes=(*volume.notes, note))

@@ -1,4 +1,4 @@
-"""Segmentations of any format, on the grid of the image that they are held against."""
+"""Segmentations of any format, on the grid of the image that they belong to."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from SaliencyExplain.mask_position import (
     share_inside,
 )
 
-#: What is told of a segmentation in which nothing is marked.
+#: Note for a segmentation without a marked voxel.
 EMPTY_NOTE = "the segmentation has no voxel; nothing is marked in it"
 
-#: Marked voxels that tell the share inside the image to 0.1 %; a whole body has 10^8.
+#: Number of marked voxels that gives the share inside the image to 0.1 %; a whole body has 10^8.
 _SAMPLE = 1_000_000
 
 
@@ -36,7 +36,7 @@ class Segment:
     """One structure.
 
     Attributes:
-        name: As the file has it, else "label 1" and so on; different for each segment.
+        name: The name in the file, else "label 1" and so on; unique within a segmentation.
         color: RGB in [0, 1].
         mask: (*S), True inside, on the image's grid; masks of segments may overlap.
     """
@@ -47,7 +47,7 @@ class Segment:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the shape and the voxels, whatever the segment is called."""
+        """SHA-256 of the shape and the voxels, independent of the segment's name."""
         digest = hashlib.sha256(repr(self.mask.shape).encode())
         digest.update(np.packbits(self.mask != 0).tobytes())
         return digest.hexdigest()
@@ -60,7 +60,7 @@ class Segmentation:
     Attributes:
         segments: At least one, each with at least one voxel.
         affine: 4x4 of the image, voxel indices to RAS millimetres.
-        notes: What was resampled, cut or left out, to be said aloud.
+        notes: Notes for the user on what was resampled, thresholded or left out.
     """
 
     segments: tuple[Segment, ...]
@@ -68,10 +68,10 @@ class Segmentation:
     notes: tuple[str, ...]
 
     def find(self, name: str) -> Segment:
-        """The segment of that name, whatever its case.
+        """The segment of that name; case is ignored.
 
         Raises:
-            InputError: There is none; the message has the nearest name.
+            InputError: It does not exist; the message has the most similar name.
         """
         for segment in self.segments:
             if segment.name.lower() == name.lower():
@@ -80,7 +80,7 @@ class Segmentation:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 (hex) over the segments' names and voxels, in their order."""
+        """SHA-256 (hex) over the segments' names and voxels, in order."""
         digest = hashlib.sha256()
         for segment in self.segments:
             digest.update(segment.name.encode() + b"\0")
@@ -97,13 +97,13 @@ def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
         reference: The image, (C, *S) with its affine.
 
     Returns:
-        The segments; another grid is resampled (nearest voxel) and a note says so,
-        except where the voxels of the two grids coincide. Notes also say where a mask
-        of the image's shape lies elsewhere, and how much lies outside of the image.
+        The segments. Those on another grid are resampled (nearest voxel), with a note unless the
+        voxels of the two grids coincide. Notes also report a mask of the image's shape at
+        another position, and the share outside the image.
 
     Raises:
-        InputError: It is missing or unreadable, no label map, has no voxel, does
-            not overlap the image, or its header cannot be of this image.
+        InputError: It is missing or unreadable, not a label map, has no voxel, does not overlap
+            the image, or its header cannot belong to this image.
 
     Example:
         >>> found = se.read_segmentation(mask_file, se.read_image(image_file))
@@ -120,17 +120,17 @@ def read_segmentation(path: Path, reference: MetaTensor) -> Segmentation:
 def read_ground_truth(
     path: Path, reference: MetaTensor
 ) -> tuple[Segmentation | None, tuple[str, ...]]:
-    """Reads what :func:`read_segmentation` reads; of a healthy case nothing may be marked.
+    """As :func:`read_segmentation`, but allows an empty segmentation, as of a healthy case.
 
     Args:
-        path: As there.
-        reference: As there.
+        path: See :func:`read_segmentation`.
+        reference: See :func:`read_segmentation`.
 
     Returns:
-        The segmentation, None where no voxel of the file is marked, and the notes.
+        The segmentation, None if no voxel of the file is marked, and the notes.
 
     Raises:
-        InputError: As there, but for a file without a marked voxel.
+        InputError: See :func:`read_segmentation`; a file without a marked voxel is allowed.
     """
     path = Path(path)
     shape, affine = tuple(reference.shape[1:]), reference.affine.numpy().astype(np.float64)
@@ -141,8 +141,8 @@ def read_ground_truth(
     frame = str(reference.meta.get("frame_of_reference", ""))
     if frame and found.frame_of_reference and frame != found.frame_of_reference:
         notes.append(
-            "the segmentation is drawn in another DICOM frame of reference than the image; it may "
-            "lie elsewhere"
+            "the segmentation has another DICOM frame of reference than the image and may be at "
+            "another position"
         )
     segments, more = _onto(path, found, reference.numpy()[0], Grid(shape, affine))
     segmentation = Segmentation(segments, affine, (*notes, *more))
@@ -188,11 +188,11 @@ def _onto(
     if not segments:
         raise InputError(
             ErrorCode.SEGMENTATION_EMPTY,
-            f"{path}: no voxel of the image lies in the segmentation; it is smaller than the "
-            "image's voxels.",
+            f"{path}: the segmentation contains no voxel centre of the image, because it is "
+            "smaller than the voxels. Give a segmentation on the image's grid.",
         )
     if lost:
-        notes.append(f"without a voxel in the image and left out: {', '.join(lost)}")
+        notes.append(f"left out, as they have no voxel in the image: {', '.join(lost)}")
     return tuple(segments), notes
 
 
@@ -214,15 +214,15 @@ def _unused(name: str, names: set[str]) -> str:
 def _matched_axes(
     path: Path, found: LabelMap, shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> LabelMap:
-    """Gives a picture its place, and takes or adds an axis of one voxel where that fits."""
+    """Gives a picture the image's affine, and adds or removes an axis of one voxel if needed."""
     layers = found.layers
     if found.affine is None:
         if tuple(layers.shape[1:]) != shape[:2] or shape[2:] not in ((), (1,)):
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
                 f"{path}: the mask has {layers.shape[1]} x {layers.shape[2]} pixels, and the image "
-                f"{' x '.join(map(str, shape))}. A picture has no place in the world, so the sizes "
-                "must be equal.",
+                f"{' x '.join(map(str, shape))}. Give a mask of the image's size, because pictures "
+                "have no position.",
             )
         return replace(found, layers=layers.reshape((-1, *shape)), affine=affine)
     axes = layers.ndim - 1
@@ -234,12 +234,13 @@ def _matched_axes(
         return replace(found, layers=layers[..., np.newaxis])
     raise InputError(
         ErrorCode.IMAGE_AXES,
-        f"{path}: the segmentation has {axes} axes, and the image has {len(shape)}.",
+        f"{path}: the segmentation has {axes} axes, and the image has {len(shape)}. Give a "
+        "segmentation with the image's number of axes.",
     )
 
 
 def _marked(layers: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Indices (N, axes) of the marked voxels, of some of them where there are very many."""
+    """Indices (N, axes) of the marked voxels, or of a sample if there are very many."""
     held = np.flatnonzero((layers != 0).any(axis=0))
     held = held[:: max(1, held.size // _SAMPLE)]
     return np.stack(np.unravel_index(held, layers.shape[1:]), axis=1)

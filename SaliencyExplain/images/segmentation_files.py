@@ -1,4 +1,4 @@
-"""The segmentation of an image that has a file for each lesion or structure."""
+"""Segmentations that consist of a file for each lesion or structure."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _SUFFIXES = re.compile(r"(\.seg)?\.(nii\.gz|[a-z]+)$", re.IGNORECASE)
 def read_ground_truths(
     paths: Sequence[Path], reference: MetaTensor
 ) -> tuple[Segmentation | None, tuple[str, ...]]:
-    """Reads a segmentation out of one file or several onto the grid of an image.
+    """Reads a segmentation from one or several files onto the grid of an image.
 
-    Numbered files (``x_mask.png``, ``x_mask_1.png``) are the parts of one segment: their
-    union. Other files (``liver.nii.gz``, ``spleen.nii.gz``) are a segment each, named by the file,
-    or by the folder where files of the same name lie in different ones.
+    Numbered files (``x_mask.png``, ``x_mask_1.png``) are parts of one segment, which is their
+    union. Other files (``liver.nii.gz``, ``spleen.nii.gz``) are one segment each, named after the
+    file, or after the folder if files in different folders have the same name.
 
     Args:
         paths: The files, at least one.
         reference: The image, (C, *S) with its affine.
 
     Returns:
-        As :func:`SaliencyExplain.images.segmentation.read_ground_truth`; of several files the
+        See :func:`SaliencyExplain.images.segmentation.read_ground_truth`; with several files the
         notes name those in which nothing is marked.
 
     Raises:
-        InputError: As there.
+        InputError: See :func:`SaliencyExplain.images.segmentation.read_ground_truth`.
     """
     if len(paths) == 1:
         return read_ground_truth(paths[0], reference)
@@ -70,7 +70,7 @@ def read_ground_truths(
 
 
 def segment_names(paths: Sequence[Path]) -> list[str]:
-    """What the segments of several files are called; files of one name are parts of one.
+    """The segments' names of several files; files with equal names are parts of one segment.
 
     Args:
         paths: The files.
@@ -84,7 +84,7 @@ def segment_names(paths: Sequence[Path]) -> list[str]:
         return [path.parent.name for path in paths]
     if len(set(bare)) == 1:
         return ["segmentation"] * len(paths)
-    # What all of them begin with is the image's name.
+    # The common prefix is the image's name.
     first, last = min(stems), max(stems)
     same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     shared = first[:same]

@@ -1,4 +1,4 @@
-"""Soft masks stored as whole numbers: whether grey levels are soft edges or segments."""
+"""Soft masks stored as whole numbers: deciding whether levels are soft edges or segments."""
 
 from __future__ import annotations
 
@@ -11,51 +11,50 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.plain_text import some_of
 
-#: Labels count up from 1; masks that were scaled have 100 (per cent), 255 or 65535 inside.
+#: Labels count from 1; scaled masks have 100 (per cent), 255 or 65535 inside.
 _LEAST_TOP = 100
-#: What white is in pictures.
+#: Values of white in pictures.
 _WHITES = (254, 255, 65535)
-#: Levels up to this share of the brightest are noise of the background or ringing, and those
-#: from the rest of it on are the same of the inside.
+#: Levels up to this share of the brightest are noise or ringing of the background, and those above
+#: the remaining share noise or ringing of the inside.
 _NOISE = 0.05
-#: Voxels to the brightest region within which soft edges end. Lanczos rings over three voxels,
-#: a resampling to a quarter of the spacing has edges of three.
+#: Largest distance of soft edges from the brightest region, in voxels. Lanczos rings over three
+#: voxels; resampling to a quarter of the spacing gives edges of three.
 _REACH = 4
-#: Least share of an edge's voxels that lie so near.
+#: Smallest share of an edge's voxels within that distance.
 _NEAR = 0.9
-#: Least share of them that have a brighter and a darker neighbour.
+#: Smallest share of them that have both a brighter and a darker neighbour.
 _RAMP = 0.8
-#: Largest share of them whose neighbours all have the same level, as those within a segment.
+#: Largest share of them whose neighbours all have the same level, as inside a segment.
 _WITHIN = 0.02
-#: The same where it is doubtful: a thin layer of two voxels.
+#: The same limit in doubtful cases: a thin layer of two voxels.
 _DOUBTFUL_WITHIN = 0.1
-#: A scattered level has a smaller share of neighbours of the same level: next to 0, and next to
-#: the brightest, where little is lost if two segments are one.
+#: A scattered level has a smaller share of neighbours of the same level: limits next to 0, and next
+#: to the brightest, where merging two segments has little effect.
 _SCATTERED = (0.4, 0.6)
-#: Voxels of edges for each inside: as of soft masks in fractions.
+#: Largest number of edge voxels per inside voxel, as for soft masks in fractions.
 _MOST_EDGE = 3
-#: Voxels that are looked at.
+#: Number of voxels in the sample.
 _SAMPLE = 40_000
-#: More levels than this are not named.
+#: Largest number of levels named in a note.
 _NAMED = 8
 
 
 def harden(
     layer: NDArray[np.integer[Any]], levels: Sequence[int]
 ) -> tuple[NDArray[np.integer[Any]], str]:
-    """The layer cut at half of its brightest level where the others are soft edges.
+    """Thresholds a layer at half of its brightest level if the other levels are soft edges.
 
-    A linear or cubic resampling of a mask of 0 and 255 leaves levels between them along its
-    border: each of these voxels has a brighter and a darker neighbour, as no voxel within a
-    segment has.
+    Linear or cubic resampling of a mask of 0 and 255 gives intermediate levels along its border.
+    Each of these voxels has a brighter and a darker neighbour; voxels inside a segment do not.
 
     Args:
         layer: (*S), 0 outside.
-        levels: Its values other than 0, in their order.
+        levels: Its values other than 0, in order.
 
     Returns:
-        The layer, with 0 and the brightest level alone where it was soft, and a note; the note
-        is empty where the levels clearly are segments.
+        The layer, with only 0 and the brightest level if it was soft, and a note; the note is
+        empty if the levels are clearly segments.
     """
     if len(levels) < 2 or levels[0] < 0 or levels[-1] < _LEAST_TOP or layer.min() != 0:
         return layer, ""
@@ -73,7 +72,7 @@ def harden(
     if soft and _is_noise(layer, levels, low, high):
         note = (
             f"the mask is soft ({int(((layer > 0) & (layer < top)).sum())} voxels between 0 and "
-            f"{top}): from half of the brightest value on counts as inside"
+            f"{top}); values of at least half of the maximum are inside"
         )
         return np.where(layer >= top / 2, layer.dtype.type(top), layer.dtype.type(0)), note
     few = len(levels) <= _NAMED
@@ -82,8 +81,8 @@ def harden(
         return layer, ""
     named = some_of([str(level) for level in levels], _NAMED)
     return layer, (
-        f"the levels {named} are taken as segments; if those below {top} are soft edges or noise "
-        "of one mask, cut it at one half first"
+        f"the levels {named} are treated as segments; if those below {top} are soft edges or noise "
+        "of one mask, threshold it at one half first"
     )
 
 
@@ -109,7 +108,7 @@ def _is_noise(
 
 
 def _some(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Indices (axes, N) of the mask's voxels, of some of them where there are many."""
+    """Indices (axes, N) of the mask's voxels, or of a sample if there are many."""
     held = np.flatnonzero(mask)
     if held.size > _SAMPLE:
         held = np.random.default_rng(0).choice(held, _SAMPLE, replace=False)
@@ -126,9 +125,9 @@ def _moved(
 def _neighbours(
     layer: NDArray[np.integer[Any]], at: NDArray[np.int64]
 ) -> tuple[float, float, float]:
-    """Shares of voxels within one level and with a brighter and a darker neighbour.
+    """Shares of voxels inside one level, and with both a brighter and a darker neighbour.
 
-    The third is the share of the neighbours across a face that have the voxel's level.
+    The third number is the share of neighbours across a face that have the voxel's level.
     """
     own = layer[tuple(at)]
     brighter, darker = np.zeros(own.size, bool), np.zeros(own.size, bool)
@@ -146,7 +145,7 @@ def _neighbours(
 def _reached(
     layer: NDArray[np.integer[Any]], at: NDArray[np.int64], level: float, *, brighter: bool
 ) -> float:
-    """Share of the voxels with one from `level` on, or darker, at most :data:`_REACH` away."""
+    """Share of voxels at most :data:`_REACH` from one of at least `level`, or from a darker one."""
     at = at[:, :: max(1, at.shape[1] // 5000)]
     found = np.zeros(at.shape[1], bool)
     for step in product(range(-_REACH, _REACH + 1), repeat=layer.ndim):

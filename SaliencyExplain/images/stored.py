@@ -1,4 +1,4 @@
-"""Voxels out of the files that a text header (NRRD, MetaImage) names, in any of their encodings."""
+"""Reading voxels from the files that a text header (NRRD, MetaImage) names, in any encoding."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.sizes import DEFLATED, check_memory, check_stored
 
 _PIECE = 1 << 20
-#: Bytes behind the voxels that are unpacked to reach the checksum, if the voxels have no more.
+#: Largest number of bytes after the voxels that are unpacked to reach the checksum, unless the
+#: voxels have more.
 _MOST_BEHIND = 64 << 20
-#: For voxels that are the last bytes of their file.
+#: Value of `skip` for voxels that are the last bytes of their file.
 AT_END = -1
-#: bzip2 makes at most 45,899,235 bytes of 39 (a block of one value): 1.2 million of one.
+#: bzip2 expands 39 bytes to at most 45,899,235 (a block of one value), one byte to 1.2 million.
 _BZIP2 = 1_200_000
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where the voxels of a header are.
+    """The location of a header's voxels.
 
     Attributes:
         header: The header's file, for messages.
         files: The files, in order; each holds an equal share of the voxels.
-        start: Bytes of a header before them in the same file.
-        lines: Lines that are skipped behind the header.
-        skip: Bytes that are skipped behind those lines, of what is unpacked; AT_END.
+        start: Bytes of a header before the voxels in the same file.
+        lines: Number of lines skipped after the header.
+        skip: Number of unpacked bytes skipped after those lines, or AT_END.
         encoding: ``raw``, ``deflate`` (zlib or gzip), ``bzip2``, ``text`` or ``hex``.
     """
 
@@ -49,27 +50,26 @@ class Stored:
 def read_stored(
     stored: Stored, data_type: np.dtype[Any], count: int, *, labels: bool = False
 ) -> tuple[NDArray[Any], int]:
-    """Reads the voxels, after a check of what the header announces.
+    """Checks the sizes in the header and reads the voxels.
 
     Args:
-        stored: Where they are.
-        data_type: Of one number, with its order of bytes.
+        stored: Their location.
+        data_type: Type of one number, with its byte order.
         count: Numbers in all files together.
         labels: See :func:`check_memory`.
 
     Returns:
-        ``(count,)`` in the machine's order of bytes, and how many numbers of raw files were not
-        announced.
+        ``(count,)`` in the machine's byte order, and how many surplus numbers raw files have.
 
     Raises:
-        InputError: The files hold less, something else, or more than the memory takes.
+        InputError: The files hold less than announced, something else, or more than the memory.
     """
     share, rest = divmod(count, len(stored.files))
     if rest:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{stored.header}: its {count} voxels cannot be shared out among the "
-            f"{len(stored.files)} files that it names.",
+            f"{stored.header}: its {count} voxels cannot be divided equally among the "
+            f"{len(stored.files)} files that it names. Correct the header.",
         )
     wanted = share * data_type.itemsize
     packed = stored.encoding in ("deflate", "bzip2")
@@ -116,13 +116,13 @@ def _raw(
 def _deflated(
     file: BinaryIO, stored: Stored, data_type: np.dtype[Any], count: int
 ) -> tuple[NDArray[Any], int]:
-    # 32 + 15: zlib's and gzip's headers are told apart.
+    # 32 + 15: zlib detects its own and gzip's headers.
     unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)
 
     def unpack(packed: bytes, most: int) -> tuple[bytes, bytes]:
         nonlocal unpacker
         if unpacker.eof:
-            # Files of several gzip members are one after the other, and zeros may fill the end.
+            # A file may consist of several gzip members, and be padded with zeros at its end.
             packed = packed.lstrip(b"\0")
             if not packed:
                 return b"", b""
@@ -139,7 +139,7 @@ def _bzip2(
     unpacker = bz2.BZ2Decompressor()
 
     def unpack(packed: bytes, most: int) -> tuple[bytes, bytes]:
-        # What it takes in and does not give yet, it keeps, and gives for no further bytes.
+        # The decompressor may hold back output, which it returns without further input.
         return b"" if unpacker.eof else unpacker.decompress(packed, most), b""
 
     return _unpacked(file, stored, data_type, count, unpack, lambda: unpacker.eof)
@@ -153,7 +153,7 @@ def _unpacked(
     unpack: Callable[[bytes, int], tuple[bytes, bytes]],
     ended: Callable[[], bool],
 ) -> tuple[NDArray[Any], int]:
-    """Unpacks as many bytes as are wanted, and on to the checksum at the end of their stream."""
+    """Unpacks the requested bytes, and continues to the checksum at the end of their stream."""
     _begin(file, stored)
     wanted, skip = count * data_type.itemsize, max(stored.skip, 0)
     most = wanted + max(wanted, _MOST_BEHIND)
@@ -176,7 +176,7 @@ def _unpacked(
         raise InputError(
             ErrorCode.FILE_DAMAGED,
             f"{stored.header}: cannot be read, it may be damaged or cut off (its compressed voxels "
-            "do not end with a checksum).",
+            "do not end with a checksum). Copy it again.",
         )
     return np.frombuffer(memoryview(content)[:wanted], dtype=data_type), 0
 
@@ -188,7 +188,7 @@ def _text(
     file.seek(max(stored.skip, 0), os.SEEK_CUR)
     words = file.read().replace(b",", b" ").split(maxsplit=count)[:count]
     check_stored(stored.header, count, len(words))
-    # By way of Python's numbers: 64-bit integers have more digits than float64.
+    # Parsed as Python integers, since 64-bit integers have more digits than float64.
     number = float if data_type.kind == "f" else int
     return np.array([number(word) for word in words], dtype=data_type.newbyteorder("=")), 0
 
@@ -215,10 +215,10 @@ _READERS = {"raw": _raw, "deflate": _deflated, "bzip2": _bzip2, "text": _text, "
 
 
 def numbered(pattern: str, first: int, last: int, step: int) -> list[str]:
-    """Names of files with a number in them, such as ``slice%03d.raw``.
+    """File names from a pattern with a number, such as ``slice%03d.raw``.
 
     Raises:
-        ValueError: The pattern holds something else, or there are none or too many.
+        ValueError: The pattern is invalid, or gives no or too many names.
     """
     before, sign, rest = pattern.partition("%")
     digits, letter, after = rest.partition("d")

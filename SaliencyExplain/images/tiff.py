@@ -1,11 +1,10 @@
-"""TIFF pictures of one page, in the numbers that the file holds.
+"""TIFF pictures of one page, with the stored values.
 
-Pillow reads some kinds of TIFF as other numbers than the file holds: unsigned 32-bit values as
-signed ones, 16-bit colours in planes cut to 8 bits, MinIsWhite in 16 bits as its negative, and a
-turned picture of one strip in the wrong order. So its tags decide here what the bytes mean
-(TIFF 6.0), and Pillow undoes the compression alone; zlib does where that is deflate, since libtiff
-stops before the checksum. What is stored in less than 8 bits, or as JPEG or fax, is decoded by
-Pillow as a whole.
+Pillow returns wrong values for some kinds of TIFF: unsigned 32-bit values as signed ones, 16-bit
+colours in planes cut to 8 bits, 16-bit MinIsWhite inverted, and a rotated picture of one strip in
+the wrong order. Therefore the tags are interpreted here (TIFF 6.0), and Pillow only decompresses;
+deflate is decompressed by zlib, since libtiff stops before the checksum. Samples of less than 8
+bits, JPEG and fax are decoded by Pillow as a whole.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from SaliencyExplain.images.decoded import CMYK_NOTE, TURNED_NOTE, Raster, uprig
 from SaliencyExplain.images.sizes import check_memory, memory_free
 from SaliencyExplain.images.tiff_tags import Page, Tag, only_page
 
-#: Bytes of the pixels of the largest picture that is read.
+#: Largest picture, in bytes of pixels.
 _MOST_BYTES = 1 << 32
 
-#: Of a value while a picture is turned into an image (float64).
+#: Bytes per value while a picture is converted to an image (float64).
 _PIXEL_BYTES = 8
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -37,7 +36,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _REFUSED = {4: "a transparency mask", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 _REFUSED |= {32803: "a colour filter array", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw"}
 _COMPONENTS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
-#: Compressions that keep all bytes: LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
+#: Lossless compressions: LZW, deflate (two numbers), PackBits, LZMA, Zstandard.
 _UNCOMPRESSED = 1
 _PACK_BITS = 32773
 _DEFLATED = (8, 32946)
@@ -52,22 +51,22 @@ def decode_tiff(path: Path, keep_palette: bool) -> Raster:
     """Decodes a TIFF of one page.
 
     Args:
-        path: The file, of which :func:`SaliencyExplain.images.tiff_tags.is_tiff` holds.
-        keep_palette: Palette indices instead of the colours they stand for.
+        path: The file; :func:`SaliencyExplain.images.tiff_tags.is_tiff` is true for it.
+        keep_palette: Return palette indices instead of colours.
 
     Returns:
         The picture, columns first, upright, MinIsWhite inverted.
 
     Raises:
-        InputError: It holds several pages, or numbers or colours that are not read here.
+        InputError: It holds several pages, or unsupported numbers or colours.
         Exception: The file is damaged; Pillow and struct raise errors of many kinds.
     """
     size = path.stat().st_size
     if size > min(_MOST_BYTES, memory_free()):
         raise InputError(
             ErrorCode.MEMORY,
-            f"{path}: has {size / 1024**3:.1f} GiB, more than a picture that is read here, or than "
-            "the memory that is free. A stack is read as NIfTI or NRRD.",
+            f"{path}: has {size / 1024**3:.1f} GiB, which exceeds the limit for pictures or the "
+            "free memory. Save a stack as NIfTI or NRRD.",
         )
     content = path.read_bytes()
     page = only_page(path, content)
@@ -79,7 +78,7 @@ def _samples(path: Path, page: Page, content: bytes, labels: bool) -> NDArray[An
     width, height = page.one(Tag.WIDTH, 0), page.one(Tag.HEIGHT, 0)
     samples, bits = page.one(Tag.SAMPLES, 1), page.all(Tag.BITS, [1])
     if min(width, height, samples) <= 0:
-        raise ValueError("its tags name no width, height or number of samples")
+        raise ValueError("its tags lack width, height or number of samples")
     photometric = page.one(Tag.PHOTOMETRIC, _BLACK_IS_ZERO)
     compression = page.one(Tag.COMPRESSION, _UNCOMPRESSED)
     most = Image.MAX_IMAGE_PIXELS
@@ -96,8 +95,8 @@ def _samples(path: Path, page: Page, content: bytes, labels: bool) -> NDArray[An
         raise ValueError("it ends before its last pixel")
     kind = _kind(path, page, bits[0])
     if page.one(Tag.PREDICTOR, 1) != 1 and compression in (_UNCOMPRESSED, _PACK_BITS):
-        # libtiff does not undo it there, and other readers do.
-        raise _no_picture(path, "it names a predictor without a compression that has one")
+        # libtiff ignores the predictor there, and other readers apply it.
+        raise _no_picture(path, "it has a predictor, but not with a compression that supports one")
     if kind is not None and photometric != _YCBCR:
         if compression == _UNCOMPRESSED or compression in _LOSSLESS:
             return _assembled(page, content, kind, width, height)
@@ -117,10 +116,11 @@ def _samples(path: Path, page: Page, content: bytes, labels: bool) -> NDArray[An
 
 
 def _inflated(block: bytes, most: int) -> bytes:
-    """A strip or tile unpacked to its checksum, before which libtiff stops.
+    """Unpacks a strip or tile and verifies its checksum, which libtiff does not.
 
     Raises:
-        ValueError: It has no checksum within so many bytes; zlib.error: it does not fit.
+        ValueError: There is no checksum within `most` bytes.
+        zlib.error: The checksum is wrong.
     """
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(block, most + 1)
@@ -130,7 +130,7 @@ def _inflated(block: bytes, most: int) -> bytes:
 
 
 def _kind(path: Path, page: Page, bits: int) -> np.dtype | None:
-    """The data type of the samples; None for less than a byte each."""
+    """The data type of the samples; None for samples of less than a byte."""
     formats = set(page.all(Tag.SAMPLE_FORMAT, [1]))
     format = formats.pop()
     letter = {1: "u", 2: "i", 3: "f", 4: "u"}.get(format)
@@ -154,14 +154,14 @@ def _assembled(page: Page, content: bytes, kind: np.dtype, width: int, height: i
         across, down = width, min(page.one(Tag.ROWS_PER_STRIP, height), height)
         parts = page.all(Tag.STRIP_OFFSETS), page.all(Tag.STRIP_BYTES)
     if across <= 0 or down <= 0:
-        raise ValueError("its tags name no size of tiles or strips")
+        raise ValueError("its tags lack the size of tiles or strips")
     if across * down > 4 * max(width, 256) * max(height, 256):
         raise ValueError("its tiles are far larger than the picture")
     columns, rows = -(-width // across), -(-height // down)
     tiled = Tag.TILE_OFFSETS in page.numbers
     each = samples // planes
     if not parts[1]:
-        # Old writers leave the sizes out where nothing is compressed.
+        # Old writers omit the sizes of uncompressed strips.
         parts = parts[0], [len(content)] * len(parts[0])
     if len(parts[0]) < planes * columns * rows or len(parts[0]) != len(parts[1]):
         raise ValueError("its tags name too few tiles or strips")
@@ -191,7 +191,7 @@ def _uncompressed(
     """The bytes of a plane, (rows, tiles along a row, bytes of a tile's row)."""
     if compression != _UNCOMPRESSED:
         packed = _as_bytes_picture(blocks, row_bytes, columns, down, rows, compression)
-        # Not Image.open: its limit is one of pixels, and these pixels are bytes.
+        # Not Image.open, whose limit counts pixels, while these pixels are bytes.
         with TiffImageFile(io.BytesIO(packed)) as picture:
             picture.load()
             return np.asarray(picture).reshape(rows, columns, row_bytes)
@@ -208,7 +208,7 @@ def _uncompressed(
 def _as_bytes_picture(
     blocks: list[bytes], row_bytes: int, columns: int, down: int, rows: int, compression: int
 ) -> bytes:
-    """A grey 8-bit TIFF whose pixels are the bytes of another: it lets libtiff unpack them."""
+    """A grey 8-bit TIFF whose pixels are the bytes of another one, for decompression by libtiff."""
     starts = np.cumsum([8, *map(len, blocks)])
     tags: list[tuple[int, list[int]]] = [
         (Tag.WIDTH, [row_bytes * columns]),
@@ -253,7 +253,7 @@ def _numbers(
     rows, columns = data.shape[:2]
     predictor = page.one(Tag.PREDICTOR, 1)
     if predictor == 3 and kind.kind == "f":
-        # TIFF Technical Note 3: bytes are differences, the highest ones of a row come first.
+        # TIFF Technical Note 3: bytes are differences, the highest bytes of a row come first.
         sums = np.cumsum(data.reshape(rows, columns, -1, each), axis=2, dtype=np.uint8)
         planes = sums.reshape(rows, columns, kind.itemsize, across * each)
         data = np.ascontiguousarray(np.moveaxis(planes, 2, -1)).reshape(rows, columns, -1)
@@ -269,7 +269,7 @@ def _numbers(
 
 
 def _by_pillow(page: Page, content: bytes) -> NDArray[Any]:
-    """The whole picture by Pillow, which must not turn it: it does so with some kinds alone."""
+    """Decodes the whole picture with Pillow, but without its rotation, which is inconsistent."""
     plain = bytearray(content)
     if page.orientation_at:
         struct.pack_into(f"{page.order}H", plain, page.orientation_at, 1)
@@ -309,7 +309,7 @@ def _raster(path: Path, page: Page, stored: NDArray[Any], keep_palette: bool) ->
 def _alpha(
     path: Path, page: Page, values: NDArray[Any], components: int
 ) -> tuple[NDArray[Any], NDArray[Any] | None, bool, str]:
-    """Values, alpha, whether the values are laid over black, and a note."""
+    """Values, alpha, whether the values are premultiplied by alpha, and a note."""
     more = values.shape[2] - components
     if more == 0:
         return values, None, False, ""
@@ -317,9 +317,9 @@ def _alpha(
         raise ValueError(f"it has {values.shape[2]} values at each pixel, {components} are needed")
     extra = page.all(Tag.EXTRA_SAMPLES, [0])[0]
     if more > 1 or (components == 1 and extra not in (_ASSOCIATED, _UNASSOCIATED)):
-        raise _no_picture(path, f"it has {values.shape[2]} values at each pixel")
+        raise _no_picture(path, f"it has {values.shape[2]} values per pixel")
     if extra not in (_ASSOCIATED, _UNASSOCIATED):
-        return values[..., :-1], None, False, "a fourth value at each pixel has no name: left out"
+        return values[..., :-1], None, False, "an unspecified extra value per pixel is left out"
     return values[..., :-1], values[..., -1], extra == _ASSOCIATED, ""
 
 
@@ -335,7 +335,7 @@ def _of_palette(
     )
     if values.shape[2] != 1 or bits > 16 or table.size != 3 * 2**bits:
         raise _no_picture(path, "its palette does not fit its pixels")
-    # 16 bits each; of the two ways to store 8 bits in them the high byte is right for both.
+    # 16 bits each; for both ways to store 8 bits in them the high byte is right.
     palette = (table.reshape(3, -1).T // 256) / 255
     if keep_palette:
         return Raster(values, None, palette, page.one(Tag.COMPRESSION, 1) in _LOSSY, notes)
@@ -354,6 +354,6 @@ def _from_cmyk(path: Path, page: Page, values: NDArray[Any]) -> NDArray[Any]:
 def _no_picture(path: Path, wrong: str) -> InputError:
     return InputError(
         ErrorCode.IMAGE_VOXEL_TYPE,
-        f"{path}: {wrong}, which is not read here. Convert it to grey or RGB values of 8, 16 or "
+        f"{path}: {wrong}, which is not supported. Convert it to grey or RGB values of 8, 16 or "
         "32 bits, or to PNG.",
     )

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from SaliencyExplain.images.decoded import several_pages
 
-#: First four bytes, and the byte order and whether offsets have 8 bytes that they tell of.
+#: First four bytes, and for each the byte order and whether offsets have 8 bytes.
 _STARTS = {
     b"II*\0": ("<", False),
     b"MM\0*": (">", False),
     b"II+\0": ("<", True),
     b"MM\0+": (">", True),
 }
-#: Pages that are walked before a file counts as one of many.
+#: Largest number of pages that are counted.
 _MOST_PAGES = 10_000
 #: Letters of the module struct for the types of whole numbers.
 _WHOLE = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
@@ -25,7 +25,7 @@ _TEXT = 2
 
 
 class Tag(IntEnum):
-    """The tags that decide what the pixels are."""
+    """The tags that determine the pixels."""
 
     NEW_SUBFILE = 254
     WIDTH = 256
@@ -61,7 +61,7 @@ class Page:
         numbers: The whole numbers of each tag.
         description: ImageDescription, empty where there is none.
         order: ``<`` or ``>``, the file's byte order.
-        orientation_at: Where the file holds the number of Orientation; 0 where it does not.
+        orientation_at: Offset of the value of Orientation in the file; 0 if absent.
     """
 
     numbers: dict[int, tuple[int, ...]]
@@ -79,7 +79,7 @@ class Page:
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether the first bytes are those of a TIFF file, whatever its name ends in."""
+    """Whether the first bytes are those of a TIFF file, independent of its name."""
     with path.open("rb") as file:
         return file.read(4) in _STARTS
 
@@ -87,14 +87,14 @@ def is_tiff(path: Path) -> bool:
 def only_page(path: Path, content: bytes) -> Page:
     """The page of a file that holds one picture.
 
-    Smaller copies of a page, and masks of one, are no further pages.
+    Smaller copies of a page, and masks, do not count as pages.
 
     Args:
         path: The file, for messages.
         content: Its bytes.
 
     Raises:
-        InputError: It holds several pages, or a stack behind one directory.
+        InputError: It holds several pages, or a stack in one directory.
         ValueError: The directories are damaged (:class:`struct.error` likewise).
     """
     order, big = _STARTS[content[:4]]
@@ -115,7 +115,7 @@ def only_page(path: Path, content: bytes) -> Page:
 
 
 def _directory(content: bytes, offset: int, order: str, big: bool) -> tuple[Page, int]:
-    """A page, and where the next one's directory lies; 0 after the last."""
+    """A page, and the offset of the next one's directory; 0 after the last."""
     counter, size, inline, pointer = ("Q", 20, 8, "Q") if big else ("H", 12, 4, "I")
     (count,) = struct.unpack_from(f"{order}{counter}", content, offset)
     offset += struct.calcsize(f"={counter}")
@@ -149,7 +149,7 @@ _KNOWN = frozenset(int(tag) for tag in Tag)
 
 
 def _stacked(page: Page) -> int:
-    """How many images lie behind one directory: ImageJ's large stacks, and volumes."""
+    """Number of images in one directory: ImageJ's large stacks, and volumes."""
     count = page.one(Tag.DEPTH, 1)
     if page.description.startswith("ImageJ="):
         for line in page.description.splitlines():

@@ -1,4 +1,4 @@
-"""Whether a file holds a mask rather than an image, by its values."""
+"""Deciding by its values whether a file is a mask and not an image."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from SaliencyExplain.images.volume_reading import read_volume
 
 
 def has_two_values(path: Path) -> bool:
-    """Whether all voxels of a file have one of two values, as in a mask.
+    """Whether the voxels of a file have only two values, as in a mask.
 
     Args:
         path: A picture or a volume.
 
     Returns:
-        False where the file cannot be read: whoever reads it as an image says why.
+        False if the file cannot be read; reading it as an image reports the reason.
     """
     try:
         with reading(path):
@@ -41,7 +41,7 @@ def has_two_values(path: Path) -> bool:
 
 
 def _two_heaps(values: NDArray[Any]) -> bool:
-    """Whether nearly all values are near two: JPEG blurs the edge of a mask."""
+    """Whether nearly all values are close to two values, since JPEG blurs the edge of a mask."""
     low, high = float(values.min()), float(values.max())
     near_low = values < low + 0.1 * (high - low)
     near_high = values > high - 0.1 * (high - low)

@@ -26,19 +26,19 @@ _MILLIMETRES = {
     "meter": 1e3,
     "metre": 1e3,
 }
-#: How headers say that they name no unit.
+#: Words in headers for an unknown unit.
 _NONE = ("", "?", "???", "none", "unknown")
 
 
 def millimetres(path: Path, unit: str) -> float:
-    """How many millimetres a unit of a header is; 1 where it names none.
+    """Millimetres per unit of a header; 1 if it names no unit.
 
     Args:
         path: The file, for messages.
-        unit: As the header has it.
+        unit: The text in the header.
 
     Raises:
-        InputError: It is no known unit of length.
+        InputError: The unit of length is unknown.
     """
     said = unit.strip().strip('"').strip().lower()
     if said in _NONE:
@@ -47,12 +47,12 @@ def millimetres(path: Path, unit: str) -> float:
     if found is None:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: its header gives lengths in '{unit.strip()[:40]}', which is no unit of "
-            "length that is known here. Write it in mm.",
+            f"{path}: the unit of length in its header, '{unit.strip()[:40]}', is unknown. Write "
+            "the file in mm.",
         )
     return found
 
 
 def unit_note(unit: str) -> str:
-    """What is said aloud of an image whose header is not in millimetres."""
-    return f"the header gives lengths in {unit.strip()[:40]}; turned into millimetres"
+    """The note for an image whose header is not in millimetres."""
+    return f"the header gives lengths in {unit.strip()[:40]}; converted to millimetres"

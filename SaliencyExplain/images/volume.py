@@ -1,4 +1,4 @@
-"""What every reader hands on: voxels, their place in the world, and what to say aloud."""
+"""The result of every reader: voxels, their affine, and notes for the user."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from SaliencyExplain.geometry import directions_of, spacing_of
 
 @dataclass(frozen=True)
 class Volume:
-    """Voxels as a file holds them.
+    """Voxels as stored in a file.
 
     Attributes:
-        values: (L, *S) in the file's own numbers (scaled where the header says so):
-            L layers on S of 2 or 3 axes. More than one layer are the colours of a
-            picture, the volumes of a series in time or the layers of a segmentation.
+        values: (L, *S) in the file's own numbers (scaled if the header has a scaling):
+            L layers on S of 2 or 3 axes. Several layers are the colours of a picture, the
+            volumes of a time series or the layers of a segmentation.
         affine: 4x4, voxel indices to RAS millimetres.
-        notes: What was guessed, resampled or dropped on the way.
-        header: Text fields of the file that say what the labels mean.
+        notes: Notes on what was assumed, resampled or left out.
+        header: Text fields of the file that describe the labels.
         frame_of_reference: DICOM Frame of Reference UID, empty where unknown.
         modality: DICOM modality, empty where unknown.
         colour: Whether the layers are red, green and blue.
@@ -41,29 +41,30 @@ class Volume:
 
 
 def checked_affine(path: Path, affine: NDArray[np.float64]) -> None:
-    """Raises InputError where an affine takes different voxels to the same place."""
+    """Raises InputError if an affine maps different voxels to the same position."""
     if not np.isfinite(affine).all() or min(spacing_of(affine, 3)) == 0:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: its header gives voxels no valid place (affine without inverse).",
+            f"{path}: the affine of its header has no inverse. Correct the header.",
         )
     if abs(np.linalg.det(directions_of(affine))) < 1e-6:
         raise InputError(
-            ErrorCode.IMAGE_GEOMETRY, f"{path}: two axes of its header's affine point the same way."
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{path}: two axes of its header's affine have the same direction. Correct the header.",
         )
 
 
 def one_number(path: Path, components: int, sizes: Sequence[int], several: bool) -> None:
-    """Makes sure that a file holds one number at each voxel of one volume, where that is wanted.
+    """Checks that a file holds one number per voxel and one volume, unless several are allowed.
 
     Args:
         path: The file, for messages.
-        components: Numbers at each voxel.
-        sizes: Along each axis of the grid; from the fourth on they number volumes.
-        several: Whether several are wanted.
+        components: Numbers per voxel.
+        sizes: Sizes along each axis of the grid; from the fourth on they count volumes.
+        several: Whether several are allowed.
 
     Raises:
-        InputError: It holds several, and one is wanted.
+        InputError: It holds several, and `several` is false.
     """
     count = components * math.prod(sizes[3:])
     if several or count == 1:
@@ -71,20 +72,20 @@ def one_number(path: Path, components: int, sizes: Sequence[int], several: bool)
     if components in (3, 4) and len(sizes) < 4:
         raise InputError(
             ErrorCode.IMAGE_AMBIGUOUS,
-            f"{path}: holds colours or vectors ({components} values at each voxel), not one number "
-            "each. Convert it to a volume of grey values.",
+            f"{path}: holds colours or vectors ({components} values per voxel) instead of one "
+            "number per voxel. Convert it to a volume of grey values.",
         )
     raise InputError(ErrorCode.IMAGE_AMBIGUOUS, several_volumes(path, count))
 
 
 def several_volumes(path: Path, count: int) -> str:
-    """The message for a file of several volumes where one is wanted."""
+    """The message for a file of several volumes instead of one."""
     return (
-        f"{path}: holds {count} volumes (4D), and one (3D) is wanted. Save the one you mean as a "
-        "file of its own."
+        f"{path}: holds {count} volumes (4D) instead of one (3D). Save one of them as a separate "
+        "file."
     )
 
 
 def unannounced(more: int) -> tuple[str, ...]:
-    """What is said aloud of a file that holds more voxels than its header announces."""
+    """The note for a file with more voxels than its header announces."""
     return ("the file holds more bytes of voxels than its header announces",) if more else ()

@@ -1,4 +1,4 @@
-"""Reading the voxels of any format as they are; needs no torch."""
+"""Reading the unchanged voxels of any format, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from SaliencyExplain.images.volume import Volume
 
 
 def short_name(path: Path) -> str:
-    """A name for an image: its file's without the format's ending, or its folder's."""
+    """A name for an image: the file's name without the format's suffix, or the folder's name."""
     name = path.name or path.resolve().name
     for suffix in (".seg.nrrd", *sorted(image_suffixes(), key=len, reverse=True), ".dcm", ".ima"):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -29,16 +29,16 @@ def short_name(path: Path) -> str:
 def read_volume(
     path: Path, *, series: str | None = None, several: bool = False, colour: bool = False
 ) -> Volume:
-    """Reads any format as it is, before any check of its values.
+    """Reads any format without checks of its values.
 
     Args:
-        path: A file, or a folder of DICOM slices (folders within included).
-        series: SeriesInstanceUID, where a folder holds several series.
-        several: Whether several layers may come back (label maps).
-        colour: Whether a picture's colours are kept as three layers.
+        path: A file, or a folder of DICOM slices (including subfolders).
+        series: SeriesInstanceUID, if a folder holds several series.
+        several: Whether several layers may be returned (label maps).
+        colour: Whether a picture's colours are returned as three layers.
 
     Raises:
-        InputError: It is missing, of no known format, unreadable or ambiguous.
+        InputError: It is missing, of unknown format, unreadable or ambiguous.
     """
     check_exists(path)
     if path.is_dir():
@@ -51,7 +51,7 @@ def read_volume(
     if found is None:
         raise InputError(
             ErrorCode.FILE_FORMAT,
-            f"{path}: is no image of a known format. Known: {', '.join(image_suffixes())} and "
+            f"{path}: is not an image of a supported format. Use {', '.join(image_suffixes())} or "
             "DICOM.",
         )
     return found.read(path, several=several, colour=colour)

@@ -1,8 +1,8 @@
-"""Voxels of volume nodes as arrays (i, j, k) with affines of the world, and back.
+"""Conversion between volume nodes and arrays (i, j, k) with affines to world coordinates.
 
-VTK keeps voxels as (k, j, i); nothing outside this module needs to know. Affines are 4x4 and
-take voxel indices to RAS millimetres of the world: linear transforms above a node are part of
-them, so that a map which was computed from such an affine lands on the image that was seen.
+VTK stores voxels as (k, j, i); only this module depends on that. Affines are 4x4 and map voxel
+indices to RAS millimetres of the world. They include the linear transforms above a node, so that
+a map computed with such an affine coincides with the displayed image.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import SHEAR_TOLERANCE, indices_of, is_invertible, shear_of
 from SaliencyExplain.length_unit import length_unit
 
-#: What VTK and MRML files take as it is; all else becomes float32.
+#: Types that VTK and MRML files support; others become float32.
 _KEPT_TYPES = frozenset({"uint8", "int16", "uint16", "int32", "float32", "float64"})
 
 
 def volume_values(node: slicer.vtkMRMLVolumeNode) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """The voxels of a volume node and where they lie.
+    """The voxels of a volume node and their affine.
 
     Args:
         node: A scalar, label map or vector volume.
 
     Returns:
-        Values (i, j, k), or (C, i, j, k) where voxels have several components, float32, a
-        copy; and the 4x4 affine from voxel indices to RAS mm of the world.
+        A float32 copy of the values, (i, j, k), or (C, i, j, k) for several components; and the
+        4x4 affine from voxel indices to RAS mm of the world.
 
     Raises:
         InputError: The node has no voxels, no invertible geometry, or is under a transform
@@ -41,7 +41,7 @@ def volume_values(node: slicer.vtkMRMLVolumeNode) -> tuple[NDArray[np.float32], 
 
 
 def stored_values(node: slicer.vtkMRMLVolumeNode) -> NDArray[Any]:
-    """The voxels as they are stored, (i, j, k) or (C, i, j, k): a view, in the node's type.
+    """A view of the stored voxels, (i, j, k) or (C, i, j, k), in the node's type.
 
     Raises:
         InputError: The node has no voxels.
@@ -51,13 +51,13 @@ def stored_values(node: slicer.vtkMRMLVolumeNode) -> NDArray[Any]:
     if scalars is None or scalars.GetNumberOfTuples() == 0:
         raise InputError(
             ErrorCode.SCENE_NODE,
-            f"The volume '{node.GetName()}' has no voxels: choose another volume.",
+            f"'{node.GetName()}': the volume has no voxels. Choose another volume.",
         )
     return image_array(image)
 
 
 def image_array(image: vtk.vtkImageData) -> NDArray[Any]:
-    """The scalars of an image, (i, j, k) or (C, i, j, k): a view."""
+    """A view of the scalars of an image, (i, j, k) or (C, i, j, k)."""
     array = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
     size = tuple(reversed(image.GetDimensions()))
     if array.ndim == 1:
@@ -66,11 +66,11 @@ def image_array(image: vtk.vtkImageData) -> NDArray[Any]:
 
 
 def make_image(values: NDArray[Any]) -> vtk.vtkImageData:
-    """An image of these voxels, (i, j, k) or (C, i, j, k), with origin 0 and spacing 1."""
+    """An image with these voxels, (i, j, k) or (C, i, j, k), origin 0 and spacing 1."""
     if values.dtype == bool:
         values = values.astype(np.uint8)
     elif values.dtype.name not in _KEPT_TYPES:
-        # float16 and int64 arrays draw nothing or fail in filters that are templates over types.
+        # float16 and int64 arrays are not drawn, or fail in filters that are templates over types.
         values = values.astype(np.float32)
     image = vtk.vtkImageData()
     image.SetDimensions(*values.shape[-3:])
@@ -85,17 +85,17 @@ def make_image(values: NDArray[Any]) -> vtk.vtkImageData:
 def set_volume_values(
     node: slicer.vtkMRMLVolumeNode, values: NDArray[Any], affine: NDArray[Any]
 ) -> None:
-    """Gives a volume node voxels and their place in the world, in one step for those who watch.
+    """Sets voxels and geometry of a volume node; observers are notified once.
 
     Args:
-        node: In a scene. A linear transform above it stays: the node's own geometry is chosen
-            so that the voxels lie at `affine` in the world.
-        values: (i, j), (i, j, k), or (C, i, j, k) for vector volumes. Images of two axes
-            become one slice.
+        node: A node of a scene. A linear transform above it is kept; the node's own geometry is
+            set so that the voxels have `affine` in the world.
+        values: (i, j), (i, j, k), or (C, i, j, k) for vector volumes. A 2D image becomes one
+            slice.
         affine: 4x4, voxel indices to RAS mm of the world.
 
     Raises:
-        InputError: The geometry is broken or sheared, or the node is under a transform that
+        InputError: The geometry is invalid or sheared, or the node is under a transform that
             is not linear.
     """
     if values.ndim == 2:
@@ -127,7 +127,7 @@ def world_affine(node: slicer.vtkMRMLVolumeNode) -> NDArray[np.float64]:
 
 
 def length_unit_of(node: slicer.vtkMRMLVolumeNode) -> str:
-    """The unit in which lengths of a volume are told; see :func:`length_unit`."""
+    """The unit for lengths of a volume in messages; see :func:`length_unit`."""
     image = node.GetImageData()
     shape = (1, 1, 1) if image is None else image.GetDimensions()
     return length_unit(world_affine(node), shape)
@@ -145,8 +145,8 @@ def transform_to_world(node: slicer.vtkMRMLTransformableNode) -> NDArray[np.floa
     if not parent.IsTransformToWorldLinear():
         raise InputError(
             ErrorCode.SCENE_NODE,
-            f"'{node.GetName()}' is under the transform '{parent.GetName()}', which is not linear: "
-            "harden the transform first.",
+            f"'{node.GetName()}': it is under the transform '{parent.GetName()}', which is not "
+            "linear. Harden the transform first.",
         )
     matrix = vtk.vtkMatrix4x4()
     parent.GetMatrixTransformToWorld(matrix)
@@ -157,28 +157,29 @@ def checked_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
     """The affine as float64.
 
     Raises:
-        InputError: It is no 4x4 matrix that can be inverted.
+        InputError: It is not an invertible 4x4 matrix.
     """
     affine = np.asarray(affine, dtype=np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise InputError(
-            ErrorCode.IMAGE_GEOMETRY, f"The affine of '{name}' is no 4x4 matrix of finite numbers."
+            ErrorCode.IMAGE_GEOMETRY,
+            f"'{name}': its affine is not a 4x4 matrix of finite numbers. Correct the geometry.",
         )
     if not is_invertible(affine):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"The affine of '{name}' cannot be inverted: its geometry is broken.",
+            f"'{name}': its affine cannot be inverted. Correct the geometry in the module Volumes.",
         )
     return affine
 
 
 def check_right_angles(affine: NDArray[np.float64], name: str) -> None:
-    """Raises InputError for a grid whose axes are not at right angles."""
+    """Raises InputError for a grid whose axes are not orthogonal."""
     if shear_of(affine) > SHEAR_TOLERANCE:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"The voxels of '{name}' are sheared, which files of 3D Slicer do not keep: "
-            "resample it to a grid with right angles first.",
+            f"'{name}': its grid is sheared, which files of 3D Slicer do not support. "
+            "Resample it to a grid with right angles first.",
         )
 
 
@@ -200,7 +201,7 @@ def to_vtk(matrix: NDArray[np.floating]) -> vtk.vtkMatrix4x4:
 
 
 def voxel_at(affine: NDArray[np.float64], ras: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Index of the voxel that holds a place of the world; may lie outside of the grid."""
+    """Index of the voxel that contains a point of the world; may lie outside the grid."""
     index = indices_of(np.array(ras), affine)
     i, j, k = (int(at) for at in np.floor(index + 0.5))
     return i, j, k

@@ -1,4 +1,4 @@
-"""Attributions as volume nodes that show heat, and what it takes to read them."""
+"""Attributions as volume nodes with heat colours, and the information to interpret them."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from SaliencyExplain.scene.subject_hierarchy import (
 
 _VOLUME = "vtkMRMLScalarVolumeNode"
 
-#: A growing map keeps its window until its strength has changed by this factor: colours that
-#: follow every partial map flicker, and a reader takes that for a change of the finding.
+#: A partial map keeps its window until its strength has changed by this factor. Colours that
+#: follow every partial map flicker, which could be mistaken for a change of the finding.
 _WINDOW_HELD = 1.5
 
 
 @dataclass(frozen=True, eq=False)
 class AttributionMap(MapProvenance):
-    """A map and what it takes to read it, in plain data.
+    """A map and the information to interpret it.
 
     Attributes:
-        values: (i, j) or (i, j, k), positive = speaks for the class; read from a scene always
+        values: (i, j) or (i, j, k), positive values support the class; read from a scene always
             (i, j, k), float32.
-        affine: 4x4, voxel indices to RAS mm of the world; may be another grid than the image's.
-        label: ``method`` or ``method@layer``, as files and tables have it.
-        title: The method's name for people.
-        signed: Whether negative values speak against the class.
+        affine: 4x4, voxel indices to RAS mm of the world; the grid may differ from the image's.
+        label: ``method`` or ``method@layer``, as in files and tables.
+        title: The method's name for display.
+        signed: Whether negative values are evidence against the class.
         target_name: The class that is explained.
-        classifier_name: What was explained.
-        parameters: Of the method.
-        provenance: What it takes to compute it again, and under ``resolution_mm`` what it resolves.
-        share_done: Share of the computation that is in it; below 1: a partial map.
+        classifier_name: The classifier's name.
+        parameters: Parameters of the method.
+        provenance: The information to compute it again, and its resolution as ``resolution_mm``.
+        share_done: Share of the computation that is done; below 1 for a partial map.
     """
 
     values: NDArray[Any]
@@ -63,7 +63,7 @@ class AttributionMap(MapProvenance):
 
 
 def anatomy_of(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLVolumeNode | None:
-    """What a map is shown over: the volume of its own channel, else the image; None: removed."""
+    """The volume under a map: that of its own channel, else the image; None if removed."""
     channel = node.GetNodeReference(names.CHANNEL_ROLE)
     return channel if channel is not None else node.GetNodeReference(names.IMAGE_ROLE)
 
@@ -74,20 +74,20 @@ def add_attribution(
     image_node: slicer.vtkMRMLVolumeNode,
     channel_nodes: Sequence[slicer.vtkMRMLVolumeNode] = (),
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """Adds a map of an image, without showing it yet (see `layers.show`).
+    """Adds a map of an image without displaying it (see `slice_layers.show`).
 
-    It moves with its image: it comes under the same transform, at its own place in the world.
-    In the subject hierarchy it lies under image, classifier and target.
+    The map is put under the image's transform at its own position, so that it moves with the
+    image. In the subject hierarchy it is below image, classifier and target.
 
     Args:
         scene: The scene.
         map: The map.
         image_node: The image that was explained.
-        channel_nodes: The image's channels, where each has a node of its own: the map of a single
-            channel is shown over that one.
+        channel_nodes: The image's channels if each has its own node; the map of a single channel
+            is shown over that node.
 
     Raises:
-        InputError: A value is not finite, or the geometry cannot be kept; nothing is added.
+        InputError: A value is not finite, or the geometry is not supported; nothing is added.
     """
     _check_values(map)
     node = slicer.vtkMRMLScalarVolumeNode()
@@ -118,17 +118,17 @@ def add_attribution(
 
 
 def update_attribution(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap) -> None:
-    """Gives an attribution that grows its next values, in place.
+    """Replaces the values of a partial map in place.
 
-    While the map is partial, its window stays unless the map's strength has left it by a
-    factor of 1.5; the complete map gets the window of its own values. The threshold stays.
+    While the map is partial, its window is kept unless the map's strength has changed by a
+    factor of 1.5; the complete map gets the window of its own values. The threshold is kept.
 
     Args:
-        node: From `add_attribution`.
+        node: A node from `add_attribution`.
         map: The newer map, of the same method and target.
 
     Raises:
-        InputError: As in `add_attribution`; the node stays as it was.
+        InputError: See `add_attribution`; the node is not changed.
     """
     _check_values(map)
     before = window_of(node)
@@ -150,7 +150,7 @@ def update_attribution(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap
 def attributions_of(
     scene: slicer.vtkMRMLScene, image_node: slicer.vtkMRMLVolumeNode | None = None
 ) -> list[slicer.vtkMRMLScalarVolumeNode]:
-    """The attributions of an image, or all of the scene, in the order in which they came."""
+    """The attributions of an image, or of the whole scene, in the order of their addition."""
     found = nodes_of_kind(scene, _VOLUME, names.ATTRIBUTION)
     if image_node is None:
         return found
@@ -159,10 +159,10 @@ def attributions_of(
 
 
 def read_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> AttributionMap:
-    """The map that a node holds, with everything that was said of it when it was added.
+    """The map of a node, with the information that it was added with.
 
     Raises:
-        InputError: The node is no attribution.
+        InputError: The node is not an attribution.
     """
     values, affine = volume_values(_checked(node))
     return AttributionMap(
@@ -180,7 +180,7 @@ def read_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> AttributionMap:
 
 
 def same_map(one: AttributionMap, other: AttributionMap) -> bool:
-    """Whether two maps are one and the same: voxels, place, and what it takes to read them."""
+    """Whether two maps are identical in voxels, affine and the information to interpret them."""
     return (
         np.array_equal(one.values, other.values)
         and np.array_equal(one.affine, other.affine)
@@ -193,10 +193,10 @@ def same_map(one: AttributionMap, other: AttributionMap) -> bool:
 
 
 def remove_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """Removes an attribution with its colours, bands and the folders that it leaves empty.
+    """Removes an attribution with its colours and bands, and folders that become empty.
 
     Raises:
-        InputError: The node is no attribution.
+        InputError: The node is not an attribution.
     """
     scene = _checked(node).GetScene()
     for other in [*referring(scene, node, names.ATTRIBUTION_ROLE), node, _table(node)]:
@@ -207,37 +207,37 @@ def remove_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> None:
 
 
 def set_threshold(node: slicer.vtkMRMLScalarVolumeNode, share: float) -> None:
-    """Sets below which strength nothing of a map is drawn.
+    """Sets the strength below which a map is not drawn.
 
     Args:
         node: The attribution.
-        share: Of the window's end, [0, 1). A slice view knows 256 steps of a window, so that
+        share: Share of the window's end, [0, 1). A slice view has 256 steps in a window, so that
             the edge is exact to 1/128 of the end.
 
     Raises:
-        InputError: The share is not in [0, 1), or the node is no attribution.
+        InputError: The share is not in [0, 1), or the node is not an attribution.
     """
     if not 0 <= share < 1:
         raise InputError(
             ErrorCode.VALUE_RANGE,
-            f"The threshold is {share:g}; it is a share of the window: 0 to below 1.",
+            f"Threshold: {share:g} is not a share of the window. Give a number from 0 to below 1.",
         )
     _checked(node).SetAttribute(names.THRESHOLD, repr(float(share)))
     fill_heat_table(_table(node), is_signed(node), share)
 
 
 def threshold(node: slicer.vtkMRMLScalarVolumeNode) -> float:
-    """Share of the window's end below which nothing of a map is drawn."""
+    """Share of the window's end below which a map is not drawn."""
     return float(_checked(node).GetAttribute(names.THRESHOLD))
 
 
 def is_signed(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
-    """Whether a map's negative values speak against the class."""
+    """Whether a map's negative values are evidence against the class."""
     return _checked(node).GetAttribute(names.SIGNED) == "1"
 
 
 def window_of(node: slicer.vtkMRMLScalarVolumeNode) -> float:
-    """The value at which a map's colours end."""
+    """The value of the last colour of a map."""
     return float(_checked(node).GetDisplayNode().GetWindowLevelMax())
 
 
@@ -249,7 +249,8 @@ def is_attribution(node: slicer.vtkMRMLNode | None) -> bool:
 def _checked(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode:
     if not is_attribution(node):
         raise InputError(
-            ErrorCode.SCENE_NODE, f"'{node.GetName()}' is no attribution of SaliencyExplain."
+            ErrorCode.SCENE_NODE,
+            f"'{node.GetName()}': it is not an attribution map of SaliencyExplain. Choose a map.",
         )
     return node
 
@@ -265,19 +266,19 @@ def _name(map: AttributionMap) -> str:
 
 
 def _check_values(map: AttributionMap) -> None:
-    # VTK draws NaN as the strongest evidence against the class.
+    # VTK draws NaN as the most negative value.
     if not np.isfinite(map.values).all():
         raise InputError(
             ErrorCode.MAP_NOT_FINITE,
-            f"The map '{map.label}' has voxels that are not finite: it is not shown.",
+            f"Map '{map.label}': it has voxels that are not finite and is not shown. Check the "
+            "intensity preprocessing.",
         )
 
 
 def _set_window(
     node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap, end: float | None
 ) -> None:
-    # A map with nothing to draw, constant or zero, has no scale. With an end this far away it
-    # stays undrawn whatever the threshold is.
+    # A constant map has no scale. With such a large end it is not drawn at any threshold.
     if end is None:
         end = 1000 * float(np.abs(map.values).max(initial=0.0)) or 1.0
     display = node.GetDisplayNode()
@@ -296,5 +297,5 @@ def _write_attributes(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap)
         (names.SHARE_DONE, repr(float(map.share_done))),
     ):
         node.SetAttribute(name, value)
-    # What was said of it was about its values of before.
+    # The answers of its evaluation refer to the previous values.
     node.RemoveAttribute(names.EVALUATION)

@@ -31,17 +31,17 @@ from SaliencyExplain.scene.subject_hierarchy import put_beside
 
 _SHARES = frozenset(band.share for band in BANDS)
 
-#: Of surfaces in 3D, from the narrowest band to the widest.
+#: Opacities of surfaces in 3D, from the narrowest band to the widest.
 _SURFACE_OPACITIES = (1.0, 0.4, 0.2, 0.1)
 
 
 @dataclass(frozen=True)
 class BandNodes:
-    """The two forms of an attribution's bands.
+    """The two nodes of an attribution's bands.
 
     Attributes:
         label_map: For the label layer of slice views.
-        segmentation: For 3D, for outlines, and to be measured; a segment for each band.
+        segmentation: For 3D views, outlines and measurements; one segment for each band.
     """
 
     label_map: slicer.vtkMRMLLabelMapVolumeNode
@@ -51,17 +51,17 @@ class BandNodes:
 def add_bands(
     scene: slicer.vtkMRMLScene, attribution_node: slicer.vtkMRMLScalarVolumeNode
 ) -> BandNodes:
-    """Makes the bands of an attribution, or brings those that it has up to date.
+    """Creates or updates the bands of an attribution.
 
-    The label map is `SaliencyExplain.bands.label_bands` of the map, on the map's own grid, as
-    it stands in the files of a study. Bands against the class are there for signed maps.
+    The label map is `SaliencyExplain.bands.label_bands` of the map, on the map's own grid, as in
+    the files of a study. Signed maps also have bands of negative values.
 
     Args:
         scene: The scene.
-        attribution_node: From `attributions.add_attribution`.
+        attribution_node: A node from `attributions.add_attribution`.
 
     Raises:
-        InputError: The node is no attribution.
+        InputError: The node is not an attribution.
     """
     signed = is_signed(attribution_node)
     labels = label_bands(np.asarray(stored_values(attribution_node), dtype=np.float32))
@@ -80,7 +80,7 @@ def add_bands(
 def bands_of(
     scene: slicer.vtkMRMLScene, attribution_node: slicer.vtkMRMLScalarVolumeNode
 ) -> BandNodes | None:
-    """The bands that an attribution has; None where `add_bands` was not called for it."""
+    """The bands of an attribution; None if `add_bands` was not called for it."""
     label_map, segmentation = _known(scene, attribution_node)
     if label_map is None or segmentation is None:
         return None
@@ -88,7 +88,7 @@ def bands_of(
 
 
 def _segment_id(label: int) -> str:
-    # As the files of a study have it.
+    # As in the files of a study.
     return f"Segment_{label}"
 
 
@@ -108,7 +108,7 @@ def _set_segments(
     labels: NDArray[np.uint8],
     signed: bool,
 ) -> None:
-    """Gives each band its voxels; what the user has set of its display stays."""
+    """Sets the voxels of each band; display settings of the user are kept."""
     local = np.linalg.inv(transform_to_world(attribution_node)) @ world_affine(attribution_node)
     image = oriented_image(labels, local)
     wanted = [band for band in BANDS if band.sign > 0 or signed]
@@ -124,7 +124,7 @@ def _set_segments(
                 segment.AddRepresentation(BINARY, image)
                 continue
             add_segment(segments, _segment_id(band.label), band.name, band.color, image, band.label)
-            # Wide bands lie around narrow ones: the narrow ones are seen through them.
+            # Wide bands surround narrow ones, which must be visible through them.
             opacity = _SURFACE_OPACITIES[sorted(_SHARES).index(band.share)]
             node.GetDisplayNode().SetSegmentOpacity3D(_segment_id(band.label), opacity)
         for band in BANDS:
@@ -158,7 +158,7 @@ def _add_segmentation(
     node = new_segmentation(name)
     scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
-    # The label map shows the bands in slices; both together would cover each other.
+    # The label map shows the bands in slices; shown together they would cover each other.
     node.GetDisplayNode().SetVisibility(False)
     _mark(scene, node, attribution_node, names.BAND_SEGMENTS)
     return node

@@ -1,4 +1,4 @@
-"""From where 3D Slicer's first 3D view looks at a scene that it opens."""
+"""The camera of 3D Slicer's first 3D view for a scene that it opens."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import slicer
 from SaliencyExplain.scene.nodes import nodes_of
 from SaliencyExplain.scene.slice_layers import bounds
 
-#: Layout name of Slicer's first 3D view, and the tag under which its camera is known.
+#: Layout name of Slicer's first 3D view, and the tag of its camera.
 _VIEW = "1"
 
-#: Seen along an axis two of the three slices are lines: from the front, turned to the
-#: patient's left and up.
+#: From the front, turned to the patient's left and up, because along an axis two of the three
+#: slices appear as lines.
 _AZIMUTH, _ELEVATION = math.radians(30.0), math.radians(20.0)
 _MARGIN = 1.05
 
@@ -23,12 +23,12 @@ _MARGIN = 1.05
 def look_at(
     scene: slicer.vtkMRMLScene, image: slicer.vtkMRMLVolumeNode
 ) -> slicer.vtkMRMLCameraNode:
-    """Puts the camera of Slicer's first 3D view so that the whole of a volume is seen.
+    """Places the camera of Slicer's first 3D view so that a whole volume is visible.
 
-    Without it Slicer looks at the world's origin from 500 mm, wherever the anatomy lies.
+    Slicer's default camera looks at the world's origin from 500 mm, wherever the anatomy is.
 
     Args:
-        scene: The scene; a bare one gets the camera.
+        scene: The scene; the camera is added if it is missing.
         image: The volume.
     """
     box = bounds(image)

@@ -1,4 +1,4 @@
-"""The maps of an explained case as a scene has them, from its record."""
+"""The maps of an explained case for a scene, from its record."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def attribution_map(
 
     Args:
         record: The case's record.
-        map_: What it says of the map.
+        map_: The record of the map.
         values: ``(*S)``, from the map's file.
         affine: 4x4 of the values, voxel indices to RAS mm.
-        title: The method's name for people.
+        title: The method's name for display.
     """
     return AttributionMap(
         values=values,

@@ -1,4 +1,4 @@
-"""The scene of a finished case: everything in its place, ready to be looked at."""
+"""The scene of a finished case: images, maps, bands, ground truth and views."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from SaliencyExplain.scene.segmentations import Color, add_segmentation, outline
 from SaliencyExplain.scene.slice_layers import jump_to, link_views, show
 from SaliencyExplain.scene.volume_nodes import add_image
 
-#: So that slices and heat are seen through the ground truth in 3D.
+#: Opacity of the ground truth in 3D, through which slices and heat are visible.
 _SURFACE_OPACITY = 0.4
 
 
 @dataclass(frozen=True, eq=False)
 class CaseContent:
-    """What a case's scene is made of.
+    """The content of a case's scene.
 
     Attributes:
-        name: Of the case; images are named by it.
+        name: Name of the case, used for its images.
         channels: ``{name: values (*S)}``, the classifier's channels in its order.
         affine: 4x4 of the channels, voxel indices to RAS mm.
         maps: The attributions; the first is shown.
-        place: RAS mm that the slices go through.
+        place: Point that the slices go through, RAS mm.
         segments: ``{name: (RGB in [0, 1], mask (*S))}`` of the ground truth.
     """
 
@@ -45,12 +45,11 @@ class CaseContent:
 
 
 def case_scene(content: CaseContent) -> slicer.vtkMRMLScene:
-    """Makes the scene of a case.
+    """Creates the scene of a case.
 
-    The first channel is shown with the first map over it and the ground truth outlined, in
-    Slicer's four-up layout, all slices through the place; in 3D the ground truth's surface
-    with the slices, seen as a whole wherever in the world they lie. Each map has its bands as
-    label map and as segmentation, hidden.
+    Slicer's four-up layout shows the first channel with the first map over it and outlines of
+    the ground truth; all slices go through `place`. The 3D view shows the ground truth's surface
+    and the slices as a whole. Each map has hidden bands as label map and as segmentation.
 
     Raises:
         InputError: The grid is sheared, or a map is not finite.
@@ -85,7 +84,7 @@ def case_scene(content: CaseContent) -> slicer.vtkMRMLScene:
 
 
 def _compact(values: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers as 16 bits where they are exact: scanners give such, and files halve."""
+    """Whole numbers as 16 bits if exact, as from scanners, which halves the files."""
     low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
     if not np.isfinite(values).all() or values.min() < low or values.max() > high:
         return values

@@ -10,15 +10,15 @@ from SaliencyExplain.colormaps import ENTRIES, color_table
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.nodes import nodes_of_kind
 
-#: Slice views bring a window to 256 steps before they look up colours: within this share of
-#: its end nothing can be told from zero, which is never drawn, not even without a threshold.
+#: Slice views scale a window to 256 steps before they look up colours. Values within this share of
+#: its end cannot be distinguished from zero, which is never drawn, even without a threshold.
 _ZERO = 1 / 100
 
 _BAND_TABLE = "Saliency bands"
 
 
 def add_heat_table(scene: slicer.vtkMRMLScene, name: str) -> slicer.vtkMRMLColorTableNode:
-    """An empty colour table of a map; `fill_heat_table` fills it."""
+    """Adds an empty colour table for a map; `fill_heat_table` fills it."""
     table = slicer.vtkMRMLColorTableNode()
     table.SetName(scene.GenerateUniqueName(f"{name} colors"))
     table.SetTypeToUser()
@@ -27,15 +27,14 @@ def add_heat_table(scene: slicer.vtkMRMLScene, name: str) -> slicer.vtkMRMLColor
 
 
 def fill_heat_table(table: slicer.vtkMRMLColorTableNode, signed: bool, threshold: float) -> None:
-    """Fills a colour table with heat that is not drawn below a threshold.
+    """Fills a colour table with heat colours that are not drawn below a threshold.
 
-    A slice view takes a colour's opacity as on or off: half an opacity would be none or a
-    whole one, and a ramp down to zero would cover the image with haze. So a colour is off
-    within the threshold and on from its edge.
+    A slice view treats a colour's opacity as on or off, and a ramp down to zero would cover the
+    image with haze. Therefore colours below the threshold are off and all others on.
 
     Args:
-        table: Of a map that is shown from -end to end (signed) or from 0 to end.
-        signed: Which of the two.
+        table: Table of a map that is shown from -end to end (signed) or from 0 to end.
+        signed: Whether the map is signed.
         threshold: Share of the window's end below which nothing is drawn, [0, 1).
     """
     colors = color_table(signed)
@@ -49,7 +48,7 @@ def fill_heat_table(table: slicer.vtkMRMLColorTableNode, signed: bool, threshold
 
 
 def band_table(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLColorTableNode:
-    """The colours and names of the bands' labels, one table for a scene."""
+    """The table of the bands' colours and names, one for each scene."""
     for table in nodes_of_kind(scene, "vtkMRMLColorTableNode", names.COLORS):
         if table.GetName() == _BAND_TABLE:
             return table

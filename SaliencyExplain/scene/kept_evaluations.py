@@ -1,4 +1,4 @@
-"""What the evaluation said of a map, kept with its node."""
+"""The answers of a map's evaluation, stored with its node."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from SaliencyExplain.records.evaluation_summary import Answer, answers_in
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import AttributionMap, read_attribution, same_map
 
-#: What stands beside a map that was not evaluated.
+#: Text beside a map without an evaluation.
 NOT_EVALUATED = "not evaluated yet"
 
 
 def keep_answers(node: slicer.vtkMRMLVolumeNode, answers: Sequence[Answer]) -> None:
-    """Keeps what the evaluation of a map said; other values of the map take it away again."""
+    """Stores the answers of a map's evaluation; they are removed when the map's values change."""
     kept = [[one.topic, one.answer, one.words] for one in answers]
     node.SetAttribute(names.EVALUATION, json_text(kept))
 
@@ -28,32 +28,32 @@ def keep_answers(node: slicer.vtkMRMLVolumeNode, answers: Sequence[Answer]) -> N
 def keep_answers_on(
     node: slicer.vtkMRMLVolumeNode, judged: AttributionMap, answers: Sequence[Answer]
 ) -> None:
-    """Keeps what the evaluation of a map said, unless the node holds another map by now.
+    """Stores the answers of a map's evaluation, unless the node has another map meanwhile.
 
     Args:
-        node: The node that held the map when its evaluation began.
+        node: The node that had the map when its evaluation began.
         judged: That map.
-        answers: What was said of it.
+        answers: The answers of its evaluation.
 
     Raises:
-        InputError: The map was computed anew, or is gone; nothing is kept.
+        InputError: The map was recomputed or removed; nothing is stored.
     """
     there = node.GetScene() is not None and node.GetScene().IsNodePresent(node)
     if not there or not same_map(read_attribution(node), judged):
         raise InputError(
             ErrorCode.MAP_OUTDATED,
-            "The map was recomputed or removed while it was being evaluated. The result was "
-            "about the earlier map and is discarded. Evaluate the map again.",
+            "Evaluation: the map was recomputed or removed while it was being evaluated, and the "
+            "result is discarded. Evaluate the map again.",
         )
     keep_answers(node, answers)
 
 
 def keep_written(node: slicer.vtkMRMLVolumeNode, folder: Path) -> None:
-    """Keeps what the evaluation of a finished study said of a map, where there was one.
+    """Stores the answers from the evaluation of a finished study, if it has one.
 
     Args:
         node: The map, loaded from the case's files.
-        folder: The case's folder; without a readable ``evaluation.json`` in it nothing is kept.
+        folder: The case's folder; without a readable ``evaluation.json`` nothing is stored.
     """
     with contextlib.suppress(InputError):
         answers = answers_in(folder).get(node.GetAttribute(names.LABEL))
@@ -62,10 +62,10 @@ def keep_written(node: slicer.vtkMRMLVolumeNode, folder: Path) -> None:
 
 
 def answers_of(node: slicer.vtkMRMLVolumeNode) -> list[Answer]:
-    """What the evaluation of a map said; empty where it was not evaluated."""
+    """The answers of a map's evaluation; empty without an evaluation."""
     return [Answer(*one) for one in json.loads(node.GetAttribute(names.EVALUATION) or "[]")]
 
 
 def answer_line(node: slicer.vtkMRMLVolumeNode) -> str:
-    """What stands beside a map: its answers in one line, or that it was not evaluated."""
+    """The text beside a map: the answers of its evaluation in one line, or that it has none."""
     return " · ".join(one.line for one in answers_of(node)) or NOT_EVALUATED

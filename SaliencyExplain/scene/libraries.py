@@ -1,4 +1,4 @@
-"""Whether Slicer's libraries are there; the other modules here cannot be imported without."""
+"""Check for Slicer's libraries, which the other modules of this package need to be imported."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def check_libraries() -> None:
-    """Finds out whether scenes can be made by this Python.
+    """Checks that this Python can create scenes.
 
     Raises:
         InputError: Slicer's libraries are not installed.
     """
     advice = (
-        "A scene needs the libraries of 3D Slicer: pip install '.[scene]' in the project's folder."
+        "Scene: the libraries of 3D Slicer are not installed. Run pip install '.[scene]' in the "
+        "project's folder."
     )
     try:
         import slicer
     except ImportError as error:
         raise InputError(ErrorCode.PACKAGE_MISSING, advice) from error
-    # The package "slicer" of another project has the same name.
+    # Another project has a package "slicer" as well.
     if not hasattr(slicer, "vtkMRMLScene"):
         raise InputError(
             ErrorCode.PACKAGE_MISSING,
-            f"{advice} Here, another package named 'slicer' stands in its place.",
+            f"{advice} Another package named 'slicer' is installed; uninstall it first.",
         )

@@ -1,4 +1,4 @@
-"""Scenes as Slicer's bundles, whole or not at all."""
+"""Scenes as Slicer's bundles (.mrb), written atomically."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from SaliencyExplain.scene.segmentations import register_conversions
 from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
 _BEGINNING = (1980, 1, 1, 0, 0, 0)
-#: Share of the free disk that an unpacked bundle may take.
+#: Share of the free disk space that an unpacked bundle may use.
 _SHARE_OF_DISK = 0.5
 
 
 def save_mrb(scene: slicer.vtkMRMLScene, path: Path) -> None:
-    """Saves a scene as a bundle; the same scene made anew gives the same bytes.
+    """Saves a scene as a bundle; equal scenes give equal bytes.
 
-    The scene stays as it is. The bundle appears under its name when it is complete; it holds
+    The scene is not changed. The bundle appears under its name when it is complete; it contains
     no path of this machine and no time.
 
     Args:
         scene: The scene.
-        path: Ends in ``.mrb``; its folder is made where it does not exist.
+        path: Ends in ``.mrb``; its folder is created if needed.
 
     Raises:
         InputError: The path does not end in ``.mrb``.
@@ -39,12 +39,15 @@ def save_mrb(scene: slicer.vtkMRMLScene, path: Path) -> None:
     """
     path = Path(path)
     if path.suffix.lower() != ".mrb":
-        raise InputError(ErrorCode.FILE_FORMAT, f"{path}: a scene's bundle ends in .mrb.")
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path}: is not the name of a scene's bundle. Give a name that ends in .mrb.",
+        )
     temporary = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target: temporary folders of the system may be small. Always the same
-        # name: what a killed run left behind goes with the next one.
+        # Next to the target, because the system's temporary folder may be small. The name is
+        # always the same, so that the next run removes what a killed run left.
         with _empty(path.with_name(f".part-{path.stem}")) as folder:
             _save_into(scene, folder.absolute() / path.stem, path)
             _pack(folder, temporary)
@@ -53,7 +56,9 @@ def save_mrb(scene: slicer.vtkMRMLScene, path: Path) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(
-            ErrorCode.OUTPUT_UNWRITABLE, f"{path}: cannot be written ({error.strerror or error})."
+            ErrorCode.OUTPUT_UNWRITABLE,
+            f"{path}: cannot be written ({error.strerror or error}). Check free space and "
+            "permissions, or choose another folder.",
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -61,16 +66,18 @@ def save_mrb(scene: slicer.vtkMRMLScene, path: Path) -> None:
 
 
 def open_mrb(path: Path) -> slicer.vtkMRMLScene:
-    """Opens a bundle as a scene of its own.
+    """Opens a bundle as a new scene.
 
     Raises:
-        InputError: It is missing or damaged, or holds no scene.
+        InputError: It is missing or damaged, or contains no scene.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(ErrorCode.FILE_MISSING, f"{path}: there is no such file.")
+        raise InputError(
+            ErrorCode.FILE_MISSING, f"{path}: the file does not exist. Give the path of a scene."
+        )
     scene = new_scene()
-    # Slicer's own table of greys is in no bundle: every application has it.
+    # Slicer's own table of greys is not in bundles, because every application has it.
     grey_table(scene)
     register_conversions()
     with PrivateFolder("scene") as folder:
@@ -80,18 +87,23 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
                 bundle.extractall(folder)
         except DAMAGED_ZIP as error:
             raise InputError(
-                ErrorCode.FILE_DAMAGED, f"{path}: is no bundle of 3D Slicer, or damaged."
+                ErrorCode.FILE_DAMAGED,
+                f"{path}: is not a bundle of 3D Slicer, or is damaged. Copy or save it again.",
             ) from error
         files = sorted(Path(folder).glob("*/*.mrml"))
         if not files:
-            raise InputError(ErrorCode.FILE_FORMAT, f"{path}: holds no scene of 3D Slicer.")
+            raise InputError(
+                ErrorCode.FILE_FORMAT,
+                f"{path}: contains no scene of 3D Slicer. Give a bundle that Slicer saved.",
+            )
         scene.SetURL(str(files[0]))
         messages = slicer.vtkMRMLMessageCollection()
         if not scene.Import(messages):
             raise InputError(
-                ErrorCode.SCENE_FILE, f"{path}: the scene cannot be opened ({_words(messages)})."
+                ErrorCode.SCENE_FILE,
+                f"{path}: the scene cannot be opened ({_words(messages)}). Save it again.",
             )
-    # The unpacked files are gone: what is saved next must not look for them.
+    # The unpacked files no longer exist; later saving must not look for them.
     scene.SetURL("")
     scene.SetRootDirectory(str(path.parent.resolve()))
     scene.SetStorableNodesModifiedSinceRead()
@@ -99,13 +111,13 @@ def open_mrb(path: Path) -> slicer.vtkMRMLScene:
 
 
 def _check_room(path: Path, bundle: zipfile.ZipFile, folder: Path) -> None:
-    """Raises InputError where the unpacked files would fill the disk."""
+    """Raises InputError if the unpacked files would fill the disk."""
     needed = sum(entry.file_size for entry in bundle.infolist())
     if needed > _SHARE_OF_DISK * shutil.disk_usage(folder).free:
         raise InputError(
             ErrorCode.FILE_DAMAGED,
-            f"{path}: unpacks to {needed / 1024**3:.1f} GiB, more than the folder of temporary "
-            "files has room for.",
+            f"{path}: unpacks to {needed / 1024**3:.1f} GiB, which does not fit into the folder of "
+            "temporary files. Free disk space, or check the file.",
         )
 
 
@@ -120,13 +132,15 @@ def _empty(folder: Path) -> Iterator[Path]:
 
 
 def _save_into(scene: slicer.vtkMRMLScene, folder: Path, path: Path) -> None:
-    # Without its class a node's storage is left out, and with it what the node holds.
+    # Without its class a node's storage is omitted, and with it the node's content.
     register_classes(scene)
     folder.mkdir()
     messages = slicer.vtkMRMLMessageCollection()
     if not scene.SaveSceneToSlicerDataBundleDirectory(str(folder), None, messages):
         raise OutputError(
-            ErrorCode.SCENE_FILE, f"{path}: the scene cannot be saved ({_words(messages)})."
+            ErrorCode.SCENE_FILE,
+            f"{path}: the scene cannot be saved ({_words(messages)}). Choose another folder, or "
+            "remove the node that is named.",
         )
 
 
@@ -135,11 +149,11 @@ def _words(messages: slicer.vtkMRMLMessageCollection) -> str:
 
 
 def _pack(folder: Path, out: Path) -> None:
-    """Packs a folder without times and in the order of names."""
+    """Packs a folder without times, sorted by name."""
     with zipfile.ZipFile(out, "w") as bundle:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _BEGINNING)
-            # Voxels are packed already: once more takes time and gains nothing.
+            # Voxels are compressed already; compressing again takes time without effect.
             packed = file.suffix in (".nrrd", ".gz")
             entry.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
@@ -152,10 +166,10 @@ def _pack(folder: Path, out: Path) -> None:
 
 
 def _numbered_anew(scene: str) -> str:
-    """The scene with the items of its subject hierarchy counted from 1.
+    """The scene with the items of its subject hierarchy numbered from 1.
 
-    Slicer counts them from the start of the process: the second scene of a process would not
-    have the bytes of the first.
+    Slicer numbers them from the start of the process, so that the second scene of a process would
+    have other bytes than the first.
     """
     known: dict[str, int] = {"0": 0}
 

@@ -1,17 +1,17 @@
-"""The names that nodes of a scene carry: their attributes, node references and folders."""
+"""Names of node attributes, node references and folders in a scene."""
 
 from __future__ import annotations
 
 PREFIX = "SaliencyExplain."
 
-#: What a node is: one of the kinds below. Nodes without it are not ours.
+#: Kind of a node: one of those below. Other nodes were not created here.
 KIND = f"{PREFIX}Kind"
 ATTRIBUTION = "attribution"
 BAND_LABELS = "band labels"
 BAND_SEGMENTS = "band segments"
 COLORS = "colors"
 
-#: Of an attribution: what it takes to read it.
+#: Attributes of an attribution's node: the information to interpret it.
 LABEL = f"{PREFIX}Label"
 TITLE = f"{PREFIX}Title"
 SIGNED = f"{PREFIX}Signed"
@@ -23,10 +23,10 @@ SHARE_DONE = f"{PREFIX}ShareDone"
 THRESHOLD = f"{PREFIX}Threshold"
 EVALUATION = f"{PREFIX}Evaluation"
 
-#: Of a segmentation: what was told when its file was read.
+#: Attribute of a segmentation: notes from reading its file.
 FILE_NOTES = f"{PREFIX}FileNotes"
 
-#: Of a folder in the subject hierarchy: ``image``, ``classifier`` or ``target``.
+#: Attribute of a folder in the subject hierarchy: ``image``, ``classifier`` or ``target``.
 FOLDER = f"{PREFIX}Folder"
 
 #: Roles of node references. MRML writes them as ``role:ID;``, so a role has no colon.

@@ -1,6 +1,6 @@
-"""What a bare scene lacks and desktop 3D Slicer always has; and finding nodes.
+"""Finding nodes, and adding those that desktop 3D Slicer has and a new scene lacks.
 
-Nothing here changes a scene that has its views and colours already.
+Scenes that already have views and colours are not changed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from SaliencyExplain.scene import names
 
 _GREY = "vtkMRMLColorTableNodeGrey"
 
-#: Classes of nodes that are made here and that a bare scene does not know by itself. Desktop
-#: Slicer's modules register them.
+#: Classes of nodes that are created here and are not registered in a new scene. In desktop Slicer
+#: modules register them.
 _CLASSES = (
     "vtkMRMLSegmentationNode",
     "vtkMRMLSegmentationDisplayNode",
@@ -33,14 +33,14 @@ _CLASSES = (
 
 
 def new_scene() -> slicer.vtkMRMLScene:
-    """A scene outside of desktop Slicer, which can open and save all that is made here."""
+    """A scene outside desktop Slicer that can open and save all nodes of this package."""
     scene = slicer.vtkMRMLScene()
     register_classes(scene)
     return scene
 
 
 def register_classes(scene: slicer.vtkMRMLScene) -> None:
-    """Makes a scene know the classes of nodes that its files may hold."""
+    """Registers the classes of nodes that files of a scene may contain."""
     for name in _CLASSES:
         if not scene.IsNodeClassRegistered(name):
             scene.RegisterNodeClass(getattr(slicer, name)())
@@ -53,12 +53,12 @@ def nodes_of(scene: slicer.vtkMRMLScene, class_name: str) -> list[Any]:
 
 
 def nodes_of_kind(scene: slicer.vtkMRMLScene, class_name: str, kind: str) -> list[Any]:
-    """Nodes of a class that were made here as `kind`."""
+    """Nodes of a class that were created here as `kind`."""
     return [node for node in nodes_of(scene, class_name) if node.GetAttribute(names.KIND) == kind]
 
 
 def given_segmentations(scene: slicer.vtkMRMLScene) -> list[Any]:
-    """The segmentations that were given, the ground truth among them: all but bands of maps."""
+    """The segmentations, including the ground truth, that are not bands of maps."""
     return [
         node
         for node in nodes_of(scene, "vtkMRMLSegmentationNode")
@@ -67,7 +67,7 @@ def given_segmentations(scene: slicer.vtkMRMLScene) -> list[Any]:
 
 
 def given_label_maps(scene: slicer.vtkMRMLScene) -> list[Any]:
-    """The label maps that were given: all but bands of maps."""
+    """The label maps that are not bands of maps."""
     return [
         node
         for node in nodes_of(scene, "vtkMRMLLabelMapVolumeNode")
@@ -76,14 +76,14 @@ def given_label_maps(scene: slicer.vtkMRMLScene) -> list[Any]:
 
 
 def referring(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, role: str) -> Iterator[Any]:
-    """Nodes made here that refer to `node` in a role."""
+    """Nodes created here that refer to `node` in a role."""
     for other in nodes_of(scene, "vtkMRMLNode"):
         if other.GetAttribute(names.KIND) and other.GetNodeReferenceID(role) == node.GetID():
             yield other
 
 
 def remove_with_parts(node: slicer.vtkMRMLNode) -> None:
-    """Removes a node with its display, storage and rendering nodes, which no other node uses."""
+    """Removes a node with its display, storage and rendering nodes."""
     scene = node.GetScene()
     parts = []
     if node.IsA("vtkMRMLDisplayableNode"):
@@ -101,10 +101,10 @@ def remove_with_parts(node: slicer.vtkMRMLNode) -> None:
 
 
 def grey_table(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLColorTableNode:
-    """The table of greys that images are shown with: Slicer's own, made in a bare scene."""
+    """Slicer's table of greys for images; it is created if the scene lacks it."""
     table = scene.GetNodeByID(_GREY)
     if table is None:
-        # As vtkMRMLColorLogic makes it; the logic itself takes its tables away when it goes.
+        # As vtkMRMLColorLogic creates it; the logic removes its tables when it is destroyed.
         table = slicer.vtkMRMLColorTableNode()
         table.SetTypeToGrey()
         table.SetName("Grey")
@@ -115,14 +115,14 @@ def grey_table(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLColorTableNode:
 
 
 def slice_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSliceNode]:
-    """The slice views of a scene; a bare scene gets Slicer's Red, Green and Yellow."""
+    """The slice views of a scene; without any, Slicer's Red, Green and Yellow are added."""
     if not nodes_of(scene, "vtkMRMLSliceNode"):
         _add_views(scene)
     return nodes_of(scene, "vtkMRMLSliceNode")
 
 
 def composite_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSliceCompositeNode]:
-    """What the slice views show, a node for each view."""
+    """The composite nodes of the slice views, one for each view."""
     known = {node.GetLayoutName() for node in nodes_of(scene, "vtkMRMLSliceCompositeNode")}
     for view in slice_nodes(scene):
         if view.GetLayoutName() not in known:
@@ -133,7 +133,7 @@ def composite_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSliceCompo
 
 
 def view_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLViewNode]:
-    """The 3D views of a scene; a bare scene gets Slicer's first."""
+    """The 3D views of a scene; without any, Slicer's first is added."""
     if not nodes_of(scene, "vtkMRMLViewNode"):
         _add_views(scene)
     return nodes_of(scene, "vtkMRMLViewNode")
@@ -144,7 +144,7 @@ def _add_views(scene: slicer.vtkMRMLScene) -> None:
         if not nodes_of(scene, name):
             scene.AddNode(getattr(slicer, name)())
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
-    # Adds the layout and the views of Slicer's default layout, four-up.
+    # Adds the views of Slicer's default layout, four-up.
     logic = slicer.vtkMRMLLayoutLogic()
     logic.SetMRMLScene(scene)
     logic.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)

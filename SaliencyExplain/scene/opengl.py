@@ -1,4 +1,4 @@
-"""Whether this machine draws in 3D."""
+"""Check for OpenGL."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from SaliencyExplain.errors import ErrorCode, OutputError
 
 
 def check_opengl() -> None:
-    """Finds out whether pictures in 3D can be drawn off screen.
+    """Checks that 3D pictures can be drawn off screen.
 
     Raises:
-        OutputError: The machine has no OpenGL; libraries would crash when they draw.
+        OutputError: The machine has no OpenGL; libraries would crash when drawing.
     """
-    # Asked whether it supports OpenGL, a window without any says yes, and crashes when it draws.
-    # A window of its own: one that was made current before it has a renderer crashes, too.
+    # A window without OpenGL reports that it supports it, and crashes when drawing. The check uses
+    # its own window, because one that was made current before it has a renderer crashes as well.
     told = vtk.vtkObject.GetGlobalWarningDisplay()
     vtk.vtkObject.SetGlobalWarningDisplay(False)
     try:
@@ -28,6 +28,6 @@ def check_opengl() -> None:
     if not current:
         raise OutputError(
             ErrorCode.PACKAGE_MISSING,
-            "This machine draws no 3D pictures: it has no OpenGL. On Debian and Ubuntu the "
-            "packages libegl1 and libgl1-mesa-dri bring it.",
+            "OpenGL: it is not installed, and 3D pictures need it. On Debian and Ubuntu install "
+            "the packages libegl1 and libgl1-mesa-dri.",
         )

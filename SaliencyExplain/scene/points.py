@@ -1,4 +1,4 @@
-"""What image, maps and segments say of one place."""
+"""Values of image, maps and segments at one point."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class MapReading:
-    """What a map says of a place.
+    """The value of a map at a point.
 
     Attributes:
         label: The map's label.
-        title: The method's name for people.
+        title: The method's name for display.
         target_name: The class that it explains.
-        value: Of the voxel at the place, in the map's own unit; None outside of the map.
-        percentile: Share of the map's voxels, in per cent, whose value is below this one;
-            equal ones do not count, so that a map of zeros reads 0 and not 100. Signed maps
-            are ranked by signed value: 0 is the strongest voxel against the class. None
-            outside of the map.
+        value: Value of the voxel at the point, in the map's own unit; None outside the map.
+        percentile: Share of the map's voxels, in per cent, whose value is below this one.
+            Equal values do not count, so that a map of zeros has 0 and not 100. Signed maps
+            are ranked by signed value; 0 is the most negative voxel. None outside the map.
     """
 
     label: str
@@ -42,13 +41,13 @@ class MapReading:
 
 @dataclass(frozen=True)
 class PointReadings:
-    """What is known of one place.
+    """The values at one point.
 
     Attributes:
-        image_value: Of the image's voxel there, of its first component; None outside.
+        image_value: First component of the image's voxel at the point; None outside.
         maps: A reading of each of the image's attributions.
-        segments: Names of the segments that hold the place, those of label maps too; bands
-            of attributions are no segments.
+        segments: Names of the segments, including those of label maps, that contain the point;
+            bands of attributions do not count.
     """
 
     image_value: float | None
@@ -59,12 +58,12 @@ class PointReadings:
 def readings_at(
     scene: slicer.vtkMRMLScene, image_node: slicer.vtkMRMLVolumeNode, ras: Point
 ) -> PointReadings:
-    """Reads image, attributions and segmentations at a place of the world.
+    """Reads image, attributions and segmentations at a point of the world.
 
     Args:
         scene: The scene.
         image_node: The image whose attributions are read.
-        ras: The place, RAS mm. Every node is read at the voxel that holds it.
+        ras: The point, RAS mm. Every node is read at the voxel that contains it.
 
     Raises:
         InputError: The image or a map is under a transform that is not linear.

@@ -1,4 +1,4 @@
-"""Attributions, bands and tumours in the 3D views."""
+"""Attributions, bands and segmentations in the 3D views."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from SaliencyExplain.scene.attributions import is_signed, threshold, window_of
 from SaliencyExplain.scene.nodes import register_classes, view_nodes
 from SaliencyExplain.scene.segmentations import SURFACE
 
-#: Per unit distance at the threshold's edge and at the window's end: weak evidence stays
-#: translucent, so that the strongest inside it is seen.
+#: Opacity per unit distance at the threshold and at the window's end. Weak evidence is
+#: translucent, so that the strongest evidence inside it is visible.
 _LEAST_OPACITY = 0.05
 _MOST_OPACITY = 0.6
 
 _POINTS = 32
 
-#: Width of the step at the threshold as a share of the window's end: VTK's tables have as many
-#: rows as the window has such steps.
+#: Width of the step at the threshold as a share of the window's end. VTK's tables have one row for
+#: each such step in the window.
 _STEP = 1 / 256
 
 
 def show_volume_rendering(attribution_node: slicer.vtkMRMLScalarVolumeNode, on: bool) -> None:
-    """Shows an attribution in the 3D views as a cloud of its colours, or hides it.
+    """Shows an attribution in the 3D views as a volume rendering, or hides it.
 
-    What lies below the threshold is not drawn; call again after the threshold has changed.
+    Values below the threshold are not drawn; call again after a change of the threshold.
 
     Args:
-        attribution_node: From `attributions.add_attribution`.
-        on: Whether it is seen.
+        attribution_node: A node from `attributions.add_attribution`.
+        on: Whether it is shown.
 
     Raises:
-        InputError: The node is no attribution.
+        InputError: The node is not an attribution.
     """
     signed = is_signed(attribution_node)
     display = _display(attribution_node)
@@ -57,10 +57,10 @@ def show_volume_rendering(attribution_node: slicer.vtkMRMLScalarVolumeNode, on: 
 def show_surfaces(segmentation_node: slicer.vtkMRMLSegmentationNode, on: bool) -> None:
     """Shows the surfaces of a segmentation's segments in the 3D views, or hides them.
 
-    Outlines in the slice views stay as they are.
+    Outlines in the slice views are not changed.
 
     Raises:
-        InputError: There are no surfaces to be shown.
+        InputError: The segments have no surfaces.
     """
     segmentation_node.CreateDefaultDisplayNodes()
     display = segmentation_node.GetDisplayNode()
@@ -68,11 +68,12 @@ def show_surfaces(segmentation_node: slicer.vtkMRMLSegmentationNode, on: bool) -
         if not segmentation_node.CreateClosedSurfaceRepresentation():
             raise InputError(
                 ErrorCode.SCENE_NODE,
-                f"The segments of '{segmentation_node.GetName()}' have no surfaces.",
+                f"'{segmentation_node.GetName()}': its segments have no surfaces. Check that they "
+                "have voxels.",
             )
         display.SetPreferredDisplayRepresentationName3D(SURFACE)
         if not display.GetVisibility():
-            # Shown in 3D alone, if it was hidden everywhere before.
+            # Shown only in 3D if it was hidden everywhere before.
             display.SetVisibility2D(False)
             display.SetVisibility(True)
     display.SetVisibility3D(on)
@@ -98,7 +99,7 @@ def _add_display(
     scene.AddNode(prop)
     display = slicer.vtkMRMLGPURayCastVolumeRenderingDisplayNode()
     scene.AddNode(display)
-    # Slice views follow the colour table, 3D the property made here.
+    # Slice views use the colour table, 3D views the property that is created here.
     display.SetFollowVolumeDisplayNode(False)
     display.SetAndObserveVolumePropertyNodeID(prop.GetID())
     for view in view_nodes(scene):
@@ -118,8 +119,8 @@ def _colors(end: float, signed: bool) -> vtk.vtkColorTransferFunction:
 
 def _opacities(end: float, share: float, signed: bool) -> vtk.vtkPiecewiseFunction:
     function = vtk.vtkPiecewiseFunction()
-    # A step at the threshold, as in the slices: interpolated voxels beside a hot one would
-    # else be drawn as a halo.
+    # A step at the threshold, as in the slices; otherwise interpolated values next to a strong
+    # voxel would appear as a halo.
     edge = max(share, 2 * _STEP) * end
     ramp = [(0.0, 0.0), (edge - _STEP * end, 0.0), (edge, _LEAST_OPACITY), (end, _MOST_OPACITY)]
     for value, opacity in ramp:

@@ -1,4 +1,4 @@
-"""Where the grid that segments were drawn on lies beside a volume's."""
+"""The position of the grid of segments relative to a volume's grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from SaliencyExplain.mask_position import Grid, outside_note, position_notes, sh
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import image_array, to_numpy, world_affine
 
-#: Marked voxels that tell the share inside the image to 0.1 %.
+#: Number of marked voxels that gives the share inside the image to 0.1 %.
 _SAMPLE = 1_000_000
 
 
@@ -24,22 +24,22 @@ def notes_on_position(
     volume_node: slicer.vtkMRMLVolumeNode,
     images: Sequence[tuple[vtk.vtkImageData | None, NDArray[np.float64], int]],
 ) -> tuple[str, ...]:
-    """What is to be told of segments whose grid is another than the volume's.
+    """Notes for segments on another grid than the volume's.
 
-    Where a transform lies above one of them, somebody has placed it, and nothing is told. So it
-    is where a segmentation no longer knows the grid that it was drawn on.
+    There are no notes if a transform lies above one of the nodes, because the user has placed it,
+    or if a segmentation does not store the grid that it was drawn on.
 
     Args:
         node: A segmentation or a label map volume.
-        volume_node: The volume that its segments are taken for.
-        images: Of each segment its voxels, their affine and its label.
+        volume_node: The volume that its segments are used for.
+        images: For each segment its voxels, their affine and its label.
 
     Returns:
-        The notes of its file, and those of
-        :func:`SaliencyExplain.mask_position.position_notes` and of what lies outside.
+        The notes of its file, those of :func:`SaliencyExplain.mask_position.position_notes`, and
+        one on the share outside the volume.
 
     Raises:
-        InputError: The header that it came from cannot be of this volume.
+        InputError: The header of its file cannot belong to this volume.
     """
     kept = tuple(json.loads(node.GetAttribute(names.FILE_NOTES) or "[]"))
     placed = any(one.GetParentTransformNode() is not None for one in (node, volume_node))
@@ -67,7 +67,7 @@ def notes_on_position(
 
 
 def keep_notes(node: slicer.vtkMRMLNode, notes: Sequence[str]) -> None:
-    """Keeps what was told of a segmentation's file with its node."""
+    """Stores the notes on a segmentation's file with its node."""
     node.SetAttribute(names.FILE_NOTES, json.dumps(list(notes)))
 
 
@@ -90,7 +90,7 @@ def _grid_of(node: slicer.vtkMRMLNode) -> Grid | None:
 
 
 def _on(grid: Grid, affine: NDArray[Any]) -> bool:
-    """Whether voxels of an affine are some of the grid's: segments keep only what they fill."""
+    """Whether voxels with this affine lie on the grid; segments store only the box they fill."""
     to_index = np.linalg.inv(grid.affine) @ affine
     return bool(
         np.abs(to_index[:3, :3] - np.eye(3)).max() < 1e-3
@@ -101,11 +101,11 @@ def _on(grid: Grid, affine: NDArray[Any]) -> bool:
 def _marked(
     image: vtk.vtkImageData, affine: NDArray[Any], label: int, grid: Grid
 ) -> NDArray[np.int64]:
-    """Indices of marked voxels in the grid, of some where there are very many."""
+    """Indices of marked voxels in the grid, or of a sample if there are very many."""
     values = image_array(image)
     held = np.flatnonzero(values == label)
     held = held[:: max(1, held.size // _SAMPLE)]
-    # vtk's affine is of the index 0, which the voxels need not begin with.
+    # VTK's affine refers to index 0, which may differ from the first voxel's index.
     first = np.array(image.GetExtent()[::2])
     indices = np.stack(np.unravel_index(held, values.shape), axis=1) + first
     offset = np.rint((np.linalg.inv(grid.affine) @ affine)[:3, 3]).astype(int)

@@ -40,8 +40,8 @@ class SegmentMasks:
         masks: (N, i, j, k), uint8, 1 inside; segments may overlap.
         names: N names.
         colors: N colours, RGB in [0, 1].
-        ids: N IDs of segments, or labels as text where the node is a label map.
-        notes: What is to be told of them: where they lie beside the volume.
+        ids: N IDs of segments, or labels as text if the node is a label map.
+        notes: Notes for the user, such as on their position relative to the volume.
     """
 
     masks: NDArray[np.uint8]
@@ -71,24 +71,27 @@ def add_segmentation(
 
     Raises:
         InputError: The numbers of masks, names and colours differ, or the geometry is
-            broken or sheared; nothing is added.
+            invalid or sheared; nothing is added.
     """
     if not len(masks) == len(names) == len(colors):
         raise InputError(
             ErrorCode.SCENE_NODE,
-            f"{len(masks)} masks, {len(names)} names and {len(colors)} colours do not make "
-            "a segmentation: it needs one of each for each segment.",
+            f"Segmentation '{name}': it has {len(masks)} masks, {len(names)} names and "
+            f"{len(colors)} colours. Give one of each for every segment.",
         )
     check_right_angles(checked_affine(affine, name), name)
     if len(masks) == 0:
-        raise InputError(ErrorCode.SCENE_NODE, f"The segmentation '{name}' has no segments.")
+        raise InputError(
+            ErrorCode.SCENE_NODE,
+            f"Segmentation '{name}': it has no segments. Give at least one mask.",
+        )
     node = new_segmentation(scene.GenerateUniqueName(name))
     segmentation = node.GetSegmentation()
     for number, (mask, title, color) in enumerate(zip(masks, names, colors, strict=True), start=1):
         image = oriented_image((np.asarray(mask) != 0).astype(np.uint8), affine)
         add_segment(segmentation, f"Segment_{number}", title, color, image, 1)
     set_reference_geometry(segmentation, image)
-    # Segments that do not overlap share one label map, in memory and in files.
+    # Segments that do not overlap share a label map, in memory and in files.
     segmentation.CollapseBinaryLabelmaps(False)
     scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
@@ -123,7 +126,7 @@ def add_segment(
 
 
 def oriented_image(values: NDArray[np.uint8], affine: NDArray[Any]) -> slicer.vtkOrientedImageData:
-    """Voxels (i, j) or (i, j, k) with their place, as segments keep them."""
+    """Voxels (i, j) or (i, j, k) with their geometry, in the form that segments store."""
     image = slicer.vtkOrientedImageData()
     image.ShallowCopy(make_image(values[..., None] if values.ndim == 2 else values))
     image.SetGeometryFromImageToWorldMatrix(to_vtk(np.asarray(affine, dtype=np.float64)))
@@ -133,7 +136,7 @@ def oriented_image(values: NDArray[np.uint8], affine: NDArray[Any]) -> slicer.vt
 def set_reference_geometry(
     segmentation: slicer.vtkSegmentation, image: slicer.vtkOrientedImageData
 ) -> None:
-    """Says on which grid segments are drawn, edited and saved."""
+    """Sets the grid on which segments are drawn, edited and saved."""
     segmentation.SetConversionParameter(
         slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
         slicer.vtkSegmentationConverter.SerializeImageGeometry(image),
@@ -141,9 +144,9 @@ def set_reference_geometry(
 
 
 def register_conversions() -> None:
-    """Lets segmentations made from now on turn voxels into surfaces and back.
+    """Registers the conversions between voxels and surfaces for new segmentations.
 
-    Desktop Slicer's modules have done so at its start.
+    In desktop Slicer modules register them at the start.
     """
     factory = slicer.vtkSegmentationConverterFactory.GetInstance()
     for rule in (
@@ -169,20 +172,20 @@ def masks_on_grid(
     volume_node: slicer.vtkMRMLVolumeNode,
     segment_ids: Sequence[str] | None = None,
 ) -> SegmentMasks:
-    """The segments of a node, voxel by voxel of a volume.
+    """The segments of a node as masks on the grid of a volume.
 
-    A voxel belongs to a segment where its centre lies in one of the segment's voxels, in the
-    world: transforms above either node are respected, those above the segments may be warps.
-    Segments that only have surfaces are turned into voxels of the volume's grid.
+    A voxel belongs to a segment if its centre lies in one of the segment's voxels, in world
+    coordinates. Transforms above both nodes are applied; those above the segments may be
+    non-linear. Segments that have only surfaces are converted to voxels of the volume's grid.
 
     Args:
         node: A segmentation or a label map volume, on any grid.
-        volume_node: The volume whose grid counts.
-        segment_ids: IDs of segments, or labels as text; all where None.
+        volume_node: The volume with the target grid.
+        segment_ids: IDs of segments, or labels as text; None: all.
 
     Raises:
-        InputError: There is no such segment, a segment has no voxel or none in the volume, the
-            node holds no segments, or its header cannot be of this volume.
+        InputError: A segment does not exist, has no voxel or none in the volume, the node has no
+            segments, or its header cannot belong to this volume.
     """
     if node.IsA("vtkMRMLSegmentationNode"):
         sources = _of_segmentation(node, volume_node, segment_ids)
@@ -190,16 +193,19 @@ def masks_on_grid(
         sources = _of_label_map(node, segment_ids)
     else:
         raise InputError(
-            ErrorCode.SCENE_NODE, f"'{node.GetName()}' is neither a segmentation nor a label map."
+            ErrorCode.SCENE_NODE,
+            f"'{node.GetName()}': it is neither a segmentation nor a label map. Choose one.",
         )
     if not sources:
         raise InputError(
-            ErrorCode.SCENE_NODE, f"'{node.GetName()}' has no segments: draw or load one first."
+            ErrorCode.SCENE_NODE,
+            f"'{node.GetName()}': it has no segments. Draw or load a segment first.",
         )
     shape = volume_node.GetImageData().GetDimensions() if volume_node.GetImageData() else (0, 0, 0)
     if 0 in shape:
         raise InputError(
-            ErrorCode.SCENE_NODE, f"The volume '{volume_node.GetName()}' has no voxels."
+            ErrorCode.SCENE_NODE,
+            f"'{volume_node.GetName()}': the volume has no voxels. Choose another volume.",
         )
     notes = notes_on_position(
         node, volume_node, [(source.image, source.affine, source.label) for source in sources]
@@ -212,7 +218,8 @@ def masks_on_grid(
             where = "no voxel" if source.empty else f"no voxel in '{volume_node.GetName()}'"
             raise InputError(
                 ErrorCode.SCENE_NODE,
-                f"The segment '{source.name}' of '{node.GetName()}' has {where}.",
+                f"Segment '{source.name}' of '{node.GetName()}': it has {where}. Choose another "
+                "segment, or draw it.",
             )
     return SegmentMasks(
         masks,
@@ -224,7 +231,7 @@ def masks_on_grid(
 
 
 def label_name(node: slicer.vtkMRMLLabelMapVolumeNode, label: int) -> str:
-    """Name of a label in the node's colour table; ``label 3`` where it has none."""
+    """Name of a label in the node's colour table, or for example ``label 3``."""
     table = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() else None
     name = table.GetColorName(label) if table is not None else ""
     return name if name and name != "(none)" else f"label {label}"
@@ -236,10 +243,10 @@ def sample_segment(
     to_ras: NDArray[np.float64],
     shape: tuple[int, int, int],
 ) -> NDArray[np.bool_]:
-    """Which points of a grid lie in a segment's voxels; none where it has only a surface.
+    """The points of a grid that lie in a segment's voxels; none if it has only a surface.
 
     Args:
-        node: The segmentation, transforms respected.
+        node: The segmentation; transforms above it are applied.
         segment_id: The segment's ID.
         to_ras: 4x4 from the grid's indices to RAS mm of the world.
         shape: Points along each axis.
@@ -252,7 +259,7 @@ def sample_segment(
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """The voxels of one label: an image whose indices `affine` takes to the node's own space."""
+    """The voxels of one label: an image, and the affine from its indices to the node's space."""
 
     id: str
     name: str
@@ -302,7 +309,7 @@ def _segment_source(segmentation: slicer.vtkSegmentation, segment_id: str) -> _S
 def _with_voxels(
     node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode
 ) -> slicer.vtkSegmentation:
-    """A copy of a segmentation of surfaces with voxels of a volume's grid."""
+    """A copy of a segmentation of surfaces, converted to voxels of a volume's grid."""
     register_conversions()
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(node.GetSegmentation())
@@ -312,7 +319,8 @@ def _with_voxels(
     if not copy.CreateRepresentation(BINARY):
         raise InputError(
             ErrorCode.SCENE_NODE,
-            f"The segments of '{node.GetName()}' cannot be turned into voxels.",
+            f"'{node.GetName()}': its surfaces cannot be converted to voxels. Create a binary "
+            "label map in the module Segmentations.",
         )
     return copy
 
@@ -343,7 +351,7 @@ def _sampled(
     to_ras: NDArray[np.float64],
     shape: Sequence[int],
 ) -> NDArray[np.bool_]:
-    """Which points of a grid of the world, (*shape), lie in the source's voxels."""
+    """The points of a grid of the world, (*shape), that lie in the source's voxels."""
     if source.image is None:
         return np.zeros(tuple(shape), dtype=bool)
     indices = vtk.vtkImageData()
@@ -365,12 +373,12 @@ def _sampled(
 def _to_index(
     source: _Source, node: slicer.vtkMRMLTransformableNode, to_ras: NDArray[np.float64]
 ) -> vtk.vtkAbstractTransform:
-    """From a grid's indices over the world to the source's indices."""
+    """The transform from a grid's indices through the world to the source's indices."""
     parent = node.GetParentTransformNode()
     if parent is None or parent.IsTransformToWorldLinear():
         matrix = np.linalg.inv(transform_to_world(node) @ source.affine) @ to_ras
         if np.abs(matrix - np.rint(matrix)).max() < 1e-6:
-            # Grids that are one: rounding must not decide which of two voxels is nearer.
+            # For identical grids rounding must not decide between two neighbouring voxels.
             matrix = np.rint(matrix)
         linear = vtk.vtkTransform()
         linear.SetMatrix(to_vtk(matrix))

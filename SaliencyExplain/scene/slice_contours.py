@@ -1,4 +1,4 @@
-"""Segments in pictures of slices: filled and outlined as their display nodes say."""
+"""Segments in pictures of slices, filled and outlined according to their display nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from SaliencyExplain.scene.segmentations import sample_segment
 def draw_segments(
     pixels: NDArray[np.uint8], scene: slicer.vtkMRMLScene, to_ras: NDArray[np.float64]
 ) -> None:
-    """Draws all segments that slice views show into a picture.
+    """Draws all segments that are visible in slice views into a picture.
 
     Args:
         pixels: (height, width, 3), rows from the bottom.
@@ -53,7 +53,7 @@ def _draw(
 
 
 def _eroded(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels whose four neighbours are inside, too; beyond the picture nothing is."""
+    """Pixels whose four neighbours are inside; everything beyond the picture is outside."""
     padded = np.pad(inside, 1)
     return inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
 

@@ -1,4 +1,4 @@
-"""What the slice views show, and where they stand."""
+"""Layers and positions of the slice views."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import slicer
 from SaliencyExplain.scene.arrays import world_affine
 from SaliencyExplain.scene.nodes import composite_nodes, slice_nodes
 
-#: As in the pictures: the strongest heat covers the anatomy that much.
+#: Opacity of the strongest heat over the anatomy, as in the pictures.
 OPACITY = 0.7
 
 _MARGIN = 1.05
@@ -23,15 +23,15 @@ def show(
 ) -> None:
     """Shows an image in all slice views, with an attribution and a label map over it.
 
-    A bare scene gets Slicer's slice views first. Views that showed another image are moved
-    so that the whole of this one is seen.
+    Slicer's slice views are added if the scene has none. Views that showed another image are
+    moved so that the whole image is visible.
 
     Args:
         scene: The scene.
         image: Background; None: nothing.
         attribution: Foreground; None: nothing.
-        opacity: Of the attribution, [0, 1]; None keeps what the view has, and `OPACITY`
-            where that is 0, as it is in a new scene.
+        opacity: Opacity of the attribution, [0, 1]; None keeps the view's opacity, or sets
+            `OPACITY` if that is 0 as in a new scene.
         label_map: Label layer; None: nothing.
     """
     for composite in composite_nodes(scene):
@@ -52,28 +52,28 @@ def show(
 
 
 def set_opacity(scene: slicer.vtkMRMLScene, opacity: float) -> None:
-    """Sets how much the attribution covers the image, [0, 1], in all slice views."""
+    """Sets the opacity of the attribution, [0, 1], in all slice views."""
     for composite in composite_nodes(scene):
         composite.SetForegroundOpacity(opacity)
 
 
 def link_views(scene: slicer.vtkMRMLScene, on: bool) -> None:
-    """Links the slice views, so that zoom and layers of one are those of all, or frees them."""
+    """Links the slice views, so that all have the same zoom and layers, or unlinks them."""
     for composite in composite_nodes(scene):
         composite.SetLinkedControl(on)
         composite.SetHotLinkedControl(on)
 
 
 def jump_to(scene: slicer.vtkMRMLScene, ras: tuple[float, float, float]) -> None:
-    """Moves all slice views so that a place of the world, RAS mm, lies in their middle plane."""
+    """Moves all slice views so that a point of the world, RAS mm, lies in their planes."""
     for view in slice_nodes(scene):
         view.JumpSliceByOffsetting(*ras)
 
 
 def fit(view: slicer.vtkMRMLSliceNode, image: slicer.vtkMRMLVolumeNode) -> None:
-    """Centres a slice view on a volume and zooms so that the whole of it is seen.
+    """Centres a slice view on a volume and zooms so that the whole volume is visible.
 
-    Needs no slice logic, of which desktop Slicer has one for each view already.
+    This needs no slice logic; desktop Slicer already has one for each view.
     """
     box = bounds(image)
     matrix = view.GetSliceToRAS()
@@ -91,7 +91,7 @@ def fit(view: slicer.vtkMRMLSliceNode, image: slicer.vtkMRMLVolumeNode) -> None:
 
 
 def bounds(image: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    """Lowest and highest place of a volume's voxels, rims included, (2, 3) in RAS mm."""
+    """Lower and upper corner of a volume's voxels, including their borders, (2, 3) in RAS mm."""
     shape = np.array(image.GetImageData().GetDimensions())
     ends = np.array(np.meshgrid(*((-0.5, size - 0.5) for size in shape))).reshape(3, -1)
     affine = world_affine(image)

@@ -1,4 +1,4 @@
-"""Pictures of a scene off screen: slices without OpenGL, 3D through EGL or Mesa."""
+"""Off-screen pictures of a scene: slices without OpenGL, 3D with EGL or Mesa."""
 
 from __future__ import annotations
 
@@ -30,29 +30,31 @@ def slice_picture(
     ras: tuple[float, float, float],
     size: tuple[int, int] = (600, 600),
 ) -> NDArray[np.uint8]:
-    """What a slice view shows: its layers blended as Slicer blends them, and the segments.
+    """The picture of a slice view: its layers blended as in Slicer, and the segments.
 
-    The patient's right is on the viewer's left in axial and coronal pictures, anterior on the
-    left of sagittal ones; anterior or superior is on top. The scene stays as it is.
+    The patient's right is on the viewer's left in axial and coronal pictures; anterior is on the
+    left in sagittal ones. Anterior or superior is at the top. The scene is not changed.
 
     Args:
-        scene: A scene in which `layers.show` has been called.
+        scene: A scene for which `slice_layers.show` has been called.
         orientation: ``axial``, ``sagittal`` or ``coronal``.
-        ras: A place of the world in the slice, RAS mm.
-        size: Width and height in pixels. The whole image fits in.
+        ras: A point of the world in the slice, RAS mm.
+        size: Width and height in pixels; the whole image is visible.
 
     Returns:
         (height, width, 3), uint8.
 
     Raises:
-        InputError: There is no such orientation, or no view shows an image.
+        InputError: The orientation is unknown, or no view shows an image.
     """
     if orientation not in _ORIENTATIONS:
         raise unknown_name("orientation", orientation, _ORIENTATIONS)
     composite = composite_nodes(scene)[0]
     image = scene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
     if image is None:
-        raise InputError(ErrorCode.SELECTION, "No slice view shows an image: choose one first.")
+        raise InputError(
+            ErrorCode.SELECTION, "Slice views: none shows an image. Choose an image first."
+        )
     view = _private_view(orientation, size, ras, image)
     pixels = _blend(scene, composite, view)
     slice_contours.draw_segments(pixels, scene, to_numpy(view.GetXYToRAS()))
@@ -66,7 +68,7 @@ def _private_view(
     ras: tuple[float, float, float],
     image: slicer.vtkMRMLVolumeNode,
 ) -> slicer.vtkMRMLSliceNode:
-    """A slice view that is in no scene: desktop Slicer would make a window for one that is."""
+    """A slice view outside a scene; for one in a scene desktop Slicer would create a window."""
     view = slicer.vtkMRMLSliceNode()
     # True: the patient's right is on the screen's left.
     axes = vtk.vtkMatrix3x3()
@@ -86,7 +88,7 @@ def _blend(
 ) -> NDArray[np.uint8]:
     """The layers of a composite node, as vtkMRMLSliceLogic blends them; rows from the bottom."""
     blend = vtk.vtkImageBlend()
-    # A foreground that reaches beyond the image is cut off there, or not, as in the view.
+    # Whether a foreground that extends beyond the image is cut off there is set in the view.
     blend.SetBlendAlpha(not composite.GetClipToBackgroundVolume())
     layers = []
     for volume_id, opacity, is_label in (
@@ -113,25 +115,25 @@ def _blend(
 
 
 def picture_3d(scene: slicer.vtkMRMLScene, size: tuple[int, int] = (600, 600)) -> NDArray[np.uint8]:
-    """What the first 3D view shows: surfaces and volume renderings, seen from the front.
+    """The picture of the first 3D view: surfaces and volume renderings, from the front.
 
-    The camera stands in front of the patient, a little to the patient's left and above; the
-    patient's right is on the viewer's left.
+    The camera is in front of the patient, slightly to the patient's left and above; the patient's
+    right is on the viewer's left.
 
     Args:
-        scene: The scene; it stays as it is, but for a bare one, which gets Slicer's views.
+        scene: The scene; it is not changed, except that missing views of Slicer are added.
         size: Width and height in pixels.
 
     Returns:
-        (height, width, 3), uint8; black where there is nothing.
+        (height, width, 3), uint8; the background is black.
 
     Raises:
-        OutputError: The machine has no OpenGL, neither a window system's nor Mesa's.
+        OutputError: The machine has no OpenGL, neither of a window system nor Mesa's.
     """
     check_opengl()
     renderer = vtk.vtkRenderer()
     renderer.SetBackground(*_BACKGROUND)
-    # Overlapping translucent surfaces in the right order. With several samples for a pixel
+    # Depth peeling draws translucent surfaces in the right order. With several samples per pixel
     # they vanish in Mesa.
     renderer.SetUseDepthPeeling(True)
     window = vtk.vtkRenderWindow()

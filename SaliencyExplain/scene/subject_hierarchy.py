@@ -16,7 +16,7 @@ def hierarchy(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSubjectHierarchyNode:
 
 
 def item_of(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode) -> int:
-    """The node's item; desktop Slicer makes it by itself, a bare scene does not."""
+    """The node's item; it is created if needed, since only desktop Slicer does so itself."""
     tree = hierarchy(scene)
     item = tree.GetItemByDataNode(node)
     return item or tree.CreateItem(tree.GetSceneItemID(), node)
@@ -34,10 +34,10 @@ def put_into_folder(
 
     Args:
         scene: The scene.
-        node: What is put there.
-        image: What was explained; the first folder stands beside it and has its name.
-        neighbours: Other attributions of the same image, whose first folder is shared: two
-            images may have one name.
+        node: The node.
+        image: The explained image; the first folder is next to it and named after it.
+        neighbours: Other attributions of the same image, which share the first folder; it cannot
+            be found by name, because two images may have the same name.
         classifier: Name of the second folder.
         target: Name of the third.
     """
@@ -62,7 +62,7 @@ def put_beside(
 
 
 def remove_item(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode) -> None:
-    """Removes a node's item, but not the node; desktop Slicer does so with every node that goes."""
+    """Removes a node's item but not the node; desktop Slicer does this for removed nodes."""
     tree = hierarchy(scene)
     item = tree.GetItemByDataNode(node)
     if item:
@@ -70,7 +70,7 @@ def remove_item(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode) -> None:
 
 
 def remove_empty_folders(scene: slicer.vtkMRMLScene) -> None:
-    """Removes folders made here that hold nothing any more."""
+    """Removes empty folders that were created here."""
     tree = hierarchy(scene)
     for level in reversed(_LEVELS):
         for item in _items(tree, tree.GetSceneItemID(), recursive=True):

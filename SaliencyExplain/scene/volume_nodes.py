@@ -19,17 +19,17 @@ def add_image(
 
     Args:
         scene: The scene.
-        values: One channel, (i, j) or (i, j, k); an image of two axes becomes one slice.
+        values: One channel, (i, j) or (i, j, k); a 2D image becomes one slice.
         affine: 4x4, voxel indices to RAS mm.
         name: Name of the node.
 
     Raises:
-        InputError: The geometry is broken or sheared; then nothing is added.
+        InputError: The geometry is invalid or sheared; nothing is added.
     """
     grey_table(scene)
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetName(name)
-    # Before it enters the scene: whoever watches the scene sees it complete.
+    # Before it is added to the scene, so that observers get the complete node.
     set_volume_values(node, values, affine)
     node.SetName(scene.GenerateUniqueName(name))
     scene.AddNode(node)

@@ -1,4 +1,4 @@
-"""What reading a file that cannot be read right must say."""
+"""The error that reading an invalid file has to raise."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
 
 
-def refused(path: Path, code: ErrorCode, *named: str) -> str:
-    """The one line of a refusal, which has the code and names the file and these words."""
+def refused(path: Path, code: ErrorCode, *named: str, colour: bool = False) -> str:
+    """The message of a refused file: one line with this code, the file and these values."""
     with pytest.raises(InputError) as error:
-        read_image(path)
+        read_image(path, colour=colour)
     message = str(error.value)
     assert error.value.code is code, message
-    # Of a series a file in its folder may be named.
+    # For a series the message may name a file in its folder.
     assert message.startswith(str(path)), message
     assert "\n" not in message
     for one in named:

@@ -243,7 +243,7 @@ def test_a_raw_film_is_noted(film):
     shown = read_image(path).meta["notes"]
     change(path, setting(PresentationIntentType="FOR PROCESSING"))
     (note,) = set(read_image(path).meta["notes"]) - set(shown)
-    assert "raw" in note
+    assert "FOR PROCESSING" in note
 
 
 @pytest.mark.parametrize(

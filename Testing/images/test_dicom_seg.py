@@ -98,7 +98,7 @@ def test_fractions_are_cut_at_one_half_aloud(write_seg, kind):
     paths = write_seg(shares[..., None].astype(np.float32), "FRACTIONAL", fractional_type=kind)
     (found,), notes = read(paths)
     np.testing.assert_array_equal(found, shares >= 0.5)
-    assert any(kind.lower() in note and "half" in note for note in notes)
+    assert any(kind.lower() in note and "0.5" in note for note in notes)
 
 
 def test_fractions_below_one_half_mark_nothing(write_seg):
@@ -110,7 +110,7 @@ def test_fractions_below_one_half_mark_nothing(write_seg):
     found, notes = read_ground_truth(paths[1], read_image(paths[0]))
     assert found is None
     assert EMPTY_NOTE in notes
-    assert any("half" in note for note in notes)
+    assert any("0.5" in note for note in notes)
 
 
 def test_overlapping_segments_stay_whole(write_seg):
@@ -191,4 +191,4 @@ def test_frames_that_are_stated_described_and_held_are_equal(write_seg, kind):
     assert f"describes {count}" in message(geometry, stated=count - 2, described=count)
     assert f"describes {count - 1}" in message(geometry, stated=count, described=count - 1)
     assert f"describes {count}" in message(geometry, stated=count + 1, described=count)
-    assert f"pixels are {count}" in message(damage, stated=count - 2, described=count - 2)
+    assert f"pixels of {count}" in message(damage, stated=count - 2, described=count - 2)

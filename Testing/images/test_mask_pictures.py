@@ -68,8 +68,8 @@ def test_shades_of_blurred_colours_are_no_segments(read):
     sharp = coloured((255, 0, 0), (0, 0, 255)).astype(float)
     blurred = ndimage.gaussian_filter(sharp, (0.8, 0.8, 0)) // 40 * 40
     assert 3 < len(np.unique(blurred.reshape(-1, 3), axis=0)) < 32
-    refused(read, blurred.astype(np.uint8), "neighbours")
-    refused(read, Image.fromarray(blurred.astype(np.uint8)).quantize(16), "neighbours")
+    refused(read, blurred.astype(np.uint8), "neighbouring")
+    refused(read, Image.fromarray(blurred.astype(np.uint8)).quantize(16), "neighbouring")
 
 
 def test_white_in_the_corners_is_the_background_where_nothing_is_black(read):

@@ -77,7 +77,7 @@ def test_a_copied_file_is_left_out_aloud(tmp_path, values, affine, write_series)
     image = read_image(tmp_path)
     np.testing.assert_array_equal(image[0].numpy(), values)
     (note,) = image.meta["notes"]
-    assert "1 slices are copies of others" in note
+    assert note.endswith(": 1")
 
 
 def test_a_missing_slice_is_refused_with_its_place(tmp_path, values, affine, write_series):
@@ -98,9 +98,8 @@ def test_uneven_distances_are_refused_with_their_places(tmp_path, values, affine
 def test_rounded_positions_are_taken_as_even_aloud(tmp_path, values, affine, write_series):
     write_series(tmp_path, values, affine, heights=[0, 1, 2.04, 3, 4])
     image = read_image(tmp_path)
-    assert image.meta["notes"] == [
-        "slices lie up to 4 % of their distance off an even grid; taken as even"
-    ]
+    (note,) = image.meta["notes"]
+    assert "4 %" in note
 
 
 def test_a_tilted_gantry_is_put_upright_aloud_with_content_in_place(tmp_path, affine, write_series):

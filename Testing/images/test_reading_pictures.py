@@ -29,7 +29,7 @@ def test_axes_are_columns_then_rows_and_run_left_and_back(tmp_path, name):
     np.testing.assert_array_equal(image.affine.numpy(), np.diag([-1, -1, 1, 1]))
     itk = sitk.ReadImage(str(tmp_path / name))
     assert itk[5, 1] == 250
-    assert "the size of its pixels is not known: a pixel (px) counts as 1 mm" in image.meta["notes"]
+    assert "the pixel size is unknown: a pixel (px) counts as 1 mm" in image.meta["notes"]
 
 
 def test_jpeg_is_read(tmp_path):
@@ -82,7 +82,7 @@ def test_an_opaque_alpha_changes_nothing_and_a_transparent_one_is_said_aloud(tmp
     transparent = read_image(tmp_path / "t.png")
     assert transparent[0, :, 1].abs().max() == 0
     assert transparent[0, 5, 3] == GREY[3, 5]
-    assert "transparent pixels are laid over black" in transparent.meta["notes"]
+    assert "transparent pixels are blended with black" in transparent.meta["notes"]
 
 
 def test_a_palette_stands_for_its_colours(tmp_path):

@@ -135,7 +135,7 @@ def check_parameter(name: str, field: dataclasses.Field[Any], value: Any) -> Non
             )
         if (low is not None and item < low) or (high is not None and item > high):
             bounds = " and ".join(
-                f"at {word} {limit:,.12g}{unit}"
+                f"at {word} {_bound(limit)}{unit}"
                 for word, limit in (("least", low), ("most", high))
                 if limit is not None
             )
@@ -165,6 +165,10 @@ def shown_value(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 10**30:
         return f"{'-' if value < 0 else ''}10^{int(math.log10(abs(value)))} or so"
     return str(value)[:80]
+
+
+def _bound(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:,.12g}"
 
 
 def value_text(field: Mapping[str, Any], value: Any, length_unit: str = "mm") -> str:

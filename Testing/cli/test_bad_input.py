@@ -130,7 +130,7 @@ def test_a_mask_beside_the_image(explain, phantoms: Path, tmp_path: Path):
         (("--set", "nonsense"), ("method.parameter=value",)),
         (("--device", "cuda:77"), ("cuda:77",)),
         (("--seed", "x"), ("seed",)),
-        (("--seed", "-3"), ("seed", "greater than or equal to 0")),
+        (("--seed", "-3"), ("--seed", "-3", "SE-VALUE-RANGE")),
         (("--nonsense",), ("--nonsense",)),
     ],
 )

@@ -58,7 +58,7 @@ class _Place:
 class Prober:
     """An image and a classifier, warm: asked for a place, it answers at once.
 
-    Construction costs some four forward passes where the network can be taken apart (the
+    Construction costs some four forward passes where the network can be traced (the
     prediction, tracing, the maps of the image, a check), else one. After that a click at any
     place and with any radius reuses the maps. Weights that changed meanwhile are noticed
     and everything is computed anew. The network is left as it was; one caller at a time.

@@ -18,7 +18,7 @@ from SaliencyExplain.attribution.incremental import cutting
 from SaliencyExplain.attribution.incremental.box_propagation import Run, Schedule
 from SaliencyExplain.attribution.incremental.boxes import Boxes
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
-from SaliencyExplain.attribution.incremental.tracing import trace
+from SaliencyExplain.attribution.incremental.network_steps import network_steps
 from SaliencyExplain.attribution.network.frozen_network import exact_convolutions, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes import batches
@@ -122,7 +122,7 @@ def test_nothing_of_a_batch_is_left_on_another_device(build_network):
     with torch.device("meta"), torch.no_grad():
         network = build_network(spatial_dims=3, **settings).eval()
         image = torch.empty(1, 1, 64, 64, 64)
-        steps = trace(network, image)
+        steps = network_steps(network, image)
         schedule = Schedule(steps, (16, 16, 16), image.device)
         kept = {}
         whole = {step: Boxes.whole(1, step.size) for step in steps if step.is_map}
@@ -138,7 +138,7 @@ def test_nothing_of_a_batch_is_left_on_another_device(build_network):
 def gain(network, image, window):
     """Expected gain of a GPU for windows in the middle of an image."""
     with untouched(ScoreNetwork(network)):
-        schedule = Schedule(trace(network, image), window, torch.device("cuda"))
+        schedule = Schedule(network_steps(network, image), window, torch.device("cuda"))
     corners = np.array(
         list(
             product(

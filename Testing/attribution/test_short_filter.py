@@ -12,8 +12,8 @@ from torch import nn
 
 from SaliencyExplain.attribution.incremental.folding import fold, pack
 from SaliencyExplain.attribution.incremental.layer_operations import Convolution
+from SaliencyExplain.attribution.incremental.network_steps import network_steps
 from SaliencyExplain.attribution.incremental.short_filter import ShortFilter, pays
-from SaliencyExplain.attribution.incremental.tracing import trace
 
 CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -60,7 +60,7 @@ def test_it_serves_where_products_are_many() -> None:
     assert not pays((64, 1, 3, 3, 3), 24, 1)  # an image's single channel: sums cost more
     assert not pays((32, 128, 3, 3, 3), 3, 1)  # a third of the products meets the border
     network = resnet18(spatial_dims=3, n_input_channels=1, num_classes=3).eval()
-    steps = fold(trace(network, torch.randn(1, 1, 32, 32, 32)))
+    steps = fold(network_steps(network, torch.randn(1, 1, 32, 32, 32)))
     pack(steps, torch.channels_last_3d)
     layers = [step.operation for step in steps if isinstance(step.operation, Convolution)]
     served = [layer for layer in layers if layer.short is not None]
@@ -75,7 +75,7 @@ def test_a_layer_of_few_channels_takes_it_on_one_thread_alone(monkeypatch: Any) 
         nn.Conv3d(1, 128, 1), nn.ReLU(), nn.Conv3d(128, 32, 3, padding=1), nn.ReLU()
     ).eval()
     image = torch.randn(1, 1, 16, 16, 16)
-    steps = fold(trace(network, image))
+    steps = fold(network_steps(network, image))
     pack(steps, torch.channels_last_3d)
     (layer,) = (
         step.operation

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from SaliencyExplain.attribution.graph.tensor_layout import Layout
 
+#: Layer and run of it, and calls of functions after it; 0: its output.
+PlaceInPass = tuple[str, int, int]
+
 
 @dataclass(frozen=True)
 class Spot:
@@ -29,6 +32,11 @@ class Spot:
     function: str
     layout: Layout
     value: int
+
+    @property
+    def place(self) -> PlaceInPass:
+        """Where it is in a pass."""
+        return self.layer, self.run, self.calls
 
     @property
     def shape(self) -> tuple[int, ...]:

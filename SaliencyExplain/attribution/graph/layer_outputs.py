@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +12,18 @@ from SaliencyExplain.attribution.graph.operation_catalogue import Places, family
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import ErrorCode, InputError
 
-#: Called with a layer's name, input and output; what it returns replaces the output.
-Look = Callable[[str, Tensor, Tensor], "Tensor | None"]
-
 
 @contextmanager
-def looking(layers: Mapping[str, nn.Module], look: Look) -> Iterator[None]:
-    """Calls ``look`` for each of these layers, in the order in which they run.
+def forward_hooks(
+    layers: Mapping[str, nn.Module], hook_of: Callable[[str], Callable[..., Tensor | None]]
+) -> Iterator[None]:
+    """Calls ``hook_of(name)`` as a forward hook of each layer; the hooks are gone afterwards.
 
-    Layers whose first input or whose output is no tensor are passed over. The hooks are
-    gone afterwards.
+    A hook gets the layer, its inputs and its output; what it returns replaces the output.
     """
-
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-        def see(_module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
-            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                return look(name, inputs[0], output)
-            return None
-
-        return see
-
     with ExitStack() as stack:
         for name, module in layers.items():
-            handle = module.register_forward_hook(hook(name))
-            stack.callback(handle.remove)
+            stack.callback(module.register_forward_hook(hook_of(name)).remove)
         yield
 
 

@@ -214,9 +214,9 @@ def family_of_function(name: str) -> Family:
 
 def family_of_class(module: type[nn.Module]) -> Family:
     """The family of a class of modules, or of the nearest known one that it is derived from."""
-    known = (base for base in module.__mro__ if base.__module__.startswith(_LIBRARIES))
-    keys = (_key(base.__name__.lower()) for base in known)
-    return next((_FAMILIES[key] for key in keys if key in _FAMILIES), _UNKNOWN)
+    bases = (base for base in module.__mro__ if base.__module__.startswith(_LIBRARIES))
+    families = (family_of_function(base.__name__.lower()) for base in bases)
+    return next((family for family in families if family is not _UNKNOWN), _UNKNOWN)
 
 
 def family_of(node: fx.Node, module: nn.Module | None) -> Family:

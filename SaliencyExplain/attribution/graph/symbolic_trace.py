@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from SaliencyExplain.attribution.graph.layer_outputs import closed_kind
 from SaliencyExplain.attribution.graph.shaped_trace import shaped_trace
 from SaliencyExplain.attribution.network.module_copies import Copier, cloned
 from SaliencyExplain.attribution.network.network_state import REPEATABLE, Repeatability
@@ -38,9 +39,12 @@ def symbolic_trace(
         A graph whose weights are the network's own, but for those that a pass writes into.
 
     Raises:
-        NotTraceable: What the network does depends on the values, on the other images of a batch
-            or on earlier passes, or torch.fx fails.
+        NotTraceable: The network hides its layers, what it does depends on the values, on the
+            other images of a batch or on earlier passes, or torch.fx fails.
     """
+    hiding = closed_kind(network)
+    if hiding:
+        raise NotTraceable(f"a {hiding} hides its layers")
     if known.one_at_a_time:
         raise NotTraceable("its scores depend on the other images of a batch")
     if known.float32:

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.graph.kernels import Kernel
 
 Integers = NDArray[np.int64]
+
+#: The memory format of feature maps, by their number of spatial axes.
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, inside, overlap
+from SaliencyExplain.attribution.incremental.boxes import (
+    CHANNELS_LAST,
+    Boxes,
+    Integers,
+    inside,
+    overlap,
+)
 
 #: Larger than the number of any cell: a place beyond the map.
 _BEYOND = 2**40
@@ -25,8 +31,6 @@ _BEYOND = 2**40
 _BY_SLICES = ("cpu",)
 
 _EVERY = (slice(None),)
-
-_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def cut(
@@ -90,7 +94,7 @@ def _sliced(
         (len(value), value.shape[1], *boxes.shape),
         dtype=value.dtype,
         device=value.device,
-        memory_format=_CHANNELS_LAST[len(size)],
+        memory_format=CHANNELS_LAST[len(size)],
     )
     if _reaches_beyond(boxes, size):
         out.fill_(fill)

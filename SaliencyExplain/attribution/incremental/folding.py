@@ -28,7 +28,7 @@ def fold(steps: Sequence[Step]) -> list[Step]:
     """Folds normalisations and activations into convolutions; shares no step with ``steps``.
 
     Args:
-        steps: What :func:`trace` gave.
+        steps: What :func:`network_steps` gave.
     """
     copies: dict[Step, Step] = {}
     for step in steps:

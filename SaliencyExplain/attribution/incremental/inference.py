@@ -13,17 +13,15 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable
 from SaliencyExplain.attribution.incremental.box_propagation import Run, Schedule
-from SaliencyExplain.attribution.incremental.boxes import Boxes, Integers, inside
+from SaliencyExplain.attribution.incremental.boxes import CHANNELS_LAST, Boxes, Integers, inside
 from SaliencyExplain.attribution.incremental.folding import fold, pack, weight_bytes
+from SaliencyExplain.attribution.incremental.network_steps import network_steps
 from SaliencyExplain.attribution.incremental.operations import Call, Step
 from SaliencyExplain.attribution.incremental.parallel_batches import Workers
-from SaliencyExplain.attribution.incremental.tracing import trace
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 
 #: Windows by which :meth:`IncrementalInference.together` is decided.
 _SAMPLE = 64
-
-_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class IncrementalInference:
             influence is not known: they are computed as a whole.
 
     Raises:
-        NotTraceable: The network cannot be taken apart, or the memory does not suffice.
+        NotTraceable: The network cannot be traced, or the memory does not suffice.
     """
 
     def __init__(
@@ -67,8 +65,8 @@ class IncrementalInference:
     ) -> None:
         self._network = network
         self._image = image
-        self._format = _CHANNELS_LAST[image.ndim - 2]
-        steps = fold(trace(network.network, image, network.output, network.repeatability))
+        self._format = CHANNELS_LAST[image.ndim - 2]
+        steps = fold(network_steps(network.network, image, network.output, network.repeatability))
         self.has_other_operations = any(
             isinstance(step.operation, Call)
             and not step.operation.query

@@ -198,6 +198,26 @@ class Pool(Windowed):
     inner_settings: dict[str, Any]
     fill: float = 0.0
 
+    @classmethod
+    def of_maximum(cls, layer: nn.MaxPool2d | nn.MaxPool3d, axes: int) -> Pool:
+        """That of a layer of maximum pooling."""
+        kernels = kernels_of_module(layer, axes)
+        dilation = {"dilation": [kernel.dilation for kernel in kernels]}
+        whole = {"padding": [kernel.padding for kernel in kernels], "ceil_mode": layer.ceil_mode}
+        pool = F.max_pool2d if axes == 2 else F.max_pool3d
+        return cls(pool, kernels, dilation | whole, dilation, fill=-np.inf)
+
+    @classmethod
+    def of_average(cls, layer: nn.AvgPool2d | nn.AvgPool3d, axes: int) -> Pool | None:
+        """That of a layer of average pooling; None: its divisor depends on the place."""
+        kernels = kernels_of_module(layer, axes)
+        padding = [kernel.padding for kernel in kernels]
+        if (any(padding) and not layer.count_include_pad) or layer.ceil_mode:
+            return None
+        divisor = {"divisor_override": layer.divisor_override}
+        pool = F.avg_pool2d if axes == 2 else F.avg_pool3d
+        return cls(pool, kernels, divisor | {"padding": padding}, divisor)
+
     @property
     def average(self) -> bool:
         """Whether it averages, which is linear."""
@@ -308,9 +328,9 @@ def operation_of(layer: nn.Module, axes: int) -> Operation | None:
         bias = None if layer.bias is None else layer.bias.detach()
         return Normalisation(layer.running_mean, layer.running_var, weight, bias, layer.eps)
     if isinstance(layer, (nn.MaxPool2d, nn.MaxPool3d)):
-        return None if layer.return_indices else _max_pool(layer, axes)
+        return None if layer.return_indices else Pool.of_maximum(layer, axes)
     if isinstance(layer, (nn.AvgPool2d, nn.AvgPool3d)):
-        return _average_pool(layer, axes)
+        return Pool.of_average(layer, axes)
     if isinstance(layer, (nn.ConstantPad2d, nn.ConstantPad3d)):
         padding = tuple(int(p) for p in layer.padding)
         return Pad(padding, kernels_of_module(layer, axes), float(layer.value))
@@ -329,30 +349,3 @@ _IN_PLACE: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor
 def pointwise(name: str, function: Callable[[Tensor], Tensor]) -> Pointwise:
     """The operation of a function that works cell by cell and leaves its argument as it is."""
     return Pointwise(*_IN_PLACE.get(name, (function,)))
-
-
-def _max_pool(layer: nn.MaxPool2d | nn.MaxPool3d, axes: int) -> Pool:
-    kernels = kernels_of_module(layer, axes)
-    dilation = {"dilation": tuple(kernel.dilation for kernel in kernels)}
-    padding = tuple(kernel.padding for kernel in kernels)
-    return Pool(
-        F.max_pool2d if axes == 2 else F.max_pool3d,
-        kernels,
-        {"padding": padding, "ceil_mode": layer.ceil_mode, **dilation},
-        dilation,
-        fill=-np.inf,
-    )
-
-
-def _average_pool(layer: nn.AvgPool2d | nn.AvgPool3d, axes: int) -> Pool | None:
-    kernels = kernels_of_module(layer, axes)
-    padding = tuple(kernel.padding for kernel in kernels)
-    if (any(padding) and not layer.count_include_pad) or layer.ceil_mode:
-        return None  # the divisor depends on the place
-    divisor = {"divisor_override": layer.divisor_override}
-    return Pool(
-        F.avg_pool2d if axes == 2 else F.avg_pool3d,
-        kernels,
-        {"padding": padding, **divisor},
-        divisor,
-    )

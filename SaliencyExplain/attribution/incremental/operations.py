@@ -74,7 +74,6 @@ class Batch(Protocol):
 class Operation(ABC):
     """See the module."""
 
-    @abstractmethod
     def affected(
         self, changed: Sequence[Sequence[Interval]], sizes: Sequence[int]
     ) -> list[Interval] | None:
@@ -84,6 +83,7 @@ class Operation(ABC):
             changed: For each source and axis the changed cells.
             sizes: Cells of the output per axis.
         """
+        return None
 
     @abstractmethod
     def run(self, step: Step, batch: Batch) -> Any:
@@ -227,12 +227,6 @@ class GlobalMean(Operation):
 
     keep_axes: bool
 
-    def affected(
-        self, changed: Sequence[Sequence[Interval]], sizes: Sequence[int]
-    ) -> list[Interval] | None:
-        """Everything."""
-        return None
-
     def run(self, step: Step, batch: Batch) -> Tensor:
         """See :class:`Operation`."""
         (source,) = step.sources
@@ -258,12 +252,6 @@ class Call(Operation):
 
     function: Callable[..., Any]
     query: bool = field(default=False)
-
-    def affected(
-        self, changed: Sequence[Sequence[Interval]], sizes: Sequence[int]
-    ) -> list[Interval] | None:
-        """Everything."""
-        return None
 
     def run(self, step: Step, batch: Batch) -> Any:
         """See :class:`Operation`."""

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from SaliencyExplain.attribution.incremental.boxes import CHANNELS_LAST
+
 #: Cells of the kernel along the first axis.
 KERNEL = 3
 
@@ -38,8 +40,6 @@ _SUM_BEFORE, _SUM_AFTER, _SMALLER_CALLS = 28.0, 75.0, 1.5
 #: products of DenseNet's layers, which have 32, are too small to be shared (18 of them at 96^3:
 #: 7 % less time on one thread, 17 % more on two).
 _FEWEST_OUTPUTS, _FEWEST_SHARED = 32, 64
-
-_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @cache
@@ -155,7 +155,7 @@ class ShortFilter:
             bias: ``(out,)``.
             relu: Whether a ReLU follows.
         """
-        memory_format = _CHANNELS_LAST[values.ndim - 2]
+        memory_format = CHANNELS_LAST[values.ndim - 2]
         cells = values.contiguous(memory_format=memory_format).movedim(1, -1)
         count, length, *rest, inputs = cells.shape
         border = padding[0]

@@ -10,21 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.graph.feature_tensors import Spot, Structure, joint_name
-from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
+from SaliencyExplain.attribution.graph.feature_tensors import (
+    PlaceInPass,
+    Spot,
+    Structure,
+    joint_name,
+)
+from SaliencyExplain.attribution.graph.layer_outputs import feature_layers, forward_hooks
 from SaliencyExplain.attribution.graph.network_structure import (
     keep_structure,
     known_structure,
     structure_of,
 )
 from SaliencyExplain.attribution.graph.recorded_pass import Recorder
+from SaliencyExplain.attribution.graph.tensor_capture import TensorCapture
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.half_precision import autocast
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.gradient_path import gradient_end, no_gradient
 from SaliencyExplain.attribution.passes.pass_spec import Parts, PassPart, PassResult, PassSpec
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.passes.tensor_capture import Place, TensorCapture, hooks, place
 from SaliencyExplain.errors import ErrorCode, InputError
 
 
@@ -49,7 +54,7 @@ class FeaturePass:
         self._graph = wanted.gradients or wanted.voxels
         #: Where nothing before the last tensors is wanted the graph begins there.
         self._cuts = not (wanted.layers or wanted.every or wanted.stages or wanted.voxels)
-        self._captured: dict[Place, Tensor] = {}
+        self._captured: dict[PlaceInPass, Tensor] = {}
         self._end: tuple[str, Tensor, Tensor] | None = None
 
     def run(self) -> PassResult:
@@ -87,14 +92,14 @@ class FeaturePass:
         # A program without layers cannot be watched, and need not be.
         with capture.active() if spots else nullcontext():
             scores = self._scores(voxels)
-        if any(place(spot) not in self._captured for spot in spots):
+        if any(spot.place not in self._captured for spot in spots):
             raise InputError(
                 ErrorCode.LAYER_UNSUITABLE,
                 f"{type(self._network.network).__name__} runs other layers for this image than for "
                 "another one of the same shape, and its feature maps are not found again. Use "
                 "occlusion, gradient or smoothgrad.",
             )
-        tensors = {spot.value: self._captured[place(spot)] for spot in spots}
+        tensors = {spot.value: self._captured[spot.place] for spot in spots}
         return self._passed(structure, tensors, scores, voxels)
 
     def _first(self) -> tuple[Structure, PassResult | None]:
@@ -118,12 +123,13 @@ class FeaturePass:
             return hook
 
         voxels = self._voxels()
-        with recorder.recording(), hooks(layers, self._network, look):
+        modules = {name: self._network.layer(name) for name in layers if name}
+        with recorder.recording(), forward_hooks(modules, look):
             scores = self._scores(voxels)
         structure = keep_structure(self._network, self._image, structure_of(recorder))
         tensors = {}
         for spot in self._spots(structure):
-            tensor = self._captured.get(place(spot))
+            tensor = self._captured.get(spot.place)
             if tensor is None:
                 tensor = _unchanged(recorder, spot)
             if tensor is None or (wanted.gradients and not tensor.requires_grad):
@@ -182,7 +188,7 @@ class FeaturePass:
             raise InputError(ErrorCode.LAYER_UNSUITABLE, f"Layer '{name}' {reason}")
         return output.spots
 
-    def _capture(self, where: Place, output: Any) -> Tensor | None:
+    def _capture(self, where: PlaceInPass, output: Any) -> Tensor | None:
         """Keeps a tensor, and gives a copy of it to go on with."""
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return None
@@ -223,7 +229,7 @@ class FeaturePass:
             for name, module in self._network.network.named_modules()
             if isinstance(module, nn.Linear)
         }
-        with hooks(linear, self._network, look):
+        with forward_hooks(linear, look):
             yield
 
     def _passed(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import Any
 
-from SaliencyExplain.attribution.graph.layer_outputs import looking
+import torch
+from torch import Tensor, nn
+
+from SaliencyExplain.attribution.graph.layer_outputs import forward_hooks
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import ErrorCode, InputError
 
@@ -27,15 +30,21 @@ def gradient_end(network: ScoreNetwork, image: Tensor) -> str:
     without: list[str] = []
     last = ""
 
-    def look(name: str, given: Tensor, output: Tensor) -> None:
-        nonlocal last
-        if output.requires_grad:
-            last = name
-        elif given.requires_grad and output.is_floating_point():
-            without.append(name)
+    def hook_of(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
+            nonlocal last
+            given = inputs[0] if inputs else None
+            if not isinstance(given, Tensor) or not isinstance(output, Tensor):
+                return
+            if output.requires_grad:
+                last = name
+            elif given.requires_grad and output.is_floating_point():
+                without.append(name)
+
+        return hook
 
     parts = {name: part for name, part in network.network.named_modules() if name}
-    with torch.enable_grad(), looking(parts, look):
+    with torch.enable_grad(), forward_hooks(parts, hook_of):
         scores = network(image.detach().clone().requires_grad_())
     if without:
         # The largest part: a backbone rather than its first layer.

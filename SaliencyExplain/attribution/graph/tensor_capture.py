@@ -1,87 +1,67 @@
-"""Catching tensors inside a network while a forward pass runs."""
+"""Captures known tensors of a forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.graph.network_structure import Spot
+from SaliencyExplain.attribution.graph.feature_tensors import PlaceInPass, Spot
+from SaliencyExplain.attribution.graph.layer_outputs import forward_hooks
 from SaliencyExplain.attribution.graph.recorded_pass import Counting, called_name
-from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-
-#: Layer and run of it, and calls after it; 0: its output.
-Place = tuple[str, int, int]
-
-
-def place(spot: Spot) -> Place:
-    """Where a spot is in a pass."""
-    return spot.layer, spot.run, spot.calls
-
-
-@contextmanager
-def hooks(
-    layers: Iterable[str],
-    network: ScoreNetwork,
-    look: Callable[[str], Callable[..., Tensor | None]],
-) -> Iterator[None]:
-    """Calls ``look(name)`` as a forward hook of these layers; the hooks are gone afterwards."""
-    with ExitStack() as stack:
-        for name in layers:
-            if name:
-                hook = network.layer(name).register_forward_hook(look(name))
-                stack.callback(hook.remove)
-        yield
 
 
 class TensorCapture(Counting):
-    """Catches tensors in a pass: outputs of layers, and results of functions behind them.
+    """Keeps tensors of a pass: outputs of layers, and results of functions that run after them.
 
-    It is active from the end of the first layer behind which a function's result is wanted:
-    what runs before is not slowed.
+    Functions are watched from the end of the first layer after which a result is wanted; what
+    runs before that is not slowed.
+
+    Args:
+        network: The network whose forward pass is watched.
+        spots: The tensors.
+        capture: Given where a tensor is and the tensor; what it returns replaces the tensor.
     """
 
     def __init__(
         self,
         network: nn.Module,
         spots: Sequence[Spot],
-        capture: Callable[[Place, Any], Tensor | None],
+        capture: Callable[[PlaceInPass, Any], Tensor | None],
     ) -> None:
         super().__init__()
         self._network, self._capture = network, capture
-        self._spots = {place(spot): spot for spot in spots}
+        self._spots = {spot.place: spot for spot in spots}
         self._anchors = {(spot.layer, spot.run) for spot in spots if spot.calls}
         self._layers = {spot.layer for spot in spots if spot.layer}
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Catches in the forward pass that runs meanwhile."""
+        """Watches the forward pass that runs meanwhile."""
         modules = {name: self._network.get_submodule(name) for name in self._layers}
-        with ExitStack() as stack:
-            for name, module in modules.items():
-                stack.callback(module.register_forward_hook(self._looking(name)).remove)
+        with forward_hooks(modules, self._hook_of), ExitStack() as stack:
             if ("", 0) in self._anchors:
                 stack.callback(self._network.register_forward_pre_hook(self.enter).remove)
             leaving = self._network.register_forward_hook(self.leave, always_call=True)
             stack.callback(leaving.remove)
             yield
 
-    def _looking(self, name: str) -> Callable[..., Tensor | None]:
-        def look(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
+    def _hook_of(self, name: str) -> Callable[..., Tensor | None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
             run = self.ended(name)
             changed = None
             if (name, run, 0) in self._spots:
                 with self.uncounted():
-                    changed = self._caught((name, run, 0), output)
+                    changed = self._captured((name, run, 0), output)
             if (name, run) in self._anchors:
                 self.enter()
             return changed
 
-        return look
+        return hook
 
-    def _caught(self, where: Place, output: Any) -> Tensor | None:
+    def _captured(self, where: PlaceInPass, output: Any) -> Tensor | None:
         fits = isinstance(output, Tensor) and tuple(output.shape) == self._spots[where].shape
         return self._capture(where, output) if fits else None
 
@@ -102,5 +82,5 @@ class TensorCapture(Counting):
         spot = self._spots.get(where)
         if spot is None or spot.function != name or where[2] == 0:
             return result
-        changed = self._caught(where, result)
+        changed = self._captured(where, result)
         return result if changed is None else changed

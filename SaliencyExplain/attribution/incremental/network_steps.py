@@ -1,4 +1,4 @@
-"""From a network to the list of its operations, by torch.fx."""
+"""The steps of incremental inference, one for each operation of a traced network."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def trace(
+def network_steps(
     network: nn.Module,
     image: Tensor,
     output: str | None = None,
@@ -65,15 +65,12 @@ def trace(
         NotTraceable: What it does depends on the values, on the other images of a batch or on
             the passes before, or its layers are hidden or watched by hooks.
     """
-    for module in network.modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise NotTraceable("a TorchScript module hides its layers")
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise NotTraceable("hooks watch its layers")
-    return _Lowering(symbolic_trace(network, known, image=image), image, output).lower()
+    if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
+        raise NotTraceable("hooks watch its layers")
+    return _StepMaker(symbolic_trace(network, known, image=image), image, output).steps()
 
 
-class _Lowering(TracedOperations):
+class _StepMaker(TracedOperations):
     """Runs the traced network once for the shapes and makes a step of each node."""
 
     def __init__(self, graph: fx.GraphModule, image: Tensor, output: str | None) -> None:
@@ -85,7 +82,7 @@ class _Lowering(TracedOperations):
         self._step_of: dict[fx.Node, Step] = {}
         self._result: Step | None = None
 
-    def lower(self) -> list[Step]:
+    def steps(self) -> list[Step]:
         with torch.no_grad():
             # A copy: what works in place would change the image.
             self.run(self._image.clone())
@@ -111,7 +108,7 @@ class _Lowering(TracedOperations):
         if n.op == "get_attr":
             self._add(n, Call(lambda value=value: value), (), ())
             return value
-        self._lower(n, shape)
+        self._add_step(n, shape)
         return value
 
     def _add(
@@ -122,7 +119,7 @@ class _Lowering(TracedOperations):
         self._steps.append(step)
         self._step_of[node] = step
 
-    def _lower(self, node: fx.Node, shape: tuple[int, ...]) -> None:
+    def _add_step(self, node: fx.Node, shape: tuple[int, ...]) -> None:
         inputs = node.all_input_nodes
         given = [self._step_of[source] for source in inputs]
         is_map = len(shape) == self._axes + 2 and shape[0] == 1

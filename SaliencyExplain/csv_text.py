@@ -11,7 +11,7 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -87,16 +87,6 @@ def table_text(lines: Iterable[Iterable[Any]]) -> str:
     file = io.StringIO()
     Writer(file).writerows(lines)
     return file.getvalue()
-
-
-def read_lines(file: Iterable[str]) -> Iterator[list[str]]:
-    """The lines of a table that :class:`Writer` wrote, with the cells as they were given to it.
-
-    Raises:
-        csv.Error: It is no such table.
-    """
-    for cells in csv.reader(file):
-        yield [raw_cell(cell) for cell in cells]
 
 
 @dataclass(frozen=True)

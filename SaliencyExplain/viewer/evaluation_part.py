@@ -11,7 +11,6 @@ from SaliencyExplain.engine.client.repeat_request import evaluation_of_map
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import EvaluationRequest
 from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
 from SaliencyExplain.quantities import time_text
@@ -22,7 +21,6 @@ from SaliencyExplain.scene.kept_evaluations import (
     answers_of,
     keep_answers_on,
 )
-from SaliencyExplain.specification.spec import References
 from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.page_plots import build_plot, evaluation_plot
 from SaliencyExplain.viewer.part import Part
@@ -139,14 +137,9 @@ class EvaluationPart(Part):
                 f"Forward passes is '{self.get('budget')}'; it must be a number.",
             ) from error
         read = await viewer.volumes.input()
-        backgrounds = await viewer.explain.background_volumes()
-        masks: Volume | None = None
-        names_of: tuple[str, ...] = ()
-        segment_notes: tuple[str, ...] = ()
-        if viewer.segmentation is not None:
-            masks, names_of, segment_notes = opened_images.segment_masks(
-                viewer.segmentation, read.image
-            )
+        references = opened_images.references(
+            read.image, viewer.segmentation, await viewer.explain.background_volumes()
+        )
 
         def request(engine: Engine) -> EvaluationRequest:
             return evaluation_of_map(
@@ -158,12 +151,7 @@ class EvaluationPart(Part):
                 provenance=map_.provenance,
                 image_name=read.image.public_name,
                 passes=passes,
-                references=References(
-                    None if masks is None else engine.put(masks),
-                    names_of,
-                    segment_notes,
-                    tuple(engine.put(volume) for volume in backgrounds),
-                ),
+                references=references.send(engine),
             )
 
         result: EvaluationResult = await viewer.runner.job(

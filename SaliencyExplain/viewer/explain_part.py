@@ -24,7 +24,7 @@ from SaliencyExplain.scene.attributions import (
     attributions_of,
     update_attribution,
 )
-from SaliencyExplain.specification.spec import ExplainSpec, Limits, References
+from SaliencyExplain.specification.spec import ExplainSpec, Limits
 from SaliencyExplain.specification.target import PREDICTED, Target
 from SaliencyExplain.viewer import methods_form, opened_images
 from SaliencyExplain.viewer.methods_view import build_methods
@@ -188,23 +188,14 @@ class ExplainPart(Part):
         seed = _number("Seed", self.get("seed") or 0)
         seconds = _number("Stop after", self.get("budget")) if self.get("budget") else None
         limits = Limits(seconds=seconds)
-        masks: Volume | None = None
-        names_of: tuple[str, ...] = ()
-        segment_notes: tuple[str, ...] = ()
-        if "segmentation" in asks and viewer.segmentation is not None:
-            masks, names_of, segment_notes = opened_images.segment_masks(
-                viewer.segmentation, read.image
-            )
-        given = await self.background_volumes() if "backgrounds" in asks else []
+        references = opened_images.references(
+            read.image,
+            viewer.segmentation if "segmentation" in asks else None,
+            await self.background_volumes() if "backgrounds" in asks else (),
+        )
 
         def make(engine: Engine) -> ExplainRequest:
-            references = References(
-                None if masks is None else engine.put(masks),
-                names_of,
-                segment_notes,
-                tuple(engine.put(volume) for volume in given),
-            )
-            spec = ExplainSpec(choices, target, int(seed), limits, references)
+            spec = ExplainSpec(choices, target, int(seed), limits, references.send(engine))
             return ExplainRequest(
                 classifier.key, engine.put(read.volume), spec, read.image.public_name
             )

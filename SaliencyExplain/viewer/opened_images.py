@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from monai.data import MetaTensor
 
+from SaliencyExplain.engine.client.local_references import LocalReferences
 from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -165,6 +166,15 @@ def segment_masks(
     axes = image.image.ndim - 1
     masks = np.stack([on_axes(mask, axes) for mask in found.masks])
     return Volume(masks, affine_of(image.image)), found.names, found.notes
+
+
+def references(
+    image: OpenImage, segmentation: Any | None, backgrounds: Sequence[Volume]
+) -> LocalReferences:
+    """What is given beside an image: its segmentation, if there is one, and backgrounds."""
+    if segmentation is None:
+        return LocalReferences(backgrounds=tuple(backgrounds))
+    return LocalReferences(*segment_masks(segmentation, image), tuple(backgrounds))
 
 
 def affine_of(image: MetaTensor) -> np.ndarray:

@@ -13,10 +13,10 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.records.evaluation_summary import Answer
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.kept_evaluations import keep_answers_on
-from SaliencyExplain.specification.spec import NO_REFERENCES, References
+from SaliencyExplain.specification.spec import NO_REFERENCES
 
 from .Failures import Failure
-from .Images import Beside, segment_masks
+from .Images import Beside
 from .Jobs import Job
 from .Logic import SaliencyExplainLogic
 
@@ -55,10 +55,7 @@ def evaluate_map(
             "The map is partial; compute all of it before it is evaluated.",
         )
     image, classifier = logic.read(nodes), logic.opened_classifier()
-    segments, names, notes = None, (), ()
-    if beside.segmentation is not None:
-        segments, names, notes = segment_masks(image, beside.segmentation, None)
-    backgrounds = logic.background_volumes(beside.backgrounds)
+    references = logic.references(image, beside)
     about = {
         "method": map_.label.partition("@")[0],
         "target_name": map_.target_name,
@@ -72,15 +69,8 @@ def evaluate_map(
     evaluation_of_map("", classifier, references=NO_REFERENCES, **about)
 
     def begin(engine: Engine) -> EvaluationRequest:
-        references = References(
-            engine.put(segments) if segments is not None else None,
-            names,
-            notes,
-            tuple(engine.put(volume) for volume in backgrounds),
-        )
-        return evaluation_of_map(
-            engine.put(image.volume), classifier, references=references, **about
-        )
+        volume = engine.put(image.volume)
+        return evaluation_of_map(volume, classifier, references=references.send(engine), **about)
 
     def finish(result: EvaluationResult) -> None:
         one = next((one for one in result.maps if one.label == map_.label), None)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from SaliencyExplain.engine.client.local_references import LocalReferences
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import (
     CompareRequest,
@@ -31,7 +32,6 @@ from SaliencyExplain.specification.spec import (
     ExplainSpec,
     Limits,
     MethodChoice,
-    References,
 )
 from SaliencyExplain.specification.target import Target
 
@@ -312,10 +312,15 @@ class SaliencyExplainLogic(Questions):
             return False
         return True
 
-    def background_volumes(self, nodes: Sequence[Any]) -> list[Volume]:
-        """The voxels of backgrounds; one that has several channels cannot be given."""
+    def references(self, image: SentImage, beside: Beside) -> LocalReferences:
+        """What is given beside an image; a background with several channels cannot be given."""
         # A node has one channel's voxels.
-        return [read_image([node], self.opened_classifier()).volume for node in nodes]
+        backgrounds = tuple(
+            read_image([node], self.opened_classifier()).volume for node in beside.backgrounds
+        )
+        if beside.segmentation is None:
+            return LocalReferences(backgrounds=backgrounds)
+        return LocalReferences(*segment_masks(image, beside.segmentation, None), backgrounds)
 
     def _explain_request(
         self,
@@ -328,20 +333,10 @@ class SaliencyExplainLogic(Questions):
     ) -> Callable[[Engine], ExplainRequest]:
         classifier = self.opened_classifier()
         choices = tuple(MethodChoice(name, dict(chosen)) for name, chosen in methods.items())
-        segments, names, notes = None, (), ()
-        if beside.segmentation is not None:
-            segments, names, notes = segment_masks(image, beside.segmentation, None)
-        backgrounds = self.background_volumes(beside.backgrounds)
-        wanted = Target.parse(target)
+        references, wanted = self.references(image, beside), Target.parse(target)
 
         def make(engine: Engine) -> ExplainRequest:
-            references = References(
-                engine.put(segments) if segments is not None else None,
-                names,
-                notes,
-                tuple(engine.put(volume) for volume in backgrounds),
-            )
-            spec = ExplainSpec(choices, wanted, seed, limits, references)
+            spec = ExplainSpec(choices, wanted, seed, limits, references.send(engine))
             return ExplainRequest(classifier.key, engine.put(image.volume), spec)
 
         return make

@@ -1,0 +1,35 @@
+"""What is given beside an image, before and after its voxels are sent to an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from SaliencyExplain.engine.interface import Engine
+from SaliencyExplain.engine.wire.wire_volumes import Volume
+from SaliencyExplain.specification.spec import References
+
+
+@dataclass(frozen=True)
+class LocalReferences:
+    """References whose voxels have not been sent to an engine.
+
+    Attributes:
+        segments: Masks ``(N, *S)``, uint8, on the image's grid; None: no segmentation.
+        names: N names of the segments.
+        notes: What is to be told of the segments.
+        backgrounds: Images that stand for nothing in particular, ``(C, *S)`` each.
+    """
+
+    segments: Volume | None = None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    backgrounds: tuple[Volume, ...] = ()
+
+    def send(self, engine: Engine) -> References:
+        """The same as an engine knows them; it gets the volumes that it does not hold yet."""
+        return References(
+            None if self.segments is None else engine.put(self.segments),
+            self.names,
+            self.notes,
+            tuple(engine.put(volume) for volume in self.backgrounds),
+        )

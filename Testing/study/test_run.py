@@ -190,7 +190,7 @@ def test_one_case_that_cannot_be_compared_leaves_nothing(
     def refuse(*_: Any, **__: Any) -> None:
         raise InputError(ErrorCode.SEGMENTATION_EMPTY, "nothing to compare with")
 
-    monkeypatch.setattr(case_work, "rows", refuse)
+    monkeypatch.setattr(case_work, "compare_attributions", refuse)
     with pytest.raises(InputError) as error:
         explain_case(case, config_of(bundle, tmp_path / "out", "gradient", target="1"))
     assert error.value.code is ErrorCode.SEGMENTATION_EMPTY

@@ -61,7 +61,8 @@ def wrap(
         list[str],
         typer.Option(
             "--weights",
-            help="A weight file (.pt, .pth, .ckpt, .tar, .safetensors); several as submodule=file.",
+            help="A weight file (.pt, .pth, .ckpt, .tar, .safetensors), several as "
+            "submodule=file; or, without --network, a TorchScript, torch.export or ONNX file.",
         ),
     ],
     classes: Annotated[

@@ -69,9 +69,9 @@ def what_it_is(content: bytes) -> str:
             "a tar archive: unpack it first; weights that PyTorch before 0.4 wrote so have to be "
             "saved anew"
         )
-    if _is_onnx(content):
+    if is_onnx(content):
         return (
-            "an ONNX file, which is not read: take the network in PyTorch that it was exported from"
+            "an ONNX file, which brings its network: make a bundle of it without naming a network"
         )
     if content[:1] == b"\x08" and b"serve" in content[:1_000_000]:
         return f"a TensorFlow SavedModel and not a file of PyTorch: {_SAVE}"
@@ -96,13 +96,8 @@ def is_zip(content: bytes) -> bool:
         return False
 
 
-def some(keys: Sequence[str], most: int = 4) -> str:
-    """A few of many names, with how many there are beyond them left to the reader."""
-    return ", ".join(keys[:most]) + (", …" if len(keys) > most else "")
-
-
-def _is_onnx(content: bytes) -> bool:
-    """A protobuf whose first field is a small version and whose second names a producer."""
+def is_onnx(content: bytes) -> bool:
+    """Whether a file is a protobuf that begins with a small version and a producer's name."""
     return (
         content[:1] == b"\x08"
         and len(content) > 4
@@ -110,6 +105,11 @@ def _is_onnx(content: bytes) -> bool:
         and content[2:3] in (b"\x12", b"\x3a", b"\x42")
         and b"serve" not in content[:64]
     )
+
+
+def some(keys: Sequence[str], most: int = 4) -> str:
+    """A few of many names, with how many there are beyond them left to the reader."""
+    return ", ".join(keys[:most]) + (", …" if len(keys) > most else "")
 
 
 def _is_tar(content: bytes) -> bool:

@@ -28,6 +28,7 @@ from SaliencyExplain.models.bundle import (
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.configuration import Configuration, parse_text
 from SaliencyExplain.models.file_kinds import what_it_is
+from SaliencyExplain.models.onnx_files import load_onnx
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.programs import load_exported, load_script, program_files
 from SaliencyExplain.models.scripts import PACKAGE, importable
@@ -91,6 +92,12 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     kind = format_of(content)
     if kind in ("TorchScript", "torch.export"):
         return _load_program(content, path, kind, trust=trust)
+    if kind == "ONNX":
+        raise ClassifierError(
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{path} is an ONNX file, which says nothing of classes, channels and preprocessing: "
+            f"{_WRAP} --weights {path.name} --classes ….",
+        )
     if kind in ("weights", "safetensors"):
         read_weights(content, path.name, trust=trust)
         raise ClassifierError(
@@ -138,6 +145,8 @@ def _assemble(
             network: nn.Module = load_script(read[model], model, trust=trust)
         elif kind == "torch.export":
             network = load_exported(read[model], model, trust=trust)
+        elif kind == "ONNX":
+            network = load_onnx(read[model], model)
         else:
             network = _built_network(configuration)
             notes = load_into(network, read_weights(read[model], model, trust=trust), model)
@@ -235,7 +244,7 @@ def _model_file(files: BundleFiles, path: Path) -> str:
         name
         for name in files.names()
         if name.startswith("models/")
-        and name.endswith((".pt", ".pth", ".ts", ".pt2", ".safetensors"))
+        and name.endswith((".pt", ".pth", ".ts", ".pt2", ".safetensors", ".onnx"))
     ]
     if len(models) != 1:
         raise ClassifierError(

@@ -20,21 +20,24 @@ from SaliencyExplain.models.checkpoints import (
     fit,
     nearest,
 )
-from SaliencyExplain.models.file_kinds import is_zip, some, what_it_is
+from SaliencyExplain.models.file_kinds import is_onnx, is_zip, some, what_it_is
 from SaliencyExplain.models.safetensors_files import is_safetensors, read_safetensors
 from SaliencyExplain.models.saved_content import Group
 from SaliencyExplain.models.targets import shown
 from SaliencyExplain.models.torch_files import read_torch_file
 from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
-FileFormat = Literal["weights", "safetensors", "TorchScript", "torch.export", "bundle", "unknown"]
+FileFormat = Literal[
+    "weights", "safetensors", "TorchScript", "torch.export", "ONNX", "bundle", "unknown"
+]
 
 
 _PROGRAM = "which brings its network: give it without the name of a network"
-#: What a file of PyTorch is that holds more than weights.
+#: What a file is that holds more than weights.
 _PROGRAMS = {
     "TorchScript": f"a TorchScript program, {_PROGRAM}",
     "torch.export": f"a torch.export program, {_PROGRAM}",
+    "ONNX": f"an ONNX file, {_PROGRAM}",
     "bundle": "a MONAI bundle and not its weights alone: these lie in its folder models",
 }
 
@@ -44,6 +47,8 @@ def format_of(content: bytes) -> FileFormat:
     if not is_zip(content):
         if is_safetensors(content):
             return "safetensors"
+        if is_onnx(content):
+            return "ONNX"
         # Before torch 1.6 weights were a bare pickle stream, which starts with a protocol.
         return "weights" if content[:1] == b"\x80" else "unknown"
     try:

@@ -22,6 +22,7 @@ from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.network_code import copy_code
 from SaliencyExplain.models.network_fitting import adapt
 from SaliencyExplain.models.networks import build_network, network_definition
+from SaliencyExplain.models.onnx_side_files import with_weights_inside
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.scripts import PACKAGE, importable
 from SaliencyExplain.models.weights import format_of, load_into
@@ -31,6 +32,9 @@ from SaliencyExplain.models.wrapped_preprocessing import (
     preprocessing_settings,
     preprocessing_steps,
 )
+
+#: Files that bring their network, by what they are, with what their names end in.
+_PROGRAM_SUFFIXES = {"TorchScript": "ts", "torch.export": "pt2", "ONNX": "onnx"}
 
 
 def wrap(
@@ -69,7 +73,7 @@ def wrap(
             network of monai, torchvision or timm, or ``file.py:Class`` or
             ``file.py:factory`` (with trust; the file is copied into the bundle's ``scripts``
             with its package and the modules beside it that it imports); None where the weights
-            are a TorchScript or torch.export program.
+            are a TorchScript or torch.export program or an ONNX file.
         weights: A weight file; several as ``submodule=file``; or the tensors themselves.
         classes: Names of the classes in the order of the network's scores; one or two for
             a network with a single logit.
@@ -233,18 +237,19 @@ def _write_program(bundle: Path, weights: Weights) -> tuple[dict[str, Any], int 
     if isinstance(parts, Mapping) or len(parts) != 1:
         raise InputError(
             ErrorCode.OPTION_MISSING,
-            "Name the network's class, or one TorchScript or torch.export file.",
+            "Name the network's class, or one TorchScript, torch.export or ONNX file.",
         )
     path = Path(parts[0])
     content = read_bytes(path)
     kind = format_of(content)
-    if kind not in ("TorchScript", "torch.export"):
+    if kind not in _PROGRAM_SUFFIXES:
         raise InputError(
             ErrorCode.OPTION_MISSING,
             f"{path} holds no program, so the network's class must be named (--network).",
         )
-    suffix = "ts" if kind == "TorchScript" else "pt2"
-    (bundle / "models" / f"model.{suffix}").write_bytes(content)
+    if kind == "ONNX":
+        content = with_weights_inside(content, path)
+    (bundle / "models" / f"model.{_PROGRAM_SUFFIXES[kind]}").write_bytes(content)
     return {}, None
 
 

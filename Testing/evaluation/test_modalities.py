@@ -118,7 +118,7 @@ def test_one_map_for_all_channels_is_held_against_each_and_says_so(question):
     expected = (weights["t1"] * inside + weights["t2"] * (1 - inside)) / sum(weights.values())
     assert weights["t1"] > 2 * weights["t2"] > 0
     assert msfi.value == pytest.approx(expected, abs=1e-5)
-    assert "one map, held against each channel" in msfi.words
+    assert "one map for all channels" in msfi.words
 
 
 def test_occlusion_of_each_channel_has_their_own_maps_and_of_all_together_one(question):

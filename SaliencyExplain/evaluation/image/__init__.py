@@ -1,1 +1,1 @@
-"""Evaluation of the maps of one image: are they true to the model, and may they be believed?"""
+"""Evaluation of the maps of one image: are they faithful to the model and reliable?"""

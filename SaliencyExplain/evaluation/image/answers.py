@@ -1,7 +1,7 @@
 """What the figures of an evaluation say in words, and where the borders lie.
 
-The one place of all thresholds. Each question has its own answer; there is no total, since a
-map that lies on the tumour and ignores the weights is not half good.
+All thresholds are defined here. Each question has its own answer. There is no total score,
+because a map that lies on the tumour and does not depend on the weights is not partly good.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from SaliencyExplain.evaluation_results import Answer, Metric
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import CENTRE, RANDOM
 
-#: A map beats chance in a figure where one of its null maps is as good with at most this
-#: probability: the usual level of a one-sided test. With 20 null maps it must beat all.
+#: A map beats chance in a metric if a null map is as good with at most this probability, the
+#: usual level of a one-sided test. With 20 null maps it must exceed all.
 CHANCE_P = 0.05
 
 #: The figures that answer whether a map beats chance, one for each way to ask the classifier:
@@ -43,12 +43,12 @@ ALIKE, UNCHANGED = 0.7, 0.8
 #: Two maps of this rank correlation or more are the same, the air or not.
 SAME = 0.99
 
-#: A change that moves the target's probability by more than this is none that does not
-#: matter: the classifier itself answered otherwise, and the map may.
+#: A change that moves the target's probability by more than this is not a small one: the
+#: classifier's own output changed, so the map may change too.
 MOVED = 0.1
 
-#: What counts as a change that a map must bear. The worst case is told and not counted:
-#: any network has one, and how bad it looks depends on the budget of the search.
+#: Changes under which a map must be stable. The worst case is reported but does not count: every
+#: network has one, and its size depends on the budget of the search.
 BORNE = ("seed", "noise", "shift by a voxel", "shift by several voxels")
 
 CHANCE = "Does it beat chance?"
@@ -157,7 +157,7 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
 
 
 def is_stable(found: Stability | None, reason: str, probability: float) -> Answer:
-    """Whether the map stays under changes that do not matter."""
+    """Whether the map is stable under small changes."""
     question = "Is it stable?"
     limits = "Only a few changes were tested; a stable map may be stable and wrong."
     source = "Yeh et al. 2019 (sensitivity); Ghorbani et al. 2019; Arun et al. 2021"
@@ -185,9 +185,9 @@ def is_stable(found: Stability | None, reason: str, probability: float) -> Answe
 
 
 def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Answer:
-    """Whether the map lies on a segment, better than chance and a centre-weighted map do.
+    """Whether the map lies on a segment, better than random maps and a centre-weighted map.
 
-    Better than chance is beyond the central 95 % of random maps on this very segment.
+    Better than random means beyond the central 95 % of random maps on the same segment.
 
     Args:
         rows: The rows of the map and of the control maps.
@@ -212,7 +212,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Answer:
     habits = [found[CENTRE].agreement] if CENTRE in found and label != CENTRE else []
     if RANDOM in found and (chance := found[RANDOM].high) is not None:
         habits.append(chance)
-    # Several voxels are the strongest where a map is flat at its top or ends at the border.
+    # Several voxels may be the strongest, if a map is flat at its top or ends at the border.
     peak = own.pointing_tolerance
     near = "peak" if peak in (0, 1) else f"half of its strongest voxels ({100 * peak:.0f} %)"
     checks = {
@@ -253,5 +253,5 @@ def known(value: float) -> float:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a list in a sentence: ``a, b and c``."""
+    """Items as a list in a sentence: ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,4 +1,4 @@
-"""The maps of a method under changes: of the image, of the seed, of the network."""
+"""The maps of a method under changes of the image, the seed or the network."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Maps = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class MapMaker:
-    """Computes a method's maps and counts what they cost.
+    """Computes a method's maps and counts their cost.
 
     Attributes:
         method: The method with its parameters.
-        passes: Forward passes that a map costs, as the method tells.
+        passes: Forward passes of a map by the method's estimate.
         work: Counts them.
     """
 
@@ -51,10 +51,10 @@ class MapMaker:
         return {layer: values.detach().float().cpu().numpy() for layer, values in found.items()}
 
     def channel_maps(self, task: Task, maps: Maps) -> Maps | None:
-        """The map of each channel by the channel's name; None where all have one in common.
+        """The map of each channel by the channel's name; None if all share one map.
 
-        Occlusion that covers channels by themselves has such maps already. A method whose map
-        is made of those of the channels computes them again; magnitudes stay magnitudes.
+        Occlusion of separate channels has such maps already. A method whose map is combined from
+        those of the channels computes them again; magnitudes stay magnitudes.
 
         Args:
             task: Its channels have names.
@@ -81,26 +81,26 @@ class MapMaker:
             return task.network(plain(task.input)).double()
 
     def probability(self, task: Task) -> float:
-        """What the task's network gives the target on the task's image."""
+        """The target's probability from the task's network for the task's image."""
         return float(task.network.probabilities(self.scores(task))[0, task.target])
 
 
 def map_on_network_grid(
     values: MetaTensor, classifier: Classifier, prepared: MetaTensor, image: MetaTensor
 ) -> NDArray[np.float32]:
-    """Brings a map that another tool made onto the grid of the network's input.
+    """Resamples a map of another tool to the grid of the network's input.
 
     Args:
-        values: ``(1, *S)`` with its affine; it need not be on the image's grid.
-        classifier: Whose input is meant.
-        prepared: The network's input, as the classifier prepared it.
-        image: The image, for the plane that a 2D classifier looks at.
+        values: ``(1, *S)`` with its affine, on any grid.
+        classifier: The classifier whose input defines the grid.
+        prepared: The network's input, prepared by the classifier.
+        image: The image, for the plane that a 2D classifier uses.
 
     Returns:
         ``(*S')`` by linear interpolation, 0 outside the map; a constant map stays constant.
 
     Raises:
-        InputError: The map has another number of axes, or lies beside the network's input.
+        InputError: The map has another number of axes, or does not overlap the network's input.
     """
     name = values.meta.get("name") or "the map"
     if classifier.spatial_dims == 2 and values.ndim == 4:
@@ -108,7 +108,8 @@ def map_on_network_grid(
     if values.ndim != prepared.ndim:
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"{name} has {values.ndim - 1} axes, and the classifier's input {prepared.ndim - 1}.",
+            f"{name}: it has {values.ndim - 1} axes, and the classifier's input has "
+            f"{prepared.ndim - 1}. Give a map of this image.",
         )
     affine = values.affine.numpy().astype(np.float64)
     to_affine = prepared.affine.numpy().astype(np.float64)
@@ -120,20 +121,19 @@ def map_on_network_grid(
     if network_grid.share_inside(to_shape, to_affine, shape, affine) == 0:
         raise InputError(
             ErrorCode.NO_OVERLAP,
-            f"{name} and the image do not overlap in the world: is the map of this image, and "
-            "was its affine kept?",
+            f"{name}: it does not overlap the image. Give a map of this image, with its affine.",
         )
     array = values[0].as_tensor().to(torch.float32).numpy()
     if array.min() == array.max():
-        # With zeros around it, it would rank the image before its padding.
+        # With zeros around it, the map would rank the image before its padding.
         return np.full(to_shape, array.flat[0], dtype=np.float32)
     return network_grid.resample_inside(array, affine, to_affine, to_shape)
 
 
 def first_of(maps: Mapping[str, NDArray[np.float32]], layer: str) -> NDArray[np.float32]:
-    """The map of that layer, or of the one layer there is.
+    """The map of that layer, or of the only layer.
 
-    Where no layer is named, the last layer that sees places is taken; its name may differ
-    between two networks, its place does not.
+    Without a named layer the last layer with spatial cells is used; its name may differ between
+    two networks.
     """
     return maps[layer] if layer in maps else next(iter(maps.values()))

@@ -1,4 +1,4 @@
-"""Channels: how much each modality counts, and whether the map looks where it matters."""
+"""Importance of the channels, and whether maps lie on what each modality shows."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.progress import Progress, silent
 
-#: With more channels the exact values, 2^C forward passes, cost more than they tell.
+#: Largest number of channels; exact values need 2^C forward passes.
 MOST_CHANNELS = 8
 
-#: What stands for a channel that is not there, as :func:`filling` names it: its mean.
+#: Infill for an absent channel, see :func:`filling`: its mean.
 FILL = "mean"
 
 
 @dataclass(frozen=True)
 class ChannelImportance:
-    """What each channel contributes to the target's probability.
+    """The contribution of each channel to the target's probability.
 
     Attributes:
-        channels: Names.
-        values: Shapley value of each, [-1, 1]; their sum is the probability of the image less
+        channels: Names of the channels.
+        values: Shapley value of each, [-1, 1]; their sum is the probability of the image minus
             that of an image in which every channel is replaced.
-        whole: Probability of the image as it is.
+        whole: Probability of the unchanged image.
         nothing: Probability with every channel replaced.
-        fill: What replaces a channel, as :func:`filling` names it.
+        fill: Infill of a replaced channel, see :func:`filling`.
     """
 
     channels: tuple[str, ...]
@@ -51,11 +51,10 @@ class FeatureImportance:
     """The modality-specific feature importance of a map, or of the maps of all channels.
 
     Attributes:
-        value: MSFI, [0, 1]; NaN where it is undefined.
-        chance: MSFI of a map that is the same everywhere in the body.
-        per_channel: Whether each channel has its own map; else one map stands for each.
-        shares: By modality the share of its map's positive part that lies on its features,
-            [0, 1].
+        value: MSFI, [0, 1]; NaN if undefined.
+        chance: MSFI of a map that is constant in the body.
+        per_channel: Whether each channel has its own map; else one map is used for all.
+        shares: For each modality the share of its map's positive part on its features, [0, 1].
     """
 
     value: float
@@ -65,11 +64,9 @@ class FeatureImportance:
 
     @property
     def words(self) -> str:
-        """The value beside chance, and of what kind of maps it is."""
-        kind = (
-            "each channel's own map" if self.per_channel else "one map, held against each channel"
-        )
-        return f"MSFI {self.value:.2f} (even map {self.chance:.2f}; {kind})"
+        """The value, the value of a constant map, and the kind of maps."""
+        kind = "each channel's own map" if self.per_channel else "one map for all channels"
+        return f"MSFI {self.value:.2f} (constant map {self.chance:.2f}; {kind})"
 
 
 def channel_importance(
@@ -90,8 +87,8 @@ def channel_importance(
     if not 2 <= count <= MOST_CHANNELS:
         raise InputError(
             ErrorCode.CHANNELS,
-            f"Shapley values over channels need 2 to {MOST_CHANNELS} channels; "
-            f"the classifier takes {count}.",
+            f"Channels: their Shapley values need 2 to {MOST_CHANNELS} channels, and the "
+            f"classifier takes {count}. Evaluate without this part.",
         )
     everywhere = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
     substitute = filling(image, FILL, task.spacing, seed=task.seed).place(
@@ -127,13 +124,13 @@ def _shapley(worth: Mapping[tuple[bool, ...], float], channel: int, count: int) 
 
 
 def check_modalities(modalities: Iterable[str], channels: Sequence[str]) -> None:
-    """Raises InputError where a segmentation is of a channel that the classifier has not."""
+    """Raises InputError if a segmentation belongs to a channel that the classifier lacks."""
     for name in modalities:
         if name not in channels:
             raise InputError(
                 ErrorCode.NAME_UNKNOWN,
-                f"There is no channel '{name}' for the modality's segmentation: the classifier "
-                f"has {', '.join(channels)}.",
+                f"Segmentation of the modality '{name}': the classifier has no such channel. Use "
+                f"one of {', '.join(channels)}.",
             )
 
 
@@ -145,17 +142,17 @@ def feature_importance(
     *,
     per_channel: bool,
 ) -> FeatureImportance:
-    """The MSFI of maps with what an even map would have.
+    """The MSFI of maps, and that of a constant map.
 
     Args:
         maps: See :func:`modality_specific_feature_importance`.
-        masks: See there.
-        importance: See there.
-        body: ``(*S)``, where the even map lies; None: everywhere.
+        masks: See :func:`modality_specific_feature_importance`.
+        importance: See :func:`modality_specific_feature_importance`.
+        body: ``(*S)``, the region of the constant map; None: everywhere.
         per_channel: Whether each channel has its own map.
 
     Raises:
-        InputError: A mask is of no channel.
+        InputError: A mask belongs to no channel.
     """
     shape = next(iter(masks.values())).shape
     even = np.ones(shape, dtype=np.float32) if body is None else body.astype(np.float32)
@@ -173,25 +170,24 @@ def modality_specific_feature_importance(
     masks: Mapping[str, NDArray[np.bool_]],
     importance: ChannelImportance,
 ) -> float:
-    """MSFI: the share of each modality's map that lies on its own feature, weighted.
+    """MSFI: the weighted share of each modality's map on its own feature.
 
     Jin et al. 2022, Evaluating explainable AI on a multi-modal medical imaging task, equation
     2: the sum over modalities of importance times the share of the positive map inside the
-    modality's mask, over the sum of the importances. A modality of negative importance has no
-    feature that a map should show, and counts as 0.
+    modality's mask, divided by the sum of the importances. A modality of negative importance has
+    no feature that a map should show, and counts as 0.
 
     Args:
-        maps: ``{modality: map (*S)}``; a method with one map for all channels gives it for
-            each.
+        maps: ``{modality: map (*S)}``; a method with one map for all channels uses it for each.
         masks: ``{modality: mask (*S)}`` of the features that this modality shows.
-        importance: Of the channels, which ``masks`` names.
+        importance: Importance of the channels, which ``masks`` names.
 
     Returns:
-        In [0, 1]; NaN where no modality with a mask speaks for the class, or a map of one has
+        In [0, 1]; NaN if no modality with a mask has positive importance, or the map of one has
         no positive voxel.
 
     Raises:
-        InputError: A mask is of no channel.
+        InputError: A mask belongs to no channel.
     """
     check_modalities(masks, importance.channels)
     weights = dict(zip(importance.channels, importance.values, strict=True))
@@ -206,7 +202,7 @@ def modality_specific_feature_importance(
 
 
 def _share_inside(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
-    """Share of a map's positive part inside a mask; NaN where no voxel is positive."""
+    """Share of a map's positive part inside a mask; NaN if no voxel is positive."""
     positive = np.maximum(values, 0)
     energy = float(positive.sum(dtype=np.float64))
     return float(positive[mask].sum(dtype=np.float64)) / energy if energy > 0 else math.nan

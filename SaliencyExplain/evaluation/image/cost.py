@@ -26,11 +26,11 @@ from SaliencyExplain.evaluation.image.removal_curves import (
 )
 from SaliencyExplain.evaluation_parts import PARTS
 
-#: The longer shift, mm: what a patient's position differs by between two series.
+#: The longer shift, mm: a typical difference of a patient's position between two series.
 SHIFT_MM = 4.0
 
-#: Layers whose maps are held against each other: the last one, and those after a
-#: third and two thirds of the network.
+#: Layers whose maps are compared: the last one, and those after a third and two thirds of the
+#: network.
 _LAYERS = 3
 
 
@@ -39,17 +39,17 @@ class CostTier:
     """How many maps an evaluation computes.
 
     Attributes:
-        random_maps: Null maps that the faithfulness of each map is held against. With 20,
-            beating all of them has a p-value of 1/21 < 0.05.
-        stages: Stages of the cascade of random weights. Adebayo et al. show one per layer;
-            a DenseNet121 has 121, and the curve through six tells the same.
-        draws: Times that all weights are drawn: one draw may look alike by chance.
-        independent: Whether each stage is randomised by itself as well.
-        seeds: Other seeds.
-        noisy: Noisy copies of the image.
+        random_maps: Number of null maps for the faithfulness of each map. With 20, exceeding all
+            of them has a p-value of 1/21 < 0.05.
+        stages: Stages of the cascade of random weights. Adebayo et al. use one per layer; a
+            DenseNet121 has 121, and a curve through six shows the same.
+        draws: Number of draws of all weights, since a single draw may be similar by chance.
+        independent: Whether each stage is also randomised alone.
+        seeds: Number of other seeds.
+        noisy: Number of noisy copies of the image.
         shifted: Whether the image is shifted along every axis; False: along the first.
-        searched: Random changes that the search for the worst case begins with.
-        refined: Steps in which the worst one is changed further.
+        searched: Number of random changes at the start of the search for the worst case.
+        refined: Number of steps that change the worst one further.
     """
 
     random_maps: int = 20
@@ -109,7 +109,7 @@ def check_parts(parts: Sequence[str]) -> None:
     if not parts:
         raise InputError(
             ErrorCode.OPTION_MISSING,
-            (f"An evaluation needs at least one part of: {', '.join(PARTS)}."),
+            (f"Evaluation: no part was given. Give at least one of {', '.join(PARTS)}."),
         )
 
 
@@ -149,7 +149,7 @@ def affordable(
 def shifts(task: Task, cost_tier: CostTier) -> list[tuple[str, int, int]]:
     """The shifts of the stability: kind, axis and voxels.
 
-    By a voxel, and by as many voxels as :data:`SHIFT_MM` are, where that is more than one.
+    By one voxel, and by :data:`SHIFT_MM` if that is more than one voxel.
     """
     axes = range(len(task.spacing) if cost_tier.shifted else 1)
     found = [("shift by a voxel", axis, 1) for axis in axes if task.input.shape[axis + 2] > 1]
@@ -161,24 +161,24 @@ def shifts(task: Task, cost_tier: CostTier) -> list[tuple[str, int, int]]:
 
 
 def stability_maps(task: Task, cost_tier: CostTier) -> int:
-    """How many maps the stability of a method takes."""
+    """Number of maps for the stability of a method."""
     moved = len(shifts(task, cost_tier))
     return cost_tier.seeds + cost_tier.noisy + moved + cost_tier.searched + cost_tier.refined
 
 
 def sanity_maps(cost_tier: CostTier, stages: int) -> int:
-    """How many maps the sanity of a method takes, with a network of so many stages."""
+    """Number of maps for the sanity check of a method, with a network of ``stages`` stages."""
     return stages + (stages - 1 if cost_tier.independent else 0) + cost_tier.draws - 1
 
 
 def at_layers(methods: Sequence[Method], task: Task) -> tuple[Method, ...]:
-    """The methods at the layers whose maps are held against each other.
+    """The methods at the layers whose maps are compared.
 
-    The layers are the convolutions and activation functions that the image reaches and on whose
-    cells, more than one, the scores depend; a forward pass tells.
+    The layers are the convolutions and activation functions with more than one cell that depend
+    on the image and on which the scores depend; a forward pass determines them.
 
-    Left out are methods that look at no layer, were told which, or make one map of several,
-    and all where the network has a single such layer or hides them.
+    Methods without layers, with given layers, or that combine several layers are left out; if the
+    network has only one such layer or its layers are not accessible, all are left out.
     """
     open_ones = [
         method
@@ -197,14 +197,14 @@ def at_layers(methods: Sequence[Method], task: Task) -> tuple[Method, ...]:
 
 
 def _layers_that_see(task: Task) -> list[str]:
-    """The feature layers that give more than one cell, as they run."""
+    """The feature layers with more than one cell, in the order in which they run."""
     if closed_kind(task.network.network):
         return []
     return list(feature_outputs(task.network, task.input))
 
 
 def _maps(task: Task, parts: Sequence[str], cost_tier: CostTier) -> int:
-    """How often the map of each method is computed."""
+    """Number of times that each method's map is computed."""
     count = 1
     if "sanity" in parts:
         count += sanity_maps(cost_tier, len(stages_of(task.network, cost_tier.stages)))
@@ -235,7 +235,7 @@ def _passes(
             + (sum(layers) + given_maps) * (passes_of_a_map(axes) + of_nulls)
             + passes_of_boxes(tuple(task.input.shape[2:]))
         )
-    # Each changed network or image is asked for its probability, too.
+    # Each changed network or image costs a pass for its probability as well.
     if "sanity" in parts and methods:
         stages = len(stages_of(task.network, cost_tier.stages))
         # The trained network's scores, once for each method, are held against the random ones'.

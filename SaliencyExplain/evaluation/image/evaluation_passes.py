@@ -18,14 +18,14 @@ from SaliencyExplain.progress import Progress, silent
 
 
 class Work:
-    """Turns the progress of the parts of a computation into that of the whole.
+    """Converts the progress of parts of a computation to that of the whole.
 
     Args:
-        total: Forward passes of the whole, as estimated.
-        progress: Told of forward passes done and to do; may raise Cancelled.
+        total: Estimated forward passes of the whole.
+        progress: Called with forward passes done and total; may raise Cancelled.
 
     Attributes:
-        spent: Forward passes of the parts that are done.
+        spent: Forward passes of the finished parts.
     """
 
     def __init__(self, total: float, progress: Progress = silent) -> None:
@@ -35,7 +35,7 @@ class Work:
 
     @contextmanager
     def part(self, passes: float) -> Iterator[Progress]:
-        """The progress callback of a part that costs so many forward passes."""
+        """The progress callback of a part that costs ``passes`` forward passes."""
 
         def tell(done: float, of: float) -> None:
             share = min(1.0, done / of) if of > 0 else 1.0
@@ -54,9 +54,9 @@ def probabilities_of_images(
     Args:
         task: The network and the image.
         count: How many images.
-        build: Gives the image ``(C, *S)`` of an index, on the task's device; it may be called
+        build: Returns the image ``(C, *S)`` of an index on the task's device; it may be called
             again for the same index.
-        progress: Told after each batch; may raise Cancelled.
+        progress: Called after each batch; may raise Cancelled.
 
     Returns:
         ``(count, K)`` in [0, 1].
@@ -82,7 +82,7 @@ def probabilities_of_images(
 
 
 def _without_gradient(compute: Callable[[range], Tensor]) -> Callable[[range], Tensor]:
-    """The batches run with gradients on, which methods want and plain passes do not."""
+    """Disables gradients, which batches enable for methods and plain passes do not need."""
 
     def quietly(indices: range) -> Tensor:
         with torch.no_grad():

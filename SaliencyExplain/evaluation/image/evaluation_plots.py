@@ -14,8 +14,7 @@ from SaliencyExplain.evaluation.image.randomisation import Sanity
 from SaliencyExplain.evaluation.image.robustness import Stability
 from SaliencyExplain.pictures.figure_layout import FAINT, FONT, TEXT
 
-#: Lines of several maps; from the palette of Okabe and Ito, told apart by people who do not
-#: see red or green.
+#: Colours of lines, from the palette of Okabe and Ito, which colour-blind people can distinguish.
 COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
 
 _GRID = (0.25, 0.26, 0.28)
@@ -23,7 +22,7 @@ _SMALL = 10
 
 
 def style(axes: Axes, title: str, across: str, up: str) -> None:
-    """Dark axes with words, as the pictures of maps have them."""
+    """Dark axes with labels, as in the pictures of maps."""
     axes.set_axis_on()
     axes.set_facecolor("black")
     axes.set_title(title, color=TEXT, fontsize=_SMALL + 1, fontfamily=FONT, loc="left")
@@ -55,7 +54,7 @@ def draw_curves(
 
 
 def draw_information(axes: Axes, found: Mapping[str, Faithfulness], measure: str) -> None:
-    """Draws the softmax information curves of maps; nothing where they are undefined."""
+    """Draws the softmax information curves of maps that have one."""
     for number, (label, one) in enumerate(found.items()):
         curve = one.curves.softmax_information[measure]
         if not curve.information:

@@ -1,4 +1,4 @@
-"""Control maps: what anyone sees in an image without having asked the classifier."""
+"""Control maps, which use the image but not the classifier."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scipy import ndimage
 
 from SaliencyExplain.attribution.methods.control_maps import centre_map
 
-#: Standard deviations, voxels, at which the image, its edges and its spots are taken.
+#: Standard deviations for the image, its edges and its spots, in voxels.
 _SMOOTH, _EDGES, _SPOTS = (0.0, 2.0, 4.0), (1.0, 2.0, 4.0), (1.5, 3.0)
 
-#: Widths of the Gaussian in the middle of the body, as shares of the body's.
+#: Widths of the Gaussian in the middle of the body, as shares of the body's width.
 _MIDDLES = (1.0, 0.5, 0.25)
 
-#: Control maps of an image at most.
+#: Largest number of control maps of an image.
 MOST_CONTROLS = 2 * len(_SMOOTH) + len(_EDGES) + len(_SPOTS) + len(_MIDDLES) + 4
 
 CENTRE = "centre"
@@ -28,14 +28,14 @@ CENTRE = "centre"
 def control_maps(
     image: NDArray[np.floating], body: NDArray[np.bool_], spacing: Sequence[float]
 ) -> dict[str, NDArray[np.float32]]:
-    """The control maps of an image, by what they show.
+    """The control maps of an image, by their descriptions.
 
     The image and its negative, its contrast, edges and spots, the body and the depth in it, the
-    middle of the image and that of the body; each at several widths, so that a map of another
-    width is met as well. Those that are constant are left out.
+    middle of the image and that of the body; each at several widths, to match maps of different
+    smoothness. Constant ones are left out.
 
     Args:
-        image: ``(C, *S)``; of several channels the mean of what each gives is taken, each
+        image: ``(C, *S)``; for several channels the mean of the channels' maps is used, each
             channel divided by its standard deviation.
         body: ``(*S)``.
         spacing: Millimetres per voxel, one number per axis of ``S``.
@@ -78,7 +78,7 @@ def _spots(channel: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
 def _body_gaussian(
     body: NDArray[np.bool_], spacing: Sequence[float], share: float
 ) -> NDArray[np.float64]:
-    """A Gaussian around the middle of the body, so wide as a share of its longest extent."""
+    """A Gaussian around the middle of the body; its width is a share of the longest extent."""
     axes = [np.arange(size) * mm for size, mm in zip(body.shape, spacing, strict=True)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     inside = places[body]

@@ -1,4 +1,4 @@
-"""Infidelity: how far a map is from telling what the classifier loses with a place."""
+"""Infidelity: difference between the drop of the score when boxes are removed and the map."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_
 from SaliencyExplain.evaluation.image.removal_baselines import Baseline
 from SaliencyExplain.progress import Progress, silent
 
-#: Into how many parts each axis is cut, by the number of axes: halves and quarters, in 2D
-#: eighths too. The boxes of a cut fill the image, so that each place is taken away once at
-#: each size: random boxes of a forward pass each would seldom meet what is small or lies in
-#: a corner, as a tumour and a burnt-in mark do.
+#: Numbers of parts of each axis, by the number of axes: halves and quarters, in 2D also eighths.
+#: The boxes of a size fill the image, so that each position is removed once at each size. Random
+#: boxes would rarely cover something small or in a corner, such as a tumour or a burnt-in mark.
 PARTS = {2: (2, 4, 8), 3: (2, 4)}
 
 Box = tuple[slice, ...]
@@ -27,16 +26,15 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Infidelity:
-    """How far a map is from what the classifier loses.
+    """The infidelity of a map.
 
     Attributes:
-        value: Mean square of the difference between the target's drop and what the map says,
-            the map multiplied by ``scale``; squared probability, at least 0.
-        share: ``value`` over the mean square of the drops, [0, 1]: 0 tells every drop, 1
-            tells no more than a map of zeros; NaN where no box moves the probability.
-        scale: What the map is multiplied by, at least 0, probability per unit of the map's
-            sum over a box.
-        remark: Why the share is undefined; empty otherwise.
+        value: Mean squared difference between the target's drop and the sum of the scaled map over
+            the box; squared probability, at least 0.
+        share: ``value`` divided by the mean squared drop, [0, 1]. 0: the map predicts every drop;
+            1: no better than a map of zeros; NaN if no box changes the probability.
+        scale: Factor of the map, at least 0, probability per unit of the map's sum over a box.
+        remark: Reason for an undefined share; empty otherwise.
     """
 
     value: float
@@ -46,14 +44,14 @@ class Infidelity:
 
 
 class InfidelityMaker:
-    """Takes boxes away once, and holds the drops against any number of maps.
+    """Removes boxes once and compares the drops with any number of maps.
 
-    The perturbation is the "square removal" of Yeh et al. 2019, in 3D with boxes, and a map
-    says the sum of its values in a box. So maps of any unit can be held against the drops.
+    The perturbation is the "square removal" of Yeh et al. 2019, in 3D with boxes. The prediction
+    of a map is the sum of its values in a box; scaling allows maps of any unit.
 
     Args:
         task: Network, image and target.
-        baseline: What stands where a box was taken away, in all channels.
+        baseline: The image that replaces a removed box, in all channels.
     """
 
     def __init__(self, task: Task, baseline: Baseline) -> None:
@@ -64,7 +62,7 @@ class InfidelityMaker:
 
     @property
     def words(self) -> str:
-        """What is taken away, for people."""
+        """Description of the removed boxes for display."""
         sides = [
             voxels * mm for voxels, mm in zip(self._task.input.shape[2:], self._task.spacing,
                                               strict=True)
@@ -76,7 +74,7 @@ class InfidelityMaker:
         return f"{len(self.boxes)} boxes of {sizes}, replaced by {self._baseline.words}"
 
     def prepare(self, progress: Progress = silent) -> None:
-        """Computes the drops of the target's probability; to be called once, before any map.
+        """Computes the drops of the target's probability; call it once, before any map.
 
         Raises:
             DeviceMemoryError: Memory is exhausted with a single image.
@@ -100,22 +98,22 @@ class InfidelityMaker:
 
 
 def infidelity(said: NDArray[np.float64], drops: NDArray[np.float64]) -> Infidelity:
-    """The infidelity of a map with the best scale that it may have.
+    """The infidelity of a map with its optimal scale.
 
     Yeh et al. 2019, On the (in)fidelity and sensitivity of explanations, definition 2.1, with
-    the scale that is best for the map; equals ``captum.metrics.infidelity(normalize=True)``
-    with the masks of what is taken away as perturbations, wherever its scale is positive.
-    Theirs may be negative, and a map of what speaks against the class would be as faithful as
-    one of what speaks for it; here it is at least 0.
+    the scale that is optimal for the map. It equals ``captum.metrics.infidelity(normalize=True)``
+    with the masks of the removed boxes as perturbations if the scale is positive. Captum allows a
+    negative scale, which would make a map of evidence against the class as faithful as one for
+    it; here the scale is at least 0.
 
     Args:
-        said: For each perturbation the sum of the map over what is taken away, ``(N,)``.
-        drops: By how much the target's probability falls, ``(N,)``.
+        said: For each perturbation the sum of the map over the removed box, ``(N,)``.
+        drops: Drops of the target's probability, ``(N,)``.
     """
     square, own = float(np.mean(drops**2)), float(np.mean(said**2))
     scale = max(0.0, float(np.mean(said * drops)) / own) if own > 0 else 0.0
     value = float(np.mean((scale * said - drops) ** 2))
-    # Rounding leaves drops of some 1e-8 where nothing changes.
+    # Rounding gives drops of about 1e-8 where nothing changes.
     if square < 1e-12:
         remark = "no removed box changes the classifier's output"
         return Infidelity(value, math.nan, scale, remark)
@@ -123,9 +121,9 @@ def infidelity(said: NDArray[np.float64], drops: NDArray[np.float64]) -> Infidel
 
 
 def boxes_of(shape: tuple[int, ...]) -> tuple[Box, ...]:
-    """The boxes of a grid: for each of :data:`PARTS` they fill it without overlap.
+    """The boxes of a grid; for each of :data:`PARTS` they fill it without overlap.
 
-    An axis with fewer voxels than parts is cut between all of its voxels.
+    An axis with fewer voxels than parts is divided into single voxels.
     """
     boxes: list[Box] = []
     for parts in PARTS[len(shape)]:
@@ -138,5 +136,5 @@ def boxes_of(shape: tuple[int, ...]) -> tuple[Box, ...]:
 
 
 def passes_of_boxes(shape: tuple[int, ...]) -> float:
-    """Forward passes that serve the infidelity of all maps of an image."""
+    """Forward passes that the infidelity of all maps of an image shares."""
     return float(len(boxes_of(shape)))

@@ -1,9 +1,9 @@
-"""Accuracy and softmax information curves: how much image it takes to see the class again.
+"""Accuracy and softmax information curves: the information that restores the classification.
 
 Kapishnikov et al. 2019, XRAI, section 4.2; ``saliency.metrics.pic`` of PAIR is the reference.
-Voxels are given back to a bare image in the order of the map. The horizontal axis is not how
-many voxels were given back but how much information the image holds again, since a map of
-salt and pepper gives back many edges with few voxels.
+Voxels are restored to a bare image in the order of the map. The horizontal axis is the image's
+information and not the number of restored voxels, because a noisy map restores many edges with
+few voxels.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import integrate, interpolate, ndimage
 
-#: Points of a curve on even steps, its end not counted; as PAIR's default.
+#: Number of even steps of a curve; PAIR's default.
 POINTS = 1000
 
-#: Share of the pixels that the bare image of the published form keeps; as PAIR's default.
+#: Share of the pixels that the bare image of the published form keeps; PAIR's default.
 KEPT_PIXELS = 0.01
 
 ENTROPIES = ("compressed", "histogram")
@@ -32,12 +32,12 @@ class InformationCurve:
     """A curve for one image and one map.
 
     Attributes:
-        information: Share of the information that is back, for each share of voxels, in [0, 1].
-        performance: Share of the probability (or of the right answer) that is back, [0, 1],
-            never falling.
-        area: Area under the curve through these points, (0, 0) and (1, 1), in [0, 1]; NaN
-            where the curve is undefined.
-        remark: Why it is undefined; empty otherwise.
+        information: Share of the information that is restored, for each share of voxels, [0, 1].
+        performance: Share of the probability (or of the correct prediction) that is restored,
+            [0, 1], not decreasing.
+        area: Area under the curve through these points, (0, 0) and (1, 1), in [0, 1]; NaN for
+            an undefined curve.
+        remark: Reason for an undefined curve; empty otherwise.
     """
 
     information: tuple[float, ...]
@@ -46,7 +46,7 @@ class InformationCurve:
     remark: str = ""
 
     def on_even_steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The curve at 1001 even steps of information, as curves of many images are averaged."""
+        """The curve at 1001 even steps of information, for averaging over images."""
         return _even(np.array(self.information), np.array(self.performance))
 
 
@@ -57,22 +57,22 @@ def information_curve(
     bare: tuple[float, float],
     whole: tuple[float, float],
 ) -> InformationCurve:
-    """The curve from what was measured; equals ``compute_pic_metric`` of PAIR.
+    """The curve from measured points; equals ``compute_pic_metric`` of PAIR.
 
     Args:
-        information: Of the partly restored images, any unit, the smallest share first.
-        performance: Of the same images.
-        bare: Information and performance of the image with nothing given back.
-        whole: Of the image as it is.
+        information: Information of the partly restored images, any unit, smallest share first.
+        performance: Performance of the same images.
+        bare: Information and performance of the bare image.
+        whole: Information and performance of the unchanged image.
 
     Returns:
-        The curve; undefined, as PAIR refuses, where the bare image has no less information
-        or no less performance than the whole one.
+        The curve. As in PAIR it is undefined if the bare image has no less information or
+        performance than the whole one.
     """
     if not bare[0] < whole[0]:
-        return _undefined("the bare image holds no less information than the image")
+        return _undefined("the bare image has as much information as the image")
     if not bare[1] < whole[1]:
-        return _undefined("the classifier answers the bare image no worse than the image")
+        return _undefined("the output for the bare image is not lower than for the image")
     across = np.clip((information - bare[0]) / (whole[0] - bare[0]), 0.0, 1.0)
     up = np.clip((performance - bare[1]) / (whole[1] - bare[1]), 0.0, 1.0)
     up = np.maximum.accumulate(up)
@@ -95,10 +95,10 @@ def _even(
 
 
 class GreyLevels:
-    """The 256 grey values of an image's channels: what information is counted in.
+    """The 256 grey values of an image's channels, from which information is computed.
 
     Args:
-        image: ``(C, *S)``; the least and the greatest value of each channel are its ends.
+        image: ``(C, *S)``; the range is that of each channel's values.
     """
 
     def __init__(self, image: NDArray[np.float32]) -> None:
@@ -114,20 +114,20 @@ class GreyLevels:
         return np.clip(grey, 0, 255).astype(np.uint8)
 
     def values(self, grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The image that has exactly these grey values."""
+        """The image with exactly these grey values."""
         return (grey * self._step + self._low).astype(np.float32)
 
 
 def histogram_entropy(grey: NDArray[np.uint8], known: NDArray[np.bool_]) -> float:
     """Entropy of the distribution of the grey values, bits per voxel, mean over the channels.
 
-    What is not known counts as one grey value, the least. A blurred surface would have more
-    grey values than the image with its even air: by that count a bare head often holds more
-    information than the whole one.
+    Unknown voxels count as the smallest grey value. With a blurred surface a bare head would
+    often have more information than the whole one, because the surface has more grey values
+    than uniform air.
 
     Args:
-        grey: ``(C, *S)``, of the image as it is.
-        known: ``(*S)``, the voxels that are given back.
+        grey: ``(C, *S)`` of the unchanged image.
+        known: ``(*S)``, the restored voxels.
     """
     return float(np.mean([_bits(np.where(known, channel, 0)) for channel in grey]))
 
@@ -136,9 +136,9 @@ def compressed_size(grey: NDArray[np.uint8]) -> float:
     """Bytes of an image after lossless compression.
 
     Args:
-        grey: ``(C, *S)``. Pictures of one or three channels are compressed as WebP, as in
-            PAIR (others: the sum over the channels), volumes by zlib over the differences of
-            neighbouring voxels, which is what PNG does to a picture.
+        grey: ``(C, *S)``. 2D images of one or three channels are compressed as WebP, as in
+            PAIR (others: the sum over the channels); volumes by zlib on the differences of
+            neighbouring voxels, as PNG does for 2D images.
     """
     if grey.ndim == 4:
         steps = np.diff(grey, axis=-1, prepend=np.uint8(0))
@@ -163,7 +163,7 @@ def _webp_bytes(picture: NDArray[np.uint8]) -> float:
 
 
 def kept_pixels(shape: tuple[int, ...], seed: int) -> NDArray[np.bool_]:
-    """The pixels that the bare image of the published form keeps, at random."""
+    """The random pixels that the bare image of the published form keeps."""
     mask = np.zeros(shape, dtype=bool)
     chosen = np.random.default_rng(seed).choice(
         mask.size, size=int(mask.size * KEPT_PIXELS), replace=False
@@ -175,18 +175,18 @@ def kept_pixels(shape: tuple[int, ...], seed: int) -> NDArray[np.bool_]:
 def interpolated(
     grey: NDArray[np.uint8], known: NDArray[np.bool_], *, rims_only: bool = False
 ) -> NDArray[np.uint8]:
-    """A picture of which only some pixels are known, linear in between.
+    """A 2D image interpolated linearly from its known pixels.
 
-    Equals ``create_blurred_image`` of PAIR, the corners always known. Only for two axes: the
-    triangulation of a volume takes minutes.
+    Equals ``create_blurred_image`` of PAIR; the corners are always known. Only for two axes,
+    because the triangulation of a volume takes minutes.
 
     Args:
         grey: ``(C, *S)``, S of two axes.
         known: ``(*S)``.
         rims_only: Leave known pixels whose eight neighbours are known out of the triangulation.
-            No unknown pixel lies in a triangle with them, so the result is as right, but among
-            triangulations of points on a circle, which a grid is full of, another one may be
-            taken: up to 1 % of the pixels differ, in 1/3 to 1/18 of the time.
+            No unknown pixel lies in a triangle with them, so the result is equally valid.
+            However, a different triangulation of points on a circle, common in a grid, may be
+            chosen: up to 1 % of the pixels differ, in 1/3 to 1/18 of the time.
     """
     known = known.copy()
     known[[0, 0, -1, -1], [0, -1, 0, -1]] = True

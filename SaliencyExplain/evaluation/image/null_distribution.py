@@ -1,4 +1,4 @@
-"""Faithfulness of a map beside what chance and habit would give."""
+"""Faithfulness of a map compared with null maps and control maps."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class Faithfulness:
     """How faithful a map is to the classifier.
 
     Attributes:
-        curves: The map's own.
-        figures: Its figures, each beside chance.
+        curves: The map's own curves.
+        figures: Its metrics, each with its null distribution.
         chance_deletion: 5th percentile, median and 95th percentile of the null maps'
             deletion curves, three tuples as long as ``curves.shares``.
         chance_insertion: The same of the insertion curves.
-        ranked: Share of the voxels, one of the curves', up to which the map ranks them: a mask
-            ranks its own before the rest, and among the rest it says nothing.
-        baseline: What stood where voxels were taken away, in words.
-        infidelity: The map's own, with its scale.
-        boxes: What was taken away for the infidelity, in words.
-        images: What the classifier was shown on the way, for pictures.
+        ranked: Share of the voxels, one of the curves', that the map ranks. A mask ranks its own
+            voxels before the rest, and does not rank the rest.
+        baseline: Description of what replaced removed voxels.
+        infidelity: The map's own infidelity, with its scale.
+        boxes: Description of the boxes that were removed for the infidelity.
+        images: The images along the curves, for pictures.
     """
 
     curves: MapCurves
@@ -80,7 +80,7 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is measured of a map, a null map or a control."""
+    """The measurements of a map, a null map or a control map."""
 
     curves: MapCurves
     infidelity: Infidelity
@@ -123,11 +123,11 @@ _FIGURES: tuple[tuple[str, str, bool, _Reader], ...] = (
     ),
 )
 
-#: A deletion or insertion curve that neither the map nor a null map nor a control moves by so
-#: much of the probability tells nothing about maps of that size.
+#: A deletion or insertion curve is uninformative if neither the map nor a null map nor a control
+#: map changes the probability by this much.
 _LEAST_MOVED = 0.05
 
-#: A value that this share of the voxels have is a plateau, among which a map ranks nothing.
+#: A value that this share of the voxels have is a plateau, whose voxels the map does not rank.
 _PLATEAU = 0.02
 
 
@@ -282,9 +282,9 @@ class FaithfulnessEvaluator:
 def ranked_share(values: NDArray[np.floating]) -> float:
     """The share of the voxels that a map ranks before its plateau, (0, 1].
 
-    A mask is zero outside of the segment, half of a Grad-CAM is zero: among voxels of one value
-    the order is drawn, and says nothing of the map. A map whose plateau is its greatest value
-    ranks all the others behind it.
+    A mask is zero outside the segment, and half of a Grad-CAM is zero. Among voxels of equal
+    value the order is random and not a property of the map. A map whose plateau is its largest
+    value ranks all other voxels after it.
     """
     found, counts = np.unique(values, return_counts=True)
     most = int(counts.argmax())
@@ -303,7 +303,7 @@ def compared_with_chance(
     known = np.array([one for one in chance if not math.isnan(one)])
     if math.isnan(value) or known.size == 0:
         return math.nan, math.nan
-    # Sums of the same numbers in another order differ in the last digits.
+    # Sums of the same numbers in another order differ by rounding.
     known = np.where(np.isclose(known, value, rtol=1e-9, atol=1e-12), value, known)
     better = known < value if higher_is_better else known > value
     beaten = float(better.mean() + 0.5 * (known == value).mean())
@@ -311,7 +311,7 @@ def compared_with_chance(
 
 
 def _middle(areas: Sequence[float]) -> int:
-    """Which of the areas is the middle one, of an even number the lower of the two."""
+    """The index of the median area; of an even number, the lower of the two."""
     return int(np.argsort(areas, kind="stable")[(len(areas) - 1) // 2])
 
 

@@ -1,9 +1,9 @@
-"""Null maps: a map's own values and smoothness, at places that know nothing of the classifier.
+"""Null maps: copies of a map with its values and smoothness at other positions.
 
-The null hypothesis is that, given the image, where a map has its values has nothing to do with
-what the classifier uses. Copies of the map at other places are then as likely as the map, and
-the share of them that does as well is a p-value. A null map of another smoothness or another
-distribution of values would be told from the map by those, and not by what it knows.
+The null hypothesis is that, given the image, the positions of a map's values are independent of
+what the classifier uses. Copies of the map at other positions are then as likely as the map, and
+the share of them with at least as good a metric is a p-value. Null maps with another smoothness
+or distribution of values would differ from the map by these properties and not by its positions.
 """
 
 from __future__ import annotations
@@ -21,37 +21,36 @@ from SaliencyExplain.progress import may_stop
 
 Values = NDArray[np.float64]
 
-#: Rounds in which spectrum and values are brought together (Schreiber and Schmitz 1996).
+#: Iterations that adapt spectrum and values (Schreiber and Schmitz 1996).
 _ROUNDS = 3
 
-#: A copy that has more than this share of the map's strongest voxels among its own lies on the
-#: same evidence, and is drawn again. By chance it is :data:`_TOP`.
+#: A copy that shares more than this share of its strongest voxels with the map covers the same
+#: evidence and is drawn again. By chance the share is :data:`_TOP`.
 _OVERLAP = 0.2
 
-#: The strongest voxels of a region, as a share of it; fewer where the map is zero elsewhere.
+#: The strongest voxels of a region, as a share of it; fewer if the map is zero elsewhere.
 _TOP = 0.1
 
-#: Draws at most; then the one that overlaps least is taken, as for a map that fills the region.
+#: Largest number of draws; then the one with the smallest overlap is used.
 _DRAWS = 8
 
 
 class NullMaps:
-    """Makes the null maps of any number of maps of one image.
+    """Creates the null maps of any number of maps of one image.
 
-    Values stay on their side of the body's outline: the voxels of the body are permuted among
-    themselves, and so are those around it. A map is held against copies that leave out the air
-    as well as it does. Any outline that is made of the image alone serves; the better it is, the
-    less do the copies differ from the map in what a glance at the image tells.
+    Values stay inside or outside the body: the voxels of the body are permuted among themselves,
+    and so are those around it. The copies therefore avoid the air as much as the map does. Any
+    outline computed from the image alone is valid; with a better one the copies differ less from
+    the map in what the image alone determines.
 
-    The copies are by turns *shifted*, the map rolled within the mirrored box of the region, so
-    that it comes back flipped, and *phase-randomised*, a random field with the map's power
-    spectrum (Theiler et al. 1992; with the values of the map, Schreiber and Schmitz 1996). Both
-    are given the map's own values by rank. A copy that lies on the map's own strongest voxels is
-    drawn again.
+    The copies are alternately *shifted*, the map rolled within the mirrored box of the region, and
+    *phase-randomised*, a random field with the map's power spectrum (Theiler et al. 1992; with
+    the values of the map, Schreiber and Schmitz 1996). Both receive the map's own values by rank.
+    A copy that overlaps the map's own strongest voxels is drawn again.
 
     Args:
         image: ``(*S)``, the first channel of the network's input.
-        body: ``(*S)``; None: what lies above Otsu's threshold of the image.
+        body: ``(*S)``; None: the part above Otsu's threshold of the image.
         seed: The same seed gives the same copies.
     """
 
@@ -64,9 +63,9 @@ class NullMaps:
         self._seed = seed
 
     def of(self, values: NDArray[np.floating], count: int) -> list[NDArray[np.float32]]:
-        """So many null maps of a map ``(*S)``, each with exactly its values.
+        """``count`` null maps of a map ``(*S)``, each with exactly its values.
 
-        A region in which the map is constant stays as it is.
+        A region in which the map is constant is not changed.
         """
         values = np.asarray(values, dtype=np.float32)
         copies = [values.copy() for _ in range(count)]
@@ -85,7 +84,7 @@ class NullMaps:
 
 
 def brighter_part(image: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """What lies above Otsu's threshold; everything where the image is constant."""
+    """The voxels above Otsu's threshold; all voxels of a constant image."""
     if image.min() == image.max():
         return np.ones(image.shape, dtype=bool)
     found: NDArray[np.bool_] = image > threshold_otsu(image.ravel())
@@ -93,7 +92,7 @@ def brighter_part(image: NDArray[np.floating]) -> NDArray[np.bool_]:
 
 
 def _normal_scores(values: NDArray[np.floating]) -> Values:
-    """Ranks as quantiles of the normal distribution: ranks are all that a curve knows."""
+    """Ranks as quantiles of the normal distribution, since curves depend on ranks only."""
     ranks = stats.rankdata(values)
     scores: Values = special.ndtri((ranks - 0.5) / ranks.size)
     return scores - scores.mean()
@@ -113,10 +112,10 @@ def _elsewhere(
     mask: NDArray[np.bool_],
     random: np.random.Generator,
 ) -> NDArray[np.floating]:
-    """The first copy that does not lie on the map itself, or the one that does so least."""
+    """The first copy that does not overlap the map, or the one with the smallest overlap."""
     count, ordered = max(1, round(_TOP * own.size)), np.sort(own)
     border = ordered[-count]
-    # Where the border's value is a plateau, only what lies above it.
+    # If the threshold's value is a plateau, only the values above it.
     if ordered[-1] > border:
         border = np.nextafter(border, np.inf, dtype=border.dtype)
     strongest = own >= border
@@ -134,7 +133,7 @@ def _elsewhere(
 def _mirrored(scores: Values, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The scores continued beyond the region and mirrored at each face of its box.
 
-    So neither the region's outline nor the box's faces are edges in the field.
+    This avoids edges in the field at the region's outline and at the box's faces.
     """
     field = np.zeros(mask.shape, dtype=np.float32)
     field[mask] = scores
@@ -145,10 +144,10 @@ def _mirrored(scores: Values, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 def _shifted(
     field: NDArray[np.float32], mask: NDArray[np.bool_], random: np.random.Generator
 ) -> NDArray[np.floating]:
-    """Rolled within the mirrored box, so that half of the copies are turned along each axis.
+    """The map rolled within the mirrored box; half of the copies are flipped along each axis.
 
-    What leaves the region is made up for around a random place, in one piece: among equal values
-    the nearest to it come first. Ranks, as a field without equal values.
+    Values that leave the region are placed around a random point in one piece: among equal values
+    the nearest to it come first. Returns ranks, a field without equal values.
     """
     share = random.uniform(0, 2, mask.ndim)
     steps = [round(part * size) for part, size in zip(share, mask.shape, strict=True)]
@@ -164,7 +163,7 @@ def _shifted(
 def _phase_randomised(
     field: NDArray[np.float32], mask: NDArray[np.bool_], random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A random field of the same power spectrum, its values in the region nearly the same."""
+    """A random field with the same power spectrum and nearly the same values in the region."""
     corner = tuple(slice(size) for size in mask.shape)
     amplitude, ordered = np.abs(fft.rfftn(field)), np.sort(field[corner][mask])
     spectrum = fft.rfftn(random.standard_normal(field.shape, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""The partly deleted and partly restored images that the curves of a map are made of."""
+"""The partly deleted and partly restored images of a map's curves."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from SaliencyExplain.evaluation.image.removal_curves import MapCurves
 from SaliencyExplain.evaluation.image.removal_order import voxels_of_share
 
-#: Shares of the voxels whose images are shown; the curves are taken at each of them.
+#: Shares of the voxels whose images are shown; all are points of the curves.
 SHOWN = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 KINDS = ("deletion", "insertion")
-"""The strongest voxels are taken away, or put in alone."""
+"""The strongest voxels are removed, or inserted alone."""
 
 
 @dataclass(frozen=True)
 class RandomRanking:
-    """A null map beside the pictures: the middle one by the area of its curve.
+    """A null map for comparison: the one with the median area of its curve.
 
     Attributes:
-        places: ``(*S)``, the place of each voxel in its order, 0 for the strongest.
+        places: ``(*S)``, the rank of each voxel, 0 for the strongest.
         curve: The target's probability at each of the curves' shares.
     """
 
@@ -34,12 +34,12 @@ class RandomRanking:
 
 @dataclass(frozen=True)
 class PartialImages:
-    """What the classifier was shown on the way along the curves of a map.
+    """The images along the curves of a map.
 
     Attributes:
         image: The channel of the network's input that the map is drawn over, ``(*S)``.
-        baseline: The same channel of what shows where voxels were taken away, ``(*S)``.
-        places: ``(*S)``, the place of each voxel in the map's order, 0 for the strongest.
+        baseline: The same channel of the baseline, ``(*S)``.
+        places: ``(*S)``, the rank of each voxel in the map, 0 for the strongest.
         curves: The map's curves.
         random: By kind the control map.
     """
@@ -55,7 +55,7 @@ class PartialImages:
 
         Args:
             kind: One of :data:`KINDS`.
-            share: In [0, 1]; at 0 and 1 the image or the baseline as it is.
+            share: In [0, 1]; 0 and 1 give the unchanged image or baseline.
             random: Whether the order is that of the null map.
         """
         places = self.random[kind].places if random else self.places
@@ -69,7 +69,7 @@ class PartialImages:
         return float(curve[self.curves.shares.index(share)])
 
     def as_json(self) -> dict[str, Any]:
-        """The probabilities that stand under the pictures."""
+        """The probabilities shown below the pictures."""
         shares = (0.0, *SHOWN)
         rows = {
             name: [self.probability(kind, share, random=random) for share in shares]

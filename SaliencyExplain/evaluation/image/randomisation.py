@@ -1,8 +1,8 @@
-"""Sanity: does a map change when the network's weights lose what they learnt?
+"""Sanity check: does a map change when the network's weights are randomised?
 
-Adebayo et al. 2018, Sanity checks for saliency maps, sections 3 and 4. A map that stays as it
-is shows the image, an edge detector's view of it, or the network's architecture: it cannot
-explain what the network has learnt.
+Adebayo et al. 2018, Sanity checks for saliency maps, sections 3 and 4. A map that does not change
+shows the image, its edges, or the network's architecture, and cannot explain what the network has
+learnt.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
 from SaliencyExplain.evaluation.image.similarity import Similarity, similarity
 
-#: Stages from which on the last but one says what the first layers alone give.
+#: Smallest number of stages for which the last but one shows what the first layers alone give.
 _STAGES_THAT_TELL = 3
 
-#: Change of the scores, as a share of the largest, up to which they are the same: what the
-#: order of a sum in float32 changes in a deep network.
+#: Scores count as equal up to this change, as a share of the largest: the effect of the order of
+#: a sum in float32 in a deep network.
 LEAST_CHANGE = 1e-5
 
 
@@ -48,19 +48,19 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """The layers in words."""
+        """The names of the layers for display."""
         return self.last if self.first == self.last else f"{self.first} … {self.last}"
 
 
 @dataclass(frozen=True)
 class Randomised:
-    """A map of a network with random weights, beside the map of the trained one.
+    """A map of a network with random weights, compared with the map of the trained one.
 
     Attributes:
-        layers: What is random, in words.
-        kind: ``cascading``: these layers and all behind them; ``independent``: these alone;
-            ``all``: every weight, another draw.
-        probability: What the random network gives the target.
+        layers: Names of the random layers for display.
+        kind: ``cascading``: these layers and all after them; ``independent``: these alone;
+            ``all``: every weight, in another draw.
+        probability: The target's probability from the random network.
         output_change: By how much the scores of the classes differ from the trained network's at
             most, over the largest of these in size; 0 where randomising changed nothing.
         similarity: How alike the two maps are; NaN figures where the random network's map is
@@ -76,12 +76,12 @@ class Randomised:
 
 @dataclass(frozen=True)
 class Sanity:
-    """What randomising the weights does to a map.
+    """The effect of randomised weights on a map.
 
     Attributes:
-        cascading: From the last layers to the first; the last entry has all weights random.
-        independent: One stage at a time, the others trained.
-        all_random: All weights random, one for each draw.
+        cascading: From the last layers to the first; in the last entry all weights are random.
+        independent: One random stage at a time, the others trained.
+        all_random: All weights random, one entry for each draw.
     """
 
     cascading: tuple[Randomised, ...]
@@ -110,10 +110,10 @@ class Sanity:
 
     @property
     def outputs_change(self) -> bool:
-        """Whether the network answers otherwise with random weights, in at least one draw.
+        """Whether random weights change the network's output in at least one draw.
 
-        Weights that are equal within each parameter keep their places in any order, and an
-        output may not depend on them at all; then a map has no reason to change.
+        They do not if the weights are equal within each parameter, or if the output does not
+        depend on them; then a map need not change either.
         """
         return any(one.output_change > LEAST_CHANGE for one in self.all_random)
 
@@ -126,12 +126,12 @@ class Sanity:
 def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:
     """The network's layers with weights, from the last to the first, in groups.
 
-    The first group is the last layer alone, which gives the scores; the others hold about
-    equally many layers. One group is all of them. The order is that in which the network
-    defines them, which for classifiers is that in which they run.
+    The first group is the last layer alone, which computes the scores; the others have about
+    equally many layers. A single group contains all layers. The order is that of the network's
+    definition, which for classifiers is the order in which they run.
 
     Raises:
-        InputError: The network shows no weights (it was frozen).
+        InputError: The network's weights are not accessible (it was frozen).
     """
     layers: dict[str, list[str]] = {}
     heavy = set()
@@ -140,7 +140,7 @@ def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:
             layers.setdefault(name.rpartition(".")[0], []).append(name)
             if parameter.ndim >= 2:
                 heavy.add(name)
-    # Normalisation goes with the convolution it follows: only layers with matrices begin one.
+    # A normalisation belongs to the convolution before it; only layers with matrices begin a stage.
     groups: list[list[str]] = []
     for layer, names in layers.items():
         if not groups or heavy & set(names):
@@ -148,7 +148,9 @@ def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:
         groups[-1].append(layer)
     if not groups:
         raise InputError(
-            ErrorCode.LAYERS_HIDDEN, "The network shows no weights that could be randomised."
+            ErrorCode.LAYERS_HIDDEN,
+            "Sanity check: the network's weights are not accessible. Evaluate without it, or give "
+            "the classifier as a network with its weights.",
         )
     groups.reverse()
     parts = [groups[:1]]
@@ -167,16 +169,16 @@ def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:
 
 
 def randomised(network: ScoreNetwork, stages: Sequence[Stage], seed: int) -> ScoreNetwork:
-    """A copy of the network in which the weights of these stages are put in random order.
+    """A copy of the network in which the weights of these stages are permuted.
 
-    Each parameter keeps its values and loses their places, so that no scale changes and
-    signals neither die nor explode, which a draw from the initial distribution does in a
-    deep network with fixed normalisation. Running statistics of normalisation are kept: they
-    hold how strong a signal is, not what it says. The network itself is not touched.
+    The values within each parameter are permuted, which keeps their scale. With draws from the
+    initial distribution activations vanish or explode in a deep network with fixed normalisation.
+    Running statistics of normalisations are kept, because they describe the strength of a signal
+    and not its content. The network itself is not changed.
 
     Args:
         network: The classifier's network.
-        stages: What is randomised.
+        stages: Stages to randomise.
         seed: The same seed gives the same weights.
 
     Raises:
@@ -187,7 +189,7 @@ def randomised(network: ScoreNetwork, stages: Sequence[Stage], seed: int) -> Sco
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         raise InputError(
             ErrorCode.LAYERS_HIDDEN,
-            f"The network cannot be copied, so that its weights cannot be randomised: "
+            "Sanity check: the network cannot be copied, so its weights cannot be randomised: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
         ) from error
     parameters = dict(changed.network.named_parameters())
@@ -231,7 +233,7 @@ def sanity(
     found = stages_of(task.network, stages)
     runs: list[tuple[str, str, Sequence[Stage], int]] = []
     for count in range(1, len(found) + 1):
-        title = f"{found[count - 1].title} and all behind" if count > 1 else found[0].title
+        title = f"{found[count - 1].title} and all later layers" if count > 1 else found[0].title
         runs.append(("cascading", title, found[:count], task.seed))
     if independent:
         runs += [("independent", stage.title, [stage], task.seed) for stage in found[1:]]
@@ -240,7 +242,7 @@ def sanity(
     trained = maker.scores(task)
     for kind, title, which, seed in runs:
         changed = dataclasses.replace(task, network=randomised(task.network, which, seed))
-        # The outputs first: where they are the same, the map may be.
+        # The outputs first; if they do not change, the map need not change.
         scores = maker.scores(changed)
         probability = float(task.network.probabilities(scores)[0, task.target])
         maps = maker.maps(changed)
@@ -255,12 +257,12 @@ def sanity(
 def _similarity(
     values: NDArray[np.float32], other: NDArray[np.float32], body: NDArray[np.bool_] | None
 ) -> Similarity:
-    # Random weights may overflow: such a map has nothing of the original.
+    # Random weights may overflow; such a map has no similarity to the original.
     return similarity(values, np.nan_to_num(other, nan=0.0, posinf=0.0, neginf=0.0), body)
 
 
 def _change(trained: Tensor, scores: Tensor) -> float:
-    """The greatest change of a score over the largest score in size; infinite where one is."""
+    """The largest change of a score divided by the largest absolute score; may be infinite."""
     if not bool(torch.isfinite(scores).all()):
         return math.inf
     largest = float(trained.abs().max())
@@ -273,7 +275,7 @@ def _sanity(entries: Sequence[Randomised]) -> Sanity:
         return tuple(entry for entry in entries if entry.kind == kind)
 
     cascading = of("cascading")
-    # The last layers by themselves are the first step of the cascade.
+    # Randomising the last layers alone is the first step of the cascade.
     first = dataclasses.replace(cascading[0], kind="independent")
     alone = of("independent")
     return Sanity(

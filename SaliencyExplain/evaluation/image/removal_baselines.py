@@ -1,4 +1,4 @@
-"""What stands where a voxel is taken away: the image without what the class is known by."""
+"""Baselines that replace removed voxels: the image without the features of the class."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.progress import Progress, silent
 
-#: Standard deviations of the blur that are tried in this order, mm: from a small lesion's
-#: size to half a head's. A fixed one would either leave a large tumour as a bright blob or
-#: wipe out more than is needed.
+#: Standard deviations of the blur, mm, in order: from the size of a small lesion to half of a
+#: head. A fixed one would leave a large tumour as a bright blob, or remove more than needed.
 BLURS_MM = (10.0, 20.0, 40.0, 80.0)
 
-#: A baseline is taken where the class has lost this share of its probability.
+#: A baseline is accepted if the class has lost this share of its probability.
 ENOUGH_LOST = 0.5
 
-#: Forward passes that the choice costs: the image, the blurred ones, the mean.
+#: Forward passes of the choice: the image, the blurred ones, the mean.
 CHOICE_PASSES = 2 + len(BLURS_MM)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The image that shows through where voxels are taken away.
+    """The image that replaces removed voxels.
 
     Attributes:
         values: ``(C, *S)``, on the device of the task.
-        words: What it is, for people.
-        original: Class probabilities ``(K,)`` of the image as it is.
+        words: Description for display.
+        original: Class probabilities ``(K,)`` of the unchanged image.
         probabilities: Class probabilities ``(K,)`` of the baseline.
     """
 
@@ -45,11 +44,11 @@ class Baseline:
 
 
 def choose_baseline(task: Task, progress: Progress = silent) -> Baseline:
-    """The least blurred image that has lost half of the target's probability.
+    """The least blurred image in which the target has lost half of its probability.
 
-    A Gaussian blur, its standard deviation the first of :data:`BLURS_MM` that suffices, else
-    each channel's mean; where none suffices, the one with the lowest probability. A blurred
-    image is nearer to what the network was trained on than one with constant holes.
+    A Gaussian blur with the first standard deviation of :data:`BLURS_MM` that suffices, else
+    each channel's mean; if none suffices, the one with the lowest probability. A blurred image is
+    closer to the training data than one with constant holes.
 
     Raises:
         DeviceMemoryError: Memory is exhausted with a single image.

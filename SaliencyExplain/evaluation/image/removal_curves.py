@@ -1,4 +1,4 @@
-"""Deletion, insertion and information curves of maps, out of one set of forward passes."""
+"""Deletion, insertion and information curves of maps, from one set of forward passes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ from SaliencyExplain.evaluation.image.removal_baselines import Baseline
 from SaliencyExplain.evaluation.image.removal_order import voxel_places, voxels_of_share
 from SaliencyExplain.progress import Progress, silent
 
-#: Shares of the voxels at which the curves are taken, between 0 and 1, whose images are the
-#: same for each map. Close together at the start, where a good map does its work: a tumour
-#: is a few per cent of a head.
+#: Shares of the voxels at which the curves are computed, besides 0 and 1, whose images are the same
+#: for all maps. They are dense at the start, because a tumour is a few per cent of a head.
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 
 
@@ -44,10 +43,10 @@ class MapCurves:
         shares: Shares of the voxels, 0 and 1 included, shape (L + 1,).
         deletion: The target's probability with that share of the strongest voxels replaced by
             the baseline (Samek et al. 2017; Petsiuk et al. 2018, RISE, section 4.3).
-        insertion: The same with that share of the strongest voxels alone put into the
-            baseline. At share s it is what taking away the weakest 1 - s leaves.
-        softmax_information: By measure of information, the SIC; empty where not asked for.
-        accuracy_information: By measure of information, the AIC; empty where not asked for.
+        insertion: The same with only that share of the strongest voxels put into the baseline.
+            At share s the weakest 1 - s are removed.
+        softmax_information: The SIC by measure of information; empty if not requested.
+        accuracy_information: The AIC by measure of information; empty if not requested.
     """
 
     shares: tuple[float, ...]
@@ -58,20 +57,20 @@ class MapCurves:
 
     @property
     def deletion_area(self) -> float:
-        """Area under the deletion curve, [0, 1]; a faithful map has a small one."""
+        """Area under the deletion curve, [0, 1]; small for a faithful map."""
         return float(integrate.trapezoid(self.deletion, self.shares))
 
     @property
     def insertion_area(self) -> float:
-        """Area under the insertion curve, [0, 1]; a faithful map has a large one."""
+        """Area under the insertion curve, [0, 1]; large for a faithful map."""
         return float(integrate.trapezoid(self.insertion, self.shares))
 
     @property
     def mean_drop(self) -> float:
         """Mean drop of the probability over the shares of the curve, [-1, 1].
 
-        Not the AOPC of Samek et al. 2017 (equation 12), which takes regions away in many equal
-        steps: these shares lie close together at the start, and lead up to the whole image.
+        This differs from the AOPC of Samek et al. 2017 (equation 12), which removes regions in
+        many equal steps; here the shares are dense at the start and go up to the whole image.
         """
         return float(np.mean(self.deletion[0] - np.array(self.deletion)))
 
@@ -86,17 +85,17 @@ class MapCurves:
 
 
 class CurveMaker:
-    """Makes the curves of any number of maps of one image.
+    """Computes the curves of any number of maps of one image.
 
-    In 2D the information curves are those published: the bare image is interpolated between
-    a hundredth of its pixels, and each partly restored one from all its known pixels, in
-    256 grey values. In 3D, where no such interpolation is affordable, the blurred baseline
-    is the bare image, and the images of the insertion curve serve these curves too.
+    In 2D the information curves are as published: the bare image is interpolated from a hundredth
+    of its pixels, and each partly restored one from all its known pixels, in 256 grey values. In
+    3D this interpolation is too expensive; the blurred baseline is the bare image, and the images
+    of the insertion curve are used for these curves as well.
 
     Args:
         task: Network, image and target.
-        baseline: What shows through.
-        seed: Of the choice among voxels of equal value and of the kept pixels.
+        baseline: The image that replaces removed voxels.
+        seed: Seed of the order among voxels of equal value, and of the kept pixels.
     """
 
     def __init__(self, task: Task, baseline: Baseline, seed: int = 0) -> None:
@@ -115,11 +114,11 @@ class CurveMaker:
 
     @property
     def once(self) -> float:
-        """Forward passes that serve all maps."""
+        """Forward passes that all maps share."""
         return passes_of_the_image(len(self._shape))
 
     def prepare(self, progress: Progress = silent) -> None:
-        """Computes what serves all maps; to be called once, before any."""
+        """Computes what all maps share; call it once, before any map."""
         if self._kept is None:
             self._answers_of_ends = np.stack(
                 [self._baseline.probabilities, self._baseline.original]
@@ -131,7 +130,7 @@ class CurveMaker:
         )
 
     def places(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
-        """In which order the curves of a map take its voxels; see :func:`voxel_places`."""
+        """The order of a map's voxels in its curves; see :func:`voxel_places`."""
         return voxel_places(values, self._ties)
 
     def curves(
@@ -146,10 +145,10 @@ class CurveMaker:
 
         Args:
             values: ``(*S)`` on the grid of the network's input.
-            progress: Told after each batch; may raise Cancelled.
-            information: Whether the information curves are wanted. In 2D they cost forward
+            progress: Called after each batch; may raise Cancelled.
+            information: Whether to compute the information curves. In 2D they cost forward
                 passes and most of the time.
-            fast: Whether pictures may be interpolated in the faster way.
+            fast: Whether 2D images may be interpolated in the faster way.
 
         Raises:
             InputError: The map is constant or not finite.
@@ -207,7 +206,7 @@ class CurveMaker:
 
     @cached_property
     def _information_of_ends(self) -> dict[str, NDArray[np.float64]]:
-        """By measure the information of the bare image and of the whole one."""
+        """The information of the bare image and of the whole one, by measure."""
         nothing = np.zeros(self._shape, dtype=bool) if self._kept is None else self._kept
         masks = [nothing, np.ones(self._shape, dtype=bool)]
         greys = [self._bare, self._grey]
@@ -241,7 +240,7 @@ class CurveMaker:
         return probabilities[:, self._task.target]
 
     def _accuracy(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """1 where the classifier says the target: likeliest, or 0.5 where labels are free."""
+        """1 where the target is predicted: likeliest, or at least 0.5 for independent labels."""
         target, network = self._task.target, self._task.network
         if network.independent:
             return (probabilities[:, target] >= 0.5).astype(np.float64)
@@ -259,5 +258,5 @@ def passes_of_a_null_map() -> float:
 
 
 def passes_of_the_image(axes: int) -> float:
-    """Forward passes that serve the curves of all maps of an image."""
+    """Forward passes that the curves of all maps of an image share."""
     return 2.0 if axes == 2 else 0.0

@@ -1,4 +1,4 @@
-"""In which order a map would have voxels taken away, and nested masks of equal share."""
+"""The order in which a map removes voxels, and nested masks of given shares."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def voxel_places(values: NDArray[np.floating], ties: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The place of each voxel in the order of a map, 0 for the strongest.
+    """The rank of each voxel in a map, 0 for the strongest.
 
     Args:
-        values: The map, ``(*S)``, finite; the signed values rank, the greatest first.
-        ties: ``(*S)``; among voxels of equal value the greater one comes first. Half of a
-            Grad-CAM is exactly 0: without this a mask of a given share could not be cut.
+        values: The map, ``(*S)``, finite; signed values are ranked, the largest first.
+        ties: ``(*S)``; decides among voxels of equal value, the larger one comes first. Half of
+            a Grad-CAM is exactly 0, and without it masks of a given share would be undefined.
 
     Returns:
         ``(*S)``, a permutation of the numbers from 0 on.
 
     Raises:
-        InputError: The map is constant or not finite, so that it has no order.
+        InputError: The map is constant or not finite, and so has no order.
     """
     check_ranks(values)
     order = np.lexsort((-ties.ravel(), -values.ravel()))
@@ -32,24 +32,25 @@ def voxel_places(values: NDArray[np.floating], ties: NDArray[np.floating]) -> ND
 
 
 def check_ranks(values: NDArray[np.floating]) -> None:
-    """Raises InputError where a map has no order: constant, or not finite."""
+    """Raises InputError if a map has no order because it is constant or not finite."""
     if not np.isfinite(values).all():
         raise InputError(
             ErrorCode.MAP_NOT_FINITE,
-            "The map has values that are not finite: its voxels have no order.",
+            "Map: it has values that are not finite and cannot be evaluated. Check the intensity "
+            "preprocessing.",
         )
     if values.min() == values.max():
         raise InputError(
             ErrorCode.MAP_CONSTANT,
-            f"The map is constant ({values.flat[0]:g} everywhere): it ranks no voxel before "
-            "another and cannot be evaluated.",
+            f"Map: it is constant ({values.flat[0]:g} everywhere), does not rank voxels and cannot "
+            "be evaluated. Evaluate another map.",
         )
 
 
 def voxels_of_share(share: float, voxels: int) -> int:
-    """How many voxels a share of a map is, at least one.
+    """Number of voxels of a share of a map, at least one.
 
-    As many as lie at or above the quantile ``1 - share`` of values that all differ, which is
-    how ``saliency.metrics.pic`` cuts its masks.
+    As many as lie at or above the quantile ``1 - share`` of distinct values, as in the masks of
+    ``saliency.metrics.pic``.
     """
     return voxels - math.ceil((voxels - 1) * (1 - share))

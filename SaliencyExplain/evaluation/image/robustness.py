@@ -1,4 +1,4 @@
-"""Stability: does a map stay when what does not matter changes?"""
+"""Stability of a map under another seed, small noise and shifts."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ NOISE = 0.02
 
 @dataclass(frozen=True)
 class Change:
-    """A map under a change, beside the map as it is.
+    """A map under a change, compared with the unchanged map.
 
     Attributes:
         kind: ``seed``, ``noise``, ``shift by a voxel``, ``shift by several voxels`` or
             ``worst case``.
-        words: What was changed.
+        words: Description of the change.
         probability: The target's probability under the change.
         similarity: How alike the maps are, after a shift was taken back.
-        sensitivity: Norm of the difference of the maps over the norm of the map.
+        sensitivity: Norm of the difference of the maps divided by the norm of the map.
     """
 
     kind: str
@@ -47,13 +47,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Stability:
-    """What changes that do not matter do to a map.
+    """The effect of small changes on a map.
 
     Attributes:
-        changes: All of them; of the search for the worst case the worst.
-        sensitivity_max: Of the random changes within the ball alone, as
-            ``captum.metrics.sensitivity_max`` defines it (Yeh et al. 2019, definition 3).
-        search: The budget of the search for the worst case, in words.
+        changes: All changes; from the search for the worst case only the worst.
+        sensitivity_max: Sensitivity over the random changes within the ball, as defined by
+            ``captum.metrics.sensitivity_max`` (Yeh et al. 2019, definition 3).
+        search: Description of the budget of the search for the worst case.
     """
 
     changes: tuple[Change, ...]
@@ -83,7 +83,7 @@ class _ChangedMaps:
         self.changes: dict[str, list[Change]] = {layer: [] for layer in original}
 
     def run(self, task: Task) -> tuple[Maps, float]:
-        """The maps of a changed task by the original's layers, and its probability."""
+        """The maps of a changed task, by the original's layers, and its probability."""
         maps = self.maker.maps(task)
         found = {layer: first_of(maps, layer) for layer in self.original}
         return found, self.maker.probability(task)
@@ -97,7 +97,7 @@ class _ChangedMaps:
         box: tuple[slice, ...] = (),
         others: tuple[slice, ...] = (),
     ) -> None:
-        """Compares the maps with the original's, each in its box."""
+        """Compares the maps with the original ones, each within its box."""
         for layer, values in self.original.items():
             body = None if self.body is None else self.body[box]
             one, other = values[box], maps[layer][others]
@@ -119,7 +119,7 @@ def stability(
     body: NDArray[np.bool_] | None,
     cost_tier: CostTier,
 ) -> dict[str, Stability]:
-    """Computes a method's maps again under changes that do not matter.
+    """Computes a method's maps under small changes.
 
     Args:
         maker: The method.
@@ -162,21 +162,21 @@ def stability(
 
 
 def sensitivity(values: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Norm of the difference of two maps over the norm of the first (as captum)."""
+    """Norm of the difference of two maps divided by the norm of the first, as in captum."""
     norm = float(np.linalg.norm(values.ravel()))
     difference = float(np.linalg.norm((values - other).ravel()))
     return difference / norm if norm > 0 else math.nan
 
 
 def shifted(image: Tensor, axis: int, voxels: int) -> Tensor:
-    """An image ``(1, C, *S)`` moved along a spatial axis, its border repeated where it left."""
+    """An image ``(1, C, *S)`` shifted along a spatial axis, with its border repeated."""
     size = image.shape[axis + 2]
     source = (torch.arange(size, device=image.device) - voxels).clamp(0, size - 1)
     return image.index_select(axis + 2, source)
 
 
 def _overlap(axis: int, voxels: int, axes: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The box of the map as it is, and of the shifted one, that show the same voxels."""
+    """The boxes of the unchanged map and of the shifted one that contain the same voxels."""
     before = [slice(None)] * axes
     after = [slice(None)] * axes
     before[axis], after[axis] = slice(None, -voxels), slice(voxels, None)
@@ -184,11 +184,10 @@ def _overlap(axis: int, voxels: int, axes: int) -> tuple[tuple[slice, ...], tupl
 
 
 class _Search:
-    """The worst change within the ball that a few steps find: at least so bad it can get.
+    """Search for the worst change within the ball; a lower bound of the worst case.
 
-    Random changes first, uniform in the ball (which is all that captum does), then steps that
-    draw half of the worst one anew, in blobs, and keep what is worse. What is worse is decided
-    for all layers together.
+    Random changes first, uniform in the ball (captum does only this), then steps that redraw half
+    of the worst one in blobs and keep the result if it is worse. All layers are judged together.
     """
 
     def __init__(self, changed: _ChangedMaps, reach: float, cost_tier: CostTier) -> None:
@@ -223,7 +222,7 @@ class _Search:
         )
 
     def worst(self, layer: str) -> Sequence[Change]:
-        """The worst change found; none where the map is zero, and nothing relative to it."""
+        """The worst change found; none for a map of zeros, relative to which it is undefined."""
         maps, probability = self._kept
         if not maps:
             return ()
@@ -240,7 +239,7 @@ class _Search:
 
 
 def uniform_change(image: Tensor, reach: float, seed: int, number: int) -> Tensor:
-    """A change uniform in [-reach, reach], the same on each device for a seed and number."""
+    """A uniform change in [-reach, reach], equal on all devices for a seed and number."""
     random = np.random.default_rng([seed, number, 1])
     values = random.uniform(-reach, reach, tuple(image.shape)).astype(np.float32)
     return torch.from_numpy(values).to(image.device)

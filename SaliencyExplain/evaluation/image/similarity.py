@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from skimage.metrics import structural_similarity
 
-#: Share of the strongest voxels whose overlap is told: what people look at in a heat map.
+#: Share of the strongest voxels whose overlap is computed; these are visible in a heat map.
 TOP_SHARE = 0.1
 
 #: Side of the window of the structural similarity, voxels; as scikit-image's default.
@@ -23,12 +23,12 @@ class Similarity:
 
     Attributes:
         rank_correlation: Spearman's, of the signed values, [-1, 1].
-        rank_correlation_absolute: The same of the absolute values (Adebayo et al. 2018 tell
-            both: a map that only turns its sign is as little changed as one that does not).
+        rank_correlation_absolute: The same for absolute values. Adebayo et al. 2018 report both,
+            because a map that only changes its sign shows the same structure.
         ssim: Structural similarity of the maps, each divided by its largest absolute value,
             [-1, 1]; ``skimage.metrics.structural_similarity``.
         overlap: Share of the strongest tenth that is in the other's strongest tenth (fewer
-            voxels, where the rest is one plateau); two unrelated maps have 0.1.
+            voxels if the rest is a plateau); 0.1 for unrelated maps.
     """
 
     rank_correlation: float
@@ -77,7 +77,7 @@ def similarity(
 def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return math.nan
-    # Pearson's of the ranks: Spearman's without the p-value, which takes as long again.
+    # Pearson's correlation of the ranks, since scipy's Spearman also computes a p-value.
     ranks = np.stack([stats.rankdata(one), stats.rankdata(other)])
     return float(np.corrcoef(ranks)[0, 1])
 
@@ -98,9 +98,9 @@ def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _strongest(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The strongest tenth; without the voxels that share its border's value, if others are left.
+    """The strongest tenth, without voxels equal to the threshold if others remain.
 
-    So a map that is zero but for a few voxels has these, and not some of its zeros.
+    For a map with few non-zero voxels these are returned, and none of its zeros.
     """
     count = max(1, round(TOP_SHARE * values.size))
     border = np.partition(values, values.size - count)[values.size - count]

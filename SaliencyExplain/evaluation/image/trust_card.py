@@ -116,7 +116,7 @@ def draw_curves_picture(path: Path, found: Evaluation) -> None:
 
 
 def wrapped(words: str, size: float, pixels: float) -> list[str]:
-    """Breaks a text into lines of at most so many pixels."""
+    """Breaks a text into lines of at most ``pixels`` pixels."""
     lines: list[str] = []
     line = ""
     for word in words.split():
@@ -153,12 +153,12 @@ def _row(answer: Answer, one: MapEvaluation) -> _Row:
 
 
 def _plot_of(answer: Answer, one: MapEvaluation) -> Callable[[Axes], None] | None:
-    """The small plot beside an answer; none where nothing was measured."""
+    """The small plot next to an answer; None if nothing was measured."""
     faithful, sane, stable = one.faithfulness, one.sanity, one.stability
     if answer.answer == UNKNOWN:
         return None
     if answer.question == CHANCE and faithful is not None:
-        # The other curves stand beside their images.
+        # The other curves are next to their images.
         if not faithful.curves.softmax_information["compressed"].information:
             return None
         return lambda axes: evaluation_plots.draw_information(
@@ -201,7 +201,7 @@ def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
 
 
 def _channels(found: Evaluation, one: MapEvaluation) -> list[str]:
-    """What was found of the channels, for the foot."""
+    """The importance of the channels, for the footer."""
     if one.msfi is None or found.channels is None:
         return []
     pairs = zip(found.channels.channels, found.channels.values, strict=True)

@@ -1,1 +1,1 @@
-"""A finished study held to the light: do its maps, taken together, deserve to be believed?"""
+"""Evaluation of a finished study: comparisons of methods, positions of evidence, groups of maps."""

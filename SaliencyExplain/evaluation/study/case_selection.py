@@ -1,4 +1,4 @@
-"""Which cases of a study the comparison of its methods is made on."""
+"""Selection of the cases on which a study's methods are compared."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from SaliencyExplain.quantities import LENGTHS, SHARE, number_of
 
 @dataclass(frozen=True)
 class Selection:
-    """The cases of the comparison, and why others are not among them.
+    """The cases of the comparison, and the reason for leaving out others.
 
     Attributes:
         cases: The chosen cases.
-        note: Which were left out and why; empty where none were.
+        note: The cases left out, with the reason; empty if there are none.
     """
 
     cases: tuple[FinishedCase, ...]
@@ -26,11 +26,11 @@ class Selection:
 
 
 def select_cases(cases: Sequence[FinishedCase], *, all_cases: bool = False) -> Selection:
-    """Chooses the cases on which methods are held against each other.
+    """Chooses the cases on which methods are compared.
 
-    A map that explains another class than the case's own answers why the classifier errs, or why
-    it does not answer something else: that its evidence lies on the segmented finding is not
-    expected of it. Such cases are left out. Where no case has a label, all are taken.
+    A map of another class than the case's own explains an error of the classifier, or why it did
+    not predict that class; its evidence need not lie on the segmented finding. Such cases are
+    left out. If no case has a label, all are used.
 
     Args:
         cases: The explained cases of a study.
@@ -45,12 +45,12 @@ def select_cases(cases: Sequence[FinishedCase], *, all_cases: bool = False) -> S
     first = other[0]
     said = f"{count} another class than the case's own (such as {first.case}: {first.target})"
     if all_cases:
-        return Selection(tuple(cases), f"{said}; with --all-cases they count as the others do.")
+        return Selection(tuple(cases), f"{said}; with --all-cases they are included.")
     kept = tuple(case for case in cases if case not in other)
     return Selection(
         kept,
-        f"{said} and are left out where methods are compared and energies correlated; places and "
-        "groups of maps are of all cases. --all-cases takes them everywhere.",
+        f"{said} and are left out of comparisons of methods and correlations; positions and groups "
+        "of maps use all cases. --all-cases includes them everywhere.",
     )
 
 
@@ -94,7 +94,7 @@ def _number(text: str, number: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise InputError(
             ErrorCode.VALUE_FORM,
-            "--smallest-difference wants a number from 0 on, or FIGURE=NUMBER with distances in "
-            f"mm, not '{text}'.",
+            f"--smallest-difference: '{text}' is not valid. Give a number of at least 0, or "
+            "METRIC=NUMBER (distances in mm).",
         )
     return value

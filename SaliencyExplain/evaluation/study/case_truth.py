@@ -1,4 +1,4 @@
-"""What is known of a case beside its results: its segments and its body."""
+"""The ground truth of a case: its segments and its body."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from SaliencyExplain.study.journal import source_digest
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of one case.
+    """The ground truth of one case.
 
     Attributes:
-        segments: ``{name: (*S)}``; empty where there is no segmentation.
-        body: ``(*S)``; None where it cannot be told from the image.
+        segments: ``{name: (*S)}``; empty without a segmentation.
+        body: ``(*S)``; None if it cannot be determined from the image.
         anatomy: ``(*S)``, the image's first channel.
     """
 
@@ -39,7 +39,7 @@ class Truth:
 
 
 class TruthReader:
-    """Finds the images and segmentations of a study's cases, whose folder does not hold them.
+    """Finds the images and segmentations of a study's cases, which are not in its folder.
 
     Args:
         study: The study.
@@ -66,7 +66,7 @@ class TruthReader:
                 ErrorCode.STUDY_INCOMPLETE,
                 f"{cases or study.folder} has no case {missing[0]}"
                 + (f" and {len(missing) - 1} more of the study's" if len(missing) > 1 else "")
-                + "; name the folder or CSV that the study was made from.",
+                + ". Give the folder or CSV that the study was made from.",
             )
         self.notes = self._changes(study, step)
 
@@ -92,8 +92,8 @@ class TruthReader:
         if not same_grid(tuple(image.shape[1:]), affine, case.shape, case.affine):
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
-                f"The image of {case.case} is on another grid than its maps; name the folder or "
-                "CSV that the study was made from.",
+                f"{case.case}: its image is on another grid than its maps. Give the folder or CSV "
+                "that the study was made from.",
             )
         return Truth(self.segments(case), body_mask(image), image[0].numpy().astype(np.float32))
 
@@ -129,14 +129,14 @@ class TruthReader:
         if not changed:
             return []
         return [
-            f"The files of {len(changed)} cases were changed or copied since the study (such as "
-            f"{changed[0]}): segments and body are those of the files as they are now."
+            f"The files of {len(changed)} cases have changed since the study (such as "
+            f"{changed[0]}). Segments and body are from the current files."
         ]
 
 
 @contextlib.contextmanager
 def _without_paths(case: Case) -> Iterator[None]:
-    """Errors in it name the case, where its paths may name the patient."""
+    """Replaces paths that may identify the patient by the case's name in errors."""
     try:
         yield
     except InputError as error:

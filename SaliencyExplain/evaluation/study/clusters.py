@@ -1,4 +1,4 @@
-"""Groups of maps that look alike: by which strategies does the classifier decide?"""
+"""Groups of similar maps, which may show different strategies of the classifier."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MOST_SHUFFLED = 100
 
 @dataclass(frozen=True)
 class Group:
-    """Maps that look alike.
+    """A group of similar maps.
 
     Attributes:
         cases: Names of the cases.
@@ -154,8 +154,8 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
     if len(maps) < LEAST_MAPS:
         raise InputError(
             ErrorCode.CASES_MISSING,
-            f"{method}: groups of maps are looked for among {LEAST_MAPS} cases or more, and "
-            f"there are {len(maps)}.",
+            f"{method}: groups of maps need at least {LEAST_MAPS} cases, and there are "
+            f"{len(maps)}. Add cases to the study.",
         )
     eigenvalues, embedding, gap = _spectrum(_features(maps), seed)
     count = int(np.diff(eigenvalues).argmax()) + 1

@@ -1,4 +1,4 @@
-"""Where the energy of maps goes: segments, the rest of the body, the air, borders, corners."""
+"""Energy of maps by position: segments, the rest of the body, the air, borders, corners."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class PlaceSummary:
 
 
 def places_of(case: FinishedCase, truth: Truth | None) -> dict[str, NDArray[np.bool_]]:
-    """The places of a case's image, as far as they are known.
+    """The known places of a case's image.
 
-    Segments and what is outside of them make up the image (segments may overlap each other),
-    and so do segments, the rest of the body and the air where the body can be told; the shell
-    and the corners are other cuts through the same image.
+    Segments (which may overlap) and the voxels outside them make up the image; so do segments,
+    the rest of the body and the air if the body is known. Shell and corners are separate
+    divisions of the same image.
     """
     places: dict[str, NDArray[np.bool_]] = {}
     if truth is not None:
@@ -123,7 +123,7 @@ def place_shares(
 def summarise_places(shares: Iterable[PlaceShare], *, seed: int = 0) -> list[PlaceSummary]:
     """The mean over the cases for each method and place, methods as they first occur.
 
-    A place counts in the cases that have it: a case without a tumour says nothing of it.
+    A place counts only in the cases that have it; a case without a tumour is left out for it.
     """
     found: dict[str, dict[str, list[PlaceShare]]] = {}
     for share in shares:

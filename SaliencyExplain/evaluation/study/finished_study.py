@@ -79,22 +79,22 @@ class FinishedCase:
         except FileNotFoundError:
             raise InputError(
                 ErrorCode.STUDY_INCOMPLETE,
-                f"{path} is missing, though the journal calls the case done; run the study again.",
+                f"{path}: it is missing, although the case is finished. Run the study again.",
             ) from None
         except (ImageFileError, OSError, EOFError, ValueError) as error:
             raise InputError(
-                ErrorCode.STUDY_INCOMPLETE, f"{path} is damaged ({error}); run the study again."
+                ErrorCode.STUDY_INCOMPLETE, f"{path}: it is damaged ({error}). Run the study again."
             ) from None
         if values.shape != self.shape:
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
-                f"{path} has the shape {values.shape} and its case's image {self.shape}; run the "
-                "study again.",
+                f"{path}: its shape is {values.shape}, and that of the image is {self.shape}. Run "
+                "the study again.",
             )
         if not np.isfinite(values).all():
             raise InputError(
                 ErrorCode.MAP_NOT_FINITE,
-                f"{path} has values that are not finite; run the study again.",
+                f"{path}: it has values that are not finite. Run the study again.",
             )
         return values
 
@@ -159,8 +159,8 @@ def read_study(folder: Path) -> FinishedStudy:
     if journal.damaged:
         raise InputError(
             ErrorCode.STUDY_INCOMPLETE,
-            f"{journal.path}: {journal.damaged} of its lines are damaged, so that cases would be "
-            "missing; run the study again.",
+            f"{journal.path}: {journal.damaged} of its lines are damaged, so cases would be "
+            "missing. Run the study again.",
         )
     cases, failed = [], 0
     for entry in journal.entries():
@@ -171,7 +171,7 @@ def read_study(folder: Path) -> FinishedStudy:
     if not cases:
         raise InputError(
             ErrorCode.CASES_MISSING,
-            f"{folder}: none of the study's cases is explained yet; let the study run first.",
+            f"{folder}: no case of the study is explained yet. Run the study first.",
         )
     return FinishedStudy(
         folder, journal.configuration, tuple(cases), failed, journal_digest(folder)
@@ -179,7 +179,7 @@ def read_study(folder: Path) -> FinishedStudy:
 
 
 def journal_digest(folder: Path) -> str:
-    """SHA-256 of a study's journal: tells whether the study has gone on since."""
+    """SHA-256 of a study's journal, which changes when the study continues."""
     return hashlib.sha256((folder / JOURNAL).read_bytes()).hexdigest()
 
 

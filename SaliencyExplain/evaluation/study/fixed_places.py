@@ -1,8 +1,8 @@
-"""Evidence that lies in the same small place of the image in case after case: shortcuts.
+"""Evidence at the same small position of the image in many cases, which may be a shortcut.
 
-A tumour lies now here, now there; a label burnt into a corner, a table's edge or a padding
-lie always in one place. Clever Hans in Lapuschkin et al. 2019 (Unmasking Clever Hans
-predictors) was such a label, in a fifth of one class's pictures.
+Tumours lie at different positions; a label burnt into a corner, the edge of a table or padding
+always lie at the same one. The Clever Hans predictor of Lapuschkin et al. 2019 used such a label,
+in a fifth of one class's images.
 """
 
 from __future__ import annotations
@@ -222,12 +222,12 @@ def told_from_anatomy(
     segmented: Collection[str],
     body: Mapping[str, NDArray[np.float64]],
 ) -> list[FixedPlace]:
-    """Takes back the alarms that may be about anatomy.
+    """Withdraws alarms that may be explained by anatomy.
 
-    An honest classifier looks at one place, too, where its finding has one region (a pituitary
-    tumour), or where it makes sure that there is none. Evidence in a fixed place is an alarm only
-    where the class has segments, outside of which it was looked for, or outside of the body;
-    where the body is not known, in a corner of the image.
+    A valid classifier also uses a fixed position if its finding has one region (a pituitary
+    tumour), or if it checks that the finding is absent. Evidence at a fixed position is an alarm
+    only outside the segments of a class that has them, or outside the body; if the body is
+    unknown, in a corner of the image.
 
     Args:
         places: From :func:`find_fixed_places`.
@@ -235,7 +235,7 @@ def told_from_anatomy(
         body: Of each class the mean share of each cell that is body, as far as it is known.
 
     Returns:
-        The places in their order; alarms that were taken back are undecided.
+        The places in the same order; withdrawn alarms are undecided.
     """
     return [
         replace(one, alarm=False, undecided=True)
@@ -248,7 +248,7 @@ def told_from_anatomy(
 def fixed_segments(
     covered: Mapping[str, Sequence[NDArray[np.float64]]],
 ) -> dict[str, NDArray[np.float64]]:
-    """The segments that lie in one place in nearly all of their cases.
+    """The segments that lie at one position in nearly all of their cases.
 
     Args:
         covered: Of each segment and case that has it, the share of each cell that it fills.

@@ -1,4 +1,4 @@
-"""Methods held against each other on the same cases."""
+"""Paired comparison of methods on the same cases."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from SaliencyExplain.evaluation.study.study_metrics import FigureValues
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records import control_names
 
-#: Smallest difference of interest of a figure from 0 to 1, and of a distance in mm.
+#: Smallest difference of interest of a metric from 0 to 1, and of a distance in mm.
 SMALLEST_DIFFERENCE, SMALLEST_DIFFERENCE_MM = 0.05, 5.0
 
-#: What a comparison says of the first method against the second: its value is higher or
-#: lower by as much as is of interest; it differs, but by less; they differ by no more than the
-#: smallest difference of interest; they are not told apart; the cases are too few for a test.
+#: Answers of a comparison of the first method with the second: higher or lower by at least the
+#: smallest difference of interest; a significant but smaller difference; equal up to the smallest
+#: difference of interest; no significant difference; too few cases for a test.
 Answer = Literal["higher", "lower", "small", "equal", "open", "untested"]
 
 

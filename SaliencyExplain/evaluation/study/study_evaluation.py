@@ -147,8 +147,8 @@ def evaluate_study(
     if len(study.cases) < 2:
         raise InputError(
             ErrorCode.CASES_MISSING,
-            f"{folder} has a single explained case; a study is evaluated over two or more. For "
-            "one image: saliency-explain evaluate image IMAGE --classifier … --method ….",
+            f"{folder}: it has a single explained case, and an evaluation needs two or more. For "
+            "one image use saliency-explain evaluate image IMAGE --classifier … --method ….",
         )
     chosen = select_cases(study.cases, all_cases=all_cases)
     values = figure_values(chosen.cases)
@@ -157,7 +157,7 @@ def evaluate_study(
     if chosen.note:
         notes.append(chosen.note)
     if study.failed:
-        notes.append(f"{study.failed} cases of the study have no explanation and count nowhere.")
+        notes.append(f"{study.failed} cases of the study have no explanation and are left out.")
     fixed_places = find_fixed_places(
         found.placed,
         found.fixed,
@@ -189,7 +189,7 @@ def _survey(
     study: FinishedStudy, cases: Path | None, progress: Progress
 ) -> tuple[Survey, list[str]]:
     """What is read off the maps, with the cases' segments and bodies where they are known."""
-    why = "the journal does not name all of their files, or some of them are not there"
+    why = "the journal does not name all of their files, or some of them do not exist"
     if cases is not None or study.origins is not None:
         try:
             found = survey(study, cases, with_cases=True, progress=progress)
@@ -202,8 +202,8 @@ def _survey(
     found = survey(study, progress=progress)
     return found, [
         *found.notes,
-        f"The study's cases were not read ({why}), so segments and body are not known, and a "
-        "finding or organ that lies in one place is not told from a shortcut: name the folder or "
+        f"The study's cases were not read ({why}), so segments and body are unknown, and a finding "
+        "or organ at a fixed position cannot be distinguished from a shortcut. Give the folder or "
         "CSV that the study was made from with --cases.",
     ]
 
@@ -214,7 +214,6 @@ def _clusters(study: FinishedStudy, found: Survey, seed: int, notes: list[str]) 
     clusters = cluster_methods(enough, seed=seed)
     if not clusters:
         notes.append(
-            f"Groups of maps are looked for among {LEAST_MAPS} cases or more; there are "
-            f"{len(study.cases)}."
+            f"Groups of maps need at least {LEAST_MAPS} cases; the study has {len(study.cases)}."
         )
     return clusters

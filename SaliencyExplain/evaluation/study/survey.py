@@ -90,8 +90,8 @@ def survey(
         if side_names(case.shape, case.affine) != found.sides:
             raise InputError(
                 ErrorCode.IMAGE_AXES,
-                f"{study.folder}: {case.case} has other axes than {first.case} (pictures and "
-                "volumes, or slices of several planes); evaluate a study of one kind of image.",
+                f"{study.folder}: {case.case} has other axes than {first.case} (2D and 3D images, "
+                "or slices of several planes). Evaluate a study of one kind of image.",
             )
     total = sum(len(case.maps) for case in study.cases)
     with_cases = with_cases or cases is not None
@@ -130,7 +130,7 @@ def survey(
     found.anatomy = {name: np.mean(images, axis=0) for name, images in anatomy.items()}
     if found.empty:
         found.notes.append(
-            f"{found.empty} maps in which nothing speaks for the class count to no place."
+            f"{found.empty} maps without positive values are left out of the positions."
         )
     return found
 

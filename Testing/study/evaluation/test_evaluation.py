@@ -252,7 +252,7 @@ def test_two_cases_are_evaluated_and_what_cannot_be_said_is_said(make_study):
     found = evaluate_study(make_study({name: {"gradcam": noise(0)} for name in NAMES[:2]}))
     assert found.fixed_places == ()
     assert found.clusters == ()
-    assert any("8 cases or more" in note for note in found.notes)
+    assert any("at least 8 cases" in note for note in found.notes)
 
 
 def test_a_map_that_is_gone_damaged_or_not_finite_is_named(study):
@@ -288,7 +288,7 @@ def test_maps_in_which_nothing_speaks_for_the_class_are_left_out_and_counted(mak
     maps = {name: {"gradcam": planted(n)} for n, name in enumerate(NAMES)}
     maps["P0"] = {"gradcam": np.zeros(SHAPE, np.float32)}
     found = evaluate_study(make_study(maps))
-    assert any(note.startswith("1 maps in which nothing speaks") for note in found.notes)
+    assert any(note.startswith("1 maps without positive values") for note in found.notes)
     assert found.fixed_places[0].cases == 9
 
 

@@ -24,10 +24,10 @@ __version__ = "0.1.0"
 #: Where the public names are defined; the methods' classes are found by the registry. Types are
 #: in ``__init__.pyi``.
 PUBLIC_MODULES = {
-    "Attribution": "results.attribution_maps",
+    "Attribution": "explanation.computed_maps",
     "Classifier": "models.classifier",
     "Comparison": "comparison.map_comparison",
-    "Explanation": "results.attribution_maps",
+    "Explanation": "explanation.computed_maps",
     "Model": "models.network_in_memory",
     "Probe": "probe_result",
     "Result": "api.explaining",

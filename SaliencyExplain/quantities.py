@@ -1,4 +1,4 @@
-"""Quantities with units: reading those that users write, and writing times for them."""
+"""Quantities with units: reading those that users write, and writing times and shares."""
 
 from __future__ import annotations
 
@@ -88,3 +88,10 @@ def time_text(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def whole_percent(share: float) -> str:
+    """A share in whole per cent; a small one is not called nothing, nor a large one all."""
+    if 0.995 <= share < 1:
+        return "99 %"
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"

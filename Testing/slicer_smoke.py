@@ -158,9 +158,9 @@ class Smoke(Driver):
         name = method["name"]
         self.sections.explain.methods.set_values({name: QUICK.get(name, {})})
         self.settle(0.1)
-        if "segmentation" in method["asks"]:
+        if "segmentation" in method["requires"]:
             self.ui.segmentationSelector.setCurrentNode(self.segmentation)
-        if "backgrounds" in method["asks"]:
+        if "backgrounds" in method["requires"]:
             check(self.ui.backgroundsList.count == 1, "the other volume is not offered")
             self.ui.backgroundsList.item(0).setCheckState(qt.Qt.Checked)
         before = set(self.maps())

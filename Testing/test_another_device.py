@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 
-from SaliencyExplain import question as questions
+from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
+from SaliencyExplain.errors import DeviceMemoryError, ErrorCode
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation import prepared_case
+from SaliencyExplain.explanation.compute import Compute, choose_device
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute
 from Testing.evaluation.phantom_evaluations import FEW, answers, asked
 from Testing.pretend import DEVICE, device, send
 
@@ -48,9 +54,10 @@ def elsewhere(monkeypatch):
     monkeypatch.setattr(
         torch, "autocast", lambda kind, **rest: autocast("cpu" if kind == "meta" else kind, **rest)
     )
-    chosen = questions.choose_device
     monkeypatch.setattr(
-        questions, "choose_device", lambda name: DEVICE if name == "auto" else chosen(name)
+        prepared_case,
+        "choose_device",
+        lambda name: DEVICE if name == "auto" else choose_device(name),
     )
     with device():
         yield
@@ -58,7 +65,9 @@ def elsewhere(monkeypatch):
 
 def maps(phantom, classifier, where):
     chosen = [find_method(name)(**SETTINGS.get(name, {})) for name in METHODS]
-    return explain(phantom.image, classifier, chosen, target="glioma-like", compute=Compute(where))
+    return explain(
+        prepare(phantom.image, classifier, "glioma-like", compute=Compute(where)), chosen
+    )
 
 
 @pytest.mark.slow
@@ -80,16 +89,47 @@ def test_the_maps(phantom, honest):
 def test_an_evaluation(phantom, honest):
     found = []
     for where in ("auto", "cpu"):
-        question = asked(phantom, honest.to("cpu"), segments=["tumour"], where=where)
-        found.append(evaluate_maps(question, [find_method("gradcam")()], cost_tier=FEW))
+        case = asked(phantom, honest.to("cpu"), segments=["tumour"], where=where)
+        found.append(evaluate_maps(case, [find_method("gradcam")()], cost_tier=FEW))
     assert answers(found[0], "gradcam") == answers(found[1], "gradcam")
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_click(phantom, honest):
     place = phantom.image.affine.numpy()[:3] @ [30, 30, 30, 1]
-    there = Prober(phantom.image, honest).at(place, (6.0, 12.0))
+    there = Prober(prepare(phantom.image, honest)).at(place, (6.0, 12.0))
     assert honest.device == DEVICE
-    here = Prober(phantom.image, honest, compute=Compute("cpu")).at(place, (6.0, 12.0))
+    here = Prober(prepare(phantom.image, honest, compute=Compute("cpu"))).at(place, (6.0, 12.0))
     for found, expected in zip(there.removals, here.removals, strict=True):
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+
+
+class Hungry(Method):
+    """A method for which the device's memory does not suffice."""
+
+    name: ClassVar[str] = "hungry"
+    title: ClassVar[str] = "Hungry"
+    source: ClassVar[str] = "none"
+    signed: ClassVar[bool] = False
+
+    def attribute(self, task: Task) -> dict[str, torch.Tensor]:
+        if task.input.device == DEVICE:
+            raise DeviceMemoryError(ErrorCode.MEMORY, "The memory is full.")
+        return {"": task.input[0, 0]}
+
+    def forward_passes(self, task: Task) -> float:
+        return 1.0
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_where_the_memory_is_full_this_method_and_the_later_ones_run_on_the_cpu(phantom, honest):
+    case = prepare(phantom.image, honest, "glioma-like")
+    gradient = find_method("gradient")()
+    for _ in range(2):
+        done = explain(case, [gradient, Hungry(), gradient])
+        devices = [one.provenance["device"] for one in done.attributions]
+        assert devices == [str(DEVICE), "cpu", "cpu"]
+        assert [note for note in done.notes if note.startswith("hungry")]
+        # The case is still one for the device: the next run begins there again.
+        assert case.device == DEVICE
+        assert not [note for note in case.notes if "hungry" in note]

@@ -18,11 +18,15 @@ from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import Cancelled, ErrorCode
-from SaliencyExplain.explanation import _fair_share, estimate, explain, predict
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.computed_maps import Attribution
+from SaliencyExplain.explanation.explain import _fair_share, explain
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.method_costs import estimate
+from SaliencyExplain.explanation.prediction import predict
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
-from SaliencyExplain.question import Compute, Given, Question
-from SaliencyExplain.results.attribution_maps import Attribution
 from SaliencyExplain.specification.spec import Limits
 from Testing.comparing import assert_same
 from Testing.corner_classifier import AFFINE, CornerBrightness, bright_image, corner_classifier
@@ -31,7 +35,7 @@ from Testing.expected_errors import error_with
 
 def test_the_map_lies_on_the_images_grid_where_the_network_looks():
     image = bright_image()
-    done = explain(image, corner_classifier(), select_methods(["gradient"]))
+    done = explain(prepare(image, corner_classifier()), select_methods(["gradient"]))
     values = done.attributions[0].values
     assert values.shape == (20, 24, 16)
     assert values.dtype == np.float32
@@ -51,8 +55,8 @@ def test_a_flipped_copy_has_the_flipped_attribution():
     flipped = to_image(np.ascontiguousarray(image.numpy()[:, ::-1]), AFFINE @ flip, name="flipped")
     classifier = corner_classifier()
     methods = select_methods(["gradient", "occlusion"], ["occlusion.window_mm=12"])
-    first = explain(image, classifier, methods, target="corner")
-    second = explain(flipped, classifier, methods, target="corner")
+    first = explain(prepare(image, classifier, "corner"), methods)
+    second = explain(prepare(flipped, classifier, "corner"), methods)
     for one, other in zip(first.attributions, second.attributions, strict=True):
         np.testing.assert_allclose(
             one.values[::-1], other.values, rtol=1e-4, atol=1e-6 * np.abs(one.values).max()
@@ -63,23 +67,23 @@ def test_the_target_is_a_name_an_index_or_what_was_predicted():
     image = bright_image()
     classifier = corner_classifier()
     methods = select_methods(["gradient"])
-    assert explain(image, classifier, methods).target == 1
-    assert explain(image, classifier, methods, target="0").attributions[0].target_name == "other"
-    assert explain(image, classifier, methods, target="Corner").target == 1
+    assert explain(prepare(image, classifier), methods).target == 1
+    assert explain(prepare(image, classifier, "0"), methods).attributions[0].target_name == "other"
+    assert explain(prepare(image, classifier, "Corner"), methods).target == 1
     with error_with(ErrorCode.NAME_UNKNOWN, "'cornr'", "'corner'"):
-        explain(image, classifier, methods, target="cornr")
+        explain(prepare(image, classifier, "cornr"), methods)
 
 
 def test_provenance_and_timings_say_what_it_takes_to_do_it_again():
     image = bright_image()
-    done = explain(image, corner_classifier(), select_methods(["gradient"]), seed=5)
+    done = explain(prepare(image, corner_classifier()), select_methods(["gradient"]), seed=5)
     provenance = done.attributions[0].provenance
     assert provenance["seed"] == 5
     assert provenance["device"] == "cpu"
     assert provenance["versions"]["torch"] == torch.__version__
     assert len(provenance["image_sha256"]) == 64
     assert set(done.timings) == {"prepare", "predict", "gradient"}
-    other = explain(bright_image(np.eye(4)), corner_classifier(), [])
+    other = explain(prepare(bright_image(np.eye(4)), corner_classifier()), [])
     assert other.attributions == ()
 
 
@@ -91,14 +95,14 @@ def test_what_is_random_comes_from_the_seed_and_the_image_not_from_its_name():
 
     def seed(given: MetaTensor, wanted: int) -> int:
         classifier = corner_classifier()
-        return Question(given, classifier, "corner", Compute("cpu")).task(wanted).seed
+        return prepare(given, classifier, "corner", Compute("cpu")).task(wanted).seed
 
     assert seed(image, 5) == seed(renamed, 5)
     assert len({seed(image, 5), seed(image, 6), seed(changed, 5)}) == 3
 
 
 def test_automatic_parameters_are_recorded_in_millimetres():
-    done = explain(bright_image(), corner_classifier(), select_methods(["occlusion"]))
+    done = explain(prepare(bright_image(), corner_classifier()), select_methods(["occlusion"]))
     # The longest side is 16 voxels of 3 mm; on the network's grid of 2 mm, 8 mm is nearest to
     # 6 mm among the windows of twice a whole stride.
     assert done.attributions[0].parameters["window_mm"] == pytest.approx(8.0)
@@ -111,8 +115,7 @@ def test_progress_covers_all_methods_and_cancelling_ends_it():
     announced: list[Estimate] = []
     methods = select_methods(["gradient", "smoothgrad"], ["smoothgrad.samples=4"])
     explain(
-        bright_image(),
-        corner_classifier(),
+        prepare(bright_image(), corner_classifier()),
         methods,
         progress=lambda done, total: told.append((done, total)),
         announce=announced.append,
@@ -126,7 +129,7 @@ def test_progress_covers_all_methods_and_cancelling_ends_it():
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        explain(bright_image(), corner_classifier(), methods, progress=cancel)
+        explain(prepare(bright_image(), corner_classifier()), methods, progress=cancel)
 
 
 def test_predict_gives_the_probabilities_of_the_network():
@@ -134,7 +137,7 @@ def test_predict_gives_the_probabilities_of_the_network():
     classifier = corner_classifier()
     score = classifier.network(classifier.prepare(image)[None].as_tensor())[0]
     np.testing.assert_allclose(
-        predict(image, classifier, device="cpu"), score.softmax(0).numpy(), rtol=1e-6
+        predict(image, classifier, device="cpu").probabilities, score.softmax(0).numpy(), rtol=1e-6
     )
 
 
@@ -144,7 +147,9 @@ def test_a_network_that_overflows_is_refused():
             return images.mean(dim=(1, 2, 3, 4))[:, None].repeat(1, 2) * float("inf")
 
     with error_with(ErrorCode.MODEL_NOT_FINITE):
-        explain(bright_image(), corner_classifier(Overflowing()), select_methods(["gradient"]))
+        explain(
+            prepare(bright_image(), corner_classifier(Overflowing())), select_methods(["gradient"])
+        )
 
 
 @dataclass(frozen=True)
@@ -163,13 +168,13 @@ class Overflow(Method):
 
 def test_a_map_that_is_not_finite_is_never_handed_out():
     with error_with(ErrorCode.MAP_NOT_FINITE, "overflow"):
-        explain(bright_image(), corner_classifier(), [Overflow()])
+        explain(prepare(bright_image(), corner_classifier()), [Overflow()])
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "cuda:x"])
 def test_a_device_that_is_not_there_is_named(device: str):
     with error_with(ErrorCode.DEVICE, device):
-        explain(bright_image(), corner_classifier(), [], compute=Compute(device))
+        explain(prepare(bright_image(), corner_classifier(), compute=Compute(device)), [])
 
 
 class SlowCorner(CornerBrightness):
@@ -192,12 +197,11 @@ def test_a_growing_map_is_published_on_the_images_grid_and_changes_no_byte():
     methods = select_methods(["occlusion", "gradcam"], OCCLUSION)
     seen: list[tuple[Attribution, float]] = []
     heard = explain(
-        image,
-        corner_classifier(SlowCorner()),
+        prepare(image, corner_classifier(SlowCorner())),
         methods,
         publish=lambda map_, share: seen.append((map_, share)),
     )
-    silent = explain(image, corner_classifier(SlowCorner()), methods)
+    silent = explain(prepare(image, corner_classifier(SlowCorner())), methods)
     for one, other in zip(heard.attributions, silent.attributions, strict=True):
         assert_same(one.values, other.values)
         assert one.provenance == other.provenance
@@ -217,10 +221,12 @@ def test_a_growing_map_is_published_on_the_images_grid_and_changes_no_byte():
 def test_without_any_time_each_method_still_gives_a_map_and_says_how_far_it_is():
     methods = select_methods(["occlusion", "gradient", "smoothgrad"], OCCLUSION)
     done = explain(
-        bright_image(),
-        corner_classifier(SlowCorner()),
+        prepare(
+            bright_image(),
+            corner_classifier(SlowCorner()),
+            compute=Compute(limits=Limits(seconds=0.0)),
+        ),
         methods,
-        compute=Compute(limits=Limits(seconds=0.0)),
     )
     occlusion, gradient, smoothgrad = done.attributions
     assert 0 < occlusion.share_done < 0.2
@@ -246,10 +252,12 @@ def test_what_a_budget_does_not_stop_is_named_before_it_starts():
     methods = select_methods(["occlusion", "guided-ig"], OCCLUSION)
     announced: list[Estimate] = []
     done = explain(
-        bright_image(),
-        corner_classifier(SlowCorner()),
+        prepare(
+            bright_image(),
+            corner_classifier(SlowCorner()),
+            compute=Compute(limits=Limits(seconds=0.05)),
+        ),
         methods,
-        compute=Compute(limits=Limits(seconds=0.05)),
         announce=announced.append,
     )
     (total,) = announced
@@ -274,9 +282,9 @@ def test_what_a_budget_does_not_stop_is_named_before_it_starts():
 
 
 def test_a_map_says_threads_and_versions_of_what_read_and_computed_it():
-    map_ = explain(bright_image(), corner_classifier(), select_methods(["gradient"])).attributions[
-        0
-    ]
+    map_ = explain(
+        prepare(bright_image(), corner_classifier()), select_methods(["gradient"])
+    ).attributions[0]
     assert map_.provenance["threads"] == torch.get_num_threads()
     wanted = {"SimpleITK", "nibabel", "scipy", "scikit-image", "torch", "monai", "numpy"}
     assert set(map_.provenance["versions"]) > wanted
@@ -284,9 +292,9 @@ def test_a_map_says_threads_and_versions_of_what_read_and_computed_it():
 
 def test_a_budget_that_suffices_leaves_no_trace():
     image, methods = bright_image(), select_methods(["occlusion"], ["occlusion.window_mm=12"])
-    free = explain(image, corner_classifier(), methods)
+    free = explain(prepare(image, corner_classifier()), methods)
     bound = explain(
-        image, corner_classifier(), methods, compute=Compute(limits=Limits(seconds=600))
+        prepare(image, corner_classifier(), compute=Compute(limits=Limits(seconds=600))), methods
     )
     assert_same(bound.attributions[0].values, free.attributions[0].values)
     assert bound.attributions[0].provenance == free.attributions[0].provenance
@@ -308,19 +316,19 @@ def test_cancelling_out_of_publish_ends_it():
 
     methods = select_methods(["occlusion"], OCCLUSION)
     with pytest.raises(Cancelled):
-        explain(bright_image(), corner_classifier(SlowCorner()), methods, publish=cancel)
+        explain(prepare(bright_image(), corner_classifier(SlowCorner())), methods, publish=cancel)
 
 
 def test_the_estimate_is_what_explain_announces():
     image, classifier = bright_image(), corner_classifier()
     methods = select_methods(["occlusion", "smoothgrad"], ["occlusion.window_mm=12"])
     announced: list[Estimate] = []
-    explain(image, classifier, methods, announce=announced.append)
-    found = estimate(image, classifier, methods, target="corner", compute=Compute("cpu"))
+    explain(prepare(image, classifier), methods, announce=announced.append)
+    found = estimate(prepare(image, classifier, "corner", compute=Compute("cpu")), methods)
     assert found.forward_passes == announced[0].forward_passes
     assert found.seconds > 0
     with error_with(ErrorCode.NAME_UNKNOWN, "'nobody'"):
-        estimate(image, classifier, methods, target="nobody")
+        estimate(prepare(image, classifier, "nobody"), methods)
 
 
 def test_an_image_that_is_nearly_all_padding_is_explained_with_a_note():
@@ -328,11 +336,11 @@ def test_an_image_that_is_nearly_all_padding_is_explained_with_a_note():
     padded = dataclasses.replace(
         corner_classifier(), preprocessing=ResizeWithPadOrCropd(keys, (60, 60, 60))
     )
-    small = explain(bright_image(), padded, [])
+    small = explain(prepare(bright_image(), padded), [])
     share = 20 * 24 * 16 / 60**3
     assert f"Only {100 * share:.0f} % of the network's input" in small.notes[0]
     enough = dataclasses.replace(padded, preprocessing=ResizeWithPadOrCropd(keys, (30, 30, 30)))
-    assert explain(bright_image(), enough, []).notes == ()
+    assert explain(prepare(bright_image(), enough), []).notes == ()
 
 
 @dataclass(frozen=True)
@@ -364,11 +372,13 @@ def test_methods_get_regions_and_backgrounds_on_the_networks_grid_and_their_figu
         np.full((1, 20, 24, 16), 3.0, np.float32) + image.numpy(), AFFINE, name="higher"
     )
     done = explain(
-        image,
-        corner_classifier(),
+        prepare(
+            image,
+            corner_classifier(),
+            compute=Compute("cpu", Limits(memory=1e9)),
+            references=LoadedReferences(Segmentation((segment,), AFFINE, ()), (background,)),
+        ),
         [Witness()],
-        compute=Compute("cpu", Limits(memory=1e9)),
-        given=Given(Segmentation((segment,), AFFINE, ()), (background,)),
     )
     (found,) = done.attributions
     # There and back: a voxel of the border may be shared, none in the middle or far away.
@@ -387,8 +397,10 @@ def test_a_background_of_another_size_is_named():
     )
     with error_with(ErrorCode.BACKGROUNDS, "b.nii", "(9, 7, 13)"):
         explain(
-            bright_image(),
-            corner_classifier(),
+            prepare(
+                bright_image(),
+                corner_classifier(),
+                references=LoadedReferences(backgrounds=(small,)),
+            ),
             [Witness()],
-            given=Given(backgrounds=(small,)),
         )

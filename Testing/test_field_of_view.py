@@ -19,12 +19,13 @@ from SaliencyExplain.comparison.table import rows, unseen_notes
 from SaliencyExplain.engine.wire.requests import CompareRequest
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Given, Question
 
 AFFINE = np.array(
     [[-2.0, 0.0, 0.0, 30.0], [0.0, 1.5, 0.0, -20.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
@@ -84,7 +85,7 @@ def segmentation():
 
 
 def test_a_crop_is_said_and_recorded_and_the_map_is_there_where_the_network_sees(image, cropping):
-    done = explain(image, cropping, select_methods(["gradient"]))
+    done = explain(prepare(image, cropping), select_methods(["gradient"]))
     (found,) = done.attributions
     share = 14 * 16 * 8 / (20 * 24 * 16)
     assert found.provenance["seen_share"] == pytest.approx(share, abs=1e-6)
@@ -99,7 +100,7 @@ def test_a_crop_is_said_and_recorded_and_the_map_is_there_where_the_network_sees
 
 
 def test_a_network_that_sees_the_whole_image_says_nothing(image):
-    done = explain(image, classifier_of(), select_methods(["gradient"]))
+    done = explain(prepare(image, classifier_of()), select_methods(["gradient"]))
     assert "seen_share" not in done.attributions[0].provenance
     assert done.attributions[0].field_of_view is None
     assert not any("network sees" in note for note in done.notes)
@@ -119,7 +120,9 @@ def test_a_slice_of_a_volume_has_its_field_of_view_in_the_volumes_axes():
         preprocessing=Compose([SpatialCropd(["image"], roi_start=(2, 3), roi_end=(12, 20))]),
     )
     values = np.random.default_rng(0).random((1, 20, 24, 1), dtype=np.float32)
-    done = explain(to_image(values, AFFINE, name="slice"), classifier, select_methods(["gradient"]))
+    done = explain(
+        prepare(to_image(values, AFFINE, name="slice"), classifier), select_methods(["gradient"])
+    )
     (found,) = done.attributions
     seen = found.field_of_view.seen(found.values.shape)
     expected = np.zeros((20, 24, 1), dtype=bool)
@@ -166,7 +169,7 @@ def test_a_negative_map_does_not_lose_to_what_it_never_saw():
 
 
 def test_control_maps_are_held_where_the_maps_are(image, cropping):
-    (found,) = explain(image, cropping, select_methods(["gradient"])).attributions
+    (found,) = explain(prepare(image, cropping), select_methods(["gradient"])).attributions
     field = found.field_of_view
     held = segmentation()
     table = rows(
@@ -190,18 +193,16 @@ def test_control_maps_are_held_where_the_maps_are(image, cropping):
 
 
 def test_an_evaluation_holds_the_map_against_what_was_seen(image, cropping):
-    question = Question(image, cropping, "bright", given=Given(segmentation()))
-    found = evaluate_maps(
-        question, select_methods(["gradient"]), parts=("faithfulness",), budget=1.0
-    )
-    seen = question.field_of_view.seen((20, 24, 16))
+    case = prepare(image, cropping, "bright", references=LoadedReferences(segmentation()))
+    found = evaluate_maps(case, select_methods(["gradient"]), parts=("faithfulness",), budget=1.0)
+    seen = case.field_of_view.seen((20, 24, 16))
     row = next(row for row in found.maps[0].rows if row.segment == "within")
     assert row.agreement.energy_chance == pytest.approx(64 / seen.sum())
     assert any("partly" in note for note in found.notes)
 
 
 def test_an_engine_is_told_the_field_of_view(image, cropping):
-    (found,) = explain(image, cropping, select_methods(["gradient"])).attributions
+    (found,) = explain(prepare(image, cropping), select_methods(["gradient"])).attributions
     field = FieldOfView.of(parse_json(to_json(found.provenance)))
     request = CompareRequest("v", {"a": "m"}, "bright", "s", ("x",), fields_of_view={"a": field})
     assert made(CompareRequest, parse_json(to_json(request))).fields_of_view["a"] == field

@@ -21,13 +21,15 @@ from SaliencyExplain.engine.client.click_history import Answer
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.cost import CostTier
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.length_unit import joined, length_unit
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute, Given, Question
 from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.study.case_folder import write_case
 from SaliencyExplain.viewer.page_plots import probability_plot
@@ -113,7 +115,7 @@ def test_images_with_and_without_a_size_have_both_units():
 def test_a_click_is_answered_in_the_unit_of_the_image(asked):
     image, _, unit = asked
     other = {"px": "mm", "mm": "px"}[unit]
-    prober = Prober(image, classifier(FINER), compute=Compute("cpu"))
+    prober = Prober(prepare(image, classifier(FINER), compute=Compute("cpu")))
     place = image.affine.numpy() @ [10, 8, 0, 1]
     found = prober.at(place[:3], [0.1, 4.0])
     assert found.length_unit == unit
@@ -133,7 +135,7 @@ def test_a_click_is_answered_in_the_unit_of_the_image(asked):
 def test_a_window_that_does_not_fit_is_told_in_the_unit_of_the_image(asked):
     image, _, unit = asked
     with pytest.raises(InputError) as error:
-        explain(image, classifier(FINER), [Occlusion(window_mm=500.0)], target="bright")
+        explain(prepare(image, classifier(FINER), "bright"), [Occlusion(window_mm=500.0)])
     assert error.value.code is ErrorCode.WINDOW
     size = {"px": 24, "mm": 48}[unit]
     assert f"{size} x {size} {unit})" in str(error.value)
@@ -142,9 +144,9 @@ def test_a_window_that_does_not_fit_is_told_in_the_unit_of_the_image(asked):
 
 def test_results_and_tables_name_the_unit(asked, tmp_path):
     image, segmentation, unit = asked
-    given = Given(segmentation=segmentation)
+    given = LoadedReferences(segmentation=segmentation)
     method = Occlusion(window_mm=8.0)
-    done = explain(image, classifier(FINER), [method], target="bright", given=given)
+    done = explain(prepare(image, classifier(FINER), "bright", references=given), [method])
     values = {one.label: one.values for one in done.attributions}
     table = rows("case", "bright", values, segmentation, image.affine.numpy())
     assert {row.length_unit for row in table} == {unit}
@@ -165,12 +167,16 @@ def test_results_and_tables_name_the_unit(asked, tmp_path):
 
 def test_an_evaluation_tells_its_lengths_in_the_unit_of_the_image(asked):
     image, segmentation, unit = asked
-    question = Question(
-        image, classifier(FINER), "bright", Compute("cpu"), Given(segmentation=segmentation)
+    case = prepare(
+        image,
+        classifier(FINER),
+        "bright",
+        Compute("cpu"),
+        LoadedReferences(segmentation=segmentation),
     )
     cost_tier = CostTier(random_maps=1, seeds=0, noisy=0, shifted=True, searched=0, refined=0)
     found = evaluate_maps(
-        question, [Occlusion(window_mm=16.0, stride_mm=8.0)],
+        case, [Occlusion(window_mm=16.0, stride_mm=8.0)],
         parts=["faithfulness", "stability", "agreement"], cost_tier=cost_tier,
     )  # fmt: skip
     (one,) = found.maps

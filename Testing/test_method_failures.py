@@ -21,10 +21,11 @@ from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import Cancelled, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
-from SaliencyExplain.explanation import estimate, explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.method_costs import estimate
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Question
 from Testing.comparing import assert_same
 
 
@@ -80,7 +81,7 @@ def test_the_others_go_on_and_give_what_they_give_alone(classifier, image):
     # CAM wants a mean before the last layer, Deep SHAP wants backgrounds: one cannot be
     # computed, the other not even costed.
     methods = select_methods(["cam", "gradient", "deepshap", "gradcam"])
-    done = explain(image, classifier, methods, target="yes")
+    done = explain(prepare(image, classifier, "yes"), methods)
     assert [one.method for one in done.attributions] == ["gradient", "gradcam"]
     assert {(one.method, one.code) for one in done.failures} == {
         ("cam", ErrorCode.METHOD_NETWORK.value),
@@ -88,7 +89,7 @@ def test_the_others_go_on_and_give_what_they_give_alone(classifier, image):
     }
     for found in done.attributions:
         (alone,) = explain(
-            image, classifier, select_methods([found.method]), target="yes"
+            prepare(image, classifier, "yes"), select_methods([found.method])
         ).attributions
         assert_same(found.values, alone.values)
 
@@ -96,24 +97,24 @@ def test_the_others_go_on_and_give_what_they_give_alone(classifier, image):
 def test_a_layer_that_one_method_cannot_have_costs_no_other_method(classifier, image):
     # They share a pass; in it the layer of one of them is no feature map.
     methods = [*select_methods(["gradcam"], [], ["4"]), *select_methods(["gradient"])]
-    done = explain(image, classifier, methods)
+    done = explain(prepare(image, classifier), methods)
     assert [one.method for one in done.attributions] == ["gradient"]
     assert [one.code for one in done.failures] == [ErrorCode.LAYER_UNSUITABLE.value]
 
 
 def test_what_cannot_be_costed_does_not_take_the_estimate_down(classifier, image):
-    both = estimate(image, classifier, select_methods(["deepshap", "gradient"]))
-    alone = estimate(image, classifier, select_methods(["gradient"]))
+    both = estimate(prepare(image, classifier), select_methods(["deepshap", "gradient"]))
+    alone = estimate(prepare(image, classifier), select_methods(["gradient"]))
     # A cost in passes counts what is computed beside the network by the time of one pass.
     assert both.forward_passes == pytest.approx(alone.forward_passes, rel=0.5)
     with pytest.raises(InputError) as error:
-        estimate(image, classifier, select_methods(["deepshap"]))
+        estimate(prepare(image, classifier), select_methods(["deepshap"]))
     assert error.value.code is ErrorCode.BACKGROUNDS
 
 
 def test_where_all_fail_the_first_error_is_raised(classifier, image):
     with pytest.raises(InputError) as error:
-        explain(image, classifier, select_methods(["cam", "deepshap"]))
+        explain(prepare(image, classifier), select_methods(["cam", "deepshap"]))
     # Costs come first: what cannot be costed fails before the others begin.
     assert error.value.code is ErrorCode.BACKGROUNDS
 
@@ -128,7 +129,7 @@ def test_where_all_fail_the_first_error_is_raised(classifier, image):
 )
 def test_unforeseen_errors_cost_no_other_method_either(classifier, image, error, code):
     ERRORS[:] = [error]
-    done = explain(image, classifier, [Fails(), *select_methods(["gradient"])])
+    done = explain(prepare(image, classifier), [Fails(), *select_methods(["gradient"])])
     assert [one.method for one in done.attributions] == ["gradient"]
     (failure,) = done.failures
     assert (failure.method, failure.code) == ("fails", code.value)
@@ -138,13 +139,13 @@ def test_unforeseen_errors_cost_no_other_method_either(classifier, image, error,
 def test_a_cancel_is_no_failure(classifier, image):
     ERRORS[:] = [Cancelled()]
     with pytest.raises(Cancelled):
-        explain(image, classifier, [*select_methods(["gradient"]), Fails()])
+        explain(prepare(image, classifier), [*select_methods(["gradient"]), Fails()])
 
 
 def test_an_evaluation_is_of_the_maps_that_are_there(classifier, image):
-    question = Question(image, classifier, "yes")
+    case = prepare(image, classifier, "yes")
     methods = select_methods(["cam", "gradient", "deepshap"])
-    found = evaluate_maps(question, methods, parts=("faithfulness",), budget=1.0)
+    found = evaluate_maps(case, methods, parts=("faithfulness",), budget=1.0)
     assert [one.label for one in found.maps] == ["gradient"]
     assert {one.method for one in found.failures} == {"cam", "deepshap"}
     assert {one["code"] for one in found.as_json()["failures"]} == {
@@ -152,11 +153,11 @@ def test_an_evaluation_is_of_the_maps_that_are_there(classifier, image):
         ErrorCode.BACKGROUNDS.value,
     }
     with pytest.raises(InputError):
-        evaluate_maps(question, select_methods(["cam"]), parts=("faithfulness",), budget=1.0)
+        evaluate_maps(case, select_methods(["cam"]), parts=("faithfulness",), budget=1.0)
 
 
 def test_an_engines_answer_carries_the_failures_as_json(classifier, image):
-    done = explain(image, classifier, select_methods(["cam", "gradient"]))
+    done = explain(prepare(image, classifier), select_methods(["cam", "gradient"]))
     answer = ExplainResult(done.classes, (0.5, 0.5), 1, (), (), {}, done.failures)
     back = made(ExplainResult, parse_json(to_json(answer)))
     assert back == answer

@@ -7,9 +7,10 @@ import pytest
 from torch import nn
 
 from SaliencyExplain.attribution.method_selection import select_methods
-from SaliencyExplain.explanation import explain
-from SaliencyExplain.question import Compute
-from SaliencyExplain.results.attribution_maps import Explanation
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.computed_maps import Explanation
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.specification.spec import Limits
 from Testing.comparing import assert_same
 from Testing.corner_classifier import bright_image, corner_classifier
@@ -32,10 +33,12 @@ def maps(network: nn.Module, precision: str) -> Explanation:
         ["occlusion.window_mm=20", "occlusion.stride_mm=20"],
     )
     return explain(
-        bright_image(),
-        corner_classifier(network, 6.0),
+        prepare(
+            bright_image(),
+            corner_classifier(network, 6.0),
+            compute=Compute("cpu", Limits(precision=precision)),
+        ),
         methods,
-        compute=Compute("cpu", Limits(precision=precision)),
     )
 
 

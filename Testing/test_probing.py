@@ -24,10 +24,11 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute, Question
 from Testing.comparing import assert_same
 from Testing.expected_errors import error_with
 from Testing.networks import monai_network, trained
@@ -113,7 +114,7 @@ def test_equals_plain_forward_passes_anywhere_also_over_the_border(name):
     dims = len(shape) - 1
     classifier = classifier_of(make(), channels=shape[0], dims=dims)
     image = image_of(shape)
-    prober = Prober(image, classifier, fill="minimum")
+    prober = Prober(prepare(image, classifier), fill="minimum")
     prepared = classifier.prepare(image)
     places = world(np.asarray(image.affine), shape[1:])
     np.testing.assert_allclose(prober.probabilities, classifier.predict(image), atol=1e-7)
@@ -141,7 +142,7 @@ def test_fills_are_those_of_occlusion(fill):
     classifier = classifier_of(trained(monai_network("ResNet", 3)), channels=1)
     image = image_of((1, 20, 24, 18))
     point = (OBLIQUE @ [9, 11, 8, 1])[:3]
-    found = Prober(image, classifier, fill=fill).at(point, [6.1]).removals[0]
+    found = Prober(prepare(image, classifier), fill=fill).at(point, [6.1]).removals[0]
     ball = np.linalg.norm(world(OBLIQUE, image.shape[1:]) - point, axis=-1) <= 6.1
     expected = by_hand(classifier, classifier.prepare(image), ball, fill)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
@@ -154,12 +155,14 @@ def test_other_infills_and_one_channel_are_those_of_a_plain_pass(fill):
     point = (OBLIQUE @ [9, 11, 8, 1])[:3]
     for asked, channel in ((classifier, None), (two, "c1")):
         image = image_of((len(asked.channels), 20, 24, 18))
-        removal = Prober(image, asked, fill=fill, channel=channel).at(point, [6.1]).removals[0]
+        removal = (
+            Prober(prepare(image, asked), fill=fill, channel=channel).at(point, [6.1]).removals[0]
+        )
         ball = np.linalg.norm(world(OBLIQUE, image.shape[1:]) - point, axis=-1) <= 6.1
         prepared = asked.prepare(image)
         spacing = tuple(np.linalg.norm(OBLIQUE[:3, :3], axis=0))
         # Noise is drawn for the image, as in an explanation.
-        seed = Question(image, asked, "0", Compute("cpu")).task().seed
+        seed = prepare(image, asked, "0", Compute("cpu")).task().seed
         content = filling(prepared.as_tensor()[None], fill, spacing, seed=seed)
         content = content.place((0, 0, 0), torch.from_numpy(ball))
         changed = torch.where(torch.from_numpy(ball), content, prepared.as_tensor())
@@ -170,7 +173,7 @@ def test_other_infills_and_one_channel_are_those_of_a_plain_pass(fill):
         expected = asked.network.probabilities(scores)[0].numpy()
         np.testing.assert_allclose(removal.probabilities, expected, atol=1e-5)
     with error_with(ErrorCode.NAME_UNKNOWN, "'T1'", "'c1'"):
-        Prober(image, two, channel="T1")
+        Prober(prepare(image, two), channel="T1")
 
 
 class Weighted(nn.Module):
@@ -189,7 +192,7 @@ def test_a_linear_model_loses_the_weights_of_the_removed_voxels():
     weights = torch.randn(1, 9, 9, 9)
     classifier = classifier_of(Weighted(weights), activation="none")
     image = image_of((1, 9, 9, 9), np.diag([1.0, 2.0, 3.0, 1.0]))
-    answer = Prober(image, classifier, fill="value", value=0.5).at((4.0, 8.0, 12.0), [2.5])
+    answer = Prober(prepare(image, classifier), fill="value", value=0.5).at((4.0, 8.0, 12.0), [2.5])
     # In voxels of 1 x 2 x 3 mm the ball holds five along i, and three at each neighbour in j.
     inside = [(i, 4, 4) for i in range(2, 7)] + [(i, j, 4) for i in (3, 4, 5) for j in (3, 5)]
     expected = answer.before[1] + sum(
@@ -208,7 +211,7 @@ def test_a_segment_is_removed_on_the_networks_grid_though_it_is_flipped_and_crop
     image = image_of((1, 20, 22, 16))
     prepared = classifier.prepare(image)
     mask = np.random.default_rng(0).random(image.shape[1:]) < 0.4
-    removal = Prober(image, classifier).segment(mask, "tumour").removals[0]
+    removal = Prober(prepare(image, classifier)).segment(mask, "tumour").removals[0]
     there = np.round(world(OBLIQUE, mask.shape)[mask], 3)
     marked = {tuple(place) for place in there + 0.0}
     grid = np.round(world(prepared.affine.numpy(), prepared.shape[1:]), 3) + 0.0
@@ -228,7 +231,7 @@ def test_a_segment_of_one_slice_before_a_classifier_of_slices():
     mask[8:20, 30:41] = True
     expected = by_hand(classifier_of(network, dims=2), flat, mask)
     for image, marked in ((flat, mask), (thick, mask[..., None])):
-        prober = Prober(image, classifier_of(network, dims=2))
+        prober = Prober(prepare(image, classifier_of(network, dims=2)))
         found = prober.segment(marked, "tumour").removals[0]
         np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
         off = (OBLIQUE @ [20, 20, 3, 1])[:3]
@@ -242,7 +245,7 @@ def test_a_segment_smaller_than_a_voxel_of_the_network_takes_the_voxel_that_hold
     image = image_of((1, 10, 10, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
     mask = np.zeros((10, 10, 10), dtype=bool)
     mask[3, 6, 3] = True  # at (6, 12, 6) mm: the network's voxel (1, 2, 1)
-    answer = Prober(image, classifier).segment(mask, "nodule")
+    answer = Prober(prepare(image, classifier)).segment(mask, "nodule")
     assert "nodule" in answer.notes[0]
     assert "half" in answer.notes[0]
     wanted = np.zeros((4, 4, 4), dtype=bool)
@@ -266,7 +269,7 @@ def test_an_honest_classifier_needs_the_tumour_and_not_a_ball_elsewhere(label):
     for seed in range(SEED, SEED + 3):
         phantom = draw_phantom(label, seed)
         affine = phantom.image.affine.numpy()
-        prober = Prober(phantom.image, honest)
+        prober = Prober(prepare(phantom.image, honest))
         tumour, index = centre_of(phantom.masks["tumour"], affine), honest.classes.index(label)
         answer = prober.at(tumour, [16.0])
         lost.append(answer.before[index] - answer.removals[0].probabilities[index])
@@ -284,7 +287,7 @@ def test_a_classifier_with_a_shortcut_needs_the_marker_and_not_the_tumour():
     index = shortcut.classes.index(GLIOMA)
     for seed in range(SEED, SEED + 2):
         phantom = draw_phantom(GLIOMA, seed, marker=True)
-        prober = Prober(phantom.image, shortcut)
+        prober = Prober(prepare(phantom.image, shortcut))
         marker = prober.at(centre_of(phantom.masks["marker"], phantom.image.affine.numpy()), [20])
         tumour = prober.segment(phantom.masks["tumour"], "tumour")
         assert marker.before[index] - marker.removals[0].probabilities[index] > 0.4
@@ -299,7 +302,7 @@ def dense():
 
 def test_a_moved_point_reuses_the_maps_and_runs_no_whole_pass(dense, monkeypatch):
     classifier, image = dense
-    prober = Prober(image, classifier)
+    prober = Prober(prepare(image, classifier))
     kept, maps = prober.kept_bytes, prober._warm._scorer.inference._kept
     assert kept > image.numel() * 4
 
@@ -320,7 +323,7 @@ def test_a_moved_point_reuses_the_maps_and_runs_no_whole_pass(dense, monkeypatch
 def test_balls_of_the_same_voxels_are_computed_once_and_empty_ones_never(dense, monkeypatch):
     classifier, image = dense
     image[:, :10] = 0.25  # equal to the fill: nothing to remove there
-    prober = Prober(image, classifier, fill="value", value=0.25)
+    prober = Prober(prepare(image, classifier), fill="value", value=0.25)
     sent = []
     inner = IncrementalInference.scores_of
     monkeypatch.setattr(
@@ -343,13 +346,13 @@ def test_balls_of_the_same_voxels_are_computed_once_and_empty_ones_never(dense, 
 
 def test_weights_changed_after_the_first_click_are_noticed(dense):
     classifier, image = dense
-    prober = Prober(image, classifier)
+    prober = Prober(prepare(image, classifier))
     point = (OBLIQUE @ [16, 15, 14, 1])[:3]
     before = prober.at(point, [9.0])
     with torch.no_grad():
         classifier.network.network.class_layers.out.weight.mul_(-1.5)
         classifier.network.network.features.norm0.running_mean.add_(0.4)
-    after, anew = prober.at(point, [9.0]), Prober(image, classifier).at(point, [9.0])
+    after, anew = prober.at(point, [9.0]), Prober(prepare(image, classifier)).at(point, [9.0])
     assert np.abs(np.subtract(after.before, before.before)).max() > 1e-2
     np.testing.assert_allclose(after.before, classifier.predict(image), atol=1e-7)
     np.testing.assert_allclose(
@@ -359,7 +362,7 @@ def test_weights_changed_after_the_first_click_are_noticed(dense):
 
 def test_released_maps_are_free_and_come_back_with_the_next_click(dense):
     classifier, image = dense
-    prober = Prober(image, classifier)
+    prober = Prober(prepare(image, classifier))
     point = (OBLIQUE @ [16, 15, 14, 1])[:3]
     before = prober.at(point, [9.0])
     maps = [weakref.ref(value) for value in prober._warm._scorer.inference._kept.values()]
@@ -377,14 +380,14 @@ def test_released_maps_are_free_and_come_back_with_the_next_click(dense):
 def test_what_cannot_be_kept_runs_whole_passes_and_says_so(dense, reason, monkeypatch, caplog):
     classifier, image = dense
     point = (OBLIQUE @ [16, 15, 14, 1])[:3]
-    expected = Prober(image, classifier).at(point, [3.0, 9.0])
+    expected = Prober(prepare(image, classifier)).at(point, [3.0, 9.0])
     if reason == "hooks":
         layer = classifier.network.network.features.conv0
         layer.register_forward_hook(lambda _module, _inputs, output: output)
     else:
         monkeypatch.setattr(box_scorer, "memory_left", lambda _device, _most: 1000)
     with caplog.at_level(logging.INFO):
-        prober = Prober(image, classifier)
+        prober = Prober(prepare(image, classifier))
     assert prober.kept_bytes == 0
     assert "Whole forward passes" in caplog.text
     for found, removal in zip(
@@ -396,7 +399,7 @@ def test_what_cannot_be_kept_runs_whole_passes_and_says_so(dense, reason, monkey
 def test_a_cancelled_click_leaves_everything_as_it_was(dense):
     classifier, image = dense
     network = classifier.network.requires_grad_(True)
-    prober = Prober(image, classifier)
+    prober = Prober(prepare(image, classifier))
     point = (OBLIQUE @ [16, 15, 14, 1])[:3]
     expected = prober.at(point, [3.0, 9.0])
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -421,7 +424,7 @@ def test_places_that_cannot_be_probed_are_told_in_one_line():
     crop = CenterSpatialCropd("image", roi_size=(10, 10, 10))
     classifier = classifier_of(Weighted(torch.randn(1, 10, 10, 10)), transforms=[crop])
     image = image_of((1, 20, 20, 20), np.eye(4))
-    prober = Prober(image, classifier)
+    prober = Prober(prepare(image, classifier))
     border = np.zeros((20, 20, 20), dtype=bool)
     border[0] = True
     for call, message in (
@@ -434,7 +437,7 @@ def test_places_that_cannot_be_probed_are_told_in_one_line():
         (lambda: prober.segment(border, "rim"), "'rim' lies outside"),
         (lambda: prober.segment(border[:5], "rim"), "the image's own grid"),
         (lambda: prober.segment(0 * border, "rim"), "'rim' is empty"),
-        (lambda: Prober(image, classifier, fill="black"), "no fill 'black'"),
+        (lambda: Prober(prepare(image, classifier), fill="black"), "no fill 'black'"),
     ):
         with pytest.raises(InputError, match=message) as raised:
             call()
@@ -456,7 +459,7 @@ def test_a_click_on_what_a_sure_classifier_sees_tells_the_score(margin, output):
     classifier = Classifier(
         "sure", ("low", "high"), ("i",), 2, network, Compose([]), "0" * 64, Path(".")
     )
-    found = Prober(image, classifier, compute=Compute("cpu")).at([8, 16, 0], [3.0])
+    found = Prober(prepare(image, classifier, compute=Compute("cpu"))).at([8, 16, 0], [3.0])
     (removal,) = found.removals
     assert found.output == output
     assert ("output=score" in "".join(found.notes)) == (output == "score")

@@ -9,7 +9,8 @@ import torch
 from SaliencyExplain.attribution.methods.cam import GradCAM
 from SaliencyExplain.attribution.methods.gradient import Gradient
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from Testing.models.conftest import affine_of, classifier_of, image_of, small_network
 
 
@@ -24,7 +25,7 @@ def test_the_note_reaches_the_terminal_and_the_provenance(method, word):
         network[6].weight.zero_()
     values = np.random.default_rng(0).random((1, 24, 20)).astype(np.float32)
     image = image_of(values, affine_of(2, "straight"))
-    found = explain(image, classifier_of([], 2, network), [method])
+    found = explain(prepare(image, classifier_of([], 2, network)), [method])
     (one,) = found.attributions
     assert not one.values.any()
     (note,) = [note for note in one.provenance["notes"] if "zero everywhere" in note]
@@ -35,5 +36,5 @@ def test_the_note_reaches_the_terminal_and_the_provenance(method, word):
 def test_other_maps_have_no_such_note():
     values = np.random.default_rng(0).random((1, 24, 20)).astype(np.float32)
     image = image_of(values, affine_of(2, "straight"))
-    found = explain(image, classifier_of([], 2), [Gradient()])
+    found = explain(prepare(image, classifier_of([], 2)), [Gradient()])
     assert not any("zero everywhere" in note for note in found.notes)

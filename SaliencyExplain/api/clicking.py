@@ -9,12 +9,13 @@ from typing import Any
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.images.segmentation import Segment
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import input_of
 from SaliencyExplain.probe_result import Probe
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute
 from SaliencyExplain.specification.spec_fields import spec_of
 
 
@@ -78,10 +79,9 @@ def probe(
     opened = model_of(model)
     read = input_of(opened, image, series=series)
     wanted = None if segmentation is None else _segment(segmentation, segment, read)
+    limits = spec_of(memory=memory, batch_size=batch_size).limits
     prober = Prober(
-        read,
-        opened,
-        compute=Compute(device, spec_of(memory=memory, batch_size=batch_size).limits),
+        prepare(read, opened, compute=Compute(device, limits)),
         fill=fill,
         value=value,
         blur_mm=blur_mm,

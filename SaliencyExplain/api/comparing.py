@@ -17,9 +17,8 @@ from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
 from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation_parts import PARTS
+from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
-from SaliencyExplain.question import Question
-from SaliencyExplain.results.attribution_maps import Attribution, Explanation
 from SaliencyExplain.specification.spec_fields import value_of
 
 
@@ -110,8 +109,7 @@ def evaluate(
     case = maps[0].case
     if segmentation is not None:
         segments, _ = segmentation_on(segmentation, case.image)
-        given = dataclasses.replace(case.given, segmentation=segments)
-        case = Question(case.image, case.classifier, str(case.target), case.compute, given)
+        case = case.with_references(segments)
     methods = list(dict.fromkeys(one.computed_by for one in maps))
     with shown(progress, "evaluating") as report:
         found = evaluate_maps(

@@ -9,18 +9,21 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain import explanation as engine
 from SaliencyExplain.api.method_arguments import MethodLike, methods_of
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.progress_bar import ProgressLike, shown
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.attribution.method_selection import choice_of
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.computed_maps import Explanation
+from SaliencyExplain.explanation.explain import explain as compute_explanation
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prediction import predict as predict_image
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.images_in_memory import UNNAMED
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import channels_of, input_of, is_path
-from SaliencyExplain.question import Compute, Given
-from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.safe_names import safe_name
 from SaliencyExplain.specification.spec_fields import spec_of
 from SaliencyExplain.specification.target import Target
@@ -70,7 +73,7 @@ class Result(Explanation):
             )
         first = self.attributions[0].case
         config = dataclasses.replace(self.config, out=Path(out))
-        save_explanation(self.source, config, first.classifier, self, first.given.segmentation)
+        save_explanation(self.source, config, first.classifier, self, first.references.segmentation)
         return config.out / self.source.case
 
 
@@ -137,7 +140,7 @@ def explain(
     chosen = methods_of(methods)
     read = input_of(opened, image, series=series)
     segments, notes = segmentation_on(segmentation, read)
-    given = Given(segments, tuple(input_of(opened, one) for one in backgrounds))
+    references = LoadedReferences(segments, tuple(input_of(opened, one) for one in backgrounds))
     spec = spec_of(
         tuple(map(choice_of, chosen)),
         target=target,
@@ -148,16 +151,8 @@ def explain(
         seconds=seconds,
     )
     with shown(progress, "explaining") as report:
-        found = engine.explain(
-            read,
-            opened,
-            chosen,
-            target=spec.target,
-            compute=Compute(device, spec.limits),
-            given=given,
-            seed=spec.seed,
-            progress=report,
-        )
+        case = prepare(read, opened, spec.target, Compute(device, spec.limits), references)
+        found = compute_explanation(case, chosen, seed=spec.seed, progress=report)
     config = StudyConfig(
         opened.source or Path(opened.name),
         Path(),
@@ -199,8 +194,8 @@ def predict(
         'glioma-like'
     """
     opened = model_of(model)
-    found = engine.predict(input_of(opened, image, series=series), opened, device=device)
-    return dict(zip(opened.classes, found.tolist(), strict=True))
+    found = predict_image(input_of(opened, image, series=series), opened, device=device)
+    return dict(zip(found.classes, found.probabilities, strict=True))
 
 
 def _case(

@@ -51,7 +51,7 @@ class Method(ABC):
     #: One of :data:`FAMILIES`.
     family: ClassVar[str]
     #: What it can use beside the image: ``segmentation``, ``backgrounds``.
-    asks: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[tuple[str, ...]] = ()
     #: What a map that is not finished has some of, such as ``"windows"``; empty: the method
     #: has no map before it ends, publishes nothing and knows no deadline.
     parts: ClassVar[str] = ""

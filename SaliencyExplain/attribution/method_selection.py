@@ -97,7 +97,7 @@ def describe_methods() -> list[dict[str, Any]]:
             "package": package_of(method.name),
             "signed": method.signed,
             "family": method.family,
-            "asks": list(method.asks),
+            "requires": list(method.requires),
             "parameters": [
                 {"name": name, "default": field.default, **field.metadata}
                 for name, field in _fields(method).items()

@@ -112,13 +112,15 @@ def evaluate_image(
     from SaliencyExplain.evaluation.image.cost import COST_TIERS
     from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
     from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
+    from SaliencyExplain.explanation.compute import Compute
+    from SaliencyExplain.explanation.loaded_references import LoadedReferences
+    from SaliencyExplain.explanation.prepared_case import prepare
     from SaliencyExplain.figures import EACH_SEGMENT
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth, read_segmentation
     from SaliencyExplain.models.inputs import read_input
     from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.peak import RESOLUTION_MM
-    from SaliencyExplain.question import Compute, Given, Question
     from SaliencyExplain.records.case_record import map_beside
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_reading import read_backgrounds
@@ -128,7 +130,7 @@ def evaluate_image(
     segmentation = None if references.segmentation is None else Path(references.segmentation)
 
     def announce(cost: Cost) -> None:
-        seconds = cost.forward_passes * question.timings["predict"] + cost.seconds_beside
+        seconds = cost.forward_passes * prepared.prediction.seconds + cost.seconds_beside
         parts = ", ".join(f"{name} {passes:,.0f}" for name, passes in cost.parts.items())
         aside.print(
             f"about {cost.forward_passes:,.0f} forward passes ({parts}), {seconds:,.0f} s or less",
@@ -159,16 +161,20 @@ def evaluate_image(
         healthy = background_cases(list(map(Path, references.backgrounds)), loaded.channels)
         say_notes(healthy.sentences())
         backgrounds = read_backgrounds(loaded, healthy)
-        question = Question(
-            image, loaded, spec.target, Compute(device, limits), Given(truth, backgrounds)
+        prepared = prepare(
+            image,
+            loaded,
+            spec.target,
+            Compute(device, limits),
+            LoadedReferences(truth, backgrounds),
         )
         found = evaluate_maps(
-            question,
+            prepared,
             methods,
             given_maps=maps,
             modalities=modalities,
             parts=part or PARTS,
-            case=case.case,
+            name=case.case,
             seed=spec.seed,
             cost_tier=None if cost_tier is None else COST_TIERS[cost_tier],
             budget=limits.passes,
@@ -176,7 +182,7 @@ def evaluate_image(
             announce=None if as_json else announce,
         )
         found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
-        files = write_evaluation(out, found, question)
+        files = write_evaluation(out, found, prepared)
     say_notes([*notes, *found.notes, *(note for one in found.maps for note in one.notes)])
     if as_json:
         print_json({**found.as_json(), "files": [str(path) for path in files]})

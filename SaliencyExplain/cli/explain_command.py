@@ -50,6 +50,7 @@ def explain(
     from SaliencyExplain.cli.terminal_tables import agreement_table, probability_table
     from SaliencyExplain.cost_estimate import Estimate
     from SaliencyExplain.figures import figure_lines
+    from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_evaluation import passes_of
     from SaliencyExplain.study.run import REPORT
@@ -62,8 +63,10 @@ def explain(
             "--seconds leaves unfinished maps, and --evaluate evaluates finished ones: give one of "
             "the two.",
         )
+    loaded = load_classifier(classifier, trust=trust)
     config = study_config(
         classifier,
+        loaded,
         out,
         spec,
         device=device,
@@ -100,6 +103,7 @@ def explain(
         record, entry = explain_case(
             one,
             config,
+            classifier=loaded,
             progress=progress,
             announce=None if as_json else announce,
         )

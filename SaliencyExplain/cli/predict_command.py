@@ -16,23 +16,24 @@ def predict(
 ) -> None:
     """Class probabilities of one image."""
     from SaliencyExplain.cli.terminal_tables import probability_table
+    from SaliencyExplain.explanation.compute import Compute
+    from SaliencyExplain.explanation.prepared_case import prepare
     from SaliencyExplain.models.inputs import read_input
     from SaliencyExplain.models.loading import load_classifier
-    from SaliencyExplain.question import Compute, Question
 
     with progress_bar("predicting", quiet=as_json):
         loaded = load_classifier(classifier, trust=trust)
         image = read_input(loaded, [options.named_path(text) for text in images], series=series)
-        question = Question(image, loaded, "predicted", Compute(device))
-    probabilities = question.probabilities
-    notes = [*loaded.notes, *question.notes]
+        case = prepare(image, loaded, compute=Compute(device))
+    found = case.prediction
+    notes = [*loaded.notes, *case.notes]
     say_notes(notes)
     document = {
         "image": image.meta["name"],
         "classifier": loaded.name,
         "classifier_sha256": loaded.identity,
-        "predicted": loaded.classes[int(probabilities.argmax())],
-        "probabilities": dict(zip(loaded.classes, probabilities.tolist(), strict=True)),
+        "predicted": found.predicted,
+        "probabilities": dict(zip(found.classes, found.probabilities, strict=True)),
         "notes": notes,
     }
     if as_json:

@@ -88,11 +88,12 @@ def probe(
             f"--segment '{segment}' needs --segmentation FILE.",
         )
     point = None if at is None else _point(at)
+    from SaliencyExplain.explanation.compute import Compute
+    from SaliencyExplain.explanation.prepared_case import prepare
+    from SaliencyExplain.explanation.probing import Prober
     from SaliencyExplain.images.segmentation import read_segmentation
     from SaliencyExplain.models.inputs import read_input
     from SaliencyExplain.models.loading import load_classifier
-    from SaliencyExplain.probing import Prober
-    from SaliencyExplain.question import Compute
 
     with progress_bar("probing", quiet=as_json):
         loaded = load_classifier(classifier, trust=trust)
@@ -104,9 +105,7 @@ def probe(
             segments = list(found.segments) if segment is None else [found.find(segment)]
             notes += found.notes
         prober = Prober(
-            image,
-            loaded,
-            compute=Compute(device, spec.limits),
+            prepare(image, loaded, compute=Compute(device, spec.limits)),
             fill=fill,
             value=value,
             blur_mm=blur,

@@ -71,8 +71,8 @@ def study(
     from SaliencyExplain.study.run import run_study
     from SaliencyExplain.training.record import held_out_cases
 
-    channels = load_classifier(classifier, trust=trust).channels
-    cases = discover(folder, channels=channels, keep_identifiers=keep_identifiers)
+    loaded = load_classifier(classifier, trust=trust)
+    cases = discover(folder, channels=loaded.channels, keep_identifiers=keep_identifiers)
     if held_out:
         cases = held_out_cases(cases, classifier)
     if dry_run or out is None:
@@ -85,6 +85,7 @@ def study(
         return
     config = study_config(
         classifier,
+        loaded,
         out,
         spec,
         device=device,
@@ -94,7 +95,7 @@ def study(
         evaluate=evaluate,
     )
     with study_bar("explaining", quiet=as_json) as progress:
-        result = run_study(cases, config, jobs=jobs, progress=progress)
+        result = run_study(cases, config, jobs=jobs, progress=progress, classifier=loaded)
     say_notes(result.notes)
     if as_json:
         print_json(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from SaliencyExplain.comparison.table import rows, unseen_notes
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.explanation.computed_maps import Attribution
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.records.agreement_row import FIGURES, Row
-from SaliencyExplain.results.attribution_maps import Attribution
 
 if TYPE_CHECKING:
     import pandas

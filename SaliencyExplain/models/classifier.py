@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,7 +292,7 @@ class Classifier:
             affine, to_affine = (network_grid.to_plane(one, frame) for one in (affine, to_affine))
         return affine, to_affine, tuple(image.shape[1:])
 
-    def class_index(self, target: Target | str, probabilities: NDArray[Any]) -> int:
+    def class_index(self, target: Target | str, probabilities: Sequence[float]) -> int:
         """Index of the class that a target means.
 
         Args:

@@ -1,1 +1,1 @@
-"""What comes out: attributions of an image, as Python, files and panels have them."""
+"""What is computed of an image, as plain data without torch."""

@@ -11,8 +11,8 @@ from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_e
 from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES, EVALUATION_FILE, topic
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import Question
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.evaluation_summary import Answer, EvaluatedMap, EvaluationSummary
 from SaliencyExplain.study.case import Case
@@ -23,7 +23,7 @@ from SaliencyExplain.study.study_config import StudyConfig
 def write_case_evaluation(
     folder: Path,
     case: Case,
-    question: Question,
+    prepared: PreparedCase,
     methods: Sequence[Method],
     *,
     seed: int,
@@ -38,7 +38,7 @@ def write_case_evaluation(
     Args:
         folder: The case's folder.
         case: The case, whose name stands for the image's own.
-        question: Its image put to the classifier, for the class that its maps explain.
+        prepared: Its image and classifier, for the class that its maps explain.
         methods: Whose maps are evaluated.
         seed: Random seed.
         passes: Forward passes that it may cost; None: no limit.
@@ -53,15 +53,15 @@ def write_case_evaluation(
         Cancelled: Out of ``progress``.
     """
     found = evaluate_maps(
-        question,
+        prepared,
         methods,
-        case=case.case,
+        name=case.case,
         seed=seed,
         budget=passes,
         progress=progress,
     )
     found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
-    files = write_evaluation(folder, found, question)
+    files = write_evaluation(folder, found, prepared)
     # The seconds that it took are in evaluation.json, whose size differs with them.
     sizes = sizes_of(path for path in files if path.name != EVALUATION_FILE)
     return _kept(found, passes, sizes)

@@ -15,6 +15,7 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
+from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.images.image_writing import write_bands, write_volume
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.json_text import json_text
@@ -22,7 +23,6 @@ from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord
 from SaliencyExplain.records.image_record import CaseFiles
-from SaliencyExplain.results.attribution_maps import Attribution, Explanation
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.kept_results import PARTIAL, earlier_record, keep_files
 from SaliencyExplain.study.output_folder import HeldFolder

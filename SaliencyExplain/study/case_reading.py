@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.method_failures import MethodFailure
 from SaliencyExplain.models.classifier import Classifier
@@ -76,6 +77,7 @@ class ReadCase:
         failures: What could not be read, as it is recorded.
         errors: The same as it was raised, which may name files of patients.
         seconds: Time that reading took.
+        prepared: The image before the classifier, once it was; None: not yet.
     """
 
     case: Case
@@ -86,6 +88,7 @@ class ReadCase:
     failures: list[StageFailure] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     seconds: float = 0.0
+    prepared: PreparedCase | None = None
 
     def fail(self, stage: str, error: BaseException) -> None:
         """Records what could not be read."""

@@ -18,14 +18,16 @@ from SaliencyExplain.errors import (
     OutputError,
     SaliencyExplainError,
 )
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.computed_maps import Explanation
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import Given, Question
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_entry import (
     CaseEntry,
@@ -35,7 +37,6 @@ from SaliencyExplain.records.case_entry import (
 )
 from SaliencyExplain.records.case_record import CaseRecord
 from SaliencyExplain.records.evaluation_summary import EvaluationSummary
-from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.specification.target import CLASS, LABEL, Target
 from SaliencyExplain.study.added_methods import merged_entry, merged_failures
 from SaliencyExplain.study.case import Case
@@ -64,7 +65,7 @@ class CaseWorker:
     """Does the work on cases with one loaded classifier.
 
     Args:
-        work: What all cases have in common.
+        config: What all cases have in common.
         classifier: Where it is open already; None: it is loaded.
 
     Attributes:
@@ -79,7 +80,7 @@ class CaseWorker:
             if classifier is None
             else classifier
         )
-        self._given = Given(backgrounds=read_backgrounds(self.classifier, config.backgrounds))
+        self._backgrounds = read_backgrounds(self.classifier, config.backgrounds)
 
     def run(
         self, todos: Iterable[Todo], progress: Callable[[Case], Progress] = lambda case: silent
@@ -201,12 +202,8 @@ class CaseWorker:
         failures = MethodFailures()
         try:
             explanation = explanation or explain(
-                read.image,
-                self.classifier,
+                self._prepared(read, self._target(case)),
                 methods,
-                target=self._target(case),
-                compute=self.config.compute,
-                given=dataclasses.replace(self._given, segmentation=read.segmentation),
                 seed=self.config.spec.seed,
                 progress=progress,
                 announce=announce,
@@ -350,19 +347,28 @@ class CaseWorker:
     def _evaluate_maps(
         self, read: ReadCase, entry: CaseEntry, target: str, progress: Progress
     ) -> EvaluationSummary:
-        if read.image is None:
-            raise read.errors[0]
-        given = dataclasses.replace(self._given, segmentation=read.segmentation)
-        wanted = Target(CLASS, target)
+        prepared = read.prepared
+        if prepared is None or prepared.target_name != target:
+            prepared = self._prepared(read, Target(CLASS, target))
         return write_case_evaluation(
             self.config.out / read.case.case,
             read.case,
-            Question(read.image, self.classifier, wanted, self.config.compute, given),
+            prepared,
             [method for method in self.config.methods if method.name in entry.methods],
             seed=self.config.spec.seed,
             passes=self.config.spec.limits.passes,
             progress=progress,
         )
+
+    def _prepared(self, read: ReadCase, target: Target) -> PreparedCase:
+        """The case's image before the classifier; kept for the evaluation of its maps."""
+        if read.image is None:
+            raise read.errors[0]
+        references = LoadedReferences(read.segmentation, self._backgrounds)
+        read.prepared = prepare(
+            read.image, self.classifier, target, self.config.compute, references
+        )
+        return read.prepared
 
     def _write_scene(self, read: ReadCase) -> list[StageFailure]:
         """Writes a case's scene beside its other results; its failure costs only itself."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from SaliencyExplain.attribution.registry import find_method
+from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
@@ -21,7 +22,6 @@ from SaliencyExplain.records.control_names import CENTRE
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 from SaliencyExplain.records.image_record import CaseFiles, ImageRecord
 from SaliencyExplain.records.map_record import MapFiles, MapRecord, Parameter
-from SaliencyExplain.results.attribution_maps import Attribution, Explanation
 from SaliencyExplain.specification.parameters import unit_of
 from SaliencyExplain.study.added_methods import in_order, merged_notes
 from SaliencyExplain.study.case import safe_name

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from SaliencyExplain.attribution.graph.layer_outputs import named_layers
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
+from SaliencyExplain.explanation.compute import choose_device
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress
-from SaliencyExplain.question import choose_device
 from SaliencyExplain.records.case_entry import CaseEntry, true_class
 from SaliencyExplain.records.journal_file import FOLDER_NOTES, FORMAT, LEFT_OUT
 from SaliencyExplain.scene.libraries import check_libraries
@@ -246,7 +245,7 @@ def check_work(worker: CaseWorker) -> None:
             named_layers(classifier.network, layers, method.name)
     choose_device(config.device)
     if config.spec.target.kind != LABEL:
-        classifier.class_index(config.spec.target, np.zeros(len(classifier.classes)))
+        classifier.class_index(config.spec.target, [0.0] * len(classifier.classes))
 
 
 def configuration(worker: CaseWorker) -> dict[str, Any]:

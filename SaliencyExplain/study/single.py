@@ -11,13 +11,13 @@ import torch
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFailure
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case
-from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.specification.target import LABEL
 from SaliencyExplain.study.added_methods import methods_of, to_compute
 from SaliencyExplain.study.case import Case
@@ -36,6 +36,7 @@ def explain_case(
     case: Case,
     config: StudyConfig,
     *,
+    classifier: Classifier | None = None,
     progress: Progress = silent,
     announce: Callable[[Estimate], None] | None = None,
 ) -> tuple[CaseRecord, CaseEntry]:
@@ -49,6 +50,7 @@ def explain_case(
     Args:
         case: The case.
         config: What is computed for it, and where to.
+        classifier: Where it is open already; None: it is loaded.
         progress: Told after each batch; may raise Cancelled.
         announce: Told the cost before the first method starts.
 
@@ -62,7 +64,7 @@ def explain_case(
         OutputError: The disk is full or nothing may be written there.
         Cancelled: Out of ``progress``.
     """
-    worker = _worker(config)
+    worker = _worker(config, classifier)
     if config.spec.target.kind == LABEL and case.label is None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,

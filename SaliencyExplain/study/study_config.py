@@ -10,7 +10,7 @@ from pathlib import Path
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import choice_of, chosen_methods
-from SaliencyExplain.question import Compute
+from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.specification.spec import ExplainSpec
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.output_folder import HeldFolder

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError, SaliencyExplainError
+from SaliencyExplain.explanation.compute import choose_device
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import choose_device
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import UNFORESEEN
 from SaliencyExplain.study.classification_metrics import Labels, count_labels

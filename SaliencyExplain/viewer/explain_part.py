@@ -54,7 +54,7 @@ class ExplainPart(Part):
             budget="",
             estimate="",
             why="",
-            asks=[],
+            requires=[],
             segments="",
             offered=[],
             backgrounds=[],
@@ -127,10 +127,10 @@ class ExplainPart(Part):
 
     def beside_changed(self) -> None:
         """Other methods, images or segments: what can be given beside the image is another."""
-        node, asks = self.viewer.segmentation, methods_form.asked(self.get("methods"))
+        node, requires = self.viewer.segmentation, methods_form.asked(self.get("methods"))
         offered = [] if self.viewer.classifier is None else self.viewer.volumes.backgrounds()
         self.put(
-            asks=sorted(asks),
+            requires=sorted(requires),
             segments=node.GetName() if node is not None else "",
             offered=[{"title": self.viewer.volumes.open[n].name, "value": n} for n in offered],
             backgrounds=[n for n in self.get("backgrounds") if n in offered],
@@ -183,15 +183,15 @@ class ExplainPart(Part):
     async def _request(self, read: Input) -> Callable[[Engine], ExplainRequest]:
         viewer, classifier = self.viewer, self.viewer.opened_classifier()
         choices = methods_form.choices(self.get("methods"))
-        asks = methods_form.asked(self.get("methods"))
+        requires = methods_form.asked(self.get("methods"))
         target = Target.parse(self.get("target"))
         seed = _number("Seed", self.get("seed") or 0)
         seconds = _number("Stop after", self.get("budget")) if self.get("budget") else None
         limits = Limits(seconds=seconds)
         references = opened_images.references(
             read.image,
-            viewer.segmentation if "segmentation" in asks else None,
-            await self.background_volumes() if "backgrounds" in asks else (),
+            viewer.segmentation if "segmentation" in requires else None,
+            await self.background_volumes() if "backgrounds" in requires else (),
         )
 
         def make(engine: Engine) -> ExplainRequest:
@@ -264,17 +264,17 @@ class ExplainPart(Part):
 
     def _build_beside(self) -> None:
         """What the chosen methods can use beside the image, where one of them can."""
-        asks = self.name("asks")
+        requires = self.name("requires")
         html.Div(
             "{{ "
             + self.name("segments")
             + " ? 'Asks of the segments of ' + "
             + self.name("segments")
             + " : 'Can ask of segments: open a segmentation.' }}",
-            v_if=(f"{asks}.includes('segmentation')",),
+            v_if=(f"{requires}.includes('segmentation')",),
             classes="se-hint se-beside-segments",
         )
-        with html.Div(v_if=(f"{asks}.includes('backgrounds')",), classes="se-backgrounds"):
+        with html.Div(v_if=(f"{requires}.includes('backgrounds')",), classes="se-backgrounds"):
             select(
                 self.name("backgrounds"),
                 (self.name("offered"),),

@@ -26,7 +26,7 @@ def rows(
             "title": method["title"],
             "source": "; from ".join(filter(None, (method["source"], method["package"]))),
             "family": method["family"],
-            "asks": list(method["asks"]),
+            "requires": list(method["requires"]),
             "ticked": method["name"] in ticked,
             "parameters": [_field(one, layers) for one in method["parameters"]],
         }
@@ -47,7 +47,7 @@ def families(page_rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def asked(page_rows: Iterable[Mapping[str, Any]]) -> set[str]:
     """What the ticked methods can use beside the image: segmentation, backgrounds."""
-    return {what for row in page_rows if row["ticked"] for what in row["asks"]}
+    return {what for row in page_rows if row["ticked"] for what in row["requires"]}
 
 
 def choices(page_rows: Iterable[Mapping[str, Any]]) -> tuple[MethodChoice, ...]:

@@ -10,8 +10,8 @@ from trame_vuetify.widgets import vuetify3 as v
 
 from SaliencyExplain.engine.client.channel_names import guess_channels
 from SaliencyExplain.engine.wire.requests import PredictRequest
-from SaliencyExplain.engine.wire.results import PredictResult
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.scene.slice_layers import show as show_layers
 from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.opened_images import Input, OpenImage
@@ -163,7 +163,7 @@ class VolumesPart(Part):
     async def _predict(self) -> None:
         read = await self.input()
         key = self.viewer.opened_classifier().key
-        result: PredictResult = await self.viewer.runner.job(
+        result: Prediction = await self.viewer.runner.job(
             lambda engine: PredictRequest(key, engine.put(read.volume)),
             started=self.started,
             progress=self.show_progress,

@@ -16,9 +16,9 @@ import SaliencyExplain as se
 from SaliencyExplain.cli.main import application
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Question
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def files(cases: Path) -> tuple[Path, Path]:
 
 def test_values_are_the_engines_to_the_bit(phantom: Phantom, model: Classifier) -> None:
     methods = [se.SmoothGrad(samples=3), se.Occlusion(window_mm=40)]
-    own = explain(phantom.image, model, methods, target="glioma-like", seed=5)
+    own = explain(prepare(phantom.image, model, "glioma-like"), methods, seed=5)
     found = se.explain(phantom.image, model, methods, target="glioma-like", seed=5)
     assert len(found) == 2
     for one, other in zip(found, own.attributions, strict=True):
@@ -40,8 +40,8 @@ def test_values_are_the_engines_to_the_bit(phantom: Phantom, model: Classifier) 
 
 
 def test_tensors_give_the_engines_map_to_the_bit(phantom: Phantom, model: Classifier) -> None:
-    case = Question(phantom.image, model, "glioma-like")
-    network, tensor = model.network.network, case.prepared.as_tensor()[None]
+    case = prepare(phantom.image, model, "glioma-like")
+    network, tensor = model.network.network, case.input.as_tensor()[None]
     for method in (se.IntegratedGradients(steps=4), se.GradCAM(), se.Occlusion(window_mm=40)):
         task = case.task()
         expected = next(iter(method.attribute(task).values()))

@@ -17,7 +17,8 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import Cancelled, ErrorCode
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 from Testing.builders import observe
 from Testing.expected_errors import error_with
@@ -204,7 +205,7 @@ def test_against_a_healthy_head_the_tumour_contributes(name):
             draw_phantom(label, SEED + seed, dimensions=honest.spatial_dims)
             for label in (GLIOMA, "none")
         )
-        found = explain(ill.image, honest, [DeepLift()], target=GLIOMA)
+        found = explain(prepare(ill.image, honest, GLIOMA), [DeepLift()])
         assert healthy.image.shape == ill.image.shape
         values = np.clip(np.asarray(found.attributions[0].values), 0, None)
         tumour = ill.masks["tumour"]

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.computed_maps import Explanation
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Compute
-from SaliencyExplain.results.attribution_maps import Explanation
 
 
 class _Network(nn.Module):
@@ -77,7 +78,9 @@ def _explained(network: nn.Module, method: str) -> Explanation:
         Path("n"),
     )
     image = to_image(values, np.diag([-1.0, -1, 1, 1]), name="x")
-    return explain(image, classifier, select_methods([method]), target="a", compute=Compute("cpu"))
+    return explain(
+        prepare(image, classifier, "a", compute=Compute("cpu")), select_methods([method])
+    )
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def test_title_source_and_traits_are_those_of_the_method(name):
         assert re.search(rf"^- \*\*{line}:\*\* \S", section, re.MULTILINE), line
     traits = section.splitlines()[2]
     assert traits.startswith("*signed" if method.signed else "*unsigned")
-    assert ("--background" in traits) == ("backgrounds" in method.asks)
-    assert ("`-s`" in traits) == ("segmentation" in method.asks)
+    assert ("--background" in traits) == ("backgrounds" in method.requires)
+    assert ("`-s`" in traits) == ("segmentation" in method.requires)
     assert ("--seconds" in traits) == bool(method.parts)
 
 

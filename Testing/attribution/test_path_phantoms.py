@@ -10,10 +10,12 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, NO_TUMOUR
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Compute, Given
 
 #: Least ratio of the positive evidence inside to what chance would put there, and least AUROC of
 #: the magnitude. Of two phantoms of each kind the ratios were 20 to 450 and the AUROC 0.97 to 1;
@@ -44,19 +46,17 @@ def phantom() -> Phantom:
 
 
 @pytest.fixture(scope="module")
-def given() -> Given:
-    return Given(backgrounds=tuple(draw_phantom(NO_TUMOUR, 20_000_100 + n).image for n in range(2)))
+def given() -> LoadedReferences:
+    return LoadedReferences(
+        backgrounds=tuple(draw_phantom(NO_TUMOUR, 20_000_100 + n).image for n in range(2))
+    )
 
 
 def found(name, classifier, phantom, given):
     """For each segment the positive evidence relative to chance, the AUROC, and the net value."""
     explanation = explain(
-        phantom.image,
-        classifier,
+        prepare(phantom.image, classifier, GLIOMA, compute=Compute(device="cpu"), references=given),
         [find_method(name)(**METHODS[name][0])],
-        target=GLIOMA,
-        compute=Compute(device="cpu"),
-        given=given,
     )
     values = explanation.attributions[0].values
     evidence = np.maximum(values, 0)

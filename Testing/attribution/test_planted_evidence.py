@@ -15,7 +15,8 @@ from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 
 FIRST_SEED = STUDY_SEEDS + 91_000_000
@@ -38,7 +39,7 @@ def agreements(name, evidence):
         phantom = draw_phantom(
             label, FIRST_SEED + seed, dimensions=classifier.spatial_dims, marker=marked
         )
-        explained = explain(phantom.image, classifier, METHODS, target=label)
+        explained = explain(prepare(phantom.image, classifier, label), METHODS)
         for one in explained.attributions:
             found[one.method].append(
                 {

@@ -20,7 +20,8 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 from Testing.builders import observe
 
@@ -239,7 +240,7 @@ def test_the_default_rules_keep_the_scores_sign(name, count):
         phantom = draw_phantom(
             CLASSES[1 + number % 3], SEED + number, dimensions=honest.spatial_dims
         )
-        done = explain(phantom.image, honest, [LayerwiseRelevance()])
+        done = explain(prepare(phantom.image, honest), [LayerwiseRelevance()])
         figures = done.attributions[0].provenance["figures"]
         assert figures["score"] > 0
         assert 0.5 < figures["relevance"] / figures["score"] < 2
@@ -250,13 +251,15 @@ def test_what_has_exploded_is_refused_and_what_is_far_off_is_said():
     honest = load_classifier(classifier_folder("phantom-2d-honest"))
     phantom = draw_phantom(CLASSES[1], SEED, dimensions=2)
     with pytest.raises(InputError) as error:
-        explain(phantom.image, honest, [LayerwiseRelevance(rules="epsilon")])
+        explain(prepare(phantom.image, honest), [LayerwiseRelevance(rules="epsilon")])
     assert error.value.code is ErrorCode.METHOD_NETWORK
     assert "epsilon" in str(error.value)
     seen = 0
     for number in range(6):
         phantom = draw_phantom(CLASSES[1], SEED + number, dimensions=2)
-        done = explain(phantom.image, honest, [LayerwiseRelevance(rules="epsilon-plus-flat")])
+        done = explain(
+            prepare(phantom.image, honest), [LayerwiseRelevance(rules="epsilon-plus-flat")]
+        )
         provenance = done.attributions[0].provenance
         figures = provenance["figures"]
         near = 0.5 <= figures["relevance"] / figures["score"] <= 2

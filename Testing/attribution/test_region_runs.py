@@ -18,10 +18,11 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import Cancelled, ErrorCode
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Given
 from Testing.attribution.region_games import (
     METHODS,
     Cubed,
@@ -172,9 +173,9 @@ def test_of_two_segments_the_planted_tumour_counts_and_its_mirror_does_not(kind)
         Segment(name, (1.0, 0.0, 0.0), mask)
         for name, mask in (("tumour", tumour), ("mirror", mirror))
     )
-    given = Given(Segmentation(segments_given, phantom.image.affine.numpy(), ()))
+    given = LoadedReferences(Segmentation(segments_given, phantom.image.affine.numpy(), ()))
     found = explain(
-        phantom.image, honest, [kind(regions="segments")], target=GLIOMA, given=given
+        prepare(phantom.image, honest, GLIOMA, references=given), [kind(regions="segments")]
     ).attributions[0]
     value = {row["name"]: row["value"] for row in found.provenance["figures"]["regions"]}
     assert set(value) == {"tumour", "mirror", "elsewhere"}
@@ -189,7 +190,7 @@ def test_of_supervoxels_those_in_the_planted_tumour_count(kind):
     phantom = draw_phantom(GLIOMA, SEED, dimensions=2)
     more = {"pairs": 3} if kind is Shapley else {"samples": 300}
     method = kind(output="score", **more)
-    found = explain(phantom.image, honest, [method], target=GLIOMA).attributions[0]
+    found = explain(prepare(phantom.image, honest, GLIOMA), [method]).attributions[0]
     tumour = phantom.masks["tumour"]
     values = np.asarray(found.values).reshape(tumour.shape)
     assert values[tumour].mean() > np.quantile(values, 0.9)

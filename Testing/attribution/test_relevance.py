@@ -29,7 +29,8 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.errors import ErrorCode
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 from Testing.builders import observe
 from Testing.expected_errors import error_with
@@ -362,7 +363,7 @@ def test_relevance_lies_on_the_planted_tumour(name):
     gains = []
     for seed in range(3):
         phantom = draw_phantom(GLIOMA, SEED + seed, dimensions=honest.spatial_dims)
-        found = explain(phantom.image, honest, [LayerwiseRelevance()], target=GLIOMA)
+        found = explain(prepare(phantom.image, honest, GLIOMA), [LayerwiseRelevance()])
         values = np.clip(np.asarray(found.attributions[0].values), 0, None)
         tumour = phantom.masks["tumour"]
         gains.append(values.reshape(tumour.shape)[tumour].sum() / values.sum() / tumour.mean())

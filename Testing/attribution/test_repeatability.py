@@ -17,11 +17,13 @@ from SaliencyExplain.attribution.network.repeatability import examine
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.explanation import explain, predict
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prediction import predict
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute, Question
 
 _CPU = Compute("cpu")
 
@@ -208,11 +210,11 @@ def test_each_method_gives_the_map_of_one_image_at_a_time(kind: str) -> None:
     for name in names:
         method = find_method(name)()
         try:
-            done = explain(image, classifier, [method], target="1", compute=_CPU)
+            done = explain(prepare(image, classifier, "1", compute=_CPU), [method])
         except InputError:
             refused.append(name)
             continue
-        true = explain(image, expected, [method], target="1", compute=_CPU)
+        true = explain(prepare(image, expected, "1", compute=_CPU), [method])
         found, right = done.attributions[0].values, true.attributions[0].values
         scale = float(np.abs(right).max())
         assert np.allclose(found, right, atol=2e-3 * scale + 1e-9), (name, scale)
@@ -237,12 +239,12 @@ def test_prediction_and_click_are_those_of_one_image_at_a_time(kind: str) -> Non
     tame.load_state_dict(network.state_dict())
     before = pickle.dumps(network)
     classifier, expected = _classifier(network), _classifier(tame)
-    first = predict(image, classifier, device="cpu")
-    assert np.array_equal(first, predict(image, classifier, device="cpu"))
-    assert np.allclose(first, predict(image, expected, device="cpu"), atol=1e-6)
+    first = predict(image, classifier, device="cpu").probabilities
+    assert np.array_equal(first, predict(image, classifier, device="cpu").probabilities)
+    assert np.allclose(first, predict(image, expected, device="cpu").probabilities, atol=1e-6)
     point = (image.affine.numpy() @ [6, 10, 0, 1])[:3]
     clicks = [
-        Prober(image, one, compute=_CPU).at(point, [1.0, 2.0, 4.0])
+        Prober(prepare(image, one, compute=_CPU)).at(point, [1.0, 2.0, 4.0])
         for one in (classifier, expected)
     ]
     for found, right in zip(clicks[0].removals, clicks[1].removals, strict=True):
@@ -278,9 +280,9 @@ def test_a_network_that_draws_random_numbers_is_refused_by_name(kind: type[_Netw
     image = to_image(_image(), np.diag([-1.0, -1, 1, 1]), name="x")
     classifier = _classifier(kind(False), "dice.pt")
     for ask in (
-        lambda: predict(image, classifier, device="cpu"),
-        lambda: Question(image, classifier, "predicted", _CPU),
-        lambda: Prober(image, classifier, compute=_CPU),
+        lambda: predict(image, classifier, device="cpu").probabilities,
+        lambda: prepare(image, classifier, "predicted", _CPU),
+        lambda: Prober(prepare(image, classifier, compute=_CPU)),
         lambda: classifier.scores(classifier.prepare(image)),
     ):
         with pytest.raises(InputError) as error:
@@ -336,7 +338,7 @@ def test_a_cache_is_not_left_in_the_network() -> None:
     network = Cached(False).eval()
     before = pickle.dumps(network.__dict__)
     image = to_image(_image(), np.diag([-1.0, -1, 1, 1]), name="x")
-    done = explain(image, _classifier(network), [find_method("occlusion")()], compute=_CPU)
+    done = explain(prepare(image, _classifier(network), compute=_CPU), [find_method("occlusion")()])
     assert pickle.dumps(network.__dict__) == before
     assert not done.notes
 
@@ -347,7 +349,7 @@ def test_a_script_that_writes_into_a_buffer_starts_anew_in_each_pass() -> None:
     script = torch.jit.script(network)
     image = to_image(_image(), np.diag([-1.0, -1, 1, 1]), name="x")
     done, true = (
-        explain(image, _classifier(one), [find_method("occlusion")()], target="1", compute=_CPU)
+        explain(prepare(image, _classifier(one), "1", compute=_CPU), [find_method("occlusion")()])
         for one in (script, tame)
     )
     assert np.allclose(done.attributions[0].values, true.attributions[0].values, atol=1e-6)

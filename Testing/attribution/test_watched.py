@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.computed_maps import Attribution
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Compute
-from SaliencyExplain.results.attribution_maps import Attribution
 from Testing.comparing import assert_same
 from Testing.quick_methods import names
 
@@ -53,7 +54,7 @@ def _explained(network: nn.Module, method: str, activation: Any = "softmax", **t
     )
     image = to_image(values, np.diag([-1.0, -1, 1, 1]), name="x")
     chosen = select_methods([method], [f"{method}.{name}={text}" for name, text in texts.items()])
-    return explain(image, classifier, chosen, target="high", compute=Compute("cpu"))
+    return explain(prepare(image, classifier, "high", compute=Compute("cpu")), chosen)
 
 
 def _alike(one: Attribution, other: Attribution) -> float:

@@ -53,12 +53,13 @@ from SaliencyExplain.evaluation.image.answers import (
 from SaliencyExplain.evaluation.image.evaluation_passes import Work, probabilities_of_images
 from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessEvaluator
 from SaliencyExplain.evaluation.image.randomisation import randomised, stages_of
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Compute, Question
 
 #: Seeds that no test, no study and no choice of a threshold has used.
 FIRST_SEED = STUDY_SEEDS + 96_000_000
@@ -132,13 +133,13 @@ def _share(count: int, of: int) -> str:
 
 def _of_phantom(classifier: Classifier, seed: int, dimensions: int) -> Iterator[dict[str, Any]]:
     phantom = draw_phantom(CLASSES[1 + seed % 3], seed, dimensions=dimensions)
-    question = Question(phantom.image, classifier, "predicted", Compute("cpu"))
-    task = question.task(seed)
+    case = prepare(phantom.image, classifier, "predicted", Compute("cpu"))
+    task = case.task(seed)
 
     def on_grid(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        affines = (phantom.image.affine, question.prepared.affine)
+        affines = (phantom.image.affine, case.input.affine)
         frames = [affine.numpy().astype(np.float64) for affine in affines]
-        return label_map_on([mask], *frames, tuple(question.prepared.shape[1:])) > 0
+        return label_map_on([mask], *frames, tuple(case.input.shape[1:])) > 0
 
     found = body_mask(phantom.image)
     body = None if found is None else on_grid(found)

@@ -30,12 +30,13 @@ from torch import nn
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.images.grid_masks import ball
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute
-from Testing.benchmarks.conditions import common_options, prepare, say
+from Testing.benchmarks.conditions import common_options, say, set_up
 
 NETWORKS: dict[str, tuple[int, int, Callable[[], nn.Module]]] = {
     "DenseNet121 3D 96": (3, 96, lambda: DenseNet121(3, 1, 3)),
@@ -98,7 +99,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
     """The row of one network."""
     classifier, image = job(name)
     start = time.perf_counter()
-    prober = Prober(image, classifier, compute=Compute(options.device))
+    prober = Prober(prepare(image, classifier, compute=Compute(options.device)))
     first = time.perf_counter() - start
     prepared = classifier.prepare(image)
     values = prepared.as_tensor()[None].to(classifier.device)
@@ -159,7 +160,7 @@ def main() -> None:
     parser.add_argument("--checks", type=int, default=3, help="places held against plain passes")
     common_options(parser)
     options = parser.parse_args()
-    prepare(options)
+    set_up(options)
     rows = []
     print(
         f"{'network':<20}{'click ms':>9}{'pass ms':>9}{'ratio':>7}{'CPU':>6}{'worst':>7}"

@@ -48,7 +48,7 @@ from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from Testing.benchmarks.conditions import common_options, prepare, say
+from Testing.benchmarks.conditions import common_options, say, set_up
 from Testing.real_classifiers import MRI, wrap_alzheimer, wrap_tiny_vgg, write_networks
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2, help="images for each classifier")
     common_options(parser, device=False)
     options = parser.parse_args()
-    prepare(options)
+    set_up(options)
     head = ("windows", "first", "ρ .95 at", "time", "Dice .9", "time", "ρ at .4", "Dice", "cost")
     others = ("no hint: ρ", "Dice", "rows: ρ", "Dice")
     print(f"{'case':<42}" + "".join(f"{word:>9}" for word in head), end="")

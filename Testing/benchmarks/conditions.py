@@ -25,7 +25,7 @@ def common_options(parser: argparse.ArgumentParser, *, device: bool = True) -> N
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
 
-def prepare(options: argparse.Namespace) -> None:
+def set_up(options: argparse.Namespace) -> None:
     """Quiet, with the threads that were asked for, and in float32 for all.
 
     cuDNN would compute the other tools' convolutions with ten binary digits (TensorFloat-32).

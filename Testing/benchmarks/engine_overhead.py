@@ -41,13 +41,14 @@ from SaliencyExplain.engine.wire.request_base import Result
 from SaliencyExplain.engine.wire.requests import ExplainRequest, ProbeRequest
 from SaliencyExplain.engine.wire.volume_format import encode
 from SaliencyExplain.engine.wire.wire_volumes import Volume
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
-from Testing.benchmarks.conditions import common_options, prepare, say
+from Testing.benchmarks.conditions import common_options, say, set_up
 
 RADII = (5.0, 10.0, 20.0)
 LARGE = (240, 240, 155)
@@ -140,7 +141,9 @@ def explaining(
 ) -> list[dict[str, Any]]:
     methods = select_methods(["occlusion"])
     ways: dict[str, Callable[[], object]] = {
-        "library": lambda: explain(image_of(image), classifier, methods, compute=Compute("cpu"))
+        "library": lambda: explain(
+            prepare(image_of(image), classifier, compute=Compute("cpu")), methods
+        )
     }
     for name, engine in engines.items():
         key = engine.open_classifier(str(classifier.source)).key
@@ -158,7 +161,7 @@ def clicking(
     repeats: int,
 ) -> list[dict[str, Any]]:
     prepared = classifier.prepare(image_of(image))
-    prober = Prober(image_of(image), classifier, compute=Compute("cpu"))
+    prober = Prober(prepare(image_of(image), classifier, compute=Compute("cpu")))
     ways: dict[str, Callable[[], object]] = {
         "library": lambda: prober.at(point, RADII),
         "(one forward pass)": lambda: classifier.scores(prepared),
@@ -208,7 +211,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     common_options(parser, device=False)
     options = parser.parse_args()
-    prepare(options)
+    set_up(options)
     classifier = load_classifier(classifier_folder("phantom-3d-honest"))
     phantom = draw_phantom(GLIOMA, STUDY_SEEDS)
     image = enlarged(phantom.image, (96, 96, 96))

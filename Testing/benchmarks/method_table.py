@@ -49,11 +49,12 @@ from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, NO_TUMOUR
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.randomisation import randomised, stages_of
 from SaliencyExplain.evaluation.image.similarity import similarity
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Given, Question
-from Testing.benchmarks.conditions import common_options, prepare, say
+from Testing.benchmarks.conditions import common_options, say, set_up
 
 #: Seeds of the phantoms and backgrounds, which no test and no study of the demo uses.
 FIRST_SEED = STUDY_SEEDS + 97_000_000
@@ -154,17 +155,17 @@ class Found:
 class Examined:
     """One phantom put to a classifier and to the same network with random weights."""
 
-    def __init__(self, classifier: Classifier, phantom: Phantom, given: Given) -> None:
+    def __init__(self, classifier: Classifier, phantom: Phantom, given: LoadedReferences) -> None:
         self.phantom = phantom
-        self.question = Question(phantom.image, classifier, phantom.label, given=given)
-        self.task = self.question.task()
+        self.case = prepare(phantom.image, classifier, phantom.label, references=given)
+        self.task = self.case.task()
         self.body = body_mask(phantom.image)
 
     def map_of(self, method: Method, task: Task) -> NDArray[np.float32]:
         """The first of a method's maps, on the image's grid."""
         values = next(iter(method.attribute(task).values())).float()
-        question = self.question
-        return question.classifier.restore(values, question.prepared, question.image)
+        case = self.case
+        return case.classifier.restore(values, case.input, case.image)
 
     def forward_seconds(self) -> float:
         """The time of a forward pass, the median of nine."""
@@ -182,13 +183,13 @@ class Examined:
         started = time.process_time()
         values = next(iter(method.attribute(self.task).values())).float()
         seconds = time.process_time() - started
-        question = self.question
-        restored = question.classifier.restore(values, question.prepared, question.image)
+        case = self.case
+        restored = case.classifier.restore(values, case.input, case.image)
         found.add("seconds", seconds)
         found.add("took", seconds / one)
         found.add("stated", stated)
         names = list(self.phantom.masks)
-        affine = question.image.affine.numpy().astype(np.float64)
+        affine = case.image.affine.numpy().astype(np.float64)
         rows = agreements(restored, [self.phantom.masks[name] for name in names], affine)
         for name, row in zip(names, rows, strict=True):
             found.add(f"{name}_auroc", row.auroc)
@@ -214,7 +215,7 @@ def measure(trial: Trial, chosen: Sequence[str], options: argparse.Namespace) ->
     """The rows of a trial, a method each."""
     classifier = load_classifier(classifier_folder(trial.classifier))
     dimensions = classifier.spatial_dims
-    given = Given(
+    given = LoadedReferences(
         backgrounds=tuple(
             draw_phantom(NO_TUMOUR, BACKGROUND_SEED + seed, dimensions=dimensions).image
             for seed in range(options.backgrounds)
@@ -225,8 +226,8 @@ def measure(trial: Trial, chosen: Sequence[str], options: argparse.Namespace) ->
     right, one = [], math.nan
     for number, phantom in enumerate(trial.phantoms(options.phantoms, dimensions)):
         examined = Examined(classifier, phantom, given)
-        probabilities = examined.question.probabilities
-        right.append(int(probabilities.argmax()) == examined.question.target)
+        probabilities = examined.case.prediction.probabilities
+        right.append(int(np.argmax(probabilities)) == examined.case.target)
         if number == 0:
             one = examined.forward_seconds()
         for name, method in made.items():
@@ -337,7 +338,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     if options.small:
         options.phantoms, options.sanity = min(options.phantoms, 2), min(options.sanity, 1)
         options.backgrounds = min(options.backgrounds, 2)
-    prepare(options)
+    set_up(options)
     check_settings(methods())
     rows: list[Row] = []
     for trial in TRIALS:

@@ -25,7 +25,8 @@ from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES, NO_TUMOUR
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 from Testing.benchmarks.method_table import FIRST_SEED
 
@@ -52,7 +53,7 @@ def main() -> None:
         refused, shares, found = 0, [], []
         for phantom in _phantoms(arguments.phantoms, arguments.dimensions):
             try:
-                done = explain(phantom.image, honest, [LayerwiseRelevance(rules=rules)])
+                done = explain(prepare(phantom.image, honest), [LayerwiseRelevance(rules=rules)])
             except InputError:
                 refused += 1
                 continue

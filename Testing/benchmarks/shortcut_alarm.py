@@ -49,12 +49,12 @@ from SaliencyExplain.evaluation.study.fixed_places import (
 )
 from SaliencyExplain.evaluation.study.normalised_maps import on_common_grid
 from SaliencyExplain.evaluation.study.survey import placed_energy, voxels_of_cell
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Question
-from Testing.benchmarks.conditions import common_options, prepare, say
+from Testing.benchmarks.conditions import common_options, say, set_up
 
 #: Seeds of the phantoms, which no test, study of the demo or other benchmark uses.
 FIRST_SEED = STUDY_SEEDS + 120_000_000
@@ -137,12 +137,12 @@ def evaluate(
     """What the alarm says of one study, with and without the segmentations."""
     both = {name: Collected(segmented=name == "segmented") for name in ("segmented", "images")}
     for number, phantom in enumerate(phantoms):
-        question = Question(phantom.image, classifier, "predicted")
+        case = prepare(phantom.image, classifier, "predicted")
         maps = {}
         for name in METHODS:
-            values = next(iter(find_method(name)().attribute(question.task()).values())).float()
-            maps[name] = classifier.restore(values, question.prepared, question.image)
-        target = classifier.classes[question.target]
+            values = next(iter(find_method(name)().attribute(case.task()).values())).float()
+            maps[name] = classifier.restore(values, case.input, case.image)
+        target = classifier.classes[case.target]
         for one in both.values():
             one.add(f"P{number:03d}", target, phantom, maps)
     marker = next((_cells(phantom) for phantom in phantoms if MARKER in phantom.masks), None)
@@ -240,7 +240,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     common_options(parser, device=False)
     options = parser.parse_args(words)
-    prepare(options)
+    set_up(options)
     kinds = [kind for kind in KINDS if kind.name in options.kinds]
     loaded = {kind: load_classifier(classifier_folder(kind.classifier)) for kind in kinds}
     rows = []

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.registry import methods
-from Testing.benchmarks.conditions import common_options, prepare, say
+from Testing.benchmarks.conditions import common_options, say, set_up
 from Testing.benchmarks.contenders import TARGET, TOGETHER, TOOLS, clean, methods_of, others, ours
 from Testing.benchmarks.measuring import take_turns
 from Testing.benchmarks.subjects import Subject, image_of, subjects
@@ -178,7 +178,7 @@ def main() -> None:
     )
     common_options(parser)
     options = parser.parse_args()
-    prepare(options)
+    set_up(options)
     print(f"{'network':<20}{'image':<8}{'method':<28}{'tool':<8}", end="")
     for column, width in (("seconds", 10), ("x ours", 8), ("CPU", 8), ("passes", 8)):
         print(f"{column:>{width}}", end="")

@@ -35,10 +35,11 @@ from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.evaluation.image.answers import ALIKE, UNCHANGED
 from SaliencyExplain.evaluation.image.randomisation import randomised, stages_of
 from SaliencyExplain.evaluation.image.similarity import similarity
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Compute, Question
 
 FIRST_SEED = STUDY_SEEDS + 94_000_000
 DRAWS = 3
@@ -68,16 +69,16 @@ def main(words: Sequence[str] | None = None) -> Alike:
     found: Alike = {}
     for seed in range(options.first_seed, options.first_seed + options.phantoms):
         phantom = draw_phantom(CLASSES[1 + seed % 3], seed, dimensions=options.dimensions)
-        question = Question(phantom.image, classifier, "predicted", Compute("cpu"))
+        case = prepare(phantom.image, classifier, "predicted", Compute("cpu"))
         body = body_mask(phantom.image)
         if body is None:
             continue
         frames = [
             affine.numpy().astype(np.float64)
-            for affine in (phantom.image.affine, question.prepared.affine)
+            for affine in (phantom.image.affine, case.input.affine)
         ]
-        inside = label_map_on([body], *frames, tuple(question.prepared.shape[1:])) > 0
-        _add(found, question.task(seed), inside, seed)
+        inside = label_map_on([body], *frames, tuple(case.input.shape[1:])) > 0
+        _add(found, case.task(seed), inside, seed)
     text = table(found)
     print(text)
     if options.markdown:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.probing import Prober
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def test_prints_the_probabilities_before_and_after_and_they_are_the_probers(
     assert ended.status == 0, ended.err
     found = ended.document
     image = read_image(path)
-    prober = Prober(image, load_classifier(honest_3d))
+    prober = Prober(prepare(image, load_classifier(honest_3d)))
     (segment,) = read_segmentation(mask, image).segments
     expected = [
         *prober.at((-10, -8.4, 5), [20.0]).removals,

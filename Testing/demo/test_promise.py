@@ -15,7 +15,8 @@ from SaliencyExplain.comparison.agreement import agreement
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES, GLIOMA, MENINGIOMA, PITUITARY
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 
 FIRST_SEED = STUDY_SEEDS + 90_000_000
@@ -36,7 +37,7 @@ def classifier(name):
 
 def attributions(name, phantom):
     methods = [find_method(method)(**values) for method, values in PARAMETERS.items()]
-    found = explain(phantom.image, classifier(name), methods, target=phantom.label)
+    found = explain(prepare(phantom.image, classifier(name), phantom.label), methods)
     return {attribution.method: attribution for attribution in found.attributions}
 
 

@@ -18,10 +18,12 @@ from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation.image.trust_card import card_png
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
 from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Compute, Given, Question
 from SaliencyExplain.specification.spec import Limits, References
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until
 
@@ -29,17 +31,17 @@ from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until
 @pytest.fixture(scope="module")
 def directly(
     classifier: Classifier, image: Volume, phantom: Phantom
-) -> tuple[Question, Evaluation]:
+) -> tuple[PreparedCase, Evaluation]:
     """What the library finds of Grad-CAM's map."""
     tumour = phantom.masks["tumour"]
-    question = Question(
+    case = prepare(
         image_of(image, "a phantom"),
         classifier,
         "meningioma-like",
         Compute("cpu"),
-        Given(Segmentation((Segment("mass", PALETTE[0], tumour),), image.affine, ())),
+        LoadedReferences(Segmentation((Segment("mass", PALETTE[0], tumour),), image.affine, ())),
     )
-    return question, evaluate_maps(question, [GradCAM()], seed=3)
+    return case, evaluate_maps(case, [GradCAM()], seed=3)
 
 
 @pytest.mark.slow
@@ -48,9 +50,9 @@ def test_evaluation_equals_the_librarys(
     explain: Explain,
     image: Volume,
     phantom: Phantom,
-    directly: tuple[Question, Evaluation],
+    directly: tuple[PreparedCase, Evaluation],
 ):
-    question, direct = directly
+    case, direct = directly
     asked = explain(
         QUICK,
         target="meningioma-like",
@@ -88,7 +90,7 @@ def test_evaluation_equals_the_librarys(
     assert figure.value == pytest.approx(theirs.faithfulness.curves.deletion_area, abs=1e-5)
     # The tumour is what this classifier uses: taking it away is noticed, a random place is not.
     assert figure.value < np.mean(figure.chance)
-    assert base64.b64decode(ours.card)[:4] == card_png(direct, theirs, question)[:4] == b"\x89PNG"
+    assert base64.b64decode(ours.card)[:4] == card_png(direct, theirs, case)[:4] == b"\x89PNG"
 
 
 @pytest.mark.slow

@@ -14,9 +14,10 @@ from SaliencyExplain.engine.wire.requests import (
     PredictRequest,
     ProbeRequest,
 )
-from SaliencyExplain.engine.wire.results import ExplainResult, PredictResult
+from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
+from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.spec import Limits, MethodChoice
 from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, until
 
@@ -92,7 +93,7 @@ def test_cancelled_job_stops_soon_and_the_next_one_runs(
     assert engine.partial(job) is None
     engine.cancel(job)
     assert engine.status(job).state == "cancelled"
-    assert isinstance(done(engine, PredictRequest(opened.key, engine.put(image))), PredictResult)
+    assert isinstance(done(engine, PredictRequest(opened.key, engine.put(image))), Prediction)
 
 
 def test_jobs_wait_in_line_and_see_their_place(engine: Engine, explain: Explain):
@@ -173,4 +174,4 @@ def test_failed_job_says_why_in_one_line(
         assert "Error" in status.details
         with pytest.raises(SaliencyExplainError, match=told):
             engine.result(job)
-    assert isinstance(done(engine, PredictRequest(opened.key, key)), PredictResult)
+    assert isinstance(done(engine, PredictRequest(opened.key, key)), Prediction)

@@ -9,10 +9,11 @@ from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.wire.requests import ProbeRequest
 from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probe_result import Probe
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, MIDDLE, Explain, done, ended, until
 
@@ -29,7 +30,7 @@ def test_probe_equals_the_librarys(
     key = engine.put(image)
     balls = done(engine, ProbeRequest(opened.key, key, point, (5.0, 10.0, 20.0), fill="minimum"))
     assert isinstance(balls, Probe)
-    prober = Prober(phantom.image, classifier, compute=Compute("cpu"), fill="minimum")
+    prober = Prober(prepare(phantom.image, classifier, compute=Compute("cpu")), fill="minimum")
     direct = prober.at(point, (5.0, 10.0, 20.0))
     assert_same(balls.before, direct.before)
     for ours, theirs in zip(balls.removals, direct.removals, strict=True):

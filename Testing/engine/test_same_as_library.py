@@ -18,13 +18,16 @@ from SaliencyExplain.engine.wire.requests import (
     ExplainRequest,
     PredictRequest,
 )
-from SaliencyExplain.engine.wire.results import ExplainResult, PredictResult
+from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
-from SaliencyExplain.explanation import estimate
-from SaliencyExplain.explanation import explain as explain_directly
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.explain import explain as explain_directly
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.method_costs import estimate
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Compute, Given
+from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice, References
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, volume_of
@@ -34,7 +37,7 @@ def test_prediction_is_the_classifiers_own(
     engine: Engine, opened: ClassifierInfo, image: Volume, classifier: Classifier, phantom: Phantom
 ):
     result = done(engine, PredictRequest(opened.key, engine.put(image)))
-    assert isinstance(result, PredictResult)
+    assert isinstance(result, Prediction)
     assert result.classes == classifier.classes
     assert_same(result.probabilities, classifier.predict(phantom.image))
 
@@ -53,8 +56,7 @@ def test_explanation_equals_the_librarys_to_the_bit(
         MethodChoice("smoothgrad", {"samples": 3, "squared": False}),
     )
     direct = explain_directly(
-        image_of(image, "a phantom"),
-        classifier,
+        prepare(image_of(image, "a phantom"), classifier, "glioma-like", compute=Compute("cpu")),
         select_methods(
             ["occlusion", "gradcam", "smoothgrad"],
             [
@@ -66,8 +68,6 @@ def test_explanation_equals_the_librarys_to_the_bit(
                 "smoothgrad.squared=false",
             ],
         ),
-        target="glioma-like",
-        compute=Compute("cpu"),
         seed=7,
     )
     result = done(engine, explain(*methods, target="glioma-like", seed=7, image_name="a phantom"))
@@ -102,17 +102,19 @@ def test_segments_and_backgrounds_reach_the_methods_as_in_the_library(
     nothing = np.zeros_like(tumour)
     other = volume_of(draw_phantom(NO_TUMOUR, STUDY_SEEDS + 6))
     direct = explain_directly(
-        image_of(image),
-        classifier,
+        prepare(
+            image_of(image),
+            classifier,
+            "meningioma-like",
+            compute=Compute("cpu"),
+            references=LoadedReferences(
+                Segmentation((Segment("mass", (1.0, 0.0, 0.0), tumour),), image.affine, ()),
+                (image_of(other),),
+            ),
+        ),
         select_methods(
             ["shapley", "expected-gradients"],
             ["shapley.regions=segments", "expected-gradients.samples=2"],
-        ),
-        target="meningioma-like",
-        compute=Compute("cpu"),
-        given=Given(
-            Segmentation((Segment("mass", (1.0, 0.0, 0.0), tumour),), image.affine, ()),
-            (image_of(other),),
         ),
     )
     request = explain(
@@ -161,7 +163,10 @@ def test_estimate_is_the_librarys_and_starts_nothing(
     methods = select_methods(
         ["occlusion", "gradcam"], ["occlusion.window_mm=20", "occlusion.stride_mm=5"]
     )
-    assert result.forward_passes == estimate(image_of(image), classifier, methods).forward_passes
+    assert (
+        result.forward_passes
+        == estimate(prepare(image_of(image), classifier), methods).forward_passes
+    )
     assert result.seconds > 0
 
 

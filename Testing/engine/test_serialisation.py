@@ -15,10 +15,11 @@ from SaliencyExplain.engine import interface
 from SaliencyExplain.engine.interface import About, ClassifierInfo, JobStatus
 from SaliencyExplain.engine.wire.request_base import KINDS
 from SaliencyExplain.engine.wire.requests import ExplainRequest, ProbeRequest
-from SaliencyExplain.engine.wire.results import CompareResult, PredictResult
+from SaliencyExplain.engine.wire.results import CompareResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.probe_result import Removal
+from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.parameters import NOTHING, example_of
 from SaliencyExplain.specification.spec import MethodChoice
 from SaliencyExplain.specification.target import Target
@@ -107,10 +108,10 @@ def test_no_dataclass_of_the_interface_was_left_out():
 
 
 def test_undefined_figures_are_null_on_the_way():
-    result = PredictResult(("a",), (math.nan,), (), math.inf)
+    result = Prediction(("a",), (math.nan,), (), math.inf)
     text = to_json(result)
     assert json.loads(text)["probabilities"] == [None]
-    back = from_json(PredictResult, text)
+    back = from_json(Prediction, text)
     assert math.isnan(back.probabilities[0])
     assert math.isnan(back.seconds)
     rows = CompareResult(("auroc",), ({"auroc": None, "n": 3},), (), ())

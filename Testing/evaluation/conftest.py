@@ -15,9 +15,10 @@ from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.evaluation.image.evaluation_passes import Work, probabilities_of_images
 from SaliencyExplain.evaluation.image.removal_baselines import Baseline
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.question import Compute, Question
 
 
 class Small(nn.Module):
@@ -79,6 +80,6 @@ def honest() -> Classifier:
 
 @pytest.fixture(scope="session")
 def phantom_task(phantom: Phantom, honest: Classifier) -> Task:
-    made = Question(phantom.image, honest, "glioma-like", Compute("cpu")).task()
+    made = prepare(phantom.image, honest, "glioma-like", Compute("cpu")).task()
     # One draw of random weights for all: some figures lie near a threshold.
     return dataclasses.replace(made, seed=0)

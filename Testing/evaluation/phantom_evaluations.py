@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from SaliencyExplain.evaluation.image.cost import CostTier
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.segmentation import Segment, Segmentation
-from SaliencyExplain.question import Compute, Given, Question
 
 #: As little as still computes every figure.
 FEW = CostTier(
@@ -29,8 +31,12 @@ def asked(phantom, classifier, target="glioma-like", segments=(), where="cpu"):
         affine,
         (),
     )
-    return Question(
-        phantom.image, classifier, target, Compute(where), Given(given if segments else None)
+    return prepare(
+        phantom.image,
+        classifier,
+        target,
+        Compute(where),
+        LoadedReferences(given if segments else None),
     )
 
 

@@ -13,7 +13,9 @@ from SaliencyExplain.attribution.methods.score_cam import ScoreCAM
 from SaliencyExplain.attribution.methods.xrai import XRAI, FastXRAI
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.evaluation.image.cost import COST_TIERS, CostTier, affordable, at_layers
-from SaliencyExplain.question import Compute, Question
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.method_costs import cost_of
+from SaliencyExplain.explanation.prepared_case import prepare
 
 
 class Gated(nn.Module):
@@ -70,12 +72,12 @@ def test_one_map_of_several_layers_layers_that_were_named_and_hidden_ones_are_no
 def test_what_is_computed_beside_the_network_is_in_the_estimate_and_in_the_evaluation_cost(
     phantom, honest
 ):
-    question = Question(phantom.image, honest, "glioma-like", Compute("cpu"))
-    made, one_pass = question.task(), question.timings["predict"]
+    case = prepare(phantom.image, honest, "glioma-like", Compute("cpu"))
+    made, one_pass = case.task(), case.prediction.seconds
     beside = XRAI().seconds_beside(made)
     # Regions of six sizes: measured 0.75 s for these 76,800 voxels, and their ranking.
     assert 0.5 < beside < 3
-    xrai, gradient = question.costs([XRAI(), Gradient()])
+    xrai, gradient = (cost_of(one, made, one_pass) for one in (XRAI(), Gradient()))
     assert xrai.seconds == pytest.approx(XRAI().forward_passes(made) * one_pass + beside)
     assert xrai.forward_passes == pytest.approx(xrai.seconds / one_pass)
     assert gradient.forward_passes == pytest.approx(Gradient().forward_passes(made))

@@ -43,11 +43,11 @@ def as_map(mask, image, name):
 @pytest.fixture(scope="module")
 def whole(phantom, honest):
     """An evaluation of Grad-CAM and of a map that knows nothing, and what was told on the way."""
-    question = asked(phantom, honest, segments=["tumour"])
+    case = asked(phantom, honest, segments=["tumour"])
     before = copy.deepcopy(honest.network.state_dict())
     told, costs = [], []
     found = evaluate_maps(
-        question,
+        case,
         [GradCAM(), CentreMap()],
         seed=1,
         cost_tier=dataclasses.replace(FEW, random_maps=19, draws=2, independent=True),
@@ -57,7 +57,7 @@ def whole(phantom, honest):
     same = all(
         torch.equal(value, before[name]) for name, value in honest.network.state_dict().items()
     )
-    return question, found, told, costs[0], same
+    return case, found, told, costs[0], same
 
 
 @pytest.mark.slow
@@ -94,11 +94,11 @@ def test_the_agreement_of_methods_and_of_layers_is_told(whole):
 
 @pytest.mark.slow
 def test_its_files_hold_what_was_found(whole, tmp_path):
-    question, found, *_ = whole
-    files = write_evaluation(tmp_path, found, question)
+    case, found, *_ = whole
+    files = write_evaluation(tmp_path, found, case)
     assert {file.name for file in tmp_path.iterdir()} == {file.name for file in files}
     document = json.loads((tmp_path / "evaluation.json").read_text())
-    assert document["classifier_sha256"] == question.classifier.identity
+    assert document["classifier_sha256"] == case.classifier.identity
     gradcam = document["maps"][0]
     assert {one["question"]: one["answer"] for one in gradcam["answers"]} == answers(
         found, "gradcam"
@@ -114,7 +114,7 @@ def test_its_files_hold_what_was_found(whole, tmp_path):
         assert card.width == 1100
         assert card.height > 700
     first = (tmp_path / card_name(found.maps[0])).read_bytes()
-    write_evaluation(tmp_path, found, question)
+    write_evaluation(tmp_path, found, case)
     assert (tmp_path / card_name(found.maps[0])).read_bytes() == first
 
 
@@ -123,10 +123,10 @@ def test_its_files_hold_what_was_found(whole, tmp_path):
 def test_a_map_of_what_the_classifier_uses_beats_chance_and_one_of_the_rest_does_not(name):
     """The tumour is what the honest classifier uses, the marker what the shortcut does."""
     phantom = draw_phantom("glioma-like", STUDY_SEEDS + 91_000_003, marker=True)
-    question = asked(phantom, load_classifier(classifier_folder(name)))
+    case = asked(phantom, load_classifier(classifier_folder(name)))
     maps = {part: as_map(mask, phantom.image, part) for part, mask in phantom.masks.items()}
     found = evaluate_maps(
-        question, [], given_maps=maps, parts=["faithfulness"], cost_tier=CostTier(random_maps=19)
+        case, [], given_maps=maps, parts=["faithfulness"], cost_tier=CostTier(random_maps=19)
     )
     used, other = ("tumour", "marker") if name.endswith("honest") else ("marker", "tumour")
     figures = {one.label: one.faithfulness.figure("insertion_area") for one in found.maps}
@@ -143,7 +143,7 @@ def test_a_map_of_what_the_classifier_uses_beats_chance_and_one_of_the_rest_does
 
 @pytest.mark.slow
 def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
-    question = asked(phantom, honest)
+    case = asked(phantom, honest)
     mask = phantom.masks["tumour"]
     flipped = np.ascontiguousarray(mask[::-1, :, ::-1])
     flip = np.diag([-1.0, 1.0, -1.0, 1.0])
@@ -151,34 +151,34 @@ def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
     affine = phantom.image.affine.numpy() @ flip
     other = MetaTensor(torch.from_numpy(flipped[None].astype(np.float32)), affine=affine)
     maps = {"as it is": as_map(mask, phantom.image, "a"), "flipped": other}
-    found = evaluate_maps(question, [], given_maps=maps, parts=["faithfulness"], cost_tier=FEW)
+    found = evaluate_maps(case, [], given_maps=maps, parts=["faithfulness"], cost_tier=FEW)
     one, two = (each.faithfulness.curves for each in found.maps)
     np.testing.assert_allclose(one.deletion, two.deletion, atol=1e-6)
     far = MetaTensor(other.as_tensor(), affine=affine + 1e4 * np.eye(4, 4, 3))
     with error_with(ErrorCode.NO_OVERLAP):
-        evaluate_maps(question, [], given_maps={"far": far}, parts=["faithfulness"], cost_tier=FEW)
+        evaluate_maps(case, [], given_maps={"far": far}, parts=["faithfulness"], cost_tier=FEW)
 
 
 @pytest.mark.slow
 def test_a_constant_map_is_not_judged_and_the_reason_is_said(phantom, honest, tmp_path):
-    question = asked(phantom, honest, segments=["tumour"])
+    case = asked(phantom, honest, segments=["tumour"])
     everywhere = as_map(np.ones_like(phantom.masks["tumour"]), phantom.image, "even")
     found = evaluate_maps(
-        question, [], given_maps={"even": everywhere}, parts=["faithfulness"], cost_tier=FEW
+        case, [], given_maps={"even": everywhere}, parts=["faithfulness"], cost_tier=FEW
     )
     assert answers(found, "even")[CHANCE] == UNKNOWN
     assert "constant" in found.maps[0].answers[0].words
     assert any("constant" in note for note in found.maps[0].notes)
     assert json.loads(json_text(found.as_json()))["maps"][0]["faithfulness"] is None
-    assert len(write_evaluation(tmp_path, found, question)) == 3
+    assert len(write_evaluation(tmp_path, found, case)) == 3
 
 
 def test_a_small_budget_makes_a_smaller_evaluation_and_says_so(phantom, honest):
-    question = asked(phantom, honest)
+    case = asked(phantom, honest)
     costs = []
     parts = ["sanity", "stability"]
     found = evaluate_maps(
-        question, [SmoothGrad(samples=2)], parts=parts, budget=60, announce=costs.append
+        case, [SmoothGrad(samples=2)], parts=parts, budget=60, announce=costs.append
     )
     assert found.cost_tier == costs[0].name == "least"
     assert any("cost tier least" in note for note in found.notes)
@@ -191,7 +191,7 @@ def test_a_small_budget_makes_a_smaller_evaluation_and_says_so(phantom, honest):
 def test_an_evaluation_can_be_cancelled_and_the_same_seed_gives_the_same_evaluation(
     phantom, honest
 ):
-    question = asked(phantom, honest)
+    case = asked(phantom, honest)
 
     def stop(done, total):
         if done > 5:
@@ -199,11 +199,10 @@ def test_an_evaluation_can_be_cancelled_and_the_same_seed_gives_the_same_evaluat
 
     before = copy.deepcopy(honest.network.state_dict())
     with pytest.raises(Cancelled):
-        evaluate_maps(question, [GradCAM()], parts=["sanity"], progress=stop)
+        evaluate_maps(case, [GradCAM()], parts=["sanity"], progress=stop)
     assert all(torch.equal(v, before[k]) for k, v in honest.network.state_dict().items())
     first, second = (
-        evaluate_maps(question, [GradCAM()], parts=["sanity"], seed=3, cost_tier=FEW)
-        for _ in range(2)
+        evaluate_maps(case, [GradCAM()], parts=["sanity"], seed=3, cost_tier=FEW) for _ in range(2)
     )
     assert json_text(first.maps[0].as_json()) == json_text(second.maps[0].as_json())
 
@@ -211,13 +210,13 @@ def test_an_evaluation_can_be_cancelled_and_the_same_seed_gives_the_same_evaluat
 @pytest.mark.slow
 def test_a_picture_gets_the_published_curves(tmp_path):
     phantom = draw_phantom("glioma-like", STUDY_SEEDS + 91_000_002, dimensions=2)
-    question = asked(phantom, load_classifier(classifier_folder("phantom-2d-honest")))
-    found = evaluate_maps(question, [GradCAM()], parts=["faithfulness"], cost_tier=FEW)
+    case = asked(phantom, load_classifier(classifier_folder("phantom-2d-honest")))
+    found = evaluate_maps(case, [GradCAM()], parts=["faithfulness"], cost_tier=FEW)
     faithful = found.maps[0].faithfulness
     sic = faithful.figure("sic_compressed")
     assert sic.value > sic.centre
     assert sic.chance == ()
-    assert len(write_evaluation(tmp_path, found, question)) == 4
+    assert len(write_evaluation(tmp_path, found, case)) == 4
 
 
 def test_an_unknown_part_is_refused_with_the_nearest(phantom, honest):

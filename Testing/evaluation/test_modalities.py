@@ -23,11 +23,12 @@ from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.question import Compute, Question
 from Testing.expected_errors import error_with
 
 CHANNELS = ("t1", "t2")
@@ -54,7 +55,7 @@ class TwoFeatures(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def question():
+def case():
     classifier = Classifier(
         name="two features",
         classes=("other", "lesion"),
@@ -71,7 +72,7 @@ def question():
     image = random.random((2, *SHAPE), dtype=np.float32) * 0.2
     image[0][T1] += 0.7
     image[1][T2] += 0.7
-    return Question(to_image(image, AFFINE, name="two"), classifier, "lesion", Compute("cpu"))
+    return prepare(to_image(image, AFFINE, name="two"), classifier, "lesion", Compute("cpu"))
 
 
 def modalities(**masks):
@@ -81,10 +82,10 @@ def modalities(**masks):
     }
 
 
-def msfi_of(question, *asked, masks=None, **settings):
+def msfi_of(case, *asked, masks=None, **settings):
     masks = modalities(t1=T1, t2=T2) if masks is None else masks
     costs = []
-    found = evaluate_maps(question, asked, modalities=masks, parts=["channels"],
+    found = evaluate_maps(case, asked, modalities=masks, parts=["channels"],
                   announce=costs.append, **settings)  # fmt: skip
     assert found.forward_passes == costs[0].forward_passes
     return found
@@ -94,22 +95,22 @@ def msfi_of(question, *asked, masks=None, **settings):
     "method",
     [Gradient(), IntegratedGradients(steps=4), GradientTimesInput(), SmoothGrad(samples=2)],
 )
-def test_a_gradient_of_each_channel_lies_on_that_channels_feature_alone(question, method):
-    msfi = msfi_of(question, method).maps[0].msfi
+def test_a_gradient_of_each_channel_lies_on_that_channels_feature_alone(case, method):
+    msfi = msfi_of(case, method).maps[0].msfi
     assert msfi.per_channel
     assert msfi.value == pytest.approx(1.0, abs=1e-5)
     assert msfi.shares == pytest.approx({"t1": 1.0, "t2": 1.0}, abs=1e-5)
     assert msfi.chance < 0.05
     # The same features, each looked for in the other channel.
-    swapped = msfi_of(question, method, masks=modalities(t1=T2, t2=T1)).maps[0].msfi
+    swapped = msfi_of(case, method, masks=modalities(t1=T2, t2=T1)).maps[0].msfi
     assert swapped.value == pytest.approx(0.0, abs=1e-5)
 
 
-def test_one_map_for_all_channels_is_held_against_each_and_says_so(question):
+def test_one_map_for_all_channels_is_held_against_each_and_says_so(case):
     both = MetaTensor(
-        torch.from_numpy((T1 | T2)[None].astype(np.float32)), affine=question.image.affine
+        torch.from_numpy((T1 | T2)[None].astype(np.float32)), affine=case.image.affine
     )
-    found = msfi_of(question, given_maps={"both": both})
+    found = msfi_of(case, given_maps={"both": both})
     msfi = found.maps[0].msfi
     assert not msfi.per_channel
     inside = T1.sum() / (T1.sum() + T2.sum())
@@ -121,37 +122,37 @@ def test_one_map_for_all_channels_is_held_against_each_and_says_so(question):
     assert "one map for all channels" in msfi.words
 
 
-def test_occlusion_of_each_channel_has_their_own_maps_and_of_all_together_one(question):
+def test_occlusion_of_each_channel_has_their_own_maps_and_of_all_together_one(case):
     sizes = {"window_mm": 2.0, "stride_mm": 2.0}
-    each = msfi_of(question, Occlusion(channel="each", **sizes))
+    each = msfi_of(case, Occlusion(channel="each", **sizes))
     assert [one.label for one in each.maps] == ["occlusion@t1", "occlusion@t2"]
     assert {one.msfi.value for one in each.maps} == {each.maps[0].msfi.value}
     assert each.maps[0].msfi.per_channel
     assert each.maps[0].msfi.value > 0.95
-    together = msfi_of(question, Occlusion(**sizes)).maps[0].msfi
+    together = msfi_of(case, Occlusion(**sizes)).maps[0].msfi
     assert not together.per_channel
     assert together.value < 0.8
     assert json_text(each.as_json()).count('"per_channel": true') == 2
 
 
-def test_a_map_of_another_channel_alone_has_none_and_the_reason_is_said(question):
-    found = msfi_of(question, Occlusion(channel="t1", window_mm=4.0, stride_mm=4.0))
+def test_a_map_of_another_channel_alone_has_none_and_the_reason_is_said(case):
+    found = msfi_of(case, Occlusion(channel="t1", window_mm=4.0, stride_mm=4.0))
     assert found.maps[0].msfi is None
     assert any("no map of the channel t2" in note for note in found.maps[0].notes)
-    own = msfi_of(question, Occlusion(channel="t1", window_mm=2.0, stride_mm=2.0),
+    own = msfi_of(case, Occlusion(channel="t1", window_mm=2.0, stride_mm=2.0),
                   masks=modalities(t1=T1))  # fmt: skip
     assert own.maps[0].msfi.value > 0.95
 
 
-def test_without_the_values_of_the_channels_the_reason_is_said(question):
-    found = evaluate_maps(question, [Gradient()], modalities=modalities(t1=T1), parts=["agreement"])
+def test_without_the_values_of_the_channels_the_reason_is_said(case):
+    found = evaluate_maps(case, [Gradient()], modalities=modalities(t1=T1), parts=["agreement"])
     assert found.maps[0].msfi is None
     assert any("wants the part channels" in note for note in found.notes)
 
 
-def test_a_segmentation_of_no_channel_is_refused_before_anything_is_computed(question):
+def test_a_segmentation_of_no_channel_is_refused_before_anything_is_computed(case):
     with error_with(ErrorCode.NAME_UNKNOWN, "'pet'", "t1, t2"):
-        evaluate_maps(question, [Gradient()], modalities=modalities(pet=T1),
+        evaluate_maps(case, [Gradient()], modalities=modalities(pet=T1),
               progress=lambda done, total: pytest.fail("a forward pass was made"))  # fmt: skip
 
 

@@ -22,11 +22,12 @@ from SaliencyExplain.evaluation.image.partial_images import KINDS, SHOWN
 from SaliencyExplain.evaluation.image.removal_curves import SHARES
 from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows
 from SaliencyExplain.evaluation.image.trust_card import card_png
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.pictures.slab import peak_view, slab_of
-from SaliencyExplain.question import Compute, Question
 from Testing.evaluation.conftest import Small
 
 SHAPE = (24, 20, 14)
@@ -60,16 +61,16 @@ def asked(axes="RAS", *steps):
         preprocessing=Compose([Orientationd(["image"], axcodes="RAS", labels=RAS), *steps]),
         identity="0" * 64, source=Path("small"),
     )  # fmt: skip
-    return Question(to_image(values[None], affine, name="head"), classifier, "b", Compute("cpu"))
+    return prepare(to_image(values[None], affine, name="head"), classifier, "b", Compute("cpu"))
 
 
-def evaluated(question, axes="RAS", random_maps=3):
+def evaluated(case, axes="RAS", random_maps=3):
     """A map that is strongest in front on the right, a voxel more than the others."""
     places = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     values = np.exp(-4 * sum((p - q) ** 2 for p, q in zip(places, (0.5, 0.4, 0.1), strict=True)))
     map_, affine = turned(values.astype(np.float32), axes)
     given = MetaTensor(torch.from_numpy(map_[None]), affine=affine)
-    found = evaluate_maps(question, [], given_maps={"map": given}, parts=["faithfulness"],
+    found = evaluate_maps(case, [], given_maps={"map": given}, parts=["faithfulness"],
                   cost_tier=CostTier(random_maps=random_maps))  # fmt: skip
     return found, found.maps[0]
 
@@ -79,9 +80,9 @@ def test_the_curves_are_taken_at_each_share_that_is_shown():
 
 
 def test_each_shown_image_has_the_answer_that_stands_under_it():
-    question = asked()
-    images = evaluated(question)[1].faithfulness.images
-    network = question.classifier.network
+    case = asked()
+    images = evaluated(case)[1].faithfulness.images
+    network = case.classifier.network
     seen = set()
     for kind in KINDS:
         for random in (False, True):
@@ -115,11 +116,11 @@ def test_the_random_row_is_the_random_map_in_the_middle():
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SRP"])
 def test_they_lie_in_the_same_plane_turned_as_the_picture_whatever_the_axes(axes):
-    question = asked(axes)
-    one = evaluated(question, axes)[1]
-    rows = PartialImageRows(one, one.faithfulness, question)
-    image = question.image[0].numpy()
-    affine = question.image.affine.numpy().astype(np.float64)
+    case = asked(axes)
+    one = evaluated(case, axes)[1]
+    rows = PartialImageRows(one, one.faithfulness, case)
+    image = case.image[0].numpy()
+    affine = case.image.affine.numpy().astype(np.float64)
     seen = peak_view(image, one.values, affine, [], signed=False)
     plane = seen.view.planes[0]
     np.testing.assert_allclose(rows.pixels("deletion", 0.0), plane.cut(image), atol=1e-4)
@@ -139,25 +140,25 @@ def test_they_lie_in_the_same_plane_turned_as_the_picture_whatever_the_axes(axes
 @pytest.mark.slow
 def test_they_have_the_picture_s_window_in_the_units_of_the_input():
     scaled = ScaleIntensityRanged(["image"], a_min=-20, a_max=180, b_min=1, b_max=-3)
-    question = asked("LPS", scaled)
-    one = evaluated(question, "LPS")[1]
-    assert question.prepared.max() > 0.5
-    flipped = PartialImageRows(one, one.faithfulness, question)
+    case = asked("LPS", scaled)
+    one = evaluated(case, "LPS")[1]
+    assert case.input.max() > 0.5
+    flipped = PartialImageRows(one, one.faithfulness, case)
     # A line that falls is no line to be followed: bright would be drawn dark.
-    assert flipped.greys == grey_window(question.prepared[0].numpy())
+    assert flipped.greys == grey_window(case.input[0].numpy())
     rising = ScaleIntensityRanged(["image"], a_min=-20, a_max=180, b_min=-3, b_max=1)
-    question = asked("LPS", rising)
-    one = evaluated(question, "LPS")[1]
-    rows = PartialImageRows(one, one.faithfulness, question)
-    own = grey_window(question.image[0].numpy())
+    case = asked("LPS", rising)
+    one = evaluated(case, "LPS")[1]
+    rows = PartialImageRows(one, one.faithfulness, case)
+    own = grey_window(case.image[0].numpy())
     assert rows.greys.black == pytest.approx(own.black / 50 - 2.6, abs=1e-3)
     assert rows.greys.white == pytest.approx(own.white / 50 - 2.6, abs=1e-3)
 
 
 def test_where_the_network_sees_nothing_they_are_black():
-    question = asked("RAS", CenterSpatialCropd(["image"], (12, 20, 14)))
-    one = evaluated(question)[1]
-    rows = PartialImageRows(one, one.faithfulness, question)
+    case = asked("RAS", CenterSpatialCropd(["image"], (12, 20, 14)))
+    one = evaluated(case)[1]
+    rows = PartialImageRows(one, one.faithfulness, case)
     pixels = rows.pixels("insertion", 0.2)
     around = np.r_[pixels[:, :4].ravel(), pixels[:, -4:].ravel()]
     assert (around == np.float32(rows.greys.black)).all()
@@ -167,13 +168,13 @@ def test_where_the_network_sees_nothing_they_are_black():
 
 @pytest.mark.slow
 def test_the_card_shows_them_and_is_as_tall_as_they_need():
-    question = asked()
-    found, one = evaluated(question)
-    rows = PartialImageRows(one, one.faithfulness, question)
+    case = asked()
+    found, one = evaluated(case)
+    rows = PartialImageRows(one, one.faithfulness, case)
     sizes = []
     for images in (one.faithfulness, None):
         shown = dataclasses.replace(one, faithfulness=images)
-        with Image.open(io.BytesIO(card_png(found, shown, question))) as card:
+        with Image.open(io.BytesIO(card_png(found, shown, case))) as card:
             sizes.append(card.size)
     assert rows.height > 400
     assert abs(sizes[0][1] - sizes[1][1] - rows.height) <= 170
@@ -196,11 +197,9 @@ def test_the_map_of_a_channel_is_shown_with_the_images_of_that_channel():
         identity="0" * 64, source=Path("corner"),
     )  # fmt: skip
     image = to_image(values, np.diag([-2.0, -2.0, 1.0, 1.0]), name="two")
-    question = Question(image, classifier, "bright", Compute("cpu"))
+    case = prepare(image, classifier, "bright", Compute("cpu"))
     method = Occlusion(channel="each", window_mm=8.0)
-    found = evaluate_maps(
-        question, [method], parts=["faithfulness"], cost_tier=CostTier(random_maps=2)
-    )
+    found = evaluate_maps(case, [method], parts=["faithfulness"], cost_tier=CostTier(random_maps=2))
     assert {one.layer: one.channel for one in found.maps} == {"t1": 0, "flair": 1}
     for one in found.maps:
         images = one.faithfulness.images
@@ -208,7 +207,7 @@ def test_the_map_of_a_channel_is_shown_with_the_images_of_that_channel():
         np.testing.assert_array_equal(images.shown("deletion", 0.0), own)
         assert own.min() <= images.baseline.min()
         assert images.baseline.max() <= own.max()
-        rows = PartialImageRows(one, one.faithfulness, question)
+        rows = PartialImageRows(one, one.faithfulness, case)
         window = dataclasses.astuple(grey_window(own))
         assert dataclasses.astuple(rows.greys) == pytest.approx(window, abs=1e-4)
         whole = slab_of(

@@ -11,11 +11,11 @@ from monai import transforms
 from monai.data import MetaTensor
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.models.classifier import INTENSITY_NOTES
 from SaliencyExplain.models.clipping import run_watched
 from SaliencyExplain.models.intensity import intensity_transforms
-from SaliencyExplain.question import Question
 from Testing.models.conftest import affine_of, classifier_of, image_of
 
 SARCOMAS = ("STS_002", "STS_019", "STS_024", "STS_025")
@@ -150,8 +150,8 @@ def test_watching_changes_no_byte(lazy) -> None:
 
 def test_a_question_tells_it() -> None:
     classifier = classifier_of(made("window:0,255"), 2)
-    assert any("cuts off" in note for note in Question(picture(65535.0), classifier, "0").notes)
-    assert Question(picture(255.0), classifier, "0").notes == []
+    assert any("cuts off" in note for note in prepare(picture(65535.0), classifier, "0").notes)
+    assert prepare(picture(255.0), classifier, "0").notes == []
 
 
 @pytest.mark.parametrize("patient", SARCOMAS)

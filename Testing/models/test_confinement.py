@@ -29,11 +29,12 @@ import torch
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.confinement import confined, lifted, unconfined
 from SaliencyExplain.errors import ClassifierError, ErrorCode
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.landlock import run_apart, version
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.probing import Prober
 from Testing.models.conftest import make_bundle
 
 
@@ -184,10 +185,10 @@ def runs_of(classifier: Classifier, image: Any) -> dict[str, Callable[[], Any]]:
     occlusion = find_method("occlusion")(window_mm=16.0, stride_mm=16.0)
     return {
         "prediction": lambda: classifier.predict(image),
-        "map": lambda: explain(image, classifier, [occlusion]),
-        "gradient": lambda: explain(image, classifier, [find_method("gradient")()]),
-        "class activation": lambda: explain(image, classifier, [find_method("gradcam")()]),
-        "click": lambda: Prober(image, classifier).at(
+        "map": lambda: explain(prepare(image, classifier), [occlusion]),
+        "gradient": lambda: explain(prepare(image, classifier), [find_method("gradient")()]),
+        "class activation": lambda: explain(prepare(image, classifier), [find_method("gradcam")()]),
+        "click": lambda: Prober(prepare(image, classifier)).at(
             image.affine[:3, :3].numpy() @ [15, 14, 6] + image.affine[:3, 3].numpy(), [9.0]
         ),
     }
@@ -226,8 +227,7 @@ def test_whoever_is_told_of_the_progress_may_write(bundle, image, tmp_path) -> N
     classifier = load_classifier(bundle)
     occlusion = find_method("occlusion")(window_mm=16.0, stride_mm=16.0)
     found = explain(
-        image,
-        classifier,
+        prepare(image, classifier),
         [occlusion],
         progress=lambda done, total: (tmp_path / "progress").write_text(f"{done}"),
         publish=lambda attribution, share: (tmp_path / "partial").write_text(f"{share}"),

@@ -15,7 +15,8 @@ from SaliencyExplain.attribution.network.network_outputs import outputs_by_path,
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.bundle_settings import by_name
 from SaliencyExplain.models.inspection import describe
 from SaliencyExplain.models.loading import load_classifier
@@ -263,7 +264,7 @@ def test_methods_explain_the_chosen_output(wrapped, method) -> None:
     image = image_of(values, affine_of(2, "straight"))
     chosen = Occlusion(window_mm=3.0) if method == "occlusion" else find_method(method)()
     maps = [
-        explain(image, one, [chosen], target="c").attributions[0] for one in (classifier, plain)
+        explain(prepare(image, one, "c"), [chosen]).attributions[0] for one in (classifier, plain)
     ]
     scale = np.abs(maps[1].values).max()
     np.testing.assert_allclose(maps[0].values, maps[1].values, atol=1e-5 * scale + 1e-6)
@@ -347,7 +348,7 @@ def test_the_gradients_of_a_single_probabilitys_classes_are_opposite(wrapped) ->
     classifier = wrapped("OneSigmoid", ["healthy", "tumour"], activation="none")
     image = image_of(np.random.default_rng(0).random((1, 12, 12)), affine_of(2, "straight"))
     first, second = (
-        explain(image, classifier, [find_method("gradient-times-input")()], target=target)
+        explain(prepare(image, classifier, target), [find_method("gradient-times-input")()])
         .attributions[0]
         .values
         for target in ("healthy", "tumour")

@@ -13,10 +13,11 @@ from SaliencyExplain.attribution.graph.symbolic_trace import NotTraceable
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.networks import network_definition
 from SaliencyExplain.models.wrapping import wrap
-from SaliencyExplain.question import Compute, Question
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.training.train import train_classifier
 from Testing.models.conftest import CLASSES, affine_of, image_of
@@ -79,13 +80,13 @@ def test_a_network_of_the_comparison_is_wrapped_predicted_and_explained(timm, na
     classifier = load_classifier(path)
     values = np.random.default_rng(0).uniform(0, 255, (3, EDGE, EDGE)).astype(np.float32)
     image = image_of(values, affine_of(2, "straight"))
-    question = Question(image, classifier, "predicted", Compute("cpu"))
-    prepared = question.prepared.as_tensor()[None]
+    case = prepare(image, classifier, "predicted", Compute("cpu"))
+    prepared = case.input.as_tensor()[None]
     with torch.no_grad():
         expected = network(prepared).softmax(1)[0].double().numpy()
-    np.testing.assert_allclose(question.probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(case.prediction.probabilities, expected, atol=1e-5)
 
-    task = question.task()
+    task = case.task()
     before = state_of(classifier.network)
     # Out of place, and with the gradient of torch itself.
     plain = copy.deepcopy(network)

@@ -21,6 +21,8 @@ from PIL import Image
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.records.evaluation_summary import answers_in
 from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case import Case, single_case
@@ -80,17 +82,17 @@ def test_each_map_has_its_card_and_the_librarys_answers(
     out = evaluated.out
     worker = CaseWorker(work(bundle, out))
     read = worker.read(discover(evaluated.folder)[0])
-    question = case_work.Question(
+    case = prepare(
         read.image,
         worker.classifier,
         "tumour",
-        given=case_work.Given(read.segmentation),
+        references=LoadedReferences(read.segmentation),
     )
     chosen = [find_method(name)() for name in METHODS]
     direct = evaluate_maps(
-        question,
+        case,
         chosen,
-        case="P1",
+        name="P1",
         budget=LITTLE,
     )
     document = json.loads((out / "P1" / "evaluation.json").read_text(encoding="utf-8"))

@@ -16,15 +16,17 @@ from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison.table import rows
 from SaliencyExplain.errors import ErrorCode
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.computed_maps import Explanation
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import Segmentation, read_segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.wrapping import wrap
-from SaliencyExplain.question import Compute, Given
 from SaliencyExplain.records.case_record import EXPLANATION
-from SaliencyExplain.results.attribution_maps import Explanation
 from SaliencyExplain.specification.spec import Limits
 from SaliencyExplain.study.case_folder import write_case
 from Testing.expected_errors import error_with
@@ -55,11 +57,7 @@ def classifier(folder: Path) -> Classifier:
 def explained(folder: Path, classifier: Classifier) -> tuple[Explanation, Segmentation]:
     image = read_image(folder / "P1_image.nii.gz")
     explanation = explain(
-        image,
-        classifier,
-        [find_method("gradcam")()],
-        target="1",
-        compute=Compute("cpu"),
+        prepare(image, classifier, "1", compute=Compute("cpu")), [find_method("gradcam")()]
     )
     return explanation, read_segmentation(folder / "P1_mask.nii.gz", image)
 
@@ -118,12 +116,14 @@ def test_each_map_has_a_provenance_of_its_own(
 ) -> None:
     explanation, segmentation = explained
     maps = explain(
-        explanation.image,
-        classifier,
+        prepare(
+            explanation.image,
+            classifier,
+            "1",
+            compute=Compute("cpu", Limits(precision="bfloat16")),
+            references=LoadedReferences(segmentation),
+        ),
         select_methods(["gradient", "shapley"], ["shapley.regions=segments"]),
-        target="1",
-        compute=Compute("cpu", Limits(precision="bfloat16")),
-        given=Given(segmentation),
     )
     write_case(tmp_path, "P1", maps, segmentation=segmentation)
     content = json.loads((tmp_path / "P1" / EXPLANATION).read_text(encoding="utf-8"))

@@ -14,7 +14,8 @@ from PIL import Image
 
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.explanation import explain
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.records.case_record import EXPLANATION
@@ -47,7 +48,7 @@ def test_pictures_and_provenance_name_the_channel(tmp_path, channel):
     values = np.stack([ramp[:, None] + 0 * ramp, 0 * ramp[:, None] + ramp])
     image = to_image(values, np.diag([-1.0, -1.0, 1.0, 1.0]), name="two")
     method = Occlusion(channel=channel, window_mm=6.0, output="score", fill="value", value=0.5)
-    done = explain(image, classifier(), [method])
+    done = explain(prepare(image, classifier()), [method])
     places = {"T1": 0, "FLAIR": 1}
     assert {one.layer: one.channel for one in done.attributions} == {
         name: at for name, at in places.items() if channel in ("each", name)
@@ -75,6 +76,6 @@ def test_pictures_and_provenance_name_the_channel(tmp_path, channel):
 def test_a_map_of_all_channels_is_drawn_over_the_first():
     values = np.random.default_rng(0).random((2, 12, 12), dtype=np.float32)
     image = to_image(values, np.diag([-1.0, -1.0, 1.0, 1.0]), name="two")
-    (one,) = explain(image, classifier(), [Occlusion(window_mm=4.0)]).attributions
+    (one,) = explain(prepare(image, classifier()), [Occlusion(window_mm=4.0)]).attributions
     assert "channel" not in one.provenance
     assert one.channel == 0

@@ -79,7 +79,7 @@ class SaliencyExplainLogic(Questions):
         self._image = None
 
     def predict(self, nodes: Sequence[Any], **callbacks: Any) -> Job:
-        """Asks for the class probabilities; ``done`` gets a ``PredictResult``.
+        """Asks for the class probabilities; ``done`` gets a ``Prediction``.
 
         Args:
             nodes: A volume node for each channel.

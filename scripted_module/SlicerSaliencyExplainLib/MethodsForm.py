@@ -80,7 +80,7 @@ class MethodsForm:
     def asked(self) -> set[str]:
         """What the ticked methods can use beside the image: segmentation, backgrounds."""
         ticked = [name for name, tick in self._ticks.items() if tick.checked]
-        return {what for name in ticked for what in self._described[name]["asks"]}
+        return {what for name in ticked for what in self._described[name]["requires"]}
 
     def family(self, name: str) -> _Family:
         """A family's fold."""

@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.client.channel_names import guess_channels
-from SaliencyExplain.engine.wire.results import PredictResult
+from SaliencyExplain.results.class_prediction import Prediction
 
 from .Section import Section, allow, replace_content
 from .Tables import Bar, fill_table, number_text
@@ -173,7 +173,7 @@ class VolumesSection(Section):
             _("Predicting …"),
         )
 
-    def _predicted(self, result: PredictResult) -> None:
+    def _predicted(self, result: Prediction) -> None:
         self.end()
         self.show_prediction(result.classes, result.probabilities, result.notes)
         self.panel.refresh()

@@ -19,7 +19,7 @@ from SaliencyExplain.specification.parameters import automatic_length, constant_
 class BaselineMethod(Method):
     """A method that compares the image with one baseline."""
 
-    asks: ClassVar[tuple[str, ...]] = ("backgrounds",)
+    requires: ClassVar[tuple[str, ...]] = ("backgrounds",)
 
     baseline: str = parameter(
         "minimum",

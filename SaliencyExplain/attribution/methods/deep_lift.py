@@ -262,7 +262,7 @@ class DeepShap(Method):
 
     name: ClassVar[str] = "deepshap"
     family: ClassVar[str] = "relevance"
-    asks: ClassVar[tuple[str, ...]] = ("backgrounds",)
+    requires: ClassVar[tuple[str, ...]] = ("backgrounds",)
     title: ClassVar[str] = "Deep SHAP"
     source: ClassVar[str] = (
         "Lundberg and Lee 2017, section 4.2; equals captum.attr.DeepLiftShap, summed over channels"

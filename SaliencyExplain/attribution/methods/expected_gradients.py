@@ -66,7 +66,7 @@ class ExpectedGradients(PathMethod):
 
     name: ClassVar[str] = "expected-gradients"
     family: ClassVar[str] = "path"
-    asks: ClassVar[tuple[str, ...]] = ("backgrounds",)
+    requires: ClassVar[tuple[str, ...]] = ("backgrounds",)
     title: ClassVar[str] = "Expected gradients (GradientSHAP)"
     source: ClassVar[str] = (
         "Erion et al. 2021, definition of expected gradients; captum.attr.GradientShap without "

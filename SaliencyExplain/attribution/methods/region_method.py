@@ -46,7 +46,7 @@ class RegionMethod(Method):
 
     signed: ClassVar[bool] = True
     family: ClassVar[str] = "surrogate"
-    asks: ClassVar[tuple[str, ...]] = ("segmentation",)
+    requires: ClassVar[tuple[str, ...]] = ("segmentation",)
     parts: ClassVar[str] = "samples"
 
     regions: str = parameter(

@@ -8,8 +8,9 @@ from SaliencyExplain.engine.queue.cache import ClassifierStore, VolumeStore
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import ProbeRequest
-from SaliencyExplain.probing import Prober
-from SaliencyExplain.question import Compute
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.probing import Prober
 
 
 class CachedProber:
@@ -47,7 +48,7 @@ class CachedProber:
             self._kept = None
         reporter.doing("looks at the image for the first time")
         image = image_of(self._volumes.get(request.volume))
-        prober = Prober(image, twin, compute=self._compute, fill=request.fill)
+        prober = Prober(prepare(image, twin, compute=self._compute), fill=request.fill)
         with self._lock:
             self._kept = ((*asked, str(twin.device)), prober)
         reporter.doing("removes what is there")

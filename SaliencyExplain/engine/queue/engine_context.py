@@ -8,7 +8,7 @@ from SaliencyExplain.engine.queue.allowed_paths import Places
 from SaliencyExplain.engine.queue.cache import ClassifierStore, PredictionStore, VolumeStore
 from SaliencyExplain.engine.queue.cached_prober import CachedProber
 from SaliencyExplain.errors import ClassifierError, ErrorCode
-from SaliencyExplain.question import Compute
+from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.specification.spec import Limits
 
 

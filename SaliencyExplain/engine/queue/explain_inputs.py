@@ -6,7 +6,7 @@ from SaliencyExplain.attribution.method_selection import chosen_methods
 from SaliencyExplain.engine.queue.engine_context import EngineContext
 from SaliencyExplain.engine.queue.volume_images import image_of, segmentation_of
 from SaliencyExplain.engine.wire.requests import ExplainRequest
-from SaliencyExplain.question import Given
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
 
 
 def check_explain_request(request: ExplainRequest, context: EngineContext) -> None:
@@ -26,7 +26,9 @@ def volumes_to_explain(request: ExplainRequest) -> set[str]:
     return {request.volume, *references.backgrounds, *segments}
 
 
-def references_of(request: ExplainRequest, context: EngineContext, notes: list[str]) -> Given:
+def references_of(
+    request: ExplainRequest, context: EngineContext, notes: list[str]
+) -> LoadedReferences:
     """The segmentation and the backgrounds that a request names beside its image.
 
     Args:
@@ -43,4 +45,4 @@ def references_of(request: ExplainRequest, context: EngineContext, notes: list[s
         image, segments = held.get(request.volume), held.get(references.segmentation)
         segmentation = segmentation_of(references.segment_names, segments, image, notes)
     backgrounds = tuple(image_of(held.get(key)) for key in references.backgrounds)
-    return Given(segmentation, backgrounds)
+    return LoadedReferences(segmentation, backgrounds)

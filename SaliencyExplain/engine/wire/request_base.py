@@ -16,7 +16,7 @@ class Request:
     A subclass declares a kind of request with its class arguments::
 
         @dataclass(frozen=True)
-        class PredictRequest(Request, kind="predict", result=PredictResult, short=True):
+        class PredictRequest(Request, kind="predict", result=Prediction, short=True):
             classifier: str
             volume: str
 

@@ -16,17 +16,17 @@ from SaliencyExplain.engine.wire.results import (
     CompareResult,
     EvaluationResult,
     ExplainResult,
-    PredictResult,
     StudyResult,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.probe_result import Probe
+from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.spec import ExplainSpec
 
 
 @dataclass(frozen=True)
-class PredictRequest(Request, kind="predict", result=PredictResult, short=True):
+class PredictRequest(Request, kind="predict", result=Prediction, short=True):
     """Asks for the class probabilities of a volume.
 
     Attributes:

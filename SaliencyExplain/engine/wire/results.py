@@ -10,16 +10,6 @@ from SaliencyExplain.method_failures import MethodFailure
 
 
 @dataclass(frozen=True)
-class PredictResult:
-    """Probabilities, one for each class, in [0, 1]."""
-
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    notes: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
 class MapResult:
     """One attribution; its values are fetched by their hash.
 

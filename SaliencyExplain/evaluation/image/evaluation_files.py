@@ -11,9 +11,9 @@ from SaliencyExplain.csv_text import figure_cell
 from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
 from SaliencyExplain.evaluation.image.trust_card import draw_card, draw_curves_picture
 from SaliencyExplain.evaluation_parts import EVALUATION_FILE
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.json_text import json_text
-from SaliencyExplain.question import Question
 
 CURVES, CURVES_PICTURE = "curves.csv", "curves.png"
 
@@ -22,13 +22,13 @@ CURVES, CURVES_PICTURE = "curves.csv", "curves.png"
 COLUMNS = ("map", "curve", "x", "y", "chance_low", "chance_median", "chance_high")
 
 
-def write_evaluation(folder: Path, found: Evaluation, question: Question) -> list[Path]:
+def write_evaluation(folder: Path, found: Evaluation, case: PreparedCase) -> list[Path]:
     """Writes everything about an evaluation into a folder; each file is complete or not there.
 
     Args:
         folder: Made where it does not exist.
         found: The evaluation.
-        question: What it was about, for the pictures.
+        case: What it was about, for the pictures.
 
     Returns:
         The files.
@@ -47,7 +47,7 @@ def write_evaluation(folder: Path, found: Evaluation, question: Question) -> lis
         draw_curves_picture(files[-1], found)
     for one in found.maps:
         files.append(folder / card_name(one))
-        draw_card(files[-1], found, one, question)
+        draw_card(files[-1], found, one, case)
     # Last: where it lies, the others are there too.
     with atomic_file(files[0]) as temporary:
         temporary.write_text(json_text(found.as_json()), encoding="utf-8")

@@ -38,6 +38,8 @@ from SaliencyExplain.evaluation.image.robustness import Stability, stability
 from SaliencyExplain.evaluation.image.segment_agreement import SegmentAgreement
 from SaliencyExplain.evaluation.image.similarity import similarity
 from SaliencyExplain.evaluation_results import Answer
+from SaliencyExplain.explanation.loaded_references import reference_hashes
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.figures import EACH_SEGMENT
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on
@@ -47,7 +49,6 @@ from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
-from SaliencyExplain.question import Question, given_hashes
 from SaliencyExplain.records.agreement_row import Row
 
 Found = TypeVar("Found")
@@ -64,11 +65,11 @@ class EvaluationRun:
     """One run of an evaluation.
 
     Args:
-        question: The image put to the classifier.
+        case: The image and the classifier.
         cost: How many maps are computed, and what that was estimated to cost.
         parts: Which of the parts.
         seed: Random seed.
-        case: Name of the case; with the seed it draws the random control map.
+        name: Name of the case; with the seed it draws the random control map.
         progress: Told of forward passes done and to do; may raise Cancelled.
 
     Attributes:
@@ -82,11 +83,11 @@ class EvaluationRun:
 
     def __init__(
         self,
-        question: Question,
+        case: PreparedCase,
         cost: Cost,
         parts: Sequence[str],
         seed: int,
-        case: str,
+        name: str,
         progress: Progress,
     ) -> None:
         self.maps: list[MapEvaluation] = []
@@ -95,18 +96,18 @@ class EvaluationRun:
         self.notes: list[str] = []
         self.failures = MethodFailures()
         self.work = Work(cost.forward_passes, progress)
-        self._question = question
+        self._case = case
         self._cost_tier = cost.cost_tier
         self._compared = cost.compared
         self._parts = parts
-        self._task = question.task(seed)
-        flat = question.classifier.spatial_dims == 2 and question.image.ndim == 4
-        self._image = squeeze_slice(question.image) if flat else question.image
+        self._task = case.task(seed)
+        flat = case.classifier.spatial_dims == 2 and case.image.ndim == 4
+        self._image = squeeze_slice(case.image) if flat else case.image
         self._image_body = body_mask(self._image)
         anatomy = self._image_body if self._image_body is not None else _anatomy(self._image)
         self._body = None if anatomy is None else self._on_network_grid(anatomy)
         self._faithful: FaithfulnessEvaluator | None = None
-        self._agreement = SegmentAgreement(question, self._image_body, case, seed)
+        self._agreement = SegmentAgreement(case, self._image_body, name, seed)
         self.notes += self._agreement.notes()
         self._given_segments: dict[str, tuple[str, ...]] = {}
 
@@ -117,7 +118,7 @@ class EvaluationRun:
         modalities: Mapping[str, Segmentation],
     ) -> None:
         """Evaluates the maps of these methods, and the given ones."""
-        classifier = self._question.classifier
+        classifier = self._case.classifier
         check_modalities(modalities, classifier.channels)
         self._resolutions: dict[tuple[str, str], float] = {}
         makers: list[MapMaker] = []
@@ -135,9 +136,7 @@ class EvaluationRun:
         if not makers and not given_maps:
             return
         others = {
-            name: map_on_network_grid(
-                values, classifier, self._question.prepared, self._question.image
-            )
+            name: map_on_network_grid(values, classifier, self._case.input, self._case.image)
             for name, values in given_maps.items()
         }
         if "channels" in self._parts and 2 <= len(classifier.channels) <= MOST_CHANNELS:
@@ -227,7 +226,7 @@ class EvaluationRun:
         masks: Mapping[str, NDArray[np.bool_]],
     ) -> None:
         """Puts together what is known of a map, and what it says."""
-        question = self._question
+        case = self._case
         label = f"{name}@{layer}" if layer else name
         channel = (method.channel_of(layer, self._task) if method else None) or 0
         notes: list[str] = []
@@ -241,15 +240,12 @@ class EvaluationRun:
         else:
             if self._faithful is not None:
                 faithful = self._faithful.of(values, channel)
-        restored = question.classifier.restore(
-            torch.from_numpy(values), question.prepared, question.image
-        )
+        restored = case.classifier.restore(torch.from_numpy(values), case.input, case.image)
         resolution_mm = self._resolutions.get((name, layer), 0.0)
         own: Sequence[str] = self._given_segments.get(name, ())
         if method is not None:
-            own = given_hashes(question.given, method).get(EACH_SEGMENT, ())
+            own = reference_hashes(case.references, method).get(EACH_SEGMENT, ())
         found = self._agreement.rows(label, restored, resolution_mm, own)
-        target = question.target
         self.maps.append(
             MapEvaluation(
                 label=label,
@@ -264,9 +260,9 @@ class EvaluationRun:
                 rows=tuple(found),
                 msfi=self._msfi(restored, apart, masks, notes),
                 answers=(
-                    beats_chance(faithful, reason, question.classifier.classes[target]),
+                    beats_chance(faithful, reason, case.target_name),
                     depends_on_weights(sane, reasons[0], body_known=self._image_body is not None),
-                    is_stable(stable, reasons[1], float(question.probabilities[target])),
+                    is_stable(stable, reasons[1], case.target_probability),
                     *self._on_segments(found, label),
                 ),
                 notes=tuple(notes),
@@ -289,7 +285,7 @@ class EvaluationRun:
         """The MSFI of the maps of the channels; of the one map where they have none apart."""
         if not masks or self.channels is None:
             return None
-        question = self._question
+        case = self._case
         maps = dict.fromkeys(masks, values)
         if apart is not None:
             missing = [name for name in masks if name not in apart]
@@ -297,8 +293,7 @@ class EvaluationRun:
                 notes.append(f"No MSFI: the method has no map of the channel {missing[0]}.")
                 return None
             maps = {
-                name: question.classifier.restore(apart[name], question.prepared, question.image)
-                for name in masks
+                name: case.classifier.restore(apart[name], case.input, case.image) for name in masks
             }
         body = self._image_body
         return feature_importance(
@@ -341,7 +336,7 @@ class EvaluationRun:
                 self.pairs.append(Pair(kind, first, second, alike))
 
     def _on_network_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        prepared = self._question.prepared
+        prepared = self._case.input
         found = label_map_on(
             [mask],
             self._image.affine.numpy().astype(np.float64),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
+from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import DeviceMemoryError
 from SaliencyExplain.evaluation.image.cost import (
     COST_TIERS,
@@ -19,21 +20,21 @@ from SaliencyExplain.evaluation.image.cost import (
 from SaliencyExplain.evaluation.image.evaluation_run import EvaluationRun
 from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
 from SaliencyExplain.evaluation_parts import PARTS
+from SaliencyExplain.explanation.prepared_case import PreparedCase, cpu_note
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import Question
 
 
 def evaluate_maps(
-    question: Question,
+    case: PreparedCase,
     methods: Sequence[Method],
     *,
     given_maps: Mapping[str, MetaTensor] | None = None,
     modalities: Mapping[str, Segmentation] | None = None,
     parts: Sequence[str] = PARTS,
-    case: str | None = None,
+    name: str | None = None,
     seed: int = 0,
     cost_tier: CostTier | None = None,
     budget: float | None = None,
@@ -44,18 +45,18 @@ def evaluate_maps(
 
     The maps are computed on the network's grid, again for each change of image, seed or
     weights; the weights are changed on copies. A method that fails costs its own map: the
-    others are evaluated, and ``failures`` says why. With a segmentation in ``question.given`` the
+    others are evaluated, and ``failures`` says why. With a segmentation in ``case.references`` the
     maps are held against it as :mod:`SaliencyExplain.comparison` does.
 
     Args:
-        question: The image put to the classifier, the target fixed.
+        case: The image and the classifier, the target fixed.
         methods: Whose maps are evaluated.
         given_maps: Maps of other tools by name, ``(1, *S)`` with their affine. Only their
             faithfulness and their place can be evaluated: nothing is known of how they were made.
         modalities: By channel the segmentation of the features that this channel shows, on
             the image's grid, for the modality-specific feature importance.
         parts: Which of :data:`PARTS`.
-        case: Name of the case; None: the image's own, which is its file's and may name a
+        name: Name of the case; None: the image's own, which is its file's and may name a
             patient.
         seed: Random seed. With the case's name it makes the random control map on a
             segmentation, the one of :func:`SaliencyExplain.comparison.table.rows`.
@@ -75,11 +76,12 @@ def evaluate_maps(
     check_parts(parts)
     given_maps, modalities = given_maps or {}, modalities or {}
     failures = MethodFailures()
-    methods = _able(question, methods, seed, failures)
+    task = case.task(seed)
+    methods = _able(task, methods, failures)
     if not methods and not given_maps:
         failures.raise_first()
     cost = affordable(
-        question.task(seed),
+        task,
         methods,
         parts,
         given_maps=len(given_maps),
@@ -90,35 +92,36 @@ def evaluate_maps(
     if announce is not None:
         announce(cost)
 
-    name = str(question.image.meta.get("name", "")) if case is None else case
+    name = str(case.image.meta.get("name", "")) if name is None else name
 
-    def run() -> EvaluationRun:
-        found = EvaluationRun(question, cost, parts, seed, name, progress)
+    def run(case: PreparedCase) -> EvaluationRun:
+        found = EvaluationRun(case, cost, parts, seed, name, progress)
         found.run(methods, given_maps, modalities)
         if not found.maps:
             found.failures.raise_first()
         return found
 
+    moved: list[str] = []
     try:
-        found = run()
+        found = run(case)
     except DeviceMemoryError as error:
-        question.move_to_cpu(error)
-        found = run()
+        found = run(case.on_cpu(error))
+        moved = [cpu_note(error)]
     failed = [*failures.found, *found.failures.found]
-    notes = [*question.notes, *(one.line for one in failed), *found.notes]
+    notes = [*case.notes, *moved, *(one.line for one in failed), *found.notes]
     if cost_tier is None and cost.cost_tier != COST_TIERS["full"]:
         notes.append(
             f"The cost tier {cost.name} was used, for the budget of {budget:,.0f} forward passes."
         )
-    classifier = question.classifier
+    classifier = case.classifier
     return Evaluation(
         image=name,
-        image_sha256=question.image_hash,
+        image_sha256=case.image_hash,
         classifier=classifier.name,
         classifier_sha256=classifier.identity,
         classes=classifier.classes,
-        probabilities=tuple(question.probabilities.tolist()),
-        target=question.target,
+        probabilities=case.prediction.probabilities,
+        target=case.target,
         seed=seed,
         cost_tier=cost.name,
         parts=tuple(parts),
@@ -133,11 +136,8 @@ def evaluate_maps(
     )
 
 
-def _able(
-    question: Question, methods: Sequence[Method], seed: int, failures: MethodFailures
-) -> list[Method]:
+def _able(task: Task, methods: Sequence[Method], failures: MethodFailures) -> list[Method]:
     """The methods that can take the image; why the others cannot is recorded."""
-    task = question.task(seed)
     able = []
     for method in methods:
         with failures.of(method.name):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.comparison.table import rows, unseen_notes
-from SaliencyExplain.question import Question
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 
@@ -17,22 +17,22 @@ class SegmentAgreement:
     """Compares maps of one image with its segments; the control maps are compared once.
 
     Args:
-        question: The image put to the classifier, with its segmentation.
+        case: The image and the classifier, with its segmentation.
         body: Mask of the body, as many voxels as the image; None: not known.
-        case: Name of the case; with the seed it draws the random control map.
+        name: Name of the case; with the seed it draws the random control map.
         seed: Random seed.
     """
 
     def __init__(
-        self, question: Question, body: NDArray[np.bool_] | None, case: str, seed: int
+        self, case: PreparedCase, body: NDArray[np.bool_] | None, name: str, seed: int
     ) -> None:
-        self._question, self._body, self._case, self._seed = question, body, case, seed
-        self._field_of_view = question.field_of_view if question.seen_share < 1 else None
+        self._case, self._body, self._name, self._seed = case, body, name, seed
+        self._field_of_view = case.field_of_view if case.seen_share < 1 else None
         self._controls: list[Row] | None = None
 
     def notes(self) -> list[str]:
         """What is to be told of segments that the network does not see whole."""
-        segmentation = self._question.given.segmentation
+        segmentation = self._case.references.segmentation
         return [] if segmentation is None else unseen_notes(segmentation, self._field_of_view)
 
     def rows(
@@ -50,7 +50,7 @@ class SegmentAgreement:
             resolution_mm: What the map resolves, mm; 0: voxels or regions, or not known.
             own_segments: Hashes of the segments that are the map's regions.
         """
-        if self._question.given.segmentation is None:
+        if self._case.references.segmentation is None:
             return []
         if self._controls is None:
             self._controls = self._compare({}, values.shape, control_maps=True)
@@ -73,17 +73,17 @@ class SegmentAgreement:
         resolution_mm: float = 0.0,
         own_segments: Sequence[str] = (),
     ) -> list[Row]:
-        question, body = self._question, self._body
-        assert question.given.segmentation is not None
+        case, body = self._case, self._body
+        assert case.references.segmentation is not None
         return rows(
-            self._case,
-            question.classifier.classes[question.target],
+            self._name,
+            case.target_name,
             maps,
-            question.given.segmentation,
-            np.asarray(question.image.affine, dtype=np.float64),
+            case.references.segmentation,
+            np.asarray(case.image.affine, dtype=np.float64),
             body=None if body is None else body.reshape(shape),
             seed=self._seed,
-            image_sha256=question.image_hash,
+            image_sha256=case.image_hash,
             resolutions_mm=dict.fromkeys(maps, resolution_mm),
             fields_of_view=dict.fromkeys(maps, self._field_of_view),
             usual_field=self._field_of_view,

@@ -15,6 +15,7 @@ from SaliencyExplain.evaluation.image import evaluation_plots
 from SaliencyExplain.evaluation.image.image_evaluation import MapEvaluation
 from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
 from SaliencyExplain.evaluation.image.partial_images import KINDS, SHOWN
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.pictures import panel
 from SaliencyExplain.pictures.figure_layout import (
@@ -26,7 +27,6 @@ from SaliencyExplain.pictures.figure_layout import (
 )
 from SaliencyExplain.pictures.reading_aids import GreyWindow, Segment, grey_window
 from SaliencyExplain.pictures.slab import Slab, peak_view, slab_of
-from SaliencyExplain.question import Question
 
 _MARGIN, _GAP = 16, 6
 _LABELS, _PLOT = 104, 270
@@ -56,24 +56,24 @@ class PartialImageRows:
     Args:
         one: The map, whose faithfulness was evaluated.
         found: That.
-        question: The image put to the classifier.
+        case: The image and the classifier.
 
     Attributes:
         greys: The window of the pictures, in the units of the network's input.
     """
 
-    def __init__(self, one: MapEvaluation, found: Faithfulness, question: Question) -> None:
+    def __init__(self, one: MapEvaluation, found: Faithfulness, case: PreparedCase) -> None:
         self._found = found
         self._label = one.method or one.label
-        self._target = question.classifier.classes[question.target]
-        self._question = question
-        affine = np.asarray(question.image.affine, dtype=np.float64)
-        image = question.image[one.channel].as_tensor().numpy()
+        self._target = case.target_name
+        self._case = case
+        affine = np.asarray(case.image.affine, dtype=np.float64)
+        image = case.image[one.channel].as_tensor().numpy()
         seen = peak_view(
             image,
             one.values,
             affine,
-            segments_of(question.given.segmentation),
+            segments_of(case.references.segmentation),
             signed=one.signed,
             resolution_mm=one.resolution_mm,
         )
@@ -131,7 +131,7 @@ class PartialImageRows:
 
     def _restored(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         slab = MetaTensor(torch.zeros(1, *self._slab.shape), affine=self._slab.affine)
-        return self._question.classifier.restore(values, self._question.prepared, slab)
+        return self._case.classifier.restore(values, self._case.input, slab)
 
     def _rows(self, kind: str) -> list[_Row]:
         return [

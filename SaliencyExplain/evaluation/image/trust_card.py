@@ -19,6 +19,7 @@ from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEva
 from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows, segments_of
 from SaliencyExplain.evaluation_parts import SYMBOLS
 from SaliencyExplain.evaluation_results import Answer
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.pictures.figure_layout import (
@@ -29,7 +30,6 @@ from SaliencyExplain.pictures.figure_layout import (
     text_width,
     write_line,
 )
-from SaliencyExplain.question import Question
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 
 _MARGIN, _GAP = 16, 10
@@ -54,28 +54,28 @@ class _Row:
         return max(words, _PLOT_HEIGHT if self.draw else 0) + _GAP
 
 
-def draw_card(path: Path, found: Evaluation, one: MapEvaluation, question: Question) -> None:
+def draw_card(path: Path, found: Evaluation, one: MapEvaluation, case: PreparedCase) -> None:
     """Writes the trust card of a map as PNG; see :func:`card_png`.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    _write_png(path, card_png(found, one, question))
+    _write_png(path, card_png(found, one, case))
 
 
-def card_png(found: Evaluation, one: MapEvaluation, question: Question) -> bytes:
+def card_png(found: Evaluation, one: MapEvaluation, case: PreparedCase) -> bytes:
     """Draws the trust card of a map as PNG, the same bytes for the same evaluation.
 
     Args:
         found: The evaluation that the map was in.
         one: What was found about the map.
-        question: The image and the segmentation, for the picture.
+        case: The image and the segmentation, for the picture.
     """
-    picture = _planes(found, one, question)
+    picture = _planes(found, one, case)
     rows = [_row(answer, one) for answer in one.answers]
     images = None
     if one.faithfulness is not None:
-        images = PartialImageRows(one, one.faithfulness, question)
+        images = PartialImageRows(one, one.faithfulness, case)
     foot = [_FOOT, *_channels(found, one), *one.notes, _how(found)]
     feet = [line for words in foot for line in wrapped(words, 11, STANDARD_WIDTH - 2 * _MARGIN)]
     height = picture.shape[0] + sum(row.height for row in rows) + 15 * len(feet) + 3 * _GAP
@@ -128,15 +128,15 @@ def wrapped(words: str, size: float, pixels: float) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _planes(found: Evaluation, one: MapEvaluation, question: Question) -> np.ndarray:
+def _planes(found: Evaluation, one: MapEvaluation, case: PreparedCase) -> np.ndarray:
     buffer = io.BytesIO()
     probability = found.probabilities[found.target]
     draw_planes(
         buffer,
-        question.image[one.channel].as_tensor().numpy(),
+        case.image[one.channel].as_tensor().numpy(),
         one.values,
-        np.asarray(question.image.affine, dtype=np.float64),
-        segments=segments_of(question.given.segmentation),
+        np.asarray(case.image.affine, dtype=np.float64),
+        segments=segments_of(case.references.segmentation),
         title=f"{found.image} · {one.label} · {found.target_name} (p = {probability:.2f})",
         signed=one.signed,
         resolution_mm=one.resolution_mm,

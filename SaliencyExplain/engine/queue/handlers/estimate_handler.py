@@ -13,7 +13,8 @@ from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import EstimateRequest
-from SaliencyExplain.explanation import estimate
+from SaliencyExplain.explanation.method_costs import estimate
+from SaliencyExplain.explanation.prepared_case import prepare
 
 
 class EstimateHandler(Handler[EstimateRequest, Estimate], answers=EstimateRequest):
@@ -31,12 +32,11 @@ class EstimateHandler(Handler[EstimateRequest, Estimate], answers=EstimateReques
         """Estimates from one forward pass."""
         explain, spec = request.explain, request.explain.spec
         reporter.doing("estimates")
-        cost = estimate(
+        case = prepare(
             image_of(self.context.volumes.get(explain.volume)),
             self.context.classifiers.get(explain.classifier).twin,
-            chosen_methods(spec.methods),
-            target=spec.target,
-            compute=self.context.compute_within(spec.limits),
-            given=references_of(explain, self.context, []),
+            spec.target,
+            self.context.compute_within(spec.limits),
+            references_of(explain, self.context, []),
         )
-        return cost.within(spec.limits.seconds)
+        return estimate(case, chosen_methods(spec.methods)).within(spec.limits.seconds)

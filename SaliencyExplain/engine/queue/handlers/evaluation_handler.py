@@ -26,8 +26,13 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation.image.trust_card import card_png
+from SaliencyExplain.explanation.loaded_references import (
+    LoadedReferences,
+    reference_hashes,
+    uses_reference,
+)
+from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
 from SaliencyExplain.images.image_hash import voxel_hash
-from SaliencyExplain.question import Given, Question, given_hashes, uses
 
 
 class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=EvaluationRequest):
@@ -51,7 +56,7 @@ class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=Ev
         context, asked, spec = self.context, request.explain, request.explain.spec
         notes: list[str] = []
         volume = context.volumes.get(asked.volume)
-        given = references_of(asked, context, notes)
+        references = references_of(asked, context, notes)
         context.prober.free_gpu_memory()
         classifier = context.classifiers.get(asked.classifier).classifier
         wanted = chosen_methods(spec.methods)
@@ -63,11 +68,13 @@ class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=Ev
                 "The map was computed from other voxels than those given; give the volumes that "
                 "it was computed from, or explain these anew.",
             )
-        unknown = [note for method in wanted for note in _check_given(request, method, given)]
+        unknown = [
+            note for method in wanted for note in _check_references(request, method, references)
+        ]
         compute = context.compute_within(spec.limits)
-        question = Question(image, classifier, spec.target, compute, given)
+        case = prepare(image, classifier, spec.target, compute, references)
         found = evaluate_maps(
-            question,
+            case,
             wanted,
             seed=spec.seed,
             budget=spec.limits.passes,
@@ -78,23 +85,25 @@ class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=Ev
             cost_tier=found.cost_tier,
             forward_passes=found.forward_passes,
             seconds=found.seconds,
-            maps=tuple(_evaluated_map(found, one, question) for one in found.maps),
+            maps=tuple(_evaluated_map(found, one, case) for one in found.maps),
             notes=(*notes, *classifier.notes, *unknown, *found.notes),
         )
 
 
-def _check_given(request: EvaluationRequest, method: Method, given: Given) -> Iterator[str]:
-    """Refuses to evaluate a map with other things beside the image than it was computed with.
+def _check_references(
+    request: EvaluationRequest, method: Method, references: LoadedReferences
+) -> Iterator[str]:
+    """Refuses to evaluate a map with other references than it was computed with.
 
     Yields:
         A note where nobody knows what it was computed with.
     """
-    now = given_hashes(given, method)
+    now = reference_hashes(references, method)
     for what, word, before in (
         ("segmentation", "segments", request.segments_sha256),
         ("backgrounds", "backgrounds", list(request.backgrounds_sha256)),
     ):
-        if not uses(method, what):
+        if not uses_reference(method, what):
             continue
         if before and now.get(f"{word}_sha256") != before:
             raise InputError(
@@ -109,14 +118,14 @@ def _check_given(request: EvaluationRequest, method: Method, given: Given) -> It
             )
 
 
-def _evaluated_map(found: Evaluation, one: MapEvaluation, question: Question) -> EvaluatedMap:
+def _evaluated_map(found: Evaluation, one: MapEvaluation, case: PreparedCase) -> EvaluatedMap:
     return EvaluatedMap(
         label=one.label,
         title=methods()[one.method].title,
         answers=one.answers,
         figures=one.faithfulness.figures if one.faithfulness is not None else (),
         curves=_curves(one),
-        card=base64.b64encode(card_png(found, one, question)).decode("ascii"),
+        card=base64.b64encode(card_png(found, one, case)).decode("ascii"),
         notes=one.notes,
     )
 

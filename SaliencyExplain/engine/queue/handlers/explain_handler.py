@@ -18,8 +18,9 @@ from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import ExplainRequest
 from SaliencyExplain.engine.wire.results import ExplainResult, MapResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
-from SaliencyExplain.explanation import explain
-from SaliencyExplain.results.attribution_maps import Attribution
+from SaliencyExplain.explanation.computed_maps import Attribution
+from SaliencyExplain.explanation.explain import explain
+from SaliencyExplain.explanation.prepared_case import prepare
 
 
 class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequest):
@@ -63,20 +64,19 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
                 )
             )
 
-        explanation = explain(
+        case = prepare(
             image_of(image, request.image_name),
             classifier,
-            chosen,
-            target=spec.target,
-            compute=context.compute_within(spec.limits),
-            given=references,
-            seed=spec.seed,
-            progress=reporter.progress,
-            publish=show,
+            spec.target,
+            context.compute_within(spec.limits),
+            references,
+        )
+        explanation = explain(
+            case, chosen, seed=spec.seed, progress=reporter.progress, publish=show
         )
         result = ExplainResult(
             classes=explanation.classes,
-            probabilities=tuple(explanation.probabilities.tolist()),
+            probabilities=explanation.probabilities,
             target=explanation.target,
             maps=tuple(map(maps.keep, explanation.attributions)),
             notes=(*notes, *classifier.notes, *explanation.notes),

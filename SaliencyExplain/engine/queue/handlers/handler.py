@@ -18,7 +18,7 @@ class Handler(ABC, Generic[RequestT, ResultT]):
 
     A subclass names the class of its requests::
 
-        class PredictHandler(Handler[PredictRequest, PredictResult], answers=PredictRequest):
+        class PredictHandler(Handler[PredictRequest, Prediction], answers=PredictRequest):
 
     A handler is made anew for each use; what outlasts a request belongs to the context.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import PredictRequest
-from SaliencyExplain.engine.wire.results import PredictResult
-from SaliencyExplain.question import Question
+from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.results.class_prediction import Prediction
 
 
-class PredictHandler(Handler[PredictRequest, PredictResult], answers=PredictRequest):
+class PredictHandler(Handler[PredictRequest, Prediction], answers=PredictRequest):
     """Computes the class probabilities of a volume."""
 
     def check(self, request: PredictRequest) -> None:
@@ -23,18 +23,12 @@ class PredictHandler(Handler[PredictRequest, PredictResult], answers=PredictRequ
         """The image."""
         return {request.volume}
 
-    def run(self, request: PredictRequest, reporter: Reporter) -> PredictResult:
+    def run(self, request: PredictRequest, reporter: Reporter) -> Prediction:
         """Predicts, and remembers the probabilities for later explanations."""
         reporter.doing("predicts")
         classifier = self.context.classifiers.get(request.classifier).twin
         image = image_of(self.context.volumes.get(request.volume))
-        started = time.perf_counter()
-        question = Question(image, classifier, "predicted", self.context.compute)
-        result = PredictResult(
-            classes=classifier.classes,
-            probabilities=tuple(question.probabilities.tolist()),
-            notes=(*classifier.notes, *question.notes),
-            seconds=time.perf_counter() - started,
-        )
-        self.context.predictions.put(request.classifier, request.volume, result.probabilities)
-        return result
+        case = prepare(image, classifier, compute=self.context.compute)
+        found = case.prediction
+        self.context.predictions.put(request.classifier, request.volume, found.probabilities)
+        return dataclasses.replace(found, notes=(*classifier.notes, *case.notes))

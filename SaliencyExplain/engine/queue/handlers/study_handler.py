@@ -52,10 +52,10 @@ class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
         classifier = places.inside(request.classifier)
         places.check_all([classifier])
         reporter.doing("loads the classifier")
-        channels = load_classifier(classifier, trust=request.trust).channels
+        loaded = load_classifier(classifier, trust=request.trust)
         reporter.check()
         reporter.doing("looks for cases")
-        cases = discover(folder, channels=channels, allowed=places.inside)
+        cases = discover(folder, channels=loaded.channels, allowed=places.inside)
         for case in cases:
             places.check_all(case.files)
 
@@ -77,6 +77,7 @@ class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
             ),
             jobs=request.jobs,
             progress=tell,
+            classifier=loaded,
         )
         return StudyResult(
             out=str(result.out),

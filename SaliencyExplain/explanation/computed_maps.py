@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.errors import unknown_name
+from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.images.image_writing import itk_of, nifti_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.map_provenance import MapProvenance
 from SaliencyExplain.method_failures import MethodFailure
 from SaliencyExplain.pictures import Picture, draw_planes
-from SaliencyExplain.question import Question
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +45,7 @@ class Attribution(MapProvenance):
         seconds: Time that the computation took.
         share_done: Share of the computation that is in it, in (0, 1]; below 1 it is a partial
             map: published while it grew, or the best one when the time was up.
-        case: The image put to the classifier, from which it was computed.
+        case: The prepared case from which it was computed.
         computed_by: The method with the parameters that it was given.
     """
 
@@ -59,7 +59,7 @@ class Attribution(MapProvenance):
     parameters: dict[str, Any]
     provenance: dict[str, Any]
     seconds: float
-    case: Question = field(compare=False)
+    case: PreparedCase = field(compare=False)
     computed_by: Method = field(compare=False)
     share_done: float = 1.0
 
@@ -95,7 +95,6 @@ class Attribution(MapProvenance):
             'map.png'
         """
         segments = segmentation.segments if segmentation else ()
-        probability = float(self.case.probabilities[self.target])
         stream = io.BytesIO()
         draw_planes(
             stream,
@@ -103,7 +102,7 @@ class Attribution(MapProvenance):
             self.values,
             self.affine,
             segments=[(one.name, one.color, one.mask) for one in segments],
-            title=f"{self.title} · {self.target_name} (p = {probability:.2f})",
+            title=f"{self.title} · {self.target_name} (p = {self.case.target_probability:.2f})",
             signed=self.signed,
             resolution_mm=self.resolution_mm,
         )
@@ -155,7 +154,7 @@ class Explanation:
 
     image: MetaTensor
     classes: tuple[str, ...]
-    probabilities: NDArray[np.float64]
+    probabilities: tuple[float, ...]
     target: int
     attributions: tuple[Attribution, ...]
     notes: tuple[str, ...]

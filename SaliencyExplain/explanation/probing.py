@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -23,14 +22,15 @@ from SaliencyExplain.attribution.passes.watched_output import text as probabilit
 from SaliencyExplain.attribution.perturbation.infill import filling as fill_image
 from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
+from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.prediction import probabilities_of
+from SaliencyExplain.explanation.prepared_case import PreparedCase, cpu_note, prepare
 from SaliencyExplain.geometry import indices_of, spacing_of, within_grid
 from SaliencyExplain.images.grid_masks import ball, filled_voxels
-from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.probe_result import Probe, Removal
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.question import AUTOMATIC, Compute, Question, probabilities_of
 
 #: Changes of a probability below this are shown as 0, to three decimals.
 _SHOWN = 5e-4
@@ -56,17 +56,15 @@ class _Place:
 
 
 class Prober:
-    """An image and a classifier, warm: asked for a place, it answers at once.
+    """Removes places of a prepared case and predicts again, from cached activations.
 
-    Construction costs some four forward passes where the network can be traced (the
-    prediction, tracing, the maps of the image, a check), else one. After that a click at any
-    place and with any radius reuses the maps. Weights that changed meanwhile are noticed
+    Construction costs some three forward passes where the network can be traced (tracing,
+    the activations of the image, a check), else none. After that a click at any place and with
+    any radius reuses the activations. Weights that changed meanwhile are noticed
     and everything is computed anew. The network is left as it was; one caller at a time.
 
     Args:
-        image: ``(C, *S)`` with its affine, channels in the classifier's order.
-        classifier: What is asked.
-        compute: On what, and within which limits.
+        case: The image and the classifier.
         fill: What stands in the removed place, one of :data:`FILLS`; see :func:`filling`.
         value: The constant for ``fill="value"``, in the units of the prepared input.
         blur_mm: Standard deviation of the Gaussian filter for ``fill="blur"``; 0: automatic.
@@ -76,42 +74,39 @@ class Prober:
         length_unit: Of radii and places: ``mm``, or ``px`` where the image has no size.
 
     Raises:
-        InputError: The image, device, fill or channel does not fit.
-        ClassifierError: The network fails on the image.
-        DeviceMemoryError: The CPU's memory does not hold the image.
+        InputError: The fill or channel does not fit.
+        DeviceMemoryError: The CPU's memory does not hold the activations.
     """
 
     def __init__(
         self,
-        image: MetaTensor,
-        classifier: Classifier,
+        case: PreparedCase,
         *,
-        compute: Compute = AUTOMATIC,
         fill: str = "mean",
         value: float = 0.0,
         blur_mm: float = 0.0,
         channel: str | None = None,
     ) -> None:
-        self._given = image
-        self._classifier = classifier
-        self._compute = compute
+        image, classifier = case.image, case.classifier
+        self._case = case
+        self._moved_notes: tuple[str, ...] = ()
         self._fill = functools.partial(fill_image, fill=fill, value=value, blur_mm=blur_mm)
         self._channel = None if channel is None else _number_of(channel, classifier)
         self._warm: CachedImage | None = None
         flat = classifier.spatial_dims == 2 and image.ndim == 4
         self._image = squeeze_slice(image) if flat else image
-        self.length_unit = length_unit(image.affine.numpy(), image.shape[1:])
-        self._open()
+        self.length_unit = case.length_unit
+        self._cache()
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """``(K,)`` in [0, 1], of the image as it is."""
-        return self._question.probabilities
+        return np.asarray(self._case.prediction.probabilities)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should be told of the image: resampled, guessed, fallen back."""
-        return tuple(self._question.notes)
+        return (*self._case.notes, *self._moved_notes)
 
     @property
     def kept_bytes(self) -> int:
@@ -146,7 +141,7 @@ class Prober:
             )
         self._ready()
         centre = self._centre(np.asarray(point_ras, dtype=np.float64))
-        shape = tuple(self._prepared.shape[1:])
+        shape = tuple(self._case.input.shape[1:])
         notes = []
         half = min(spacing_of(self._affine, len(centre))) / 2
         small = [f"{radius:g}" for radius in radii if radius < half]
@@ -177,11 +172,11 @@ class Prober:
         """
         started = time.perf_counter()
         marked = np.asarray(mask, dtype=bool)
-        if marked.shape != tuple(self._given.shape[1:]):
+        if marked.shape != tuple(self._case.image.shape[1:]):
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
                 f"The segment '{name}' has {marked.shape} voxels and the image "
-                f"{tuple(self._given.shape[1:])}: give it on the image's own grid.",
+                f"{tuple(self._case.image.shape[1:])}: give it on the image's own grid.",
             )
         if not marked.any():
             raise InputError(
@@ -193,7 +188,7 @@ class Prober:
             marked.reshape(self._image.shape[1:]),
             self._image.affine.numpy().astype(np.float64),
             self._affine,
-            tuple(self._prepared.shape[1:]),
+            tuple(self._case.input.shape[1:]),
         )
         if not place.any():
             raise InputError(
@@ -212,22 +207,30 @@ class Prober:
         """Gives the memory of the maps back; the next click computes them anew."""
         self._warm = None
 
-    def _open(self) -> CachedImage:
+    def _cache(self) -> CachedImage:
         """Computes all that holds for any click."""
         self._warm = None  # its memory is free before the next is taken
-        self._question = Question(self._given, self._classifier, "predicted", self._compute)
-        self._prepared = self._question.prepared
-        self._affine = self._prepared.affine.numpy().astype(np.float64)
-        task = self._question.task()
+        case = self._case
+        self._affine = case.input.affine.numpy().astype(np.float64)
+        task = case.task()
         self._input = task.input
         self._filling = self._fill(self._input, spacing=task.spacing, seed=task.seed)
-        with self._classifier.confined():
-            warm = CachedImage(self._classifier.network, self._input, task.memory_bytes)
+        with case.classifier.confined():
+            warm = CachedImage(case.classifier.network, self._input, task.memory_bytes)
         self._warm = warm
         return warm
 
     def _ready(self) -> CachedImage:
-        return self._warm if self._warm and self._warm.holds else self._open()
+        if self._warm is not None and self._warm.holds:
+            return self._warm
+        return self._prepared_anew(self._case.compute)
+
+    def _prepared_anew(self, compute: Compute) -> CachedImage:
+        """The cache after a new prediction: the weights or the device may be others than before."""
+        self._warm = None
+        case = self._case
+        self._case = prepare(case.image, case.classifier, case.target_name, compute)
+        return self._cache()
 
     def _centre(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """The point in voxels of the network's grid."""
@@ -244,8 +247,8 @@ class Prober:
                 ErrorCode.PLACE_OUTSIDE,
                 f"The point {where} lies outside of the image.",
             )
-        centre = indices_of(point, self._affine)[: self._prepared.ndim - 1]
-        if not _within(centre, self._prepared.shape[1:]):
+        centre = indices_of(point, self._affine)[: self._case.input.ndim - 1]
+        if not _within(centre, self._case.input.shape[1:]):
             raise InputError(
                 ErrorCode.PLACE_OUTSIDE,
                 f"The point {where} lies in the image, but outside of what "
@@ -268,9 +271,11 @@ class Prober:
             found.append((count, rows.get(same, 0)))
         without = self._without(changes, progress)
         probabilities = np.concatenate(
-            [self.probabilities[None], probabilities_of(self._classifier.network, without)]
+            [self.probabilities[None], probabilities_of(self._case.classifier.network, without)]
         )
-        scores = np.concatenate([self._question.scores[None], without.double().cpu().numpy()])
+        scores = np.concatenate(
+            [np.asarray(self._case.prediction.scores)[None], without.double().cpu().numpy()]
+        )
         removals = tuple(
             Removal(
                 place.name,
@@ -285,7 +290,7 @@ class Prober:
         if output == "score":
             notes = [*notes, self._fixed_note(scores[0], removals)]
         return Probe(
-            classes=self._classifier.classes,
+            classes=self._case.classifier.classes,
             before=tuple(probabilities[0].tolist()),
             scores=tuple(scores[0].tolist()),
             removals=removals,
@@ -302,7 +307,7 @@ class Prober:
             f"{one.scores[likeliest]:.4g} without {one.name}" for one in removals if one.voxels
         )
         return (
-            f"all probabilities lie at 0 and 1 ({self._classifier.classes[likeliest]}: "
+            f"all probabilities lie at 0 and 1 ({self._case.classifier.classes[likeliest]}: "
             f"{probability_text(self.probabilities[likeliest])}) and hardly move, so that the "
             f"scores before the activation are told (output=score): "
             f"{scores[likeliest]:.4g} as it is, {changes}"
@@ -322,18 +327,19 @@ class Prober:
     def _without(self, changes: Sequence[Change], progress: Progress) -> Tensor:
         """Scores ``(len(changes), K)`` of the changed images."""
         if not changes:
-            return torch.zeros(0, len(self._classifier.classes))
+            return torch.zeros(0, len(self._case.classifier.classes))
         try:
             return self._scored(self._ready(), changes, progress)
         except DeviceMemoryError as error:
-            self._question.move_to_cpu(error)
-            self._compute = dataclasses.replace(self._compute, device="cpu")
+            self._case.on_cpu(error)
+            self._moved_notes = (cpu_note(error),)
             moved = [Change(change.corner, change.content.cpu()) for change in changes]
-            return self._scored(self._open(), moved, progress)
+            compute = dataclasses.replace(self._case.compute, device="cpu")
+            return self._scored(self._prepared_anew(compute), moved, progress)
 
     def _scored(self, warm: CachedImage, changes: Sequence[Change], progress: Progress) -> Tensor:
         tell = lifted(progress)
-        with self._classifier.confined():
+        with self._case.classifier.confined():
             return warm.scores(changes, tell)
 
 

@@ -1,0 +1,1 @@
+"""An image prepared for a classifier, and what is computed of it: maps, costs, clicks."""

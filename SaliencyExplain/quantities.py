@@ -66,15 +66,14 @@ def bytes_of(text: str, name: str) -> float:
         name: What is sized, for the message.
 
     Raises:
-        InputError: It is no size, or has no unit, so that nobody can say whether bytes or
-            gigabytes are meant.
+        InputError: It is not a size, or has no unit.
     """
     found = _SIZE.fullmatch(text.strip())
     size = float(found[1]) * 1024 ** " KMGT".index((found[2] or " ").upper()) if found else 0.0
     if size < 1:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"{name} is a size with its unit, such as 4GB or 800M, not '{text}'.",
+            f"{name}: '{text}' is not a size. Give a number with its unit, such as 4GB or 800M.",
         )
     return size
 

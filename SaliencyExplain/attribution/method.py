@@ -116,8 +116,8 @@ def check_finite_map(name: str, values: NDArray[np.floating]) -> None:
     if not np.isfinite(values).all():
         raise ClassifierError(
             ErrorCode.MAP_NOT_FINITE,
-            f"{name} gives a map with values that are not finite: the network overflows on this "
-            "image. Check the intensity preprocessing.",
+            f"{name}: its map has values that are not finite, because the network overflows on "
+            "this image. Check the intensity preprocessing.",
         )
 
 

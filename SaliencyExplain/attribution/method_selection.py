@@ -33,12 +33,12 @@ def select_methods(
         method_name, dot, parameter_name = key.strip().partition(".")
         if not equals or not dot:
             raise InputError(
-                ErrorCode.VALUE_FORM, f"'{setting}' is not of the form method.parameter=value."
+                ErrorCode.VALUE_FORM, f"'{setting}': give a parameter as method.parameter=value."
             )
         if find_method(method_name).name not in texts:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
-                f"'{setting}' is for a method that is not asked for with --method.",
+                f"'{setting}': its method is not among those of --method. Add the method.",
             )
         texts[method_name][parameter_name.strip()] = value.strip()
     if layers:
@@ -46,7 +46,7 @@ def select_methods(
         if not with_layers:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
-                f"None of the methods {', '.join(texts)} looks at a layer.",
+                f"Layers: the methods {', '.join(texts)} use none. Add a method that uses layers.",
             )
         for name in with_layers:
             texts[name]["layers"] = ",".join(layers)
@@ -64,13 +64,13 @@ def chosen_methods(choices: Sequence[MethodChoice]) -> list[Method]:
             another type.
     """
     if not choices:
-        raise InputError(ErrorCode.OPTION_MISSING, "No method was chosen.")
+        raise InputError(ErrorCode.OPTION_MISSING, "Methods: none was given. Give at least one.")
     names = [choice.name for choice in choices]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(
             ErrorCode.NAME_DUPLICATE,
-            f"The method '{twice}' was chosen twice; its maps share a name.",
+            f"Method '{twice}': it was given twice, and its maps would share a name. Give it once.",
         )
     return [_method(choice) for choice in choices]
 

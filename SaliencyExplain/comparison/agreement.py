@@ -1,4 +1,4 @@
-"""How well one map agrees with one segment: the figures of a row of ``comparison.csv``."""
+"""Agreement of one map with one segment: the metrics of a row of ``comparison.csv``."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def agreement(
     tolerance_mm: float = 5.0,
     resolution_mm: float = 0.0,
 ) -> Agreement:
-    """Measures how well a map agrees with a segment.
+    """Measures the agreement of a map with a segment.
 
-    Voxels of equal value are no voxel's advantage: AUROC counts them half, average precision
-    takes them in one step, rank accuracy and the overlaps at equal volume are expectations over
-    a random choice among the voxels that share the border's value (the IoU that of the expected
-    intersection). The distances at equal volume need a set of voxels: ``map >= t`` with the
-    volume nearest to the segment's, voxels of equal value together.
+    Ties: AUROC counts pairs of equal value half; average precision treats them as one step; rank
+    accuracy and the overlaps at equal volume are expectations over a random choice among the
+    voxels equal to the threshold (the IoU is that of the expected intersection). The distances at
+    equal volume need a set of voxels: ``map >= t`` with the volume nearest to the segment's,
+    including all voxels of equal value.
 
-    The edges:
+    Special cases:
 
-    - Segment without a voxel: the chance levels are 0, everything else is NaN.
-    - Segment everywhere: the AUROC is NaN, the rest follows its definition (1 where chance is 1).
-    - Constant map: every figure is that of chance (AUROC 0.5, pointing, rank accuracy and
-      average precision the segment's share); the distances at equal volume are NaN.
-    - Map without a positive voxel: it points nowhere, so pointing and overlaps are 0, energy and
-      distances NaN; AUROC, average precision and rank accuracy still rank its values.
-    - Map with fewer positive voxels than the segment: at equal volume only those are taken.
+    - Segment without a voxel: the chance levels are 0, all other metrics NaN.
+    - Segment everywhere: the AUROC is NaN, the others follow their definitions (1 if chance is 1).
+    - Constant map: every metric has its value by chance (AUROC 0.5; for pointing, rank accuracy
+      and average precision the segment's share); the distances at equal volume are NaN.
+    - Map without a positive voxel: pointing and overlaps are 0, energy and distances NaN; AUROC,
+      average precision and rank accuracy still rank its values.
+    - Map with fewer positive voxels than the segment: at equal volume only these are used.
 
     Args:
         values: The map, (*S) with 2 or 3 axes, finite, positive = speaks for the class.
@@ -97,7 +97,7 @@ def agreements(
     if not tolerance_mm >= 0:
         raise InputError(
             ErrorCode.VALUE_RANGE,
-            f"The tolerance is a distance in mm of 0 or more, not {tolerance_mm}.",
+            f"Tolerance: {tolerance_mm} is not valid. Give a distance of at least 0 mm.",
         )
     evidence = _Evidence(values, affine, resolution_mm, seen)
     masks = [mask.astype(bool, copy=False) for mask in masks]
@@ -108,7 +108,7 @@ def agreements(
 
 
 class _Evidence:
-    """A map with what all segments ask of it."""
+    """A map with the results that all segments share."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class _Evidence:
         self.ordered = np.sort(values if seen is None else values[seen], axis=None)
         self.positive = np.maximum(values, 0)
         if seen is not None:
-            # What is undefined is no evidence, and no stronger than anything that is defined.
+            # Undefined voxels are not evidence, and weaker than all defined ones.
             self.positive = np.where(seen, self.positive, 0).astype(values.dtype)
             values = np.where(seen, values, min(self.ordered[0], 0)).astype(values.dtype)
         self.values = values
@@ -203,13 +203,13 @@ def checked_map(
         if other.shape != values.shape:
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
-                f"The attribution has {_size(values.shape)} voxels and the {name} "
-                f"{_size(other.shape)}: resample one onto the other's grid first.",
+                f"Map: it has {_size(values.shape)} voxels, and the {name} has "
+                f"{_size(other.shape)}. Resample one onto the other's grid first.",
             )
     if values.ndim not in (2, 3):
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"An attribution of 2 or 3 axes is wanted, this one has {values.ndim}.",
+            f"Map: it has {values.ndim} axes. Give a map of 2 or 3 axes.",
         )
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float32)
@@ -217,8 +217,8 @@ def checked_map(
         count = int(np.count_nonzero(~np.isfinite(values)))
         raise InputError(
             ErrorCode.MAP_NOT_FINITE,
-            f"The attribution has {count} voxels that are not finite (NaN or infinite): "
-            "agreement cannot be measured.",
+            f"Map: {count} voxels are not finite (NaN or infinite), so its agreement cannot be "
+            "measured. Check the intensity preprocessing.",
         )
     return values
 
@@ -228,7 +228,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def undefined_agreement(*, energy_chance: float, energy_chance_body: float) -> Agreement:
-    """All figures NaN but for the chance levels."""
+    """An agreement whose metrics are NaN except for the chance levels."""
     figures = dict.fromkeys(Agreement.__dataclass_fields__, math.nan)
     figures.update(energy_chance=energy_chance, energy_chance_body=energy_chance_body)
     return Agreement(**figures)

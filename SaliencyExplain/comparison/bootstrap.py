@@ -12,7 +12,7 @@ from scipy import stats
 from SaliencyExplain.errors import ErrorCode, InputError
 
 _BATCH_NUMBERS = 2_000_000
-#: More say nothing more: the ends are then known to some thousandth of the interval.
+#: Largest number of resamples; it gives the ends to about a thousandth of the interval.
 _MOST_RESAMPLES = 1_000_000
 
 
@@ -41,7 +41,8 @@ def check_level(level: float) -> None:
     """Raises InputError where a confidence level is not within (0, 1)."""
     if not 0 < level < 1:
         raise InputError(
-            ErrorCode.VALUE_RANGE, f"A confidence level lies between 0 and 1, not at {level}."
+            ErrorCode.VALUE_RANGE,
+            f"Confidence level: {level} is not valid. Give a number between 0 and 1.",
         )
 
 

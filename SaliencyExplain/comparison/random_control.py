@@ -1,7 +1,7 @@
-"""The control map ``random`` as a distribution: what maps of pure chance score on a segment.
+"""The control map ``random`` as a null distribution: the agreement of random maps with a segment.
 
-A single random map says little: on a lesion of 8 mm radius its AUROC lies anywhere between 0.2
-and 0.8. So the control is the mean and the central 95 % of many draws of one kind: smooth noise
+A single random map is not informative: on a lesion of 8 mm radius its AUROC lies anywhere between
+0.2 and 0.8. The control is therefore the mean and the central 95 % of many draws of smooth noise
 (:func:`SaliencyExplain.attribution.methods.control_maps.random_map`), its values replaced by
 their ranks.
 

@@ -150,8 +150,8 @@ def unseen_notes(segmentation: Segmentation, field: FieldOfView | None) -> list[
         if outside:
             share = "all" if outside == voxels else f"{max(1, round(100 * outside / voxels))} %"
             notes.append(
-                f"{segment.name}: {share} of it lies outside of what the network sees; the figures "
-                "are of the rest."
+                f"{segment.name}: {share} of it lies outside the field of view of the network; the "
+                "metrics are of the rest."
             )
     return notes
 

@@ -119,14 +119,15 @@ def _check(
         if other.shape != values.shape:
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
-                f"The attribution has the shape {values.shape} and '{name}' {other.shape}: "
-                "both must be on one grid to be drawn.",
+                f"'{name}': its shape is {other.shape}, and that of the map is {values.shape}. "
+                "Give both on the same grid.",
             )
     for name, checked in (("image", image), ("attribution", values)):
         if not np.isfinite(checked).all():
             raise InputError(
                 ErrorCode.MAP_NOT_FINITE,
-                f"The {name} has voxels that are not finite: it cannot be drawn.",
+                f"The {name}: it has voxels that are not finite and cannot be drawn. Replace these "
+                "values first.",
             )
 
 

@@ -119,7 +119,7 @@ def view_through(
     if not is_invertible(affine):
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            "The image's affine cannot be inverted: its geometry is broken.",
+            "Image: its affine cannot be inverted. Correct its geometry.",
         )
     known = has_body_axes(affine, len(box))
     corner = [side.start for side in box]
@@ -163,7 +163,8 @@ def view_through(
     if not drawn:
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"A volume of {'×'.join(map(str, shape))} voxels has no plane to draw.",
+            f"Volume of {'×'.join(map(str, shape))} voxels: it has no plane to draw. Give an image "
+            "with at least two axes.",
         )
     left_out = tuple(plane.name for plane in planes if plane not in drawn)
     words = (

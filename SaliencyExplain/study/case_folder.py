@@ -110,7 +110,7 @@ def _complete_folder(folder: Path, name: str, held: HeldFolder | None) -> Iterat
     if final.exists() and not _may_replace(final):
         raise OutputError(
             ErrorCode.OUTPUT_EXISTS,
-            f"{final} exists and is no result of SaliencyExplain; choose another output folder.",
+            f"{final}: it exists and is not a result of SaliencyExplain. Choose another folder.",
         )
     temporary = folder / PARTIAL / f"{name}-{os.getpid()}"
     old = folder / PARTIAL / f"{name}-{os.getpid()}-old"

@@ -80,12 +80,12 @@ def discover(
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
             raise InputError(
-                ErrorCode.FILE_FORMAT, f"{path}: a study is a folder, or a CSV of cases."
+                ErrorCode.FILE_FORMAT, f"{path}: is not a study. Give a folder, or a CSV of cases."
             )
         return read_cases(path, channels, keep_identifiers=keep_identifiers, allowed=allowed)
     if not path.is_dir():
         raise InputError(
-            ErrorCode.FILE_MISSING, f"{path}: there is no such folder or CSV of cases."
+            ErrorCode.FILE_MISSING, f"{path}: it does not exist. Give a folder or CSV of cases."
         )
     path = path.resolve()
     tree = read_tree(path, allowed)

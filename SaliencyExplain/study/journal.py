@@ -75,7 +75,7 @@ class Journal(JournalFile):
         if differences:
             raise InputError(
                 ErrorCode.STUDY_CONFIGURATION,
-                f"{self.path.parent} holds a study with another configuration "
+                f"{self.path.parent}: it has a study with another configuration "
                 f"({'; '.join(differences)}). Choose another output folder, or delete this one.",
             )
         return merged_configuration(self.configuration, new)

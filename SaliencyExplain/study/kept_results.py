@@ -97,8 +97,8 @@ def earlier_record(final: Path, explanation: Explanation) -> CaseRecord:
     if known != (first.provenance.get("image_sha256"), first.target_name):
         raise InputError(
             ErrorCode.MAP_OUTDATED,
-            f"{final} holds maps of another image or class ('{known[1]}' there, "
-            f"'{first.target_name}' now), so no method can be added; choose another output folder.",
+            f"{final}: it has maps of another image or class ('{known[1]}' there, "
+            f"'{first.target_name}' now), so no method can be added. Choose another output folder.",
         )
     return record
 

@@ -86,7 +86,8 @@ def only_one(out: Path) -> Iterator[HeldFolder]:
                     out.rmdir()
     except filelock.Timeout:
         raise InputError(
-            ErrorCode.STUDY_BUSY, f"{out}: another run is at work in this folder."
+            ErrorCode.STUDY_BUSY,
+            f"{out}: another run uses this folder. Wait for it, or choose another folder.",
         ) from None
     except OSError as error:
         raise OutputError(

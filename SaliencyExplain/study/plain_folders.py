@@ -252,7 +252,7 @@ def _channels(folder: Folder, images: Sequence[Name], channels: Sequence[str]) -
 def _wrong_channels(folder: Path, channels: Sequence[str], names: Sequence[str]) -> InputError:
     return InputError(
         ErrorCode.CHANNELS,
-        f"{folder}: the classifier wants {', '.join(channels)}, and the images here are named "
+        f"{folder}: the classifier takes {', '.join(channels)}, and the images here are named "
         f"{some_of(names, 10)}. {csv_advice(channels)}",
     )
 

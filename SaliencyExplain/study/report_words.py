@@ -46,7 +46,7 @@ def sentences(run: RunData) -> list[str]:
         )
     if not run.segments:
         said.append(
-            "No case was compared with a segmentation: it is not known whether the maps lie on "
+            "No case was compared with a segmentation, so it is unknown whether the maps lie on "
             "the structures of interest."
         )
     for method in run.labels_of_maps:
@@ -79,11 +79,11 @@ def _conclusion(run: RunData, method: str, segment: str) -> str:
     elif all(beats.values()):
         answer = f"{title} finds “{segment}”"
     elif auroc.interval.high < 0.5:
-        answer = f"{title} lies outside “{segment}” more than chance would"
+        answer = f"{title} agrees less with “{segment}” than random maps"
     elif beats.get("random"):
         answer = f"{title} beats chance for “{segment}”, but not the centre-weighted map"
     else:
-        answer = f"{title} does not find “{segment}”"
+        answer = f"{title} does not agree with “{segment}” better than chance"
     compared = f" ({', '.join(others)})" if others else ""
     return (
         f"{answer}: mean AUROC {with_interval('auroc', auroc.interval)}{compared}; "

@@ -134,12 +134,12 @@ def run_study(
     """
     check_unique(cases)
     if not cases:
-        raise InputError(ErrorCode.CASES_MISSING, "There are no cases to explain.")
+        raise InputError(ErrorCode.CASES_MISSING, "Cases: there are none. Give a study's folder.")
     for name, number, least in (("jobs", jobs, 1), ("threads", config.threads, 0)):
         if number < least:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"The number of {name} is {number}; it must be {least} or more.",
+                f"Number of {name}: {number} is too small. Give at least {least}.",
             )
     out, asked = config.out, config.methods
     config = dataclasses.replace(config, threads=config.threads or max(1, _cores() // jobs))
@@ -360,7 +360,7 @@ def _notes(classifier: Classifier, cases: Sequence[Case], failed: int) -> tuple[
     if unknown:
         notes.append(
             f"No class of the classifier ({', '.join(classifier.classes)}) is named "
-            f"{', '.join(unknown[:10])}: cases with these labels count to no accuracy."
+            f"{', '.join(unknown[:10])}. Cases with these labels are left out of the accuracy."
         )
     if failed:
         notes.append(f"{failed} of {len(cases)} cases have a failure; {FAILURES} says why.")

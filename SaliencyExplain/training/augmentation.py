@@ -21,11 +21,11 @@ from SaliencyExplain.errors import unknown_name
 
 #: Each word with what it does.
 WORDS = {
-    "mirror": "left and right are swapped; not where a side is what tells the classes apart",
-    "rotate": "turned by up to 10 degrees about each axis",
+    "mirror": "left and right are swapped; do not use it if the side distinguishes the classes",
+    "rotate": "rotated by up to 10 degrees about each axis",
     "zoom": "up to 10 % larger or smaller",
     "contrast": "gamma from 0.8 to 1.25, and intensities scaled by up to 15 %",
-    "noise": "Gaussian, with up to a tenth of the images' own standard deviation",
+    "noise": "Gaussian noise of up to a tenth of the image's standard deviation",
 }
 #: Without mirror: laterality may be the very thing that is learnt.
 DEFAULT_WORDS = ("rotate", "zoom", "contrast", "noise")

@@ -82,7 +82,7 @@ def _as_said(
     for case in cases:
         if case.split is None:
             raise InputError(
-                ErrorCode.SPLIT, f"{case.case}: says nothing of its split, and other cases do."
+                ErrorCode.SPLIT, f"{case.case}: its split is missing. Give one for every case."
             )
         named = PART_NAMES.get(case.split.casefold())
         if named is None:
@@ -95,8 +95,8 @@ def _as_said(
             if first != part:
                 raise InputError(
                     ErrorCode.SPLIT,
-                    f"{name} ({first}) and {case.case} ({part}) are of the same patient: what is "
-                    "learnt from one is no test of the other. Put them into the same split.",
+                    f"{name} ({first}) and {case.case} ({part}): they are of the same patient and "
+                    "not independent. Put them into the same split.",
                 )
     torn = [
         f"{cases[first].case} ({parts[first]}) = {cases[place].case} ({parts[place]})"
@@ -163,8 +163,8 @@ def _too_few(label: str, labels: Sequence[str], patients: int, parts: Sequence[P
     have = f"{images} image{'s' if images != 1 else ''}"
     if patients < images:
         have += f" of {patients} patient{'s' if patients != 1 else ''}"
-    uses = {"validation": "one to choose the epoch", "test": "one held out for the figures"}
-    needs = ", ".join(["one to learn from", *(uses[part] for part in parts)])
+    uses = {"validation": "one to choose the epoch", "test": "one held out for the metrics"}
+    needs = ", ".join(["one for training", *(uses[part] for part in parts)])
     kind = "patients" if patients < images else "images"
     return (
         f"The class '{label}' has {have}, and needs {1 + len(parts)} {kind} ({needs}). Add "

@@ -93,8 +93,8 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
     if not given:
         raise InputError(
             ErrorCode.LABELS,
-            "None of the cases has a label to learn: put the images into a folder per class, or "
-            "name a CSV with the columns case, image, label.",
+            "Labels: no case has one. Put the images into one folder per class, or give a CSV with "
+            "the columns case, image, label.",
         )
     names = list(classes) or sorted({str(c.label) for c in given}, key=lambda n: natural(Path(n)))
     spelled: dict[str, str] = {}
@@ -103,12 +103,13 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
         if other != name:
             raise InputError(
                 ErrorCode.LABELS,
-                f"The labels '{other}' and '{name}' differ by case only; choose one.",
+                f"Labels '{other}' and '{name}': they differ only in case. Use one spelling.",
             )
     if len(names) < 2:
         raise InputError(
             ErrorCode.LABELS,
-            f"All cases have the label '{names[0]}': a classifier needs two classes or more.",
+            f"Labels: all cases have '{names[0]}', and a classifier needs two or more classes. Add "
+            "cases of another class.",
         )
     kept = [case for case in given if str(case.label).casefold() in spelled]
     found = {str(case.label).casefold() for case in kept}

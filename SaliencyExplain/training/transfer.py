@@ -41,8 +41,8 @@ def begin_with(network: nn.Module, path: Path) -> str:
     if not fitting:
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
-            f"None of the weights in {path.name} fit the network {type(network).__name__}: are "
-            "they of another network?",
+            f"{path.name}: none of its weights fit the network {type(network).__name__}. Give the "
+            "weights of this network.",
         )
     network.load_state_dict(fitting, strict=False)
     rest = [name for name in expected if name not in fitting]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import types
 from functools import partial
 from itertools import product
@@ -21,9 +20,6 @@ from SaliencyExplain.attribution.incremental.inference import IncrementalInferen
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes import batches
-from SaliencyExplain.cli.options import memory_bytes
-from SaliencyExplain.errors import ErrorCode
-from Testing.expected_errors import error_with
 from Testing.networks import monai_network
 
 
@@ -147,18 +143,3 @@ def test_allowed_memory_bounds_batches_and_kept_maps(task, caplog, monkeypatch):
         little = method.attribute(task(network, image, memory_bytes=1e5))[""]
     assert "for the maps of the image and the weights are not free" in caplog.text
     torch.testing.assert_close(little, whole, rtol=0, atol=1e-6)
-
-
-def test_sizes_of_memory_are_read_as_people_write_them():
-    for text, expected in (
-        ("4G", 4 * 2**30),
-        ("1.5gib", 1.5 * 2**30),
-        ("800M", 800 * 2**20),
-        ("64 kB", 2**16),
-        ("1000B", 1000),
-    ):
-        assert memory_bytes(text) == expected
-    assert memory_bytes(None) == math.inf
-    for text in ("much", "-1G", "0G", "4", "1000", "4X", "", "G"):
-        with error_with(ErrorCode.VALUE_FORM, "--memory", "4GB"):
-            memory_bytes(text)

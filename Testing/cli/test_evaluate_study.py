@@ -57,7 +57,7 @@ def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command
         (["{image}"], "journal.jsonl"),
         (["{empty}/none"], "SE-FILE-MISSING"),
         (["{study}", "--cases", "{empty}"], "no images found"),
-        (["{study}", "--cases", "{study}/none.csv"], "there is no such folder or CSV"),
+        (["{study}", "--cases", "{study}/none.csv"], "SE-FILE-MISSING"),
         (["{study}", "--smallest-difference", "auroc=much"], "--smallest-difference"),
     ],
 )

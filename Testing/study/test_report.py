@@ -91,8 +91,8 @@ def write_journal(
             [0.55, 0.58, 0.56, 0.57] * 2,
             "beats chance for “tumour”, but not the centre-weighted map",
         ),
-        ([0.3, 0.7, 0.5, 0.52] * 2, "Grad-CAM does not find “tumour”"),
-        ([0.1, 0.12, 0.11, 0.1] * 2, "lies outside “tumour” more than chance would"),
+        ([0.3, 0.7, 0.5, 0.52] * 2, "Grad-CAM does not agree with “tumour” better than chance"),
+        ([0.1, 0.12, 0.11, 0.1] * 2, "agrees less with “tumour” than random maps"),
         # Of five cases even the exact test cannot say anything at this level.
         ([0.9, 0.92, 0.88, 0.91, 0.9], "too few cases to distinguish from chance"),
         ([0.99], "too few cases to distinguish from chance"),

@@ -347,7 +347,7 @@ def test_weights_of_another_training_are_begun_with(tmp_path, pictures):
         ({"small": 8, "large": 8}, {"network": "DenseNet12"}, "Did you mean 'DenseNet121'"),
         ({"small": 8, "large": 8}, {"network": "torch.load"}, "refused"),
         ({"small": 8, "large": 8}, {"classes": ("small", "huge")}, "label huge.*: large, small"),
-        ({"small": 8, "large": 8}, {"classes": ("small",)}, "two classes or more"),
+        ({"small": 8, "large": 8}, {"classes": ("small",)}, "'small'"),
         ({"small": 8, "large": 8}, {"intensity": "zscor"}, "Did you mean 'zscore'"),
         ({"small": 8, "large": 8}, {"learning_rate": 1e30}, "lower --learning-rate"),
         ({"small": 8, "large": 8}, {"weights": Path("gone.pt")}, "gone.pt cannot be read"),

@@ -51,8 +51,8 @@ def path_of_scores(result: Any, path: str | None) -> str:
         if path not in parts:
             raise ClassifierError(
                 ErrorCode.MODEL_OUTPUT,
-                f"The network returns no output '{path}' for this image; its outputs are "
-                f"{described(parts)}.",
+                f"Output '{path}': the network does not return it for this image. Use one of its "
+                f"outputs: {described(parts)}.",
             )
         return path
     if len(parts) == 1:
@@ -61,8 +61,8 @@ def path_of_scores(result: Any, path: str | None) -> str:
     if len(fitting) != 1:
         raise ClassifierError(
             ErrorCode.MODEL_OUTPUT,
-            f"The network returns several outputs, and {len(fitting) or 'none'} of them have the "
-            f"shape of class scores: {described(parts)}. Name the one that is meant.",
+            f"Output: the network returns several, and {len(fitting) or 'none'} of them have the "
+            f"shape of class scores: {described(parts)}. Give the name of one.",
         )
     return fitting[0]
 

@@ -110,8 +110,8 @@ class _Examination:
             expected = None  # it takes no float32 image
         twin = in_float32(given)
         note = (
-            f"{self.name} computes in {name}, whose rounding may be as large as what a covered "
-            "place changes: maps of small effects may show rounding."
+            f"{self.name} computes in {name}, whose rounding may be as large as the effect of an "
+            "occlusion window: maps of small effects may show rounding."
         )
         if twin is not None:
             try:
@@ -123,8 +123,8 @@ class _Examination:
             )
             if alike:
                 note = (
-                    f"{self.name} is made for {name}, whose rounding is as large as what a covered "
-                    "place changes: it was computed in float32, with the same weights."
+                    f"{self.name} is built for {name}, whose rounding is as large as the effect of "
+                    "an occlusion window. It was computed in float32 with the same weights."
                 )
                 self.network.network = twin
                 known = dataclasses.replace(known, float32=True)
@@ -181,10 +181,10 @@ class _Examination:
         place = int((first - again).abs().argmax())
         return ClassifierError(
             ErrorCode.MODEL_NOT_REPEATABLE,
-            f"{self.name} gives the same image another score each time: {float(first[place]):.4g}, "
-            f"then {float(again[place]):.4g} for class {place}. Its forward pass draws random "
-            "numbers or remembers earlier images where that cannot be undone, so that a map would "
-            "show noise. Switch it off in eval mode: F.dropout(x, training=self.training).",
+            f"{self.name}: it returns different scores for the same image: "
+            f"{float(first[place]):.4g}, then {float(again[place]):.4g} for class {place}. Its "
+            "forward pass draws random numbers or stores earlier images, so a map would show "
+            "noise. Switch this off in eval mode: F.dropout(x, training=self.training).",
         )
 
     def _tell(self) -> None:
@@ -192,16 +192,16 @@ class _Examination:
         notes = list(known.notes)
         if known.one_at_a_time:
             notes.append(
-                f"The score that {self.name} gives an image depends on the other images of its "
-                "batch (batch normalisation without running statistics, or a mean or maximum over "
-                "the batch): all images were computed one at a time."
+                f"The score of an image from {self.name} depends on the other images of its batch "
+                "(batch normalisation without running statistics, or a mean or maximum over the "
+                "batch). All images were computed one at a time."
             )
         if known.drifts:
             titles = some_of([place.title for place in known.changing], _NAMED)
             notes.append(
                 f"Each forward pass of {self.name} changes '{titles}', "
-                "and with it the score of the next image: each pass started from the state in "
-                "which the network was given."
+                "and with it the score of the next image. Each pass started from the network's "
+                "original state."
             )
         self.network.repeatability = dataclasses.replace(known, notes=tuple(notes))
 

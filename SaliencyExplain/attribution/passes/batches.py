@@ -151,7 +151,7 @@ def memory_error(task: Task, reason: str) -> DeviceMemoryError:
     """Says that the memory does not suffice for a single image."""
     return DeviceMemoryError(
         ErrorCode.MEMORY,
-        f"The memory of {task.input.device} does not suffice for a single image of "
+        f"Memory of {task.input.device}: it is too small for a single image of "
         f"{tuple(task.input.shape[2:])} voxels ({reason}). Use a coarser spacing or another "
         "device.",
     )

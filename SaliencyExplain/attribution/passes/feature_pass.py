@@ -170,11 +170,11 @@ class FeaturePass:
         output = structure.outputs.get(name)
         reason = ""
         if output is None:
-            reason = "did not run in a forward pass; choose another layer."
+            reason = "is not run in a forward pass. Choose another layer."
         elif output.shape is None and not output.reached:
             reason = (
-                "is not reached by the image (it gives the same for all images); choose another "
-                "layer."
+                "does not depend on the image (its output is the same for all images). Choose "
+                "another layer."
             )
         elif not output.spots:
             others = structure.targets
@@ -299,17 +299,17 @@ class FeaturePass:
             if slope is None:
                 raise InputError(
                     ErrorCode.LAYER_UNSUITABLE,
-                    f"The gradient does not reach '{spot.name}': what goes on with its output is "
-                    "not differentiable, or changes it in place. Choose another layer, or use "
-                    "occlusion.",
+                    f"Layer '{spot.name}': no gradient reaches it, because later operations are "
+                    "not differentiable or change its output in place. Choose another layer, or "
+                    "use occlusion.",
                 )
             gradient = layout.features(slope).float()
             without = [one for one in layout.tokens_without_place(slope) if one.any()]
             if without and not gradient.any():
                 raise InputError(
                     ErrorCode.LAYER_UNSUITABLE,
-                    f"Behind '{spot.name}' the score depends on the class token alone and on none "
-                    "of the tokens that have a place; choose an earlier layer, such as the block "
+                    f"Layer '{spot.name}': after it the score depends only on the class token and "
+                    "on no token with a position. Choose an earlier layer, such as the block "
                     "before, or use occlusion.",
                 )
         size = tuple(self._image.shape[2:])

@@ -49,7 +49,7 @@ def gradient_end(network: ScoreNetwork, image: Tensor) -> str:
     if without:
         # The largest part: a backbone rather than its first layer.
         largest = min(without, key=lambda name: name.count("."))
-        return f"its part '{largest}' runs without a gradient"
+        return f"its part '{largest}' runs without gradients"
     if last and not scores.requires_grad:
         return f"the gradient is cut behind its part '{last}'"
     return ""
@@ -63,9 +63,9 @@ def no_slope(method: str) -> InputError:
     """
     return InputError(
         ErrorCode.NO_GRADIENT,
-        f"{method} finds no way from the scores to the image: an operation between them has no "
-        "gradient, such as a comparison with a threshold, a conversion to integers or detach. Use "
-        "occlusion.",
+        f"{method}: no gradient passes from the scores to the image, because an operation between "
+        "them has none, such as a comparison with a threshold, a conversion to integers or detach. "
+        "Use occlusion.",
     )
 
 

@@ -111,7 +111,7 @@ class Propagation(TracedOperations):
         if not self._final:
             return ""
         return (
-            f"The network ends in a {self._final.replace('_', '-')}: the map explains the class's "
+            f"The network ends in a {self._final.replace('_', '-')}. The map explains the class's "
             "score before it."
         )
 

@@ -59,15 +59,15 @@ def background_images(task: Task, method: str) -> Tensor:
     if task.backgrounds is None or not len(task.backgrounds):
         raise InputError(
             ErrorCode.BACKGROUNDS,
-            f"{method} compares with background images, and none were given: give background "
+            f"{method}: it compares with background images, and none were given. Give background "
             "images (--background).",
         )
     backgrounds = plain(task.backgrounds)
     if backgrounds.shape[1:] != task.input.shape[1:]:
         raise InputError(
             ErrorCode.BACKGROUNDS,
-            f"The background images have {tuple(backgrounds.shape[1:])} channels and voxels when "
-            f"prepared, and the image {tuple(task.input.shape[1:])}; give backgrounds that the "
-            "classifier's preprocessing brings to the image's size.",
+            f"Background images: after preprocessing they have {tuple(backgrounds.shape[1:])} "
+            f"channels and voxels, and the image has {tuple(task.input.shape[1:])}. Give "
+            "backgrounds that have the image's size after preprocessing.",
         )
     return backgrounds

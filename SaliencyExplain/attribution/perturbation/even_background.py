@@ -80,5 +80,6 @@ def check_finite(values: Tensor) -> None:
     if not values.isfinite().all():
         raise InputError(
             ErrorCode.REGIONS,
-            "The prepared image has values that are not finite; no regions in it.",
+            "Prepared image: it has values that are not finite and cannot be divided into regions. "
+            "Check the intensity preprocessing.",
         )

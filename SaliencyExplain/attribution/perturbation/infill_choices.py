@@ -12,7 +12,7 @@ FILLS = ("mean", "minimum", "window-mean", "value", "blur", "noise", "inpaint")
 
 #: What stands behind the names, in one line for the user.
 FILLS_HELP = (
-    "per channel the image's mean or minimum, the place's own mean (window-mean), value, the "
-    "image blurred (blur), Gaussian noise (noise), or a smooth continuation of the surroundings "
-    "(inpaint)"
+    "per channel the image's mean or minimum, the mean of the replaced voxels (window-mean), a "
+    "constant (value), the blurred image (blur), Gaussian noise (noise), or a smooth continuation "
+    "of the surroundings (inpaint)"
 )

@@ -110,8 +110,8 @@ class RegionGame:
         if len(names) > MOST_REGIONS + 1:
             raise InputError(
                 ErrorCode.REGIONS,
-                f"The image is divided into {len(names)} regions, and at most {MOST_REGIONS} can "
-                "be weighed against each other: give a larger size (size_mm), or fewer segments.",
+                f"Regions: the image has {len(names)}, and the limit is {MOST_REGIONS}. Give a "
+                "larger size (size_mm), or fewer segments.",
             )
         for label, name in names.items():
             may_stop()
@@ -231,8 +231,8 @@ def check_table(combinations: int, players: int) -> None:
     if combinations * players > _LARGEST_TABLE:
         raise InputError(
             ErrorCode.MEMORY,
-            f"{combinations:,} combinations of {players} regions do not fit the memory that is "
-            f"meant for them: ask for at most {_LARGEST_TABLE // players:,}, or larger regions.",
+            f"Samples: {combinations:,} combinations of {players} regions exceed the limit of "
+            f"memory. Give at most {_LARGEST_TABLE // players:,}, or larger regions.",
         )
 
 

@@ -19,5 +19,6 @@ def scikit_image(part: str) -> ModuleType:
     except ModuleNotFoundError:
         raise InputError(
             ErrorCode.PACKAGE_MISSING,
-            "Regions are found by scikit-image, which is not installed (pip install scikit-image).",
+            "scikit-image: it is not installed, and finding regions needs it. Run pip install "
+            "scikit-image.",
         ) from None

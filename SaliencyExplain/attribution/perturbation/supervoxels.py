@@ -105,14 +105,13 @@ def supervoxels(
     axes = image.ndim - 1
     if axes == 3 and kind != "slic":
         raise InputError(
-            ErrorCode.REGIONS, f"{kind} divides 2D images only, and this one has 3 axes; use slic."
+            ErrorCode.REGIONS, f"{kind}: it works on 2D images, and this one has 3 axes. Use slic."
         )
     if size_mm < min(spacing):
         raise InputError(
             ErrorCode.REGIONS,
-            f"Regions of {size_mm:g} {length_unit} are smaller than a voxel "
-            f"({min(spacing):g} {length_unit}); "
-            "give a larger size.",
+            f"Regions: their size of {size_mm:g} {length_unit} is below that of a voxel "
+            f"({min(spacing):g} {length_unit}). Give a larger size.",
         )
     background = even_background(image)
     # Half of a volume of a head is air: only what encloses the rest is divided.
@@ -123,8 +122,8 @@ def supervoxels(
     if wanted > most:
         raise InputError(
             ErrorCode.REGIONS,
-            f"Regions of {size_mm:g} {length_unit} would be about {wanted:,.0f}, and at most "
-            f"{most:,} can be weighed; give a larger size.",
+            f"Regions: a size of {size_mm:g} {length_unit} gives about {wanted:,.0f}, and the "
+            f"limit is {most:,}. Give a larger size.",
         )
     may_stop()
     cell = cell_size(inside.shape, spacing, size_mm, _MOST_CELLS_ALONG.get(kind, math.inf))
@@ -159,13 +158,13 @@ def quickshift_as_in_lime(image: Tensor) -> Tensor:
     if image.ndim != 3:
         raise InputError(
             ErrorCode.REGIONS,
-            "quickshift divides 2D images only, and this one has 3 axes; use supervoxels.",
+            "quickshift: it works on 2D images, and this one has 3 axes. Use supervoxels.",
         )
     if image[0].numel() > MOST_VOXELS:
         raise InputError(
             ErrorCode.REGIONS,
-            f"quickshift divides images of at most {MOST_VOXELS:,} pixels, and this one has "
-            f"{image[0].numel():,}; use supervoxels.",
+            f"quickshift: its limit is {MOST_VOXELS:,} pixels, and this image has "
+            f"{image[0].numel():,}. Use supervoxels.",
         )
     values = image.detach().cpu().double()
     check_finite(values)

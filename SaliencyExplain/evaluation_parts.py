@@ -1,4 +1,4 @@
-"""The parts of an evaluation, what it may cost, and its questions in brief, without torch."""
+"""The parts of an evaluation, its file and its default limit, without torch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,3 @@ EVALUATION_FILE = "evaluation.json"
 #: which is computed again for each change, gets the least that answers each question, five or six
 #: times what the map costs.
 AFFORDABLE_PASSES = 1000.0
-
-#: The answers' shapes; no colours, since red and green would be read as a score.
-SYMBOLS = {"yes": "●", "partly": "◐", "no": "○", "not known": "?"}
-
-_TOPICS = {
-    "Does it beat chance?": "beats chance",
-    "Does it depend on the weights?": "depends on the weights",
-    "Is it stable?": "stable",
-}
-_ON_SEGMENT = "Is it on the segment "
-
-
-def topic(question: str) -> str:
-    """A answer's question in a few words, such as ``beats chance`` or ``on the tumour``."""
-    if question.startswith(_ON_SEGMENT):
-        return f"on the {question.removeprefix(_ON_SEGMENT).removesuffix('?')}"
-    return _TOPICS.get(question, question)

@@ -90,7 +90,7 @@ def test_an_evaluation(phantom, honest):
     found = []
     for where in ("auto", "cpu"):
         case = asked(phantom, honest.to("cpu"), segments=["tumour"], where=where)
-        found.append(evaluate_maps(case, [find_method("gradcam")()], cost_tier=FEW))
+        found.append(evaluate_maps(case, [find_method("gradcam")()], cost_tier=FEW).evaluation)
     assert answers(found[0], "gradcam") == answers(found[1], "gradcam")
 
 

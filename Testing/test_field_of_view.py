@@ -194,7 +194,9 @@ def test_control_maps_are_held_where_the_maps_are(image, cropping):
 
 def test_an_evaluation_holds_the_map_against_what_was_seen(image, cropping):
     case = prepare(image, cropping, "bright", references=LoadedReferences(segmentation()))
-    found = evaluate_maps(case, select_methods(["gradient"]), parts=("faithfulness",), budget=1.0)
+    found = evaluate_maps(
+        case, select_methods(["gradient"]), parts=("faithfulness",), budget=1.0
+    ).evaluation
     seen = case.field_of_view.seen((20, 24, 16))
     row = next(row for row in found.maps[0].rows if row.segment == "within")
     assert row.agreement.energy_chance == pytest.approx(64 / seen.sum())

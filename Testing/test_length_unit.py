@@ -179,7 +179,7 @@ def test_an_evaluation_tells_its_lengths_in_the_unit_of_the_image(asked):
         case, [Occlusion(window_mm=16.0, stride_mm=8.0)],
         parts=["faithfulness", "stability", "agreement"], cost_tier=cost_tier,
     )  # fmt: skip
-    (one,) = found.maps
+    (one,) = found.evaluation.maps
     words = [answer.words for answer in one.answers]
     words += [change.words for change in one.stability.changes]
     words += [one.faithfulness.baseline, one.faithfulness.boxes]

@@ -145,7 +145,7 @@ def test_a_cancel_is_no_failure(classifier, image):
 def test_an_evaluation_is_of_the_maps_that_are_there(classifier, image):
     case = prepare(image, classifier, "yes")
     methods = select_methods(["cam", "gradient", "deepshap"])
-    found = evaluate_maps(case, methods, parts=("faithfulness",), budget=1.0)
+    found = evaluate_maps(case, methods, parts=("faithfulness",), budget=1.0).evaluation
     assert [one.label for one in found.maps] == ["gradient"]
     assert {one.method for one in found.failures} == {"cam", "deepshap"}
     assert {one["code"] for one in found.as_json()["failures"]} == {

@@ -14,11 +14,11 @@ from SaliencyExplain.comparison.map_comparison import Comparison, compare_attrib
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.cost import COST_TIERS
 from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
-from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation_parts import PARTS
 from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
+from SaliencyExplain.results.image_evaluation import Evaluation
 from SaliencyExplain.specification.spec_fields import value_of
 
 
@@ -122,8 +122,8 @@ def evaluate(
             progress=report,
         )
     if out is not None:
-        write_evaluation(Path(out), found, case)
-    return found
+        write_evaluation(Path(out), found)
+    return found.evaluation
 
 
 def _maps(given: Attribution | Explanation) -> Sequence[Attribution]:

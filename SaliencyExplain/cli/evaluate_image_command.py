@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from SaliencyExplain.evaluation.image.cost import Cost
-    from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
+    from SaliencyExplain.results.image_evaluation import Evaluation
 
 
 CostTier = Literal["full", "reduced", "least"]
@@ -168,7 +167,7 @@ def evaluate_image(
             Compute(device, limits),
             LoadedReferences(truth, backgrounds),
         )
-        found = evaluate_maps(
+        evaluated = evaluate_maps(
             prepared,
             methods,
             given_maps=maps,
@@ -181,8 +180,9 @@ def evaluate_image(
             progress=progress,
             announce=None if as_json else announce,
         )
-        found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
-        files = write_evaluation(out, found, prepared)
+        evaluated = evaluated.with_notes(case.public)
+        files = write_evaluation(out, evaluated)
+        found = evaluated.evaluation
     say_notes([*notes, *found.notes, *(note for one in found.maps for note in one.notes)])
     if as_json:
         print_json({**found.as_json(), "files": [str(path) for path in files]})

@@ -73,7 +73,7 @@ def evaluate_study(
         list[str],
         typer.Option(
             "--smallest-difference",
-            metavar="[FIGURE=]VALUE",
+            metavar="[METRIC=]VALUE",
             help="Smallest difference of interest; smaller ones are not called better. 0.05 or "
             "5% by default, 5 mm for distances; repeatable.",
             show_default=False,
@@ -169,12 +169,12 @@ def _pairs_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
 
     table = _table(
         "Methods on the same cases (p corrected by Holm; intervals hold together)",
-        "figure", "pair", "difference", "95 % interval", "p", "cases", "answer",
+        "metric", "pair", "difference", "95 % interval", "p", "cases", "answer",
     )  # fmt: skip
-    shown = [one for one in found.pairs if one.figure in ("auroc", "sic_compressed")]
+    shown = [one for one in found.pairs if one.metric in ("auroc", "sic_compressed")]
     for one in shown[:_MOST_ROWS]:
         table.add_row(
-            f"{one.figure} {one.segment}".strip(),
+            f"{one.metric} {one.segment}".strip(),
             f"{titles.get(one.first, one.first)} − {titles.get(one.second, one.second)}",
             signed(one.difference), interval_words(one.low, one.high), f"{one.p_holm:.2g}",
             str(one.cases),
@@ -189,12 +189,12 @@ def _metrics_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
 
     table = _table(
         "Faithfulness over the evaluated cases",
-        "method", "figure", "mean", "median curve", "null maps", "null maps beaten", "cases",
+        "method", "metric", "mean", "median curve", "null maps", "null maps beaten", "cases",
     )  # fmt: skip
     for one in found.metrics[:_MOST_ROWS]:
         table.add_row(
             titles.get(one.method, one.method), one.title, number(one.value.mean),
-            number(one.area_of_median), number(one.chance), percent(one.beaten),
+            number(one.area_of_median), number(one.null_mean), percent(one.beaten),
             str(one.value.count),
         )  # fmt: skip
     return table

@@ -131,9 +131,9 @@ def explain(
             console.print(f"{map_.label}: {line}", markup=False, highlight=False)
     if record.rows:
         console.print(agreement_table(list(record.rows)))
-    for found in evaluation.maps if evaluation is not None else ():
-        answers = " · ".join(f"{each.topic}: {each.answer}" for each in found.answers)
-        console.print(f"{found.label}: {answers}", markup=False, highlight=False)
+    for label, answers in evaluation.answers.items() if evaluation is not None else ():
+        words = " · ".join(f"{each.topic}: {each.answer}" for each in answers)
+        console.print(f"{label}: {words}", markup=False, highlight=False)
     console.print(f"{out / one.case}\n{out / REPORT}", markup=False, soft_wrap=True)
     _end(of_methods)
 

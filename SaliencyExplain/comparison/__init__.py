@@ -1,1 +1,1 @@
-"""Agreement of attributions with segmentations: figures, chance, control maps and intervals."""
+"""Agreement of attributions with segmentations: metrics, chance, control maps and intervals."""

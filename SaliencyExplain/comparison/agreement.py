@@ -86,7 +86,7 @@ def agreements(
         tolerance_mm: See there.
         resolution_mm: See there.
         seen: ``(*S)``, the voxels that the network saw: the map is undefined outside, and every
-            figure is that of these voxels alone, chance too. None: all of them.
+            metric is that of these voxels alone, chance too. None: all of them.
 
     Raises:
         InputError: As `agreement`.
@@ -229,9 +229,9 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def undefined_agreement(*, energy_chance: float, energy_chance_body: float) -> Agreement:
     """An agreement whose metrics are NaN except for the chance levels."""
-    figures = dict.fromkeys(Agreement.__dataclass_fields__, math.nan)
-    figures.update(energy_chance=energy_chance, energy_chance_body=energy_chance_body)
-    return Agreement(**figures)
+    metrics = dict.fromkeys(Agreement.__dataclass_fields__, math.nan)
+    metrics.update(energy_chance=energy_chance, energy_chance_body=energy_chance_body)
+    return Agreement(**metrics)
 
 
 def _energy_inside(evidence: _Evidence, mask: NDArray[np.bool_]) -> float:

@@ -18,7 +18,7 @@ _MOST_RESAMPLES = 1_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of a figure over cases, with its confidence interval.
+    """The mean of a metric over cases, with its confidence interval.
 
     Attributes:
         mean: The mean; NaN without a value.

@@ -3,7 +3,7 @@
 All distances are between voxel centres in world space, so oblique, anisotropic and sheared
 grids need no special case. MONAI's ``compute_hausdorff_distance`` and
 ``compute_average_surface_distance`` know a spacing but no shear; on grids without shear the
-figures here equal theirs (held by a test), and both come out of one search.
+metrics here equal theirs (held by a test), and both come out of one search.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation.computed_maps import Attribution
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation
-from SaliencyExplain.records.agreement_row import FIGURES, Row
+from SaliencyExplain.records.agreement_row import METRICS, Row
 
 if TYPE_CHECKING:
     import pandas
@@ -62,7 +62,7 @@ class Comparison:
         return pandas.DataFrame([row.as_json() for row in self.rows])
 
     def _repr_html_(self) -> str:
-        names = ("method", "segment", *FIGURES)
+        names = ("method", "segment", *METRICS)
         head = "".join(f"<th>{name}</th>" for name in names)
         body = "".join(
             "<tr>" + "".join(f"<td>{_cell(row.as_json().get(name))}</td>" for name in names)

@@ -40,7 +40,7 @@ DRAWS, LEVEL = 100, 0.95
 #: 1 mm hold some 20,000 blobs.
 _FIELD_VOXELS, _FEWEST_FIELDS, _MOST_FIELDS = 4e6, 2, 50
 
-#: Of larger segments and surfaces so many voxels, chosen at random, stand for all: their figures
+#: Of larger segments and surfaces so many voxels, chosen at random, stand for all: their metrics
 #: are right to some 0.01, far less than the draws differ.
 _MOST_VOXELS, _MOST_SURFACE = 20_000, 1_000
 
@@ -50,8 +50,8 @@ class Control:
     """What random maps score on one segment.
 
     Attributes:
-        mean: The expectation of each figure.
-        low: Lower end of the central 95 % of the draws, figure by figure.
+        mean: The expectation of each metric.
+        low: Lower end of the central 95 % of the draws, metric by metric.
         high: Upper end.
     """
 
@@ -198,7 +198,7 @@ class RandomControl:
             body: The voxels of the body, for the second chance level.
 
         Returns:
-            The distribution; figures of a segment without a voxel are NaN.
+            The distribution; metrics of a segment without a voxel are NaN.
         """
         segment = segment[self._box] & self._seen
         voxels, total = int(np.count_nonzero(segment)), int(np.count_nonzero(self._seen))
@@ -210,7 +210,7 @@ class RandomControl:
         nothing = undefined_agreement(energy_chance=chance, energy_chance_body=body_share)
         if voxels == 0:
             return Control(nothing, nothing, nothing)
-        drawn = list(_Segment(segment, self._affine, self._tolerance_mm).figures(self._draws))
+        drawn = list(_Segment(segment, self._affine, self._tolerance_mm).metrics(self._draws))
         table = {name: np.array([one[name] for one in drawn]) for name in drawn[0]}
         ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
         low, high = (
@@ -247,8 +247,8 @@ class _Segment:
         self._tree = KDTree(surface)
         self._chances = chances
 
-    def figures(self, draws: list[_Draw]) -> Iterator[dict[str, float]]:
-        """The figures of each draw."""
+    def metrics(self, draws: list[_Draw]) -> Iterator[dict[str, float]]:
+        """The metrics of each draw."""
         surfaces: dict[int, NDArray[np.int64]] = {}
         for draw in draws:
             may_stop()
@@ -258,7 +258,7 @@ class _Segment:
             yield {**self._ranked(draw), **self._placed(draw, surfaces[known])}
 
     def _ranked(self, draw: _Draw) -> dict[str, float]:
-        """The figures that need the order alone."""
+        """The metrics that need the order alone."""
         size, voxels = self._mask.size, self._voxels
         ranks = np.sort(draw.ranks_at(self._inside))[::-1].astype(np.float64)
         # Each voxel looked at stands for so many of the segment.
@@ -281,7 +281,7 @@ class _Segment:
         }
 
     def _placed(self, draw: _Draw, surface: NDArray[np.int64]) -> dict[str, float]:
-        """The figures that need places."""
+        """The metrics that need places."""
         peak = draw.in_image(draw.field.strongest[-1:])
         inside = bool(self._mask[tuple(peak[0])])
         reached = float(self._tree.query(world_vectors(peak, self._affine))[0][0])

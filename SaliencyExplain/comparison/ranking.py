@@ -1,4 +1,4 @@
-"""How a map ranks a segment's voxels: every figure that needs only the order of the values.
+"""How a map ranks a segment's voxels: every metric that needs only the order of the values.
 
 All of them follow from one question asked for each value inside the segment: how many
 voxels, inside and in all, are at least that strong? One sort of the volume answers it, which

@@ -10,23 +10,23 @@ import numpy as np
 from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
 from SaliencyExplain.comparison.sign_flip import PairedDifference
 from SaliencyExplain.records import control_names
-from SaliencyExplain.records.agreement_row import FIGURES, Row
+from SaliencyExplain.records.agreement_row import METRICS, Row
 
 #: Confidence level of all intervals.
 _LEVEL = 0.95
 
-LESS_IS_BETTER: frozenset[str] = frozenset(figure for figure in FIGURES if figure.endswith("_mm"))
-"""Figures that are distances: a method beats a control map where the difference is negative."""
+LESS_IS_BETTER: frozenset[str] = frozenset(metric for metric in METRICS if metric.endswith("_mm"))
+"""Metrics that are distances: a method beats a control map where the difference is negative."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One figure of one method for one segment, over the cases of a study.
+    """One metric of one method for one segment, over the cases of a study.
 
     Attributes:
         method: Label of the attribution, or a control map.
         segment: Name of the segment.
-        figure: Name of the figure, a column of the table.
+        metric: Name of the metric, a column of the table.
         interval: Mean and confidence interval over the cases.
         against: ``{control map: interval}`` of the difference method minus control map, case by
             case, over the cases where both are defined, by inversion of the paired test
@@ -36,7 +36,7 @@ class Summary:
 
     method: str
     segment: str
-    figure: str
+    metric: str
     interval: Interval
     against: Mapping[str, Interval]
 
@@ -50,20 +50,20 @@ class Summary:
         difference = self.against.get(control_map)
         if difference is None or np.isnan(difference.low):
             return None
-        if self.figure in LESS_IS_BETTER:
+        if self.metric in LESS_IS_BETTER:
             return difference.high < 0
         return difference.low > 0
 
 
-def summarise(rows: Iterable[Row], *, figures: Sequence[str] = FIGURES) -> tuple[Summary, ...]:
-    """Summarises a table by method, segment and figure.
+def summarise(rows: Iterable[Row], *, metrics: Sequence[str] = METRICS) -> tuple[Summary, ...]:
+    """Summarises a table by method, segment and metric.
 
     The rows of all classes are summarised together. A case that explains several classes counts
     once: its rows are averaged first, since they are of one patient and not independent.
 
     Args:
         rows: The rows of the table.
-        figures: The figures wanted.
+        metrics: The metrics wanted.
 
     Returns:
         The summaries, in the order in which method and segment first occur.
@@ -79,16 +79,16 @@ def summarise(rows: Iterable[Row], *, figures: Sequence[str] = FIGURES) -> tuple
             for name in control_names.NAMES
             if method not in control_names.NAMES and (name, segment) in cases
         }
-        for figure in figures:
-            values = _by_case(own, figure)
+        for metric in metrics:
+            values = _by_case(own, metric)
             against = {}
             for name, other in others.items():
-                theirs = _by_case(other, figure)
-                if not figure.startswith("energy_chance"):
+                theirs = _by_case(other, metric)
+                if not metric.startswith("energy_chance"):
                     differences = [values[case] - theirs[case] for case in values if case in theirs]
                     against[name] = _paired(PairedDifference.of(differences))
             interval = confidence_interval(values.values(), level=_LEVEL)
-            summaries.append(Summary(method, segment, figure, interval, against))
+            summaries.append(Summary(method, segment, metric, interval, against))
     return tuple(summaries)
 
 
@@ -97,11 +97,11 @@ def _paired(found: PairedDifference) -> Interval:
     return Interval(found.mean, low, high, found.cases, found.dropped, _LEVEL)
 
 
-def _by_case(cases: Mapping[str, Sequence[Row]], figure: str) -> dict[str, float]:
+def _by_case(cases: Mapping[str, Sequence[Row]], metric: str) -> dict[str, float]:
     """One value per case: the mean of its defined ones, NaN where it has none."""
     found = {}
     for case, rows in cases.items():
-        values = [getattr(row.agreement, figure) for row in rows]
+        values = [getattr(row.agreement, metric) for row in rows]
         defined = [value for value in values if not np.isnan(value)]
         found[case] = float(np.mean(defined)) if defined else float("nan")
     return found

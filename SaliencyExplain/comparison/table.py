@@ -172,7 +172,7 @@ def auroc_chance(rows: Iterable[Row], segment: str) -> str:
 
 
 def write_comparison(path: Path, rows: Iterable[Row]) -> None:
-    """Writes ``comparison.csv``: the same bytes for the same figures, on every system.
+    """Writes ``comparison.csv``: the same bytes for the same metrics, on every system.
 
     Raises:
         OutputError: The file cannot be written.

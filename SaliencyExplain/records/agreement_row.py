@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from SaliencyExplain.csv_text import figure_cell
-from SaliencyExplain.records.json_fields import Fields
+from SaliencyExplain.json_fields import Fields
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The agreement of a map with a segment; NaN where a figure is undefined.
+    """The agreement of a map with a segment; NaN where a metric is undefined.
 
     Only what speaks for the class, the positive part of the map, counts as evidence; AUROC,
     average precision and rank accuracy rank the signed values.
@@ -66,17 +66,17 @@ class Agreement:
 NAMES: tuple[str, ...] = ("case", "method", "target", "segment")
 """The columns of ``comparison.csv`` that say what a row is of."""
 
-FIGURES: tuple[str, ...] = tuple(
+METRICS: tuple[str, ...] = tuple(
     field.name for field in fields(Agreement) if field.name != "energy_chance_body"
 )
-"""The figures of ``comparison.csv``, in order."""
+"""The metrics of ``comparison.csv``, in order."""
 
-_RANGED = tuple(figure for figure in FIGURES if figure != "energy_chance")
+_RANGED = tuple(metric for metric in METRICS if metric != "energy_chance")
 _ENDS = ("low", "high")
-RANGES: tuple[str, ...] = tuple(f"{figure}_{end}" for figure in _RANGED for end in _ENDS)
+RANGES: tuple[str, ...] = tuple(f"{metric}_{end}" for metric in _RANGED for end in _ENDS)
 """The columns with the ends of the random maps' central 95 %, in order; else empty."""
 
-COLUMNS: tuple[str, ...] = NAMES + FIGURES + RANGES + ("remark",)
+COLUMNS: tuple[str, ...] = NAMES + METRICS + RANGES + ("remark",)
 """The columns of ``comparison.csv``, in order."""
 
 #: The remark of a map whose regions are the segment that it would be held against.
@@ -92,10 +92,10 @@ class Row:
         method: Label of the attribution, ``<method>`` or ``<method>@<layer>``, or a control map.
         target: Name of the class that the map explains.
         segment: Name of the segment.
-        agreement: The figures; of random maps the expectation of each.
+        agreement: The metrics; of random maps the expectation of each.
         low: Of random maps, the lower end of the central 95 % of the draws; else None.
         high: The upper end.
-        remark: Why there are no figures, such as :data:`OWN_SEGMENT`; mostly empty.
+        remark: Why there are no metrics, such as :data:`OWN_SEGMENT`; mostly empty.
         segmentation_sha256: Hash of the segments that the map was held against, by name and
             voxels on the image's grid; empty for rows out of a CSV, which has no column for it.
         length_unit: Of the distances: ``mm``, or ``px`` where the image has no size, see
@@ -114,17 +114,17 @@ class Row:
     length_unit: str = "mm"
 
     def cells(self) -> list[str]:
-        """The row of the CSV: six significant digits, empty where a figure is undefined."""
+        """The row of the CSV: six significant digits, empty where a metric is undefined."""
         names = [self.case, self.method, self.target, self.segment]
-        figures = [getattr(self.agreement, figure) for figure in FIGURES]
+        metrics = [getattr(self.agreement, metric) for metric in METRICS]
         return (
             names
-            + [figure_cell(value) for value in (*figures, *self._range().values())]
+            + [figure_cell(value) for value in (*metrics, *self._range().values())]
             + [self.remark]
         )
 
     def as_json(self) -> dict[str, str | float | None]:
-        """The row for JSON, with all digits and null where a figure is undefined."""
+        """The row for JSON, with all digits and null where a metric is undefined."""
         named: dict[str, str | float | None] = {name: getattr(self, name) for name in NAMES}
         for field in fields(Agreement):
             value = getattr(self.agreement, field.name)
@@ -168,14 +168,14 @@ class Row:
         """The ends of the random maps' range by their columns; NaN where there is none."""
         sides = dict(zip(_ENDS, (self.low, self.high), strict=True))
         return {
-            f"{figure}_{end}": math.nan if sides[end] is None else getattr(sides[end], figure)
-            for figure in _RANGED
+            f"{metric}_{end}": math.nan if sides[end] is None else getattr(sides[end], metric)
+            for metric in _RANGED
             for end in _ENDS
         }
 
 
 def _agreement(row: Fields, end: str, names: Sequence[str]) -> Agreement:
-    """The figures of these names; null and the others are NaN."""
+    """The metrics of these names; null and the others are NaN."""
     found = dict.fromkeys((field.name for field in fields(Agreement)), math.nan)
     for name in names:
         if row.nullable(f"{name}{end}"):

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from SaliencyExplain.json_fields import Fields
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_record import CaseRecord
 from SaliencyExplain.records.evaluation_summary import EvaluationSummary, sizes_from
-from SaliencyExplain.records.json_fields import Fields
 from SaliencyExplain.records.map_record import MAP_FILES, MapFiles
 
 #: Stage of a failure of one method, before its name: the case keeps the other methods' maps.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.json_fields import Fields, read_object
 from SaliencyExplain.method_failures import MethodFailure
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import CENTRE, RANDOM
 from SaliencyExplain.records.image_record import ImageRecord
-from SaliencyExplain.records.json_fields import Fields, read_object
 from SaliencyExplain.records.map_record import MapRecord
 
 #: The record in a case's folder.

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.json_fields import Fields, parse_object
 from SaliencyExplain.length_unit import joined
 from SaliencyExplain.records.case_entry import CaseEntry
-from SaliencyExplain.records.json_fields import Fields, parse_object
 from SaliencyExplain.records.left_out import LeftOut
 
 JOURNAL = "journal.jsonl"

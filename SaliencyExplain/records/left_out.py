@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from SaliencyExplain.records.json_fields import Fields
+from SaliencyExplain.json_fields import Fields
 
 #: Names that a sentence has, and that the journal keeps.
 _SPOKEN, MOST_FILES = 5, 200

@@ -8,9 +8,9 @@ from typing import Any
 
 from SaliencyExplain.field_of_view import FIELD_OF_VIEW, FieldOfView
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
+from SaliencyExplain.json_fields import Fields
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.records.agreement_row import Row
-from SaliencyExplain.records.json_fields import Fields
 
 #: The files of a map and how their names end.
 MAP_FILES = {"map": ".nii.gz", "bands": ".seg.nrrd", "picture": ".png"}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import slicer
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.json_fields import parse_object
 from SaliencyExplain.json_text import json_text
-from SaliencyExplain.records.evaluation_summary import Answer, answers_in
+from SaliencyExplain.results.evaluation_results import Answer
+from SaliencyExplain.results.image_evaluation import read_evaluation
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import AttributionMap, read_attribution, same_map
 
@@ -21,7 +22,7 @@ NOT_EVALUATED = "not evaluated yet"
 
 def keep_answers(node: slicer.vtkMRMLVolumeNode, answers: Sequence[Answer]) -> None:
     """Stores the answers of a map's evaluation; they are removed when the map's values change."""
-    kept = [[one.topic, one.answer, one.words] for one in answers]
+    kept = {"answers": [one.as_json() for one in answers]}
     node.SetAttribute(names.EVALUATION, json_text(kept))
 
 
@@ -56,14 +57,21 @@ def keep_written(node: slicer.vtkMRMLVolumeNode, folder: Path) -> None:
         folder: The case's folder; without a readable ``evaluation.json`` nothing is stored.
     """
     with contextlib.suppress(InputError):
-        answers = answers_in(folder).get(node.GetAttribute(names.LABEL))
-        if answers is not None:
-            keep_answers(node, answers)
+        one = read_evaluation(folder).of(node.GetAttribute(names.LABEL))
+        if one is not None:
+            keep_answers(node, one.answers)
 
 
 def answers_of(node: slicer.vtkMRMLVolumeNode) -> list[Answer]:
-    """The answers of a map's evaluation; empty without an evaluation."""
-    return [Answer(*one) for one in json.loads(node.GetAttribute(names.EVALUATION) or "[]")]
+    """The answers of a map's evaluation; empty without one, or where they are damaged."""
+    kept = node.GetAttribute(names.EVALUATION)
+    if kept is None:
+        return []
+    try:
+        document = parse_object(kept.encode(), names.EVALUATION)
+        return [Answer.from_json(one) for one in document.objects("answers")]
+    except InputError:
+        return []
 
 
 def answer_line(node: slicer.vtkMRMLVolumeNode) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from SaliencyExplain.attribution.method import Method
-from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_evaluation
-from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
+from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
-from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES, EVALUATION_FILE, topic
+from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES, EVALUATION_FILE
 from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records.case_entry import CaseEntry
-from SaliencyExplain.records.evaluation_summary import Answer, EvaluatedMap, EvaluationSummary
+from SaliencyExplain.records.evaluation_summary import EvaluationSummary
+from SaliencyExplain.results.image_evaluation import Evaluation
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_files import is_evaluation_whole, sizes_of
 from SaliencyExplain.study.study_config import StudyConfig
@@ -60,11 +59,11 @@ def write_case_evaluation(
         budget=passes,
         progress=progress,
     )
-    found = dataclasses.replace(found, notes=tuple(map(case.public, found.notes)))
-    files = write_evaluation(folder, found, prepared)
+    found = found.with_notes(case.public)
+    files = write_evaluation(folder, found)
     # The seconds that it took are in evaluation.json, whose size differs with them.
     sizes = sizes_of(path for path in files if path.name != EVALUATION_FILE)
-    return _kept(found, passes, sizes)
+    return _kept(found.evaluation, passes, sizes)
 
 
 def has_evaluation(folder: Path, entry: CaseEntry, passes: float | None) -> bool:
@@ -73,7 +72,7 @@ def has_evaluation(folder: Path, entry: CaseEntry, passes: float | None) -> bool
     if kept is None or kept.budget != passes or not is_evaluation_whole(folder, kept):
         return False
     # Methods may have been added since.
-    evaluated = {one.label.partition("@")[0] for one in kept.maps} | set(kept.failed)
+    evaluated = {label.partition("@")[0] for label in kept.answers} | set(kept.failed)
     return entry.methods <= evaluated
 
 
@@ -82,17 +81,9 @@ def _kept(found: Evaluation, passes: float | None, sizes: Mapping[str, int]) -> 
         budget=passes,
         cost_tier=str(found.cost_tier),
         failed=tuple(one.method for one in found.failures),
-        maps=tuple(
-            EvaluatedMap(
-                one.label,
-                card_name(one),
-                tuple(
-                    Answer(topic(answer.question), answer.answer, answer.words)
-                    for answer in one.answers
-                ),
-            )
-            for one in found.maps
-        ),
+        answers={
+            one.label: tuple(answer.in_brief() for answer in one.answers) for one in found.maps
+        },
         sizes=sizes,
     )
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.evaluation_parts import EVALUATION_FILE
+from SaliencyExplain.json_fields import read_object
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.case_record import EXPLANATION, read_case
 from SaliencyExplain.records.evaluation_summary import EvaluationSummary
-from SaliencyExplain.records.json_fields import read_object
 
 
 def sizes_of(paths: Iterable[Path]) -> dict[str, int]:

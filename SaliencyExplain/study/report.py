@@ -24,6 +24,7 @@ from SaliencyExplain.plain_text import visible
 from SaliencyExplain.records import control_names
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry, true_class
 from SaliencyExplain.records.left_out import LeftOut
+from SaliencyExplain.results.evaluation_results import card_name
 from SaliencyExplain.specification.parameters import value_text
 from SaliencyExplain.study.case_reading import EVALUATION_STAGE
 from SaliencyExplain.study.report_contrast import greatest_contrast
@@ -99,15 +100,14 @@ class _Pictures:
         self, folder: Path, entry: CaseEntry, result: CaseResult, label: str
     ) -> dict[str, Any]:
         """What the evaluation said of a map, and its trust card."""
-        evaluated = result.evaluation.maps if result.evaluation is not None else ()
-        found = next((one for one in evaluated if one.label == label), None)
+        answers = None if result.evaluation is None else result.evaluation.answers.get(label)
         failed = any(failure.stage == EVALUATION_STAGE for failure in entry.failures)
-        if found is None:
+        if answers is None:
             return {"answers": [], "evaluation_failed": failed, "card": None}
         before = self.left
-        card = self._file(folder / found.card, STANDARD_WIDTH, most=self.left_for_cards)
+        card = self._file(folder / card_name(label), STANDARD_WIDTH, most=self.left_for_cards)
         self.left_for_cards -= before - self.left
-        return {"answers": found.answers, "evaluation_failed": failed, "card": card}
+        return {"answers": answers, "evaluation_failed": failed, "card": card}
 
     def _file(self, path: Path, width: int, most: int = PICTURE_BUDGET) -> dict[str, str]:
         """The link to a PNG file, and its data of at most so many bytes if there is room."""

@@ -14,7 +14,7 @@ from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.comparison.summary import Summary, summarise
 from SaliencyExplain.length_unit import joined
 from SaliencyExplain.records import control_names
-from SaliencyExplain.records.agreement_row import FIGURES, Row
+from SaliencyExplain.records.agreement_row import METRICS, Row
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.journal_file import JournalFile
 from SaliencyExplain.study.classification_metrics import Labels
@@ -165,8 +165,8 @@ def gather(output: StudyOutput) -> RunData:
     data.titles = map_titles(list(labels))
     data.length_unit = joined(units)
     data.labels = count_predictions(journal)
-    for summary in summarise(rows, figures=(*FIGURES, "energy_chance_body")):
-        data.summaries[summary.method, summary.segment, summary.figure] = summary
+    for summary in summarise(rows, metrics=(*METRICS, "energy_chance_body")):
+        data.summaries[summary.method, summary.segment, summary.metric] = summary
     data.withheld = {(row.method, row.segment) for row in rows if row.remark}
     for row in rows:
         for figure in ("auroc", "energy_inside"):

@@ -18,7 +18,7 @@ from SaliencyExplain.evaluation.study.pair_words import (
 )
 from SaliencyExplain.evaluation.study.study_evaluation import FORMAT
 from SaliencyExplain.evaluation.study.study_evaluation_files import EVALUATION, FOLDER
-from SaliencyExplain.records.agreement_row import FIGURES
+from SaliencyExplain.records.agreement_row import METRICS
 from SaliencyExplain.study.report_words import number, percent
 
 _PICTURES = {
@@ -35,7 +35,7 @@ _PICTURES = {
     "segment's size alone explains.",
 }
 
-#: Figures of which the report shows the pairs; all are in paired.csv.
+#: Metrics of which the report shows the pairs; all are in paired.csv.
 _PAIRS = ("auroc", "energy_inside", "sic_compressed", "insertion_area")
 
 #: A table's heading, its columns, and its rows.
@@ -71,8 +71,8 @@ class EvaluationSection:
     @property
     def tables(self) -> list[Table]:
         """The tables that have rows."""
-        tables = [self._fixed_places(), self._places(), self._evaluation(), self._biomarkers()]
-        tables += [self._pairs(figure) for figure in _PAIRS]
+        tables = [self._fixed_places(), self._places(), self._faithfulness(), self._biomarkers()]
+        tables += [self._pairs(metric) for metric in _PAIRS]
         return [table for table in tables if table[2]]
 
     def title(self, label: str) -> str:
@@ -113,18 +113,18 @@ class EvaluationSection:
         )  # fmt: skip
         return "Where the energy lies", columns, rows
 
-    def _evaluation(self) -> Table:
+    def _faithfulness(self) -> Table:
         rows: list[Sequence[str]] = [
             (
                 self.title(one["method"]), one["title"], number(_known(one["value"]["mean"])),
-                number(_known(one["area_of_median"])), number(_known(one["chance"])),
+                number(_known(one["area_of_median"])), number(_known(one["null_mean"])),
                 number(_known(one["centre"])), _share(one["beaten"]), _share(one["beats_chance"]),
                 str(one["value"]["count"]),
             )
             for one in self.document["metrics"]
         ]  # fmt: skip
         columns = (
-            "Method", "Figure", "Mean", "Area under the median curve", "Null maps",
+            "Method", "Metric", "Mean", "Area under the median curve", "Null maps",
             "Centre-weighted map", "Null maps beaten", "Cases that beat the null maps", "Cases",
         )  # fmt: skip
         return "Faithfulness over the evaluated cases", columns, rows
@@ -145,7 +145,7 @@ class EvaluationSection:
         )  # fmt: skip
         return "Correlates of the energy in a segment", columns, rows
 
-    def _pairs(self, figure: str) -> Table:
+    def _pairs(self, metric: str) -> Table:
         rows: list[Sequence[str]] = [
             (
                 f"{self.title(one['first'])} − {self.title(one['second'])}", one["segment"],
@@ -157,14 +157,14 @@ class EvaluationSection:
                 ),
             )
             for one in self.document["pairs"]
-            if one["figure"] == figure
+            if one["metric"] == metric
         ]  # fmt: skip
         columns = (
             "Methods", "Segment", "Mean difference", "95 % interval, of all pairs together",
             "p (Holm)", "Cases", "Answer",
         )  # fmt: skip
-        kind = "of the comparison" if figure in FIGURES else "of the evaluations"
-        return f"Methods on the same cases: {figure.replace('_', ' ')} {kind}", columns, rows
+        kind = "of the comparison" if metric in METRICS else "of the evaluations"
+        return f"Methods on the same cases: {metric.replace('_', ' ')} {kind}", columns, rows
 
 
 def read_evaluation(study: Path) -> EvaluationSection | None:

@@ -10,11 +10,11 @@ from trame.widgets import html
 from SaliencyExplain.engine.client.repeat_request import evaluation_of_map
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import EvaluationRequest
-from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
+from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
 from SaliencyExplain.quantities import time_text
-from SaliencyExplain.records.evaluation_summary import Answer
+from SaliencyExplain.results.image_evaluation import MapEvaluation
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.kept_evaluations import (
     answer_line,
@@ -44,8 +44,8 @@ class EvaluationPart(Part):
             plot={},
             card="",
         )
-        #: By ID of a map's node: what was found by this viewer, with curves and card.
-        self._found: dict[str, EvaluatedMap] = {}
+        #: By ID of a map's node: its evaluation by this viewer, and its trust card.
+        self._found: dict[str, tuple[MapEvaluation, str]] = {}
 
     def build(self) -> None:
         """The section's controls."""
@@ -98,15 +98,15 @@ class EvaluationPart(Part):
             line=answer_line(node) if node is not None else "",
             why=why or self.viewer.volumes.why_not_ready(),
             answers=[{"topic": one.topic, "line": one.line, "words": one.words} for one in answers],
-            plot=evaluation_plot(found.curves) if found is not None else {},
-            card=f"data:image/png;base64,{found.card}" if found is not None else "",
+            plot=evaluation_plot(found[0].curves) if found is not None else {},
+            card=f"data:image/png;base64,{found[1]}" if found is not None else "",
         )
 
     def card(self) -> bytes:
         """The trust card of the map in the views, as PNG; empty: it was not evaluated here."""
         node = self.viewer.display.shown()
         found = self._found.get(node.GetID()) if node is not None else None
-        return base64.b64decode(found.card) if found is not None and answers_of(node) else b""
+        return base64.b64decode(found[1]) if found is not None and answers_of(node) else b""
 
     def input_changed(self) -> None:
         """What runs is about images that are not chosen any more."""
@@ -157,15 +157,15 @@ class EvaluationPart(Part):
         result: EvaluationResult = await viewer.runner.job(
             request, started=self.started, progress=self.show_progress
         )
-        one = next((one for one in result.maps if one.label == map_.label), None)
+        evaluation = result.evaluation
+        one = evaluation.of(map_.label)
         if one is None:
             raise InputError(ErrorCode.SELECTION, f"The evaluation has no map '{map_.label}'.")
-        kept = [Answer(each.topic, each.answer, each.words) for each in one.answers]
-        keep_answers_on(node, map_, kept)
-        self._found[node.GetID()] = one
+        keep_answers_on(node, map_, one.answers)
+        self._found[node.GetID()] = (one, result.cards[one.label])
         said = (
-            f"{result.forward_passes:,.0f} forward passes in {time_text(result.seconds)}, "
-            f"cost tier {result.cost_tier}."
+            f"{evaluation.forward_passes:,.0f} forward passes in {time_text(evaluation.seconds)}, "
+            f"cost tier {evaluation.cost_tier}."
         )
         self.changed()
-        self.put(notes=[said, *result.notes, *one.notes])
+        self.put(notes=[said, *evaluation.notes, *one.notes])

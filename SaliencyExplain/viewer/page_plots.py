@@ -9,7 +9,8 @@ from trame.widgets import html
 from trame_client.widgets.core import HtmlElement
 
 from SaliencyExplain.engine.client.click_history import Answer
-from SaliencyExplain.engine.wire.results import CompareResult, EvaluationCurve
+from SaliencyExplain.engine.wire.results import CompareResult
+from SaliencyExplain.results.image_evaluation import EvaluationCurve
 
 _WIDTH, _HEIGHT = 330, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 8, 30
@@ -55,9 +56,9 @@ def evaluation_plot(curves: Sequence[EvaluationCurve]) -> dict[str, Any]:
     """A map's deletion and insertion curves; dashed: the median of null maps."""
     lines: list[_Line] = []
     for curve in curves:
-        if curve.chance:
+        if curve.null_median:
             lines.append((curve.name, curve.xs, curve.ys, False))
-            lines.append((f"{curve.name}, null maps", curve.xs, curve.chance, True))
+            lines.append((f"{curve.name}, null maps", curve.xs, curve.null_median, True))
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     title = "strongest share removed or inserted"
     return _plot(lines, 1.0, title, "probability", ticks) if lines else {}

@@ -29,7 +29,7 @@ from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import source_digest
 
 #: Figures of the comparison that the table offers, with their titles; ``unit`` is that of lengths.
-FIGURES = {
+METRICS = {
     "auroc": "AUROC",
     "energy_inside": "Energy inside",
     "energy_chance": "by chance",

@@ -19,7 +19,7 @@ from SaliencyExplain.scene.attributions import add_attribution
 from SaliencyExplain.scene.kept_evaluations import keep_written
 from SaliencyExplain.viewer import opened_images
 from SaliencyExplain.viewer.part import Part
-from SaliencyExplain.viewer.study_cases import FIGURES, CaseData, StudyCases
+from SaliencyExplain.viewer.study_cases import METRICS, CaseData, StudyCases
 from SaliencyExplain.viewer.widgets import button, section, select
 
 _THUMBNAIL_WIDTH = 260
@@ -159,7 +159,7 @@ class StudyPart(Part):
         titles = {"picture": "", "case": "Case", "label": "Label", "predicted": "Predicted",
                   "right": "Right", "probability": "Probability"}  # fmt: skip
         if figure:
-            titles |= {key: title.format(unit=self._unit) for key, title in FIGURES.items()}
+            titles |= {key: title.format(unit=self._unit) for key, title in METRICS.items()}
         rows = []
         for row in self._rows:
             shown: dict[str, Any] = dict.fromkeys(titles, "")
@@ -174,7 +174,7 @@ class StudyPart(Part):
                 "picture": f"thumbnail/{row.number}.jpg" if row.explained else "",
             }
             if figure is not None and figure in row.agreement:
-                for name in FIGURES:
+                for name in METRICS:
                     value = getattr(row.agreement[figure], name)
                     digits = 4 if abs(value) < 1 else 2
                     shown[name] = None if math.isnan(value) else round(value, digits)

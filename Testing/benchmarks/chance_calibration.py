@@ -43,7 +43,7 @@ from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import CLASSES
 from SaliencyExplain.evaluation.image.answers import (
-    CHANCE_FIGURES,
+    CHANCE_METRICS,
     NO,
     PARTLY,
     UNKNOWN,
@@ -162,8 +162,8 @@ def _answer(evaluator: FaithfulnessEvaluator, values: Values) -> str:
     """The answer with all null maps; with the first ones where these settle that it is no."""
     evaluator.random_maps = FIRST_NULL_MAPS
     found = evaluator.of(values)
-    figures = [found.figure(name) for name in CHANCE_FIGURES]
-    if sum(figure.p_value > 1.5 / (1 + FIRST_NULL_MAPS) for figure in figures) >= 2:
+    metrics = [found.metric(name) for name in CHANCE_METRICS]
+    if sum(metric.p_value > 1.5 / (1 + FIRST_NULL_MAPS) for metric in metrics) >= 2:
         return NO
     evaluator.random_maps = NULL_MAPS
     return beats_chance(evaluator.of(values), "", "it").answer

@@ -85,7 +85,7 @@ def test_random_map_gives_the_chance_levels():
 
 
 def test_ties_give_the_expectation_of_a_random_choice(segment):
-    """Three levels only: the figures equal the mean over many random orders of the ties."""
+    """Three levels only: the metrics equal the mean over many random orders of the ties."""
     draws = np.random.default_rng(0)
     values = draws.integers(0, 3, segment.shape).astype(np.float32) + segment
     count = int(segment.sum())
@@ -324,7 +324,7 @@ def test_map_and_segment_of_other_shapes_are_refused(segment):
         agreement(np.ones(segment.shape), segment, np.eye(4), body=np.ones((2, 2, 2), dtype=bool))
 
 
-def test_figures_are_plain_floats(segment):
+def test_metrics_are_plain_floats(segment):
     found = agreement(segment.astype(np.float32), segment, np.eye(4), body=segment)
     assert {type(value) for value in asdict(found).values()} == {float}
     assert isinstance(found, Agreement)

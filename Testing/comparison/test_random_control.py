@@ -30,30 +30,30 @@ def drawn():
     return segment, control, single
 
 
-def column(single, figure):
-    return np.array([getattr(one, figure) for one in single])
+def column(single, metric):
+    return np.array([getattr(one, metric) for one in single])
 
 
 @pytest.mark.parametrize(
-    "figure",
+    "metric",
     [
         *("energy_inside", "auroc", "average_precision", "rank_accuracy", "dice_equal_volume"),
         *("iou_equal_volume", "dice_best", "hausdorff95_mm", "mean_surface_distance_mm"),
         "centre_distance_mm",
     ],
 )
-def test_mean_and_range_are_those_of_maps_drawn_one_by_one(drawn, figure):
+def test_mean_and_range_are_those_of_maps_drawn_one_by_one(drawn, metric):
     _, control, single = drawn
-    values = column(single, figure)
+    values = column(single, metric)
     # 2.5 % of 120 maps drawn one by one are three; up to nine are a matter of luck.
-    assert (values < getattr(control.low, figure)).sum() <= 9
-    assert (values > getattr(control.high, figure)).sum() <= 9
+    assert (values < getattr(control.low, metric)).sum() <= 9
+    assert (values > getattr(control.high, metric)).sum() <= 9
     width = np.quantile(values, 0.975) - np.quantile(values, 0.025)
-    ends = getattr(control.high, figure) - getattr(control.low, figure)
+    ends = getattr(control.high, metric) - getattr(control.low, metric)
     assert 0.6 < ends / width < 1.9
-    assert getattr(control.mean, figure) == pytest.approx(values.mean(), abs=0.15 * width)
-    assert getattr(control.low, figure) <= getattr(control.mean, figure)
-    assert getattr(control.mean, figure) < getattr(control.high, figure)
+    assert getattr(control.mean, metric) == pytest.approx(values.mean(), abs=0.15 * width)
+    assert getattr(control.low, metric) <= getattr(control.mean, metric)
+    assert getattr(control.mean, metric) < getattr(control.high, metric)
 
 
 def test_what_has_a_closed_form_is_exact(drawn):
@@ -101,8 +101,8 @@ def test_edges_of_the_definition():
     assert whole.mean.rank_accuracy == whole.low.rank_accuracy == 1
     one = np.zeros(SHAPE, bool)
     one[3, 4, 5] = True
-    figures = dataclasses.asdict(control.of(one).high)
-    assert all(np.isfinite(v) for name, v in figures.items() if name != "energy_chance_body")
+    metrics = dataclasses.asdict(control.of(one).high)
+    assert all(np.isfinite(v) for name, v in metrics.items() if name != "energy_chance_body")
     body = ball((20, 18, 8), 14)
     assert control.of(one, body=body).mean.energy_chance_body == 0
     flat = RandomControl(np.ones((50, 40), bool), np.eye(4)).of(np.eye(50, 40, dtype=bool))

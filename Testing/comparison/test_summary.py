@@ -10,16 +10,16 @@ import pytest
 
 from SaliencyExplain.comparison.bootstrap import confidence_interval
 from SaliencyExplain.comparison.summary import Summary, summarise
-from SaliencyExplain.records.agreement_row import FIGURES, Agreement, Row
+from SaliencyExplain.records.agreement_row import METRICS, Agreement, Row
 
 
 def row(case: str, method: str, value: float, *, target="glioma", segment="tumour") -> Row:
-    figures = {field.name: value for field in fields(Agreement)}
-    return Row(case, method, target, segment, Agreement(**figures))
+    metrics = {field.name: value for field in fields(Agreement)}
+    return Row(case, method, target, segment, Agreement(**metrics))
 
 
-def of(summaries: tuple[Summary, ...], method: str, figure: str = "auroc") -> Summary:
-    (found,) = [one for one in summaries if (one.method, one.figure) == (method, figure)]
+def of(summaries: tuple[Summary, ...], method: str, metric: str = "auroc") -> Summary:
+    (found,) = [one for one in summaries if (one.method, one.metric) == (method, metric)]
     return found
 
 
@@ -87,10 +87,10 @@ def test_a_case_with_several_classes_counts_once(study):
     assert of(summarise(doubled), "occlusion") == of(summarise(study), "occlusion")
 
 
-def test_segments_are_kept_apart_and_all_figures_are_there(study):
+def test_segments_are_kept_apart_and_all_metrics_are_there(study):
     other = [row(one.case, one.method, 0.5, segment="core") for one in study]
     found = summarise(study + other)
-    assert len(found) == 2 * 3 * len(FIGURES)
+    assert len(found) == 2 * 3 * len(METRICS)
     assert {one.segment for one in found} == {"tumour", "core"}
 
 

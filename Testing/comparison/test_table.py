@@ -18,7 +18,7 @@ from SaliencyExplain.comparison.table import rows, write_comparison
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.records.agreement_row import (
     COLUMNS,
-    FIGURES,
+    METRICS,
     OWN_SEGMENT,
     Agreement,
     Row,
@@ -48,7 +48,7 @@ def test_columns_are_those_of_the_file_format():
         "case,method,target,segment,energy_inside,energy_chance,pointing,pointing_tolerance,auroc,"
         "average_precision,rank_accuracy,dice_equal_volume,iou_equal_volume,dice_best,"
         "hausdorff95_mm,mean_surface_distance_mm,centre_distance_mm,"
-        + ",".join(f"{figure}_low,{figure}_high" for figure in FIGURES if figure != "energy_chance")
+        + ",".join(f"{metric}_low,{metric}_high" for metric in METRICS if metric != "energy_chance")
         + ",remark"
     )
 
@@ -94,13 +94,13 @@ def test_the_file_holds_the_figures_of_each_row(tmp_path, maps, segmentation):
     assert tuple(found[0]) == COLUMNS
     for line, row in zip(found, table, strict=True):
         assert (line["case"], line["method"], line["segment"]) == ("case", row.method, row.segment)
-        for figure in FIGURES:
-            written = float(line[figure]) if line[figure] else math.nan
-            expected = getattr(row.agreement, figure)
+        for metric in METRICS:
+            written = float(line[metric]) if line[metric] else math.nan
+            expected = getattr(row.agreement, metric)
             assert written == pytest.approx(expected, rel=1e-5, nan_ok=True)
 
 
-def test_same_figures_give_the_same_bytes(tmp_path, maps, segmentation):
+def test_same_metrics_give_the_same_bytes(tmp_path, maps, segmentation):
     paths = [tmp_path / "first.csv", tmp_path / "second.csv"]
     for path in paths:
         write_comparison(path, rows("case", "glioma", maps, segmentation, AFFINE, seed=3))
@@ -108,7 +108,7 @@ def test_same_figures_give_the_same_bytes(tmp_path, maps, segmentation):
     assert b"\r" not in paths[0].read_bytes()
 
 
-def test_undefined_figures_are_empty_in_csv_and_null_in_json(tmp_path, segmentation):
+def test_undefined_metrics_are_empty_in_csv_and_null_in_json(tmp_path, segmentation):
     zero = {"occlusion": np.zeros((16, 14, 8), np.float32)}
     table = rows("case", "glioma", zero, segmentation, AFFINE, control_maps=False)
     path = tmp_path / "comparison.csv"
@@ -121,7 +121,7 @@ def test_undefined_figures_are_empty_in_csv_and_null_in_json(tmp_path, segmentat
     assert document["energy_chance_body"] is None
     assert document["auroc"] == 0.5
     names = {"case", "method", "target", "segment", "segmentation_sha256", "length_unit"}
-    assert set(document) == {*names, *FIGURES, "energy_chance_body"}
+    assert set(document) == {*names, *METRICS, "energy_chance_body"}
 
 
 def test_rounding_noise_does_not_reach_the_file(maps, segmentation):
@@ -132,8 +132,8 @@ def test_rounding_noise_does_not_reach_the_file(maps, segmentation):
 
 
 def test_names_with_commas_quotes_and_letters_of_other_scripts_survive(tmp_path):
-    figures = Agreement(*(float(number) for number in range(14)))
-    row = Row('a "case", 1', "occlusion", "Gliom Ⅳ", "Ödem\nund Kern", figures)
+    metrics = Agreement(*(float(number) for number in range(14)))
+    row = Row('a "case", 1', "occlusion", "Gliom Ⅳ", "Ödem\nund Kern", metrics)
     path = tmp_path / "comparison.csv"
     write_comparison(path, [row])
     (line,) = lines_of(path)

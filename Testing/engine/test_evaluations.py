@@ -15,12 +15,12 @@ from SaliencyExplain.engine.wire.requests import EvaluationRequest
 from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
-from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
+from SaliencyExplain.evaluation.image.evaluated_maps import EvaluatedMaps
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation.image.trust_card import card_png
 from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
-from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
@@ -29,9 +29,7 @@ from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until
 
 
 @pytest.fixture(scope="module")
-def directly(
-    classifier: Classifier, image: Volume, phantom: Phantom
-) -> tuple[PreparedCase, Evaluation]:
+def directly(classifier: Classifier, image: Volume, phantom: Phantom) -> EvaluatedMaps:
     """What the library finds of Grad-CAM's map."""
     tumour = phantom.masks["tumour"]
     case = prepare(
@@ -41,7 +39,7 @@ def directly(
         Compute("cpu"),
         LoadedReferences(Segmentation((Segment("mass", PALETTE[0], tumour),), image.affine, ())),
     )
-    return case, evaluate_maps(case, [GradCAM()], seed=3)
+    return evaluate_maps(case, [GradCAM()], seed=3)
 
 
 @pytest.mark.slow
@@ -50,9 +48,9 @@ def test_evaluation_equals_the_librarys(
     explain: Explain,
     image: Volume,
     phantom: Phantom,
-    directly: tuple[PreparedCase, Evaluation],
+    directly: EvaluatedMaps,
 ):
-    case, direct = directly
+    direct = directly.evaluation
     asked = explain(
         QUICK,
         target="meningioma-like",
@@ -67,10 +65,11 @@ def test_evaluation_equals_the_librarys(
     same = direct.image_sha256
     result = done(engine, EvaluationRequest(asked, image_sha256=same))
     assert isinstance(result, EvaluationResult)
-    (ours,), (theirs,) = result.maps, direct.maps
-    assert (result.target_name, result.cost_tier) == ("meningioma-like", "full")
-    assert result.forward_passes == direct.forward_passes
-    assert (ours.label, ours.title) == (theirs.label, "Grad-CAM")
+    evaluation = result.evaluation
+    (ours,), (theirs,) = evaluation.maps, direct.maps
+    assert (evaluation.target_name, evaluation.cost_tier) == ("meningioma-like", "full")
+    assert evaluation.forward_passes == direct.forward_passes
+    assert ours.label == theirs.label
     assert ours.answers == theirs.answers
     assert [answer.topic for answer in ours.answers] == [
         "beats chance",
@@ -81,16 +80,20 @@ def test_evaluation_equals_the_librarys(
     deletion = next(curve for curve in ours.curves if curve.name == "deletion")
     # How many images fit into a batch follows the free memory, and with it the last digits.
     assert deletion.ys == pytest.approx(theirs.faithfulness.curves.deletion, abs=1e-5)
-    assert deletion.chance == pytest.approx(theirs.faithfulness.chance_deletion[1], abs=1e-5)
+    assert deletion.null_median == pytest.approx(theirs.faithfulness.null_deletion[1], abs=1e-5)
     weights = next(curve for curve in ours.curves if curve.name == "weights")
     # A map that random weights make constant is like no other: not a number on both sides.
     alike = [stage.similarity.alike for stage in theirs.sanity.cascading]
     assert weights.ys[1:] == pytest.approx(alike, abs=1e-4, nan_ok=True)
-    figure = next(figure for figure in ours.figures if figure.name == "deletion_area")
-    assert figure.value == pytest.approx(theirs.faithfulness.curves.deletion_area, abs=1e-5)
+    metric = ours.faithfulness.metric("deletion_area")
+    assert metric.value == pytest.approx(theirs.faithfulness.curves.deletion_area, abs=1e-5)
     # The tumour is what this classifier uses: taking it away is noticed, a random place is not.
-    assert figure.value < np.mean(figure.chance)
-    assert base64.b64decode(ours.card)[:4] == card_png(direct, theirs, case)[:4] == b"\x89PNG"
+    assert metric.value < np.mean(metric.null_values)
+    assert (
+        base64.b64decode(result.cards[ours.label])[:4]
+        == card_png(directly, theirs)[:4]
+        == b"\x89PNG"
+    )
 
 
 @pytest.mark.slow
@@ -100,9 +103,9 @@ def test_evaluation_keeps_to_its_budget_tells_its_progress_and_is_cancelled(
     # The whole evaluation of this map takes about 760 forward passes, the least one 714.
     result = done(engine, EvaluationRequest(explain(QUICK, limits=Limits(passes=720))))
     assert isinstance(result, EvaluationResult)
-    assert result.cost_tier == "least"
-    assert result.forward_passes <= 720
-    assert any("for the budget of 720 forward passes" in note for note in result.notes)
+    assert result.evaluation.cost_tier == "least"
+    assert result.evaluation.forward_passes <= 720
+    assert any("for the budget of 720 forward passes" in note for note in result.evaluation.notes)
     job = engine.start(EvaluationRequest(explain(LONG, limits=Limits(passes=1e9))))
     status = until(engine, job, lambda status: status.done > 0)
     assert "Occlusion" in status.doing

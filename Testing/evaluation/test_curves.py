@@ -9,7 +9,7 @@ from scipy import integrate
 
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.evaluation.image import removal_curves as curves_module
-from SaliencyExplain.evaluation.image.null_distribution import compared_with_chance
+from SaliencyExplain.evaluation.image.null_distribution import compared_with_null
 from SaliencyExplain.evaluation.image.removal_baselines import choose_baseline
 from SaliencyExplain.evaluation.image.removal_curves import SHARES, CurveMaker
 from SaliencyExplain.evaluation.image.removal_order import voxel_places, voxels_of_share
@@ -129,12 +129,12 @@ def test_the_baseline_is_the_least_blurred_image_that_has_lost_the_class(task, l
 
 
 def test_chance_counts_what_is_beaten_and_how_likely_that_is():
-    assert compared_with_chance(0.9, [0.1] * 20, True) == (1.0, pytest.approx(1 / 21))
-    assert compared_with_chance(0.9, [0.1] * 20, False) == (0.0, 1.0)
-    beaten, p_value = compared_with_chance(0.5, [0.1, 0.5, 0.9, float("nan")], True)
+    assert compared_with_null(0.9, [0.1] * 20, True) == (1.0, pytest.approx(1 / 21))
+    assert compared_with_null(0.9, [0.1] * 20, False) == (0.0, 1.0)
+    beaten, p_value = compared_with_null(0.5, [0.1, 0.5, 0.9, float("nan")], True)
     assert beaten == pytest.approx(0.5)
     assert p_value == pytest.approx(3 / 4)
-    assert np.isnan(compared_with_chance(float("nan"), [0.1], True)).all()
+    assert np.isnan(compared_with_null(float("nan"), [0.1], True)).all()
 
 
 def test_pixel_flipping_equals_quantus(task, black, linear, monkeypatch):

@@ -21,10 +21,11 @@ from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.evaluation.image.answers import NO, PARTLY, UNKNOWN, YES
 from SaliencyExplain.evaluation.image.cost import CostTier
-from SaliencyExplain.evaluation.image.evaluation_files import card_name, write_evaluation
+from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.results.image_evaluation import read_evaluation
 from Testing.evaluation.phantom_evaluations import FEW, answers, asked
 from Testing.expected_errors import error_with
 
@@ -46,7 +47,7 @@ def whole(phantom, honest):
     case = asked(phantom, honest, segments=["tumour"])
     before = copy.deepcopy(honest.network.state_dict())
     told, costs = [], []
-    found = evaluate_maps(
+    evaluated = evaluate_maps(
         case,
         [GradCAM(), CentreMap()],
         seed=1,
@@ -57,7 +58,7 @@ def whole(phantom, honest):
     same = all(
         torch.equal(value, before[name]) for name, value in honest.network.state_dict().items()
     )
-    return case, found, told, costs[0], same
+    return evaluated, evaluated.evaluation, told, costs[0], same
 
 
 @pytest.mark.slow
@@ -94,10 +95,12 @@ def test_the_agreement_of_methods_and_of_layers_is_told(whole):
 
 @pytest.mark.slow
 def test_its_files_hold_what_was_found(whole, tmp_path):
-    case, found, *_ = whole
-    files = write_evaluation(tmp_path, found, case)
+    evaluated, found, *_ = whole
+    case = evaluated.case
+    files = write_evaluation(tmp_path, evaluated)
     assert {file.name for file in tmp_path.iterdir()} == {file.name for file in files}
     document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert json_text(read_evaluation(tmp_path).as_json()) == json_text(found.as_json())
     assert document["classifier_sha256"] == case.classifier.identity
     gradcam = document["maps"][0]
     assert {one["question"]: one["answer"] for one in gradcam["answers"]} == answers(
@@ -110,12 +113,12 @@ def test_its_files_hold_what_was_found(whole, tmp_path):
         rows = [row for row in csv.DictReader(file) if row["curve"] == "deletion"]
     curve = [float(row["y"]) for row in rows if row["map"] == found.maps[0].label]
     np.testing.assert_allclose(curve, found.maps[0].faithfulness.curves.deletion, rtol=1e-5)
-    with Image.open(tmp_path / card_name(found.maps[0])) as card:
+    with Image.open(tmp_path / found.maps[0].card) as card:
         assert card.width == 1100
         assert card.height > 700
-    first = (tmp_path / card_name(found.maps[0])).read_bytes()
-    write_evaluation(tmp_path, found, case)
-    assert (tmp_path / card_name(found.maps[0])).read_bytes() == first
+    first = (tmp_path / found.maps[0].card).read_bytes()
+    write_evaluation(tmp_path, evaluated)
+    assert (tmp_path / found.maps[0].card).read_bytes() == first
 
 
 @pytest.mark.slow
@@ -127,15 +130,15 @@ def test_a_map_of_what_the_classifier_uses_beats_chance_and_one_of_the_rest_does
     maps = {part: as_map(mask, phantom.image, part) for part, mask in phantom.masks.items()}
     found = evaluate_maps(
         case, [], given_maps=maps, parts=["faithfulness"], cost_tier=CostTier(random_maps=19)
-    )
+    ).evaluation
     used, other = ("tumour", "marker") if name.endswith("honest") else ("marker", "tumour")
-    figures = {one.label: one.faithfulness.figure("insertion_area") for one in found.maps}
+    metrics = {one.label: one.faithfulness.metric("insertion_area") for one in found.maps}
     # By how many random maps the mask's insertion beats is a matter of the seed: p 0.05 to 0.45
     # for the honest classifier's tumour over five of them. Infidelity tells it with each.
-    assert figures[used].value > figures[other].value
-    missed = {one.label: one.faithfulness.figure("infidelity") for one in found.maps}
+    assert metrics[used].value > metrics[other].value
+    missed = {one.label: one.faithfulness.metric("infidelity") for one in found.maps}
     assert missed[used].p_value <= 0.05 < missed[other].p_value
-    assert missed[used].value < 0.5 * min(missed[used].chance)
+    assert missed[used].value < 0.5 * min(missed[used].null_values)
     assert answers(found, used)[CHANCE] in (YES, PARTLY)
     assert answers(found, other)[CHANCE] != YES
     assert answers(found, used)[WEIGHTS] == UNKNOWN
@@ -151,7 +154,9 @@ def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
     affine = phantom.image.affine.numpy() @ flip
     other = MetaTensor(torch.from_numpy(flipped[None].astype(np.float32)), affine=affine)
     maps = {"as it is": as_map(mask, phantom.image, "a"), "flipped": other}
-    found = evaluate_maps(case, [], given_maps=maps, parts=["faithfulness"], cost_tier=FEW)
+    found = evaluate_maps(
+        case, [], given_maps=maps, parts=["faithfulness"], cost_tier=FEW
+    ).evaluation
     one, two = (each.faithfulness.curves for each in found.maps)
     np.testing.assert_allclose(one.deletion, two.deletion, atol=1e-6)
     far = MetaTensor(other.as_tensor(), affine=affine + 1e4 * np.eye(4, 4, 3))
@@ -163,14 +168,15 @@ def test_a_map_on_another_grid_is_brought_over_by_its_affine(phantom, honest):
 def test_a_constant_map_is_not_judged_and_the_reason_is_said(phantom, honest, tmp_path):
     case = asked(phantom, honest, segments=["tumour"])
     everywhere = as_map(np.ones_like(phantom.masks["tumour"]), phantom.image, "even")
-    found = evaluate_maps(
+    evaluated = evaluate_maps(
         case, [], given_maps={"even": everywhere}, parts=["faithfulness"], cost_tier=FEW
     )
+    found = evaluated.evaluation
     assert answers(found, "even")[CHANCE] == UNKNOWN
     assert "constant" in found.maps[0].answers[0].words
     assert any("constant" in note for note in found.maps[0].notes)
     assert json.loads(json_text(found.as_json()))["maps"][0]["faithfulness"] is None
-    assert len(write_evaluation(tmp_path, found, case)) == 3
+    assert len(write_evaluation(tmp_path, evaluated)) == 3
 
 
 def test_a_small_budget_makes_a_smaller_evaluation_and_says_so(phantom, honest):
@@ -179,7 +185,7 @@ def test_a_small_budget_makes_a_smaller_evaluation_and_says_so(phantom, honest):
     parts = ["sanity", "stability"]
     found = evaluate_maps(
         case, [SmoothGrad(samples=2)], parts=parts, budget=60, announce=costs.append
-    )
+    ).evaluation
     assert found.cost_tier == costs[0].name == "least"
     assert any("cost tier least" in note for note in found.notes)
     assert found.maps[0].sanity is not None
@@ -202,7 +208,8 @@ def test_an_evaluation_can_be_cancelled_and_the_same_seed_gives_the_same_evaluat
         evaluate_maps(case, [GradCAM()], parts=["sanity"], progress=stop)
     assert all(torch.equal(v, before[k]) for k, v in honest.network.state_dict().items())
     first, second = (
-        evaluate_maps(case, [GradCAM()], parts=["sanity"], seed=3, cost_tier=FEW) for _ in range(2)
+        evaluate_maps(case, [GradCAM()], parts=["sanity"], seed=3, cost_tier=FEW).evaluation
+        for _ in range(2)
     )
     assert json_text(first.maps[0].as_json()) == json_text(second.maps[0].as_json())
 
@@ -212,11 +219,11 @@ def test_a_picture_gets_the_published_curves(tmp_path):
     phantom = draw_phantom("glioma-like", STUDY_SEEDS + 91_000_002, dimensions=2)
     case = asked(phantom, load_classifier(classifier_folder("phantom-2d-honest")))
     found = evaluate_maps(case, [GradCAM()], parts=["faithfulness"], cost_tier=FEW)
-    faithful = found.maps[0].faithfulness
-    sic = faithful.figure("sic_compressed")
+    faithful = found.evaluation.maps[0].faithfulness
+    sic = faithful.metric("sic_compressed")
     assert sic.value > sic.centre
-    assert sic.chance == ()
-    assert len(write_evaluation(tmp_path, found, case)) == 4
+    assert sic.null_values == ()
+    assert len(write_evaluation(tmp_path, found)) == 4
 
 
 def test_an_unknown_part_is_refused_with_the_nearest(phantom, honest):

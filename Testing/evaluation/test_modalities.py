@@ -86,7 +86,7 @@ def msfi_of(case, *asked, masks=None, **settings):
     masks = modalities(t1=T1, t2=T2) if masks is None else masks
     costs = []
     found = evaluate_maps(case, asked, modalities=masks, parts=["channels"],
-                  announce=costs.append, **settings)  # fmt: skip
+                  announce=costs.append, **settings).evaluation  # fmt: skip
     assert found.forward_passes == costs[0].forward_passes
     return found
 
@@ -145,7 +145,9 @@ def test_a_map_of_another_channel_alone_has_none_and_the_reason_is_said(case):
 
 
 def test_without_the_values_of_the_channels_the_reason_is_said(case):
-    found = evaluate_maps(case, [Gradient()], modalities=modalities(t1=T1), parts=["agreement"])
+    found = evaluate_maps(
+        case, [Gradient()], modalities=modalities(t1=T1), parts=["agreement"]
+    ).evaluation
     assert found.maps[0].msfi is None
     assert any("wants the part channels" in note for note in found.notes)
 

@@ -70,9 +70,19 @@ def evaluated(case, axes="RAS", random_maps=3):
     values = np.exp(-4 * sum((p - q) ** 2 for p, q in zip(places, (0.5, 0.4, 0.1), strict=True)))
     map_, affine = turned(values.astype(np.float32), axes)
     given = MetaTensor(torch.from_numpy(map_[None]), affine=affine)
-    found = evaluate_maps(case, [], given_maps={"map": given}, parts=["faithfulness"],
-                  cost_tier=CostTier(random_maps=random_maps))  # fmt: skip
-    return found, found.maps[0]
+    return evaluate_maps(
+        case,
+        [],
+        given_maps={"map": given},
+        parts=["faithfulness"],
+        cost_tier=CostTier(random_maps=random_maps),
+    )
+
+
+def rows_of(found):
+    """The thumbnails of the first map."""
+    one = found.evaluation.maps[0]
+    return PartialImageRows(one, found.pictures[one.label], found.case)
 
 
 def test_the_curves_are_taken_at_each_share_that_is_shown():
@@ -81,7 +91,7 @@ def test_the_curves_are_taken_at_each_share_that_is_shown():
 
 def test_each_shown_image_has_the_answer_that_stands_under_it():
     case = asked()
-    images = evaluated(case)[1].faithfulness.images
+    images = evaluated(case).pictures["map"].images
     network = case.classifier.network
     seen = set()
     for kind in KINDS:
@@ -104,30 +114,31 @@ def test_each_shown_image_has_the_answer_that_stands_under_it():
 
 
 def test_the_random_row_is_the_random_map_in_the_middle():
-    found = evaluated(asked(), random_maps=5)[1].faithfulness
+    evaluation = evaluated(asked(), random_maps=5)
+    found, images = evaluation.evaluation.maps[0].faithfulness, evaluation.pictures["map"].images
     for kind in KINDS:
-        chance = found.figure(f"{kind}_area").chance
-        area = np.trapezoid(found.images.random[kind].curve, found.curves.shares)
-        assert area == pytest.approx(sorted(chance)[2])
-    told = found.as_json()["partial_images"]
-    assert told["deletion"] == [found.images.probability("deletion", s) for s in (0.0, *SHOWN)]
-    assert told["random_insertion"][-1] == found.images.probability("insertion", 0.5, random=True)
+        null_values = found.metric(f"{kind}_area").null_values
+        area = np.trapezoid(images.random[kind].curve, found.curves.shares)
+        assert area == pytest.approx(sorted(null_values)[2])
+    told = found.partial_images
+    assert told.deletion == tuple(images.probability("deletion", s) for s in (0.0, *SHOWN))
+    assert told.random_insertion[-1] == images.probability("insertion", 0.5, random=True)
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SRP"])
 def test_they_lie_in_the_same_plane_turned_as_the_picture_whatever_the_axes(axes):
     case = asked(axes)
-    one = evaluated(case, axes)[1]
-    rows = PartialImageRows(one, one.faithfulness, case)
+    found = evaluated(case, axes)
+    rows, values = rows_of(found), found.pictures["map"].values
     image = case.image[0].numpy()
     affine = case.image.affine.numpy().astype(np.float64)
-    seen = peak_view(image, one.values, affine, [], signed=False)
+    seen = peak_view(image, values, affine, [], signed=False)
     plane = seen.view.planes[0]
     np.testing.assert_allclose(rows.pixels("deletion", 0.0), plane.cut(image), atol=1e-4)
     slab = slab_of(seen, affine)
     assert slab.plane.position == plane.position
     assert slab.plane.letters == ("R", "L", "A", "P")
-    np.testing.assert_array_equal(slab.plane.cut(one.values[slab.box]), plane.cut(one.values))
+    np.testing.assert_array_equal(slab.plane.cut(values[slab.box]), plane.cut(values))
     # What the map marks lies on the patient's right, in front: on the viewer's left, on top.
     changed = np.abs(rows.pixels("deletion", 0.05) - plane.cut(image)) > 1e-3
     down, across = np.argwhere(changed).mean(axis=0) / changed.shape
@@ -141,15 +152,13 @@ def test_they_lie_in_the_same_plane_turned_as_the_picture_whatever_the_axes(axes
 def test_they_have_the_picture_s_window_in_the_units_of_the_input():
     scaled = ScaleIntensityRanged(["image"], a_min=-20, a_max=180, b_min=1, b_max=-3)
     case = asked("LPS", scaled)
-    one = evaluated(case, "LPS")[1]
+    flipped = rows_of(evaluated(case, "LPS"))
     assert case.input.max() > 0.5
-    flipped = PartialImageRows(one, one.faithfulness, case)
     # A line that falls is no line to be followed: bright would be drawn dark.
     assert flipped.greys == grey_window(case.input[0].numpy())
     rising = ScaleIntensityRanged(["image"], a_min=-20, a_max=180, b_min=-3, b_max=1)
     case = asked("LPS", rising)
-    one = evaluated(case, "LPS")[1]
-    rows = PartialImageRows(one, one.faithfulness, case)
+    rows = rows_of(evaluated(case, "LPS"))
     own = grey_window(case.image[0].numpy())
     assert rows.greys.black == pytest.approx(own.black / 50 - 2.6, abs=1e-3)
     assert rows.greys.white == pytest.approx(own.white / 50 - 2.6, abs=1e-3)
@@ -157,8 +166,7 @@ def test_they_have_the_picture_s_window_in_the_units_of_the_input():
 
 def test_where_the_network_sees_nothing_they_are_black():
     case = asked("RAS", CenterSpatialCropd(["image"], (12, 20, 14)))
-    one = evaluated(case)[1]
-    rows = PartialImageRows(one, one.faithfulness, case)
+    rows = rows_of(evaluated(case))
     pixels = rows.pixels("insertion", 0.2)
     around = np.r_[pixels[:, :4].ravel(), pixels[:, -4:].ravel()]
     assert (around == np.float32(rows.greys.black)).all()
@@ -169,12 +177,12 @@ def test_where_the_network_sees_nothing_they_are_black():
 @pytest.mark.slow
 def test_the_card_shows_them_and_is_as_tall_as_they_need():
     case = asked()
-    found, one = evaluated(case)
-    rows = PartialImageRows(one, one.faithfulness, case)
+    found = evaluated(case)
+    (one,), rows = found.evaluation.maps, rows_of(found)
     sizes = []
     for images in (one.faithfulness, None):
         shown = dataclasses.replace(one, faithfulness=images)
-        with Image.open(io.BytesIO(card_png(found, shown, case))) as card:
+        with Image.open(io.BytesIO(card_png(found, shown))) as card:
             sizes.append(card.size)
     assert rows.height > 400
     assert abs(sizes[0][1] - sizes[1][1] - rows.height) <= 170
@@ -200,18 +208,19 @@ def test_the_map_of_a_channel_is_shown_with_the_images_of_that_channel():
     case = prepare(image, classifier, "bright", Compute("cpu"))
     method = Occlusion(channel="each", window_mm=8.0)
     found = evaluate_maps(case, [method], parts=["faithfulness"], cost_tier=CostTier(random_maps=2))
-    assert {one.layer: one.channel for one in found.maps} == {"t1": 0, "flair": 1}
-    for one in found.maps:
-        images = one.faithfulness.images
+    assert {one.layer: one.channel for one in found.evaluation.maps} == {"t1": 0, "flair": 1}
+    for one in found.evaluation.maps:
+        pictures = found.pictures[one.label]
+        images = pictures.images
         own = values[one.channel]
         np.testing.assert_array_equal(images.shown("deletion", 0.0), own)
         assert own.min() <= images.baseline.min()
         assert images.baseline.max() <= own.max()
-        rows = PartialImageRows(one, one.faithfulness, case)
+        rows = PartialImageRows(one, pictures, case)
         window = dataclasses.astuple(grey_window(own))
         assert dataclasses.astuple(rows.greys) == pytest.approx(window, abs=1e-4)
         whole = slab_of(
-            peak_view(own, one.values, image.affine.numpy(), [], signed=one.signed),
+            peak_view(own, pictures.values, image.affine.numpy(), [], signed=one.signed),
             image.affine.numpy(),
         )
         np.testing.assert_allclose(

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.json_fields import Fields
 from SaliencyExplain.records.case_entry import CaseEntry, MapEntry, StageFailure
-from SaliencyExplain.records.evaluation_summary import Answer, EvaluatedMap, EvaluationSummary
+from SaliencyExplain.records.evaluation_summary import EvaluationSummary
 from SaliencyExplain.records.journal_file import JOURNAL, JournalFile
-from SaliencyExplain.records.json_fields import Fields
 from SaliencyExplain.records.study_rows import study_rows
+from SaliencyExplain.results.evaluation_results import Answer
 
 from .conftest import Explained
 
@@ -30,9 +31,8 @@ def test_the_journal_holds_the_entry_and_gives_it_back(explained: Explained) -> 
 
 def evaluated(explained: Explained) -> CaseEntry:
     """The case with an evaluation of its maps."""
-    answer = Answer("beats chance", "yes", "deletion area 0.1")
-    maps = (EvaluatedMap("gradient", "card-gradient.png", (answer,)),)
-    summary = EvaluationSummary(100.0, "least", (), maps, {"card-gradient.png": 12})
+    answers = {"gradient": (Answer("Does it beat chance?", "yes", "deletion area 0.1"),)}
+    summary = EvaluationSummary(100.0, "least", (), answers, {"card-gradient.png": 12})
     return replace(explained.entry, result=replace(explained.entry.result, evaluation=summary))
 
 
@@ -40,7 +40,7 @@ def test_an_evaluation_is_kept_with_the_entry(explained: Explained) -> None:
     entry, classes = evaluated(explained), list(explained.record.probabilities)
     known = CaseEntry.from_json(Fields(entry.as_json(), JOURNAL), classes)
     assert known.result.evaluation == entry.result.evaluation
-    assert known.result.evaluation.maps[0].answers[0].line == "● beats chance: yes"
+    assert known.result.evaluation.answers["gradient"][0].line == "● beats chance: yes"
 
 
 @pytest.mark.parametrize(

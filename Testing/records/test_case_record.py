@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.json_fields import Fields
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, map_beside, read_case
-from SaliencyExplain.records.json_fields import Fields
 
 from .conftest import Explained
 

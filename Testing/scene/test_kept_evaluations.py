@@ -9,7 +9,7 @@ import pytest
 import slicer
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.records.evaluation_summary import Answer
+from SaliencyExplain.results.evaluation_results import Answer
 from SaliencyExplain.scene.attributions import (
     add_attribution,
     read_attribution,
@@ -25,7 +25,7 @@ from SaliencyExplain.scene.volume_nodes import add_image
 from Testing.scene.conftest import GRIDS, SHAPE, attribution
 
 VALUES = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32)
-SAID = [Answer("beats chance", "yes", "For glioma: deletion area 0.1.")]
+SAID = [Answer("Does it beat chance?", "yes", "For glioma: deletion area 0.1.")]
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.prepared_case import prepare
-from SaliencyExplain.records.evaluation_summary import answers_in
+from SaliencyExplain.results.evaluation_results import card_name
+from SaliencyExplain.results.image_evaluation import read_evaluation
 from SaliencyExplain.study import case_work
 from SaliencyExplain.study.case import Case, single_case
 from SaliencyExplain.study.case_reading import EVALUATION_STAGE
@@ -94,21 +95,23 @@ def test_each_map_has_its_card_and_the_librarys_answers(
         chosen,
         name="P1",
         budget=LITTLE,
-    )
+    ).evaluation
     document = json.loads((out / "P1" / "evaluation.json").read_text(encoding="utf-8"))
     kept = Journal.read(out).entry("P1").result.evaluation
     assert (document["image"], kept.cost_tier) == ("P1", "least")
     explanation = json.loads((out / "P1" / "explanation.json").read_text(encoding="utf-8"))
     labels = [map_["label"] for map_ in explanation["attributions"]]
-    assert [map_.label for map_ in kept.maps] == labels
-    assert answers_in(out / "P1") == {map_.label: list(map_.answers) for map_ in kept.maps}
-    for one, map_, written in zip(direct.maps, kept.maps, document["maps"], strict=True):
-        answers = [answer.answer for answer in one.answers]
-        assert [answer.answer for answer in map_.answers] == answers
+    assert list(kept.answers) == labels
+    read_back = read_evaluation(out / "P1")
+    for one, again, written in zip(direct.maps, read_back.maps, document["maps"], strict=True):
+        assert again.answers == one.answers
+        assert [answer.answer for answer in kept.answers[one.label]] == [
+            answer.answer for answer in one.answers
+        ]
         assert [answer["words"] for answer in written["answers"]] == [
             answer.words for answer in one.answers
         ]
-        with Image.open(out / "P1" / map_.card) as card:
+        with Image.open(out / "P1" / one.card) as card:
             assert card.width == 1100
 
 
@@ -130,11 +133,11 @@ def test_the_report_shows_the_answers_beside_each_map_and_says_where_there_are_n
 ) -> None:
     page = evaluated.content["report.html"].decode()
     entry = Journal.read(evaluated.out).entry("P2")
-    for map_ in entry.result.evaluation.maps:
-        for answer in map_.answers:
+    for label, answers in entry.result.evaluation.answers.items():
+        for answer in answers:
             words = f"{answer.topic}: <strong>{answer.answer}</strong>"
             assert words in page
-        assert f'href="P2/{quote(map_.card)}"' in page
+        assert f'href="P2/{quote(card_name(label))}"' in page
     assert "Not evaluated" not in page
     assert page.count("<summary>Trust card</summary>") == page.count('class="answers"')
     study(evaluated.folder, bundle, tmp_path / "bare", None)

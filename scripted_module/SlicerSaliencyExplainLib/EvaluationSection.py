@@ -9,9 +9,10 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
+from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.private_folder import PrivateFolder
 from SaliencyExplain.quantities import time_text
+from SaliencyExplain.results.image_evaluation import MapEvaluation
 from SaliencyExplain.scene.kept_evaluations import answers_of
 from SaliencyExplain.scene.names import ATTRIBUTION, KIND
 
@@ -31,8 +32,8 @@ class EvaluationSection(Section):
 
     def __init__(self, panel: Any) -> None:
         super().__init__(panel)
-        #: By ID of a map's node: what was found by this panel, with curves and card.
-        self._found: dict[str, EvaluatedMap] = {}
+        #: By ID of a map's node: its evaluation by this panel, and its trust card.
+        self._found: dict[str, tuple[MapEvaluation, str]] = {}
         self._folder = PrivateFolder("evaluation")
         ui = self.ui
         ui.evaluationMapSelector.addAttribute("vtkMRMLScalarVolumeNode", KIND, ATTRIBUTION)
@@ -97,16 +98,17 @@ class EvaluationSection(Section):
             _("Preparing …"),
         )
 
-    def _done(self, node: Any, result: EvaluationResult, one: EvaluatedMap) -> None:
+    def _done(self, node: Any, result: EvaluationResult, one: MapEvaluation) -> None:
         self.end()
-        self._found[node.GetID()] = one
+        evaluation = result.evaluation
+        self._found[node.GetID()] = (one, result.cards[one.label])
         self._show()
         said = _("{passes} forward passes in {time}, cost tier {cost_tier}.").format(
-            passes=f"{result.forward_passes:,.0f}",
-            time=time_text(result.seconds),
-            cost_tier=result.cost_tier,
+            passes=f"{evaluation.forward_passes:,.0f}",
+            time=time_text(evaluation.seconds),
+            cost_tier=evaluation.cost_tier,
         )
-        self.ui.evaluationNotesLabel.text = "\n".join([said, *result.notes, *one.notes])
+        self.ui.evaluationNotesLabel.text = "\n".join([said, *evaluation.notes, *one.notes])
         self.ui.evaluationNotesLabel.visible = True
         self.panel.sections.display.evaluation_changed()
         self.panel.refresh()
@@ -126,22 +128,23 @@ class EvaluationSection(Section):
         )
         ui.evaluationWordsLabel.visible = bool(answers)
         ui.evaluationNotesLabel.visible = False
-        one = self._found.get(node.GetID()) if node is not None and answers else None
+        found = self._found.get(node.GetID()) if node is not None and answers else None
         ui.evaluationPlotLabel.visible = False
         for name in ("evaluationCardLabel", "evaluationCardButton"):
-            getattr(ui, name).visible = one is not None
-        if one is not None:
+            getattr(ui, name).visible = found is not None
+        if found is not None:
+            one, card = found
             self._draw(one)
-            self._show_card(one)
+            self._show_card(card)
 
-    def _draw(self, one: EvaluatedMap) -> None:
+    def _draw(self, one: MapEvaluation) -> None:
         lines = []
         for curve, color in zip(
-            (curve for curve in one.curves if curve.chance), COLORS, strict=False
+            (curve for curve in one.curves if curve.null_median), COLORS, strict=False
         ):
             lines.append(Line(curve.name, curve.xs, curve.ys, color))
             name = _("{curve}, null maps").format(curve=curve.name)
-            lines.append(Line(name, curve.xs, curve.chance, color, dashed=True))
+            lines.append(Line(name, curve.xs, curve.null_median, color, dashed=True))
         if lines:
             draw_plot(
                 self.ui.evaluationPlotLabel,
@@ -151,9 +154,9 @@ class EvaluationSection(Section):
                 x_end=1.0,
             )
 
-    def _show_card(self, one: EvaluatedMap) -> None:
+    def _show_card(self, png: str) -> None:
         path = self._card_path()
-        path.write_bytes(base64.b64decode(one.card))
+        path.write_bytes(base64.b64decode(png))
         card = qt.QPixmap(str(path))
         self.ui.evaluationCardLabel.pixmap = card.scaledToWidth(
             _CARD_WIDTH, qt.Qt.SmoothTransformation

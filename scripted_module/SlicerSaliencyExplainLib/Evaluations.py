@@ -8,9 +8,9 @@ from typing import Any
 from SaliencyExplain.engine.client.repeat_request import evaluation_of_map
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import EvaluationRequest
-from SaliencyExplain.engine.wire.results import EvaluatedMap, EvaluationResult
+from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.records.evaluation_summary import Answer
+from SaliencyExplain.results.image_evaluation import MapEvaluation
 from SaliencyExplain.scene.attributions import read_attribution
 from SaliencyExplain.scene.kept_evaluations import keep_answers_on
 from SaliencyExplain.specification.spec import NO_REFERENCES
@@ -28,7 +28,7 @@ def evaluate_map(
     *,
     beside: Beside,
     budget: float,
-    done: Callable[[EvaluationResult, EvaluatedMap], None],
+    done: Callable[[EvaluationResult, MapEvaluation], None],
     failed: Callable[[Failure], None],
     **callbacks: Any,
 ) -> Job:
@@ -73,14 +73,12 @@ def evaluate_map(
         return evaluation_of_map(volume, classifier, references=references.send(engine), **about)
 
     def finish(result: EvaluationResult) -> None:
-        one = next((one for one in result.maps if one.label == map_.label), None)
+        one = result.evaluation.of(map_.label)
         if one is None:
             failed(Failure(f"The evaluation has no map '{map_.label}'."))
             return
-        kept = [Answer(answer.topic, answer.answer, answer.words)
-                for answer in one.answers]  # fmt: skip
         try:
-            keep_answers_on(node, map_, kept)
+            keep_answers_on(node, map_, one.answers)
         except InputError as error:
             failed(Failure(str(error)))
             return

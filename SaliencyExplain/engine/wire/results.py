@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from SaliencyExplain.evaluation_results import Answer, Metric
 from SaliencyExplain.method_failures import MethodFailure
+from SaliencyExplain.results.image_evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -131,65 +131,13 @@ class StudyResult:
 
 
 @dataclass(frozen=True)
-class EvaluationCurve:
-    """A curve of an evaluation.
-
-    Attributes:
-        name: ``deletion``, ``insertion`` or ``weights``.
-        x_title: What lies across.
-        y_title: What is drawn.
-        xs: Rising; shares in [0, 1], or stages of random weights.
-        ys: Probabilities, or rank correlations.
-        chance: Median of the null maps at the same places; empty where there is none.
-    """
-
-    name: str
-    x_title: str
-    y_title: str
-    xs: tuple[float, ...]
-    ys: tuple[float, ...]
-    chance: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class EvaluatedMap:
-    """What was found about one map.
-
-    Attributes:
-        label: ``method`` or ``method@layer``.
-        title: The method's name for people.
-        answers: A question each.
-        figures: Of its faithfulness; empty where it was not asked for.
-        curves: What a small plot shows.
-        card: The trust card, a PNG in base64.
-        notes: What a user should be told of this map.
-    """
-
-    label: str
-    title: str
-    answers: tuple[Answer, ...]
-    figures: tuple[Metric, ...]
-    curves: tuple[EvaluationCurve, ...]
-    card: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class EvaluationResult:
     """The evaluation of maps of one volume.
 
     Attributes:
-        target_name: The class that they explain.
-        cost_tier: ``full``, ``reduced`` or ``least``.
-        forward_passes: What it cost.
-        seconds: Time that it took.
-        maps: One for each map.
-        notes: What a user should be told aloud.
+        evaluation: The evaluation.
+        cards: ``{label: the map's trust card}``, a PNG in base64.
     """
 
-    target_name: str
-    cost_tier: str
-    forward_passes: float
-    seconds: float
-    maps: tuple[EvaluatedMap, ...]
-    notes: tuple[str, ...]
+    evaluation: Evaluation
+    cards: dict[str, str]

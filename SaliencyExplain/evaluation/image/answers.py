@@ -1,4 +1,4 @@
-"""What the figures of an evaluation say in words, and where the borders lie.
+"""What the metrics of an evaluation say in words, and where the borders lie.
 
 All thresholds are defined here. Each question has its own answer. There is no total score,
 because a map that lies on the tumour and does not depend on the weights is not partly good.
@@ -12,22 +12,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from SaliencyExplain.comparison.table import auroc_chance
-from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
-from SaliencyExplain.evaluation.image.randomisation import Sanity
-from SaliencyExplain.evaluation.image.robustness import Stability
-from SaliencyExplain.evaluation_results import Answer, Metric
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import CENTRE, RANDOM
+from SaliencyExplain.results.evaluation_results import Answer, Metric
+from SaliencyExplain.results.map_changes import Sanity, Stability
+from SaliencyExplain.results.map_faithfulness import Faithfulness
 
 #: A map beats chance in a metric if a null map is as good with at most this probability, the
 #: usual level of a one-sided test. With 20 null maps it must exceed all.
 CHANCE_P = 0.05
 
-#: The figures that answer whether a map beats chance, one for each way to ask the classifier:
+#: The metrics that answer whether a map beats chance, one for each way to ask the classifier:
 #: the strongest voxels taken away, put in alone, and boxes taken away. The curves count as far
 #: as the map ranks voxels. The mean drop repeats the deletion curve; the information curves
 #: show the images of the insertion curve or ones like them.
-CHANCE_FIGURES = ("deletion_ranked", "insertion_ranked", "infidelity")
+CHANCE_METRICS = ("deletion_ranked", "insertion_ranked", "infidelity")
 
 #: Rank correlations of maps under changes that they must bear (noise, shift, seed) are read as
 #: is usual in medicine (Mukaka 2012, A guide to appropriate use of correlation coefficient in
@@ -60,10 +59,10 @@ YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
 def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Answer:
     """Whether the classifier misses what the map shows more than what knowing nothing shows.
 
-    Yes: in all three figures the map beats its null maps and every control map. Partly: it beats
+    Yes: in all three metrics the map beats its null maps and every control map. Partly: it beats
     its null maps in two of them, and every control map in two of these or in the infidelity. The
     curves of a control may be as good where what the classifier uses is bright or lies in the
-    middle. Not known: a figure that tells nothing of this map decides.
+    middle. Not known: a metric that is undefined for this map decides.
     """
     question = CHANCE
     limits = (
@@ -77,29 +76,29 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Answer
     )
     if found is None:
         return Answer(question, UNKNOWN, reason, limits, source)
-    figures = [found.figure(name) for name in CHANCE_FIGURES]
-    known = [figure for figure in figures if not math.isnan(figure.beaten)]
-    mute = [figure for figure in figures if math.isnan(figure.beaten)]
+    metrics = [found.metric(name) for name in CHANCE_METRICS]
+    known = [metric for metric in metrics if not math.isnan(metric.beaten)]
+    undefined = [metric for metric in metrics if math.isnan(metric.beaten)]
     if not known:
-        words = f"No metric is defined: {figures[0].remark or 'there is no null map'}."
+        words = f"No metric is defined: {metrics[0].remark or 'there is no null map'}."
         return Answer(question, UNKNOWN, words, limits, source)
-    better = [figure for figure in known if figure.p_value <= CHANCE_P]
-    beyond = [figure for figure in better if figure.beats_controls]
-    infidelity = found.figure("infidelity")
-    if len(beyond) == len(figures):
+    better = [metric for metric in known if metric.p_value <= CHANCE_P]
+    beyond = [metric for metric in better if metric.beats_controls]
+    infidelity = found.metric("infidelity")
+    if len(beyond) == len(metrics):
         answer = YES
     elif len(better) >= 2 and (len(beyond) >= 2 or infidelity.beats_controls):
         answer = PARTLY
-    elif mute and len(better) + len(mute) >= 2:
+    elif undefined and len(better) + len(undefined) >= 2:
         answer = UNKNOWN
     else:
         answer = NO
-    words = "; ".join(_beside_chance(figure) for figure in known)
+    words = "; ".join(_beside_null_maps(metric) for metric in known)
     habit = [f"{one.control} ({one.title})" for one in known if not one.beats_controls]
     if habit:
         words += f". A control map that uses only the image does as well: {listed(habit)}"
-    for figure in mute:
-        words += f". No answer by {figure.title}: {figure.remark}"
+    for metric in undefined:
+        words += f". No answer by {metric.title}: {metric.remark}"
     return Answer(question, answer, f"For {target}: {words}.", limits, source)
 
 
@@ -238,12 +237,12 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Answer:
     return Answer(question, answer, f"{words}.", limits, source)
 
 
-def _beside_chance(figure: Metric) -> str:
-    mean = sum(figure.chance) / len(figure.chance)
-    count = len(figure.chance)
+def _beside_null_maps(metric: Metric) -> str:
+    count = len(metric.null_values)
+    mean = sum(metric.null_values) / count
     return (
-        f"{figure.title} {figure.value:.2f} (null maps {mean:.2f}), beats "
-        f"{figure.beaten * count:.3g} of {count} null maps"
+        f"{metric.title} {metric.value:.2f} (null maps {mean:.2f}), beats "
+        f"{metric.beaten * count:.3g} of {count} null maps"
     )
 
 

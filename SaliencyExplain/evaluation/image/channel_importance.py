@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,55 +17,13 @@ from SaliencyExplain.attribution.perturbation.infill import filling
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.results.channel_results import ChannelImportance, FeatureImportance
 
 #: Largest number of channels; exact values need 2^C forward passes.
 MOST_CHANNELS = 8
 
 #: Infill for an absent channel, see :func:`filling`: its mean.
 FILL = "mean"
-
-
-@dataclass(frozen=True)
-class ChannelImportance:
-    """The contribution of each channel to the target's probability.
-
-    Attributes:
-        channels: Names of the channels.
-        values: Shapley value of each, [-1, 1]; their sum is the probability of the image minus
-            that of an image in which every channel is replaced.
-        whole: Probability of the unchanged image.
-        nothing: Probability with every channel replaced.
-        fill: Infill of a replaced channel, see :func:`filling`.
-    """
-
-    channels: tuple[str, ...]
-    values: tuple[float, ...]
-    whole: float
-    nothing: float
-    fill: str
-
-
-@dataclass(frozen=True)
-class FeatureImportance:
-    """The modality-specific feature importance of a map, or of the maps of all channels.
-
-    Attributes:
-        value: MSFI, [0, 1]; NaN if undefined.
-        chance: MSFI of a map that is constant in the body.
-        per_channel: Whether each channel has its own map; else one map is used for all.
-        shares: For each modality the share of its map's positive part on its features, [0, 1].
-    """
-
-    value: float
-    chance: float
-    per_channel: bool
-    shares: dict[str, float]
-
-    @property
-    def words(self) -> str:
-        """The value, the value of a constant map, and the kind of maps."""
-        kind = "each channel's own map" if self.per_channel else "one map for all channels"
-        return f"MSFI {self.value:.2f} (constant map {self.chance:.2f}; {kind})"
 
 
 def channel_importance(

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from SaliencyExplain.evaluation.image.answers import ALIKE, BORNE, HIGH, LOW, UNCHANGED, known
-from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
-from SaliencyExplain.evaluation.image.randomisation import Sanity
-from SaliencyExplain.evaluation.image.robustness import Stability
+from SaliencyExplain.evaluation.image.information_curves import on_even_steps
 from SaliencyExplain.pictures.figure_layout import FAINT, FONT, TEXT
+from SaliencyExplain.results.map_changes import Sanity, Stability
+from SaliencyExplain.results.map_faithfulness import Faithfulness
 
 #: Colours of lines, from the palette of Okabe and Ito, which colour-blind people can distinguish.
 COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
@@ -40,7 +40,7 @@ def draw_curves(
     """Draws the deletion or insertion curves of maps over the band of the null maps."""
     first = next(iter(found.values()))
     shares = first.curves.shares
-    low, middle, high = getattr(first, f"chance_{kind}")
+    low, middle, high = getattr(first, f"null_{kind}")
     axes.fill_between(shares, low, high, color=FAINT, alpha=0.3, linewidth=0, label="null maps")
     axes.plot(shares, middle, color=FAINT, linewidth=1, linestyle="--")
     for number, (label, one) in enumerate(found.items()):
@@ -59,7 +59,7 @@ def draw_information(axes: Axes, found: Mapping[str, Faithfulness], measure: str
         curve = one.curves.softmax_information[measure]
         if not curve.information:
             continue
-        across, up = curve.on_even_steps()
+        across, up = on_even_steps(curve)
         color = COLORS[number % len(COLORS)]
         axes.plot(across, up, color=color, linewidth=1.8, label=f"{label}: {curve.area:.2f}")
     axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, linestyle="--")
@@ -97,7 +97,7 @@ def draw_changes(axes: Axes, found: Stability) -> None:
 
 
 def draw_energy(axes: Axes, energies: Sequence[tuple[str, float]]) -> None:
-    """Draws shares of energy in a segment, the map's first and the control_maps' after it."""
+    """Draws shares of energy in a segment, the map's first and the control maps' after it."""
     places = np.arange(len(energies))[::-1]
     colors = [COLORS[0], *[FAINT] * (len(energies) - 1)]
     values = [100 * known(value) for _, value in energies]

@@ -22,22 +22,19 @@ from SaliencyExplain.evaluation.image.answers import (
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, map_on_network_grid
 from SaliencyExplain.evaluation.image.channel_importance import (
     MOST_CHANNELS,
-    ChannelImportance,
-    FeatureImportance,
     channel_importance,
     check_modalities,
     feature_importance,
 )
 from SaliencyExplain.evaluation.image.cost import Cost
+from SaliencyExplain.evaluation.image.evaluated_maps import MapPictures
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
-from SaliencyExplain.evaluation.image.image_evaluation import MapEvaluation, Pair
 from SaliencyExplain.evaluation.image.null_distribution import FaithfulnessEvaluator
-from SaliencyExplain.evaluation.image.randomisation import Sanity, sanity
+from SaliencyExplain.evaluation.image.randomisation import sanity
 from SaliencyExplain.evaluation.image.removal_order import check_ranks
-from SaliencyExplain.evaluation.image.robustness import Stability, stability
+from SaliencyExplain.evaluation.image.robustness import stability
 from SaliencyExplain.evaluation.image.segment_agreement import SegmentAgreement
 from SaliencyExplain.evaluation.image.similarity import similarity
-from SaliencyExplain.evaluation_results import Answer
 from SaliencyExplain.explanation.loaded_references import reference_hashes
 from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.figures import EACH_SEGMENT
@@ -50,6 +47,10 @@ from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.records.agreement_row import Row
+from SaliencyExplain.results.channel_results import ChannelImportance, FeatureImportance
+from SaliencyExplain.results.evaluation_results import Answer
+from SaliencyExplain.results.image_evaluation import MapEvaluation, MapPair
+from SaliencyExplain.results.map_changes import Sanity, Stability
 
 Found = TypeVar("Found")
 
@@ -73,7 +74,8 @@ class EvaluationRun:
         progress: Told of forward passes done and to do; may raise Cancelled.
 
     Attributes:
-        maps: What was found, one for each map.
+        maps: The evaluation of each map.
+        pictures: By label what the pictures of a map show.
         pairs: Agreement among methods and layers.
         channels: Importance of the channels.
         notes: What a user should be told.
@@ -91,7 +93,8 @@ class EvaluationRun:
         progress: Progress,
     ) -> None:
         self.maps: list[MapEvaluation] = []
-        self.pairs: list[Pair] = []
+        self.pictures: dict[str, MapPictures] = {}
+        self.pairs: list[MapPair] = []
         self.channels: ChannelImportance | None = None
         self.notes: list[str] = []
         self.failures = MethodFailures()
@@ -230,7 +233,7 @@ class EvaluationRun:
         label = f"{name}@{layer}" if layer else name
         channel = (method.channel_of(layer, self._task) if method else None) or 0
         notes: list[str] = []
-        faithful, reason = None, _NOT_ASKED
+        faithful, images, reason = None, None, _NOT_ASKED
         try:
             check_ranks(values)
         except InputError as error:
@@ -239,13 +242,14 @@ class EvaluationRun:
             reason, reasons = str(error), (str(error), str(error))
         else:
             if self._faithful is not None:
-                faithful = self._faithful.of(values, channel)
+                faithful, images = self._faithful.with_images(values, channel)
         restored = case.classifier.restore(torch.from_numpy(values), case.input, case.image)
         resolution_mm = self._resolutions.get((name, layer), 0.0)
         own: Sequence[str] = self._given_segments.get(name, ())
         if method is not None:
             own = reference_hashes(case.references, method).get(EACH_SEGMENT, ())
         found = self._agreement.rows(label, restored, resolution_mm, own)
+        self.pictures[label] = MapPictures(restored, images)
         self.maps.append(
             MapEvaluation(
                 label=label,
@@ -253,7 +257,6 @@ class EvaluationRun:
                 layer=layer,
                 parameters={} if method is None else asdict(method.resolved(self._task)),
                 signed=bool(values.min() < 0) if method is None else method.signed,
-                values=restored,
                 faithfulness=faithful,
                 sanity=sane,
                 stability=stable,
@@ -333,7 +336,7 @@ class EvaluationRun:
         for number, first in enumerate(labels):
             for second in labels[number + 1 :]:
                 alike = similarity(maps[first], maps[second], self._body)
-                self.pairs.append(Pair(kind, first, second, alike))
+                self.pairs.append(MapPair(kind, first, second, alike))
 
     def _on_network_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         prepared = self._case.input

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.evaluation.image.removal_baselines import Baseline
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.results.map_faithfulness import Infidelity
 
 #: Numbers of parts of each axis, by the number of axes: halves and quarters, in 2D also eighths.
 #: The boxes of a size fill the image, so that each position is removed once at each size. Random
@@ -22,25 +22,6 @@ from SaliencyExplain.progress import Progress, silent
 PARTS = {2: (2, 4, 8), 3: (2, 4)}
 
 Box = tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class Infidelity:
-    """The infidelity of a map.
-
-    Attributes:
-        value: Mean squared difference between the target's drop and the sum of the scaled map over
-            the box; squared probability, at least 0.
-        share: ``value`` divided by the mean squared drop, [0, 1]. 0: the map predicts every drop;
-            1: no better than a map of zeros; NaN if no box changes the probability.
-        scale: Factor of the map, at least 0, probability per unit of the map's sum over a box.
-        remark: Reason for an undefined share; empty otherwise.
-    """
-
-    value: float
-    share: float
-    scale: float
-    remark: str = ""
 
 
 class InfidelityMaker:

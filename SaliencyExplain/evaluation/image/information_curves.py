@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import io
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import integrate, interpolate, ndimage
+
+from SaliencyExplain.results.map_faithfulness import InformationCurve
 
 #: Number of even steps of a curve; PAIR's default.
 POINTS = 1000
@@ -27,27 +28,11 @@ ENTROPIES = ("compressed", "histogram")
 """The measures of information: size after lossless compression, entropy of the grey values."""
 
 
-@dataclass(frozen=True)
-class InformationCurve:
-    """A curve for one image and one map.
-
-    Attributes:
-        information: Share of the information that is restored, for each share of voxels, [0, 1].
-        performance: Share of the probability (or of the correct prediction) that is restored,
-            [0, 1], not decreasing.
-        area: Area under the curve through these points, (0, 0) and (1, 1), in [0, 1]; NaN for
-            an undefined curve.
-        remark: Reason for an undefined curve; empty otherwise.
-    """
-
-    information: tuple[float, ...]
-    performance: tuple[float, ...]
-    area: float
-    remark: str = ""
-
-    def on_even_steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The curve at 1001 even steps of information, for averaging over images."""
-        return _even(np.array(self.information), np.array(self.performance))
+def on_even_steps(
+    curve: InformationCurve,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A curve at 1001 even steps of information, as curves of many images are averaged."""
+    return _even(np.array(curve.information), np.array(curve.performance))
 
 
 def information_curve(

@@ -17,14 +17,15 @@ from SaliencyExplain.evaluation.image.cost import (
     affordable,
     check_parts,
 )
+from SaliencyExplain.evaluation.image.evaluated_maps import EvaluatedMaps
 from SaliencyExplain.evaluation.image.evaluation_run import EvaluationRun
-from SaliencyExplain.evaluation.image.image_evaluation import Evaluation
 from SaliencyExplain.evaluation_parts import PARTS
 from SaliencyExplain.explanation.prepared_case import PreparedCase, cpu_note
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.results.image_evaluation import Evaluation
 
 
 def evaluate_maps(
@@ -40,7 +41,7 @@ def evaluate_maps(
     budget: float | None = None,
     progress: Progress = silent,
     announce: Callable[[Cost], None] | None = None,
-) -> Evaluation:
+) -> EvaluatedMaps:
     """Evaluates the maps of one image.
 
     The maps are computed on the network's grid, again for each change of image, seed or
@@ -114,7 +115,7 @@ def evaluate_maps(
             f"The cost tier {cost.name} was used, for the budget of {budget:,.0f} forward passes."
         )
     classifier = case.classifier
-    return Evaluation(
+    evaluation = Evaluation(
         image=name,
         image_sha256=case.image_hash,
         classifier=classifier.name,
@@ -134,6 +135,7 @@ def evaluate_maps(
         versions=versions(),
         failures=tuple(failed),
     )
+    return EvaluatedMaps(evaluation, found.pictures, case)
 
 
 def _able(task: Task, methods: Sequence[Method], failures: MethodFailures) -> list[Method]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +13,7 @@ from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.evaluation.image.evaluation_passes import Work
 from SaliencyExplain.evaluation.image.image_controls import CENTRE, MOST_CONTROLS, control_maps
-from SaliencyExplain.evaluation.image.infidelity import Infidelity, InfidelityMaker
-from SaliencyExplain.evaluation.image.information_curves import InformationCurve
+from SaliencyExplain.evaluation.image.infidelity import InfidelityMaker
 from SaliencyExplain.evaluation.image.null_maps import NullMaps
 from SaliencyExplain.evaluation.image.partial_images import KINDS, PartialImages, RandomRanking
 from SaliencyExplain.evaluation.image.removal_baselines import (
@@ -26,56 +23,15 @@ from SaliencyExplain.evaluation.image.removal_baselines import (
 )
 from SaliencyExplain.evaluation.image.removal_curves import (
     CurveMaker,
-    MapCurves,
     passes_of_a_null_map,
 )
-from SaliencyExplain.evaluation_results import Metric
-
-
-@dataclass(frozen=True)
-class Faithfulness:
-    """How faithful a map is to the classifier.
-
-    Attributes:
-        curves: The map's own curves.
-        figures: Its metrics, each with its null distribution.
-        chance_deletion: 5th percentile, median and 95th percentile of the null maps'
-            deletion curves, three tuples as long as ``curves.shares``.
-        chance_insertion: The same of the insertion curves.
-        ranked: Share of the voxels, one of the curves', that the map ranks. A mask ranks its own
-            voxels before the rest, and does not rank the rest.
-        baseline: Description of what replaced removed voxels.
-        infidelity: The map's own infidelity, with its scale.
-        boxes: Description of the boxes that were removed for the infidelity.
-        images: The images along the curves, for pictures.
-    """
-
-    curves: MapCurves
-    figures: tuple[Metric, ...]
-    chance_deletion: tuple[tuple[float, ...], ...]
-    chance_insertion: tuple[tuple[float, ...], ...]
-    ranked: float
-    baseline: str
-    infidelity: Infidelity
-    boxes: str
-    images: PartialImages
-
-    def figure(self, name: str) -> Metric:
-        """The figure of that name."""
-        return next(figure for figure in self.figures if figure.name == name)
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything but the voxels."""
-        return {
-            **{name: getattr(self, name) for name in ("chance_deletion", "chance_insertion")},
-            "curves": {**dataclasses.asdict(self.curves), "mean_drop": self.curves.mean_drop},
-            "ranked": self.ranked,
-            "figures": [dataclasses.asdict(figure) for figure in self.figures],
-            "baseline": self.baseline,
-            "infidelity": dataclasses.asdict(self.infidelity),
-            "boxes": self.boxes,
-            "partial_images": self.images.as_json(),
-        }
+from SaliencyExplain.results.evaluation_results import Metric
+from SaliencyExplain.results.map_faithfulness import (
+    Faithfulness,
+    Infidelity,
+    InformationCurve,
+    MapCurves,
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +42,7 @@ class _Measured:
     infidelity: Infidelity
 
 
-#: How a figure is read off what was measured, given the share up to which the map ranks.
+#: How a metric is read off what was measured, given the share up to which the map ranks.
 _Reader = Callable[[_Measured, float], float]
 
 
@@ -99,7 +55,7 @@ def _information(kind: str, measure: str) -> _Reader:
 
 
 #: Name, title, whether high is good, and how it is read off what was measured.
-_FIGURES: tuple[tuple[str, str, bool, _Reader], ...] = (
+_METRICS: tuple[tuple[str, str, bool, _Reader], ...] = (
     ("deletion_area", "deletion area", False, lambda m, _: m.curves.deletion_area),
     ("insertion_area", "insertion area", True, lambda m, _: m.curves.insertion_area),
     (
@@ -183,8 +139,14 @@ class FaithfulnessEvaluator:
                 self._controls[name] = _Measured(curves, self._boxes.of(values))
                 progress(number + 1, MOST_CONTROLS)
 
-    def of(self, values: NDArray[np.floating], channel: int = 0) -> Faithfulness:
-        """The faithfulness of a map on the network's grid.
+    def of(self, values: NDArray[np.floating]) -> Faithfulness:
+        """The faithfulness of a map ``(*S)`` on the network's grid; see :meth:`with_images`."""
+        return self.with_images(values)[0]
+
+    def with_images(
+        self, values: NDArray[np.floating], channel: int = 0
+    ) -> tuple[Faithfulness, PartialImages]:
+        """The faithfulness of a map, and what the classifier was shown on the way.
 
         Args:
             values: ``(*S)``.
@@ -209,25 +171,27 @@ class FaithfulnessEvaluator:
             middle = _middle([getattr(one.curves, f"{kind}_area") for one in nulls])
             places = self._maker.places(copies[middle])
             random[kind] = RandomRanking(places, getattr(nulls[middle].curves, kind))
-        return Faithfulness(
+        images = PartialImages(
+            image=self._image[channel],
+            baseline=self.baseline.values[channel].cpu().numpy(),
+            places=self._maker.places(values),
             curves=curves,
-            figures=tuple(self._figure(measured, nulls, ranked, *one) for one in _FIGURES),
-            chance_deletion=_band([one.curves.deletion for one in nulls]),
-            chance_insertion=_band([one.curves.insertion for one in nulls]),
+            random=random,
+        )
+        faithfulness = Faithfulness(
+            curves=curves,
+            metrics=tuple(self._metric(measured, nulls, ranked, *one) for one in _METRICS),
+            null_deletion=_band([one.curves.deletion for one in nulls]),
+            null_insertion=_band([one.curves.insertion for one in nulls]),
             ranked=ranked,
             baseline=self.baseline.words,
             infidelity=measured.infidelity,
             boxes=self._boxes.words,
-            images=PartialImages(
-                image=self._image[channel],
-                baseline=self.baseline.values[channel].cpu().numpy(),
-                places=self._maker.places(values),
-                curves=curves,
-                random=random,
-            ),
+            partial_images=images.probabilities(),
         )
+        return faithfulness, images
 
-    def _figure(
+    def _metric(
         self,
         measured: _Measured,
         nulls: Sequence[_Measured],
@@ -238,22 +202,22 @@ class FaithfulnessEvaluator:
         read: _Reader,
     ) -> Metric:
         value = read(measured, ranked)
-        chance = tuple(read(one, ranked) for one in nulls)
-        if all(math.isnan(one) for one in chance):
-            chance = ()
+        null_values = tuple(read(one, ranked) for one in nulls)
+        if all(math.isnan(one) for one in null_values):
+            null_values = ()
         controls = {key: read(one, ranked) for key, one in self._controls.items()}
         known = {key: one for key, one in controls.items() if not math.isnan(one)}
         best = (max if higher else min)(known, key=lambda key: known[key]) if known else ""
-        remark = self._remark(measured, name, (value, *chance, *known.values()))
+        remark = self._remark(measured, name, (value, *null_values, *known.values()))
         beaten, p_value = (math.nan, math.nan)
         if not remark:
-            beaten, p_value = compared_with_chance(value, chance, higher)
+            beaten, p_value = compared_with_null(value, null_values, higher)
         return Metric(
             name=name,
             title=title,
             value=value,
             higher_is_better=higher,
-            chance=chance,
+            null_values=null_values,
             centre=controls[CENTRE],
             control=best,
             control_value=known.get(best, math.nan),
@@ -263,7 +227,7 @@ class FaithfulnessEvaluator:
         )
 
     def _remark(self, measured: _Measured, name: str, found: Sequence[float]) -> str:
-        """Why a figure is undefined or tells nothing."""
+        """Why a metric is undefined or tells nothing."""
         curves = measured.curves
         if name == "infidelity":
             return measured.infidelity.remark
@@ -293,14 +257,14 @@ def ranked_share(values: NDArray[np.floating]) -> float:
     return float(counts[most + 1 :].sum() / values.size)
 
 
-def compared_with_chance(
-    value: float, chance: Sequence[float], higher_is_better: bool
+def compared_with_null(
+    value: float, null_values: Sequence[float], higher_is_better: bool
 ) -> tuple[float, float]:
-    """Share of the chance values that are beaten, equal ones half, and the p-value.
+    """Share of the null maps' values that are beaten, equal ones half, and the p-value.
 
-    NaN where the value or all of chance is undefined.
+    NaN where the value or all of the null maps' is undefined.
     """
-    known = np.array([one for one in chance if not math.isnan(one)])
+    known = np.array([one for one in null_values if not math.isnan(one)])
     if math.isnan(value) or known.size == 0:
         return math.nan, math.nan
     # Sums of the same numbers in another order differ by rounding.

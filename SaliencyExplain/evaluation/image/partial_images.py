@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.evaluation.image.removal_curves import MapCurves
 from SaliencyExplain.evaluation.image.removal_order import voxels_of_share
+from SaliencyExplain.results.map_faithfulness import MapCurves, PartialImageProbabilities
 
 #: Shares of the voxels whose images are shown; all are points of the curves.
 SHOWN = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -68,15 +67,15 @@ class PartialImages:
         curve = self.random[kind].curve if random else getattr(self.curves, kind)
         return float(curve[self.curves.shares.index(share)])
 
-    def as_json(self) -> dict[str, Any]:
+    def probabilities(self) -> PartialImageProbabilities:
         """The probabilities shown below the pictures."""
         shares = (0.0, *SHOWN)
         rows = {
-            name: [self.probability(kind, share, random=random) for share in shares]
+            name: tuple(self.probability(kind, share, random=random) for share in shares)
             for kind in KINDS
             for name, random in ((kind, False), (f"random_{kind}", True))
         }
-        return {"shares": shares, **rows}
+        return PartialImageProbabilities(shares=shares, **rows)
 
 
 def _count(share: float, places: NDArray[np.int64]) -> int:

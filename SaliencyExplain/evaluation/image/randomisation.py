@@ -22,14 +22,8 @@ from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
-from SaliencyExplain.evaluation.image.similarity import Similarity, similarity
-
-#: Smallest number of stages for which the last but one shows what the first layers alone give.
-_STAGES_THAT_TELL = 3
-
-#: Scores count as equal up to this change, as a share of the largest: the effect of the order of
-#: a sum in float32 in a deep network.
-LEAST_CHANGE = 1e-5
+from SaliencyExplain.evaluation.image.similarity import similarity
+from SaliencyExplain.results.map_changes import Randomised, Sanity, Similarity
 
 
 @dataclass(frozen=True)
@@ -50,77 +44,6 @@ class Stage:
     def title(self) -> str:
         """The names of the layers for display."""
         return self.last if self.first == self.last else f"{self.first} … {self.last}"
-
-
-@dataclass(frozen=True)
-class Randomised:
-    """A map of a network with random weights, compared with the map of the trained one.
-
-    Attributes:
-        layers: Names of the random layers for display.
-        kind: ``cascading``: these layers and all after them; ``independent``: these alone;
-            ``all``: every weight, in another draw.
-        probability: The target's probability from the random network.
-        output_change: By how much the scores of the classes differ from the trained network's at
-            most, over the largest of these in size; 0 where randomising changed nothing.
-        similarity: How alike the two maps are; NaN figures where the random network's map is
-            constant.
-    """
-
-    layers: str
-    kind: str
-    probability: float
-    output_change: float
-    similarity: Similarity
-
-
-@dataclass(frozen=True)
-class Sanity:
-    """The effect of randomised weights on a map.
-
-    Attributes:
-        cascading: From the last layers to the first; in the last entry all weights are random.
-        independent: One random stage at a time, the others trained.
-        all_random: All weights random, one entry for each draw.
-    """
-
-    cascading: tuple[Randomised, ...]
-    independent: tuple[Randomised, ...]
-    all_random: tuple[Randomised, ...]
-
-    @property
-    def alike_at_random(self) -> float:
-        """How alike the map of a random network is: median over the draws, [0, 1].
-
-        By :attr:`Similarity.alike`; 0 where its map is constant, which has nothing of the other.
-        """
-        found = [one.similarity.alike for one in self.all_random]
-        return float(np.median(np.nan_to_num(found, nan=0.0)))
-
-    @property
-    def alike_but_first(self) -> float:
-        """How alike the map is while only the first layers keep their weights, [0, 1].
-
-        NaN where the cascade has too few stages to tell: those layers know edges, as any
-        filter does, and what was learnt about the classes lies behind them.
-        """
-        if len(self.cascading) < _STAGES_THAT_TELL:
-            return math.nan
-        return float(np.nan_to_num(self.cascading[-2].similarity.alike, nan=0.0))
-
-    @property
-    def outputs_change(self) -> bool:
-        """Whether random weights change the network's output in at least one draw.
-
-        They do not if the weights are equal within each parameter, or if the output does not
-        depend on them; then a map need not change either.
-        """
-        return any(one.output_change > LEAST_CHANGE for one in self.all_random)
-
-    @property
-    def constant_at_random(self) -> bool:
-        """Whether every map of a random network is constant."""
-        return all(math.isnan(one.similarity.alike) for one in self.all_random)
 
 
 def stages_of(network: ScoreNetwork, most: int) -> tuple[Stage, ...]:

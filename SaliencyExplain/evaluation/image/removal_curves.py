@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import integrate
 from torch import Tensor
 
 from SaliencyExplain.attribution.methods.control_maps import random_map
@@ -19,7 +17,6 @@ from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_
 from SaliencyExplain.evaluation.image.information_curves import (
     ENTROPIES,
     GreyLevels,
-    InformationCurve,
     compressed_size,
     histogram_entropy,
     information_curve,
@@ -29,59 +26,11 @@ from SaliencyExplain.evaluation.image.information_curves import (
 from SaliencyExplain.evaluation.image.removal_baselines import Baseline
 from SaliencyExplain.evaluation.image.removal_order import voxel_places, voxels_of_share
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.results.map_faithfulness import InformationCurve, MapCurves
 
 #: Shares of the voxels at which the curves are computed, besides 0 and 1, whose images are the same
 #: for all maps. They are dense at the start, because a tumour is a few per cent of a head.
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
-
-
-@dataclass(frozen=True)
-class MapCurves:
-    """The curves of one map.
-
-    Attributes:
-        shares: Shares of the voxels, 0 and 1 included, shape (L + 1,).
-        deletion: The target's probability with that share of the strongest voxels replaced by
-            the baseline (Samek et al. 2017; Petsiuk et al. 2018, RISE, section 4.3).
-        insertion: The same with only that share of the strongest voxels put into the baseline.
-            At share s the weakest 1 - s are removed.
-        softmax_information: The SIC by measure of information; empty if not requested.
-        accuracy_information: The AIC by measure of information; empty if not requested.
-    """
-
-    shares: tuple[float, ...]
-    deletion: tuple[float, ...]
-    insertion: tuple[float, ...]
-    softmax_information: dict[str, InformationCurve]
-    accuracy_information: dict[str, InformationCurve]
-
-    @property
-    def deletion_area(self) -> float:
-        """Area under the deletion curve, [0, 1]; small for a faithful map."""
-        return float(integrate.trapezoid(self.deletion, self.shares))
-
-    @property
-    def insertion_area(self) -> float:
-        """Area under the insertion curve, [0, 1]; large for a faithful map."""
-        return float(integrate.trapezoid(self.insertion, self.shares))
-
-    @property
-    def mean_drop(self) -> float:
-        """Mean drop of the probability over the shares of the curve, [-1, 1].
-
-        This differs from the AOPC of Samek et al. 2017 (equation 12), which removes regions in
-        many equal steps; here the shares are dense at the start and go up to the whole image.
-        """
-        return float(np.mean(self.deletion[0] - np.array(self.deletion)))
-
-    def mean_up_to(self, kind: str, share: float) -> float:
-        """Mean of the deletion or insertion curve over the shares up to this one, [0, 1].
-
-        Up to 1 it is the area under the curve.
-        """
-        count = self.shares.index(share) + 1
-        curve: tuple[float, ...] = getattr(self, kind)
-        return float(integrate.trapezoid(curve[:count], self.shares[:count]) / share)
 
 
 class CurveMaker:

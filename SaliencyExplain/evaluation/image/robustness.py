@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,59 +17,12 @@ from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.evaluation.image.changed_maps import MapMaker, Maps, first_of
 from SaliencyExplain.evaluation.image.cost import CostTier, shifts
-from SaliencyExplain.evaluation.image.similarity import Similarity, similarity
+from SaliencyExplain.evaluation.image.similarity import similarity
+from SaliencyExplain.results.map_changes import Change, Stability
 
 #: Noise and the ball of the worst case, as a share of the image's value range: captum's
 #: ``sensitivity_max`` takes 0.02 on images in [0, 1]. A scanner's own noise is of that order.
 NOISE = 0.02
-
-
-@dataclass(frozen=True)
-class Change:
-    """A map under a change, compared with the unchanged map.
-
-    Attributes:
-        kind: ``seed``, ``noise``, ``shift by a voxel``, ``shift by several voxels`` or
-            ``worst case``.
-        words: Description of the change.
-        probability: The target's probability under the change.
-        similarity: How alike the maps are, after a shift was taken back.
-        sensitivity: Norm of the difference of the maps divided by the norm of the map.
-    """
-
-    kind: str
-    words: str
-    probability: float
-    similarity: Similarity
-    sensitivity: float
-
-
-@dataclass(frozen=True)
-class Stability:
-    """The effect of small changes on a map.
-
-    Attributes:
-        changes: All changes; from the search for the worst case only the worst.
-        sensitivity_max: Sensitivity over the random changes within the ball, as defined by
-            ``captum.metrics.sensitivity_max`` (Yeh et al. 2019, definition 3).
-        search: Description of the budget of the search for the worst case.
-    """
-
-    changes: tuple[Change, ...]
-    sensitivity_max: float
-    search: str
-
-    def least(self, *kinds: str) -> float:
-        """The lowest rank correlation among the changes of these kinds; NaN without one.
-
-        A map that becomes constant counts as 0.
-        """
-        found = [
-            np.nan_to_num(one.similarity.rank_correlation, nan=0.0)
-            for one in self.changes
-            if one.kind in kinds
-        ]
-        return float(min(found, default=math.nan))
 
 
 class _ChangedMaps:

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from skimage.metrics import structural_similarity
 
+from SaliencyExplain.results.map_changes import Similarity
+
 #: Share of the strongest voxels whose overlap is computed; these are visible in a heat map.
 TOP_SHARE = 0.1
 
 #: Side of the window of the structural similarity, voxels; as scikit-image's default.
 _WINDOW = 7
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """Figures of similarity; NaN where one is undefined (a constant map).
-
-    Attributes:
-        rank_correlation: Spearman's, of the signed values, [-1, 1].
-        rank_correlation_absolute: The same for absolute values. Adebayo et al. 2018 report both,
-            because a map that only changes its sign shows the same structure.
-        ssim: Structural similarity of the maps, each divided by its largest absolute value,
-            [-1, 1]; ``skimage.metrics.structural_similarity``.
-        overlap: Share of the strongest tenth that is in the other's strongest tenth (fewer
-            voxels if the rest is a plateau); 0.1 for unrelated maps.
-    """
-
-    rank_correlation: float
-    rank_correlation_absolute: float
-    ssim: float
-    overlap: float
-
-    @property
-    def alike(self) -> float:
-        """The larger of the two rank correlations in size: whether the picture is the same."""
-        return float(np.fmax(abs(self.rank_correlation), self.rank_correlation_absolute))
 
 
 def similarity(

@@ -12,8 +12,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from SaliencyExplain.evaluation.image import evaluation_plots
-from SaliencyExplain.evaluation.image.image_evaluation import MapEvaluation
-from SaliencyExplain.evaluation.image.null_distribution import Faithfulness
+from SaliencyExplain.evaluation.image.evaluated_maps import MapPictures
 from SaliencyExplain.evaluation.image.partial_images import KINDS, SHOWN
 from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.images.segmentation import Segmentation
@@ -27,6 +26,7 @@ from SaliencyExplain.pictures.figure_layout import (
 )
 from SaliencyExplain.pictures.reading_aids import GreyWindow, Segment, grey_window
 from SaliencyExplain.pictures.slab import Slab, peak_view, slab_of
+from SaliencyExplain.results.image_evaluation import MapEvaluation
 
 _MARGIN, _GAP = 16, 6
 _LABELS, _PLOT = 104, 270
@@ -54,16 +54,18 @@ class PartialImageRows:
     card's window of greys. Where the network sees nothing it is black.
 
     Args:
-        one: The map, whose faithfulness was evaluated.
-        found: That.
-        case: The image and the classifier.
+        one: The evaluation of the map, with its faithfulness.
+        pictures: The map's voxels and what the classifier was shown.
+        case: The image put to the classifier.
 
     Attributes:
         greys: The window of the pictures, in the units of the network's input.
     """
 
-    def __init__(self, one: MapEvaluation, found: Faithfulness, case: PreparedCase) -> None:
-        self._found = found
+    def __init__(self, one: MapEvaluation, pictures: MapPictures, case: PreparedCase) -> None:
+        if one.faithfulness is None or pictures.images is None:
+            raise ValueError(f"{one.label} has no faithfulness to show")
+        self._found, self._images = one.faithfulness, pictures.images
         self._label = one.method or one.label
         self._target = case.target_name
         self._case = case
@@ -71,7 +73,7 @@ class PartialImageRows:
         image = case.image[one.channel].as_tensor().numpy()
         seen = peak_view(
             image,
-            one.values,
+            pictures.values,
             affine,
             segments_of(case.references.segmentation),
             signed=one.signed,
@@ -82,7 +84,7 @@ class PartialImageRows:
         room = STANDARD_WIDTH - 2 * _MARGIN - _LABELS - _PLOT - _GAP * len(_SHARES)
         scale = min(room / len(_SHARES) / wide, _CELL_HEIGHT / high)
         self._cell = (round(wide * scale), round(high * scale))
-        self._inside = self._restored(np.ones_like(found.images.image)) > 0.5
+        self._inside = self._restored(np.ones_like(self._images.image)) > 0.5
         self.greys: GreyWindow = self._window(image[self._slab.box], seen.greys)
 
     @property
@@ -104,7 +106,7 @@ class PartialImageRows:
             share: Of the strongest voxels, one of the shown ones or 0.
             random: Whether of the null map.
         """
-        shown = self._restored(self._found.images.shown(kind, share, random=random))
+        shown = self._restored(self._images.shown(kind, share, random=random))
         return self._slab.plane.cut(np.where(self._inside, shown, np.float32(self.greys.black)))
 
     def _window(self, image: NDArray[np.floating], greys: GreyWindow) -> GreyWindow:
@@ -114,15 +116,15 @@ class PartialImageRows:
         and what it lacks of the image does not bend the line. Where the preprocessing changes
         intensities by no line, the input gets a window of its own by the same rule.
         """
-        given = self._found.images.image
+        given = self._images.image
         seen = self._restored(given)[self._inside].astype(np.float64)
         own = image[self._inside].astype(np.float64)
         if seen.size < 2 or seen.std() == 0 or own.std() == 0:
             return grey_window(given)
-        similarity = float(np.corrcoef(seen, own)[0, 1])
-        if similarity < _STRAIGHT:
+        correlation = float(np.corrcoef(seen, own)[0, 1])
+        if correlation < _STRAIGHT:
             return grey_window(given)
-        slope = similarity * own.std() / seen.std()
+        slope = correlation * own.std() / seen.std()
         black, white, background = (
             float(seen.mean() + (value - own.mean()) / slope)
             for value in (greys.black, greys.white, greys.background)
@@ -171,7 +173,7 @@ class PartialImageRows:
             for left, share in zip(lefts, _SHARES, strict=True):
                 axes = _axes(figure, (left, down, *self._cell), height)
                 self._draw_image(axes, row, share)
-                p = self._found.images.probability(kind, share, random=row.random)
+                p = self._images.probability(kind, share, random=row.random)
                 write_line(
                     figure, size, left + self._cell[0] / 2, down + self._cell[1] + 9,
                     f"p {p:.2f}", size=11, ha="center",
@@ -194,7 +196,7 @@ class PartialImageRows:
         evaluation_plots.draw_curves(axes, {self._label: self._found}, kind, legend=False)
         for row in self._rows(kind):
             answers = [
-                self._found.images.probability(kind, share, random=row.random) for share in _SHARES
+                self._images.probability(kind, share, random=row.random) for share in _SHARES
             ]
             color = FAINT if row.random else evaluation_plots.COLORS[0]
             axes.plot(_SHARES, answers, "s" if row.random else "o", color=color, markersize=4,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,8 @@ from PIL import Image
 
 from SaliencyExplain.evaluation.image import evaluation_plots
 from SaliencyExplain.evaluation.image.answers import CHANCE, UNKNOWN
-from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
+from SaliencyExplain.evaluation.image.evaluated_maps import EvaluatedMaps
 from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows, segments_of
-from SaliencyExplain.evaluation_parts import SYMBOLS
-from SaliencyExplain.evaluation_results import Answer
-from SaliencyExplain.explanation.prepared_case import PreparedCase
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.pictures.figure_layout import (
@@ -31,6 +28,8 @@ from SaliencyExplain.pictures.figure_layout import (
     write_line,
 )
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
+from SaliencyExplain.results.evaluation_results import Answer
+from SaliencyExplain.results.image_evaluation import Evaluation, MapEvaluation
 
 _MARGIN, _GAP = 16, 10
 _PLOT_WIDTH, _PLOT_HEIGHT = 330, 170
@@ -54,29 +53,28 @@ class _Row:
         return max(words, _PLOT_HEIGHT if self.draw else 0) + _GAP
 
 
-def draw_card(path: Path, found: Evaluation, one: MapEvaluation, case: PreparedCase) -> None:
+def draw_card(path: Path, found: EvaluatedMaps, one: MapEvaluation) -> None:
     """Writes the trust card of a map as PNG; see :func:`card_png`.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    _write_png(path, card_png(found, one, case))
+    _write_png(path, card_png(found, one))
 
 
-def card_png(found: Evaluation, one: MapEvaluation, case: PreparedCase) -> bytes:
+def card_png(found: EvaluatedMaps, one: MapEvaluation) -> bytes:
     """Draws the trust card of a map as PNG, the same bytes for the same evaluation.
 
     Args:
-        found: The evaluation that the map was in.
-        one: What was found about the map.
-        case: The image and the segmentation, for the picture.
+        found: The evaluation that the map was in, and what its pictures show.
+        one: The evaluation of the map.
     """
-    picture = _planes(found, one, case)
+    picture = _planes(found, one)
     rows = [_row(answer, one) for answer in one.answers]
     images = None
     if one.faithfulness is not None:
-        images = PartialImageRows(one, one.faithfulness, case)
-    foot = [_FOOT, *_channels(found, one), *one.notes, _how(found)]
+        images = PartialImageRows(one, found.pictures[one.label], found.case)
+    foot = [_FOOT, *_channels(found.evaluation, one), *one.notes, _how(found.evaluation)]
     feet = [line for words in foot for line in wrapped(words, 11, STANDARD_WIDTH - 2 * _MARGIN)]
     height = picture.shape[0] + sum(row.height for row in rows) + 15 * len(feet) + 3 * _GAP
     height += images.height if images else 0
@@ -97,13 +95,13 @@ def card_png(found: Evaluation, one: MapEvaluation, case: PreparedCase) -> bytes
     return figure_png(figure)
 
 
-def draw_curves_picture(path: Path, found: Evaluation) -> None:
-    """Writes the curves of all maps of an evaluation side by side as PNG.
+def draw_curves_picture(path: Path, evaluated: Sequence[MapEvaluation]) -> None:
+    """Writes the curves of the maps of an evaluation side by side as PNG.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    maps = {one.label: one.faithfulness for one in found.maps if one.faithfulness is not None}
+    maps = {one.label: one.faithfulness for one in evaluated if one.faithfulness is not None}
     figure = Figure(figsize=(STANDARD_WIDTH / 72, 400 / 72), dpi=72, facecolor=BACKGROUND)
     if maps:
         left, middle, right = (
@@ -128,16 +126,18 @@ def wrapped(words: str, size: float, pixels: float) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _planes(found: Evaluation, one: MapEvaluation, case: PreparedCase) -> np.ndarray:
+def _planes(found: EvaluatedMaps, one: MapEvaluation) -> np.ndarray:
     buffer = io.BytesIO()
-    probability = found.probabilities[found.target]
+    case, evaluation = found.case, found.evaluation
+    probability = evaluation.probabilities[evaluation.target]
     draw_planes(
         buffer,
         case.image[one.channel].as_tensor().numpy(),
-        one.values,
+        found.pictures[one.label].values,
         np.asarray(case.image.affine, dtype=np.float64),
         segments=segments_of(case.references.segmentation),
-        title=f"{found.image} · {one.label} · {found.target_name} (p = {probability:.2f})",
+        title=f"{evaluation.image} · {one.label} · {evaluation.target_name} "
+        f"(p = {probability:.2f})",
         signed=one.signed,
         resolution_mm=one.resolution_mm,
     )
@@ -178,7 +178,7 @@ def _plot_of(answer: Answer, one: MapEvaluation) -> Callable[[Axes], None] | Non
 
 def _draw_row(figure: Figure, row: _Row, top: float, height: float) -> None:
     answer, size = row.answer, (STANDARD_WIDTH, height)
-    mark = f"{SYMBOLS[answer.answer]} {answer.answer.upper()}"
+    mark = f"{answer.symbol} {answer.answer.upper()}"
     write_line(figure, size, _MARGIN, top + 14, answer.question, size=15, weight="bold")
     beside = _MARGIN + text_width(answer.question, 15) * 1.12 + 20
     write_line(figure, size, beside, top + 14, mark, size=15, weight="bold")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase
-from SaliencyExplain.evaluation.study.study_metrics import COMPARED, FigureValues
+from SaliencyExplain.evaluation.study.study_metrics import COMPARED, MetricValues
 from SaliencyExplain.quantities import LENGTHS, SHARE, number_of
 
 
@@ -55,33 +55,33 @@ def select_cases(cases: Sequence[FinishedCase], *, all_cases: bool = False) -> S
 
 
 def smallest_differences(
-    given: Sequence[str], figures: Sequence[FigureValues] = ()
+    given: Sequence[str], metrics: Sequence[MetricValues] = ()
 ) -> dict[str, float]:
     """The smallest differences of interest that a user chose.
 
     Args:
-        given: ``VALUE`` for all figures that are no distances, or ``FIGURE=VALUE``.
-        figures: Those of the study, beside the comparison's.
+        given: ``VALUE`` for all metrics that are no distances, or ``METRIC=VALUE``.
+        metrics: Those of the study, beside the comparison's.
 
     Returns:
-        ``{figure: value}``, for
+        ``{metric: value}``, for
         :func:`SaliencyExplain.evaluation.study.paired_comparison.compare_methods`.
 
     Raises:
-        InputError: A value is no number from 0 on, or there is no such figure.
+        InputError: A value is no number from 0 on, or there is no such metric.
     """
-    known = list(dict.fromkeys([*COMPARED, *(one.figure for one in figures)]))
+    known = list(dict.fromkeys([*COMPARED, *(one.metric for one in metrics)]))
     found: dict[str, float] = {}
     named: dict[str, float] = {}
     for text in given:
         name, equals, number = text.rpartition("=")
         value = _number(text, number)
         if not equals:
-            found |= {figure: value for figure in known if not figure.endswith("_mm")}
+            found |= {metric: value for metric in known if not metric.endswith("_mm")}
         elif name in known:
             named[name] = value
         else:
-            raise unknown_name("figure", name, known)
+            raise unknown_name("metric", name, known)
     return {**found, **named}
 
 

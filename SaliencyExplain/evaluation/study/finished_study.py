@@ -1,4 +1,4 @@
-"""A finished study as it lies in its folder: cases, figures, evaluations, maps."""
+"""A finished study as it lies in its folder: cases, metrics, evaluations, maps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, true_class
 from SaliencyExplain.records.case_record import read_case
 from SaliencyExplain.records.journal_file import JOURNAL, JournalFile
-from SaliencyExplain.records.json_fields import read_object
+from SaliencyExplain.results.image_evaluation import Evaluation, read_evaluation
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.origins import case_of
 
@@ -40,7 +40,7 @@ class FinishedCase:
         affine: 4x4 of the image, voxel indices to RAS millimetres.
         maps: ``{label of the map: its file}``.
         rows: The agreement of the maps and the control maps with the segments.
-        evaluation: The content of its ``evaluation.json``; None where its maps were not evaluated.
+        evaluation: Of its maps; None where they were not evaluated.
         source: Digest of the files that it was made of.
         origin: Its files, where the journal names them.
     """
@@ -55,7 +55,7 @@ class FinishedCase:
     affine: NDArray[np.float64]
     maps: Mapping[str, Path]
     rows: tuple[Row, ...]
-    evaluation: dict[str, Any] | None
+    evaluation: Evaluation | None
     source: str
     origin: Case | None
 
@@ -187,7 +187,6 @@ def _case(
     folder: Path, entry: CaseEntry, result: CaseResult, classes: Sequence[str]
 ) -> FinishedCase:
     image = read_case(folder).image
-    evaluation = folder / EVALUATION_FILE
     return FinishedCase(
         case=entry.case,
         folder=folder,
@@ -199,7 +198,7 @@ def _case(
         affine=np.array(image.affine_ras_mm, dtype=np.float64),
         maps={one.label: folder / one.files.map for one in result.maps},
         rows=result.rows,
-        evaluation=dict(read_object(evaluation).content) if evaluation.is_file() else None,
+        evaluation=read_evaluation(folder) if (folder / EVALUATION_FILE).is_file() else None,
         source=entry.source,
         origin=case_of(entry, image.files, folder.parent),
     )

@@ -12,7 +12,7 @@ from SaliencyExplain.records import control_names
 #: Pairs of methods that are told one by one; of more, the number is told.
 _MOST_PAIRS = 8
 
-#: The figures that are told in words, as they are called there.
+#: The metrics that are told in words, as they are called there.
 _TOLD = {"auroc": "AUROC", "sic_compressed": "softmax information area"}
 
 
@@ -20,20 +20,20 @@ def pair_sentences(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[str
     """What the pairs of methods and control maps say, in either direction.
 
     Args:
-        pairs: Of all figures and segments.
+        pairs: Of all metrics and segments.
         titles: Titles of the maps' labels.
 
     Returns:
-        For each segment and figure a sentence for each method against the control maps, and
+        For each segment and metric a sentence for each method against the control maps, and
         those of the methods among each other; last how differences and brackets are meant.
     """
     said: list[str] = []
     tested = False
-    for figure, segment in dict.fromkeys((one.figure, one.segment) for one in pairs):
-        own = [one for one in pairs if (one.figure, one.segment) == (figure, segment)]
-        if figure not in _TOLD:
+    for metric, segment in dict.fromkeys((one.metric, one.segment) for one in pairs):
+        own = [one for one in pairs if (one.metric, one.segment) == (metric, segment)]
+        if metric not in _TOLD:
             continue
-        name = _TOLD[figure]
+        name = _TOLD[metric]
         where = f"On “{segment}”" if segment else "In the evaluated cases"
         if all(one.answer == "untested" for one in own):
             count = max(one.cases for one in own)

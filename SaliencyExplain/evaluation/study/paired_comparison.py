@@ -14,7 +14,7 @@ from SaliencyExplain.evaluation.study.corrections import (
     holm,
     simultaneous_interval,
 )
-from SaliencyExplain.evaluation.study.study_metrics import FigureValues
+from SaliencyExplain.evaluation.study.study_metrics import MetricValues
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records import control_names
 
@@ -29,20 +29,20 @@ Answer = Literal["higher", "lower", "small", "equal", "open", "untested"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods, or a method and a control map, in one figure.
+    """Two methods, or a method and a control map, in one metric.
 
     Attributes:
-        figure: Name of the figure.
-        segment: The segment it is about; empty for a figure of an evaluation.
+        metric: Name of the metric.
+        segment: The segment it is about; empty for a metric of an evaluation.
         first: Label of one method or control map.
         second: Label of the other.
         difference: Mean over the cases of first minus second.
-        low: Lower end of its interval. The intervals of all pairs of this figure and segment
+        low: Lower end of its interval. The intervals of all pairs of this metric and segment
             hold together with 95 % confidence; zero is outside exactly where ``p_holm`` is at
             most 0.05. NaN where the cases are too few.
         high: Upper end.
         p_value: Of the paired test of the mean, two-sided; NaN with fewer than two cases.
-        p_holm: The same, corrected for all pairs of this figure and segment (Holm 1979).
+        p_holm: The same, corrected for all pairs of this metric and segment (Holm 1979).
         cases: Cases in which both are defined.
         smallest: Smallest difference that is of interest, 0 or more.
         answer: What that says of the first against the second.
@@ -50,7 +50,7 @@ class Pair:
             neither is.
     """
 
-    figure: str
+    metric: str
     segment: str
     first: str
     second: str
@@ -66,38 +66,38 @@ class Pair:
 
 
 def compare_methods(
-    values: Sequence[FigureValues],
+    values: Sequence[MetricValues],
     *,
     smallest: Mapping[str, float] = {},
     progress: Progress = silent,
 ) -> list[Pair]:
-    """Compares each pair of methods, and each method with the control maps, in each figure.
+    """Compares each pair of methods, and each method with the control maps, in each metric.
 
     Test and interval are of one statistic, the mean of the differences case by case
     (:class:`~SaliencyExplain.comparison.sign_flip.PairedDifference`). The correction is for all
-    pairs of one figure and segment: the figures are many views of one thing, and a reader looks
+    pairs of one metric and segment: the metrics are many views of one thing, and a reader looks
     at one at a time. Their intervals hold together
     (:func:`~SaliencyExplain.evaluation.study.corrections.simultaneous_interval`). The control
     maps are not compared with each other.
 
     Args:
-        values: The figures by method and case.
-        smallest: ``{figure: smallest difference of interest}``, where it is not
+        values: The metrics by method and case.
+        smallest: ``{metric: smallest difference of interest}``, where it is not
             :data:`SMALLEST_DIFFERENCE`, or :data:`SMALLEST_DIFFERENCE_MM` of a distance.
-        progress: Told after each figure; may raise Cancelled.
+        progress: Told after each metric; may raise Cancelled.
     """
     pairs: list[Pair] = []
-    for number, figure in enumerate(values, start=1):
+    for number, metric in enumerate(values, start=1):
         named = [
             pair
-            for pair in itertools.combinations(figure.values, 2)
+            for pair in itertools.combinations(metric.values, 2)
             if set(pair) - set(control_names.NAMES)
         ]
-        measured = [_differences(figure, first, second) for first, second in named]
+        measured = [_differences(metric, first, second) for first, second in named]
         p_values = [one.p_value for one in measured]
         tests = sum(not math.isnan(p_value) for p_value in p_values)
         corrected = holm(p_values)
-        of_interest = smallest.get(figure.figure, default_smallest(figure.figure))
+        of_interest = smallest.get(metric.metric, default_smallest(metric.metric))
         for (first, second), one, p_value, p_holm in zip(
             named, measured, p_values, corrected, strict=True
         ):
@@ -105,11 +105,11 @@ def compare_methods(
             answer = _answer(one.mean, low, high, p_holm, of_interest)
             better = ""
             if answer in ("higher", "lower"):
-                better = first if (answer == "higher") != figure.less_is_better else second
+                better = first if (answer == "higher") != metric.less_is_better else second
             pairs.append(
                 Pair(
-                    figure=figure.figure,
-                    segment=figure.segment,
+                    metric=metric.metric,
+                    segment=metric.segment,
                     first=first,
                     second=second,
                     difference=one.mean,
@@ -127,13 +127,13 @@ def compare_methods(
     return pairs
 
 
-def default_smallest(figure: str) -> float:
-    """The smallest difference of interest of a figure for which none was chosen."""
-    return SMALLEST_DIFFERENCE_MM if figure.endswith("_mm") else SMALLEST_DIFFERENCE
+def default_smallest(metric: str) -> float:
+    """The smallest difference of interest of a metric for which none was chosen."""
+    return SMALLEST_DIFFERENCE_MM if metric.endswith("_mm") else SMALLEST_DIFFERENCE
 
 
-def _differences(figure: FigureValues, first: str, second: str) -> PairedDifference:
-    one, other = figure.values[first], figure.values[second]
+def _differences(metric: MetricValues, first: str, second: str) -> PairedDifference:
+    one, other = metric.values[first], metric.values[second]
     return PairedDifference.of(one[case] - other[case] for case in one if case in other)
 
 

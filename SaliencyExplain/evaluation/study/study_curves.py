@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,16 @@ from scipy import integrate
 
 from SaliencyExplain.comparison.bootstrap import Interval, confidence_interval
 from SaliencyExplain.evaluation.image.answers import CHANCE_P
-from SaliencyExplain.evaluation.image.information_curves import ENTROPIES, InformationCurve
+from SaliencyExplain.evaluation.image.information_curves import ENTROPIES, on_even_steps
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase
-from SaliencyExplain.evaluation.study.study_metrics import evaluated_maps, number_of
+from SaliencyExplain.evaluation.study.study_metrics import evaluated_maps
+from SaliencyExplain.results.evaluation_results import Metric
+from SaliencyExplain.results.map_faithfulness import Faithfulness, InformationCurve
+
+_Values = NDArray[np.float64]
 
 #: Every how many of the 1001 steps of an information curve is kept.
 _EVERY = 20
-
-_INFORMATION = {"SIC": "softmax_information", "AIC": "accuracy_information"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class MeanCurve:
         mean: Mean over the cases, [0, 1].
         median: Median over the cases, as the published curves are drawn (Kapishnikov et al.
             2019).
-        chance: Mean over the cases of the null maps' median; empty for information curves,
+        null_median: Mean over the cases of the null maps' median; empty for information curves,
             which are not computed for null maps.
         cases: Cases whose curve is defined.
     """
@@ -45,39 +46,39 @@ class MeanCurve:
     x: tuple[float, ...]
     mean: tuple[float, ...]
     median: tuple[float, ...]
-    chance: tuple[float, ...]
+    null_median: tuple[float, ...]
     cases: int
 
     @property
     def area_of_median(self) -> float:
-        """Area under the median curve: the figure that publications give."""
+        """Area under the median curve: the number that publications give."""
         return float(integrate.trapezoid(self.median, self.x))
 
 
 @dataclass(frozen=True)
 class StudyMetric:
-    """One figure of the evaluations of one method, over the cases.
+    """One metric of the evaluations of one method, over the cases.
 
     Attributes:
         method: Label of the map.
-        figure: Its name in ``evaluation.json``.
+        metric: Its name in ``evaluation.json``.
         title: Its name as people read it.
         higher_is_better: Whether a large value is good.
         value: Mean over the cases with its 95 % bootstrap interval.
-        chance: Mean over the cases of the null maps' mean.
+        null_mean: Mean over the cases of the null maps' mean.
         centre: Mean over the cases of what a map that is bright in the middle has.
         beaten: Mean share of the null maps that are beaten.
         beats_chance: Share of the cases in which the map beats chance by itself (p at most
             0.05).
-        area_of_median: Area under the median curve; NaN for figures that are no such area.
+        area_of_median: Area under the median curve; NaN for metrics that are no such area.
     """
 
     method: str
-    figure: str
+    metric: str
     title: str
     higher_is_better: bool
     value: Interval
-    chance: float
+    null_mean: float
     centre: float
     beaten: float
     beats_chance: float
@@ -86,7 +87,7 @@ class StudyMetric:
 
 def mean_curves(cases: Sequence[FinishedCase]) -> list[MeanCurve]:
     """The curves of all evaluations, averaged by method; empty where no map was evaluated."""
-    found: dict[tuple[str, str], list[tuple[Any, Any, Any]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[tuple[_Values, _Values, _Values]]] = defaultdict(list)
     for case in cases:
         for label, faithfulness in evaluated_maps(case):
             for name, x, y, chance in _curves(faithfulness):
@@ -104,7 +105,7 @@ def mean_curves(cases: Sequence[FinishedCase]) -> list[MeanCurve]:
                 x=tuple(x.tolist()),
                 mean=tuple(values.mean(axis=0).tolist()),
                 median=tuple(np.median(values, axis=0).tolist()),
-                chance=tuple(np.mean(chances, axis=0).tolist()) if chances else (),
+                null_median=tuple(np.mean(chances, axis=0).tolist()) if chances else (),
                 cases=len(own),
             )
         )
@@ -112,25 +113,25 @@ def mean_curves(cases: Sequence[FinishedCase]) -> list[MeanCurve]:
 
 
 def study_metrics_table(cases: Sequence[FinishedCase], *, seed: int = 0) -> list[StudyMetric]:
-    """The figures of all evaluations by method and figure, beside the null maps."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """The metrics of all evaluations by method and metric, beside the null maps."""
+    found: dict[tuple[str, str], list[Metric]] = {}
     for case in cases:
         for label, faithfulness in evaluated_maps(case):
-            for one in faithfulness["figures"]:
-                found.setdefault((label, one["name"]), []).append(one)
-    areas = {(one.method, _figure_of(one.curve)): one.area_of_median for one in mean_curves(cases)}
+            for one in faithfulness.metrics:
+                found.setdefault((label, one.name), []).append(one)
+    areas = {(one.method, _metric_of(one.curve)): one.area_of_median for one in mean_curves(cases)}
     return [
         StudyMetric(
             method=label,
-            figure=name,
-            title=own[0]["title"],
-            higher_is_better=own[0]["higher_is_better"],
-            value=confidence_interval([number_of(one["value"]) for one in own], seed=seed),
-            chance=_mean([_mean([number_of(value) for value in one["chance"]]) for one in own]),
-            centre=_mean([number_of(one["centre"]) for one in own]),
-            beaten=_mean([number_of(one["beaten"]) for one in own]),
+            metric=name,
+            title=own[0].title,
+            higher_is_better=own[0].higher_is_better,
+            value=confidence_interval([one.value for one in own], seed=seed),
+            null_mean=_mean([_mean(one.null_values) for one in own]),
+            centre=_mean([one.centre for one in own]),
+            beaten=_mean([one.beaten for one in own]),
             beats_chance=_mean(
-                [float(one["p_value"] <= CHANCE_P) for one in own if one["p_value"] is not None]
+                [float(one.p_value <= CHANCE_P) for one in own if not math.isnan(one.p_value)]
             ),
             area_of_median=areas.get((label, name), math.nan),
         )
@@ -138,28 +139,27 @@ def study_metrics_table(cases: Sequence[FinishedCase], *, seed: int = 0) -> list
     ]
 
 
-def _curves(
-    faithfulness: dict[str, Any],
-) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
-    curves = faithfulness["curves"]
-    shares = np.array(curves["shares"])
-    for name in ("deletion", "insertion"):
-        chance = np.array(faithfulness[f"chance_{name}"][1])
-        yield name, shares, np.array(curves[name]), chance
-    for letters, kind in _INFORMATION.items():
+def _curves(faithfulness: Faithfulness) -> Iterator[tuple[str, _Values, _Values, _Values]]:
+    curves = faithfulness.curves
+    shares = np.array(curves.shares)
+    for name, values, band in (
+        ("deletion", curves.deletion, faithfulness.null_deletion),
+        ("insertion", curves.insertion, faithfulness.null_insertion),
+    ):
+        yield name, shares, np.array(values), np.array(band[1])
+    kinds: tuple[tuple[str, dict[str, InformationCurve]], ...] = (
+        ("SIC", curves.softmax_information),
+        ("AIC", curves.accuracy_information),
+    )
+    for letters, of_entropy in kinds:
         for entropy in ENTROPIES:
-            one = curves[kind][entropy]
-            if one["area"] is None:
-                continue
-            curve = InformationCurve(
-                tuple(one["information"]), tuple(one["performance"]), one["area"]
-            )
-            x, y = curve.on_even_steps()
-            yield f"{letters} {entropy}", x[::_EVERY], y[::_EVERY], np.empty(0)
+            if not math.isnan(of_entropy[entropy].area):
+                x, y = on_even_steps(of_entropy[entropy])
+                yield f"{letters} {entropy}", x[::_EVERY], y[::_EVERY], np.empty(0)
 
 
-def _figure_of(curve: str) -> str:
-    """The name of the figure that is the area under a curve."""
+def _metric_of(curve: str) -> str:
+    """The name of the metric that is the area under a curve."""
     if " " in curve:
         return curve.lower().replace(" ", "_")
     return f"{curve}_area"

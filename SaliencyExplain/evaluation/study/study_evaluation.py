@@ -26,13 +26,13 @@ from SaliencyExplain.evaluation.study.study_curves import (
     mean_curves,
     study_metrics_table,
 )
-from SaliencyExplain.evaluation.study.study_metrics import figure_values
+from SaliencyExplain.evaluation.study.study_metrics import metric_values
 from SaliencyExplain.evaluation.study.survey import Survey, survey
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.progress import Progress, part_of, silent
 
 #: Number of the form of ``study-evaluation.json``.
-FORMAT = 3
+FORMAT = 4
 
 #: Per cent of the time after which all maps of a study are read, and after which the fixed
 #: places are known; large images take longer to read and leave less for the rest.
@@ -79,7 +79,7 @@ class StudyEvaluation:
         return max((one.cases for one in self.curves), default=0)
 
     def as_json(self) -> dict[str, Any]:
-        """All figures, for :func:`SaliencyExplain.json_text.json_text`."""
+        """All metrics, for :func:`SaliencyExplain.json_text.json_text`."""
         document: dict[str, Any] = {
             "format": FORMAT,
             "journal_sha256": self.study.journal_sha256,
@@ -133,7 +133,7 @@ def evaluate_study(
         all_cases: Compare methods on all cases, also on those whose explained class is not their
             own (:func:`~SaliencyExplain.evaluation.study.case_selection.select_cases`).
         smallest_difference: Smallest differences of interest where they are not the default:
-            ``VALUE``, or ``FIGURE=VALUE``.
+            ``VALUE``, or ``METRIC=VALUE``.
         seed: Of bootstraps, shuffles and clustering.
         progress: Told in per cent; may raise Cancelled.
 
@@ -151,7 +151,7 @@ def evaluate_study(
             "one image use saliency-explain evaluate image IMAGE --classifier … --method ….",
         )
     chosen = select_cases(study.cases, all_cases=all_cases)
-    values = figure_values(chosen.cases)
+    values = metric_values(chosen.cases)
     smallest = smallest_differences(smallest_difference, values)
     found, notes = _survey(study, cases, part_of(progress, 0, _READ, 100))
     if chosen.note:

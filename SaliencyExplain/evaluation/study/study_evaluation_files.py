@@ -59,7 +59,7 @@ def write_study_evaluation(
 
 
 def evaluation_document(found: StudyEvaluation) -> dict[str, Any]:
-    """All figures and words, for :func:`SaliencyExplain.json_text.json_text`."""
+    """All metrics and words, for :func:`SaliencyExplain.json_text.json_text`."""
     document = found.as_json()
     for one in document["fixed_places"]:
         one["words"] = place_words(one["place"], found.survey.sides)
@@ -75,9 +75,9 @@ def _tables(found: StudyEvaluation) -> dict[str, tuple[Sequence[str], list[Seque
     """``{file: (header, rows)}``."""
     return {
         "paired.csv": (
-            ("figure", "segment", "first", "second", "difference", "low", "high", "p_value",
+            ("metric", "segment", "first", "second", "difference", "low", "high", "p_value",
              "p_holm", "cases", "smallest_difference", "answer", "better"),
-            [(p.figure, p.segment, p.first, p.second, p.difference, p.low, p.high, p.p_value,
+            [(p.metric, p.segment, p.first, p.second, p.difference, p.low, p.high, p.p_value,
               p.p_holm, p.cases, p.smallest, p.answer, p.better) for p in found.pairs],
         ),
         "places.csv": (
@@ -106,16 +106,17 @@ def _tables(found: StudyEvaluation) -> dict[str, tuple[Sequence[str], list[Seque
              for number, group in enumerate(c.groups, start=1) for case in group.cases],
         ),
         "metrics.csv": (
-            ("method", "figure", "mean", "low", "high", "area_of_median_curve", "random", "centre",
+            ("method", "metric", "mean", "low", "high", "area_of_median_curve", "random", "centre",
              "beaten", "cases_that_beat_chance", "cases"),
-            [(t.method, t.figure, t.value.mean, t.value.low, t.value.high, t.area_of_median,
-              t.chance, t.centre, t.beaten, t.beats_chance, t.value.count) for t in found.metrics],
+            [(t.method, t.metric, t.value.mean, t.value.low, t.value.high, t.area_of_median,
+              t.null_mean, t.centre, t.beaten, t.beats_chance, t.value.count)
+             for t in found.metrics],
         ),
         "curves.csv": (
             ("method", "curve", "x", "mean", "median", "random", "cases"),
             [(c.method, c.curve, x, mean, median, chance, c.cases) for c in found.curves
              for x, mean, median, chance in zip(
-                 c.x, c.mean, c.median, c.chance or (math.nan,) * len(c.x), strict=True)],
+                 c.x, c.mean, c.median, c.null_median or (math.nan,) * len(c.x), strict=True)],
         ),
     }  # fmt: skip
 
@@ -130,5 +131,5 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 def _cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
-    # Minus zero would be another text for the same figure.
+    # Minus zero would be another text for the same metric.
     return "" if math.isnan(value) else f"{value + 0.0:.6g}"

@@ -137,13 +137,13 @@ def _draw_places(found: StudyEvaluation, title: Title) -> Figure | None:
 def _draw_pairs(found: StudyEvaluation, title: Title) -> Figure | None:
     chosen = next(
         (
-            [one for one in found.pairs if (one.figure, one.segment) == wanted]
+            [one for one in found.pairs if (one.metric, one.segment) == wanted]
             for wanted in [
                 *[("auroc", segment) for segment in found.study.segments],
                 ("sic_compressed", ""),
                 ("insertion_area", ""),
             ]
-            if any((one.figure, one.segment) == wanted for one in found.pairs)
+            if any((one.metric, one.segment) == wanted for one in found.pairs)
         ),
         [],
     )
@@ -163,7 +163,7 @@ def _draw_pairs(found: StudyEvaluation, title: Title) -> Figure | None:
         )  # fmt: skip
     axes.axvline(0, color=FAINT, lw=1)
     words = {"auroc": "AUROC", "sic_compressed": "SIC area", "insertion_area": "insertion area"}
-    name = words[pairs[0].figure] + (f" on {pairs[0].segment}" if pairs[0].segment else "")
+    name = words[pairs[0].metric] + (f" on {pairs[0].segment}" if pairs[0].segment else "")
     evaluation_plots.style(
         axes, f"{name}: the same cases by two methods",
         "mean difference; 95 % intervals hold for all pairs together; p corrected by Holm", "",
@@ -197,9 +197,9 @@ def _draw_curves(found: StudyEvaluation, title: Title) -> Figure | None:
             number = labels.index(one.method)
             y = one.median if name.startswith("SIC") else one.mean
             axes.plot(one.x, y, color=_color(one.method, number), lw=1.8, label=title(one.method))
-        chance = [one for one in own if one.chance]
-        if chance:
-            axes.plot(chance[0].x, chance[0].chance, color=FAINT, lw=1.4, ls="--",
+        with_null = [one for one in own if one.null_median]
+        if with_null:
+            axes.plot(with_null[0].x, with_null[0].null_median, color=FAINT, lw=1.4, ls="--",
                       label="null maps")  # fmt: skip
         count = max((one.cases for one in own), default=0)
         evaluation_plots.style(axes, f"{name}, {count} cases", across, up)

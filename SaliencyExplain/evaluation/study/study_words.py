@@ -99,7 +99,7 @@ def _fixed(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
 
 
 def _gathers(alike: Sequence[FixedPlace], titles: dict[str, str], found: StudyEvaluation) -> str:
-    """What several methods have in one place for one class, in the figures of the strongest."""
+    """What several methods have in one place for one class, in the metrics of the strongest."""
     one = max(alike, key=lambda place: place.excess)
     names = listed([titles.get(own.method, own.method) for own in alike])
     gather = "gathers" if len(alike) == 1 else "gather"
@@ -147,12 +147,12 @@ def _air(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
 def _evaluation(found: StudyEvaluation, titles: dict[str, str]) -> list[str]:
     return [
         f"{titles.get(one.method, one.method)}: mean insertion area {number(one.value.mean)}, "
-        f"that of its null maps {number(one.chance)}; compared with the null maps of its own "
+        f"that of its null maps {number(one.null_mean)}; compared with the null maps of its own "
         f"case (p at most {CHANCE_P:g}, uncorrected) it is better in {percent(one.beats_chance)} "
         f"of {one.value.count} evaluated cases, where a null map would be in about "
         f"{percent(CHANCE_P)}."
         for one in found.metrics
-        if one.figure == "insertion_area"
+        if one.metric == "insertion_area"
         and not math.isnan(one.value.mean)
         and not math.isnan(one.beats_chance)
     ]

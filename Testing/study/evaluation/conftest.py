@@ -1,23 +1,32 @@
-"""Finished studies made by hand: what their figures and maps hold is known."""
+"""Finished studies made by hand: what their metrics and maps hold is known."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from SaliencyExplain.evaluation_parts import EVALUATION_FILE
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.records.agreement_row import Agreement, Row
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry, StageFailure
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord
 from SaliencyExplain.records.image_record import ImageRecord
 from SaliencyExplain.records.map_record import MapFiles, MapRecord
+from SaliencyExplain.results.evaluation_results import Metric
+from SaliencyExplain.results.image_evaluation import Evaluation, MapEvaluation
+from SaliencyExplain.results.map_faithfulness import (
+    Faithfulness,
+    Infidelity,
+    InformationCurve,
+    MapCurves,
+    PartialImageProbabilities,
+)
 from SaliencyExplain.study.journal import Journal
 
 SHAPE = (24, 30, 20)
@@ -33,28 +42,42 @@ def agreement(auroc: float, energy: float = 0.4, chance: float = 0.02) -> Agreem
     )
 
 
-def figure(name: str, value: float | None, chance: Sequence[float], p: float) -> dict[str, Any]:
-    return {
-        "name": name, "title": name.replace("_", " "), "value": value, "higher_is_better": True,
-        "chance": list(chance), "centre": 0.3, "beaten": 0.9, "p_value": p, "remark": "",
-    }  # fmt: skip
+def faithfulness(sic: float | None, null_values: Sequence[float], p: float = 0.04) -> Faithfulness:
+    """The faithfulness of a map; its SIC is a straight line to (1, 1), or undefined."""
+    line = InformationCurve((0.0, 1.0), (0.0, 1.0), 0.5)
+    none = InformationCurve((), (), math.nan, "undefined")
+    metric = Metric(
+        "sic_compressed", "sic compressed", math.nan if sic is None else sic, True,
+        tuple(null_values), 0.3, "centre", 0.3, 0.9, p,
+    )  # fmt: skip
+    return Faithfulness(
+        MapCurves(
+            (0.0, 0.5, 1.0), (0.9, 0.3, 0.1), (0.1, 0.8, 0.9),
+            {"compressed": none if sic is None else line, "histogram": none},
+            {"compressed": line, "histogram": none},
+        ),
+        (metric,),
+        ((0.9, 0.5, 0.1),) * 3,
+        ((0.1, 0.4, 0.9),) * 3,
+        1.0,
+        "blurred",
+        Infidelity(0.1, 0.5, 1.0),
+        "halves",
+        PartialImageProbabilities((0.0, 0.5), *[(0.9, 0.3)] * 4),
+    )  # fmt: skip
 
 
-def faithfulness(sic: float | None, chance: Sequence[float], p: float = 0.04) -> dict[str, Any]:
-    """Faithfulness as ``evaluation.json`` holds it; the SIC is a straight line to (1, 1)."""
-    line = {"information": [0.0, 1.0], "performance": [0.0, 1.0], "area": 0.5, "remark": ""}
-    none = {"information": [], "performance": [], "area": None, "remark": "undefined"}
-    return {
-        "figures": [figure("sic_compressed", sic, chance, p)],
-        "curves": {
-            "shares": [0.0, 0.5, 1.0], "deletion": [0.9, 0.3, 0.1], "insertion": [0.1, 0.8, 0.9],
-            "softmax_information": {"compressed": none if sic is None else line, "histogram": none},
-            "accuracy_information": {"compressed": line, "histogram": none},
-        },
-        "chance_deletion": [[0.9, 0.5, 0.1]] * 3,
-        "chance_insertion": [[0.1, 0.4, 0.9]] * 3,
-        "baseline": "blurred",
-    }  # fmt: skip
+def evaluation(case: str, maps: Mapping[str, Faithfulness]) -> Evaluation:
+    """An evaluation of the faithfulness of maps alone."""
+    return Evaluation(
+        case, "0" * 64, "small", "0" * 64, tuple(CLASSES), (0.2, 0.8), 1, 0, "least",
+        ("faithfulness",),
+        tuple(
+            MapEvaluation(label, label, "", {}, True, one, None, None, (), None, (), ())
+            for label, one in maps.items()
+        ),
+        (), None, (), 100.0, 1.0, {},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -71,7 +94,7 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
         targets: Mapping[str, str] = {},
         probabilities: Mapping[str, float] = {},
         rows: Sequence[Row] = (),
-        evaluations: Mapping[str, Mapping[str, Any]] = {},
+        evaluations: Mapping[str, Mapping[str, Faithfulness]] = {},
         failed: Sequence[str] = (),
         affine: NDArray[np.float64] = AFFINE,
     ) -> Path:
@@ -112,11 +135,8 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
             )
             (folder / case / EXPLANATION).write_text(json_text(record.as_json()))
             if case in evaluations:
-                found = [
-                    {"label": label, "faithfulness": one}
-                    for label, one in evaluations[case].items()
-                ]
-                (folder / case / "evaluation.json").write_text(json.dumps({"maps": found}))
+                found = evaluation(case, evaluations[case])
+                (folder / case / EVALUATION_FILE).write_text(json_text(found.as_json()))
             both = (probability, 1 - probability)
             result = CaseResult(
                 "mm",

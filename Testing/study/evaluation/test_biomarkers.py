@@ -58,7 +58,7 @@ def test_the_coefficient_is_scipys_and_the_interval_that_of_bonett_and_wright():
 
 
 @pytest.mark.parametrize("cases", [5, 6, 9, 20])
-def test_of_unrelated_figures_one_study_in_twenty_is_rejected_and_its_interval_says_so(cases):
+def test_of_unrelated_metrics_one_study_in_twenty_is_rejected_and_its_interval_says_so(cases):
     rejected = 0
     for seed in range(600):
         first, second = np.random.default_rng([seed, cases]).normal(size=(2, cases))

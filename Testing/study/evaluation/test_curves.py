@@ -25,10 +25,10 @@ def cases(make_study):
 
 def test_the_table_holds_means_beside_the_random_maps(cases):
     gradcam, lime = study_metrics_table(cases)
-    assert (gradcam.method, gradcam.figure) == ("gradcam", "sic_compressed")
+    assert (gradcam.method, gradcam.metric) == ("gradcam", "sic_compressed")
     assert gradcam.value.mean == pytest.approx(0.7)
     assert (gradcam.value.count, gradcam.value.dropped) == (2, 1)
-    assert gradcam.chance == pytest.approx((0.3 + 0.5 + 0.1) / 3)
+    assert gradcam.null_mean == pytest.approx((0.3 + 0.5 + 0.1) / 3)
     assert gradcam.beats_chance == pytest.approx(2 / 3)
     assert gradcam.area_of_median == pytest.approx(0.5)
     assert lime.value.count == 1
@@ -40,7 +40,7 @@ def test_curves_are_averaged_over_the_cases_in_which_they_are_defined(cases):
     deletion = curves["gradcam", "deletion"]
     assert deletion.x == (0, 0.5, 1)
     assert deletion.mean == pytest.approx((0.9, 0.3, 0.1))
-    assert deletion.chance == pytest.approx((0.9, 0.5, 0.1))
+    assert deletion.null_median == pytest.approx((0.9, 0.5, 0.1))
     assert deletion.cases == 3
     sic = curves["gradcam", "SIC compressed"]
     assert sic.cases == 2

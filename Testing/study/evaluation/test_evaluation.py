@@ -207,7 +207,7 @@ def test_progress_goes_through_reading_tests_and_pictures_and_a_cancel_leaves_no
     )
     assert told == sorted(told)
     assert told[-1] == pytest.approx(100)
-    # 10 cases thrice and 20 maps read, three steps of the tests for each map, eight figures.
+    # 10 cases thrice and 20 maps read, three steps of the tests for each map, eight metrics.
     assert len(told) > 30 + 20 + 60
     drawn = []
     write_study_evaluation(tmp_path / "out", found, progress=lambda done, _: drawn.append(done))

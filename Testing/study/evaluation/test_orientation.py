@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.metric import Figure
 
 from SaliencyExplain.evaluation.study.normalised_maps import CELLS, on_common_grid, side_names
 from SaliencyExplain.evaluation.study.study_pictures import draw_plane
@@ -59,13 +59,13 @@ def drawn(cell, shape, affine, pair):
     values[cell] = 1
     survey = Survey(sides=side_names(shape, affine))
     survey.cell_mm = np.ones(len(shape))
-    figure = Figure(figsize=(4, 4), dpi=100, facecolor="black")
-    axes = figure.add_axes((0, 0, 1, 1))
+    metric = Figure(figsize=(4, 4), dpi=100, facecolor="black")
+    axes = metric.add_axes((0, 0, 1, 1))
     draw_plane(axes, survey, "x", on_common_grid(values, affine), pair, None)
     letters = [text.get_text() for text in axes.texts]
     for text in list(axes.texts):
         text.remove()
-    canvas = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(metric)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].sum(-1).astype(float)
     hot = np.argwhere(pixels[4:-4, 4:-4] > 300).mean(axis=0) + 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from SaliencyExplain.evaluation.study.corrections import holm
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.evaluation.study.pair_words import pair_sentences, signed
 from SaliencyExplain.evaluation.study.paired_comparison import compare_methods
-from SaliencyExplain.evaluation.study.study_metrics import FigureValues, figure_values
+from SaliencyExplain.evaluation.study.study_metrics import MetricValues, metric_values
 from SaliencyExplain.records.agreement_row import Row
 from Testing.study.evaluation.conftest import agreement, faithfulness, noise
 
@@ -23,7 +24,7 @@ def values(less_is_better=False, **methods):
         name: {f"P{number}": value for number, value in enumerate(own)}
         for name, own in methods.items()
     }
-    return FigureValues("auroc", "tumour", less_is_better, by_case)
+    return MetricValues("auroc", "tumour", less_is_better, by_case)
 
 
 def test_holm_equals_the_correction_by_hand():
@@ -76,7 +77,7 @@ def test_the_control_maps_are_not_compared_with_each_other():
 
 
 def table_of_nothing(seed, methods=5, cases=12):
-    """Methods that are alike: figures of hard and easy cases, skewed, some of them equal."""
+    """Methods that are alike: metrics of hard and easy cases, skewed, some of them equal."""
     random = np.random.default_rng(seed)
     ease = random.beta(5, 2, cases)
     found = np.clip(ease + random.gamma(2, 0.05, (methods, cases)), 0, 1)
@@ -197,7 +198,7 @@ def test_one_common_case_gives_a_difference_and_no_test():
     assert pair.better == ""
 
 
-def test_the_figures_of_comparison_and_evaluation_are_read_by_case_with_the_control_maps(
+def test_the_metrics_of_comparison_and_evaluation_are_read_by_case_with_the_control_maps(
     make_study,
 ):
     maps = {name: {"gradcam": noise(0)} for name in ("P1", "P2")}
@@ -209,7 +210,7 @@ def test_the_figures_of_comparison_and_evaluation_are_read_by_case_with_the_cont
     study = read_study(
         make_study(maps, rows=rows, evaluations={"P1": {"gradcam": faithfulness(0.7, [0.1, 0.3])}})
     )
-    found = {(one.figure, one.segment): one for one in figure_values(study.cases)}
+    found = {(one.metric, one.segment): one for one in metric_values(study.cases)}
     auroc = found["auroc", "tumour"].values
     assert auroc["gradcam"] == {"P1": 0.9, "P2": 0.9}
     assert math.isnan(auroc["centre"]["P1"])
@@ -222,9 +223,8 @@ def test_the_figures_of_comparison_and_evaluation_are_read_by_case_with_the_cont
 
 def test_which_way_a_metric_is_better_is_what_the_evaluation_says(make_study):
     evaluated = faithfulness(0.7, [0.2, 0.3])
-    evaluated["figures"].append(
-        {**evaluated["figures"][0], "name": "loss", "higher_is_better": False}
-    )
+    loss = replace(evaluated.metrics[0], name="loss", higher_is_better=False)
+    evaluated = replace(evaluated, metrics=(*evaluated.metrics, loss))
     study = make_study({"P0": {"gradcam": noise(0)}}, evaluations={"P0": {"gradcam": evaluated}})
-    found = {one.figure: one.less_is_better for one in figure_values(read_study(study).cases)}
+    found = {one.metric: one.less_is_better for one in metric_values(read_study(study).cases)}
     assert found == {"sic_compressed": False, "loss": True}

@@ -34,7 +34,7 @@ def study(make_study):
 
 def test_a_case_whose_map_explains_another_class_is_left_out_and_named(study):
     found = evaluate_study(study)
-    (pair,) = [one for one in found.pairs if one.figure == "auroc"]
+    (pair,) = [one for one in found.pairs if one.metric == "auroc"]
     assert (pair.cases, pair.difference) == (8, pytest.approx(0.4))
     assert found.compared == tuple(NAMES[1:])
     assert any("1 of 9 cases explains" in note and "P0: tumour" in note for note in found.notes)
@@ -53,7 +53,7 @@ def test_a_study_without_labels_leaves_nothing_out(make_study):
     assert not any("left out" in note for note in found.notes)
 
 
-def test_smallest_differences_are_of_all_figures_or_of_one():
+def test_smallest_differences_are_of_all_metrics_or_of_one():
     found = smallest_differences(["auroc=0.1", "0.02"])
     assert (found["auroc"], found["energy_inside"]) == (0.1, 0.02)
     assert "hausdorff95_mm" not in found
@@ -77,8 +77,8 @@ def test_what_is_no_smallest_difference_is_refused(given, code):
 
 
 def test_the_smallest_difference_decides_what_is_called_higher(study):
-    (pair,) = [one for one in evaluate_study(study).pairs if one.figure == "auroc"]
+    (pair,) = [one for one in evaluate_study(study).pairs if one.metric == "auroc"]
     assert (pair.answer, pair.better) == ("higher", "gradcam")
     found = evaluate_study(study, smallest_difference=["auroc=0.6"])
-    (pair,) = [one for one in found.pairs if one.figure == "auroc"]
+    (pair,) = [one for one in found.pairs if one.metric == "auroc"]
     assert (pair.answer, pair.better) == ("equal", "")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Iterator
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import chosen_methods
-from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.engine.queue.explain_inputs import (
     check_explain_request,
     references_of,
@@ -17,13 +17,8 @@ from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import EvaluationRequest
-from SaliencyExplain.engine.wire.results import (
-    EvaluatedMap,
-    EvaluationCurve,
-    EvaluationResult,
-)
+from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.evaluation.image.image_evaluation import Evaluation, MapEvaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation.image.trust_card import card_png
 from SaliencyExplain.explanation.loaded_references import (
@@ -31,7 +26,7 @@ from SaliencyExplain.explanation.loaded_references import (
     reference_hashes,
     uses_reference,
 )
-from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
+from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.image_hash import voxel_hash
 
 
@@ -80,13 +75,13 @@ class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=Ev
             budget=spec.limits.passes,
             progress=reporter.progress,
         )
+        all_notes = (*notes, *classifier.notes, *unknown, *found.evaluation.notes)
         return EvaluationResult(
-            target_name=found.target_name,
-            cost_tier=found.cost_tier,
-            forward_passes=found.forward_passes,
-            seconds=found.seconds,
-            maps=tuple(_evaluated_map(found, one, case) for one in found.maps),
-            notes=(*notes, *classifier.notes, *unknown, *found.notes),
+            dataclasses.replace(found.evaluation, notes=all_notes),
+            {
+                one.label: base64.b64encode(card_png(found, one)).decode("ascii")
+                for one in found.evaluation.maps
+            },
         )
 
 
@@ -116,33 +111,3 @@ def _check_references(
                 f"{method.title}: the {word} of the map are not recorded; it was evaluated with "
                 "those given now."
             )
-
-
-def _evaluated_map(found: Evaluation, one: MapEvaluation, case: PreparedCase) -> EvaluatedMap:
-    return EvaluatedMap(
-        label=one.label,
-        title=methods()[one.method].title,
-        answers=one.answers,
-        figures=one.faithfulness.figures if one.faithfulness is not None else (),
-        curves=_curves(one),
-        card=base64.b64encode(card_png(found, one, case)).decode("ascii"),
-        notes=one.notes,
-    )
-
-
-def _curves(one: MapEvaluation) -> tuple[EvaluationCurve, ...]:
-    curves = []
-    if one.faithfulness is not None:
-        own, shares = one.faithfulness.curves, one.faithfulness.curves.shares
-        for name, values, band, what in (
-            ("deletion", own.deletion, one.faithfulness.chance_deletion, "removed"),
-            ("insertion", own.insertion, one.faithfulness.chance_insertion, "inserted"),
-        ):
-            x_title = f"share of the strongest voxels {what}"
-            curves.append(EvaluationCurve(name, x_title, "probability", shares, values, band[1]))
-    if one.sanity is not None:
-        alike = (1.0, *(stage.similarity.alike for stage in one.sanity.cascading))
-        stages = tuple(float(stage) for stage in range(len(alike)))
-        x_title = "stages with random weights, from the last layer on"
-        curves.append(EvaluationCurve("weights", x_title, "rank correlation", stages, alike))
-    return tuple(curves)

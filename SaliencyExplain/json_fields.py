@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from SaliencyExplain.errors import ErrorCode, InputError
+
+Made = TypeVar("Made")
 
 #: Larger files are not read, and larger whole numbers are refused.
 _MOST_BYTES, _MOST = 64 * 1024**2, 2**64
@@ -86,6 +88,10 @@ class Fields:
         """A finite number, or null."""
         return self.number(key) if self.nullable(key) else None
 
+    def number_or_nan(self, key: str) -> float:
+        """A finite number; NaN for null."""
+        return self.number(key) if self.nullable(key) else math.nan
+
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""
         return self.content.get(key) is not None
@@ -100,6 +106,10 @@ class Fields:
         if not isinstance(value, dict):
             self.refuse(key, "an object")
         return Fields(value, self.file, self._at(key))
+
+    def made_or_none(self, key: str, make: Callable[[Fields], Made]) -> Made | None:
+        """What is made of an object; None for null."""
+        return make(self.object(key)) if self.nullable(key) else None
 
     def objects(self, key: str) -> list[Fields]:
         """A list of objects."""
@@ -121,6 +131,11 @@ class Fields:
         """A list of finite numbers in the range."""
         items = self._items(key)
         return tuple(items.number(number, least, most) for number in items.content)
+
+    def numbers_or_nan(self, key: str) -> tuple[float, ...]:
+        """A list of finite numbers, with NaN for null."""
+        items = self._items(key)
+        return tuple(items.number_or_nan(number) for number in items.content)
 
     def rows_of_numbers(self, key: str) -> tuple[tuple[float, ...], ...]:
         """A list of lists of finite numbers."""

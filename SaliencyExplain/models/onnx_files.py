@@ -69,13 +69,15 @@ def load_onnx(content: bytes, name: str) -> nn.Module:
     """
     onnx, onnx2torch = libraries(name)
     model = read_model(onnx, content, name)
-    _check(model, name)
-    _fold_constants(model.graph, name)
-    batch = _batch(model.graph, name)
-    _check_operators(model, onnx, name)
-    _number(model.graph)
     try:
+        _check(model, name)
+        _fold_constants(model.graph, name)
+        batch = _batch(model.graph, name)
+        _check_operators(model, onnx, name)
+        _number(model.graph)
         network = onnx2torch.convert(model)
+    except ClassifierError:
+        raise
     except Exception as error:
         # A damaged file raises whatever its contents lead to.
         lines = str(error).splitlines() or [type(error).__name__]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import highdicom
 import nibabel
 import numpy as np
 import pydicom
+import safetensors.torch
 import SimpleITK as sitk
 import torch
 from monai.networks.nets import DenseNet
@@ -367,7 +369,18 @@ def _classifiers(folder: Path) -> list[Seed]:
         "configs/inference.json": json.dumps(inference, indent=1).encode(),
         "models/model.pt": (folder / "small.pt").read_bytes(),
     }
-    seeds = [Seed("weights.pt", "zip", "weights", weights)]
+    torch.save(network, folder / "old.pt", _use_new_zipfile_serialization=False)
+    seeds = [
+        Seed("weights.pt", "zip", "weights", weights),
+        Seed("old.pt", "bytes", "weights", (folder / "old.pt").read_bytes()),
+        Seed("weights.pkl", "bytes", "weights", pickle.dumps(network.state_dict())),
+        Seed(
+            "weights.safetensors",
+            "bytes",
+            "weights",
+            safetensors.torch.save(dict(network.state_dict())),
+        ),
+    ]
     for name, content in files.items():
         kind = "json" if name.endswith("json") else "zip"
         beside = tuple((other, files[other]) for other in files if other != name)

@@ -17,6 +17,7 @@ from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.onnx_files import load_onnx
 from SaliencyExplain.models.wrapping import wrap
 from Testing.models.conftest import small_network
+from Testing.models.mutants import of_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -289,6 +290,18 @@ def test_a_damaged_file_is_refused(onnx) -> None:
         with pytest.raises(ClassifierError) as error:
             load_onnx(damaged, "net.onnx")
         assert error.value.code is ErrorCode.MODEL_FORMAT
+
+
+def test_files_with_changed_bytes_are_read_or_refused(onnx) -> None:
+    content = exported(small_network(2), 1, 16, 16)
+    said = []
+    for seed in range(150):
+        try:
+            load_onnx(of_bytes(content, seed), "net.onnx")
+        except ClassifierError as error:
+            said.append(str(error))
+    assert len(said) > 50
+    assert all("\n" not in line and len(line) < 700 for line in said)
 
 
 def test_a_file_alone_says_what_it_needs(onnx, tmp_path) -> None:

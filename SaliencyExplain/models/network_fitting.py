@@ -7,6 +7,7 @@ every tensor its place.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from SaliencyExplain.models.file_kinds import some
 from SaliencyExplain.models.networks import with_channel_count, with_class_count
 from SaliencyExplain.models.targets import shown
 
+_OLD_NAME = re.compile(r"(\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+_NEW_NAME = re.compile(r"\bdenselayer\d+\.(?:norm|relu|conv)[12]\.\w+$")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -55,7 +58,8 @@ def adapt(
     - the number of classes, where the weights of the last layer have another one;
     - a last layer in a ``Sequential`` with layers that have no weights, such as
       ``Sequential(Dropout, Linear)`` in the place of a ``Linear``, or without a bias;
-    - the number of input channels of the first convolution.
+    - the number of input channels of the first convolution;
+    - names in a DenseNet as torchvision wrote them before its version 0.2 (``norm.1``).
 
     Args:
         definition: The network's configuration.
@@ -78,6 +82,13 @@ def adapt(
     expected = network.state_dict()
     if any(map(is_lazy, expected.values())) or fit(checkpoint, expected) is not None:
         return given
+    notes: list[str] = []
+    renamed = _with_new_names(checkpoint, expected)
+    if renamed is not None:
+        checkpoint = renamed
+        notes.append("Names such as norm.1 in the file are the network's norm1")
+        if fit(checkpoint, expected) is not None:
+            return Adapted(definition, network, checkpoint, tuple(f"{note}." for note in notes))
     closest = nearest(checkpoint, expected)
     last, first = _last_layer(network), _first_convolution(network)
     if last is None or first is None:
@@ -85,7 +96,6 @@ def adapt(
     head = _head_in_file(closest, expected, last, checkpoint.name)
     if head is None:
         return given
-    notes: list[str] = []
     weight = closest.tensors[f"{head}.weight"]
     if len(weight) != len(expected[f"{last}.weight"]):
         changed = with_class_count(definition, len(weight))
@@ -104,7 +114,7 @@ def adapt(
             f"The first convolution ({first}) takes {_channels(count)} and not "
             f"{expected[f'{first}.weight'].shape[1]}, as its weights do"
         )
-    if notes:
+    if definition is not given.definition:
         network = build(definition)
         expected = network.state_dict()
     bias = f"{last}.bias" in expected and f"{head}.bias" not in closest.tensors
@@ -123,6 +133,25 @@ def adapt(
             "taken to change nothing"
         )
     return Adapted(definition, network, checkpoint, tuple(f"{note}." for note in notes))
+
+
+def _with_new_names(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Checkpoint | None:
+    """The weights with the names that torchvision has given to the layers of a DenseNet since 0.2.
+
+    Names of modules have no dots in them since torch 0.4.1; torchvision renames them in the same
+    way where it reads old weights. None: there are no such names, or the network has others.
+    """
+    if not any(_NEW_NAME.search(key) for key in expected):
+        return None
+    groups = {}
+    old = 0
+    for path, group in checkpoint.groups.items():
+        tensors = {_OLD_NAME.sub(r"\1\2", key): value for key, value in group.tensors.items()}
+        if len(tensors) < len(group.tensors):
+            return None  # both names are there
+        old += tensors.keys() != group.tensors.keys()
+        groups[path] = dataclasses.replace(group, tensors=tensors)
+    return dataclasses.replace(checkpoint, groups=groups) if old else None
 
 
 def _last_layer(network: nn.Module) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -111,6 +112,36 @@ def test_a_changed_network_predicts_as_it_did(name, torchvision, tmp_path) -> No
         torch.testing.assert_close(classifier.network(noise), network(noise), atol=1e-6, rtol=0)
     notes = " ".join(one.value for one in classifier.settings if one.name == "weights")
     for words in [*said, "criterion.weight"]:
+        assert words in notes
+
+
+@pytest.mark.slow
+def test_a_densenet_with_names_of_old_is_read(torchvision, tmp_path) -> None:
+    """As the published weights of CheXNet: a wrapper, old names, a sigmoid after the last layer."""
+    network = torchvision.models.densenet121()
+    network.classifier = nn.Sequential(nn.Linear(1024, 2), nn.Sigmoid())
+    old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))([12])\.")
+    state = {
+        "module.densenet121." + old.sub(r"\1.\2.", key): value
+        for key, value in network.eval().state_dict().items()
+    }
+    torch.save({"state_dict": state, "best_loss": 0.1, "epoch": 3}, tmp_path / "m.pth.tar")
+    bundle = wrap(
+        "torchvision.models.densenet121",
+        tmp_path / "m.pth.tar",
+        ["atelectasis", "effusion"],
+        tmp_path / "bundle",
+        size=[64, 64],
+        channels=COLOURS,
+        activation="sigmoid",
+    )
+    classifier = load_classifier(bundle)
+    noise = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        scores = classifier.network(noise)
+        torch.testing.assert_close(scores.sigmoid(), network(noise), atol=1e-6, rtol=0)
+    notes = " ".join(one.value for one in classifier.settings if one.name == "weights")
+    for words in ("norm.1", "classifier.0", "module.densenet121."):
         assert words in notes
 
 

@@ -94,21 +94,21 @@ def evaluate_study(
         )
     from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study as evaluated
     from SaliencyExplain.evaluation.study.study_evaluation_files import (
-        FOLDER,
         evaluation_document,
         write_study_evaluation,
     )
     from SaliencyExplain.evaluation.study.study_words import evaluation_sentences
+    from SaliencyExplain.evaluation_parts import STUDY_EVALUATION_FOLDER
     from SaliencyExplain.records.journal_file import JournalFile
     from SaliencyExplain.study.report import StudyOutput, write_report
     from SaliencyExplain.study.report_data import map_titles
     from SaliencyExplain.study.run import REPORT
 
-    own = folder / FOLDER
-    if out is None and FOLDER in JournalFile.read(folder):
+    own = folder / STUDY_EVALUATION_FOLDER
+    if out is None and STUDY_EVALUATION_FOLDER in JournalFile.read(folder):
         raise InputError(
             ErrorCode.OUTPUT_EXISTS,
-            f"{own} holds the case named {FOLDER}; name another folder with --out.",
+            f"{own} is the folder of a case of that name; name another folder with --out.",
         )
     options.check_output(out or own)
     with progress_bar("evaluating", quiet=as_json) as progress:
@@ -165,7 +165,7 @@ def _places_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
 
 
 def _pairs_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
-    from SaliencyExplain.evaluation.study.pair_words import answer_words, interval_words, signed
+    from SaliencyExplain.study.difference_words import answer_words, interval_words, signed
 
     table = _table(
         "Methods on the same cases (p corrected by Holm; intervals hold together)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -172,3 +173,8 @@ def configuration_in(path: Path) -> dict[str, Any]:
             f"this one reads {FORMAT}). Use that version, or choose another output folder.",
         )
     return found
+
+
+def journal_digest(folder: Path) -> str:
+    """SHA-256 of a study's journal, which changes when the study continues."""
+    return hashlib.sha256((folder / JOURNAL).read_bytes()).hexdigest()

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.evaluation.study.finished_study import journal_digest
-from SaliencyExplain.evaluation.study.pair_words import (
-    answer_words,
-    interval_words,
-    signed,
+from SaliencyExplain.evaluation_parts import (
+    STUDY_EVALUATION_FILE,
+    STUDY_EVALUATION_FOLDER,
+    STUDY_EVALUATION_FORMAT,
 )
-from SaliencyExplain.evaluation.study.study_evaluation import FORMAT
-from SaliencyExplain.evaluation.study.study_evaluation_files import EVALUATION, FOLDER
 from SaliencyExplain.records.agreement_row import METRICS
+from SaliencyExplain.records.journal_file import journal_digest
+from SaliencyExplain.study.difference_words import answer_words, interval_words, signed
 from SaliencyExplain.study.report_words import number, percent
 
 _PICTURES = {
@@ -169,12 +168,12 @@ class EvaluationSection:
 
 def read_evaluation(study: Path) -> EvaluationSection | None:
     """The evaluation in a study's folder; None where there is none of this version's form."""
-    path = study / FOLDER / EVALUATION
+    path = study / STUDY_EVALUATION_FOLDER / STUDY_EVALUATION_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    if document["format"] != FORMAT:
+    if document["format"] != STUDY_EVALUATION_FORMAT:
         return None
     return EvaluationSection(
         document, path.parent, document["journal_sha256"] == journal_digest(study)

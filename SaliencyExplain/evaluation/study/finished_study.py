@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from SaliencyExplain.evaluation_parts import EVALUATION_FILE
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, true_class
 from SaliencyExplain.records.case_record import read_case
-from SaliencyExplain.records.journal_file import JOURNAL, JournalFile
+from SaliencyExplain.records.journal_file import JournalFile, journal_digest
 from SaliencyExplain.results.image_evaluation import Evaluation, read_evaluation
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.origins import case_of
@@ -176,11 +175,6 @@ def read_study(folder: Path) -> FinishedStudy:
     return FinishedStudy(
         folder, journal.configuration, tuple(cases), failed, journal_digest(folder)
     )
-
-
-def journal_digest(folder: Path) -> str:
-    """SHA-256 of a study's journal, which changes when the study continues."""
-    return hashlib.sha256((folder / JOURNAL).read_bytes()).hexdigest()
 
 
 def _case(

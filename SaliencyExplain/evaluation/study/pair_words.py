@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from SaliencyExplain.evaluation.image.answers import listed
 from SaliencyExplain.evaluation.study.paired_comparison import Pair
 from SaliencyExplain.records import control_names
+from SaliencyExplain.study.difference_words import signed
 
 #: Pairs of methods that are told one by one; of more, the number is told.
 _MOST_PAIRS = 8
@@ -51,39 +51,6 @@ def pair_sentences(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[str
             "smallest difference of interest are not called higher or lower."
         )
     return said
-
-
-def answer_words(answer: str, better: str, smallest: float, title: str = "") -> str:
-    """A pair's answer in a table.
-
-    Args:
-        answer: One of :data:`~SaliencyExplain.evaluation.study.paired_comparison.Answer`.
-        better: Label of the better one, where one is.
-        smallest: The smallest difference of interest.
-        title: Title of the better one.
-    """
-    return {
-        "small": f"differ, by less than {smallest:g} as measured",
-        "equal": f"no difference over {smallest:g}",
-        "open": "no significant difference",
-        "untested": "too few cases",
-    }.get(answer, f"{title or better} better")
-
-
-def interval_words(low: float | None, high: float | None) -> str:
-    """Both ends with their signs; empty where there is no interval."""
-    if all(end is None or math.isnan(end) for end in (low, high)):
-        return ""
-    ends = (low, high)
-    return " to ".join(
-        word if end is None or not math.isfinite(end) else signed(end)
-        for end, word in zip(ends, ("unbounded", "unbounded"), strict=True)
-    )
-
-
-def signed(value: float) -> str:
-    """A difference with its sign and three decimals; one that rounds to zero has no sign."""
-    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
 
 
 def _count(pairs: Sequence[Pair]) -> str:

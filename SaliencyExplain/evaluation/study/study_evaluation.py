@@ -28,11 +28,9 @@ from SaliencyExplain.evaluation.study.study_curves import (
 )
 from SaliencyExplain.evaluation.study.study_metrics import metric_values
 from SaliencyExplain.evaluation.study.survey import Survey, survey
+from SaliencyExplain.evaluation_parts import STUDY_EVALUATION_FORMAT
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.progress import Progress, part_of, silent
-
-#: Number of the form of ``study-evaluation.json``.
-FORMAT = 4
 
 #: Per cent of the time after which all maps of a study are read, and after which the fixed
 #: places are known; large images take longer to read and leave less for the rest.
@@ -81,7 +79,7 @@ class StudyEvaluation:
     def as_json(self) -> dict[str, Any]:
         """All metrics, for :func:`SaliencyExplain.json_text.json_text`."""
         document: dict[str, Any] = {
-            "format": FORMAT,
+            "format": STUDY_EVALUATION_FORMAT,
             "journal_sha256": self.study.journal_sha256,
             "classifier": self.study.configuration["classifier"],
             "classifier_sha256": self.study.configuration["classifier_sha256"],

@@ -15,14 +15,11 @@ from SaliencyExplain.evaluation.study.study_words import (
     evaluation_sentences,
     place_words,
 )
+from SaliencyExplain.evaluation_parts import STUDY_EVALUATION_FILE
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.study.report_data import map_titles
-
-#: The folder in a study's folder where the report looks for an evaluation.
-FOLDER = "evaluation"
-EVALUATION = "study-evaluation.json"
 
 
 def write_study_evaluation(
@@ -53,9 +50,9 @@ def write_study_evaluation(
     pictures = draw_pictures(folder, found, progress)
     document = evaluation_document(found) | {"pictures": [path.name for path in pictures]}
     # Last: where it lies, the others are there too.
-    with atomic_file(folder / EVALUATION) as temporary:
+    with atomic_file(folder / STUDY_EVALUATION_FILE) as temporary:
         temporary.write_text(json_text(document), encoding="utf-8")
-    return [*files, *pictures, folder / EVALUATION]
+    return [*files, *pictures, folder / STUDY_EVALUATION_FILE]
 
 
 def evaluation_document(found: StudyEvaluation) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.evaluation.study.normalised_maps import PATIENT_SIDES, PICTURE_SIDES
 from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study
 from SaliencyExplain.evaluation.study.study_evaluation_files import (
-    EVALUATION,
-    FOLDER,
     write_study_evaluation,
 )
 from SaliencyExplain.evaluation.study.study_words import LIMITS, evaluation_sentences, place_words
+from SaliencyExplain.evaluation_parts import STUDY_EVALUATION_FILE, STUDY_EVALUATION_FOLDER
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.study.report import StudyOutput, write_report
 from Testing.expected_errors import error_with
@@ -75,7 +74,7 @@ def cases(tmp_path):
 @pytest.mark.slow
 def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(study, cases):
     found = evaluate_study(study, cases=cases)
-    files = write_study_evaluation(study / FOLDER, found)
+    files = write_study_evaluation(study / STUDY_EVALUATION_FOLDER, found)
     assert [path.name for path in files] == [
         "paired.csv", "places.csv", "fixed_places.csv", "biomarkers.csv", "clusters.csv",
         "metrics.csv", "curves.csv", "fixed-places.png", "places.png", "paired.png", "curves.png",
@@ -94,7 +93,7 @@ def test_a_study_with_a_mark_is_flagged_at_the_mark_and_everything_is_written(st
     compared = "is higher than that of the random map by 0.400 [0.400, 0.400] (p = 0.0039"
     assert any(compared in said for said in document["sentences"])
     assert any("the energy in “core” rises" in said for said in document["sentences"])
-    with (study / FOLDER / "places.csv").open() as file:
+    with (study / STUDY_EVALUATION_FOLDER / "places.csv").open() as file:
         places = {(row["method"], row["place"]): row for row in csv.DictReader(file)}
     assert float(places["gradcam", "segment label 1"]["energy"]) > 0.15
     assert float(places["random", "outside the body"]["energy"]) == pytest.approx(
@@ -160,7 +159,9 @@ def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_
     (place,) = evaluate_study(study).fixed_places
     assert (place.alarm, place.undecided) == (False, True)
     document = json.loads(
-        write_study_evaluation(study / FOLDER, evaluate_study(study))[-1].read_text()
+        write_study_evaluation(study / STUDY_EVALUATION_FOLDER, evaluate_study(study))[
+            -1
+        ].read_text()
     )
     assert not any("Perhaps a shortcut" in said for said in document["sentences"])
     assert any("(not known which): Grad-CAM for tumour" in said for said in document["sentences"])
@@ -173,7 +174,9 @@ def test_in_the_middle_a_finding_of_one_region_is_not_told_from_a_shortcut(make_
 def test_the_same_study_gives_the_same_files(study):
     contents = []
     for _ in range(2):
-        files = write_study_evaluation(study / FOLDER, evaluate_study(study, seed=3))
+        files = write_study_evaluation(
+            study / STUDY_EVALUATION_FOLDER, evaluate_study(study, seed=3)
+        )
         contents.append([path.read_bytes() for path in files])
     assert contents[0] == contents[1]
 
@@ -183,7 +186,7 @@ def test_the_report_has_the_section_and_says_when_the_study_has_gone_on(study):
     report = study / "report.html"
     write_report(report, [StudyOutput(study, "A study")])
     assert "Can these maps be believed?" not in report.read_text()
-    write_study_evaluation(study / FOLDER, evaluate_study(study))
+    write_study_evaluation(study / STUDY_EVALUATION_FOLDER, evaluate_study(study))
     page = write_report(report, [StudyOutput(study, "A study")]).read_text()
     assert "Can these maps be believed?" in page
     assert "Perhaps a shortcut: Grad-CAM" in page
@@ -220,13 +223,13 @@ def test_progress_goes_through_reading_tests_and_pictures_and_a_cancel_leaves_no
 
         with pytest.raises(Cancelled):
             evaluate_study(study, cases=cases, progress=stop)
-    assert not (study / FOLDER).exists()
+    assert not (study / STUDY_EVALUATION_FOLDER).exists()
 
 
 @pytest.mark.slow
 def test_an_evaluation_of_another_form_is_left_out_of_the_report(study):
-    write_study_evaluation(study / FOLDER, evaluate_study(study))
-    path = study / FOLDER / EVALUATION
+    write_study_evaluation(study / STUDY_EVALUATION_FOLDER, evaluate_study(study))
+    path = study / STUDY_EVALUATION_FOLDER / STUDY_EVALUATION_FILE
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"format": 1}))
     page = write_report(study / "report.html", [StudyOutput(study, "A study")]).read_text()

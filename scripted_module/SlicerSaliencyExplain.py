@@ -137,7 +137,7 @@ class SlicerSaliencyExplainParameterNode:
     segmentation - What maps are compared with.
     displayedMap - The map that is shown.
     opacity - Of the shown map.
-    threshold - Share of the map's window below which nothing is drawn.
+    threshold - Share of the map's window below which it is not drawn.
     bands, outline, linkViews, volumeRendering, surfaces - How it is shown.
     studyFolder, studyOut, studyTarget - What a study works on.
     """

@@ -24,7 +24,7 @@ from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select
 
 ALL = "all"
-_NO_MAP = "There is no map yet: explain a volume first."
+_NO_MAP = "No map yet. Explain a volume first."
 
 #: Columns of the engine's table that the page shows, with their titles; the CSV has all.
 #: ``unit`` is that of lengths.

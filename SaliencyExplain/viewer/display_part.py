@@ -92,7 +92,7 @@ class DisplayPart(Part):
             slider(
                 self.name("threshold"),
                 "Threshold",
-                "Share of the map's colour window below which nothing is drawn.",
+                "Share of the map's colour window below which it is not drawn.",
                 disabled=(no_map,),
             )
             with html.Div(classes="se-ticks"):

@@ -26,7 +26,7 @@ from SaliencyExplain.viewer.page_plots import build_plot, evaluation_plot
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, text_field
 
-_NO_MAP = "There is no map in the views: explain a volume first."
+_NO_MAP = "No map in the views. Explain a volume first."
 
 
 class EvaluationPart(Part):

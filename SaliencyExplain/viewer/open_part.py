@@ -137,7 +137,9 @@ class OpenPart(Part):
             return
         folder = self._places.inside(path)
         if not folder.is_dir():
-            raise InputError(ErrorCode.FILE_MISSING, f"{folder.name} is no folder.")
+            raise InputError(
+                ErrorCode.FILE_MISSING, f"{folder.name}: it is not a folder. Give a folder."
+            )
         try:
             found = sorted(
                 (one for one in folder.iterdir() if not one.name.startswith(".")),

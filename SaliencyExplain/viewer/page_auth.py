@@ -68,7 +68,7 @@ class Guard:
 
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._is_own(request):
-            return _refusal("This viewer is not known under that name; --allow-host adds names.")
+            return _refusal("This host name is not allowed; --allow-host adds names.")
         own = f"{request.scheme}://{request.headers['Host']}".lower()
         if any(origin.lower() != own for origin in request.headers.getall("Origin", [])):
             return _refusal("This viewer does not answer pages of another origin.")

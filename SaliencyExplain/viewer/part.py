@@ -125,7 +125,7 @@ class Part(ABC):
     def show_progress(self, status: JobStatus) -> None:
         """Shows how far a job is."""
         if status.state != RUNNING:
-            self.put(doing=f"Waits, place {status.place} in the queue", known=False)
+            self.put(doing=f"Waiting, position {status.place} in the queue", known=False)
             return
         share = status.done / status.total if status.total else 0.0
         words = [status.doing or "Works"]

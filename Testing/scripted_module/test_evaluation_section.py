@@ -24,7 +24,7 @@ def explained(application: Application, server: Server) -> tuple[Application, An
     application.connect(server)
     application.open(HONEST)
     application.load()
-    assert "no map" in application.ui.evaluationButton.toolTip
+    assert "No map" in application.ui.evaluationButton.toolTip
     application.explain({"gradcam": {}, "random": {}})
     application.run(0.1)
     gradcam, random = attributions_of(slicer.mrmlScene)

@@ -114,7 +114,7 @@ def test_a_map_explained_again_before_its_evaluation_has_ended_gets_no_answers_o
     page.until("explain_busy && display_shown_title.includes('computed')")
     page.choose_map("Random map")
     page.press(page.section("evaluation").get_by_role("button", name="Evaluate this map"))
-    page.until("evaluation_busy && evaluation_doing.startsWith('Waits')")
+    page.until("evaluation_busy && evaluation_doing.startsWith('Waiting')")
     page.until("!explain_busy")
     assert page.state("explain_error") == ""
     page.until("!evaluation_busy")

@@ -76,7 +76,7 @@ class CompareSection(Section):
             _("Measure the agreement of each map with the segment."),
             (self.busy, _("The comparison is on its way.")),
             (self.panel.logic.engine is None, _("Start or connect an engine.")),
-            (not self._groups, _("There is no map yet: explain a volume first.")),
+            (not self._groups, _("No map yet. Explain a volume first.")),
             (node is None, _("Choose a segmentation.")),
             (node is not None and not self._segment_ids, _("The segmentation has no segment.")),
         )

@@ -62,16 +62,16 @@ class DisplaySection(Section):
         """Brings its widgets in line with the state of the panel."""
         ui = self.ui
         node = ui.mapSelector.currentNode()
-        no_map = (node is None, _("There is no map yet: explain a volume first."))
+        no_map = (node is None, _("No map yet. Explain a volume first."))
         allow(ui.opacitySlider, _("How much the map covers the anatomy."), no_map)
         allow(
             ui.thresholdSlider,
-            _("Share of the map's window below which nothing is drawn."),
+            _("Share of the map's window below which it is not drawn."),
             no_map,
         )
         allow(
             ui.bandsCheckBox,
-            _("The strongest 1, 5, 10 and 20 %, in the place of the heat."),
+            _("The strongest 1, 5, 10 and 20 % instead of the heat."),
             no_map,
         )
         allow(ui.volumeRenderingCheckBox, _("Volume rendering of the map."), no_map)
@@ -81,7 +81,7 @@ class DisplaySection(Section):
             _("Segments keep their colours and are drawn as outlines in the slices."),
             (
                 not given_segmentations(self.panel.logic.scene),
-                _("There is no segmentation in the scene."),
+                _("The scene has no segmentation."),
             ),
         )
         nothing = node is None and segmentation is None

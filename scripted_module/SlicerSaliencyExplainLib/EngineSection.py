@@ -27,7 +27,7 @@ from .Section import Section, allow, size_text
 from .Tables import fill_table
 
 _THIS_COMPUTER, _SERVER = 0, 1
-_NO_PYTHON = _("This Slicer has no Python program of its own: name an engine command.")
+_NO_PYTHON = _("This Slicer has no Python program. Give an engine command.")
 
 
 class EngineSection(Section):
@@ -149,7 +149,7 @@ class EngineSection(Section):
         ).format(folder=folder)
         allow(
             ui.planPackagesButton,
-            _("Look up what would be installed, with sizes; nothing is installed yet."),
+            _("Show what would be installed, with sizes, without installing it."),
             working,
             (self.panel.packages is None, _NO_PYTHON),
             (installed, _("They are installed.")),

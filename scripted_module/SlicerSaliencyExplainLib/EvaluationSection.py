@@ -69,7 +69,7 @@ class EvaluationSection(Section):
             ),
             (self.busy, _("A map is being evaluated.")),
             (self.panel.logic.engine is None, _("Start or connect an engine.")),
-            (node is None, _("There is no map yet: explain a volume first.")),
+            (node is None, _("No map yet. Explain a volume first.")),
             (bool(blocked), blocked),
         )
 

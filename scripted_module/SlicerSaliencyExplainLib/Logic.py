@@ -257,9 +257,7 @@ class SaliencyExplainLogic(Questions):
         read = {node.GetName(): read_attribution(node) for node in maps}
         targets = sorted({map_.target_name for map_ in read.values()})
         if not read:
-            raise InputError(
-                ErrorCode.SELECTION, "There is no map of this volume yet: explain it first."
-            )
+            raise InputError(ErrorCode.SELECTION, "This volume has no map yet. Explain it first.")
         if len(targets) > 1:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,

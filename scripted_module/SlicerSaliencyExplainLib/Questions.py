@@ -148,7 +148,7 @@ class Questions:
     def _running_engine(self) -> Engine:
         if self.engine is None:
             raise EngineLostError(
-                ErrorCode.ENGINE_LOST, "There is no engine: start or connect one."
+                ErrorCode.ENGINE_LOST, "No engine is connected. Start or connect one."
             )
         return self.engine
 

@@ -18,7 +18,7 @@ from .Jobs import Job
 
 _SCALE = 1000
 _LATE_SECONDS = 0.4
-_ENGINE_GONE = _("Stopped: the engine has gone. See Engine above.")
+_ENGINE_GONE = _("Stopped: the connection to the engine is lost. See Engine above.")
 
 
 class Section:
@@ -145,7 +145,7 @@ class Section:
 def progress_text(status: JobStatus) -> str:
     """How far a job is, in words."""
     if status.state == WAITING:
-        return _("Waiting in line, place {place}.").format(place=status.place)
+        return _("Waiting, position {place} in the queue.").format(place=status.place)
     words = [status.doing or _("Computing")]
     if status.total > 0:
         words.append(f"{min(1.0, status.done / status.total):.0%}")

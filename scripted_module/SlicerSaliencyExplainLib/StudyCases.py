@@ -101,7 +101,7 @@ def find_sources(study: Path, case: str) -> CaseSources:
         raise InputError(
             ErrorCode.STUDY_INCOMPLETE,
             f"The volume of {case} is not found in {study}: press Start, which finds the cases "
-            "again and computes nothing anew.",
+            "again without computing.",
         )
     return CaseSources(tuple(images), masks[0] if masks else None)
 

@@ -114,7 +114,7 @@ class StudySection(Section):
         allow(
             ui.openReportButton,
             _("Show the report in the browser."),
-            (not self._report_path().is_file(), _("There is no report yet.")),
+            (not self._report_path().is_file(), _("No report yet.")),
         )
 
     def _is_near(self) -> bool:

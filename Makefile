@@ -9,9 +9,9 @@ VENV ?= .venv
 # One exact version: figures in the README were measured with it. TORCH="torch==..."
 # takes another, for example a build for your GPU.
 TORCH ?= torch==2.13.0
-# Tests of timm's networks and of Score-CAM beside grad-cam. Without what they depend on:
+# Tests of timm's networks, of ONNX files and of Score-CAM beside grad-cam. Without what they need:
 # torchvision would bring its own torch.
-BESIDE_TORCH ?= "timm>=1.0" torchvision==0.28.0 grad-cam ttach
+BESIDE_TORCH ?= "timm>=1.0" torchvision==0.28.0 grad-cam ttach "onnx2torch>=1.5.15"
 DEMO_OUT ?= demo
 # A process per core, so one thread in each: more of them wait for each other. Tests of one
 # group share a running server and go to one process. A process that crashes ends the run.

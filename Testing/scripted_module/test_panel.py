@@ -57,7 +57,7 @@ def test_each_step_enables_the_next(application: Application, server: Server) ->
     application.run(0.05)
     for name in ("predictButton", "explainButton", "probeButton"):
         assert getattr(ui, name).enabled, name
-    assert "no map" in ui.compareButton.toolTip
+    assert "No map" in ui.compareButton.toolTip
     application.panel.sections.explain.methods.set_values({})
     application.panel.refresh()
     assert ui.explainButton.toolTip == "Choose at least one method."

@@ -13,10 +13,11 @@ from SaliencyExplain.attribution.method_selection import choice_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.specification.spec_fields import spec_of
 from SaliencyExplain.specification.target import Target
 from SaliencyExplain.study.discovery import background_cases, discover
-from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study
+from SaliencyExplain.study.run import StudyProgress, run_study
 from SaliencyExplain.study.study_config import StudyConfig
 
 

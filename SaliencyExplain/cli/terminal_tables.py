@@ -10,7 +10,7 @@ from rich.table import Table
 from SaliencyExplain.cli.messages import console
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
-from SaliencyExplain.study.classification_metrics import Labels
+from SaliencyExplain.results.study_result import Labels
 from SaliencyExplain.study.report_words import percent
 
 

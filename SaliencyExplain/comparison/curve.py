@@ -7,35 +7,20 @@ strongest 5 % of the image hold 80 % of the tumour. Chance is the diagonal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from SaliencyExplain.comparison.agreement import checked_map
 from SaliencyExplain.comparison.ranking import Ranking, outside_above
+from SaliencyExplain.results.agreement_curve import AgreementCurve
 
 #: Steps along either axis where the curve bends too often to keep every bend: a small segment's
 #: curve is all in its steep beginning, which even steps of the image's share alone would miss.
 STEPS = 100
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Points of the curve, from (0, 0) to (1, 1), to be joined by straight lines.
-
-    Attributes:
-        share_of_image: Share of the image's voxels taken, the strongest first, rising from 0
-            to 1, shape (P,) with P at most ``2 * STEPS + 1``; (0,) for a segment without a voxel.
-        share_of_segment: Of the segment's voxels, the share that is among them, [0, 1], same
-            shape; chance gives ``share_of_image``.
-    """
-
-    share_of_image: NDArray[np.float64]
-    share_of_segment: NDArray[np.float64]
-
-
-def curve(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> Curve:
+def curve(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> AgreementCurve:
     """How much of a segment lies in the strongest share q of the image, for all q.
 
     Voxels are ranked by signed value, as for AUROC. Of voxels of equal value a share q takes
@@ -59,7 +44,7 @@ def curves(
     values: NDArray[np.floating],
     masks: Sequence[NDArray[np.bool_]],
     seen: NDArray[np.bool_] | None = None,
-) -> list[Curve]:
+) -> list[AgreementCurve]:
     """The `curve` of one map against each of several segments, sorting the map once.
 
     Args:
@@ -79,9 +64,9 @@ def curves(
 
 def _curve(
     values: NDArray[np.floating], ordered: NDArray[np.floating], mask: NDArray[np.bool_]
-) -> Curve:
+) -> AgreementCurve:
     if not mask.any():
-        return Curve(np.empty(0), np.empty(0))
+        return AgreementCurve((), ())
     ranking = Ranking.of(values, ordered, mask)
     # Between two values that occur in the segment the curve is level, across one it is straight:
     # it bends where a value of the segment begins and where it ends, and nowhere else.
@@ -95,7 +80,7 @@ def _curve(
     bends = points[np.concatenate([[True], np.any(np.diff(points, axis=0) > 0, axis=1)])]
     if len(bends) > 2 * STEPS + 1:
         bends = _at_even_steps(bends)
-    return Curve(share_of_image=bends[:, 0], share_of_segment=bends[:, 1])
+    return AgreementCurve(tuple(bends[:, 0].tolist()), tuple(bends[:, 1].tolist()))
 
 
 def _at_even_steps(bends: NDArray[np.float64]) -> NDArray[np.float64]:

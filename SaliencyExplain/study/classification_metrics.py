@@ -2,55 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-
-@dataclass(frozen=True)
-class Labels:
-    """How often the classifier is right, over the cases whose label is one of its classes.
-
-    Attributes:
-        count: Cases.
-        accuracy: Share of right predictions, [0, 1].
-        f1: F1 score of each class, [0, 1]; NaN for a class that neither a label nor a
-            prediction names.
-        confusion: ``(K, K)`` counts, rows true, columns predicted.
-        classes: Names of the classes.
-        unknown: Cases whose label is no class.
-    """
-
-    count: int
-    accuracy: float
-    f1: list[float]
-    confusion: list[list[int]]
-    classes: list[str]
-    unknown: int = 0
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean F1 score of the classes that a label or a prediction names, [0, 1]."""
-        return float(np.nanmean(self.f1))
-
-    def as_json(self) -> dict[str, Any]:
-        """The figures as JSON values; undefined ones are None."""
-        return {
-            "cases": self.count,
-            "accuracy": self.accuracy,
-            "macro_f1": self.macro_f1,
-            "f1": {
-                name: None if math.isnan(value) else value
-                for name, value in zip(self.classes, self.f1, strict=True)
-            },
-            "classes": self.classes,
-            "confusion_matrix": self.confusion,
-            "label_is_no_class": self.unknown,
-        }
+from SaliencyExplain.results.study_result import Labels
 
 
 def count_labels(

@@ -17,7 +17,7 @@ from SaliencyExplain.records import control_names
 from SaliencyExplain.records.agreement_row import METRICS, Row
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.journal_file import JournalFile
-from SaliencyExplain.study.classification_metrics import Labels
+from SaliencyExplain.results.study_result import Labels
 from SaliencyExplain.study.study_tables import count_predictions
 
 #: Cases shown as best and as worst, each.

@@ -21,13 +21,13 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.records.case_entry import CaseEntry, true_class
 from SaliencyExplain.records.journal_file import FOLDER_NOTES, FORMAT, LEFT_OUT
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.scene.libraries import check_libraries
 from SaliencyExplain.specification.target import LABEL
 from SaliencyExplain.study.added_methods import described, methods_of
 from SaliencyExplain.study.case import Case, check_unique
 from SaliencyExplain.study.case_reading import Todo
 from SaliencyExplain.study.case_work import CaseWorker
-from SaliencyExplain.study.classification_metrics import Labels
 from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.kept_results import clear_partial, remove_case
@@ -63,29 +63,6 @@ class StudyProgress:
     failed: int
     case: str
     seconds_left: float | None
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What came out of a study.
-
-    Attributes:
-        out: The output folder.
-        report: The report, ``report.html``.
-        total: All cases.
-        resumed: Cases that an earlier run had done.
-        failed: Cases with a failure, each in ``failures.csv``.
-        notes: What a user should be told aloud.
-        labels: How often the classifier is right; None where no case has a label.
-    """
-
-    out: Path
-    report: Path
-    total: int
-    resumed: int
-    failed: int
-    notes: tuple[str, ...]
-    labels: Labels | None
 
 
 def untold(progress: StudyProgress) -> None:

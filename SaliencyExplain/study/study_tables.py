@@ -11,7 +11,8 @@ from SaliencyExplain.comparison.table import write_comparison
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, true_class
 from SaliencyExplain.records.journal_file import JournalFile
-from SaliencyExplain.study.classification_metrics import Labels, count_labels
+from SaliencyExplain.results.study_result import Labels
+from SaliencyExplain.study.classification_metrics import count_labels
 
 PREDICTIONS, COMPARISON, FAILURES = "predictions.csv", "comparison.csv", "failures.csv"
 #: Only of a study with labels.

@@ -10,16 +10,17 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
-from SaliencyExplain.comparison.curve import STEPS, Curve, curve, curves
+from SaliencyExplain.comparison.curve import STEPS, curve, curves
 from SaliencyExplain.errors import ErrorCode
+from SaliencyExplain.results.agreement_curve import AgreementCurve
 from Testing.expected_errors import error_with
 
 
-def at(found: Curve, share: float) -> float:
+def at(found: AgreementCurve, share: float) -> float:
     return float(np.interp(share, found.share_of_image, found.share_of_segment))
 
 
-def area(found: Curve) -> float:
+def area(found: AgreementCurve) -> float:
     return float(auc(found.share_of_image, found.share_of_segment))
 
 
@@ -53,7 +54,7 @@ def test_constant_map_is_the_diagonal(value):
 def test_random_map_keeps_to_the_diagonal():
     values = np.random.default_rng(0).normal(size=(60, 60, 60)).astype(np.float32)
     found = curve(values, box((60, 60, 60), 30))
-    assert np.abs(found.share_of_segment - found.share_of_image).max() < 0.02
+    assert np.abs(np.subtract(found.share_of_segment, found.share_of_image)).max() < 0.02
 
 
 def test_voxels_of_equal_value_are_taken_alike():
@@ -123,7 +124,7 @@ def test_segment_everywhere_is_the_diagonal_and_an_empty_one_has_no_curve():
     values = np.random.default_rng(5).random((5, 5)).astype(np.float32)
     everywhere = curve(values, np.ones_like(values, bool))
     assert_allclose(everywhere.share_of_segment, everywhere.share_of_image)
-    assert curve(values, np.zeros_like(values, bool)).share_of_image.size == 0
+    assert curve(values, np.zeros_like(values, bool)).share_of_image == ()
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

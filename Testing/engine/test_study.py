@@ -11,10 +11,10 @@ from SaliencyExplain.demo.study import write_phantom_study
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.requests import ProbeRequest, StudyRequest
-from SaliencyExplain.engine.wire.results import StudyResult
 from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.probe_result import Probe
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
@@ -83,7 +83,7 @@ def test_study_is_cancelled_and_gone_on_with_to_the_same_files(
     assert isinstance(result, StudyResult)
     assert (result.total, result.failed) == (3, 0)
     assert result.resumed == len(finished)
-    assert Path(result.report) == out / "report.html"
+    assert result.report == out / "report.html"
     for name in ("comparison.csv", "predictions.csv"):
         assert (out / name).read_bytes() == (directly / name).read_bytes()
     maps = sorted(path.relative_to(directly) for path in directly.rglob("*.nii.gz"))

@@ -18,6 +18,7 @@ from SaliencyExplain.bands import label_bands
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.peak import RESOLUTION_MM, find_peak
 from SaliencyExplain.records.case_record import EXPLANATION
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.band_segments import bands_of
@@ -29,7 +30,7 @@ from SaliencyExplain.scene.slice_pictures import picture_3d, slice_picture
 from SaliencyExplain.study.case import single_case
 from SaliencyExplain.study.case_scene import SCENE
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyResult, run_study
+from SaliencyExplain.study.run import run_study
 from SaliencyExplain.study.single import explain_case
 from Testing.expected_errors import error_with
 from Testing.scene.conftest import GRIDS, SHAPE, attribution, block, place_of

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from SaliencyExplain.study.run import StudyProgress, run_study, untold
 from SaliencyExplain.study.study_config import StudyConfig
 from Testing.studies import config_of
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from SaliencyExplain.study.run import StudyProgress, run_study, untold
 from Testing.studies import config_of
 
 METHODS = ("gradcam", "gradient")

@@ -14,9 +14,10 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.records.case_record import EXPLANATION
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.run import StudyResult, run_study
+from SaliencyExplain.study.run import run_study
 from SaliencyExplain.study.single import explain_case
 from SaliencyExplain.study.study_config import StudyConfig
 from Testing.studies import config_of

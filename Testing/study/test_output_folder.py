@@ -13,8 +13,9 @@ import pytest
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.records.journal_file import JOURNAL
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, StudyResult, run_study, untold
+from SaliencyExplain.study.run import StudyProgress, run_study, untold
 from Testing.expected_errors import error_with
 from Testing.studies import config_of
 

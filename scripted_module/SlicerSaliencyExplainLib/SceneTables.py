@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 import vtk
 
-from SaliencyExplain.engine.wire.results import CurveResult
+from SaliencyExplain.results.agreement_curve import AgreementCurve
 
 
 def add_table(
@@ -43,7 +43,7 @@ def add_table(
 
 
 def add_curve_chart(
-    scene: Any, name: str, curves: Sequence[CurveResult]
+    scene: Any, name: str, curves: Sequence[AgreementCurve]
 ) -> slicer.vtkMRMLPlotChartNode:
     """Adds the curves as a chart, with the tables that they are drawn from."""
     chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", scene.GenerateUniqueName(name))

@@ -10,10 +10,10 @@ from slicer.i18n import tr as _
 
 from SaliencyExplain.engine.interface import ENDED, JobStatus
 from SaliencyExplain.engine.wire.requests import StudyRequest
-from SaliencyExplain.engine.wire.results import StudyResult
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.records.journal_file import JournalFile
 from SaliencyExplain.records.study_rows import StudyRow, study_rows
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice
 from SaliencyExplain.specification.target import Target
 
@@ -177,7 +177,7 @@ class StudySection(Section):
 
     def _done(self, result: StudyResult) -> None:
         self.end()
-        self._report = result.report
+        self._report = str(result.report)
         self._sources = {
             case.case: CaseSources(
                 tuple(Path(image) for image in case.images),
@@ -190,8 +190,8 @@ class StudySection(Section):
             total=result.total, failed=result.failed
         )
         self.say(" ".join([words, *result.notes]))
-        if Path(result.out).is_dir():
-            self.ui.studyOutPathLineEdit.currentPath = result.out
+        if result.out.is_dir():
+            self.ui.studyOutPathLineEdit.currentPath = str(result.out)
             self._load()
         self.panel.refresh()
 

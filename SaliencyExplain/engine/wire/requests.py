@@ -16,12 +16,12 @@ from SaliencyExplain.engine.wire.results import (
     CompareResult,
     EvaluationResult,
     ExplainResult,
-    StudyResult,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.results.class_prediction import Prediction
+from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.specification.spec import ExplainSpec
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from SaliencyExplain.method_failures import MethodFailure
+from SaliencyExplain.results.agreement_curve import AgreementCurve
 from SaliencyExplain.results.image_evaluation import Evaluation
 
 
@@ -57,24 +58,6 @@ class ExplainResult:
 
 
 @dataclass(frozen=True)
-class CurveResult:
-    """How much of a segment lies among the strongest voxels of a map.
-
-    Attributes:
-        label: The map's label, or ``random``, ``centre``.
-        segment: The segment's name.
-        share_of_image: Rising from 0 to 1.
-        share_of_segment: Of the segment's voxels, those within that share of the image;
-            chance is the diagonal.
-    """
-
-    label: str
-    segment: str
-    share_of_image: tuple[float, ...]
-    share_of_segment: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class CompareResult:
     """The rows of the comparison table, those of the control maps too, and its curves.
 
@@ -83,51 +66,9 @@ class CompareResult:
 
     columns: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
-    curves: tuple[CurveResult, ...]
+    curves: tuple[AgreementCurve, ...]
     notes: tuple[str, ...]
     length_unit: str = "mm"
-
-
-@dataclass(frozen=True)
-class StudyCase:
-    """A case of a study, by files of the engine's own disk.
-
-    Attributes:
-        case: Its name, which is that of its folder in the output folder.
-        done: Whether its results are there.
-        images: Files or DICOM folders of its channels, in the classifier's order where known.
-        segmentation: File of its ground truth, of several the first; None: it has none.
-        further_segmentations: The files after the first.
-    """
-
-    case: str
-    done: bool
-    images: tuple[str, ...]
-    segmentation: str | None
-    further_segmentations: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What came out of a study, on the engine's own disk.
-
-    Attributes:
-        out: The output folder.
-        report: The report.
-        total: All cases.
-        resumed: Cases that an earlier run had done.
-        failed: Cases with a failure.
-        notes: What a user should be told aloud.
-        cases: The cases; their paths may hold patients' names.
-    """
-
-    out: str
-    report: str
-    total: int
-    resumed: int
-    failed: int
-    notes: tuple[str, ...]
-    cases: tuple[StudyCase, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Union
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
@@ -73,6 +74,8 @@ def made(kind: Any, document: Any, name: str = "") -> Any:
         if not isinstance(document, Mapping):
             raise _wrong(name, "a mapping")
         return {key: made(inner[1], item, f"{name}.{key}") for key, item in document.items()}
+    if kind is Path:
+        return Path(_number_or_text(str, document, name))
     return _number_or_text(kind, document, name)
 
 

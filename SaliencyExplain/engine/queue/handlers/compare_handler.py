@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import check_grid, image_of, segmentation_of
 from SaliencyExplain.engine.wire.requests import CompareRequest
-from SaliencyExplain.engine.wire.results import CompareResult, CurveResult
+from SaliencyExplain.engine.wire.results import CompareResult
 from SaliencyExplain.field_of_view import FieldOfView, common
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.body import body_mask
@@ -23,6 +24,7 @@ from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.records.agreement_row import COLUMNS, OWN_SEGMENT, Row
 from SaliencyExplain.records.control_names import CENTRE, NAMES, RANDOM
+from SaliencyExplain.results.agreement_curve import AgreementCurve
 
 
 class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequest):
@@ -49,7 +51,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
         reporter.doing("finds the body")
         body = body_mask(image_of(image))
         table: list[Row] = []
-        drawn: list[CurveResult] = []
+        drawn: list[AgreementCurve] = []
         masks = [segment.mask for segment in segmentation.segments]
         fields: dict[str, FieldOfView | None] = dict(request.fields_of_view)
         usual = common(fields.get(label) for label in maps)
@@ -79,14 +81,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
             for segment, curve in zip(
                 segmentation.segments, curves(values, masks, seen), strict=True
             ):
-                drawn.append(
-                    CurveResult(
-                        label,
-                        segment.name,
-                        share_of_image=tuple(map(float, curve.share_of_image)),
-                        share_of_segment=tuple(map(float, curve.share_of_segment)),
-                    )
-                )
+                drawn.append(dataclasses.replace(curve, label=label, segment=segment.name))
 
         own = {label: values for label, values in compared_maps.items() if label not in NAMES}
         for number, (label, values) in enumerate(own.items()):
@@ -98,7 +93,8 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
         compare({}, control_maps=True)
         # The expectation of all random maps is the diagonal.
         drawn += [
-            CurveResult(RANDOM, one.name, (0.0, 1.0), (0.0, 1.0)) for one in segmentation.segments
+            AgreementCurve((0.0, 1.0), (0.0, 1.0), RANDOM, one.name)
+            for one in segmentation.segments
         ]
         draw(CENTRE, centre_map(shape, spacing_of(affine, len(shape))), usual)
         notes += [

@@ -9,9 +9,9 @@ from SaliencyExplain.attribution.method_selection import chosen_methods
 from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.wire.requests import StudyRequest
-from SaliencyExplain.engine.wire.results import StudyCase, StudyResult
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.records.case_record import EXPLANATION
+from SaliencyExplain.results.study_result import StudyCase, StudyResult
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, run_study
 from SaliencyExplain.study.study_config import StudyConfig
@@ -79,13 +79,8 @@ class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
             progress=tell,
             classifier=loaded,
         )
-        return StudyResult(
-            out=str(result.out),
-            report=str(result.report),
-            total=result.total,
-            resumed=result.resumed,
-            failed=result.failed,
-            notes=result.notes,
+        return dataclasses.replace(
+            result,
             cases=tuple(
                 StudyCase(
                     case=case.case,

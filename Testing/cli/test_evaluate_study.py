@@ -43,7 +43,7 @@ def test_json_is_one_document_and_another_folder_leaves_the_report_alone(command
     ended = command("evaluate", "study", folder, "--cases", table, "-o", tmp_path / "out", "--json")
     assert ended.status == 0, ended.err
     assert ended.document["cases"] == 8
-    assert {one["figure"] for one in ended.document["pairs"]} >= {"auroc", "energy_inside"}
+    assert {one["metric"] for one in ended.document["pairs"]} >= {"auroc", "energy_inside"}
     assert len(ended.document["clusters"]) == 2
     assert (tmp_path / "out" / "study-evaluation.json").is_file()
     assert (folder / "report.html").read_bytes() == before

@@ -56,7 +56,7 @@ def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., EvaluationR
 
 
 @pytest.mark.slow
-def test_a_map_is_tried_again_from_what_is_known_of_it(
+def test_a_map_is_evaluated_from_what_is_known_of_it(
     engine: Engine, explain: Explain, again: Callable[..., EvaluationRequest]
 ):
     predicted = done(engine, explain(QUICK)).maps[0].target_name
@@ -66,8 +66,8 @@ def test_a_map_is_tried_again_from_what_is_known_of_it(
     request = again(map_)
     result = done(engine, request)
     assert isinstance(result, EvaluationResult)
-    assert [one.label for one in result.maps] == [map_.label]
-    assert (result.target_name, request.explain.spec.seed) == (other, 9)
+    assert [one.label for one in result.evaluation.maps] == [map_.label]
+    assert (result.evaluation.target_name, request.explain.spec.seed) == (other, 9)
     with pytest.raises(InputError, match="open that classifier"):
         again(replace(map_, provenance={**map_.provenance, "classifier_sha256": "0" * 64}))
 
@@ -84,7 +84,7 @@ def test_a_map_of_segments_is_evaluated_with_those_that_it_was_computed_with(
     (map_,) = done(engine, explain(SHAPLEY, references=given)).maps
     result = done(engine, again(map_, given))
     assert isinstance(result, EvaluationResult)
-    assert not any("not known" in note for note in result.notes)
+    assert not any("not known" in note for note in result.evaluation.notes)
 
     moved = Volume(np.roll(masks.values, 3, axis=1), AFFINE)
     for other in (
@@ -99,7 +99,7 @@ def test_a_map_of_segments_is_evaluated_with_those_that_it_was_computed_with(
     # A study of before says nothing of its segments.
     provenance = {k: v for k, v in map_.provenance.items() if k != "segments_sha256"}
     result = done(engine, again(replace(map_, provenance=provenance), given))
-    assert any("segments of the map are not recorded" in n for n in result.notes)
+    assert any("segments of the map are not recorded" in n for n in result.evaluation.notes)
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_a_map_that_weighs_no_segments_is_evaluated_with_any(
     masks = Volume(ball(1)[1][None], AFFINE)
     result = done(engine, again(map_, References(engine.put(masks), ("mass",))))
     assert isinstance(result, EvaluationResult)
-    assert not any("not known" in note for note in result.notes)
+    assert not any("not known" in note for note in result.evaluation.notes)
 
 
 @pytest.mark.slow

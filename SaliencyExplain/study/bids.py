@@ -20,11 +20,11 @@ from SaliencyExplain.study.file_names import (
 from SaliencyExplain.study.tree import visible
 
 _MASK_SUFFIXES = frozenset({"dseg", "mask", "lesion", "roi", "seg", "label", "probseg", "labels"})
-#: Of several masks of a case the one that says lesion or tumour is meant.
+#: Of several masks of a case, the one named as a lesion or tumour is used.
 _TUMOUR = re.compile(r"lesion|tumou?r|glioma|gtv", re.IGNORECASE)
-#: Masks of the whole brain or head are no segmentation of a finding.
+#: Masks of the whole brain or head do not outline a finding.
 _BRAIN = re.compile(r"(desc|label)-(brain|head|bet|skull)", re.IGNORECASE)
-#: Entities that a mask may have and its image not: they say what is outlined, and how.
+#: Entities that only masks have: they describe what is outlined, and how.
 _OF_MASKS = frozenset({"label", "desc", "atlas", "seg", "res", "den", "hemi", "from", "mode"})
 #: Spaces in which a mask lies on its image as the scanner made it.
 _OWN_SPACES = frozenset({"orig", "native", "individual", "t1w", "t2w", "flair", "anat", "scanner"})
@@ -72,7 +72,7 @@ def bids_cases(
     Args:
         path: The data set, or the folder of a derivative.
         channels: The classifier's channels.
-        left_out: Gets the masks that are no case's, with the reason.
+        left_out: Receives the masks that belong to no case, with the reason.
 
     Raises:
         InputError: The channels are not there, or several masks could be the case's.
@@ -95,7 +95,7 @@ def bids_cases(
         )
     for mask_path in [one for own in masks.values() for one in own]:
         if mask_path not in used:
-            passed_over.setdefault(mask_path, "a mask that is no case's")
+            passed_over.setdefault(mask_path, "a mask that belongs to no case")
     return sorted(cases, key=lambda case: natural(Path(case.case)))
 
 
@@ -106,7 +106,11 @@ def _images(anat: Path) -> dict[str, dict[str, Path]]:
         entities, _, suffix = stem(file).rpartition("_")
         if image_suffix(file) and entities and suffix not in _MASK_SUFFIXES and file.is_file():
             if suffix in images[entities]:
-                raise ambiguous(str(anat), [images[entities][suffix], file], "which is the image?")
+                raise ambiguous(
+                    str(anat),
+                    [images[entities][suffix], file],
+                    "two images have the same entities and suffix",
+                )
             images[entities][suffix] = file
     return images
 
@@ -127,7 +131,7 @@ def _sessions(
         name = "_".join(f"{key}-{parts[key]}" for key in ("sub", "ses", "run") if key in parts)
         for suffix, file in files.items():
             if suffix in merged[name]:
-                # Two T1w of one session: which of them is meant only the entities say.
+                # Two T1w of one session: only the entities distinguish them.
                 return dict(images)
             merged[name][suffix] = file
     return dict(merged)
@@ -138,15 +142,15 @@ def _channels(
 ) -> tuple[tuple[str | None, Path], ...]:
     if len(images) == 1 and len(channels) < 2:
         return ((None, next(iter(images.values()))),)
-    # A classifier says 'T1' or 't1w', BIDS says 'T1w'.
+    # Classifiers name the channel 'T1' or 't1w', BIDS names it 'T1w'.
     lower = {suffix.casefold(): file for suffix, file in images.items()}
     lower |= {suffix.removesuffix("w"): file for suffix, file in lower.items()}
     wanted = channels or list(images)
     if not all(channel.casefold() in lower for channel in wanted):
         raise InputError(
             ErrorCode.CHANNELS,
-            f"{where}: the classifier wants {', '.join(channels)}, and the images here are "
-            f"{', '.join(images)}. {csv_advice(channels)}",
+            f"{where}: the classifier takes the channels {', '.join(channels)}, and the images "
+            f"here are {', '.join(images)}. {csv_advice(channels)}",
         )
     return tuple((channel, lower[channel.casefold()]) for channel in wanted)
 
@@ -196,7 +200,7 @@ def _mask(
     if len(own) > 1:
         own = [mask for mask in own if _TUMOUR.search(mask.name)] or own
     if len(own) > 1:
-        # The one that says most of what its image says.
+        # The mask that shares the most entities with its image.
         shared = [max(len(_entities(stem(m)).items() & i.items()) for i in every) for m in own]
         own = [mask for mask, count in zip(own, shared, strict=True) if count == max(shared)]
     if len(own) > 1:

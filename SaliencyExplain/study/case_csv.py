@@ -71,7 +71,7 @@ def read_cases(
             raise InputError(
                 ErrorCode.NAME_DUPLICATE,
                 f"{path}, line {line}: the case '{name}' is already on line "
-                f"{first}; every case needs a name of its own (a column 'case').",
+                f"{first}; give each case its own name (column 'case').",
             )
         cases.append(rows.case(line, cells, keep_identifiers))
     rows.check()
@@ -210,7 +210,7 @@ def _labels_that_are_files(path: Path, table: Table, columns: Columns) -> tuple[
 
 
 def _column_notes(path: Path, columns: Columns, cases: Sequence[Case]) -> list[str]:
-    """What a user should know of the table's columns."""
+    """Notes on how the table's columns were used."""
     notes = []
     taken = [
         f"'{name}' as {meaning}"
@@ -222,7 +222,9 @@ def _column_notes(path: Path, columns: Columns, cases: Sequence[Case]) -> list[s
         if name is not None and name.casefold() != meaning
     ]
     if columns.case is None:
-        notes.append(f"{path.name}: no one column names the cases; each is called as its image is.")
+        notes.append(
+            f"{path.name}: no single column names the cases; each is named after its image."
+        )
     if taken:
         notes.append(f"{path.name}: takes the column {' and '.join(taken)}.")
     if columns.unused:

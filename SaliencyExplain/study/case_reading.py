@@ -135,15 +135,15 @@ def failures_of_methods(case: Case, failures: Sequence[MethodFailure]) -> list[S
 
 
 def late(seconds: float) -> InputError:
-    """The error for a case whose reading is waited for no longer."""
+    """The error for a case whose reading takes too long."""
     return InputError(
         ErrorCode.FILE_UNREADABLE,
-        f"Reading was given up after {seconds:g} s; copy the file to this machine's own disk.",
+        f"Reading did not finish within {seconds:g} s. Copy the file to a local disk.",
     )
 
 
 class _Reader:
-    """A thread that reads items, one at a time, until it has read all or is left behind."""
+    """A thread that reads items, one at a time, until all are read or it is abandoned."""
 
     def __init__(self, items: Iterator[Item], read: Callable[[Item], Read]) -> None:
         self._items, self._read = items, read

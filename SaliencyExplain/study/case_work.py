@@ -340,8 +340,8 @@ class CaseWorker:
         if not are_there(folder, entry):
             raise OutputError(
                 ErrorCode.STUDY_INCOMPLETE,
-                f"{folder}: the case's files were deleted or cut off meanwhile; start the run "
-                "again, and it is computed anew.",
+                f"{folder}: the case's files were deleted or truncated during the run. Start "
+                "the run again to compute the case again.",
             )
 
     def _evaluate_maps(

@@ -42,7 +42,9 @@ def with_masks(
         mine = own.get(case.case, [])
         if mine and case.segmentation is not None:
             files = [*(mask.path for mask in mine), case.segmentation]
-            raise ambiguous(case.case, files, "which of its segmentations is meant?")
+            raise ambiguous(
+                case.case, files, "the case has a DICOM segmentation and other segmentations"
+            )
         if mine:
             first, *further = together(case.case, mine)
             case = dataclasses.replace(
@@ -69,9 +71,9 @@ def _case_of(
         left_out[mask.path] = "a segmentation whose DICOM series cannot be read"
         return None
     question = (
-        "a segmentation has no DICOM series of its name, or in its folder"
+        "no DICOM series matches the segmentation by name or folder"
         if not inside
-        else "a segmentation lies beside several series, or beside files that cannot be read"
+        else "the segmentation lies beside several series, or beside unreadable files"
     )
     raise ambiguous("DICOM series beside other files", [mask.path], question)
 

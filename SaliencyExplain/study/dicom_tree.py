@@ -68,8 +68,8 @@ class _Outline:
     series: set[str] = field(default_factory=set)
 
 
-#: Why a file of a DICOM tree is no part of its cases.
-_INDEX = "a DICOMDIR, the index of a medium"
+#: Why a file of a DICOM tree belongs to no case.
+_INDEX = "a DICOMDIR, the index of a storage medium"
 _PLANNING = "a localizer or screenshot beside other series of the study"
 NO_DICOM = "neither an image of a known format nor DICOM"
 UNREADABLE = "DICOM that cannot be read: cut off or damaged"
@@ -163,7 +163,7 @@ def dicom_cases(
 
 
 def class_folder_notes(root: Path, cases: Sequence[Case]) -> list[str]:
-    """What is said where DICOM images may lie in a folder per class: folders give no labels.
+    """A note if DICOM images may lie in a folder per class: folders give no labels.
 
     Args:
         root: The tree's root.
@@ -178,8 +178,8 @@ def class_folder_notes(root: Path, cases: Sequence[Case]) -> list[str]:
     if len(folders) < 2 or not (shared or not any(c.isdigit() for c in "".join(folders))):
         return []
     return [
-        "DICOM cases have no labels: the names of their folders are not read as classes. If they "
-        "are, write a CSV with the columns case,image,label."
+        "DICOM cases have no labels: the names of their folders are not read as classes. If the "
+        "folders are classes, write a CSV with the columns case,image,label."
     ]
 
 
@@ -189,8 +189,8 @@ def _check_not_of_unreadable(
     """Refuses a segmentation whose series is probably among the files that cannot be read.
 
     Raises:
-        InputError: Its references resolve to nothing, and files that cannot be read lie nearer
-            to it than any series, or as near.
+        InputError: It references none of the series found, and unreadable files lie at least
+            as near to it as any series.
     """
     here = outline.path.parent
     if not unreadable or any(s.uid in outline.series for s in ordered):
@@ -199,7 +199,7 @@ def _check_not_of_unreadable(
     if max(_common_depth(path.parent, here) for path in unreadable) >= nearest:
         raise InputError(
             ErrorCode.CASES_LAYOUT,
-            f"The segmentation {outline.path.name} references no series that can be read, and "
+            f"The segmentation {outline.path.name} references none of the series read, and "
             f"{len(unreadable)} DICOM files near it are cut off or damaged. {csv_advice()}",
         )
 
@@ -238,11 +238,11 @@ def _add(
             series[uid] = _Series(uid, study, frame, number.zfill(6), modality, path.parent)
         series[uid].add(path, planning)
     else:
-        left_out[path] = f"a DICOM object that is no image ({kind_of(header)})"
+        left_out[path] = f"a DICOM object that is not an image ({kind_of(header)})"
 
 
 def _header(path: Path, left_out: dict[Path, str]) -> Dataset | None:
-    """A file's header; None, with the reason in `left_out`, where it is no object of a case."""
+    """A file's header; None, with the reason in `left_out`, if it belongs to no case."""
     try:
         if not is_dicom(path):
             named = path.suffix.lower() in DICOM_SUFFIXES
@@ -322,20 +322,20 @@ def _series_of(outline: _Outline, ordered: list[_Series], names: dict[str, str])
     )
     if len(candidates) == 1 and (same_frame or same_study):
         return candidates[0].uid, (
-            f"the segmentation references no series that is here; matched by {how}"
+            f"the segmentation references none of the series found; matched by {how}"
         )
     depths = {s.uid: _common_depth(s.folder, outline.path.parent) for s in candidates}
     nearest = [s for s in candidates if depths[s.uid] == max(depths.values())]
     if len(nearest) == 1:
         return nearest[0].uid, (
-            "the segmentation references no single series that is here; matched by the nearest "
-            f"folder among those of {how}"
+            "the segmentation does not reference exactly one of the series found; matched by the "
+            f"nearest folder among those of {how}"
         )
     raise InputError(
         ErrorCode.CASES_LAYOUT,
         f"The segmentation {outline.path.name} could belong to any of {len(nearest)} series "
-        f"({', '.join(names[s.uid] for s in nearest[:10])}): its references resolve to nothing "
-        f"and they lie equally near. {csv_advice()}",
+        f"({', '.join(names[s.uid] for s in nearest[:10])}): it references none or "
+        f"several of them, and they lie equally near. {csv_advice()}",
     )
 
 

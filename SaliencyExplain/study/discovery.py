@@ -143,7 +143,7 @@ def _layout(path: Path, tree: Tree, channels: Sequence[str], keep_identifiers: b
     if not images and not files:
         raise _nothing(path, tree)
     if not images and are_masks_alone(tree.root):
-        raise ambiguous(str(path), [name.path for name in files], "there are masks but no image")
+        raise ambiguous(str(path), [name.path for name in files], "there are masks but no images")
     return layout_cases(merge_roles(of_one_kind(tree.root, tree.left_out)), channels)
 
 
@@ -191,12 +191,12 @@ def _nothing(path: Path, tree: Tree) -> InputError:
 
 
 def _origin(root: Path, case: Case) -> str:
-    """What a case is named by: its first image, relative to the study's folder."""
+    """What identifies a case: its first image, relative to the study's folder."""
     return f"{case.paths[0].relative_to(root).as_posix()}\0{case.series or ''}"
 
 
 def _left_out(tree: Tree, cases: Sequence[Case]) -> dict[Path, str]:
-    """Why each file of the tree that is of no case is of none."""
+    """The files of the tree that belong to no case, each with the reason."""
     used = {file for case in cases for file in case.files}
     reasons = {file: why for file, why in tree.left_out.items() if file not in used}
     for file in tree.unknown:
@@ -205,5 +205,5 @@ def _left_out(tree: Tree, cases: Sequence[Case]) -> dict[Path, str]:
     for name in tree.root.walk():
         if name.path not in used:
             kind = "a segmentation" if _is_mask(name) else "an image"
-            reasons.setdefault(name.path, f"{kind} that the layout's cases do not have a place for")
+            reasons.setdefault(name.path, f"{kind} that belongs to no case of this layout")
     return reasons

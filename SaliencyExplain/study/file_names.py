@@ -88,9 +88,9 @@ def word_starts(key: str) -> list[str]:
 
 
 def csv_advice(columns: Iterable[str] = ("image",)) -> str:
-    """How a CSV of cases solves what discovery cannot, as the end of a message."""
+    """Advice to write a CSV of cases, as the end of a message."""
     header = ",".join(("case", *columns, "segmentation", "label"))
-    return f"A CSV with the columns {header} says which files belong together."
+    return f"Write a CSV with the columns {header} that lists which files belong together."
 
 
 def image_suffix(path: Path) -> str:
@@ -204,7 +204,7 @@ def _image_name(path: Path, whole: str, words: list[str]) -> Name:
 
 
 def ambiguous(where: str, found: Iterable[Path], question: str) -> InputError:
-    """The error for files of which discovery cannot tell what belongs together."""
+    """The error for files that discovery cannot assign to cases."""
     files: Sequence[Path] = list(found)
     names = some_of([path.name for path in files], 8)
     return InputError(

@@ -15,7 +15,7 @@ from SaliencyExplain.study.tree import visible
 
 
 def is_nnunet(path: Path) -> bool:
-    """Whether the folder is laid out as nnU-Net wants it."""
+    """Whether the folder is laid out as an nnU-Net data set."""
     return (path / "imagesTr").is_dir()
 
 
@@ -26,8 +26,8 @@ def nnunet_cases(path: Path, channels: Sequence[str]) -> list[Case]:
     put in the classifier's order where those are the classifier's names.
 
     Raises:
-        InputError: No images, a channel that some cases lack, a segmentation without an image
-            of its name, or a ``dataset.json`` that cannot be read.
+        InputError: No images, a channel that some cases lack, a segmentation that matches no
+            image by name, or a ``dataset.json`` that cannot be read.
     """
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     for file in visible(path / "imagesTr"):
@@ -66,19 +66,19 @@ def nnunet_cases(path: Path, channels: Sequence[str]) -> list[Case]:
         cases.append(Case(safe_name(key), tuple(pairs), labels.pop(same_key(key), None)))
     if labels:
         raise ambiguous(
-            str(path / "labelsTr"), labels.values(), "a segmentation has no image of its name"
+            str(path / "labelsTr"), labels.values(), "no image matches the segmentation by name"
         )
     return cases
 
 
 def _labels(folder: Path) -> dict[str, Path]:
-    """The segmentations by their names; none where there is no such folder."""
+    """The segmentations by name; empty if the folder does not exist."""
     labels: dict[str, Path] = {}
     for file in visible(folder) if folder.is_dir() else []:
         if image_suffix(file) and file.is_file():
             other = labels.setdefault(same_key(stem(file)), file)
             if other is not file:
-                raise ambiguous(str(folder), [other, file], "two segmentations of the same name")
+                raise ambiguous(str(folder), [other, file], "two segmentations have the same name")
     return labels
 
 
@@ -89,7 +89,7 @@ def _in_order(
     if not all(channel.casefold() in lower for channel in channels):
         raise InputError(
             ErrorCode.CHANNELS,
-            f"{path}: the classifier wants the channels {', '.join(channels)}, and dataset.json "
+            f"{path}: the classifier takes the channels {', '.join(channels)}, and dataset.json "
             f"names {', '.join(str(name) for name in named)}. {csv_advice(channels)}",
         )
     return [(channel, lower[channel.casefold()]) for channel in channels]

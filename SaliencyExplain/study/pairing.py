@@ -19,26 +19,26 @@ from SaliencyExplain.study.file_names import (
 )
 from SaliencyExplain.study.role_folders import is_mask_folder
 
-#: More segmentations of one image than these are chosen from by hand: a whole-body
-#: segmentation has a file for each organ.
+#: Limit of segmentations per image; beyond it the user chooses. A whole-body segmentation
+#: has a file for each organ.
 MOST_SEGMENTATIONS = 16
-#: Files that are opened to tell whether images are masks.
+#: How many files are opened to test whether images are masks.
 _LOOKED_INTO = 3
 
 Masks = tuple[Path, ...]
 
 
 def settled(where: str, names: Sequence[Name]) -> list[Name]:
-    """Tells the masks among files whose names may be those of images as well.
+    """Decides which files are masks if their names also fit images.
 
     ``X_tumour`` is a segmentation beside ``X`` or ``X_t1``, and ``tumour`` alone beside any
     image of its folder; in a folder of ``tumour_1``, ``tumour_2`` all are images. Files
-    named as an image with a word behind, ``X_zone`` beside ``X``, are refused where they are
-    masks by their values, or where at least half of the images have such a file.
+    named as an image with a word added, such as ``X_zone`` beside ``X``, are refused if their
+    values are those of a mask, or if at least half of the images have such a file.
 
     Raises:
-        InputError: Some of the names are masks and others like them belong to no image, or
-            files look like masks and are not named so.
+        InputError: Only some of the possible masks match an image by name, or files look like
+            masks but are not named as masks.
     """
     images = [name for name in names if not name.is_mask]
     keys = {start for name in images for key in name.keys for start in (key, *word_starts(key))}
@@ -46,7 +46,9 @@ def settled(where: str, names: Sequence[Name]) -> list[Name]:
     masks = [name for name in weak if _stands_beside(name, keys)]
     if masks and len(masks) < len(weak):
         others = [name.path for name in weak if name not in masks]
-        raise ambiguous(where, others, "a mask has no image of its name, or these are images")
+        raise ambiguous(
+            where, others, "some masks match no image by name, or these files are images"
+        )
     if not masks:
         names = [as_image(name) if name.weak else name for name in names]
     _check_unnamed_masks(where, [name for name in names if not name.is_mask])
@@ -74,9 +76,9 @@ def _check_unnamed_masks(where: str, images: Sequence[Name]) -> None:
             raise ambiguous(
                 where,
                 [name.path for name in same],
-                f"files named as an image with '{word.strip(SEPARATORS)}' behind: segmentations, "
-                "channels, or cases of their own? Name segmentations IMAGE_mask, or put them "
-                "into a folder 'masks' beside a folder 'images'",
+                f"files named as an image with '{word.strip(SEPARATORS)}' added may be "
+                "segmentations, channels or separate cases. Name segmentations IMAGE_mask, or put "
+                "them into a folder 'masks' beside a folder 'images'",
             )
 
 
@@ -93,7 +95,7 @@ def pairs(where: str, names: Sequence[Name]) -> list[tuple[Name, Masks]]:
         if not name.is_mask:
             other = images.setdefault(same_key(name.key), name)
             if other is not name:
-                raise ambiguous(where, [other.path, name.path], "two images of the same name")
+                raise ambiguous(where, [other.path, name.path], "two images have the same name")
     others: dict[str, list[str]] = defaultdict(list)
     for key, name in images.items():
         for further in name.keys[1:]:
@@ -111,7 +113,7 @@ def _image_of(where: str, mask: Name, images: dict[str, Name], others: dict[str,
             return key
         if len(others.get(key, [])) == 1:
             return others[key][0]
-    # In a folder of masks, IMAGE_attribute_globules is one of IMAGE; IMAGE_2 is another image's.
+    # In a folder of masks, IMAGE_attribute_globules belongs to IMAGE, and IMAGE_2 does not.
     longest = ""
     for key in images if is_mask_folder(mask.path.parent.name) else ():
         for own in mask.keys:
@@ -120,19 +122,19 @@ def _image_of(where: str, mask: Name, images: dict[str, Name], others: dict[str,
             if key and fits and len(key) > len(longest):
                 longest = key
     if not longest:
-        raise ambiguous(where, [mask.path], "a mask has no image of its name")
+        raise ambiguous(where, [mask.path], "no image matches the mask by name")
     return longest
 
 
 def together(where: str, masks: Sequence[Name]) -> Masks:
     """The segmentations of one image, in their order.
 
-    Several are those of one image where they are numbered, or lie in a folder of their own.
-    ``X_mask`` and ``X_seg`` beside each other are two of the same thing, as are those of
-    several raters, and it cannot be told which is meant.
+    Several files are parts of one segmentation if they are numbered or lie in a folder of
+    masks. ``X_mask`` and ``X_seg`` beside each other, or the masks of several raters, are
+    alternatives, and the choice between them is ambiguous.
 
     Raises:
-        InputError: They are such, or too many.
+        InputError: The masks are alternatives, or there are too many.
     """
     if len(masks) > 1 and not _are_parts([mask.path for mask in masks]):
         raise ambiguous(where, [m.path for m in masks], "two masks belong to the same image")
@@ -140,9 +142,9 @@ def together(where: str, masks: Sequence[Name]) -> Masks:
         raise ambiguous(
             where,
             [m.path for m in masks],
-            f"{len(masks)} segmentations belong to one image; choose those that its maps are to "
-            "be compared with, at most "
-            f"{MOST_SEGMENTATIONS} (several in one cell are separated by ';')",
+            f"{len(masks)} segmentations belong to one image, and the limit is "
+            f"{MOST_SEGMENTATIONS}. Choose those to compare the maps with (several in one cell "
+            "are separated by ';')",
         )
     return tuple(mask.path for mask in masks)
 

@@ -34,13 +34,13 @@ def layout_cases(top: Folder, channels: Sequence[str]) -> list[Case]:
         channels: The classifier's channels.
 
     Raises:
-        InputError: It cannot be told what belongs together.
+        InputError: The file names do not show which files belong together.
     """
     if top.names and top.folders:
         raise ambiguous(
             str(top.path),
             [name.path for name in top.names[:3]] + [folder.path for folder in top.folders[:3]],
-            "images lie both in the folder itself and in folders below it: which are the cases?",
+            "images lie both in the folder itself and in folders below it",
         )
     if top.names:
         return flat_cases(top, channels)
@@ -143,8 +143,8 @@ def _told_apart(cases: list[Case], images: Sequence[Name], masks: Sequence[Name]
     if not odd or len(cases) != 1:
         return cases
     note = (
-        f"the segmentation {odd[0].path.name} is not named as an image is; it is taken as that of "
-        f"{images[0].path.name}, as there is no other"
+        f"the segmentation {odd[0].path.name} matches no image by name; it is assigned to "
+        f"{images[0].path.name}, the only image"
     )
     return [dataclasses.replace(cases[0], notes=(note,))]
 
@@ -168,7 +168,7 @@ def one_folder(folder: Folder, case: str, channels: Sequence[str]) -> list[Case]
     masks = [name for name in names if name.is_mask]
     images = [name for name in names if not name.is_mask]
     if not images:
-        raise ambiguous(where, [n.path for n in names], "there are masks but no image")
+        raise ambiguous(where, [n.path for n in names], "there are masks but no images")
     if len(channels) > 1:
         return _cases_by_channel(folder, case, names, channels)
     if len(images) == 1:
@@ -182,7 +182,7 @@ def one_folder(folder: Folder, case: str, channels: Sequence[str]) -> list[Case]
         ]
     if len(masks) > 1:
         raise ambiguous(
-            where, [m.path for m in masks], "which of the masks belongs to which image?"
+            where, [m.path for m in masks], "the masks cannot be matched to the images by name"
         )
     mask = together(where, masks)
     return [_case(safe_name(case), _channels(folder, images, channels), mask)]
@@ -203,7 +203,7 @@ def _cases_by_channel(
     masks = [name for name in names if name.is_mask]
     images = [name for name in names if not name.is_mask]
     if not images:
-        raise ambiguous(where, [mask.path for mask in masks], "there are masks but no image")
+        raise ambiguous(where, [mask.path for mask in masks], "there are masks but no images")
     groups = _by_channel(folder.path, images, channels)
     used: set[Path] = set()
     cases = []
@@ -215,11 +215,11 @@ def _cases_by_channel(
         several = len(groups) > 1
         name = (f"{case}-{key}" if several else case) if case else key or folder.name
         cases.append(_case(safe_name(name), found, own))
-    # A mask of another channel than the first is one of an image, on another grid.
+    # A mask of a channel other than the first belongs to an image, on another grid.
     known = {key for image in images for key in image.keys}
     orphans = [mask.path for mask in masks if mask.path not in used and not known & set(mask.keys)]
     if orphans:
-        raise ambiguous(where, orphans, "a mask has no image of its name")
+        raise ambiguous(where, orphans, "no image matches the mask by name")
     return cases
 
 
@@ -241,7 +241,7 @@ def _channels(folder: Folder, images: Sequence[Name], channels: Sequence[str]) -
             raise ambiguous(
                 str(folder.path),
                 [image.path for image in images],
-                "several pictures lie in a folder that is neither one of a class nor flat",
+                "several pictures lie in a folder that is neither a class nor a flat list of cases",
             )
         return tuple((name, image.path) for name, image in zip(names, images, strict=True))
     if same_key(channels[0]) in found:
@@ -276,7 +276,7 @@ def _by_channel(folder: Path, images: Sequence[Name], channels: Sequence[str]) -
                 group = groups[image.key[: len(image.key) - len(channel)].rstrip("_-. ")]
                 if channel in group:
                     raise ambiguous(
-                        str(folder), [group[channel], image.path], "two images of the same name"
+                        str(folder), [group[channel], image.path], "two images have the same name"
                     )
                 group[channel] = image.path
                 break

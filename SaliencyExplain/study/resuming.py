@@ -94,12 +94,12 @@ def notes_of_damage(lost: Sequence[str], lines: int) -> list[str]:
     notes = []
     if lost:
         notes.append(
-            f"The files of {some_of(lost, _NAMED, counted=True)} were gone, cut off or damaged: "
-            "computed again."
+            f"The files of {some_of(lost, _NAMED, counted=True)} were missing, truncated or "
+            "damaged: computed again."
         )
     if lines:
         notes.append(
-            f"{lines} of the journal's lines were damaged: cases of which it held nothing else "
-            "were computed again."
+            f"{lines} of the journal's lines were damaged: cases without another line were "
+            "computed again."
         )
     return notes

@@ -137,7 +137,7 @@ def _beside_image_folders(
         raise ambiguous(
             str(folder.path),
             [one.folder.path for one in [*images, *masks]],
-            "which folder of masks belongs to which folder of images?",
+            "several folders of images match the same folders of masks",
         )
     for one in masks:
         home = one.rest if one.rest in merged else next(iter(merged)) if len(merged) == 1 else None
@@ -145,7 +145,7 @@ def _beside_image_folders(
             raise ambiguous(
                 str(folder.path),
                 [one.folder.path, *(image.folder.path for image in images)],
-                "which folder of images does a folder of masks belong to?",
+                "no folder of images matches the folder of masks by name",
             )
         merged[home] = _merged(merged[home], one.folder)
     if len(merged) == 1 and not folder.names:
@@ -159,7 +159,7 @@ def _merged(images: Folder, masks: Folder) -> Folder:
     """The images with the masks of another folder, folder by folder."""
     stems = {same_key(stem(name.path)) for name in masks.names}
     names = [
-        # Of two files of equal names the one that does not lie with the masks is the image.
+        # Of two files of the same name, the one outside the folder of masks is the image.
         as_image(name)
         if name.is_mask and name.path.parent == images.path and same_key(stem(name.path)) in stems
         else name
@@ -199,7 +199,7 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
     for one in masks:
         for name in one.folder.names:
             mask = as_mask(name)
-            # IMAGE_attribute_globules is one of IMAGE where there is no image of its whole name.
+            # IMAGE_attribute_globules belongs to IMAGE unless an image has its whole name.
             keys = [key for key in mask.keys if key in by_key] or [
                 start for key in mask.keys for start in word_starts(key) if start in by_key
             ]
@@ -209,12 +209,12 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
                 raise ambiguous(
                     str(folder.path),
                     [name.path, *(other.path for other in others)],
-                    "a mask has no image of its name, or several",
+                    "no image, or more than one, matches the mask by name",
                 )
             if homes:
                 own[homes.pop()].append(mask)
             else:
-                # Named as the folder of its case, whose image may be called anything.
+                # Named as the folder of its case; the image's name does not matter.
                 own[named[0]].append(replace(mask, key="", others=()))
                 own_name = True
         for below in one.folder.folders:
@@ -222,7 +222,7 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
                 raise ambiguous(
                     str(folder.path),
                     [below.path, *(other.path for other in others)],
-                    "a folder of masks has no folder of images of its name",
+                    "no folder of images matches the folder of masks by name",
                 )
             deeper[by_name[same_key(below.name)]].append(below)
     merged = []
@@ -232,6 +232,6 @@ def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folde
             whole = _merged(whole, below)
         merged.append(whole)
     if len(merged) == 1 and not folder.names and not any(deeper.values()) and not own_name:
-        # One folder of images whatever it is called: all lie in it.
+        # A single folder of images: its name does not matter.
         return replace(folder, names=merged[0].names, folders=merged[0].folders)
     return replace(folder, folders=tuple(merged))

@@ -68,7 +68,7 @@ def explain_case(
     if config.spec.target.kind == LABEL and case.label is None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            "A case by itself has no label; --target is a class or predicted.",
+            "--target: a single case has no label. Give a class, or predicted.",
         )
     read = worker.read(case)
     # Whoever named the files on the command line may see their names again.

@@ -70,7 +70,7 @@ def plugin_cases(folder: StudyFolder) -> tuple[list[Case] | None, list[str]]:
         names = ", ".join(f"'{plugin.name}' of {plugin.package}" for plugin in found)
         raise InputError(
             ErrorCode.CASES_LAYOUT,
-            f"{folder.path}: several study layouts take it for theirs ({names}). {csv_advice()}",
+            f"{folder.path}: several study layouts match it ({names}). {csv_advice()}",
         )
     if found:
         return next(iter(found.values())), notes
@@ -82,7 +82,7 @@ def plugin_cases(folder: StudyFolder) -> tuple[list[Case] | None, list[str]]:
 def _cases_of(plugin: Plugin, folder: StudyFolder) -> list[Case] | None:
     layout = plugin.load()
     if not callable(layout):
-        raise plugin.refused(f"{plugin.target} is no function")
+        raise plugin.refused(f"{plugin.target} is not a function")
     try:
         cases: Any = layout(folder)
     except (SaliencyExplainError, Cancelled):
@@ -100,7 +100,7 @@ def _cases_of(plugin: Plugin, folder: StudyFolder) -> list[Case] | None:
     for case in cases:
         strange = [file for file in case.files if file not in known]
         if strange or not case.images:
-            what = f"names {strange[0].name}, which is not there" if strange else "has no image"
+            what = f"names {strange[0].name}, which does not exist" if strange else "has no image"
             raise InputError(
                 ErrorCode.CASES_LAYOUT,
                 f"{folder.path}: by the study layout '{plugin.name}' of the package "

@@ -27,19 +27,19 @@ _STUDY_FILES = frozenset(
     {"journal.jsonl", "report.html", "predictions.csv", "comparison.csv", "failures.csv"}
     | {"confusion.csv"}
 )
-#: Values of formats whose header is a file of its own.
+#: Files of values in formats with a separate header file.
 _COMPANIONS = (".raw", ".zraw", ".gz", ".img", ".bin")
 _HEADERS = (".mhd", ".nhdr", ".hdr")
-#: Folders in folders beyond which no layout goes.
+#: Limit of nested folders.
 _DEEPEST = 60
 
-HIDDEN = "hidden files and those of the system are not read"
+HIDDEN = "hidden files and system files are not read"
 UNREADABLE = "the folder cannot be opened"
-LOOP = "a link that leads back into the folder itself, or to nothing"
+LOOP = "a broken link, or one that leads back into the folder itself"
 EMPTY = "the folder is empty"
 NO_FILE = "neither a file nor a folder, or one that cannot be opened"
-OTHER = "no image, as the name says"
-NOT_NAMED = "read only where a table or the layout of a plugin names it"
+OTHER = "not an image, by its name"
+NOT_NAMED = "read only if a table or a plugin's layout names it"
 
 
 @dataclass(frozen=True)

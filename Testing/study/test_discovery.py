@@ -158,21 +158,21 @@ def test_results_of_an_earlier_study_are_no_cases(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "listed"),
     [
-        (("P/seg-a.nii.gz", "P/seg-b.nii.gz", "P/t1.nii.gz"), "two masks belong to the same image"),
-        (("P/1.nii", "P/2.nii", "P/a_seg.nii", "P/b_seg.nii"), "which of the masks"),
-        (("P/mask.nii.gz", "P/seg.nii.gz"), "masks but no image"),
-        (("A_image.nii", "A_mask.nii", "A_seg.nii"), "two masks belong to the same image"),
-        (("A_image.nii", "A_mask.nii", "B_mask.nii"), "a mask has no image"),
-        (("A.nii", "A.nii.gz"), "two images of the same name"),
+        (("P/seg-a.nii.gz", "P/seg-b.nii.gz", "P/t1.nii.gz"), "seg-a.nii.gz, seg-b.nii.gz"),
+        (("P/1.nii", "P/2.nii", "P/a_seg.nii", "P/b_seg.nii"), "a_seg.nii, b_seg.nii"),
+        (("P/mask.nii.gz", "P/seg.nii.gz"), "mask.nii.gz, seg.nii.gz"),
+        (("A_image.nii", "A_mask.nii", "A_seg.nii"), "A_mask.nii, A_seg.nii"),
+        (("A_image.nii", "A_mask.nii", "B_mask.nii"), "found: B_mask.nii)"),
+        (("A.nii", "A.nii.gz"), "A.nii, A.nii.gz"),
     ],
 )
-def test_what_cannot_be_told_is_asked_for_as_csv(
-    tmp_path: Path, names: tuple[str, ...], message: str
+def test_ambiguous_files_are_refused_with_advice_to_write_a_csv(
+    tmp_path: Path, names: tuple[str, ...], listed: str
 ) -> None:
     touch(tmp_path, *names)
-    with pytest.raises(InputError, match=rf"{message}.*A CSV with the columns case,image"):
+    with error_with(ErrorCode.CASES_LAYOUT, listed, "CSV with the columns case,image"):
         discover(tmp_path)
 
 

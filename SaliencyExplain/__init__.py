@@ -24,10 +24,11 @@ __version__ = "0.1.0"
 #: Where the public names are defined; the methods' classes are found by the registry. Types are
 #: in ``__init__.pyi``.
 PUBLIC_MODULES = {
-    "Attribution": "explanation.computed_maps",
+    "Attribution": "results.attribution_map",
     "Classifier": "models.classifier",
     "Comparison": "comparison.map_comparison",
-    "Explanation": "explanation.computed_maps",
+    "ExplainedMap": "api.explained_maps",
+    "Explanation": "results.image_explanation",
     "Model": "models.network_in_memory",
     "Probe": "probe_result",
     "Result": "api.explaining",

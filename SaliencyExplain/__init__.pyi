@@ -3,6 +3,7 @@
 from SaliencyExplain.api.clicking import probe as probe
 from SaliencyExplain.api.comparing import compare as compare
 from SaliencyExplain.api.comparing import evaluate as evaluate
+from SaliencyExplain.api.explained_maps import ExplainedMap as ExplainedMap
 from SaliencyExplain.api.explaining import Result as Result
 from SaliencyExplain.api.explaining import explain as explain
 from SaliencyExplain.api.explaining import predict as predict
@@ -59,12 +60,12 @@ from SaliencyExplain.attribution.methods.xrai import FastXRAI as FastXRAI
 from SaliencyExplain.comparison.map_comparison import Comparison as Comparison
 from SaliencyExplain.demo.phantoms import draw_phantom as draw_phantom
 from SaliencyExplain.errors import SaliencyExplainError as SaliencyExplainError
-from SaliencyExplain.explanation.computed_maps import Attribution as Attribution
-from SaliencyExplain.explanation.computed_maps import Explanation as Explanation
 from SaliencyExplain.images.reading import read_image as read_image
 from SaliencyExplain.images.segmentation import read_segmentation as read_segmentation
 from SaliencyExplain.models.classifier import Classifier as Classifier
 from SaliencyExplain.probe_result import Probe as Probe
+from SaliencyExplain.results.attribution_map import Attribution as Attribution
+from SaliencyExplain.results.image_explanation import Explanation as Explanation
 
 __version__: str
 from SaliencyExplain.models.network_in_memory import Model as Model

@@ -19,7 +19,6 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.explanation.compute import Compute
-from SaliencyExplain.explanation.computed_maps import Attribution
 from SaliencyExplain.explanation.explain import _fair_share, explain
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.method_costs import estimate
@@ -27,6 +26,7 @@ from SaliencyExplain.explanation.prediction import predict
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.specification.spec import Limits
 from Testing.comparing import assert_same
 from Testing.corner_classifier import AFFINE, CornerBrightness, bright_image, corner_classifier

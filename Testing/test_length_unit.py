@@ -139,7 +139,7 @@ def test_a_window_that_does_not_fit_is_told_in_the_unit_of_the_image(asked):
     assert error.value.code is ErrorCode.WINDOW
     size = {"px": 24, "mm": 48}[unit]
     assert f"{size} x {size} {unit})" in str(error.value)
-    assert f"500 {unit})" in str(error.value)
+    assert f"500 {unit} " in str(error.value)
 
 
 def test_results_and_tables_name_the_unit(asked, tmp_path):
@@ -151,7 +151,7 @@ def test_results_and_tables_name_the_unit(asked, tmp_path):
     table = rows("case", "bright", values, segmentation, image.affine.numpy())
     assert {row.length_unit for row in table} == {unit}
     assert {row.as_json()["length_unit"] for row in table} == {unit}
-    write_case(tmp_path, "case", done, segmentation=segmentation, rows=table)
+    write_case(tmp_path, "case", done, image, segmentation=segmentation, rows=table)
     document = json.loads((tmp_path / "case" / EXPLANATION).read_text())
     assert document["image"]["length_unit"] == unit
     (entry,) = document["attributions"]

@@ -17,7 +17,6 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import Cancelled, DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
@@ -26,6 +25,7 @@ from SaliencyExplain.explanation.method_costs import estimate
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.results.image_explanation import Explanation
 from Testing.comparing import assert_same
 
 
@@ -158,7 +158,8 @@ def test_an_evaluation_is_of_the_maps_that_are_there(classifier, image):
 
 def test_an_engines_answer_carries_the_failures_as_json(classifier, image):
     done = explain(prepare(image, classifier), select_methods(["cam", "gradient"]))
-    answer = ExplainResult(done.classes, (0.5, 0.5), 1, (), (), {}, done.failures)
-    back = made(ExplainResult, parse_json(to_json(answer)))
-    assert back == answer
+    kept = {one.volume.hash: one.volume for one in done.attributions}
+    back = made(Explanation, parse_json(to_json(done)), volumes=kept.__getitem__)
+    assert back.failures == done.failures
+    assert back.attributions[0].values is done.attributions[0].values
     assert dataclasses.asdict(back.failures[0])["code"] == ErrorCode.METHOD_NETWORK.value

@@ -8,9 +8,9 @@ from torch import nn
 
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.explanation.compute import Compute
-from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import Limits
 from Testing.comparing import assert_same
 from Testing.corner_classifier import bright_image, corner_classifier

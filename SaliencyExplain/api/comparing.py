@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from SaliencyExplain.api.explained_maps import ExplainedMap
+from SaliencyExplain.api.explaining import Result
 from SaliencyExplain.api.progress_bar import ProgressLike, shown
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.comparison.map_comparison import Comparison, compare_attributions
@@ -16,14 +18,13 @@ from SaliencyExplain.evaluation.image.cost import COST_TIERS
 from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
 from SaliencyExplain.evaluation_parts import PARTS
-from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from SaliencyExplain.results.image_evaluation import Evaluation
 from SaliencyExplain.specification.spec_fields import value_of
 
 
 def compare(
-    attributions: Attribution | Explanation,
+    attributions: ExplainedMap | Result,
     segmentation: Any,
     *,
     seed: int = 0,
@@ -57,12 +58,13 @@ def compare(
     if segments is None:
         raise InputError(ErrorCode.SEGMENTATION_EMPTY, f"The segmentation: {EMPTY_NOTE}.")
     case = str(maps[0].case.image.meta.get("name", ""))
-    found = compare_attributions(case, maps, segments, seed=seed, tolerance_mm=tolerance_mm)
+    image = maps[0].case.image
+    found = compare_attributions(case, maps, image, segments, seed=seed, tolerance_mm=tolerance_mm)
     return dataclasses.replace(found, notes=(*notes, *found.notes))
 
 
 def evaluate(
-    attributions: Attribution | Explanation,
+    attributions: ExplainedMap | Result,
     segmentation: Any = None,
     *,
     parts: Sequence[str] = PARTS,
@@ -126,10 +128,10 @@ def evaluate(
     return found.evaluation
 
 
-def _maps(given: Attribution | Explanation) -> Sequence[Attribution]:
-    if isinstance(given, Attribution):
+def _maps(given: ExplainedMap | Result) -> Sequence[ExplainedMap]:
+    if isinstance(given, ExplainedMap):
         return (given,)
-    if isinstance(given, Explanation):
+    if isinstance(given, Result):
         return given.attributions
     raise InputError(
         ErrorCode.VALUE_FORM,

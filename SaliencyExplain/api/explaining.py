@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from monai.data import MetaTensor
+
+from SaliencyExplain.api.explained_maps import ExplainedMap, explained_maps
 from SaliencyExplain.api.method_arguments import MethodLike, methods_of
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.progress_bar import ProgressLike, shown
@@ -16,14 +20,14 @@ from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.attribution.method_selection import choice_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation.compute import Compute
-from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.explanation.explain import explain as compute_explanation
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.prediction import predict as predict_image
-from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
 from SaliencyExplain.images.images_in_memory import UNNAMED
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import channels_of, input_of, is_path
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.safe_names import safe_name
 from SaliencyExplain.specification.spec_fields import spec_of
 from SaliencyExplain.specification.target import Target
@@ -37,12 +41,34 @@ class Result(Explanation):
     """What :func:`explain` gives: the maps, and how to write them.
 
     Attributes:
+        attributions: One for each method and layer that gave a map; at least one.
+        case: The image before the model.
         source: Name of the case, and its files where it was read from files.
         config: What was computed.
     """
 
+    attributions: tuple[ExplainedMap, ...]
+    case: PreparedCase = field(kw_only=True)
     source: Case = field(kw_only=True)
     config: StudyConfig = field(kw_only=True)
+
+    def __iter__(self) -> Iterator[ExplainedMap]:
+        """The attributions in the methods' order."""
+        return iter(self.attributions)
+
+    def __getitem__(self, which: int | str) -> ExplainedMap:
+        """An attribution by its number or its label, such as ``gradcam``.
+
+        Raises:
+            IndexError: There are not so many.
+            InputError: There is none of that label; the message has the nearest one.
+        """
+        return self.attributions[self.index_of(which)]
+
+    @property
+    def image(self) -> MetaTensor:
+        """``(C, *S)``, as it was read."""
+        return self.case.image
 
     def save(self, out: str | PathLike[str]) -> Path:
         """Writes the files that ``saliency-explain explain`` writes.
@@ -71,10 +97,26 @@ class Result(Explanation):
                 "The backgrounds were in memory, and the files name which ones were used: give "
                 "their paths to explain.",
             )
-        first = self.attributions[0].case
-        config = dataclasses.replace(self.config, out=Path(out))
-        save_explanation(self.source, config, first.classifier, self, first.references.segmentation)
+        case, config = self.case, dataclasses.replace(self.config, out=Path(out))
+        save_explanation(
+            self.source,
+            config,
+            case.classifier,
+            self,
+            case.image,
+            case.references.segmentation,
+        )
         return config.out / self.source.case
+
+    def _repr_html_(self) -> str:
+        shares = ", ".join(
+            f"{escape(name)} {share:.2f}"
+            for name, share in zip(self.classes, self.probabilities, strict=True)
+        )
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        failures = "".join(f"<li>{escape(one.line)}</li>" for one in self.failures)
+        pictures = "".join(one._repr_html_() for one in self.attributions)
+        return f"<p>{shares}</p>{pictures}<ul>{failures}{notes}</ul>"
 
 
 def explain(
@@ -164,7 +206,8 @@ def explain(
     source = _case(image, read.meta.get("name"), name, series, segmentation)
     fields = {one.name: getattr(found, one.name) for one in dataclasses.fields(found)}
     fields["notes"] = tuple(dict.fromkeys((*found.notes, *notes)))
-    return Result(**fields, source=source, config=config)
+    fields["attributions"] = tuple(explained_maps(found.attributions, case, chosen))
+    return Result(**fields, case=case, source=source, config=config)
 
 
 def predict(

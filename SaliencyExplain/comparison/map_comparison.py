@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from monai.data import MetaTensor
+
 from SaliencyExplain.comparison.table import rows, unseen_notes
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.explanation.computed_maps import Attribution
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.records.agreement_row import METRICS, Row
+from SaliencyExplain.results.attribution_map import Attribution
 
 if TYPE_CHECKING:
     import pandas
@@ -79,6 +81,7 @@ def _cell(value: Any) -> str:
 def compare_attributions(
     case: str,
     attributions: Sequence[Attribution],
+    image: MetaTensor,
     segmentation: Segmentation,
     *,
     seed: int = 0,
@@ -89,6 +92,7 @@ def compare_attributions(
     Args:
         case: Name of the case, for the rows.
         attributions: One or more, all of the same image and class.
+        image: ``(C, *S)``, which they explain.
         segmentation: On the image's grid.
         seed: Random seed of the random maps.
         tolerance_mm: Tolerance of the pointing game, mm.
@@ -100,7 +104,6 @@ def compare_attributions(
         InputError: The segmentation is not on the image's grid.
     """
     first = attributions[0]
-    image = first.case.image
     found = rows(
         case,
         first.target_name,
@@ -110,7 +113,7 @@ def compare_attributions(
         body=body_mask(image),
         tolerance_mm=tolerance_mm,
         seed=seed,
-        image_sha256=first.case.image_hash,
+        image_sha256=str(first.provenance["image_sha256"]),
         resolutions_mm={one.label: one.resolution_mm for one in attributions},
         fields_of_view={one.label: one.field_of_view for one in attributions},
         own_segments={one.label: one.own_segments for one in attributions},

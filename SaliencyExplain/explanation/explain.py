@@ -16,7 +16,6 @@ import torch
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.passes.shared_pass import SharedPass
 from SaliencyExplain.cost_estimate import Estimate, seconds_text
-from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.explanation.method_costs import method_costs, total_cost
 from SaliencyExplain.explanation.method_run import MethodRun, Publish
 from SaliencyExplain.explanation.prepared_case import PreparedCase
@@ -25,6 +24,8 @@ from SaliencyExplain.library_versions import versions
 from SaliencyExplain.method_failures import MethodFailures
 from SaliencyExplain.models.bundle_settings import by_name
 from SaliencyExplain.progress import Progress, silent
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.results.image_explanation import Explanation
 
 SIGN_CONVENTION = "positive = speaks for the target class"
 
@@ -114,7 +115,6 @@ def explain(
         seconds = time.perf_counter() - begun
         notes += _exceeded(budget_seconds, seconds, timings, methods)
     return Explanation(
-        image=case.image,
         classes=case.classifier.classes,
         probabilities=case.prediction.probabilities,
         target=case.target,

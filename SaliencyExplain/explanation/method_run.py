@@ -15,13 +15,13 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.zero_maps import zero_map_note
 from SaliencyExplain.cost_estimate import seconds_text
 from SaliencyExplain.errors import DeviceMemoryError
-from SaliencyExplain.explanation.computed_maps import Attribution
 from SaliencyExplain.explanation.loaded_references import reference_hashes
 from SaliencyExplain.explanation.prepared_case import PreparedCase, cpu_note
 from SaliencyExplain.figures import CHANNEL
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.progress import Progress
 from SaliencyExplain.quantities import whole_percent
+from SaliencyExplain.results.attribution_map import Attribution
 
 #: Given an attribution, and the share of the computation that is in it.
 Publish = Callable[[Attribution, float], None]
@@ -152,6 +152,7 @@ class MethodRun:
                     values=restored,
                     affine=np.asarray(image.affine, dtype=np.float64),
                     method=method.name,
+                    method_title=method.title,
                     layer=layer,
                     signed=method.signed,
                     target=case.target,
@@ -164,8 +165,6 @@ class MethodRun:
                     },
                     seconds=seconds,
                     share_done=self._share,
-                    case=case,
-                    computed_by=method,
                 )
             )
         return found

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
 
 import numpy as np
 import slicer
-from numpy.typing import NDArray
 
 from SaliencyExplain.colormaps import THRESHOLD, window_end
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
-from SaliencyExplain.map_provenance import MapProvenance
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import set_volume_values, volume_values
 from SaliencyExplain.scene.colors import add_heat_table, fill_heat_table
@@ -32,36 +29,6 @@ _VOLUME = "vtkMRMLScalarVolumeNode"
 _WINDOW_HELD = 1.5
 
 
-@dataclass(frozen=True, eq=False)
-class AttributionMap(MapProvenance):
-    """A map and the information to interpret it.
-
-    Attributes:
-        values: (i, j) or (i, j, k), positive values support the class; read from a scene always
-            (i, j, k), float32.
-        affine: 4x4, voxel indices to RAS mm of the world; the grid may differ from the image's.
-        label: ``method`` or ``method@layer``, as in files and tables.
-        title: The method's name for display.
-        signed: Whether negative values are evidence against the class.
-        target_name: The class that is explained.
-        classifier_name: The classifier's name.
-        parameters: Parameters of the method.
-        provenance: The information to compute it again, and its resolution as ``resolution_mm``.
-        share_done: Share of the computation that is done; below 1 for a partial map.
-    """
-
-    values: NDArray[Any]
-    affine: NDArray[Any]
-    label: str
-    title: str
-    signed: bool
-    target_name: str
-    classifier_name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    share_done: float = 1.0
-
-
 def anatomy_of(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLVolumeNode | None:
     """The volume under a map: that of its own channel, else the image; None if removed."""
     channel = node.GetNodeReference(names.CHANNEL_ROLE)
@@ -70,7 +37,7 @@ def anatomy_of(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLVolumeNode
 
 def add_attribution(
     scene: slicer.vtkMRMLScene,
-    map: AttributionMap,
+    map: Attribution,
     image_node: slicer.vtkMRMLVolumeNode,
     channel_nodes: Sequence[slicer.vtkMRMLVolumeNode] = (),
 ) -> slicer.vtkMRMLScalarVolumeNode:
@@ -117,7 +84,7 @@ def add_attribution(
     return node
 
 
-def update_attribution(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap) -> None:
+def update_attribution(node: slicer.vtkMRMLScalarVolumeNode, map: Attribution) -> None:
     """Replaces the values of a partial map in place.
 
     While the map is partial, its window is kept unless the map's strength has changed by a
@@ -158,37 +125,26 @@ def attributions_of(
     return [node for node in found if node.GetNodeReferenceID(names.IMAGE_ROLE) == wanted]
 
 
-def read_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> AttributionMap:
-    """The map of a node, with the information that it was added with.
+def read_attribution(node: slicer.vtkMRMLScalarVolumeNode) -> Attribution:
+    """The map of a node, with the information that it was added with, but for its seconds.
 
     Raises:
         InputError: The node is not an attribution.
     """
     values, affine = volume_values(_checked(node))
-    return AttributionMap(
+    method, _, layer = node.GetAttribute(names.LABEL).partition("@")
+    return Attribution(
         values=values,
         affine=affine,
-        label=node.GetAttribute(names.LABEL),
-        title=node.GetAttribute(names.TITLE),
+        method=method,
+        method_title=node.GetAttribute(names.TITLE),
+        layer=layer,
         signed=is_signed(node),
+        target=int(node.GetAttribute(names.TARGET_INDEX)),
         target_name=node.GetAttribute(names.TARGET),
-        classifier_name=node.GetAttribute(names.CLASSIFIER),
         parameters=json.loads(node.GetAttribute(names.PARAMETERS)),
         provenance=json.loads(node.GetAttribute(names.PROVENANCE)),
         share_done=float(node.GetAttribute(names.SHARE_DONE)),
-    )
-
-
-def same_map(one: AttributionMap, other: AttributionMap) -> bool:
-    """Whether two maps are identical in voxels, affine and the information to interpret them."""
-    return (
-        np.array_equal(one.values, other.values)
-        and np.array_equal(one.affine, other.affine)
-        and all(
-            getattr(one, part.name) == getattr(other, part.name)
-            for part in fields(AttributionMap)
-            if part.name not in ("values", "affine")
-        )
     )
 
 
@@ -259,13 +215,11 @@ def _table(node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLColorTableNode
     return node.GetNodeReference(names.COLORS_ROLE)
 
 
-def _name(map: AttributionMap) -> str:
-    layer = map.label.partition("@")[2]
-    at = f" at {layer}" if layer else ""
-    return f"{map.title}{at} - {map.target_name}"
+def _name(map: Attribution) -> str:
+    return f"{map.title} - {map.target_name}"
 
 
-def _check_values(map: AttributionMap) -> None:
+def _check_values(map: Attribution) -> None:
     # VTK draws NaN as the most negative value.
     if not np.isfinite(map.values).all():
         raise InputError(
@@ -275,9 +229,7 @@ def _check_values(map: AttributionMap) -> None:
         )
 
 
-def _set_window(
-    node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap, end: float | None
-) -> None:
+def _set_window(node: slicer.vtkMRMLScalarVolumeNode, map: Attribution, end: float | None) -> None:
     # A constant map has no scale. With such a large end it is not drawn at any threshold.
     if end is None:
         end = 1000 * float(np.abs(map.values).max(initial=0.0)) or 1.0
@@ -285,12 +237,13 @@ def _set_window(
     display.SetWindowLevelMinMax(-end if map.signed else 0.0, end)
 
 
-def _write_attributes(node: slicer.vtkMRMLScalarVolumeNode, map: AttributionMap) -> None:
+def _write_attributes(node: slicer.vtkMRMLScalarVolumeNode, map: Attribution) -> None:
     for name, value in (
         (names.LABEL, map.label),
-        (names.TITLE, map.title),
+        (names.TITLE, map.method_title),
         (names.SIGNED, str(int(map.signed))),
         (names.TARGET, map.target_name),
+        (names.TARGET_INDEX, str(map.target)),
         (names.CLASSIFIER, map.classifier_name),
         (names.PARAMETERS, json_text(map.parameters)),
         (names.PROVENANCE, json_text(map.provenance)),

@@ -10,12 +10,12 @@ from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.records.case_record import CaseRecord
 from SaliencyExplain.records.map_record import MapRecord
-from SaliencyExplain.scene.attributions import AttributionMap
+from SaliencyExplain.results.attribution_map import Attribution
 
 
 def attribution_map(
     record: CaseRecord, map_: MapRecord, values: NDArray[Any], affine: NDArray[Any], title: str
-) -> AttributionMap:
+) -> Attribution:
     """A map of a case.
 
     Args:
@@ -25,14 +25,15 @@ def attribution_map(
         affine: 4x4 of the values, voxel indices to RAS mm.
         title: The method's name for display.
     """
-    return AttributionMap(
+    return Attribution(
         values=values,
         affine=affine,
-        label=map_.label,
-        title=title,
+        method=map_.method,
+        method_title=title,
+        layer=map_.layer or "",
         signed=map_.signed,
+        target=record.target,
         target_name=record.target_name,
-        classifier_name=record.classifier_name,
         parameters={name: one.value for name, one in map_.parameters.items()},
         provenance={
             **record.provenance,

@@ -10,7 +10,8 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from SaliencyExplain.scene.attributions import AttributionMap, add_attribution, anatomy_of
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.scene.attributions import add_attribution, anatomy_of
 from SaliencyExplain.scene.band_segments import add_bands
 from SaliencyExplain.scene.cameras import look_at
 from SaliencyExplain.scene.nodes import new_scene, slice_nodes
@@ -39,7 +40,7 @@ class CaseContent:
     name: str
     channels: Mapping[str, NDArray[Any]]
     affine: NDArray[np.float64]
-    maps: Sequence[AttributionMap]
+    maps: Sequence[Attribution]
     place: tuple[float, float, float]
     segments: Mapping[str, tuple[Color, NDArray[Any]]] = field(default_factory=dict)
 

@@ -11,10 +11,11 @@ import slicer
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_fields import parse_object
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.results.evaluation_results import Answer
 from SaliencyExplain.results.image_evaluation import read_evaluation
 from SaliencyExplain.scene import names
-from SaliencyExplain.scene.attributions import AttributionMap, read_attribution, same_map
+from SaliencyExplain.scene.attributions import read_attribution
 
 #: Text beside a map without an evaluation.
 NOT_EVALUATED = "not evaluated yet"
@@ -27,7 +28,7 @@ def keep_answers(node: slicer.vtkMRMLVolumeNode, answers: Sequence[Answer]) -> N
 
 
 def keep_answers_on(
-    node: slicer.vtkMRMLVolumeNode, judged: AttributionMap, answers: Sequence[Answer]
+    node: slicer.vtkMRMLVolumeNode, judged: Attribution, answers: Sequence[Answer]
 ) -> None:
     """Stores the answers of a map's evaluation, unless the node has another map meanwhile.
 
@@ -40,7 +41,7 @@ def keep_answers_on(
         InputError: The map was recomputed or removed; nothing is stored.
     """
     there = node.GetScene() is not None and node.GetScene().IsNodePresent(node)
-    if not there or not same_map(read_attribution(node), judged):
+    if not there or read_attribution(node) != judged:
         raise InputError(
             ErrorCode.MAP_OUTDATED,
             "Evaluation: the map was recomputed or removed while it was being evaluated, and the "

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.bands import label_bands
 from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.errors import ErrorCode, OutputError
-from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.images.image_writing import write_bands, write_volume
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.json_text import json_text
@@ -23,6 +23,8 @@ from SaliencyExplain.pictures import draw_planes
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord
 from SaliencyExplain.records.image_record import CaseFiles
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.kept_results import PARTIAL, earlier_record, keep_files
 from SaliencyExplain.study.output_folder import HeldFolder
@@ -34,6 +36,7 @@ def write_case(
     folder: Path,
     case: str,
     explanation: Explanation,
+    image: MetaTensor,
     *,
     segmentation: Segmentation | None = None,
     rows: Sequence[Row] = (),
@@ -56,6 +59,7 @@ def write_case(
         folder: The output folder; made where it does not exist.
         case: The case's name.
         explanation: What is written.
+        image: ``(C, *S)``, as it was read.
         segmentation: Outlined in the pictures; on the image's grid.
         rows: The case's rows of the comparison, those of the control maps too.
         files: Where the case's files lie; None: not to be told.
@@ -79,6 +83,7 @@ def write_case(
     record = record_of(
         case,
         explanation,
+        image,
         segmentation=segmentation,
         rows=rows,
         files=files,
@@ -91,6 +96,7 @@ def write_case(
                 temporary / map_.files.stem,
                 case,
                 explanation,
+                image,
                 attribution,
                 segmentation,
                 captions[:2],
@@ -175,6 +181,7 @@ def _write_attribution(
     stem: Path,
     case: str,
     explanation: Explanation,
+    image: MetaTensor,
     attribution: Attribution,
     segmentation: Segmentation | None,
     captions: Sequence[str],
@@ -191,7 +198,7 @@ def _write_attribution(
     what = f"{attribution.title}{partial}"
     draw_planes(
         stem.with_name(f"{stem.name}.png"),
-        np.asarray(explanation.image[attribution.channel]),
+        np.asarray(image[attribution.channel]),
         values,
         affine,
         segments=[(segment.name, segment.color, segment.mask) for segment in segments],

@@ -19,7 +19,7 @@ from SaliencyExplain.records.case_record import read_case
 from SaliencyExplain.study.kept_results import SCENE
 
 if TYPE_CHECKING:
-    from SaliencyExplain.scene.attributions import AttributionMap
+    from SaliencyExplain.results.attribution_map import Attribution
 
 
 def write_scene(
@@ -73,7 +73,7 @@ def has_scene(folder: Path) -> bool:
     return zipfile.is_zipfile(folder / SCENE)
 
 
-def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[AttributionMap]:
+def read_maps(folder: Path, affine: NDArray[np.float64]) -> list[Attribution]:
     """The maps of a finished case as they were computed.
 
     Args:

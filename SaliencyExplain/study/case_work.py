@@ -7,6 +7,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from monai.data import MetaTensor
+
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.comparison.map_comparison import compare_attributions
 from SaliencyExplain.comparison.table import unseen_notes
@@ -18,7 +20,6 @@ from SaliencyExplain.errors import (
     OutputError,
     SaliencyExplainError,
 )
-from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
@@ -37,6 +38,7 @@ from SaliencyExplain.records.case_entry import (
 )
 from SaliencyExplain.records.case_record import CaseRecord
 from SaliencyExplain.records.evaluation_summary import EvaluationSummary
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.target import CLASS, LABEL, Target
 from SaliencyExplain.study.added_methods import merged_entry, merged_failures
 from SaliencyExplain.study.case import Case
@@ -214,11 +216,12 @@ class CaseWorker:
                 # The image was explained before: it is these methods that cannot.
                 return entry.failing(*failures_of_methods(case, failures.found)), None
             return entry.failing(failure(case, "explaining", error)), None
-        return self._written(read, explanation, kept, entry)
+        return self._written(read, read.image, explanation, kept, entry)
 
     def _written(
         self,
         read: ReadCase,
+        image: MetaTensor,
         explanation: Explanation,
         kept: CaseEntry | None,
         entry: CaseEntry,
@@ -241,6 +244,7 @@ class CaseWorker:
                     compare_attributions(
                         case.case,
                         explanation.attributions,
+                        image,
                         read.segmentation,
                         seed=self.config.spec.seed,
                     )
@@ -261,6 +265,7 @@ class CaseWorker:
                 self.config.out,
                 case.case,
                 explanation,
+                image,
                 segmentation=read.segmentation,
                 rows=compared,
                 files=origin_of(case, self.config.out),

@@ -11,9 +11,9 @@ from pathlib import Path
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_files import CURVES, CURVES_PICTURE
 from SaliencyExplain.evaluation_parts import EVALUATION_FILE
-from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case
 from SaliencyExplain.records.map_record import MapFiles
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.study.output_folder import HeldFolder
 

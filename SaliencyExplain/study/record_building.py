@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.registry import find_method
-from SaliencyExplain.explanation.computed_maps import Attribution, Explanation
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
@@ -22,6 +22,8 @@ from SaliencyExplain.records.control_names import CENTRE
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 from SaliencyExplain.records.image_record import CaseFiles, ImageRecord
 from SaliencyExplain.records.map_record import MapFiles, MapRecord, Parameter
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.parameters import unit_of
 from SaliencyExplain.study.added_methods import in_order, merged_notes
 from SaliencyExplain.study.case import safe_name
@@ -39,6 +41,7 @@ def file_stem(attribution: Attribution) -> str:
 def record_of(
     case: str,
     explanation: Explanation,
+    image: MetaTensor,
     *,
     segmentation: Segmentation | None = None,
     rows: Sequence[Row] = (),
@@ -50,12 +53,12 @@ def record_of(
     Args:
         case: Its name.
         explanation: The maps and the prediction.
+        image: ``(C, *S)``, as it was read.
         segmentation: The segments that the maps were compared with.
         rows: The agreement of the maps and of the control maps.
         files: Where the case's files lie; None: not to be told.
         image_name: What stands for the image's own name; None: that name.
     """
-    image = explanation.image
     affine = np.asarray(image.affine, dtype=np.float64)
     maps = tuple(_map_record(one, rows, image_name) for one in explanation.attributions)
     provenance = _common([one.provenance for one in maps])

@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
-from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.images.image_hash import voxel_hash
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFailure
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.target import LABEL
 from SaliencyExplain.study.added_methods import methods_of, to_compute
 from SaliencyExplain.study.case import Case
@@ -84,6 +85,7 @@ def save_explanation(
     config: StudyConfig,
     classifier: Classifier,
     explanation: Explanation,
+    image: MetaTensor,
     segmentation: Segmentation | None = None,
 ) -> tuple[CaseRecord, CaseEntry]:
     """Writes an explanation that is there already, with the files that :func:`explain_case` writes.
@@ -93,6 +95,7 @@ def save_explanation(
         config: What was computed, and where to.
         classifier: What was explained.
         explanation: Of the methods in ``config``.
+        image: What it explains.
         segmentation: To compare with, on the image's grid.
 
     Returns:
@@ -105,7 +108,7 @@ def save_explanation(
     """
     worker = _worker(config, classifier)
     notes = segmentation.notes if segmentation else ()
-    read = ReadCase(case, source_digest(case), explanation.image, segmentation, notes)
+    read = ReadCase(case, source_digest(case), image, segmentation, notes)
     return _into_folder(worker, read, explanation, silent, None)
 
 

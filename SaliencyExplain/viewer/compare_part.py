@@ -12,7 +12,6 @@ from SaliencyExplain import csv_text
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import CompareRequest
 from SaliencyExplain.engine.wire.results import CompareResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import on_axes
@@ -22,6 +21,7 @@ from SaliencyExplain.viewer.page_plots import build_plot, curve_plot
 from SaliencyExplain.viewer.page_words import number_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select
+from SaliencyExplain.volume import Volume
 
 ALL = "all"
 _NO_MAP = "No map yet. Explain a volume first."

@@ -6,20 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from trame.widgets import html
 
 from SaliencyExplain.cost_estimate import Estimate
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.wire.requests import EstimateRequest, ExplainRequest
-from SaliencyExplain.engine.wire.results import ExplainResult, MapResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.quantities import time_text
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.attributions import (
-    AttributionMap,
     add_attribution,
     attributions_of,
     update_attribution,
@@ -31,6 +29,7 @@ from SaliencyExplain.viewer.methods_view import build_methods
 from SaliencyExplain.viewer.opened_images import Input
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select, text_field
+from SaliencyExplain.volume import Volume
 
 _FIRST_TICKED = ("occlusion",)
 
@@ -216,46 +215,32 @@ class ExplainPart(Part):
         read = await viewer.volumes.input()
         request = await self._request(read)
 
-        async def show(partial: ExplainResult) -> None:
+        async def show(partial: Explanation) -> None:
             await self._show(read, partial)
 
-        result: ExplainResult = await viewer.runner.job(
+        result: Explanation = await viewer.runner.job(
             request, started=self.started, progress=self.show_progress, partial=show
         )
         await self._show(read, result)
         viewer.volumes.show_prediction(result.classes, result.probabilities)
         failed = [failure.line for failure in result.failures]
         notes = [*failed, *read.notes, *result.notes]
-        share = min((map_.share_done for map_ in result.maps), default=1.0)
+        share = min((map_.share_done for map_ in result.attributions), default=1.0)
         if share < 1:
             notes.insert(0, f"Stopped after {share:.0%} of the computation.")
         self.put(notes=notes)
 
-    async def _show(self, read: Input, result: ExplainResult) -> None:
+    async def _show(self, read: Input, result: Explanation) -> None:
         grown = []
-        for map_ in result.maps:
-            engine = self.viewer.runner.engine
-            volume = await self.viewer.runner.call(engine.get, map_.volume)
-            grown.append(self._put_map(read, map_, volume))
+        for map_ in result.attributions:
+            grown.append(self._put_map(read, map_))
         if grown and not self._shown:
             # A new map comes into the views once; after that the user says what is shown.
             self._shown = True
             self.viewer.display.show_map(grown[0])
         self.viewer.maps_changed(grown)
 
-    def _put_map(self, read: Input, map_: MapResult, volume: Volume) -> Any:
-        map = AttributionMap(
-            np.asarray(volume.values),
-            volume.affine,
-            label=map_.label,
-            title=map_.title,
-            signed=map_.signed,
-            target_name=map_.target_name,
-            classifier_name=self.viewer.opened_classifier().name,
-            parameters=map_.parameters,
-            provenance=map_.provenance,
-            share_done=map_.share_done,
-        )
+    def _put_map(self, read: Input, map: Attribution) -> Any:
         for node in attributions_of(self.viewer.scene, read.image.node):
             if _is_same(node, map):
                 update_attribution(node, map)
@@ -285,7 +270,7 @@ class ExplainPart(Part):
             )
 
 
-def _is_same(node: Any, map: AttributionMap) -> bool:
+def _is_same(node: Any, map: Attribution) -> bool:
     """Whether a node holds a map of the same method, parameters, class and classifier."""
     return all(
         node.GetAttribute(name) == value

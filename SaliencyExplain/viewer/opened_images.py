@@ -12,7 +12,6 @@ from monai.data import MetaTensor
 
 from SaliencyExplain.engine.client.local_references import LocalReferences
 from SaliencyExplain.engine.interface import ClassifierInfo
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.raster import SUFFIXES
@@ -25,6 +24,7 @@ from SaliencyExplain.scene.segment_position import keep_notes
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
 from SaliencyExplain.scene.volume_nodes import add_image
 from SaliencyExplain.study.case import may_name_patient, safe_name
+from SaliencyExplain.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,6 @@ from trame.widgets import html
 
 from SaliencyExplain.engine.client.click_history import Answer, History
 from SaliencyExplain.engine.wire.requests import ProbeRequest
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.scene.arrays import length_unit_of
@@ -23,6 +22,7 @@ from SaliencyExplain.viewer.page_words import place_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.point_marker import PointMarker
 from SaliencyExplain.viewer.widgets import button, section, select, text_field, tick
+from SaliencyExplain.volume import Volume
 
 #: Probes of one stream replace each other in the engine: the last click wins.
 _STREAM = "viewer click"

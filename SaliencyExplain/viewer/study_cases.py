@@ -17,9 +17,10 @@ from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.journal_file import JournalFile
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.scene import names
 from SaliencyExplain.scene.arrays import volume_values
-from SaliencyExplain.scene.attributions import AttributionMap, attributions_of, read_attribution
+from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.mrb import open_mrb
 from SaliencyExplain.scene.nodes import given_segmentations, nodes_of
 from SaliencyExplain.scene.segmentations import Color, masks_on_grid
@@ -54,7 +55,7 @@ class CaseData:
 
     channels: Mapping[str, np.ndarray]
     affine: np.ndarray
-    maps: Sequence[AttributionMap]
+    maps: Sequence[Attribution]
     segments: Mapping[str, tuple[Color, np.ndarray]]
     path: Path
     notes: tuple[str, ...] = ()

@@ -12,9 +12,9 @@ import pytest
 import SaliencyExplain as se
 
 #: Names whose objects are results: their methods have the examples.
-RESULTS = ("Attribution", "Comparison", "Result")
+RESULTS = ("Comparison", "ExplainedMap", "Result")
 #: Types and errors that are named for annotations and except clauses.
-TYPES = ("Classifier", "Explanation", "Probe", "SaliencyExplainError")
+TYPES = ("Attribution", "Classifier", "Explanation", "Probe", "SaliencyExplainError")
 FUNCTIONS = sorted(name for name in se.PUBLIC_MODULES if name not in (*RESULTS, *TYPES))
 
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.explanation.compute import Compute
-from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.results.image_explanation import Explanation
 
 
 class _Network(nn.Module):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from SaliencyExplain.attribution.method_selection import select_methods
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.explanation.compute import Compute
-from SaliencyExplain.explanation.computed_maps import Attribution
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.results.attribution_map import Attribution
 from Testing.comparing import assert_same
 from Testing.quick_methods import names
 

@@ -40,7 +40,6 @@ from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.request_base import Result
 from SaliencyExplain.engine.wire.requests import ExplainRequest, ProbeRequest
 from SaliencyExplain.engine.wire.volume_format import encode
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.prepared_case import prepare
@@ -48,6 +47,7 @@ from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
+from SaliencyExplain.volume import Volume
 from Testing.benchmarks.conditions import common_options, say, set_up
 
 RADII = (5.0, 10.0, 20.0)
@@ -100,9 +100,7 @@ def follow(engine: Engine, request: ExplainRequest | ProbeRequest) -> Result:
     while status.state not in ENDED:
         if status.partial > shown:
             shown = status.partial
-            partial = engine.partial(job)
-            for map_ in partial.maps if partial is not None else ():
-                engine.get(map_.volume)
+            engine.partial(job)
         status = engine.status(job, seen=status.version, wait=10)
     return engine.result(job)
 

@@ -23,11 +23,11 @@ from SaliencyExplain.engine.server.routes import make_application
 from SaliencyExplain.engine.server.uploads import Uploads
 from SaliencyExplain.engine.wire.request_base import Request
 from SaliencyExplain.engine.wire.requests import ExplainRequest
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.specification.target import Target
+from SaliencyExplain.volume import Volume
 from Testing.engine.guarded_calls import LARGEST, TOKEN, Caller
 from Testing.waiting import HUNG
 

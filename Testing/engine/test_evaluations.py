@@ -13,7 +13,6 @@ from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import EvaluationRequest
 from SaliencyExplain.engine.wire.results import EvaluationResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.evaluation.image.evaluated_maps import EvaluatedMaps
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
@@ -25,6 +24,7 @@ from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.specification.spec import Limits, References
+from SaliencyExplain.volume import Volume
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until
 
 

@@ -22,8 +22,8 @@ from SaliencyExplain.engine.wire.requests import (
     PredictRequest,
     ProbeRequest,
 )
-from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import ExplainSpec
 from Testing.waiting import until
 
@@ -288,7 +288,7 @@ def test_partial_results_are_counted_and_gone_with_a_cancel(workshop: Workshop):
 
     def publish(reporter: Reporter) -> None:
         for target in range(3):
-            reporter.publish(ExplainResult((), (), target, (), (), {}))
+            reporter.publish(Explanation((), (), target, (), (), {}))
         while not held.wait(0.002):
             reporter.progress(1, 2)
 

@@ -14,11 +14,11 @@ from SaliencyExplain.engine.wire.requests import (
     PredictRequest,
     ProbeRequest,
 )
-from SaliencyExplain.engine.wire.results import ExplainResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
 from SaliencyExplain.results.class_prediction import Prediction
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import Limits, MethodChoice
+from SaliencyExplain.volume import Volume
 from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, until
 
 
@@ -44,9 +44,9 @@ def test_map_grows_while_it_is_computed(engine: Engine, explain: Explain):
             seen = status.partial
             partial = engine.partial(job)
             assert partial is not None
-            volume = engine.get(partial.maps[0].volume)
+            volume = partial.attributions[0]
             assert volume.values.any()
-            shares.append(partial.maps[0].share_done)
+            shares.append(partial.attributions[0].share_done)
         status = engine.status(job, seen=status.version, wait=5.0)
     assert shares == sorted(shares)
     assert passes == sorted(passes)
@@ -64,17 +64,17 @@ def test_last_partial_map_is_the_result(engine: Engine, explain: Explain):
     assert status.state == "done", status
     assert status.done == status.total > 100
     final = engine.result(job)
-    assert isinstance(final, ExplainResult)
-    assert final.maps[0].share_done == 1
+    assert isinstance(final, Explanation)
+    assert final.attributions[0].share_done == 1
     last = engine.partial(job)
     assert last is not None
-    assert last.maps[0].volume == final.maps[0].volume
+    assert last.attributions[0] == final.attributions[0]
 
 
 def test_budget_gives_the_best_map_so_far(engine: Engine, explain: Explain):
     result = done(engine, explain(MIDDLE, limits=Limits(seconds=0.2)))
-    assert isinstance(result, ExplainResult)
-    assert 0 < result.maps[0].share_done < 1
+    assert isinstance(result, Explanation)
+    assert 0 < result.attributions[0].share_done < 1
     assert any("budget" in note for note in result.notes)
 
 

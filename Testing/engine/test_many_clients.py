@@ -13,9 +13,9 @@ from SaliencyExplain.engine.client.http_client import RemoteEngine
 from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.engine.server import routes as engine_server
 from SaliencyExplain.engine.wire.requests import PredictRequest
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
+from SaliencyExplain.volume import Volume
 from Testing.comparing import assert_same
 from Testing.engine.conftest import done, ended
 from Testing.waiting import HUNG

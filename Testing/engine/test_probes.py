@@ -7,13 +7,13 @@ import numpy as np
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.wire.requests import ProbeRequest
-from SaliencyExplain.engine.wire.results import ExplainResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probe_result import Probe
+from SaliencyExplain.results.image_explanation import Explanation
+from SaliencyExplain.volume import Volume
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, MIDDLE, Explain, done, ended, until
 
@@ -68,11 +68,9 @@ def test_click_is_answered_in_a_pause_and_changes_nothing(
     done(engine, click)
     assert ended(engine, job).state == "done"
     disturbed = engine.result(job)
-    assert isinstance(alone, ExplainResult)
-    assert isinstance(disturbed, ExplainResult)
-    assert_same(
-        engine.get(disturbed.maps[0].volume).values, engine.get(alone.maps[0].volume).values
-    )
+    assert isinstance(alone, Explanation)
+    assert isinstance(disturbed, Explanation)
+    assert_same(disturbed.attributions[0].values, alone.attributions[0].values)
     assert isinstance(answer, Probe)
     again = done(engine, click)
     assert isinstance(again, Probe)

@@ -27,9 +27,9 @@ from SaliencyExplain.engine.server.auth import Guard
 from SaliencyExplain.engine.server.server_process import Watch, _Server
 from SaliencyExplain.engine.server.tokens import make_token, token_in
 from SaliencyExplain.engine.wire.requests import StudyRequest
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import EngineLostError, InputError, OutputError
 from SaliencyExplain.specification.spec import ExplainSpec
+from SaliencyExplain.volume import Volume
 from Testing.conftest import PROJECT
 from Testing.engine.conftest import COMMAND, LONG, QUICK, environment, until
 from Testing.waiting import HUNG

@@ -11,10 +11,11 @@ import pytest
 from SaliencyExplain.engine.client.repeat_request import evaluation_of_map
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.wire.requests import EvaluationRequest
-from SaliencyExplain.engine.wire.results import EvaluationResult, MapResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
+from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.specification.spec import NO_REFERENCES, MethodChoice, References
+from SaliencyExplain.volume import Volume
 from Testing.engine.conftest import QUICK, Explain, done, ended
 from Testing.study.conftest import ball
 from Testing.study.conftest import bundle as bundle  # a small network: whole evaluations are quick
@@ -39,7 +40,7 @@ def volume_with_a_ball(seed: int) -> Volume:
 def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., EvaluationRequest]:
     """Asks for the evaluation of a map from what is known of it, with the least cost."""
 
-    def make(map_: MapResult, references: References = NO_REFERENCES) -> EvaluationRequest:
+    def make(map_: Attribution, references: References = NO_REFERENCES) -> EvaluationRequest:
         return evaluation_of_map(
             explain(QUICK).volume,
             opened,
@@ -59,10 +60,10 @@ def again(opened: ClassifierInfo, explain: Explain) -> Callable[..., EvaluationR
 def test_a_map_is_evaluated_from_what_is_known_of_it(
     engine: Engine, explain: Explain, again: Callable[..., EvaluationRequest]
 ):
-    predicted = done(engine, explain(QUICK)).maps[0].target_name
+    predicted = done(engine, explain(QUICK)).attributions[0].target_name
     (other,) = {"no tumour", "tumour"} - {predicted}
     method = MethodChoice("gradcam", {"layers": ["features.conv0"]})
-    (map_,) = done(engine, explain(method, target=other, seed=9)).maps
+    (map_,) = done(engine, explain(method, target=other, seed=9)).attributions
     request = again(map_)
     result = done(engine, request)
     assert isinstance(result, EvaluationResult)
@@ -81,7 +82,7 @@ def test_a_map_of_segments_is_evaluated_with_those_that_it_was_computed_with(
     _values, mass = ball(1)
     masks = Volume(np.stack([mass, 1 - mass]), AFFINE)
     given = References(engine.put(masks), ("mass", "rest"))
-    (map_,) = done(engine, explain(SHAPLEY, references=given)).maps
+    (map_,) = done(engine, explain(SHAPLEY, references=given)).attributions
     result = done(engine, again(map_, given))
     assert isinstance(result, EvaluationResult)
     assert not any("not known" in note for note in result.evaluation.notes)
@@ -106,7 +107,7 @@ def test_a_map_of_segments_is_evaluated_with_those_that_it_was_computed_with(
 def test_a_map_that_weighs_no_segments_is_evaluated_with_any(
     engine: Engine, explain: Explain, again: Callable[..., EvaluationRequest]
 ):
-    (map_,) = done(engine, explain(QUICK)).maps
+    (map_,) = done(engine, explain(QUICK)).attributions
     masks = Volume(ball(1)[1][None], AFFINE)
     result = done(engine, again(map_, References(engine.put(masks), ("mass",))))
     assert isinstance(result, EvaluationResult)
@@ -118,7 +119,9 @@ def test_a_map_with_backgrounds_is_evaluated_with_those_that_it_was_computed_wit
     engine: Engine, explain: Explain, again: Callable[..., EvaluationRequest]
 ):
     one, other = (engine.put(volume_with_a_ball(seed)) for seed in (6, 7))
-    (map_,) = done(engine, explain(EXPECTED, references=References(backgrounds=(one,)))).maps
+    (map_,) = done(
+        engine, explain(EXPECTED, references=References(backgrounds=(one,)))
+    ).attributions
     assert isinstance(done(engine, again(map_, References(backgrounds=(one,)))), EvaluationResult)
     status = ended(engine, engine.start(again(map_, References(backgrounds=(one, other)))))
     assert "computed with other backgrounds" in status.error

@@ -18,8 +18,6 @@ from SaliencyExplain.engine.wire.requests import (
     ExplainRequest,
     PredictRequest,
 )
-from SaliencyExplain.engine.wire.results import ExplainResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.explanation.explain import explain as explain_directly
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
@@ -28,7 +26,9 @@ from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.results.class_prediction import Prediction
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice, References
+from SaliencyExplain.volume import Volume
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, volume_of
 
@@ -71,14 +71,15 @@ def test_explanation_equals_the_librarys_to_the_bit(
         seed=7,
     )
     result = done(engine, explain(*methods, target="glioma-like", seed=7, image_name="a phantom"))
-    assert isinstance(result, ExplainResult)
+    assert isinstance(result, Explanation)
     assert_same(result.probabilities, direct.probabilities)
     assert result.target == direct.target == 1
-    assert [map_.label for map_ in result.maps] == [map_.label for map_ in direct.attributions]
-    for ours, theirs in zip(result.maps, direct.attributions, strict=True):
-        volume = engine.get(ours.volume)
-        assert_same(volume.values, theirs.values)
-        assert volume.affine.tobytes() == theirs.affine.tobytes()
+    assert [map_.label for map_ in result.attributions] == [
+        map_.label for map_ in direct.attributions
+    ]
+    for ours, theirs in zip(result.attributions, direct.attributions, strict=True):
+        assert_same(ours.values, theirs.values)
+        assert ours.affine.tobytes() == theirs.affine.tobytes()
         assert (ours.method, ours.layer, ours.signed) == (
             theirs.method,
             theirs.layer,
@@ -128,11 +129,13 @@ def test_segments_and_backgrounds_reach_the_methods_as_in_the_library(
         ),
     )
     result = done(engine, request)
-    assert isinstance(result, ExplainResult)
-    for ours, theirs in zip(result.maps, direct.attributions, strict=True):
-        assert_same(engine.get(ours.volume).values, theirs.values)
+    assert isinstance(result, Explanation)
+    for ours, theirs in zip(result.attributions, direct.attributions, strict=True):
+        assert_same(ours.values, theirs.values)
         assert ours.provenance["figures"].keys() == theirs.provenance["figures"].keys()
-    regions = {region["name"]: region for region in result.maps[0].provenance["figures"]["regions"]}
+    regions = {
+        region["name"]: region for region in result.attributions[0].provenance["figures"]["regions"]
+    }
     # What the classifier answers is the mass's doing, which is known of these phantoms.
     assert regions["mass"]["value"] > 0.5
     assert any("nothing" in note for note in result.notes)
@@ -183,4 +186,4 @@ def test_two_dimensions(engine: Engine):
     predicted = done(engine, PredictRequest(info.key, key))
     assert_same(predicted.probabilities, load_classifier(folder).predict(phantom.image))
     explained = done(engine, ExplainRequest(info.key, key, ExplainSpec((QUICK,))))
-    assert engine.get(explained.maps[0].volume).values.shape == picture.values.shape[1:]
+    assert explained.attributions[0].values.shape == picture.values.shape[1:]

@@ -7,6 +7,7 @@ import json
 import math
 import typing
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,17 +20,27 @@ from SaliencyExplain.engine.wire.results import CompareResult
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.probe_result import Removal
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.parameters import NOTHING, example_of
 from SaliencyExplain.specification.spec import MethodChoice
 from SaliencyExplain.specification.target import Target
+from SaliencyExplain.volume import Volume
 
 
 def from_json(kind: type, content: bytes) -> object:
     """As the server and the client read what they are sent."""
-    return made(kind, parse_json(content))
+    return made(kind, parse_json(content), volumes=VOLUMES.__getitem__)
 
 
+#: The volumes that the engine holds, by their hash.
+VOLUMES = {
+    volume.hash: volume
+    for volume in (
+        Volume(np.arange(6, dtype=np.float32).reshape(2, 3), np.eye(4)),
+        Volume(np.zeros((2, 2, 2), np.float32), np.diag([2.0, 2.0, 3.0, 1.0])),
+    )
+}
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(-1e9, 1e9) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -50,6 +61,15 @@ def instances(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
         return st.sampled_from(TARGETS).map(Target.parse)
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
+    if kind is Attribution:
+        rest = {
+            field.name: valid(field, hints[field.name])
+            for field in fields
+            if field.name not in ("values", "affine")
+        }
+        return st.sampled_from(list(VOLUMES.values())).flatmap(
+            lambda one: st.builds(kind, st.just(one.values), st.just(one.affine), **rest)
+        )
     return st.builds(kind, **{field.name: valid(field, hints[field.name]) for field in fields})
 
 

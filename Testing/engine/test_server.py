@@ -12,8 +12,8 @@ import pytest
 from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.volume_format import encode
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.volume import Volume
 from Testing.engine.guarded_calls import LARGEST, SMALL, TOKEN, Caller
 
 pytestmark = pytest.mark.server

@@ -11,7 +11,6 @@ from SaliencyExplain.demo.study import write_phantom_study
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.requests import ProbeRequest, StudyRequest
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.results.study_result import StudyResult
@@ -19,6 +18,7 @@ from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
 from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.volume import Volume
 from Testing.engine.conftest import done, ended, until
 
 SPEC = ExplainSpec((MethodChoice("gradcam"),), seed=2)

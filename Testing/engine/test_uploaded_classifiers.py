@@ -19,8 +19,8 @@ from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.client.http_client import RemoteEngine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.packing import Packed
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ClassifierError
+from SaliencyExplain.volume import Volume
 from Testing.engine.guarded_calls import LARGEST, Caller
 
 pytestmark = pytest.mark.server

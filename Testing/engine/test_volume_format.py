@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as shapes
 
 from SaliencyExplain.engine.wire.volume_format import MAGIC, PIECE, decode, encode
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.volume import Volume
 
 ROOM = 64 * 1024**2
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import InputError
+from SaliencyExplain.volume import Volume
 
 
 def test_volumes_come_back_to_the_bit(engine: Engine):

@@ -9,7 +9,7 @@ import pytest
 import slicer
 from numpy.typing import NDArray
 
-from SaliencyExplain.scene.attributions import AttributionMap
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.scene.nodes import new_scene
 
 Affine = NDArray[np.float64]
@@ -68,13 +68,17 @@ def block(index: tuple[int, int, int], value: float = 1.0, radius: int = 1) -> N
 
 def attribution(
     values: NDArray[np.floating], to_ras: Affine, *, signed: bool = True, **others: object
-) -> AttributionMap:
+) -> Attribution:
     """A map of a method and class of no importance."""
-    given = {"label": "occlusion", "title": "Occlusion", "target_name": "glioma"}
-    return AttributionMap(
-        values=values, affine=to_ras, signed=signed,
-        **{"classifier_name": "toy", **given, **others},
-    )  # fmt: skip
+    given = {
+        "method": "occlusion",
+        "method_title": "Occlusion",
+        "layer": "",
+        "target": 1,
+        "target_name": "glioma",
+        "provenance": {"classifier": "toy"},
+    }
+    return Attribution(values=values, affine=to_ras, signed=signed, **{**given, **others})
 
 
 def place_of(to_ras: Affine, index: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -55,12 +55,17 @@ def test_everything_that_was_said_of_a_map_is_read_back(scene, image):
     given = attribution(
         VALUES,
         GRID,
-        label="gradcam@features.norm5; last",
-        title="Grad-CAM",
+        method="gradcam",
+        layer="features.norm5; last",
+        method_title="Grad-CAM",
         target_name='GBM "IDH: wildtype" <é>',
-        classifier_name="brain & spine; v2",
         parameters={"layers": ["a", "b"], "window_mm": 8.5, "name": "x;y:z%20\"'\\n"},
-        provenance={"seed": 7, "versions": {"torch": "2.13"}, "image_sha256": "00ff"},
+        provenance={
+            "classifier": "brain & spine; v2",
+            "seed": 7,
+            "versions": {"torch": "2.13"},
+            "image_sha256": "00ff",
+        },
         share_done=0.25,
     )
     known = read_attribution(add_attribution(scene, given, image))
@@ -143,8 +148,8 @@ def test_the_threshold_is_the_pictures_until_it_is_set(scene, image):
 
 def test_maps_lie_under_image_classifier_and_target(scene, image):
     one = add_attribution(scene, attribution(VALUES, GRID), image)
-    two = add_attribution(scene, attribution(VALUES, GRID, label="gradcam@b4", title="Grad-CAM"),
-                          image)  # fmt: skip
+    gradcam = {"method": "gradcam", "layer": "b4", "method_title": "Grad-CAM"}
+    two = add_attribution(scene, attribution(VALUES, GRID, **gradcam), image)
     other = add_attribution(scene, attribution(VALUES, GRID, target_name="healthy"), image)
     above = ["T1: attributions", "toy"]
     assert folders_of(scene, one) == [*above, "glioma", "Occlusion - glioma"]

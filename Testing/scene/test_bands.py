@@ -91,7 +91,7 @@ def test_bands_of_a_map_that_grew_are_brought_up_to_date_in_place(scene):
 
 def test_bands_of_two_maps_are_two(scene):
     image, node = added(scene, GRIDS["plain"])
-    other = add_attribution(scene, attribution(-VALUES, GRIDS["plain"], label="b"), image)
+    other = add_attribution(scene, attribution(-VALUES, GRIDS["plain"], method="b"), image)
     assert bands_of(scene, node) is None
     one, two = add_bands(scene, node), add_bands(scene, other)
     assert one.label_map.GetID() != two.label_map.GetID()

@@ -78,7 +78,7 @@ def test_a_studys_scenes_hold_what_its_files_hold(done: Path):
         content = json.loads((folder / EXPLANATION).read_text())
         scene = open_mrb(folder / SCENE)
         nodes = attributions_of(scene)
-        assert [read_attribution(node).title for node in nodes] == ["Grad-CAM", "Gradient"]
+        assert [read_attribution(node).method_title for node in nodes] == ["Grad-CAM", "Gradient"]
         for node, entry in zip(nodes, content["attributions"], strict=True):
             file = nibabel.load(folder / entry["files"]["map"])
             values, to_ras = volume_values(node)

@@ -44,7 +44,11 @@ def filled(grid: Affine) -> slicer.vtkMRMLScene:
     scene = new_scene()
     image = add_image(scene, 100 * VALUES, grid, "case-001")
     node = add_attribution(
-        scene, attribution(VALUES, grid, parameters={"a": 'b"; c'}, provenance={"seed": 3}), image
+        scene,
+        attribution(
+            VALUES, grid, parameters={"a": 'b"; c'}, provenance={"classifier": "toy", "seed": 3}
+        ),
+        image,
     )
     add_attribution(scene, attribution(-VALUES, grid, target_name="healthy"), image)
     set_threshold(node, 0.4)
@@ -91,7 +95,7 @@ def test_maps_are_read_back_with_all_that_was_said_of_them(saved: Path):
     one, two = attributions_of(scene, image)
     known = read_attribution(one)
     assert known.parameters == {"a": 'b"; c'}
-    assert known.provenance == {"seed": 3}
+    assert known.provenance == {"classifier": "toy", "seed": 3}
     assert (known.label, known.title, known.signed) == ("occlusion", "Occlusion", True)
     assert (known.target_name, known.classifier_name) == ("glioma", "toy")
     assert read_attribution(two).target_name == "healthy"
@@ -150,7 +154,7 @@ def test_views_layers_outlines_and_folders_are_in_place(saved: Path):
         above.insert(0, tree.GetItemName(item))
         item = tree.GetItemParent(item)
     assert above == ["case-001: attributions", "toy", "glioma", "Occlusion - glioma"]
-    third = add_attribution(scene, attribution(VALUES, GRIDS["plain"], label="c"), image)
+    third = add_attribution(scene, attribution(VALUES, GRIDS["plain"], method="c"), image)
     assert tree.GetItemParent(tree.GetItemByDataNode(third)) == tree.GetItemParent(
         tree.GetItemByDataNode(node)
     )

@@ -31,8 +31,8 @@ INDEX = (9, 4, 7)
 def test_image_and_maps_are_read_at_the_voxel_that_holds_the_place(scene, grid: Affine):
     image = add_image(scene, 100 * VALUES, grid, "image")
     add_attribution(scene, attribution(VALUES, grid), image)
-    add_attribution(scene, attribution(np.abs(VALUES), grid, label="b", title="B", signed=False,
-                                       target_name="healthy"), image)  # fmt: skip
+    other = {"method": "b", "method_title": "B", "target_name": "healthy"}
+    add_attribution(scene, attribution(np.abs(VALUES), grid, signed=False, **other), image)
     off = place_of(grid, (INDEX[0] + 0.4, INDEX[1] - 0.4, INDEX[2] + 0.3))
     found = readings_at(scene, image, off)
     assert found.image_value == np.float32(100 * VALUES[INDEX])

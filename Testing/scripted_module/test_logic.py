@@ -25,7 +25,6 @@ from SlicerSaliencyExplainLib.StudyCases import (
 
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.engine.wire.requests import PredictRequest, StudyRequest
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.records.journal_file import JournalFile
@@ -36,6 +35,7 @@ from SaliencyExplain.scene.names import IMAGE_ROLE
 from SaliencyExplain.scene.segmentations import masks_on_grid
 from SaliencyExplain.scene.volume_nodes import add_image
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
+from SaliencyExplain.volume import Volume
 from Testing.expected_errors import error_with
 
 from .conftest import WAIT_SECONDS
@@ -131,7 +131,7 @@ def test_each_method_puts_a_map_on_the_volume_s_grid(case: Case, method: str) ->
     map_ = read_attribution(node)
     assert (map_.target_name, map_.classifier_name) == (GLIOMA, "phantom-3d-honest")
     assert map_.share_done == 1
-    assert result.maps[0].label.partition("@")[0] == method
+    assert result.attributions[0].label.partition("@")[0] == method
     if method in ("occlusion", "gradcam", "smoothgrad"):
         # The tumour holds one voxel in a hundred; the heat is in it far above that.
         inside = case.tumour()
@@ -393,7 +393,7 @@ def test_a_study_runs_is_found_again_and_its_cases_open(case: Case, tmp_path: Pa
     )
     assert [node.GetNodeReference(IMAGE_ROLE) for node in maps] == [image]
     assert_allclose(volume_values(maps[0])[1], volume_values(image)[1], atol=1e-4)
-    assert read_attribution(maps[0]).title == "Grad-CAM"
+    assert read_attribution(maps[0]).method_title == "Grad-CAM"
     assert mask.GetSegmentation().GetNthSegment(0).GetName() == "tumour"
     with error_with(ErrorCode.STUDY_INCOMPLETE, "phantom-009") as refused:
         load_case(case.scene, sources, tmp_path / "out", "phantom-009", {})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from monai.data import MetaTensor
 from monai.networks.nets import DenseNet
 from PIL import Image
 
@@ -17,7 +18,6 @@ from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.comparison.table import rows
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.explanation.compute import Compute
-from SaliencyExplain.explanation.computed_maps import Explanation
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.prepared_case import prepare
@@ -27,6 +27,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.records.case_record import EXPLANATION
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import Limits
 from SaliencyExplain.study.case_folder import write_case
 from Testing.expected_errors import error_with
@@ -54,8 +55,14 @@ def classifier(folder: Path) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def explained(folder: Path, classifier: Classifier) -> tuple[Explanation, Segmentation]:
-    image = read_image(folder / "P1_image.nii.gz")
+def image(folder: Path) -> MetaTensor:
+    return read_image(folder / "P1_image.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def explained(
+    folder: Path, image: MetaTensor, classifier: Classifier
+) -> tuple[Explanation, Segmentation]:
     explanation = explain(
         prepare(image, classifier, "1", compute=Compute("cpu")), [find_method("gradcam")()]
     )
@@ -63,10 +70,10 @@ def explained(folder: Path, classifier: Classifier) -> tuple[Explanation, Segmen
 
 
 def test_any_class_name_makes_a_file_in_the_cases_folder(
-    explained: tuple[Explanation, Segmentation], tmp_path: Path
+    explained: tuple[Explanation, Segmentation], image: MetaTensor, tmp_path: Path
 ) -> None:
     explanation, segmentation = explained
-    record = write_case(tmp_path / "out", "P/1", explanation, segmentation=segmentation)
+    record = write_case(tmp_path / "out", "P/1", explanation, image, segmentation=segmentation)
     files = [tmp_path / "out" / "P_1" / name for name in record.file_names]
     assert {file.parent for file in files} == {tmp_path / "out" / "P_1"}
     assert all(file.is_file() for file in files)
@@ -77,20 +84,20 @@ def test_any_class_name_makes_a_file_in_the_cases_folder(
 
 
 def test_map_bands_and_picture_are_of_the_image(
-    explained: tuple[Explanation, Segmentation], tmp_path: Path
+    explained: tuple[Explanation, Segmentation], image: MetaTensor, tmp_path: Path
 ) -> None:
     explanation, segmentation = explained
-    record = write_case(tmp_path, "P1", explanation, segmentation=segmentation)
+    record = write_case(tmp_path, "P1", explanation, image, segmentation=segmentation)
     map_file, bands_file, picture, _ = (tmp_path / "P1" / name for name in record.file_names)
     written = nibabel.load(map_file)
     np.testing.assert_array_equal(written.get_fdata(), explanation.attributions[0].values)
-    np.testing.assert_allclose(written.affine, explanation.image.affine.numpy())
-    assert SimpleITK.ReadImage(str(bands_file)).GetSize() == tuple(explanation.image.shape[1:])
+    np.testing.assert_allclose(written.affine, image.affine.numpy())
+    assert SimpleITK.ReadImage(str(bands_file)).GetSize() == tuple(image.shape[1:])
     assert Image.open(picture).format == "PNG"
 
 
 def test_the_explanation_says_what_it_takes_to_do_it_again(
-    explained: tuple[Explanation, Segmentation], tmp_path: Path
+    explained: tuple[Explanation, Segmentation], image: MetaTensor, tmp_path: Path
 ) -> None:
     explanation, segmentation = explained
     map_ = explanation.attributions[0]
@@ -98,7 +105,7 @@ def test_the_explanation_says_what_it_takes_to_do_it_again(
     compared = rows(
         "P1", name, {map_.label: map_.values}, segmentation, map_.affine, control_maps=True
     )
-    write_case(tmp_path, "P1", explanation, segmentation=segmentation, rows=compared)
+    write_case(tmp_path, "P1", explanation, image, segmentation=segmentation, rows=compared)
     content = json.loads((tmp_path / "P1" / EXPLANATION).read_text(encoding="utf-8"))
     assert content["target"] == {"index": 1, "name": name}
     assert sum(content["prediction"]["probabilities"].values()) == pytest.approx(1)
@@ -107,17 +114,20 @@ def test_the_explanation_says_what_it_takes_to_do_it_again(
     assert set(content["provenance"]["versions"]) >= {"SaliencyExplain", "torch", "monai"}
     assert content["attributions"][0]["comparison"][0]["auroc"] == compared[0].agreement.auroc
     assert [row["method"] for row in content["control_maps"]] == ["random", "centre"]
-    kept = write_case(tmp_path, "P1", explanation, keep_identifiers=True)
+    kept = write_case(tmp_path, "P1", explanation, image, keep_identifiers=True)
     assert kept.provenance["image"] == "P1_image"
 
 
 def test_each_map_has_a_provenance_of_its_own(
-    classifier: Classifier, explained: tuple[Explanation, Segmentation], tmp_path: Path
+    classifier: Classifier,
+    explained: tuple[Explanation, Segmentation],
+    image: MetaTensor,
+    tmp_path: Path,
 ) -> None:
-    explanation, segmentation = explained
+    _, segmentation = explained
     maps = explain(
         prepare(
-            explanation.image,
+            image,
             classifier,
             "1",
             compute=Compute("cpu", Limits(precision="bfloat16")),
@@ -125,7 +135,7 @@ def test_each_map_has_a_provenance_of_its_own(
         ),
         select_methods(["gradient", "shapley"], ["shapley.regions=segments"]),
     )
-    write_case(tmp_path, "P1", maps, segmentation=segmentation)
+    write_case(tmp_path, "P1", maps, image, segmentation=segmentation)
     content = json.loads((tmp_path / "P1" / EXPLANATION).read_text(encoding="utf-8"))
     first, second = (one["provenance"] for one in content["attributions"])
     assert (first["precision"], second["precision"]) == ("bfloat16", "float32")
@@ -158,15 +168,15 @@ def test_the_hash_of_a_segmentation_is_of_its_names_and_voxels(
 
 
 def test_results_are_replaced_and_foreign_folders_are_not(
-    explained: tuple[Explanation, Segmentation], tmp_path: Path
+    explained: tuple[Explanation, Segmentation], image: MetaTensor, tmp_path: Path
 ) -> None:
     explanation, _ = explained
-    first = write_case(tmp_path, "P1", explanation)
+    first = write_case(tmp_path, "P1", explanation, image)
     (tmp_path / "P1" / "left over.txt").write_text("of an earlier run")
-    assert write_case(tmp_path, "P1", explanation) == first
+    assert write_case(tmp_path, "P1", explanation, image) == first
     assert not (tmp_path / "P1" / "left over.txt").exists()
     (tmp_path / "P2").mkdir()
     (tmp_path / "P2" / "scan.nii.gz").write_bytes(b"the user's")
     with error_with(ErrorCode.OUTPUT_EXISTS, "P2"):
-        write_case(tmp_path, "P2", explanation)
+        write_case(tmp_path, "P2", explanation, image)
     assert (tmp_path / "P2" / "scan.nii.gz").read_bytes() == b"the user's"

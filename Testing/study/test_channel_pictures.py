@@ -58,7 +58,7 @@ def test_pictures_and_provenance_name_the_channel(tmp_path, channel):
         dataclasses.replace(one, values=np.zeros_like(one.values)) for one in done.attributions
     )
     done = dataclasses.replace(done, attributions=quiet)
-    write_case(tmp_path, "case", done)
+    write_case(tmp_path, "case", done, image)
     document = json.loads((tmp_path / "case" / EXPLANATION).read_text())
     assert "channel" not in document["provenance"]
     for entry in document["attributions"]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
+from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.scene.attributions import (
-    AttributionMap,
     attributions_of,
     read_attribution,
 )
@@ -246,7 +246,7 @@ def wait_for(page: Page, holds: Callable[[], bool]) -> None:
     until(holds, meanwhile=lambda: page.browser.wait_for_timeout(20))
 
 
-def maps_of(page: Page, server: Server, folder: Path) -> list[AttributionMap]:
+def maps_of(page: Page, server: Server, folder: Path) -> list[Attribution]:
     """The maps in the viewer's scene."""
     answer = page.browser.context.request.get(f"{server.origin}/scene.mrb")
     (folder / "scene.mrb").write_bytes(answer.body())

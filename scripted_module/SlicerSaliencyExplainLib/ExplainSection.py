@@ -10,10 +10,10 @@ import qt
 from slicer.i18n import tr as _
 
 from SaliencyExplain.cost_estimate import Estimate
-from SaliencyExplain.engine.wire.results import ExplainResult
 from SaliencyExplain.errors import SaliencyExplainError
 from SaliencyExplain.figures import figure_lines
 from SaliencyExplain.quantities import time_text
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import Limits
 
 from .Images import Beside
@@ -255,17 +255,17 @@ class ExplainSection(Section):
             self.panel.sections.display.maps_changed(maps)
         self.panel.maps_changed()
 
-    def _done(self, result: ExplainResult) -> None:
+    def _done(self, result: Explanation) -> None:
         self.end()
         self.panel.sections.volumes.show_prediction(result.classes, result.probabilities, ())
         notes = [failure.line for failure in result.failures]
         notes += [
             f"{map_.title}: {line}"
-            for map_ in result.maps
+            for map_ in result.attributions
             for line in figure_lines(map_.provenance.get("figures", {}))
         ]
         notes += result.notes
-        share = min((map_.share_done for map_ in result.maps), default=1.0)
+        share = min((map_.share_done for map_ in result.attributions), default=1.0)
         if share < 1:
             notes.insert(
                 0, _("Stopped after {share} of the computation.").format(share=f"{share:.0%}")

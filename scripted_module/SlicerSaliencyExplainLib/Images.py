@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from SaliencyExplain.engine.interface import ClassifierInfo
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import on_axes, volume_values, world_affine
 from SaliencyExplain.scene.segmentations import masks_on_grid
+from SaliencyExplain.volume import Volume
 
 #: Affines that differ by less than this, in millimetres over the whole image, are the same.
 _SAME_GRID_MM = 1e-2

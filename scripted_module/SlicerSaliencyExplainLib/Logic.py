@@ -17,12 +17,11 @@ from SaliencyExplain.engine.wire.requests import (
     PredictRequest,
     ProbeRequest,
 )
-from SaliencyExplain.engine.wire.results import ExplainResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.scene.arrays import on_axes
 from SaliencyExplain.scene.attributions import (
-    AttributionMap,
     add_attribution,
     read_attribution,
     update_attribution,
@@ -34,6 +33,7 @@ from SaliencyExplain.specification.spec import (
     MethodChoice,
 )
 from SaliencyExplain.specification.target import Target
+from SaliencyExplain.volume import Volume
 
 from .BackgroundCalls import BackgroundCalls
 from .Failures import Failure
@@ -117,7 +117,7 @@ class SaliencyExplainLogic(Questions):
         limits: Limits = DEFAULT_LIMITS,
         beside: Beside = NOTHING,
         shown: Callable[[list[Any]], None] = nothing,
-        done: Callable[[ExplainResult], None] = nothing,
+        done: Callable[[Explanation], None] = nothing,
         failed: Callable[[Failure], None] = nothing,
         **callbacks: Any,
     ) -> Job:
@@ -143,30 +143,28 @@ class SaliencyExplainLogic(Questions):
         image = self.read(nodes)
         grown: dict[str, Any] = {}
 
-        def show(answer: tuple[ExplainResult, list[Volume]]) -> None:
-            result, volumes = answer
+        def show(result: Explanation) -> None:
             image.check_unchanged(self.scene)
-            for map_, volume in zip(result.maps, volumes, strict=True):
-                grown[map_.label] = self._put_map(grown.get(map_.label), image, map_, volume)
+            for map_ in result.attributions:
+                grown[map_.label] = self._put_map(grown.get(map_.label), image, map_)
             shown(list(grown.values()))
 
-        def finish(answer: tuple[ExplainResult, list[Volume]]) -> None:
+        def finish(result: Explanation) -> None:
             try:
-                show(answer)
+                show(result)
             except SaliencyExplainError as error:
                 failed(Failure.of(error))
             else:
-                done(answer[0])
+                done(result)
 
-        def show_partial(answer: tuple[ExplainResult, list[Volume]]) -> None:
+        def show_partial(result: Explanation) -> None:
             if self._is_there(image):
-                show(answer)
+                show(result)
 
         return self.start(
             self._explain_request(image, methods, target, beside, seed, limits),
             image,
             {**callbacks, "done": finish, "failed": failed},
-            fetch=_maps_with_voxels,
             partial=show_partial,
         )
 
@@ -339,20 +337,7 @@ class SaliencyExplainLogic(Questions):
 
         return make
 
-    def _put_map(self, node: Any, image: SentImage, map_: Any, volume: Volume) -> Any:
-        assert self.classifier is not None
-        attribution = AttributionMap(
-            volume.values,
-            volume.affine,
-            label=map_.label,
-            title=map_.title,
-            signed=map_.signed,
-            target_name=map_.target_name,
-            classifier_name=self.classifier.name,
-            parameters=map_.parameters,
-            provenance=map_.provenance,
-            share_done=map_.share_done,
-        )
+    def _put_map(self, node: Any, image: SentImage, attribution: Attribution) -> Any:
         if node is not None and self.scene.IsNodePresent(node):
             update_attribution(node, attribution)
             return node
@@ -383,7 +368,3 @@ class SaliencyExplainLogic(Questions):
         job = self._follow(begin, callbacks, **more)
         self._scene_jobs.add(job)
         return job
-
-
-def _maps_with_voxels(engine: Engine, result: ExplainResult) -> tuple[ExplainResult, list[Volume]]:
-    return result, [engine.get(map_.volume) for map_ in result.maps]

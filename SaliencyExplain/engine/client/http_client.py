@@ -32,8 +32,8 @@ from SaliencyExplain.engine.wire.request_base import Request, Result
 from SaliencyExplain.engine.wire.requests import find_request_kind
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.engine.wire.volume_format import decode, encode
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError, SaliencyExplainError
+from SaliencyExplain.volume import Volume
 
 _Made = TypeVar("_Made")
 #: Seconds to connect and to wait for an answer. A killed server on this machine is noticed at
@@ -181,7 +181,11 @@ class RemoteEngine(Engine):
         said = self._read(dict[str, Any], path)
         with self._of_this_version():
             kind = find_request_kind(said["kind"])
-            return None if said["result"] is None else made(kind.result_type, said["result"])
+            return (
+                None
+                if said["result"] is None
+                else made(kind.result_type, said["result"], volumes=self.get)
+            )
 
     def _parsed(self, kind: type[_Made], content: bytes) -> _Made:
         with self._of_this_version():

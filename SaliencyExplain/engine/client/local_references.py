@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from SaliencyExplain.engine.interface import Engine
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.specification.spec import References
+from SaliencyExplain.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from SaliencyExplain.engine.wire.wire_volumes import Volume, check_volume
+from SaliencyExplain.engine.wire.wire_volumes import check_volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.volume import Volume
 
 #: Share of the machine's memory that volumes may take, and the least in bytes.
 _SHARE, _LEAST = 0.25, 512 * 1024**2

@@ -34,13 +34,13 @@ from SaliencyExplain.engine.queue.job import Job, new_name
 from SaliencyExplain.engine.queue.job_queue import JobQueue, Reporter
 from SaliencyExplain.engine.wire.request_base import Request, Result
 from SaliencyExplain.engine.wire.request_limits import check_request
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation.compute import Compute, choose_device
 from SaliencyExplain.memory_limit import memory_limited
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import Limits
+from SaliencyExplain.volume import Volume
 
 #: Share of the free memory that a job may reserve; beyond it the system would end the engine.
 _MEMORY_SHARE = 0.95

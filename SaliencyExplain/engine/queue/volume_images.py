@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
+from SaliencyExplain.volume import Volume
 
 
 def image_of(volume: Volume, name: str = "") -> MetaTensor:

@@ -16,10 +16,10 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from SaliencyExplain.engine.wire.volume_format import decode
-from SaliencyExplain.engine.wire.wire_volumes import Volume
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.study.case import safe_name
+from SaliencyExplain.volume import Volume
 
 #: Most bytes of a request that is no file.
 _SMALL = 4 * 1024**2

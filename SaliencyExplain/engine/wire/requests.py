@@ -15,12 +15,12 @@ from SaliencyExplain.engine.wire.request_limits import (
 from SaliencyExplain.engine.wire.results import (
     CompareResult,
     EvaluationResult,
-    ExplainResult,
 )
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.results.class_prediction import Prediction
+from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.specification.spec import ExplainSpec
 
@@ -39,7 +39,7 @@ class PredictRequest(Request, kind="predict", result=Prediction, short=True):
 
 
 @dataclass(frozen=True)
-class ExplainRequest(Request, kind="explain", result=ExplainResult):
+class ExplainRequest(Request, kind="explain", result=Explanation):
     """Asks for attributions of a volume.
 
     Attributes:

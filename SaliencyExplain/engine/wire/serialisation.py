@@ -1,4 +1,8 @@
-"""Results and requests as JSON and back, by the type hints of their dataclasses."""
+"""Results and requests as JSON and back, by the type hints of their dataclasses.
+
+An attribution's voxels are not part of the JSON: in their place stands the hash of the volume that
+the engine keeps, and whoever reads the document fetches it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,20 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.json_text import json_text
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.volume import Volume
 
 #: Digits of a whole number of 64 bits, with its sign.
 _LONGEST_WHOLE = 20
+#: The fields of an attribution that its volume has, and what stands for them.
+_VOXELS, _VOLUME = ("values", "affine"), "volume"
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -46,7 +54,11 @@ def parse_json(content: bytes) -> Any:
         ) from error
 
 
-def made(kind: Any, document: Any, name: str = "") -> Any:
+#: Gives the volume of a hash.
+Volumes = Callable[[str], Volume]
+
+
+def made(kind: Any, document: Any, name: str = "", volumes: Volumes | None = None) -> Any:
     """The object of a type that a parsed JSON document describes.
 
     Args:
@@ -54,6 +66,7 @@ def made(kind: Any, document: Any, name: str = "") -> Any:
             None, a plain type, or Any.
         document: As :func:`parse_json` gives it.
         name: What the document is, for the message.
+        volumes: Fetches the voxels of attributions; None: there are none in the document.
 
     Raises:
         InputError: A field is missing, unknown or of another type.
@@ -61,27 +74,32 @@ def made(kind: Any, document: Any, name: str = "") -> Any:
     if kind is Any:
         return document
     if dataclasses.is_dataclass(kind):
-        return _dataclass(kind, document, name)
+        return _dataclass(kind, document, name, volumes)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
         if document is None:
             return None
         (kind,) = (item for item in inner if item is not type(None))
-        return made(kind, document, name)
+        return made(kind, document, name, volumes)
     if origin in (tuple, list):
-        return _sequence(origin, inner, document, name)
+        return _sequence(origin, inner, document, name, volumes)
     if origin is dict:
         if not isinstance(document, Mapping):
             raise _wrong(name, "a mapping")
-        return {key: made(inner[1], item, f"{name}.{key}") for key, item in document.items()}
+        return {
+            key: made(inner[1], item, f"{name}.{key}", volumes) for key, item in document.items()
+        }
     if kind is Path:
         return Path(_number_or_text(str, document, name))
     return _number_or_text(kind, document, name)
 
 
-def _dataclass(kind: Any, document: Any, name: str) -> Any:
+def _dataclass(kind: Any, document: Any, name: str, volumes: Volumes | None) -> Any:
     if not isinstance(document, Mapping):
         raise _wrong(name or kind.__name__, "a mapping of its fields")
+    voxels: dict[str, Any] = {}
+    if kind is Attribution:
+        document, voxels = _fetched(document, volumes)
     hints = _hints(kind)
     for given in document:
         if given not in hints:
@@ -90,22 +108,37 @@ def _dataclass(kind: Any, document: Any, name: str) -> Any:
         needed = (
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         )
-        if needed and field.name not in document:
+        if needed and field.name not in document and field.name not in voxels:
             raise InputError(
                 ErrorCode.ENGINE_REQUEST, f"{kind.__name__} lacks the field '{field.name}'."
             )
-    values = {key: made(hints[key], item, key) for key, item in document.items()}
-    return kind(**values)
+    values = {key: made(hints[key], item, key, volumes) for key, item in document.items()}
+    return kind(**values, **voxels)
 
 
-def _sequence(origin: Any, inner: tuple[Any, ...], document: Any, name: str) -> Any:
+def _fetched(
+    document: Mapping[str, Any], volumes: Volumes | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The document of an attribution without its volume, and the fields that this gives."""
+    rest = {key: item for key, item in document.items() if key not in _VOXELS}
+    key = rest.pop(_VOLUME, None)
+    if volumes is None or not isinstance(key, str):
+        raise _wrong(_VOLUME, "the hash of a volume")
+    volume = volumes(key)
+    return rest, {"values": volume.values, "affine": volume.affine}
+
+
+def _sequence(
+    origin: Any, inner: tuple[Any, ...], document: Any, name: str, volumes: Volumes | None
+) -> Any:
     if not isinstance(document, list):
         raise _wrong(name, "a list")
     if origin is tuple and inner[-1] is not Ellipsis:
         if len(document) != len(inner):
             raise _wrong(name, f"a list of {len(inner)}")
-        return tuple(made(kind, item, name) for kind, item in zip(inner, document, strict=True))
-    return origin(made(inner[0], item, name) for item in document)
+        pairs = zip(inner, document, strict=True)
+        return tuple(made(kind, item, name, volumes) for kind, item in pairs)
+    return origin(made(inner[0], item, name, volumes) for item in document)
 
 
 def _number_or_text(kind: Any, document: Any, name: str) -> Any:
@@ -128,8 +161,11 @@ def _wrong(name: str, wanted: str) -> InputError:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+        names = [field.name for field in dataclasses.fields(value)]
+        if isinstance(value, Attribution):
+            rest = {name: _plain(getattr(value, name)) for name in names if name not in _VOXELS}
+            return {**rest, _VOLUME: value.volume.hash}
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

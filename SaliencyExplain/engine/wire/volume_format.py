@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from SaliencyExplain.engine.wire.wire_volumes import TYPES, Volume, check_volume
+from SaliencyExplain.engine.wire.wire_volumes import TYPES, check_volume
 from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.volume import Volume
 
 #: First bytes of a volume, with the version of the format.
 MAGIC = b"SEV1"

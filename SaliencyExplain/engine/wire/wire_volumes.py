@@ -1,41 +1,17 @@
-"""Volumes as they travel between a face and an engine."""
+"""Which volumes may travel between a face and an engine."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import is_invertible
+from SaliencyExplain.volume import Volume
 
 #: Types of voxels that an engine takes, as numpy spells them.
 TYPES = ("<f4", "|u1")
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """Voxels and where they are.
-
-    Attributes:
-        values: ``(*S)`` or ``(C, *S)``, float32 or uint8; S are voxel axes i, j, k (two or three).
-        affine: 4x4, voxel indices to RAS millimetres.
-    """
-
-    values: NDArray[np.float32] | NDArray[np.uint8]
-    affine: NDArray[np.float64]
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 over type, shape, voxels and affine."""
-        digest = hashlib.sha256(f"{self.values.dtype.str}{self.values.shape}".encode())
-        digest.update(np.ascontiguousarray(self.values).data)
-        digest.update(np.ascontiguousarray(self.affine, dtype=np.float64).data)
-        return digest.hexdigest()
 
 
 def check_volume(volume: Volume) -> None:

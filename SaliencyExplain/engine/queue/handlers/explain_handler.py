@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 from SaliencyExplain.attribution.method_selection import chosen_methods
-from SaliencyExplain.attribution.registry import methods
 from SaliencyExplain.engine.queue.cache import VolumeStore
 from SaliencyExplain.engine.queue.explain_inputs import (
     check_explain_request,
@@ -16,14 +15,13 @@ from SaliencyExplain.engine.queue.handlers.handler import Handler
 from SaliencyExplain.engine.queue.job_queue import Reporter
 from SaliencyExplain.engine.queue.volume_images import image_of
 from SaliencyExplain.engine.wire.requests import ExplainRequest
-from SaliencyExplain.engine.wire.results import ExplainResult, MapResult
-from SaliencyExplain.engine.wire.wire_volumes import Volume
-from SaliencyExplain.explanation.computed_maps import Attribution
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.prepared_case import prepare
+from SaliencyExplain.results.attribution_map import Attribution
+from SaliencyExplain.results.image_explanation import Explanation
 
 
-class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequest):
+class ExplainHandler(Handler[ExplainRequest, Explanation], answers=ExplainRequest):
     """Computes attributions, and shows partial ones on the way."""
 
     def check(self, request: ExplainRequest) -> None:
@@ -34,7 +32,7 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
         """The image, the segments and the backgrounds."""
         return volumes_to_explain(request)
 
-    def run(self, request: ExplainRequest, reporter: Reporter) -> ExplainResult:
+    def run(self, request: ExplainRequest, reporter: Reporter) -> Explanation:
         """Computes the maps and keeps them as volumes."""
         context, spec = self.context, request.spec
         notes: list[str] = []
@@ -47,18 +45,18 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
         chosen = chosen_methods(spec.methods)
         reporter.doing(f"computes {', '.join(method.title for method in chosen)}")
         maps = _KeptMaps(context.volumes, reporter)
-        partial_maps: dict[str, MapResult] = {}
+        partial_maps: dict[str, Attribution] = {}
 
         def show(attribution: Attribution, share: float) -> None:
             reporter.check()
-            result = maps.keep(dataclasses.replace(attribution, share_done=share))
-            partial_maps[result.label] = result
+            maps.keep(attribution)
+            partial_maps[attribution.label] = attribution
             maps.publish(
-                ExplainResult(
+                Explanation(
                     classes=classifier.classes,
                     probabilities=probabilities,
                     target=attribution.target,
-                    maps=tuple(partial_maps.values()),
+                    attributions=tuple(partial_maps.values()),
                     notes=(),
                     timings={},
                 )
@@ -74,21 +72,15 @@ class ExplainHandler(Handler[ExplainRequest, ExplainResult], answers=ExplainRequ
         explanation = explain(
             case, chosen, seed=spec.seed, progress=reporter.progress, publish=show
         )
-        result = ExplainResult(
-            classes=explanation.classes,
-            probabilities=explanation.probabilities,
-            target=explanation.target,
-            maps=tuple(map(maps.keep, explanation.attributions)),
-            notes=(*notes, *classifier.notes, *explanation.notes),
-            timings=explanation.timings,
-            failures=explanation.failures,
-        )
-        context.predictions.put(request.classifier, request.volume, result.probabilities)
-        return result
+        for attribution in explanation.attributions:
+            maps.keep(attribution)
+        notes += [*classifier.notes, *explanation.notes]
+        context.predictions.put(request.classifier, request.volume, explanation.probabilities)
+        return dataclasses.replace(explanation, notes=tuple(notes))
 
-    def kept_volumes(self, result: ExplainResult) -> set[str]:
+    def kept_volumes(self, result: Explanation) -> set[str]:
         """The maps."""
-        return {map_.volume for map_ in result.maps}
+        return {one.volume.hash for one in result.attributions}
 
 
 class _KeptMaps:
@@ -101,30 +93,16 @@ class _KeptMaps:
         self._inputs = set(self._holds)
         self._last: set[str] = set()
 
-    def keep(self, attribution: Attribution) -> MapResult:
+    def keep(self, attribution: Attribution) -> None:
         """Keeps a map for as long as the job is listed."""
-        volume = Volume(attribution.values, attribution.affine)
-        key = self._volumes.put(volume, copied=False, beyond=True)
+        key = self._volumes.put(attribution.volume, copied=False, beyond=True)
         if key not in self._holds:
             self._volumes.hold([key])
             self._holds.add(key)
-        return MapResult(
-            label=attribution.label,
-            title=methods()[attribution.method].title,
-            method=attribution.method,
-            layer=attribution.layer,
-            signed=attribution.signed,
-            target_name=attribution.target_name,
-            volume=key,
-            parameters=attribution.parameters,
-            provenance=attribution.provenance,
-            seconds=attribution.seconds,
-            share_done=attribution.share_done,
-        )
 
-    def publish(self, partial: ExplainResult) -> None:
+    def publish(self, partial: Explanation) -> None:
         """Shows a partial result; the one before it stays for those who fetch it just now."""
-        now = {map_.volume for map_ in partial.maps}
+        now = {one.volume.hash for one in partial.attributions}
         old = self._holds - self._inputs - self._last - now
         self._volumes.release(old)
         self._holds -= old

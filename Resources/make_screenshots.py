@@ -49,8 +49,8 @@ def main(demo: Path, out: Path) -> None:
     pictures = []
     for place in contrast.runs:
         entry = runs[place].journal.entry(contrast.case)
-        files = next(map_["files"] for map_ in entry["maps"] if map_["label"] == contrast.label)
-        pictures.append(Image.open(runs[place].output.folder / contrast.case / f"{files}.png"))
+        files = next(one.files for one in entry.result.maps if one.label == contrast.label)
+        pictures.append(Image.open(runs[place].output.folder / contrast.case / files.picture))
     height = max(picture.height for picture in pictures)
     both = Image.new("RGB", (sum(picture.width for picture in pictures), height))
     left = 0

@@ -49,8 +49,8 @@ def agreement(
         mask: The segment, same shape.
         affine: 4x4 of the grid, RAS mm (oblique, anisotropic and sheared grids are fine).
         body: The voxels of the body, same shape, for the second chance level.
-        tolerance_mm: How far from the segment the peak may lie and still count, mm.
-        resolution_mm: What the map's method resolves, mm; 0: single voxels or regions.
+        tolerance_mm: Largest distance of the peak from the segment that still counts, mm.
+        resolution_mm: Resolution of the map's method, mm; 0: single voxels or regions.
 
     Raises:
         InputError: The map has non-finite values, the shapes differ, or the tolerance is negative.
@@ -142,7 +142,7 @@ class _Evidence:
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:
-        """Centre of mass of what speaks for the class, in voxel indices."""
+        """Centre of mass of the positive values, in voxel indices."""
         return _centre_of_mass(self.positive)
 
 
@@ -189,7 +189,7 @@ def checked_map(
     body: NDArray[np.bool_] | None = None,
     seen: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.floating]:
-    """The map as floats, once it is sure that it can be held against the masks.
+    """The map as floats, after a check that it can be compared with the masks.
 
     Raises:
         InputError: The map has non-finite values or neither 2 nor 3 axes, or the shapes differ.

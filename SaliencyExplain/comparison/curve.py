@@ -1,7 +1,7 @@
 """How much of a segment lies among the strongest voxels of a map, for every share of the image.
 
-The cumulative gains curve of classification, drawn for a map: a reader sees at once that the
-strongest 5 % of the image hold 80 % of the tumour. Chance is the diagonal.
+The cumulative gains curve of classification for a map: it shows, for example, that the strongest
+5 % of the image hold 80 % of the tumour. Chance is the diagonal.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _curve(
         return AgreementCurve((), ())
     ranking = Ranking.of(values, ordered, mask)
     # Between two values that occur in the segment the curve is level, across one it is straight:
-    # it bends where a value of the segment begins and where it ends, and nowhere else.
+    # it bends only where a value of the segment begins or ends.
     before = np.concatenate([[0], ranking.inside[:-1]])
     begins = outside_above(ordered, ranking.thresholds)
     image = np.stack([begins, ranking.selected], axis=1).ravel() / ordered.size

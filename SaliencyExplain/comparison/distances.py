@@ -2,8 +2,8 @@
 
 All distances are between voxel centres in world space, so oblique, anisotropic and sheared
 grids need no special case. MONAI's ``compute_hausdorff_distance`` and
-``compute_average_surface_distance`` know a spacing but no shear; on grids without shear the
-metrics here equal theirs (held by a test), and both come out of one search.
+``compute_average_surface_distance`` support a spacing but no shear. On grids without shear the
+metrics here equal theirs (a test checks this); one search gives both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def within_distance(
     asked = world_vectors(np.argwhere(voxels & ~segment), affine)
     surface = world_vectors(surface_voxels(segment), affine)
     low, high = surface.min(axis=0) - distance_mm, surface.max(axis=0) + distance_mm
-    # A constant map asks for every voxel of the volume: those outside the box need no search.
+    # A constant map needs every voxel of the volume: those outside the box need no search.
     asked = asked[np.all((asked >= low - 1e-6) & (asked <= high + 1e-6), axis=1)]
     if len(asked) == 0:
         return inside

@@ -1,4 +1,4 @@
-"""Pictures of a map over its anatomy, for people: PNG files and small JPEGs for pages."""
+"""Pictures of a map over its anatomy: PNG files and small JPEGs for web pages."""
 
 from SaliencyExplain.pictures.drawing import draw_planes
 from SaliencyExplain.pictures.notebook_picture import Picture

@@ -56,8 +56,8 @@ def draw_planes(
 
     Planes are in radiological convention (patient's right on the viewer's left, anterior or
     superior on top, anterior on the left of the sagittal plane) with true proportions. Grids
-    that are oblique to the patient are drawn along their own axes, and the picture says so. An
-    the air around a body is cut off, but nothing that is drawn. An image of two axes is one
+    that are oblique to the patient are drawn along their own axes, and the picture says so. The
+    air around a body is cropped, but nothing that is drawn. An image of two axes is one
     plane; a plain picture (no place or direction in its affine) is drawn as stored, first row
     on top, without letters. The same input gives the same bytes.
 
@@ -143,7 +143,7 @@ def _words_of_peak(
 
 def _words_of_view(view: View) -> list[str]:
     if not view.known:
-        return ["Drawn as stored: the file does not say how the patient lies"]
+        return ["Drawn as stored: the file has no patient orientation"]
     words = []
     if view.oblique_degrees >= _OBLIQUE_DEGREES:
         words.append(

@@ -1,4 +1,4 @@
-"""A picture that a notebook shows."""
+"""A picture for display in a notebook."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ _COLORFUL = 0.35
 
 
 def outline_colors(wished: Sequence[Color], signed: bool) -> list[Color]:
-    """Chooses a colour for each outline: the wished one if it stands out, else a stand-in.
+    """Chooses a colour for each outline: the requested one if it is distinct, else a substitute.
 
     Args:
         wished: The segments' own colours, RGB in [0, 1].
         signed: Whether the heat has two signs, hence blues too.
 
     Returns:
-        As many colours; with more segments than stand-ins some are used again.
+        As many colours; with more segments than substitutes some are used again.
     """
     heat = color_table(signed)
     stand_ins = [color for color in _STAND_INS if _distance(color, heat) >= _APART_FROM_HEAT]

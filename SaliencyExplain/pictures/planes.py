@@ -57,7 +57,7 @@ class View:
         planes: Axial, coronal and sagittal, but for those that are one voxel or a few pixels thin.
         left_out: Names of the latter.
         place: The voxel's place in words.
-        known: Whether the affine says how the patient lies.
+        known: Whether the affine holds the patient's orientation.
         oblique_degrees: Largest angle between an axis of the grid and the patient's nearest one.
     """
 
@@ -69,7 +69,7 @@ class View:
 
 
 def has_body_axes(affine: NDArray[np.float64], axes: int) -> bool:
-    """Whether an affine says how the patient lies.
+    """Whether an affine holds the patient's orientation.
 
     Photographs, X-rays and other plain pictures carry none: readers give them the axes of LPS
     with the origin at 0 and perhaps a spacing. Letters on such a picture would be invented.

@@ -1,4 +1,4 @@
-"""What a picture says of a map in words and numbers: its peak, its window, its anatomy's greys."""
+"""Text and display ranges of a picture: the map's peak and window, the anatomy's greys."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def grey_window(image: NDArray[np.floating]) -> GreyWindow:
     """Takes black and white from the 1st and 99.5th percentile of what is not background.
 
     Background is what lies within a twentieth of the range above the darkest value: air in CT,
-    zeros in MR and PET. With it, the percentiles would tell of the field of view.
+    zeros in MR and PET. Including it, the percentiles would depend on the field of view.
     """
     step = max(1, math.ceil((image.size / _SAMPLE) ** (1 / image.ndim)))
     # The same voxels from either end, so that a flipped copy has the same greys.

@@ -1,4 +1,4 @@
-"""What a picture of a map looks at, and its first plane as a grid of its own."""
+"""The planes of a picture of a map, and the first plane as a separate grid."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def slab_of(seen: PeakView, affine: NDArray[np.float64]) -> Slab:
     """The first plane of a picture as a slab, for what is to be drawn in the same place.
 
     Args:
-        seen: What the picture looks at.
+        seen: The planes of the picture.
         affine: 4x4 of the image's grid, RAS mm.
     """
     axis = seen.view.planes[0].axis

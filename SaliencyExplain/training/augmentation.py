@@ -1,4 +1,4 @@
-"""The words for what is done at random to an image while a network learns."""
+"""Names of the random changes of images during training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORDS = {
     "contrast": "gamma from 0.8 to 1.25, and intensities scaled by up to 15 %",
     "noise": "Gaussian noise of up to a tenth of the image's standard deviation",
 }
-#: Without mirror: laterality may be the very thing that is learnt.
+#: Without mirror: the class may depend on the side.
 DEFAULT_WORDS = ("rotate", "zoom", "contrast", "noise")
 
 
@@ -87,7 +87,7 @@ class Augmentation:
         )
 
     def seed(self, seed: int) -> None:
-        """Begins the chances anew."""
+        """Resets the random state."""
         self._change.set_random_state(seed)
 
     def __call__(self, images: Tensor) -> Tensor:

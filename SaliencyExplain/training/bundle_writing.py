@@ -44,7 +44,7 @@ def new_network(settings: Settings, *, trust: bool = False) -> nn.Module:
 def untrained_classifier(
     settings: Settings, network: nn.Module, *, trust: bool = False
 ) -> Classifier:
-    """The classifier before it has learnt.
+    """The classifier before training.
 
     A network learns from images that this classifier has prepared, so that the preprocessing is
     the one that the trained classifier will be used with.
@@ -80,7 +80,7 @@ def write_bundle(
         settings: How it was trained.
         state: The network's weights.
         out: Folder of the bundle; it must not exist.
-        description: What is said of it in its metadata.
+        description: Its description in the metadata.
         metrics: How well it does, for its metadata.
         documents: Files of its folder ``docs`` by name.
         trust: Whether a network of the user's own code may be built.
@@ -115,7 +115,7 @@ def write_bundle(
 
 @contextlib.contextmanager
 def deterministic_algorithms() -> Iterator[None]:
-    """Has torch take algorithms that give the same bytes each time, where it knows some."""
+    """Makes torch use deterministic algorithms where available."""
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,4 +1,4 @@
-"""The steps that every training here takes, and the scores of a network over many images."""
+"""Optimiser steps of a training, and scores of a network over many images."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _LEAST_RATE = 1e-7
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
         stage: ``reading`` images, or ``learning``.
@@ -196,7 +196,8 @@ class Training:
             order = random.choice(train, size=len(train), p=weights / weights.sum())
         else:
             order = random.permutation(train)
-        # Batch normalisation knows no spread in a batch of one; another image waits each time.
+        # Batch normalisation has no variance in a batch of one; a different image is left out each
+        # time.
         single = len(order) > 1 and len(order) % self.settings.batch_size == 1
         return order[:-1] if single else order
 
@@ -242,7 +243,7 @@ class Training:
             "schedule": self._schedule.state_dict(),
             "history": self.history,
         }
-        # Into memory first: torch's own writer does not say that a disk is full.
+        # Into memory first: torch's writer does not report a full disk.
         content = io.BytesIO()
         torch.save(state, content)
         with atomic_file(self.checkpoint) as temporary:
@@ -258,7 +259,7 @@ class Training:
         except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise OutputError(
                 ErrorCode.FILE_DAMAGED,
-                f"{self.checkpoint} is damaged: delete its folder and train anew.",
+                f"{self.checkpoint} is damaged. Delete its folder and train again.",
             ) from error
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])

@@ -1,4 +1,4 @@
-"""Images that are the same: what is learnt from one is no test of the other."""
+"""Equal images, which must stay in the same part of a split."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def equal_sets(equals: Sequence[int]) -> list[list[int]]:
 def notes_of_equals(
     cases: Sequence[Case], labels: Sequence[str], equals: Sequence[int]
 ) -> list[str]:
-    """What a user is to be told of equal images, and of patients that are not known.
+    """Notes for the user on equal images and on unknown patients.
 
     Args:
         cases: The cases.

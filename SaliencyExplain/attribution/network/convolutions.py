@@ -1,4 +1,4 @@
-"""Convolutions and batch norms of frozen networks on a CPU, without what torch wastes on them.
+"""Faster convolutions and batch norms of frozen networks on a CPU.
 
 Equal to torch's but for rounding. Four things cost most of a gradient there:
 
@@ -8,7 +8,7 @@ Equal to torch's but for rounding. Four things cost most of a gradient there:
 * oneDNN computes channels by the sixteen. The gradient of an image with one channel, of
   which the first layer has many and large kernels, wastes fifteen of them: a third of the
   whole gradient of MONAI's ResNet18.
-* torch keeps each layer's input for the weights' gradient, which nobody asks for.
+* torch keeps each layer's input for the weights' gradient, which is not needed.
 * For the same reason it sums over the input and the gradient of each batch norm: a tenth of
   DenseNet121's gradient in 2D.
 """

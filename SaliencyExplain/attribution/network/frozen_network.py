@@ -1,4 +1,4 @@
-"""The network is the user's: methods work on it and leave it as it was."""
+"""Freezes the user's network during an attribution and restores it afterwards."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.backends import cudnn
 
 @contextmanager
 def untouched(network: nn.Module) -> Iterator[None]:
-    """Freezes the network for an attribution and restores it, come what may.
+    """Freezes the network for an attribution and restores it, also after an error.
 
-    Inside, the network is in eval mode, no parameter asks for a gradient (saves the
-    third of a backward pass that would compute them) and convolutions are exact (see
+    Inside, the network is in eval mode, no parameter requires a gradient (this saves a third of a
+    backward pass) and convolutions are exact (see
     :func:`exact_convolutions`). Afterwards, also after an error or a cancel, training
     flags and ``requires_grad`` are what they were; ``.grad`` is never touched.
 
@@ -46,8 +46,8 @@ def exact_convolutions() -> Iterator[None]:
     """Lets a GPU compute float32 in float32, and the same each time.
 
     cuDNN takes TensorFloat-32 for convolutions unless told otherwise, with ten binary
-    digits: an error of 1e-3, as large as what a small occlusion window does to a score. And
-    it may pick algorithms whose sums depend on the order in which threads arrive.
+    digits: an error of 1e-3, as large as the effect of a small occlusion window on a score. It may
+    also choose algorithms whose sums depend on the order of threads.
     """
     # torch 2.9 and later have a setting for each kind of layer, and reading the common one
     # fails where the two differ.

@@ -1,7 +1,8 @@
 """Networks in bfloat16 or float16, computed in float32.
 
-bfloat16 has eight binary digits, so that a score of 5 moves in steps of 0.03: as large as what
-an occlusion window does, and the map is mostly rounding. The weights are exact in float32.
+bfloat16 has eight binary digits, so that a score of 5 changes in steps of 0.03. This is as large
+as the effect of an occlusion window, and the map is mostly rounding. The weights are exact in
+float32.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _CASTS = (Tensor.bfloat16, Tensor.half)
 
 
 class Float32(TorchFunctionMode):
-    """Lets what runs meanwhile stay in float32, though it asks for less or for autocast."""
+    """Keeps computations in float32, even if they request half precision or autocast."""
 
     def __torch_function__(
         self,
@@ -42,7 +43,7 @@ class Float32(TorchFunctionMode):
 
 
 class SeenHalves(TorchFunctionMode):
-    """Notices whether anything that runs meanwhile gives a tensor of half precision.
+    """Detects whether any operation returns a tensor of half precision.
 
     Attributes:
         dtype: The last one that was seen.
@@ -64,7 +65,7 @@ class SeenHalves(TorchFunctionMode):
 
 
 def half_weights(network: nn.Module) -> torch.dtype | None:
-    """The half precision in which a network keeps weights; None: in none."""
+    """The half precision of a network's weights; None: it has no such weights."""
     for tensor in [*network.parameters(), *network.buffers()]:
         if tensor.dtype in HALVES:
             return tensor.dtype

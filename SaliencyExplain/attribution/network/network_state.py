@@ -1,8 +1,8 @@
-"""What a network keeps from one forward pass to the next: seen, put back, kept apart.
+"""State that a network keeps between forward passes: detected, restored, kept apart.
 
 In eval mode a network should be a function of the image. Some write into a buffer in each
-pass (a running mean by hand, the centre of DINO, a queue), count passes or fill a cache. Then
-a score depends on what ran before, and the user's network is another one afterwards.
+pass (a running mean by hand, the centre of DINO, a queue), count passes or fill a cache. Then a
+score depends on earlier passes, and the user's network is changed afterwards.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Repeatability:
-    """What has to be done so that a network's score belongs to its image alone.
+    """What is necessary so that a network's score depends on its image alone.
 
     Attributes:
         one_at_a_time: The score of an image depends on the others in its batch.
@@ -86,7 +86,7 @@ class Repeatability:
         drifts: Whether the score depends on the passes before unless that is put back.
         float32: The wrapped network is a copy in float32 of one in half precision, whose
             forward pass must be kept from converting to that.
-        notes: What a user must be told of it, a sentence each.
+        notes: Notes for the user, a sentence each.
     """
 
     one_at_a_time: bool = False
@@ -160,7 +160,7 @@ class Snapshot:
             self._record(value, 0)
 
     def changed(self) -> tuple[Place, ...]:
-        """What is not as it was."""
+        """The attributes that have changed."""
         found = []
         now = dict(_places(self._network))
         for key in dict.fromkeys([*self._values, *now]):
@@ -172,7 +172,7 @@ class Snapshot:
         return tuple(found)
 
     def restore(self) -> None:
-        """Puts everything back."""
+        """Restores everything."""
         now, modules = dict(_places(self._network)), dict(self._network.named_modules())
         for key in dict.fromkeys([*self._values, *now]):
             before = self._values.get(key, _MISSING)
@@ -251,7 +251,7 @@ class _Held:
             self._values = self._alias.cpu()
 
     def is_written(self) -> bool:
-        """Whether somebody wrote into it, also through ``.data``."""
+        """Whether it was written to, also through ``.data``."""
         if self._is_moved() or _version(self._tensor) != self._version:
             return True
         return not _equal(self._alias, self._values)

@@ -1,9 +1,9 @@
-"""Does the same image get the same score, alone, in a batch and twice in a row?
+"""Tests whether an image gets the same score alone, in a batch and twice in a row.
 
-A map is made of differences between scores. Where a score depends on what else is in the batch
+A map is made of differences between scores. If a score depends on what else is in the batch
 (batch normalisation without running statistics, ``x / x.max()``), on the passes before (a
 buffer that a pass updates) or on chance (``F.dropout`` that eval mode does not switch off), the
-map shows that and not the image. This is found out once for each network.
+map shows that instead of the image. This is tested once for each network.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NAMED = 3
 
 
 def examine(network: ScoreNetwork, image: Tensor, name: str = "") -> None:
-    """Finds out, once for each network, what its scores depend on beside the image.
+    """Tests, once for each network, what its scores depend on besides the image.
 
     Takes forward passes of four images: the image, another one made of it, and both as a batch.
     Afterwards :meth:`ScoreNetwork.forward` does what is necessary, and the network is as it was.
@@ -209,8 +209,8 @@ class _Examination:
 def _other(image: Tensor) -> Tensor:
     """An image of the same kind with other values in every place, within the image's range.
 
-    Mirrored and with half of the contrast: mean, deviation and maximum are others, and no value
-    lies where the network has never seen one.
+    Mirrored and with half of the contrast: mean, deviation and maximum are others, and all values
+    stay in the range of the image.
     """
     low = image.amin()
     return low + (image.flip(-1) - low) / 2

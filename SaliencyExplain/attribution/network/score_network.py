@@ -40,10 +40,10 @@ class ScoreNetwork(nn.Module):
         examined: Whether ``repeatability`` is known
             (:func:`SaliencyExplain.attribution.network.repeatability.examine`).
         repeatability: What has to be done so that a score belongs to its image alone.
-        confined: Whether nobody vouches for the network, so that files and addresses are closed
-            to it while it runs.
-        structures: What was found out about where its feature maps are, for each shape of
-            images; names and numbers only, so that copies with other weights take it along.
+        confined: Whether the network is untrusted, so that files and addresses are closed to it
+            while it runs.
+        structures: Where its feature maps are, for each shape of images; names and numbers only,
+            so that copies with other weights take it along.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ScoreNetwork(nn.Module):
         return self._pass(images)
 
     def closed(self) -> AbstractContextManager[None]:
-        """What code of the network runs in: nothing where somebody vouches for it."""
+        """The context in which the network's code runs: none for a trusted network."""
         return confined("The model") if self.confined and not is_confined() else nullcontext()
 
     def _pass(self, images: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class ScoreNetwork(nn.Module):
     def probabilities(self, scores: Tensor) -> Tensor:
         """Turns scores ``(B, K)`` into probabilities ``(B, K)`` in [0, 1], in float64.
 
-        In float32 those of a sure classifier would be 1, whatever is covered.
+        In float32 those of a confident classifier would be 1, whatever is covered.
         """
         scores = scores.double()
         if self.activation == "softmax":

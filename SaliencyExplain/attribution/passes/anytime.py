@@ -1,4 +1,4 @@
-"""A map that is shown while it grows, and that may have to do as it is."""
+"""Maps that are published while they are computed, and may be final at a deadline."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from SaliencyExplain.attribution.passes.task import Task, unpublished
 #: Least seconds from one published map to the next within a stage.
 _INTERVAL = 1.0
 
-#: Publishing may take one part in so many of the time: whoever is told may have to bring a
-#: map of a tenth of a second's work onto a grid of nine million voxels.
+#: Publishing may take one part in this many of the time: the receiver may have to resample a map
+#: of a tenth of a second's work onto a grid of nine million voxels.
 _PARTS = 40
 
 
 class GrowingMap:
-    """Publishes a method's map now and then, and says when the method has to stop.
+    """Publishes a method's map from time to time, and decides when the method has to stop.
 
     When a map is published depends on the clock; what the method computes must not.
 
     Args:
-        task: Its ``publish`` is told and its ``deadline`` is kept.
+        task: Its ``publish`` is called and its ``deadline`` is kept.
     """
 
     def __init__(self, task: Task) -> None:
@@ -34,7 +34,7 @@ class GrowingMap:
     def is_enough(
         self, share: float, maps: Callable[[], dict[str, Tensor]], *, stage: bool = False
     ) -> bool:
-        """Tells how far the map is, and asks whether that must be enough.
+        """Reports the progress of the map, and returns whether the method has to stop.
 
         Args:
             share: Share of the computation that is done, in (0, 1].
@@ -42,7 +42,7 @@ class GrowingMap:
             stage: A stage has ended: the map is clearly better than the last one.
 
         Returns:
-            True where the deadline is over and the map not finished: the method returns it
+            True if the deadline has passed before the map is finished: the method returns the map
             as it is. That map has been published.
         """
         now = time.perf_counter()

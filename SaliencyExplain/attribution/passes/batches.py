@@ -27,7 +27,7 @@ _MEMORY_SHARE = 0.5
 #: the image's full resolution are more than any classifier of MONAI holds.
 _CHANNELS_HELD = 128
 
-#: Voxels in a batch beyond which larger batches gain nothing (on two and on eight CPU
+#: Voxels in a batch beyond which larger batches are not faster (on two and on eight CPU
 #: cores 4 to 8 images of 96^3 are best; a GPU is busy with a few times as many).
 _VOXELS_WORTHWHILE = {"cpu": 8 * 96**3, "cuda": 32 * 96**3}
 _MOST_IMAGES = {"cpu": 32, "cuda": 128}
@@ -50,7 +50,7 @@ def in_batches(
     gradient: bool,
     total: float,
 ) -> Iterator[tuple[range, Tensor]]:
-    """Calls ``compute`` for ``range(count)`` in batches, telling ``task.progress``.
+    """Calls ``compute`` for ``range(count)`` in batches, and reports to ``task.progress``.
 
     The size of a batch is ``task.batch_size`` or is chosen from the free memory; with
     gradients the first batch is a single image, whose need is measured. When memory
@@ -66,7 +66,7 @@ def in_batches(
         total: Forward passes in all, for the progress.
 
     Yields:
-        The indices and their results. The progress is told when the next is asked for.
+        The indices and their results. Progress is reported before the next batch.
 
     Raises:
         DeviceMemoryError: Memory is exhausted with a batch of one.
@@ -88,8 +88,8 @@ def in_stages(
 
     Args:
         task: See there, as the others.
-        counts: Images of each stage; the next is asked for when the last batch of the one
-            before has been taken. Indices run on through the stages, no batch lies in two.
+        counts: Images of each stage; the next stage is read after the last batch of the stage
+            before. Indices continue through the stages, and no batch spans two.
         compute: See there.
         gradient: See there.
         total: See there.
@@ -148,7 +148,7 @@ def in_stages(
 
 
 def memory_error(task: Task, reason: str) -> DeviceMemoryError:
-    """Says that the memory does not suffice for a single image."""
+    """The error for memory that is too small for a single image."""
     return DeviceMemoryError(
         ErrorCode.MEMORY,
         f"Memory of {task.input.device}: it is too small for a single image of "

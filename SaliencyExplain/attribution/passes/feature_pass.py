@@ -52,7 +52,7 @@ class FeaturePass:
         self._task, self._wanted = task, wanted
         self._image = plain(task.input)
         self._graph = wanted.gradients or wanted.voxels
-        #: Where nothing before the last tensors is wanted the graph begins there.
+        #: If no earlier tensors are requested, the graph begins at the last tensors.
         self._cuts = not (wanted.layers or wanted.every or wanted.stages or wanted.voxels)
         self._captured: dict[PlaceInPass, Tensor] = {}
         self._end: tuple[str, Tensor, Tensor] | None = None
@@ -77,7 +77,7 @@ class FeaturePass:
         return found
 
     def _again(self, structure: Structure) -> PassResult:
-        """The pass, once it is known where the tensors are."""
+        """The pass, with the tensors already located."""
         if structure.is_nested and self._wanted.last and not self._cuts:
             # What one of them gives to another must not count twice: a graph of its own.
             alone = PassSpec(last=True, gradients=self._wanted.gradients)
@@ -89,23 +89,23 @@ class FeaturePass:
         self._captured.clear()
         voxels = self._voxels()
         capture = TensorCapture(self._network.network, spots, self._capture)
-        # A program without layers cannot be watched, and need not be.
+        # A program without layers has no tensors to capture.
         with capture.active() if spots else nullcontext():
             scores = self._scores(voxels)
         if any(spot.place not in self._captured for spot in spots):
             raise InputError(
                 ErrorCode.LAYER_UNSUITABLE,
-                f"{type(self._network.network).__name__} runs other layers for this image than for "
-                "another one of the same shape, and its feature maps are not found again. Use "
-                "occlusion, gradient or smoothgrad.",
+                f"{type(self._network.network).__name__}: it runs different layers for different "
+                "images of the same shape, so its feature maps cannot be located. Use occlusion, "
+                "gradient or smoothgrad.",
             )
         tensors = {spot.value: self._captured[spot.place] for spot in spots}
         return self._passed(structure, tensors, scores, voxels)
 
     def _first(self) -> tuple[Structure, PassResult | None]:
-        """Finds out where the tensors are, and gives them where they are at hand then."""
+        """Locates the tensors, and returns them if the recorded pass kept them."""
         wanted, recorder = self._wanted, Recorder(self._network)
-        # What runs behind the last convolution is kept until it is known what is wanted of it.
+        # Outputs after the last convolution are kept until the requested ones are known.
         start = next(reversed(self._network.convolutions()), "")
         layers = {start, *wanted.layers}
         if wanted.every or wanted.stages:
@@ -114,7 +114,7 @@ class FeaturePass:
         def look(name: str) -> Callable[..., Tensor | None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
                 with recorder.uncounted():
-                    # The recorder was told before that this layer ended.
+                    # The recorder has already recorded the end of this layer.
                     changed = self._capture((*recorder.anchor, 0), output)
                 if name == start:
                     recorder.hold()
@@ -140,10 +140,10 @@ class FeaturePass:
         return structure, self._passed(structure, tensors, scores, voxels)
 
     def _spots(self, structure: Structure) -> list[Spot]:
-        """The tensors that are wanted.
+        """The requested tensors.
 
         Raises:
-            InputError: They are not there.
+            InputError: The network does not have them.
         """
         wanted, kind = self._wanted, type(self._network.network).__name__
         found: list[Spot] = []
@@ -156,10 +156,10 @@ class FeaturePass:
             if not structure.targets:
                 raise InputError(
                     ErrorCode.LAYER_UNSUITABLE,
-                    "A class activation method needs a convolution or tokens with a grid of more "
-                    "than one cell on every path from the image to the scores, and the network "
-                    f"has none that is understood ({kind}). Use occlusion, gradient, smoothgrad "
-                    "or integrated-gradients, or name a layer.",
+                    f"{kind}: class activation methods need a convolution or tokens with a grid "
+                    "of more than one cell on every path from the image to the scores, and none "
+                    "was found in this network. Use occlusion, gradient, smoothgrad or "
+                    "integrated-gradients, or name a layer.",
                 )
             found += structure.targets if wanted.last else ()
             if wanted.stages:
@@ -181,7 +181,7 @@ class FeaturePass:
             such = next((spot.name for spot in others if not spot.calls), "")
             reason = (
                 f"gives {output.shape}, not a feature map with {self._image.ndim - 2} spatial axes "
-                "on whose cells the scores depend; choose "
+                "on whose cells the scores depend. Choose "
                 + (f"a layer such as '{such}'." if such else "another layer.")
             )
         if output is None or reason:

@@ -1,4 +1,4 @@
-"""Why no gradient of a score reaches the image, and where it ends."""
+"""Finds where the gradient of a score is lost on its way to the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def gradient_end(network: ScoreNetwork, image: Tensor) -> str:
-    """Where the way from the image to the scores has no gradient, in words.
+    """Describes where the path from the image to the scores has no gradient.
 
     One forward pass. A part of the network that is given something with a gradient and returns
     something without runs under ``torch.no_grad`` (as frozen backbones do); where no part does,
@@ -25,7 +25,7 @@ def gradient_end(network: ScoreNetwork, image: Tensor) -> str:
         image: ``(B, C, *S)``.
 
     Returns:
-        Such as ``'backbone' runs without a gradient``; empty where no part shows it.
+        A description such as ``'backbone' runs without gradients``; empty if unknown.
     """
     without: list[str] = []
     last = ""
@@ -49,14 +49,14 @@ def gradient_end(network: ScoreNetwork, image: Tensor) -> str:
     if without:
         # The largest part: a backbone rather than its first layer.
         largest = min(without, key=lambda name: name.count("."))
-        return f"its part '{largest}' runs without gradients"
+        return f"'{largest}' runs without gradients"
     if last and not scores.requires_grad:
-        return f"the gradient is cut behind its part '{last}'"
+        return f"the gradient is lost after '{last}'"
     return ""
 
 
 def no_slope(method: str) -> InputError:
-    """The error for a network that a method walks through and finds nothing to follow.
+    """The error for a network in which a layer-wise method finds no gradient.
 
     Args:
         method: Its name.
@@ -80,11 +80,11 @@ def no_gradient(network: ScoreNetwork, image: Tensor) -> InputError:
     if not end:
         return InputError(
             ErrorCode.NO_GRADIENT,
-            "The network lets no gradient through (it was exported without); use occlusion.",
+            "The network has no gradients (it was exported without them). Use occlusion.",
         )
     return InputError(
         ErrorCode.NO_GRADIENT,
-        f"The network lets no gradient through to the image: {end} (torch.no_grad, as for a frozen "
-        "backbone, or detach). Use occlusion or lrp; or let it run with gradients, its weights "
-        "frozen by requires_grad_(False).",
+        f"No gradient of the scores reaches the image: {end} (torch.no_grad, as for a frozen "
+        "backbone, or detach). Use occlusion or lrp, or run the network with gradients and freeze "
+        "its weights by requires_grad_(False).",
     )

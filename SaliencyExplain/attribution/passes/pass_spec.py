@@ -1,4 +1,4 @@
-"""What methods want of a forward and backward pass, and what the pass gave."""
+"""What methods need from a forward and backward pass, and its results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from SaliencyExplain.attribution.graph.tensor_layout import Placement
 
 @dataclass(frozen=True)
 class PassSpec:
-    """What methods want of a pass.
+    """What methods need from a pass.
 
     Attributes:
-        layers: Names of layers whose features are wanted.
-        last: Those of the tensors that class activation methods look at by default: the last
+        layers: Names of layers whose features are needed.
+        last: Features of the default tensors of class activation methods: the last
             ones with a grid that all paths to the scores go through.
         stages: Those of the last such tensor of each grid on the way.
         every: Those of all convolutions and activation functions with a grid.
@@ -46,7 +46,7 @@ class PassSpec:
 
     @property
     def features(self) -> bool:
-        """Whether the features of any layer are wanted."""
+        """Whether the features of any layer are needed."""
         return bool(self.layers) or self.last or self.stages or self.every
 
 
@@ -68,7 +68,7 @@ class PassPart:
 
     @property
     def slope(self) -> Tensor:
-        """The gradient, where it was wanted."""
+        """The gradient, if it was requested."""
         assert self.gradient is not None
         return self.gradient
 
@@ -84,7 +84,7 @@ Parts = tuple[PassPart, ...]
 
 @dataclass
 class PassResult:
-    """What a pass gave; empty where it was not wanted.
+    """The results of a pass; empty where not requested.
 
     Attributes:
         scores: ``(K,)``.
@@ -94,7 +94,7 @@ class PassResult:
         every: Names of the convolutions and activation functions with a grid, in that order.
         rectified: Names of those layers that are rectified.
         name: Of ``target``.
-        notes: What must be told of a map of a layer by its name, and of ``target`` by "".
+        notes: Notes on the map of a layer by the layer's name, and on ``target`` by "".
         record: What is to be recorded of ``target``.
         voxels: Gradient of the image, ``(C, *S)``.
         end: Name of the last linear layer that ran, its input and its output.

@@ -1,4 +1,4 @@
-"""A network walked layer by layer, with a backward pass of a method's own making.
+"""Runs a network operation by operation, with a method's own backward rules.
 
 LRP and DeepLIFT need the input and output of every layer, also of those that are no modules
 (``+``, ``torch.cat``, ``F.relu``), which hooks on modules never see. Here torch.fx traces the
@@ -26,8 +26,8 @@ from SaliencyExplain.attribution.passes.batches import GRADIENT_COST
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import ErrorCode, InputError
 
-#: What works where a layer has no rule: these ask the network for scores or gradients only.
-OTHERS = "use occlusion, integrated-gradients or smoothgrad instead"
+#: Advice if a layer has no rule: methods that need only scores or gradients of the network.
+OTHERS = "Use occlusion, integrated-gradients or smoothgrad instead"
 
 #: Difference of the scores, in their largest size, that folding and rounding explain.
 _ROUNDING = 1e-3
@@ -57,7 +57,7 @@ Back = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor]]
 
 
 class _Carried(torch.autograd.Function):
-    """An operation with a rule for its way back."""
+    """An operation with a rule for its backward pass."""
 
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Tensor], back: Back, *inputs: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class Propagation(TracedOperations):
 
     @property
     def note(self) -> str:
-        """What a user must be told of where the propagation begins; empty: of nothing."""
+        """Note for the user on where the propagation begins; may be empty."""
         if not self._final:
             return ""
         return (
@@ -159,7 +159,7 @@ class Propagation(TracedOperations):
         function: Callable[..., Any],
         inputs: Sequence[Tensor],
     ) -> Any:
-        """The output of an operation, with the method's way back; None: there is no rule.
+        """The output of an operation with the method's backward rule; None: no rule.
 
         Args:
             node: The operation.
@@ -175,7 +175,7 @@ class Propagation(TracedOperations):
         return InputError(
             ErrorCode.METHOD_NETWORK,
             f"{self._method} has no rule for the layer '{node.target if module else node.name}' "
-            f"({what}) of this network; {OTHERS}.",
+            f"({what}) of this network. {OTHERS}.",
         )
 
     def _operation(self, node: fx.Node, carriers: Sequence[fx.Node]) -> Any:
@@ -203,8 +203,8 @@ class Propagation(TracedOperations):
 def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
     """The network as a list of operations; it shares the weights and changes nothing.
 
-    A softmax, log-softmax or sigmoid at its end is left out: the scores before it are what the
-    classes differ in.
+    A softmax, log-softmax or sigmoid at its end is left out, so that the scores before it are
+    explained.
 
     Args:
         network: The network.
@@ -212,8 +212,8 @@ def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
         method: Name of the method, for refusals.
 
     Raises:
-        InputError: The network hides its layers, what it does depends on the values, or its
-            scores on other images.
+        InputError: The network hides its layers, its operations depend on the values, or its
+            scores depend on other images.
     """
     require_open(network, method)
     try:
@@ -221,8 +221,8 @@ def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
     except NotTraceable as error:
         raise InputError(
             ErrorCode.METHOD_NETWORK,
-            f"{method} runs the network operation by operation, which this one does not allow: "
-            f"{error}; {OTHERS}.",
+            f"{method}: it runs the network operation by operation, which is not possible here: "
+            f"{error}. {OTHERS}.",
         ) from None
     graph.meta[_OUTPUT] = network.output
     _without_detach(graph)
@@ -231,7 +231,7 @@ def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:
 
 
 def _without_detach(graph: fx.GraphModule) -> None:
-    """Takes ``detach`` out: it stops gradients, and what is handed down here are none."""
+    """Removes ``detach``: it stops gradients, and the values passed down here are not gradients."""
     for node in list(graph.graph.nodes):
         if node.op in ("call_method", "call_function") and name_of(node) == "detach":
             node.replace_all_uses_with(node.args[0])
@@ -240,7 +240,7 @@ def _without_detach(graph: fx.GraphModule) -> None:
 
 
 def _without_final(graph: fx.GraphModule, output: str | None) -> str:
-    """Takes an activation off the end of a graph; gives its name, or nothing."""
+    """Removes an activation at the end of a graph; returns its name, or an empty string."""
     (end,) = (node for node in graph.graph.nodes if node.op == "output")
     parts = outputs_by_path(end.args[0])
     ends = [parts.get(output)] if output is not None else list(parts.values())
@@ -255,7 +255,7 @@ def _without_final(graph: fx.GraphModule, output: str | None) -> str:
 
 
 def _final_of(graph: fx.GraphModule, node: Any) -> tuple[fx.Node, str] | None:
-    """The activation behind which nothing but reshaping follows, and its name."""
+    """The activation that only reshaping follows, and its name."""
     while isinstance(node, fx.Node) and len(node.all_input_nodes) == 1:
         module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
         name = name_of(node) if module is None else _FINAL_MODULES.get(type(module), "")
@@ -273,20 +273,20 @@ def target_score(network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:
 
 
 def check_same(found: Tensor, expected: Tensor, method: str) -> None:
-    """Raises InputError where the walked network gives other scores than the network itself."""
+    """Raises InputError if the traced network gives different scores from the network."""
     limit = _ROUNDING * float(expected.abs().max()) + 1e-6
     if not float((found.detach() - expected).abs().max()) <= limit:
         raise InputError(
             ErrorCode.METHOD_NETWORK,
-            f"{method} took the network apart, and its layers one by one give other scores than "
-            f"the network (hooks on its layers?); {OTHERS}.",
+            f"{method}: the traced network gives different scores from the network itself, "
+            f"possibly because of hooks on its layers. {OTHERS}.",
         )
 
 
 def in_forward_passes(task: Task, total: float, count: int = 1) -> Task:
-    """The task for ``count`` gradients, told of progress as so many forward passes in all.
+    """The task for ``count`` gradients that reports ``total`` forward passes as its progress.
 
-    The layers' rules take more than a gradient does.
+    The layers' rules take longer than a gradient.
     """
     each = total / (GRADIENT_COST * count)
     return replace(task, progress=lambda done, _: task.progress(done * each, total))

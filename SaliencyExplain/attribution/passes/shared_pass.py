@@ -51,7 +51,7 @@ def wanted_layers(
 
 
 def layers_of(result: PassResult, wanted: PassSpec, task: Task) -> dict[str, Parts]:
-    """The layers that a method wants of a pass; the task is given the notes on them."""
+    """The layers that a method needs from a pass; notes on them are added to the task."""
     for name in wanted.layers or ("",) * wanted.last:
         if name in result.notes:
             task.note(result.notes[name])
@@ -73,12 +73,12 @@ class SharesPass(Protocol):
     lower_precision: ClassVar[bool]
 
     def shares(self, task: Task) -> PassSpec | None:
-        """What it wants of a pass; None: nothing."""
+        """What it needs from a pass; None: nothing."""
         ...
 
 
 class SharedPass:
-    """The pass that the methods of one explanation share; runs when the first asks for it.
+    """The pass that the methods of one explanation share; runs when the first needs it.
 
     Args:
         wanted: What all of them want.
@@ -94,19 +94,19 @@ class SharedPass:
         """That of these methods on a task."""
         wanted = PassSpec()
         for method in methods:
-            # One that computes in float32 whatever is asked for has a pass of its own then.
+            # A method that always computes in float32 then runs a separate pass.
             if method.lower_precision or task.precision == "float32":
-                # What a method cannot have, it says itself when it is computed.
+                # A method reports a missing layer itself when it is computed.
                 with suppress(InputError):
                     wanted |= method.shares(task) or PassSpec()
         return cls(wanted, task.precision)
 
     def passed(self, task: Task, wanted: PassSpec) -> PassResult:
-        """What a method wants of the task's image, and maybe more.
+        """What a method needs from the task's image, and possibly more.
 
         Raises:
             InputError: As :func:`run`.
-            DeviceMemoryError: The memory does not suffice for what this method wants.
+            DeviceMemoryError: The memory is too small for what this method needs.
         """
         if wanted not in self._wanted or task.precision != self._precision:
             return run(task, wanted)
@@ -117,20 +117,20 @@ class SharedPass:
             except (DeviceMemoryError, InputError):
                 if wanted == self._wanted:
                     raise
-                # All of it together is too much, or cannot be had: from now on each method runs
-                # by itself, and fails by itself.
+                # The shared pass does not fit the memory or fails: each method now runs, and
+                # fails, separately.
                 self._wanted = PassSpec()
                 return run(task, wanted)
         return self._passed[1]
 
 
 def passed(task: Task, wanted: PassSpec, *, exact: bool = False) -> PassResult:
-    """What a method wants, of the pass that it shares with others or of one of its own.
+    """What a method needs, from the shared pass or from a separate one.
 
     Args:
         task: The image.
         wanted: What the method wants.
-        exact: Whether it wants it in float32 whatever the task's precision.
+        exact: Whether float32 is needed whatever the task's precision.
     """
     if exact:
         task = dataclasses.replace(task, precision="float32")
@@ -139,7 +139,7 @@ def passed(task: Task, wanted: PassSpec, *, exact: bool = False) -> PassResult:
 
 
 def _alike(task: Task, other: Task) -> bool:
-    """Whether two tasks have the same pass: methods ask about other images as well."""
+    """Whether two tasks have the same pass: methods also compute on other images."""
     settings = ("network", "target")
     return (
         all(getattr(task, name) is getattr(other, name) for name in settings)

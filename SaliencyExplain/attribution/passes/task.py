@@ -1,4 +1,4 @@
-"""What is asked of a method: the image, the network, the target, and who is told of it."""
+"""The task of a method: image, network, target and callbacks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Publish = Callable[[dict[str, Tensor], float], None]
 
 
 #: Called as ``record(figures)`` with what a computation tells beside its map, such as the
-#: values of regions with their confidence intervals: names of figures to values that JSON
-#: knows. They go into the map's provenance; a later call adds to an earlier one.
+#: values of regions with their confidence intervals: names of metrics to values that JSON can
+#: hold. They go into the map's provenance; a later call adds to an earlier one.
 Record = Callable[[Mapping[str, Any]], None]
 
 
@@ -31,30 +31,30 @@ Record = Callable[[Mapping[str, Any]], None]
 Note = Callable[[str], None]
 
 
-#: Called as ``resolution(key, mm)`` with a map's key and the size of the least thing that the map
-#: can show apart: an occlusion window, the cell of a feature map. The map's peak is looked for at
-#: that scale (:mod:`SaliencyExplain.peak`). Methods that resolve voxels or regions say nothing.
+#: Called as ``resolution(key, mm)`` with a map's key and the smallest size that the map resolves:
+#: an occlusion window, the cell of a feature map. The map's peak is searched at that scale
+#: (:mod:`SaliencyExplain.peak`). Methods that resolve voxels or regions do not call it.
 Resolution = Callable[[str, float], None]
 
 
 def unpublished(maps: dict[str, Tensor], share: float) -> None:
-    """A publish callback that tells nobody."""
+    """A publish callback that does nothing."""
 
 
 def unnoted(text: str) -> None:
-    """A note callback that keeps nothing."""
+    """A note callback that does nothing."""
 
 
 def unresolved(key: str, resolution_mm: float) -> None:
-    """A resolution callback that keeps nothing."""
+    """A resolution callback that does nothing."""
 
 
 def unrecorded(figures: Mapping[str, Any]) -> None:
-    """A record callback that keeps nothing."""
+    """A record callback that does nothing."""
 
 
 class PassProvider(Protocol):
-    """Gives passes of an image that several methods share."""
+    """Provides passes of an image that several methods share."""
 
     def passed(self, task: Task, wanted: PassSpec) -> PassResult:
         """What a method wants of the task's image, and maybe more."""
@@ -63,14 +63,14 @@ class PassProvider(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """One question to a method: which voxels speak for this class of this image?
+    """The input of a method: which voxels speak for this class of this image.
 
     Attributes:
         network: The classifier's network, in eval mode, on the input's device.
         input: The prepared image, ``(1, C, *S)``, float32, S of two or three axes.
         target: Index of the class, fixed for the whole computation.
         spacing: Size of a voxel of ``input`` in millimetres, one number per axis of S.
-        seed: Seed of everything random; the same seed gives the same map.
+        seed: Random seed; the same seed gives the same map.
         batch_size: Images per forward pass; None: chosen from the free memory.
         progress: Told after each batch; may raise ``Cancelled``.
         publish: Given the map as it grows, by methods that have ``parts``: a rising share,
@@ -80,9 +80,9 @@ class Task:
         memory_bytes: Most that batches, kept maps and weights packed for them may take, beside
             the free memory.
         precision: ``float32``, or ``bfloat16`` where gradient methods may compute in it.
-        record: Given the figures that a method finds beside its map.
-        note: Given what whoever looks at the map must be told.
-        resolution: Given what a map resolves, in mm, before it is published.
+        record: Called with metrics that a method computes beside its map.
+        note: Called with notes for whoever looks at the map.
+        resolution: Called with the resolution of a map, in mm, before it is published.
         regions: Label map ``(*S)`` of a given segmentation on the input's grid, int64 on the
             CPU: 0 outside of all segments, else 1 + index in ``region_names``, of several
             that overlap the last one; None: none was given.
@@ -91,8 +91,8 @@ class Task:
             float32 on the CPU; None: none were given.
         channels: Names of the input's channels; empty: they have none.
         shared: The pass that several methods on this image share; None: each has its own.
-        length_unit: How millimetres are told: ``mm``, or ``px`` where the image has no size and a
-            pixel counts as one millimetre.
+        length_unit: Unit of lengths in messages: ``mm``, or ``px`` if the image has no physical
+            size and a pixel counts as one millimetre.
     """
 
     network: ScoreNetwork

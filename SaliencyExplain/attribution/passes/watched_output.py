@@ -1,9 +1,8 @@
 """The output that a perturbation method watches: the target's probability, or its score.
 
-A classifier that is sure of itself has a probability of 1 - 1e-7, and in float32, whose numbers
-below 1 are 6e-8 apart, covering a place changes nothing. In float64 it changes by what it
-changes, until a margin of the scores of about 30, where nothing is left of it there either. Then
-the score, which moves as ever, is shown in its place and named.
+A confident classifier has a probability of 1 - 1e-7. In float32, whose numbers below 1 are 6e-8
+apart, it does not change when a place is covered. In float64 it changes up to a margin of the
+scores of about 30. Beyond that margin the score is shown instead, and named.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ Floats = NDArray[np.float64]
 #: Changes of the probability below this are rounding: its numbers below 1 are 1.1e-16 apart.
 LEAST = 1e-12
 
-#: How far from 0 and 1 a probability at most is where it cannot move.
+#: Largest distance from 0 or 1 of a probability that cannot change.
 _FAR = 1e-6
 
-#: The same where it moves so little that a user should be told.
+#: The same for a probability that changes so little that the user gets a note.
 _TOLD = 1e-4
 
 PROBABILITY, SCORE = 0, 1
@@ -37,7 +36,7 @@ def outputs(network: ScoreNetwork, scores: Tensor, target: int) -> Tensor:
 
 
 def cannot_move(values: Floats) -> bool:
-    """Whether the score moves among images and the probability, at 0 or 1, does not.
+    """Whether the score differs among images and the probability, at 0 or 1, does not.
 
     Args:
         values: Probability and score of several images, ``(B, 2)``.
@@ -48,10 +47,10 @@ def cannot_move(values: Floats) -> bool:
 
 
 class Watched:
-    """Keeps in mind how far both outputs moved, and says which of them a map is made of.
+    """Records how far both outputs change, and chooses the one that the map is made of.
 
     Args:
-        task: The network and the target; whom to tell.
+        task: The network, the target, and the callbacks for notes and records.
         wanted: ``probability`` or ``score``.
     """
 
@@ -69,7 +68,7 @@ class Watched:
         return outputs(self._task.network, scores, self._task.target)
 
     def see(self, values: Floats) -> None:
-        """Takes note of the outputs ``(B, 2)`` of images."""
+        """Records the range of the outputs ``(B, 2)`` of images."""
         seen = np.concatenate([self._ends, values])
         self._ends = np.stack([seen.min(axis=0), seen.max(axis=0)])
 
@@ -83,7 +82,7 @@ class Watched:
         return SCORE if len(self._ends) and not own and cannot_move(self._ends) else PROBABILITY
 
     def tell(self, original: Floats) -> None:
-        """Notes what a user must know of the probability, and records another output.
+        """Adds a note on a probability that cannot change, and records the output used.
 
         Args:
             original: Both outputs ``(2,)`` of the image as it is.
@@ -100,18 +99,18 @@ class Watched:
         if self.column == SCORE:
             self._task.record({"output": "score"})
             self._task.note(
-                f"The target's probability is {text(value)} and cannot move: the map shows the "
+                f"The target's probability is {text(value)} and cannot change: the map shows the "
                 "target's score before the activation instead (output=score)."
-                + (f" The score is from a {ends} of the network's own." if ends else "")
+                + (f" The network itself ends in a {ends}." if ends else "")
             )
         elif min(value, 1 - value) < _TOLD and largest < _TOLD:
             if ends:
                 moves = f"changes by {largest:.1g} at most" if largest else "does not change"
                 self._task.note(
-                    f"The network gives the target {text(value)}, which {moves} whatever is "
-                    f"covered: it ends in a {ends} of its own, which is saturated, so that "
-                    "little or nothing is left of what the map would show. Give the classifier "
-                    "without it: a network that returns logits."
+                    f"The network returns {text(value)} for the target, which {moves} when "
+                    f"regions are covered: it ends in a {ends}, which is saturated, so the map "
+                    "shows little or nothing. Give the classifier without this layer, as a "
+                    "network that returns logits."
                 )
             elif largest:
                 self._task.note(

@@ -1,1 +1,1 @@
-"""What is removed from an image, and what stands in its place."""
+"""Removal of parts of an image, and the fills that replace them."""

@@ -1,4 +1,4 @@
-"""Where a path to the image starts: images in which what is explained is absent."""
+"""Baselines: images from which a path starts, without the explained content."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def baseline_image(task: Task, kind: str, *, value: float, blur_mm: float, metho
 
 
 def check_baseline(task: Task, kind: str, method: str) -> None:
-    """Raises InputError where a baseline wants background images and has none that fit.
+    """Raises InputError if a baseline needs background images and none fit.
 
-    Called where the cost is told: before the methods whose turn comes first have run.
+    Called when the cost is reported, before any method runs.
     """
     if kind == "backgrounds":
         background_images(task, method)

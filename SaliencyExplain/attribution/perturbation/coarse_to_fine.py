@@ -1,4 +1,4 @@
-"""Which windows of a grid are asked first, and what the others probably have."""
+"""The order in which windows of a grid are computed, and estimates of the others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REFINED = 0.6
 
 
 class CoarseToFine:
-    """Values of a grid of windows that become known stage by stage, and a guess at the rest.
+    """Values of a grid of windows that become known in stages, with estimates of the rest.
 
     First a coarse lattice, then one of half its distances, then the windows where the map
     has its structure, as in hierarchical perturbation (Cooper, Arandjelović & Harrison

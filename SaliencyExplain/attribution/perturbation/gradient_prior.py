@@ -1,4 +1,4 @@
-"""What covering a window probably does, from one gradient of the image."""
+"""Estimates the effect of covering a window from one gradient of the image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def first_order_drops(
         ``(*grid)`` for each of the channels.
 
     Raises:
-        RuntimeError: The network lets no gradient through.
+        RuntimeError: No gradient of the network reaches the image.
         MemoryError: The free memory does not suffice for a backward pass.
     """
     network, target = task.network, task.target
@@ -76,7 +76,7 @@ def hints(
 ) -> list[list[NDArray[np.float64]]]:
     """For each of the channels the :func:`first_order_drops`, or nothing.
 
-    Nothing where they are not cheap beside the work, or cannot be had.
+    Nothing if they cost too much compared with the work on the windows, or are not available.
 
     Args:
         task: See there, as the next ones.
@@ -93,7 +93,8 @@ def hints(
         found = first_order_drops(task, filling, windows, channels, probability=probability)
     except Exception as error:  # noqa: BLE001 - it comes again where it matters: in the passes
         _LOG.info(
-            "Occlusion has no hint of the gradient: %s.", (str(error).splitlines() or [""])[0]
+            "Occlusion orders windows without a gradient: %s.",
+            (str(error).splitlines() or [""])[0],
         )
         return nothing
     return [[falls] if np.isfinite(falls).all() else [] for falls in found]

@@ -1,4 +1,4 @@
-"""What stands in the place of what is removed from an image."""
+"""Fills for the voxels that are removed from an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of an image with a window covered: incrementally where that pays, else plainly."""
+"""Scores of an image with a window covered, computed incrementally where that is faster."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class OcclusionScorer:
         return kept
 
     def _open(self, memory_bytes: float) -> None:
-        """Opens the incremental way, if it pays and agrees with the plain one."""
+        """Starts incremental computation, if it is faster and agrees with whole passes."""
         if len(self._chosen) < _PASSES_WORTHWHILE:
             return
         window = self._windows.window
@@ -115,17 +115,17 @@ class OcclusionScorer:
         _LOG.debug("Occlusion computes %.0f %% of each forward pass.", 100 * self.share)
 
     def _hindrance(self, inference: IncrementalInference, share: float) -> str:
-        """Why the incremental way does not pay; empty: it does.
+        """Why incremental computation is not faster; empty if it is.
 
-        By counting: a measurement that decides would make the last bits of a map depend on
-        the load.
+        Decided by counting operations: with a time measurement the last bits of a map would depend
+        on the load.
         """
         if share > _LARGEST_SHARE or len(self._chosen) * (1 - share) < _PASSES_WORTHWHILE:
             return f"a window reaches {share:.0%} of the network"
         if self._image.device.type != "cpu":
             gain = inference.gain(self._chosen, self._windows.window)
             if gain <= _LEAST_GAIN:
-                return "the network is so small that the GPU would wait for its steps"
+                return "the network is too small to keep the GPU busy"
         return ""
 
     def _checks(

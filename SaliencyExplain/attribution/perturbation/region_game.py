@@ -1,4 +1,4 @@
-"""Regions of an image as players of a game: which of them are there, and what the score is."""
+"""Regions of an image as players of a cooperative game whose value is the score."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class Plan(ABC):
 
 
 def check_table(combinations: int, players: int) -> None:
-    """Refuses more combinations of regions than the memory is to hold.
+    """Raises InputError if the combinations of regions exceed the limit of memory.
 
     Raises:
         InputError: There are too many.
@@ -238,7 +238,7 @@ def check_table(combinations: int, players: int) -> None:
 
 def quantile(confidence: float) -> float:
     """How many standard errors half of a two-sided interval is."""
-    # Here, since a bare machine has no scipy and lists the methods all the same.
+    # Imported here, because methods are listed without scipy installed.
     from scipy.special import ndtri
 
     return float(ndtri((1 + confidence) / 2))

@@ -1,4 +1,4 @@
-"""Whether the energy in a segment goes with its size, or with what the classifier says."""
+"""Correlation of the energy in a segment with its size and with the class probability."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from SaliencyExplain.evaluation.study.corrections import (
 from SaliencyExplain.evaluation.study.finished_study import FinishedCase
 from SaliencyExplain.records import control_names
 
-#: Cases without which a rank correlation says nothing: of four, one order in 24 is perfect.
+#: Least number of cases for a rank correlation: with four, one order in 24 is perfect.
 LEAST_CASES = 5
 
 SIZE, PROBABILITY = "size", "probability"
@@ -32,13 +32,13 @@ _MOST_FACTORIAL = 20
 
 @dataclass(frozen=True)
 class Correlation:
-    """How a method's energy in a segment goes with another quantity.
+    """Correlation of a method's energy in a segment with another quantity.
 
     Attributes:
         method: Label of the map, or a control map.
         segment: Name of the segment.
         quantity: ``size`` (the segment's volume in ml, or its area in cm²) or ``probability``
-            (what the classifier gives the explained class).
+            (of the explained class).
         coefficient: Spearman's rank correlation, [-1, 1]; NaN with fewer than five cases or
             where one of the two does not vary.
         low: Lower end of its interval. The intervals of all methods, segments and quantities hold
@@ -65,7 +65,7 @@ class Correlation:
 def biomarker_table(cases: Sequence[FinishedCase]) -> list[Correlation]:
     """Correlates the energy inside each segment with its size and with the probability.
 
-    The control maps are in it: a random map's energy grows with the segment, too.
+    Control maps are included: the energy of a random map also grows with the segment.
     """
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for case in cases:

@@ -45,11 +45,11 @@ class TruthReader:
         study: The study.
         cases: The folder or CSV that the study was made from; None: the files that the journal
             names (:attr:`~SaliencyExplain.evaluation.study.finished_study.FinishedStudy.origins`).
-        step: Called after each case whose files were held against the study's; may raise
+        step: Called after each case whose files were compared with the study's; may raise
             Cancelled.
 
     Attributes:
-        notes: What a user should be told.
+        notes: Notes for the user.
 
     Raises:
         InputError: The folder or CSV cannot be read, or lacks one of the study's cases.
@@ -79,7 +79,7 @@ class TruthReader:
         return {case.case: case for case in found}
 
     def of(self, case: FinishedCase) -> Truth:
-        """What is known of one case.
+        """The ground truth of one case, as far as it is known.
 
         Raises:
             InputError: A file is missing or unreadable, or the image is not the one that was

@@ -20,10 +20,11 @@ from SaliencyExplain.evaluation.study.fixed_places import PlacedEnergy
 from SaliencyExplain.evaluation.study.normalised_maps import CELLS
 from SaliencyExplain.evaluation.study.shuffles import Shuffles, corrected_p_values
 
-#: Maps without which no groups are looked for: three neighbours of each would be half of all.
+#: Least number of maps for a search for groups: with fewer, three neighbours of each are half of
+#: all.
 LEAST_MAPS = 8
 
-#: Groups at most; more are not told apart by eye.
+#: Largest number of groups; more cannot be distinguished by eye.
 _MOST_GROUPS = 8
 
 #: Neighbours of each map in the graph: the logarithm of the number of maps, and at least so
@@ -65,7 +66,7 @@ class Clusters:
 
     Attributes:
         method: Label of the maps.
-        groups: One, where the maps do not fall apart.
+        groups: A single group if the maps are not separable.
         eigenvalues: The smallest ones of the graph's normalised Laplacian, rising.
         gap: The eigengap after the number of groups.
         p_corrected: Share of the shuffled sets with as large a gap, the larger one of two ways to
@@ -83,7 +84,7 @@ class Clusters:
 def cluster_methods(maps: Mapping[str, Sequence[PlacedEnergy]], *, seed: int = 0) -> list[Clusters]:
     """Groups of maps of each method.
 
-    There are groups only where the gap is larger than chance makes it, in two ways: larger than in
+    Groups are reported only if the gap is larger than by chance, in two ways: larger than in
     95 of 100 sets of the same maps, each shifted round the ends of the grid and turned over at
     random, alike in all maps of a case; and larger than in 95 of 100 sets in which what all maps
     share, their mean, stays where it is and only the rest is moved.
@@ -140,8 +141,8 @@ def cluster_maps(method: str, maps: Sequence[PlacedEnergy], *, seed: int = 0) ->
     neighbours, and grouped by spectral clustering, as scikit-learn's ``SpectralClustering`` with
     ``assign_labels="cluster_qr"`` does, but with a sparse graph: its memory grows with the number
     of maps and not with its square. How many groups there are is where the eigenvalues of the
-    normalised Laplacian have their largest gap. With fewer than some fifty maps chance makes large
-    gaps, too: :func:`cluster_methods` holds them against it.
+    normalised Laplacian have their largest gap. With fewer than about fifty maps large gaps also
+    occur by chance: :func:`cluster_methods` tests for this.
 
     Args:
         method: Label of the maps.

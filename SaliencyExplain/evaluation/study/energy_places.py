@@ -35,9 +35,9 @@ class PlaceShare:
         case: Name of the case.
         method: Label of the map.
         place: ``segment NAME``, or one of the names of this module.
-        energy: Share of the positive attribution that lies there, [0, 1]; NaN where nothing
-            speaks for the class.
-        volume: The place's share of the image: what a map that knows nothing has there.
+        energy: Share of the positive attribution that lies there, [0, 1]; NaN if no voxel is
+            positive.
+        volume: The place's share of the image: the value by chance.
     """
 
     case: str
@@ -98,7 +98,7 @@ def place_shares(
     values: NDArray[np.float32],
     places: Mapping[str, NDArray[np.bool_]],
 ) -> list[PlaceShare]:
-    """How a map's positive attribution is shared out among places.
+    """The shares of a map's positive attribution in several places.
 
     Args:
         case: Whose map it is.

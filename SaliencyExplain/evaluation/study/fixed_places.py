@@ -55,8 +55,7 @@ SEGMENT_MARGIN_MM = 10.0
 #: evidence in a fixed place like any other.
 FIXED_SEGMENT = 0.8
 
-#: Cases of one class without which nothing is said: with fewer, two that agree by chance
-#: are half of all.
+#: Least number of cases of a class: with fewer, two that agree by chance are half of all.
 LEAST_CASES = 5
 
 #: Share of the cases in which a place must stand out to be an alarm.
@@ -94,7 +93,7 @@ class PlacedEnergy:
 
 @dataclass(frozen=True)
 class FixedPlace:
-    """The place in which the maps of one method and class agree most, and what that means.
+    """The place in which the maps of one method and class agree most, with its tests.
 
     Attributes:
         method: Label of the maps.
@@ -144,20 +143,20 @@ def find_fixed_places(
     seed: int = 0,
     progress: Progress = silent,
 ) -> list[FixedPlace]:
-    """Looks for a small place where the maps of one method and class agree.
+    """Searches for a small place where the maps of one method and class agree.
 
     In each map, a place's excess is its energy outside of the segments less what the density
-    of its surroundings would put there: it tells a mark from an organ that is broadly looked
-    at. The slope of a hill whose top is in a segment is the segment's, too. The
-    largest mean excess over the cases is held against that of maps each shifted (round the
-    ends) and turned over at random: they gather nowhere but by chance.
+    of its surroundings would put there: this distinguishes a mark from an organ with widespread
+    evidence. The slope of a hill whose top is in a segment is the segment's, too. The largest mean
+    excess over the cases is compared with that of maps that are shifted cyclically and mirrored at
+    random, which gather only by chance.
 
     Args:
         maps: Of all cases, methods and classes.
         fixed_segments: Of each segment that never moves, the share of cases that have it in a
             cell, on the common grid.
         seed: Of the shuffles.
-        progress: Told of steps done and to do, several for each map; may raise Cancelled.
+        progress: Called with steps done and in total, several for each map; may raise Cancelled.
 
     Returns:
         One for each method and class with enough cases, as they first occur: of the two scales

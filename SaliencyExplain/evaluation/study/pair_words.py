@@ -1,4 +1,4 @@
-"""What the comparison of methods on the same cases says, in plain words."""
+"""Sentences on the comparison of methods on the same cases."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from SaliencyExplain.evaluation.study.paired_comparison import Pair
 from SaliencyExplain.records import control_names
 from SaliencyExplain.study.difference_words import signed
 
-#: Pairs of methods that are told one by one; of more, the number is told.
+#: Largest number of pairs that get a sentence each; of more, the number is given.
 _MOST_PAIRS = 8
 
-#: The metrics that are told in words, as they are called there.
+#: The metrics that are described in words, with their names in the sentences.
 _TOLD = {"auroc": "AUROC", "sic_compressed": "softmax information area"}
 
 
 def pair_sentences(pairs: Sequence[Pair], titles: Mapping[str, str]) -> list[str]:
-    """What the pairs of methods and control maps say, in either direction.
+    """Sentences on the pairs of methods and control maps, in either direction.
 
     Args:
         pairs: Of all metrics and segments.

@@ -1,4 +1,4 @@
-"""What gathers by chance: maps shifted and turned over at random, and what that makes of p."""
+"""Null distribution of fixed places: maps shifted and mirrored at random, and p-values."""
 
 from __future__ import annotations
 

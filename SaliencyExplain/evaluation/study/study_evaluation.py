@@ -1,4 +1,4 @@
-"""What the evaluation of a study finds, and how it is found."""
+"""The evaluation of a finished study and its results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _READ, _PLACED = 50, 85
 
 @dataclass(frozen=True)
 class StudyEvaluation:
-    """What was found about the maps of a study.
+    """The results of the evaluation of a study's maps.
 
     Attributes:
         study: What was evaluated.
@@ -48,13 +48,13 @@ class StudyEvaluation:
         segments_known: Whether a segment was read beside any of the maps.
         seed: Random seed.
         pairs: Methods held against each other.
-        places: Where the energy goes.
+        places: The shares of the energy in each place.
         fixed_places: For each method and class the place in which its maps agree most.
         clusters: Groups of maps by method; empty with too few cases.
-        biomarkers: What goes with the energy in the segments.
+        biomarkers: Correlates of the energy in the segments.
         metrics: The metrics of the cases' evaluations; empty where there are none.
         curves: Their mean curves.
-        notes: What a user should be told.
+        notes: Notes for the user.
     """
 
     study: FinishedStudy
@@ -126,14 +126,14 @@ def evaluate_study(
         folder: The study's output folder.
         cases: The folder or CSV that it was made from; None: the files that its journal names,
             if they are all still there. Without them the segments and the body are not
-            known, and evidence in a finding that lies in one place in all cases cannot be told
+            known, and evidence in a finding at the same place in all cases cannot be distinguished
             from a shortcut.
         all_cases: Compare methods on all cases, also on those whose explained class is not their
             own (:func:`~SaliencyExplain.evaluation.study.case_selection.select_cases`).
         smallest_difference: Smallest differences of interest where they are not the default:
             ``VALUE``, or ``METRIC=VALUE``.
         seed: Of bootstraps, shuffles and clustering.
-        progress: Told in per cent; may raise Cancelled.
+        progress: Called with per cent; may raise Cancelled.
 
     Raises:
         InputError: The folder holds no study with two explained cases or more, one of its files

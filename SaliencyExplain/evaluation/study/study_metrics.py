@@ -13,7 +13,7 @@ from SaliencyExplain.evaluation.study.finished_study import FinishedCase
 from SaliencyExplain.records.agreement_row import METRICS
 from SaliencyExplain.results.map_faithfulness import Faithfulness
 
-#: Metrics of the comparison in which methods are held against each other: not the chance
+#: Metrics of the comparison in which methods are compared with each other: not the chance
 #: level, which is the segment's own, and not the upper bound over all thresholds.
 COMPARED = tuple(
     name for name in METRICS if name not in ("energy_chance", "dice_best", "iou_equal_volume")
@@ -74,7 +74,7 @@ def _evaluated(case: FinishedCase) -> Iterator[tuple[str, str, str, float]]:
         for one in faithfulness.metrics:
             yield one.name, "", label, one.value
     if "random" not in own:
-        # Each map has null maps of its own.
+        # Each map has separate null maps.
         null_values: dict[str, list[float]] = {}
         for faithfulness in own.values():
             for one in faithfulness.metrics:

@@ -42,7 +42,7 @@ _CHANCE, _CONTROL = "#f0a875", "#8a939c"
 
 
 def draw_pictures(folder: Path, found: StudyEvaluation, progress: Progress = silent) -> list[Path]:
-    """Draws what there is to draw: each a PNG, the same bytes for the same evaluation.
+    """Draws the pictures of an evaluation as PNGs; the same evaluation gives the same bytes.
 
     Returns:
         The files, by name: ``fixed-places.png`` (only with an alarm), ``places.png``,
@@ -126,7 +126,7 @@ def _draw_places(found: StudyEvaluation, title: Title) -> Figure | None:
         axes.plot([volume, volume], [row - 0.44, row + 0.44], color=_CHANCE, lw=1.6, ls="--",
                   label="share of the image (chance)" if row == 0 else None)  # fmt: skip
     evaluation_plots.style(
-        axes, "Where the energy goes", "mean share of the positive attribution", ""
+        axes, "Where the energy lies", "mean share of the positive attribution", ""
     )
     axes.set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5), xlim=(0, 1))
     axes.set_yticklabels([drawable(shorten(name, 13, 250)) for name in names])
@@ -188,7 +188,7 @@ def _draw_curves(found: StudyEvaluation, title: Title) -> Figure | None:
             ("insertion", "share of the strongest voxels inserted", "probability, mean"),
             ("deletion", "share of the strongest voxels removed", "probability, mean"),
             ("SIC compressed", "share of the information", "share of the probability, median"),
-            ("AIC compressed", "share of the information", "share answered right, mean"),
+            ("AIC compressed", "share of the information", "share predicted correctly, mean"),
         ),
         strict=True,
     ):
@@ -257,7 +257,7 @@ def _draw_biomarkers(found: StudyEvaluation, title: Title) -> Figure | None:
                       label=f"with {words[quantity]}" if number == 0 else None)  # fmt: skip
     axes.axvline(0, color=FAINT, lw=1)
     evaluation_plots.style(
-        axes, "What the energy in a segment goes with",
+        axes, "Correlates of the energy in a segment",
         "Spearman's rank correlation; 95 % intervals hold for all methods together", "",
     )  # fmt: skip
     axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5), xlim=(-1, 1))

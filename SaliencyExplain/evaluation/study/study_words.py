@@ -1,4 +1,4 @@
-"""What the evaluation of a study says, in plain words."""
+"""Sentences on the evaluation of a study."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from SaliencyExplain.records import control_names
 from SaliencyExplain.study.report_data import map_titles
 from SaliencyExplain.study.report_words import number, percent
 
-#: Energy in the air from which it is said, where it is more than the air's share of the image,
-#: which a map that knows nothing has there.
+#: Least energy in the air that is reported, if it exceeds the air's share of the image, the value
+#: by chance.
 _MUCH_AIR = 0.5
 
 LIMITS = (
@@ -50,7 +50,7 @@ def evaluation_sentences(found: StudyEvaluation) -> list[str]:
 
 
 def place_words(place: Sequence[float], sides: Sequence[tuple[str, str]]) -> str:
-    """A place as people say it.
+    """A place in words.
 
     Args:
         place: Its centre as a share of the sides, each in (0, 1).

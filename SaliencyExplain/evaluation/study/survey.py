@@ -1,4 +1,4 @@
-"""One walk through a study's maps: what each gives to the places, the grid and the clusters."""
+"""One pass over a study's maps: the energy in places, the common grid and the clusters."""
 
 from __future__ import annotations
 
@@ -32,22 +32,21 @@ from SaliencyExplain.progress import Progress, silent
 
 @dataclass
 class Survey:
-    """What was read off all maps; memory holds the small grids, never two maps.
+    """The measurements of all maps; memory holds the small grids and one map at a time.
 
     Attributes:
         shares: The places' shares of each map.
-        placed: Each map on the common grid; maps in which nothing speaks for the class are
-            left out.
+        placed: Each map on the common grid; maps without a positive voxel are left out.
         fixed: The segments that never move, as :func:`fixed_segments` gives them.
         segmented: The classes of which at least one case has a segment.
         body: Of each class the mean share of each cell that is body, over the cases whose body can
-            be told from the image.
+            be segmented.
         anatomy: Mean of the images on the common grid by class, each from 0 to 1; empty where
             the images are not known.
         cell_mm: Mean side of a cell along each axis, mm.
         sides: What lies at the low and at the high end of each axis.
         empty: How many maps were left out.
-        notes: What a user should be told.
+        notes: Notes for the user.
     """
 
     shares: list[PlaceShare] = field(default_factory=list)
@@ -77,8 +76,8 @@ def survey(
             from there.
         with_cases: Read them from the files that the journal names where ``cases`` is None.
             Without either, only places that need none of these are known.
-        progress: Told of steps done and to do, one for each map and, with the cases, three for
-            each case; may raise Cancelled.
+        progress: Called with steps done and in total, one for each map and, with the cases, three
+            for each case; may raise Cancelled.
 
     Raises:
         InputError: A map or a file of a case cannot be read, or cases have two and three axes.
@@ -176,7 +175,7 @@ def placed_energy(
         inside: ``(*S)``, the segments that move, with their margin.
 
     Returns:
-        None where no voxel speaks for the class.
+        None if no voxel is positive.
     """
     positive = np.maximum(values, 0)
     energy = on_common_grid(positive, affine)

@@ -310,7 +310,7 @@ def test_a_moved_point_reuses_the_maps_and_runs_no_whole_pass(dense, monkeypatch
         raise AssertionError("a warm click needs no whole pass and no new trace")
 
     monkeypatch.setattr(ScoreNetwork, "forward", never)
-    monkeypatch.setattr(inference, "trace", never)
+    monkeypatch.setattr(inference, "network_steps", never)
     held = sum(value.numel() for value in maps.values())
     for step in range(12):
         point = (OBLIQUE @ [2.3 * step, 28 - 2.1 * step, 1.9 * step, 1])[:3]

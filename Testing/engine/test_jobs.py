@@ -126,7 +126,7 @@ def test_what_a_caller_gets_wrong_is_told_before_the_job_waits(
     for request, told in [
         (replace(good, classifier=nobody), "classifier"),
         (replace(good, volume=nobody), "volume"),
-        (changed(good, methods=()), "No method"),
+        (changed(good, methods=()), "none was given"),
         (changed(good, methods=(QUICK, QUICK)), "twice"),
         (changed(good, methods=(MethodChoice("grad-cam"),)), "Did you mean 'gradcam'"),
         (changed(good, methods=(MethodChoice("gradcam", {"layer": "x"}),)), "'layers'"),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,8 @@ def of(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
         if inner[-1] is Ellipsis:
             return st.lists(of(inner[0]), max_size=3).map(tuple)
         return st.tuples(*map(of, inner))
+    if origin is list:
+        return st.lists(of(inner[0]), max_size=3)
     if origin is dict:
         return st.dictionaries(st.text(), of(inner[1]), max_size=3)
     if origin is not None:
@@ -107,6 +110,7 @@ def of(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
         str: st.text(),
         bool: st.booleans(),
         type(None): st.none(),
+        Path: st.text().map(Path),
     }[hint]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from SaliencyExplain.engine.wire.request_base import Request, Result
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: States of a job.
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.figures import CHANNEL, EACH_SEGMENT
 from SaliencyExplain.peak import RESOLUTION_MM
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -21,7 +21,7 @@ from SaliencyExplain.viewer.page_plots import build_plot, curve_plot
 from SaliencyExplain.viewer.page_words import number_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 ALL = "all"
 _NO_MAP = "No map yet. Explain a volume first."

@@ -29,7 +29,7 @@ from SaliencyExplain.viewer.methods_view import build_methods
 from SaliencyExplain.viewer.opened_images import Input
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.widgets import button, section, select, text_field
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 _FIRST_TICKED = ("occlusion",)
 

@@ -24,7 +24,7 @@ from SaliencyExplain.scene.segment_position import keep_notes
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
 from SaliencyExplain.scene.volume_nodes import add_image
 from SaliencyExplain.study.case import may_name_patient, safe_name
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 
 @dataclass(frozen=True, eq=False)

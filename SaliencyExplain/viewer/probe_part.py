@@ -22,7 +22,7 @@ from SaliencyExplain.viewer.page_words import place_text
 from SaliencyExplain.viewer.part import Part
 from SaliencyExplain.viewer.point_marker import PointMarker
 from SaliencyExplain.viewer.widgets import button, section, select, text_field, tick
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: Probes of one stream replace each other in the engine: the last click wins.
 _STREAM = "viewer click"

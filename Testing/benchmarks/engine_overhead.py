@@ -47,7 +47,7 @@ from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.benchmarks.conditions import common_options, say, set_up
 
 RADII = (5.0, 10.0, 20.0)

@@ -27,7 +27,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.specification.target import Target
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.guarded_calls import LARGEST, TOKEN, Caller
 from Testing.waiting import HUNG
 

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 
 from SaliencyExplain.engine.server.auth import Guard
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 TOKEN = "a-token-of-a-test-that-is-long-enough"
 

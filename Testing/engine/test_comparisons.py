@@ -14,7 +14,7 @@ from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.engine.interface import ClassifierInfo, Engine
 from SaliencyExplain.engine.wire.requests import CompareRequest, ProbeRequest
 from SaliencyExplain.engine.wire.results import CompareResult
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.conftest import done, ended
 
 

@@ -24,7 +24,7 @@ from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.specification.spec import Limits, References
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, until
 
 

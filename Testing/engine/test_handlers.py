@@ -16,7 +16,7 @@ from SaliencyExplain.engine.queue.handlers.handler_registry import find_handler
 from SaliencyExplain.engine.wire import requests
 from SaliencyExplain.engine.wire.request_base import KINDS, Request
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.conftest import done, environment
 from Testing.engine.voxel_count import CountRequest, CountResult
 

@@ -18,7 +18,7 @@ from SaliencyExplain.errors import Cancelled, InputError, SaliencyExplainError
 from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import Limits, MethodChoice
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.conftest import LONG, MIDDLE, QUICK, Explain, done, ended, until
 
 

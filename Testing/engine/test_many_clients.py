@@ -15,7 +15,7 @@ from SaliencyExplain.engine.server import routes as engine_server
 from SaliencyExplain.engine.wire.requests import PredictRequest
 from SaliencyExplain.errors import EngineLostError, InputError
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.comparing import assert_same
 from Testing.engine.conftest import done, ended
 from Testing.waiting import HUNG

@@ -13,7 +13,7 @@ from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.results.image_explanation import Explanation
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, MIDDLE, Explain, done, ended, until
 

@@ -29,7 +29,7 @@ from SaliencyExplain.engine.server.tokens import make_token, token_in
 from SaliencyExplain.engine.wire.requests import StudyRequest
 from SaliencyExplain.errors import EngineLostError, InputError, OutputError
 from SaliencyExplain.specification.spec import ExplainSpec
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.conftest import PROJECT
 from Testing.engine.conftest import COMMAND, LONG, QUICK, environment, until
 from Testing.waiting import HUNG

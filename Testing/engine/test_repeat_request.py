@@ -15,7 +15,7 @@ from SaliencyExplain.engine.wire.results import EvaluationResult
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.specification.spec import NO_REFERENCES, MethodChoice, References
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.conftest import QUICK, Explain, done, ended
 from Testing.study.conftest import ball
 from Testing.study.conftest import bundle as bundle  # a small network: whole evaluations are quick

@@ -28,7 +28,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice, References
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.comparing import assert_same
 from Testing.engine.conftest import LONG, QUICK, Explain, done, ended, volume_of
 

@@ -26,7 +26,7 @@ from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.parameters import NOTHING, example_of
 from SaliencyExplain.specification.spec import MethodChoice
 from SaliencyExplain.specification.target import Target
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 
 def from_json(kind: type, content: bytes) -> object:

@@ -13,7 +13,7 @@ from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.volume_format import encode
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.guarded_calls import LARGEST, SMALL, TOKEN, Caller
 
 pytestmark = pytest.mark.server

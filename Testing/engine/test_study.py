@@ -18,7 +18,7 @@ from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import run_study
 from SaliencyExplain.study.study_config import StudyConfig
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.conftest import done, ended, until
 
 SPEC = ExplainSpec((MethodChoice("gradcam"),), seed=2)

@@ -20,7 +20,7 @@ from SaliencyExplain.engine.client.http_client import RemoteEngine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.engine.wire.packing import Packed
 from SaliencyExplain.errors import ClassifierError
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.guarded_calls import LARGEST, Caller
 
 pytestmark = pytest.mark.server

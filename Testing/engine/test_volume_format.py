@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as shapes
 
 from SaliencyExplain.engine.wire.volume_format import MAGIC, PIECE, decode, encode
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 ROOM = 64 * 1024**2
 

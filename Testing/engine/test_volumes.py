@@ -7,7 +7,7 @@ import pytest
 
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.errors import InputError
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 
 def test_volumes_come_back_to_the_bit(engine: Engine):

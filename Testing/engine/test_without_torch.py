@@ -35,7 +35,7 @@ import SaliencyExplain.engine.wire.wire_volumes
 import numpy
 from SaliencyExplain.engine.wire.volume_format import decode, encode
 
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 volume = Volume(numpy.ones((2, 3, 4), numpy.uint8), numpy.eye(4))
 assert decode(encode(volume), largest=100).hash == volume.hash

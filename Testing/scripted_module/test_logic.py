@@ -35,7 +35,7 @@ from SaliencyExplain.scene.names import IMAGE_ROLE
 from SaliencyExplain.scene.segmentations import masks_on_grid
 from SaliencyExplain.scene.volume_nodes import add_image
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 from Testing.expected_errors import error_with
 
 from .conftest import WAIT_SECONDS

@@ -12,7 +12,7 @@ from SaliencyExplain.engine.interface import ClassifierInfo
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.scene.arrays import on_axes, volume_values, world_affine
 from SaliencyExplain.scene.segmentations import masks_on_grid
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: Affines that differ by less than this, in millimetres over the whole image, are the same.
 _SAME_GRID_MM = 1e-2

@@ -33,7 +33,7 @@ from SaliencyExplain.specification.spec import (
     MethodChoice,
 )
 from SaliencyExplain.specification.target import Target
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 from .BackgroundCalls import BackgroundCalls
 from .Failures import Failure

@@ -33,7 +33,7 @@ from SaliencyExplain.engine.wire.requests import find_request_kind
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.engine.wire.volume_format import decode, encode
 from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError, SaliencyExplainError
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 _Made = TypeVar("_Made")
 #: Seconds to connect and to wait for an answer. A killed server on this machine is noticed at

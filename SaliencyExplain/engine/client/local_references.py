@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.specification.spec import References
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 
 @dataclass(frozen=True)

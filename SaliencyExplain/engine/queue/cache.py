@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from SaliencyExplain.engine.wire.wire_volumes import check_volume
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: Share of the machine's memory that volumes may take, and the least in bytes.
 _SHARE, _LEAST = 0.25, 512 * 1024**2

@@ -40,7 +40,7 @@ from SaliencyExplain.memory_limit import memory_limited
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import Limits
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: Share of the free memory that a job may reserve; beyond it the system would end the engine.
 _MEMORY_SHARE = 0.95

@@ -12,7 +12,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.segment_labels import PALETTE
 from SaliencyExplain.images.segmentation import Segment, Segmentation
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 
 def image_of(volume: Volume, name: str = "") -> MetaTensor:

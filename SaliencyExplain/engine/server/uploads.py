@@ -19,7 +19,7 @@ from SaliencyExplain.engine.wire.volume_format import decode
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.study.case import safe_name
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: Most bytes of a request that is no file.
 _SMALL = 4 * 1024**2

@@ -19,7 +19,7 @@ from typing import Any, Union
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.results.attribution_map import Attribution
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: Digits of a whole number of 64 bits, with its sign.
 _LONGEST_WHOLE = 20

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.engine.wire.wire_volumes import TYPES, check_volume
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: First bytes of a volume, with the version of the format.
 MAGIC = b"SEV1"

@@ -8,7 +8,7 @@ import numpy as np
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.geometry import is_invertible
-from SaliencyExplain.volume import Volume
+from SaliencyExplain.voxel_volume import Volume
 
 #: Types of voxels that an engine takes, as numpy spells them.
 TYPES = ("<f4", "|u1")

@@ -1,4 +1,4 @@
-"""``compare`` and ``evaluate``: does a map lie on the segmentation, and may it be believed?"""
+"""``compare`` and ``evaluate``: agreement of maps with a segmentation, and evaluation of maps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compare(
     seed: int = 0,
     tolerance_mm: float = 5.0,
 ) -> Comparison:
-    """How well maps agree with a segmentation, beside random and centre-weighted maps.
+    """Agreement of maps with a segmentation, with random and centre-weighted control maps.
 
     Args:
         attributions: One map, or all that :func:`explain` gave.
@@ -73,7 +73,7 @@ def evaluate(
     out: str | PathLike[str] | None = None,
     progress: ProgressLike = None,
 ) -> Evaluation:
-    """Whether maps may be believed: faithfulness, sensitivity to the weights, stability, place.
+    """Evaluates maps: faithfulness, sensitivity to the weights, stability, localisation.
 
     The maps are computed again for changed images, seeds and weights, with the parameters and the
     seed that they were computed with.
@@ -83,7 +83,7 @@ def evaluate(
         segmentation: As in :func:`compare`; None: the one that ``explain`` was given, if any.
         parts: Which of ``faithfulness``, ``sanity``, ``stability``, ``agreement``, ``channels``.
         cost_tier: ``full``, ``reduced`` or ``least``; None: the greatest that the budget allows.
-        passes: Forward passes that it may cost; None: no limit.
+        passes: Most forward passes; None: no limit.
         out: Folder for the files that ``saliency-explain evaluate`` writes; None: no files.
         progress: As in :func:`explain`.
 
@@ -135,5 +135,5 @@ def _maps(given: ExplainedMap | Result) -> Sequence[ExplainedMap]:
         return given.attributions
     raise InputError(
         ErrorCode.VALUE_FORM,
-        f"Wanted is what explain(...) gives, or one of its maps, not a {type(given).__name__}.",
+        f"Give the result of explain(...) or one of its maps, not a {type(given).__name__}.",
     )

@@ -1,4 +1,4 @@
-"""``explain`` and ``predict``: an image and a model become maps, or probabilities."""
+"""``explain`` and ``predict``: maps, or probabilities, of an image and a model."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class Result(Explanation):
         """Writes the files that ``saliency-explain explain`` writes.
 
         For each map a NIfTI on the image's grid, bands as ``.seg.nrrd`` and a PNG; and
-        ``explanation.json``, the tables and ``report.html``. What lies there of other cases,
-        and of other methods of this one, stays.
+        ``explanation.json``, the tables and ``report.html``. Files of other cases, and of other
+        methods of this one, are kept.
 
         Args:
             out: The output folder; made where it does not exist.
@@ -85,7 +85,7 @@ class Result(Explanation):
 
         Raises:
             InputError: The folder holds the results of another model or image.
-            OutputError: Nothing may be written there, or the disk is full.
+            OutputError: The folder cannot be written, or the disk is full.
 
         Example:
             >>> sorted({path.suffix for path in result.save(folder / "out").iterdir()})
@@ -94,8 +94,8 @@ class Result(Explanation):
         if any(not one.images for one in self.config.backgrounds):
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
-                "The backgrounds were in memory, and the files name which ones were used: give "
-                "their paths to explain.",
+                "The backgrounds have no files, whose names the results contain: give the "
+                "backgrounds as paths to explain.",
             )
         case, config = self.case, dataclasses.replace(self.config, out=Path(out))
         save_explanation(
@@ -146,9 +146,9 @@ def explain(
         model: What :func:`Model` or :func:`load_model` gives, or what the latter takes.
         methods: One or several: ``GradCAM()``, ``Occlusion(window_mm=16)``, a class, or a name.
         target: Name or index of the class, or ``predicted``.
-        segmentation: For methods that ask for segments; also what ``save`` compares with. A path
-            or several, a dictionary of names to masks, or a label map on the image's grid.
-        backgrounds: Images that stand for "nothing in particular", for methods that ask for them.
+        segmentation: For methods that need segments; ``save`` also compares the maps with it. A
+            path or several, a dictionary of names to masks, or a label map on the image's grid.
+        backgrounds: Images that stand for "nothing in particular", for methods that need them.
         seed: Random seed: the same seed and image give the same map.
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:N``.
         memory: Most bytes that batches and stored maps may take, or a text such as ``"4 GB"``;
@@ -244,7 +244,7 @@ def predict(
 def _case(
     image: Any, read_name: Any, name: str | None, series: str | None, segmentation: Any = None
 ) -> Case:
-    """The case of an image; of one in memory it has a name only."""
+    """The case of an image; for an image in memory it has only a name."""
     images = channels_of(image)
     if not all(is_path(one) for _, one in images):
         return Case(safe_name(name or str(read_name or UNNAMED)), (), private=True)
@@ -257,7 +257,7 @@ def _case(
 
 
 def _background_cases(backgrounds: Sequence[Any]) -> tuple[Case, ...]:
-    """The backgrounds as cases of files; those in memory have no files to come back to."""
+    """The backgrounds as cases of files; those in memory have no files."""
     return tuple(
         _case(one, None, f"background {number}", None)
         for number, one in enumerate(backgrounds, start=1)

@@ -1,4 +1,4 @@
-"""What may stand for methods: objects, classes and names."""
+"""Methods as arguments: objects, classes and names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def methods_of(given: MethodLike | Sequence[MethodLike]) -> tuple[Method, ...]:
             with the default ones, or a name as on the command line (``"occlusion"``).
 
     Raises:
-        InputError: There is no such method, or none was given.
+        InputError: A method does not exist, or none was given.
     """
     listed = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     found = tuple(_method(one) for one in listed)
     if not found:
-        raise InputError(ErrorCode.OPTION_MISSING, "No method was given.")
+        raise InputError(ErrorCode.OPTION_MISSING, "No method is given. Name one, such as gradcam.")
     return found
 
 

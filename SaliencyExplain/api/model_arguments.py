@@ -1,4 +1,4 @@
-"""What may stand for a classifier: an open one, a file or folder, a shipped one."""
+"""Classifiers as arguments: an open one, a file or folder, a shipped one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load_model(
 
     Raises:
         InputError: An argument does not make sense.
-        ClassifierError: There is no model, it is refused, or a part of it is missing.
+        ClassifierError: The model does not exist, is refused, or lacks a part.
 
     Example:
         >>> import SaliencyExplain as se
@@ -68,6 +68,6 @@ def model_of(given: Any, *, trust: bool = False) -> Classifier:
     hint = ": give Model(network, classes=[...], ...)" if isinstance(given, nn.Module) else ""
     raise InputError(
         ErrorCode.VALUE_FORM,
-        f"A model is what Model(...) or load_model(...) gives, or a path, not a "
+        "Give a model of Model(...) or load_model(...), or a path, not a "
         f"{type(given).__name__}{hint}.",
     )

@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 from SaliencyExplain.progress import Progress, silent
 
-#: True: a bar; False: none; None: a bar where somebody looks; or a function of done and total.
+#: True: a bar; False: none; None: a bar in a terminal or notebook; or a function of done and total.
 ProgressLike: TypeAlias = bool | Progress | None
 
 
 @contextmanager
 def shown(given: ProgressLike, title: str) -> Iterator[Progress]:
-    """Yields the progress callback that a user asked for.
+    """Yields the progress callback that the user chose.
 
     Args:
         given: See :data:`ProgressLike`.

@@ -21,7 +21,7 @@ from SaliencyExplain.images.segmentation import EMPTY_NOTE, Segment, Segmentatio
 from SaliencyExplain.images.segmentation_files import read_ground_truths
 from SaliencyExplain.models.inputs import is_path
 
-#: Labels that are read from an array; more of them, and it is an image.
+#: Most labels in an array; an array with more values is taken for an image.
 _MOST_LABELS = 1000
 
 
@@ -35,10 +35,10 @@ def segmentation_on(given: Any, image: MetaTensor) -> tuple[Segmentation | None,
         image: ``(C, *S)`` with its affine.
 
     Returns:
-        The segmentation, None where nothing is given or marked, and what a user must be told.
+        The segmentation, None where nothing is given or marked, and notes for the user.
 
     Raises:
-        InputError: It cannot be read, is no label map, or is not on the image's grid.
+        InputError: It cannot be read, is not a label map, or is not on the image's grid.
     """
     if given is None:
         return None, ()
@@ -72,13 +72,15 @@ def _labels(given: Any, image: MetaTensor) -> dict[str, NDArray[np.bool_]]:
     if not np.array_equal(values, np.round(values)):
         raise InputError(
             ErrorCode.SEGMENTATION_LABELS,
-            "The segmentation has values between whole numbers: it is an image and no label map.",
+            "The segmentation has values that are not whole numbers, so it is not a label map. "
+            "Give a label map or masks.",
         )
     labels = [int(label) for label in np.unique(values) if label]
     if len(labels) > _MOST_LABELS:
         raise InputError(
             ErrorCode.SEGMENTATION_LABELS,
-            f"The segmentation has {len(labels)} different values: it is no label map.",
+            f"The segmentation has {len(labels)} different values, so it is not a label map. Give "
+            "a label map or masks.",
         )
     return {f"label {label}": values == label for label in labels}
 
@@ -92,8 +94,8 @@ def _array(given: Any, image: MetaTensor | None = None) -> NDArray[Any]:
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
                 f"The segmentation has the grid {tuple(read.shape[1:])} and the image "
-                f"{tuple(image.shape[1:])}, or they lie elsewhere: resample it onto the image's "
-                "grid, or give the file, which is resampled here.",
+                f"{tuple(image.shape[1:])}, or their positions differ: resample it onto the "
+                "image's grid, or give the file, which is resampled here.",
             )
         return read.numpy()[0]
     return given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)

@@ -44,7 +44,7 @@ def explain_study(
 ) -> StudyResult:
     """Explains all cases of a folder or table, with tables and a report.
 
-    Stopped and called again it goes on where it stopped.
+    A stopped study continues when it is called again.
 
     Args:
         folder: A folder in one of the usual layouts, or a CSV of cases.
@@ -53,7 +53,7 @@ def explain_study(
         out: The output folder.
         target: Name or index of a class, ``predicted``, or ``label``: each case's own.
         backgrounds: Files or folders of images that stand for "nothing in particular".
-        jobs: Processes side by side; more than one need a model that comes from a file.
+        jobs: Processes side by side; more than one need a model from a file.
         seed: Random seed.
         device: As in :func:`explain`.
         memory: As there.
@@ -64,15 +64,15 @@ def explain_study(
         evaluate: Whether each case's maps are evaluated.
         passes: Forward passes that the evaluation of a case's maps may cost; None: no limit.
         keep_identifiers: Whether names that may name patients are written.
-        progress: As in :func:`explain`; a function is told of the study's cases.
+        progress: As in :func:`explain`; a function receives the progress over the study's cases.
 
     Returns:
-        How many cases there were, how many failed, and where the report lies.
+        The number of cases, how many of them failed, and the path of the report.
 
     Raises:
         InputError: There are no cases, or an argument does not fit.
-        OutputError: Nothing may be written there, or the disk is full.
-        Cancelled: Interrupted; call it again to go on.
+        OutputError: The folder cannot be written, or the disk is full.
+        Cancelled: Interrupted; call it again to continue.
 
     Example:
         >>> import SaliencyExplain as se
@@ -85,8 +85,8 @@ def explain_study(
     if jobs > 1 and opened.source is None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            f"The model {opened.name} is in memory only, and {jobs} processes open it by its file: "
-            "use jobs=1, or make a bundle of it (saliency-explain classifier wrap).",
+            f"The model {opened.name} is only in memory, and {jobs} processes need a file to open "
+            "it: use jobs=1, or make a bundle of it (saliency-explain classifier wrap).",
         )
     cases = discover(Path(folder), channels=opened.channels, keep_identifiers=keep_identifiers)
     spec = spec_of(

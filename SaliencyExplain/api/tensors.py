@@ -22,7 +22,7 @@ from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 
 @dataclass(frozen=True)
 class _Known:
-    """What was found out about a network: names and numbers only, so that it can be let go."""
+    """The properties of a network as names and numbers, without the network itself."""
 
     repeatability: Repeatability
     structures: dict[Any, Any]
@@ -51,8 +51,8 @@ def attribute(
     """The map of one class for one prepared input of a network.
 
     The network runs in eval mode and is left as it was, also after an error or an interrupt. What
-    its scores depend on beside the image is found out with the first call (five forward passes);
-    make a new one of it with ``copy.deepcopy`` where its architecture has been changed since.
+    its scores depend on in addition to the image is determined in the first call (five forward
+    passes). Pass a ``copy.deepcopy`` of the network where its architecture has been changed since.
 
     Args:
         network: Takes ``(B, C, *S)`` and returns a score for each class, ``(B, K)``.
@@ -61,7 +61,7 @@ def attribute(
         target: Index of the class; of a network with a single logit 1 is the class that it
             speaks for, and 0 the other one.
         spacing: Size of a voxel in mm along each axis of S, for parameters in mm; None: 1.
-        activation: What makes probabilities of the scores: ``softmax``, ``sigmoid`` or ``none``.
+        activation: Converts scores to probabilities: ``softmax``, ``sigmoid`` or ``none``.
         seed: Random seed.
 
     Returns:
@@ -70,7 +70,7 @@ def attribute(
     Raises:
         InputError: A number or shape does not fit, or the method gives a map for each of several
             layers.
-        ClassifierError: The network is no classifier, or gives the same input other scores.
+        ClassifierError: The network is not a classifier, or its scores for the same input vary.
         DeviceMemoryError: The memory does not hold a single image.
 
     Example:
@@ -87,15 +87,16 @@ def attribute(
     if axes not in (2, 3) or len(images) != 1 or not images.is_floating_point():
         raise InputError(
             ErrorCode.IMAGE_AXES,
-            f"The tensor has the shape {tuple(tensor.shape)} and the type {tensor.dtype}; wanted "
-            "is a batch of one image (1, C, *S) of floats with two or three axes S.",
+            f"The tensor has the shape {tuple(tensor.shape)} and the type {tensor.dtype}; it must "
+            "be a batch of one image (1, C, *S) of floats with two or three axes S.",
         )
     if activation not in get_args(Activation):
         raise unknown_name("activation", activation, get_args(Activation))
     sizes = tuple(float(one) for one in (spacing or (1.0,) * axes))
     if len(sizes) != axes or not all(size > 0 for size in sizes):
         raise InputError(
-            ErrorCode.VALUE_FORM, f"The spacing is {axes} positive numbers in mm, not {spacing}."
+            ErrorCode.VALUE_FORM,
+            f"The spacing must be {axes} positive numbers in mm, not {spacing}.",
         )
     with untouched(network):
         scores, count = _score_network(network, images.float(), activation)
@@ -103,14 +104,15 @@ def attribute(
             if not 0 <= target < count:
                 raise InputError(
                     ErrorCode.VALUE_RANGE,
-                    f"There is no class {target}: the network has the classes 0 to {count - 1}.",
+                    f"The class {target} does not exist: the network has the classes 0 to "
+                    f"{count - 1}.",
                 )
             task = Task(scores, images.float(), int(target), sizes, seed=seed)
             maps = chosen.attribute(task)
     if len(maps) != 1:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            f"{chosen.name} gives a map for each of {', '.join(maps)}: ask for one at a time.",
+            f"{chosen.name} gives a map for each of {', '.join(maps)}: choose one at a time.",
         )
     return next(iter(maps.values())).detach()
 

@@ -94,15 +94,16 @@ def wrap(
         typer.Option(
             "--orientation",
             help="Axis codes the network was trained with; standard is RAS in 3D and rows "
-            "downwards (PL) in 2D; none takes the file's.",
+            "downwards (PL) in 2D; none keeps the file's.",
         ),
     ] = "standard",
     activation: Annotated[
         str | None,
         typer.Option(
             "--activation",
-            help="softmax (exactly one class is true), sigmoid (several may be, or a single "
-            "logit), none if the network ends in one. Default: none for outputs that are "
+            help="softmax (exactly one class is true), sigmoid (several may be true, or a single "
+            "logit), none if the network itself ends in one of them. Default: none for outputs "
+            "that are "
             "probabilities for all synthetic images, otherwise softmax as a guess.",
         ),
     ] = None,
@@ -120,7 +121,7 @@ def wrap(
             "--state-key",
             metavar="KEY",
             help="Key of the weights in the weight file, such as model_ema or state.model. "
-            "Default: state_dict, model and other usual ones.",
+            "Default: state_dict, model and other common keys.",
             show_default=False,
         ),
     ] = None,
@@ -129,8 +130,8 @@ def wrap(
         typer.Option(
             "--strip-prefix",
             metavar="PREFIX",
-            help="What stands in the weight file before the network's own names, such as model. "
-            "or encoder.net.; all other names are left out. Default: found by the names.",
+            help="Prefix before the network's own names in the weight file, such as model. or "
+            "encoder.net.; names without it are left out. Default: found automatically.",
             show_default=False,
         ),
     ] = None,
@@ -186,8 +187,8 @@ def _not_checked(settings: Sequence[Setting]) -> list[str]:
     guessed = [one.name for one in settings if one.source == "guessed"]
     words = f"Guessed and not checked: {', '.join(guessed)}. " if guessed else ""
     return [
-        f"{words}Compare a prediction with that of the network's own code; this was not checked "
-        "here."
+        f"{words}Compare a prediction with that of the network's own code, since this is not "
+        "checked."
     ]
 
 

@@ -28,7 +28,7 @@ def compare(
     spec: ExplainSpec,
     as_json: options.Json = False,
 ) -> None:
-    """Agreement of a map with a segmentation, beside control maps."""
+    """Agreement of a map with a segmentation, compared with control maps."""
     from SaliencyExplain.cli.terminal_tables import agreement_table
     from SaliencyExplain.comparison.table import rows, unseen_notes
     from SaliencyExplain.images.image_hash import voxel_hash

@@ -1,4 +1,4 @@
-"""What the shell completes: names of methods and of the shipped classifiers, without torch."""
+"""Shell completion: names of methods and of the shipped classifiers, without torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import SaliencyExplain
 from SaliencyExplain.demo.shipped import DEMO, shipped_classifiers
 from SaliencyExplain.plugins import METHODS, plugins
 
-#: Which shell asks, and for what; set by the functions that ``--install-completion`` installs.
+#: The shell and the mode of completion; set by the functions that ``--install-completion``
+#: installs.
 ASKED = "_SALIENCY_EXPLAIN_COMPLETE"
 
 
 def method_names() -> list[str]:
     """The names of all methods, read from their modules' text; plugins are named as methods are.
 
-    The registry knows them too, but importing the methods takes seconds, and a shell asks
-    at each press of the key.
+    The registry has them too, but importing the methods takes seconds at each press of the key.
     """
     found = []
     folder = Path(SaliencyExplain.__file__).parent / "attribution" / "methods"
@@ -42,7 +42,7 @@ def _name_of_method(statement: ast.stmt) -> object:
 
 
 def complete_methods(incomplete: str) -> Iterator[str]:
-    """What a word for ``--method`` may become; behind a comma the next name of the list."""
+    """Completions of a word for ``--method``; behind a comma the next name of the list."""
     before, comma, _ = incomplete.rpartition(",")
     given = before.split(",")
     for name in method_names():
@@ -51,7 +51,7 @@ def complete_methods(incomplete: str) -> Iterator[str]:
 
 
 def complete_classifiers(incomplete: str) -> Iterator[str]:
-    """The shipped classifiers; where none fits, the shell completes paths by itself."""
+    """The shipped classifiers; where none fits, the shell completes paths."""
     yield from (f"{DEMO}{name}" for name in shipped_classifiers())
 
 

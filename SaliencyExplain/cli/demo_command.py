@@ -56,7 +56,7 @@ def demo(
     spec = dataclasses.replace(
         spec,
         methods=tuple(map(choice_of, select_methods(METHODS, SETTINGS))),
-        # A mass that was overlooked is asked for all the same.
+        # A mass that the classifier misses is explained all the same.
         target=Target(LABEL),
     )
     for dimensions in (3, 2):

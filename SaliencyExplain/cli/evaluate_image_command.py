@@ -77,7 +77,7 @@ def evaluate_image(
         CostTier | None,
         typer.Option(
             "--cost-tier",
-            help="How much is tested if no --passes is given; default: full.",
+            help="Extent of the evaluation without --passes; default: full.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +105,7 @@ def evaluate_image(
     if not spec.methods and references.backgrounds:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            "--background is for methods, and no --method is given.",
+            "--background is used by methods only. Give a --method, or leave out --background.",
         )
     from SaliencyExplain.attribution.method_selection import chosen_methods
     from SaliencyExplain.evaluation.image.cost import COST_TIERS
@@ -201,7 +201,7 @@ def evaluate_image(
 
 
 def _end(found: Evaluation) -> None:
-    """Ends with a status of its own where some methods gave no map."""
+    """Ends with a separate exit status where some methods gave no map."""
     if found.failures:
         raise typer.Exit(SOME_CASES_FAILED)
 
@@ -210,7 +210,7 @@ def _channel_file(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise InputError(
-            ErrorCode.VALUE_FORM, f"--modality-segmentation wants CHANNEL=FILE, not '{text}'."
+            ErrorCode.VALUE_FORM, f"--modality-segmentation must be CHANNEL=FILE, not '{text}'."
         )
     return name, Path(path)
 

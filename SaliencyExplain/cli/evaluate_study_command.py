@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: As ``SaliencyExplain.study.journal.JOURNAL``, whose module needs the readers of images.
 _JOURNAL = "journal.jsonl"
 
-#: Per cent of the time after which all is found, and the pictures are drawn.
+#: Per cent of the time for the computations; the pictures are drawn in the rest.
 _FOUND = 90
 
 #: Rows of a table in the terminal; all of them are in the files.
@@ -45,8 +45,8 @@ def evaluate_study(
         typer.Option(
             "--out",
             "-o",
-            help="The output folder; by default the folder evaluation in the study, where its "
-            "report shows what was found. Elsewhere the report stays as it is.",
+            help="The output folder; by default the folder evaluation in the study, where the "
+            "study's report includes the results. With another folder the report is not changed.",
             show_default=False,
         ),
     ] = None,
@@ -89,8 +89,8 @@ def evaluate_study(
     if not (folder / _JOURNAL).is_file():
         raise InputError(
             ErrorCode.STUDY_INCOMPLETE if folder.exists() else ErrorCode.FILE_MISSING,
-            f"{folder} is no output folder of a study: it has no {_JOURNAL}. An image's maps are "
-            "evaluated by saliency-explain evaluate image.",
+            f"{folder} is not an output folder of a study: the file {_JOURNAL} is missing. For "
+            "the maps of an image use saliency-explain evaluate image.",
         )
     from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study as evaluated
     from SaliencyExplain.evaluation.study.study_evaluation_files import (

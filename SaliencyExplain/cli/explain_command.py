@@ -60,7 +60,7 @@ def explain(
     if evaluate and limit is not None:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
-            "--seconds leaves unfinished maps, and --evaluate evaluates finished ones: give one of "
+            "--seconds may leave unfinished maps, which --evaluate cannot evaluate: give one of "
             "the two.",
         )
     loaded = load_classifier(classifier, trust=trust)
@@ -139,6 +139,6 @@ def explain(
 
 
 def _end(failures: Sequence[object]) -> None:
-    """Ends with a status of its own where some methods gave no map."""
+    """Ends with a separate exit status where some methods gave no map."""
     if failures:
         raise typer.Exit(SOME_CASES_FAILED)

@@ -73,8 +73,8 @@ application.command("view")(view_command.view)
 
 def main() -> None:
     """Entry point of the console script."""
-    # OpenMP's threads otherwise spin while they wait; beside a busy process two of them
-    # were two to six times slower for it. Read when torch is loaded, so set before.
+    # OpenMP's threads otherwise spin while they wait; next to a busy process this made two of them
+    # two to six times slower. Read when torch is loaded, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     sys.exit(run_with_streams(_run))

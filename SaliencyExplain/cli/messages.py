@@ -1,6 +1,6 @@
-"""What the command line says, and where: results on standard output, the rest beside it.
+"""Output of the command line: results on standard output, messages on standard error.
 
-The one place in which an exception becomes a message and an exit status.
+Exceptions become messages and exit statuses here only.
 """
 
 from __future__ import annotations
@@ -100,19 +100,19 @@ def say_error(message: str, code: ErrorCode | None = None) -> None:
 
 
 def say_notes(notes: Sequence[str]) -> None:
-    """Prints what a user should be told, on standard error."""
+    """Prints a note for the user on standard error."""
     for note in notes:
         aside.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
-    """Prints one JSON document on standard output; undefined figures are null."""
+    """Prints one JSON document on standard output; undefined numbers are null."""
     sys.stdout.write(json_text(document))
 
 
 @contextlib.contextmanager
 def progress_bar(what: str, *, quiet: bool = False) -> Iterator[Progress]:
-    """A bar on standard error while the block runs; nothing where nobody looks.
+    """A bar on standard error while the block runs, in a terminal only.
 
     Args:
         what: Words before the bar.
@@ -149,7 +149,7 @@ def study_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[StudyProg
 
 @contextlib.contextmanager
 def training_bar(*, quiet: bool = False) -> Iterator[Callable[[TrainingProgress], None]]:
-    """A bar over the epochs of a training, with the figures of the last complete one.
+    """A bar over the epochs of a training, with the metrics of the last complete one.
 
     Args:
         quiet: Draw nothing.
@@ -192,7 +192,7 @@ def _bar(quiet: bool, *columns: ProgressColumn) -> Bar:
 
 
 def _clean_up_on_signals() -> None:
-    """A closed terminal and a polite kill end a command as Ctrl-C does: what is private is deleted.
+    """SIGHUP and SIGTERM end a command as Ctrl-C does: private files are deleted.
 
     A command that was started to outlive its terminal (``nohup``) goes on.
     """
@@ -200,7 +200,7 @@ def _clean_up_on_signals() -> None:
     ending = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
     def interrupt(_number: int, _frame: object) -> None:
-        # A session that ends sends several: the second one is not to interrupt the cleaning up.
+        # A session that ends sends several: the second one must not interrupt the clean-up.
         # Not SIG_IGN: Python complains of one that has come already.
         for each in ending:
             signal.signal(each, lambda _number, _frame: None)
@@ -219,7 +219,7 @@ _USAGE_CODES = {
 
 
 def _of_usage(error: Exception) -> tuple[str, ErrorCode]:
-    """What is said of a command line that cannot be read: what is wrong, and where to look."""
+    """The message for a command line that cannot be read: what is wrong, and which help to read."""
     message = error.format_message().strip()  # type: ignore[attr-defined]
     code = next(
         (
@@ -232,7 +232,7 @@ def _of_usage(error: Exception) -> tuple[str, ErrorCode]:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "saliency-explain"
     end = "" if message.endswith((".", "?", "!")) else "."
-    return f"{message}{end} '{command} --help' lists what there is.", code
+    return f"{message}{end} Run '{command} --help' for the commands and options.", code
 
 
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int:
@@ -242,8 +242,8 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
         logging.lastResort.setFormatter(_VisibleLog())
     try:
         with warnings.catch_warnings():
-            # Libraries speak of their own inner life, and quote headers that name patients;
-            # an error is one line. Python's own -W and PYTHONWARNINGS bring them back.
+            # Warnings of libraries are internal and may quote headers with patients' names; an
+            # error is one line. Python's own -W and PYTHONWARNINGS bring them back.
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
             status = typer.main.get_command(application).main(
@@ -268,12 +268,15 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
         say_error(f"{error.filename}: {reason}." if error.filename else f"{reason}.", code)
         return BAD_INPUT
     except MemoryError:
-        say_error("there is not enough memory for this image and classifier.")
+        say_error(
+            "there is not enough memory for this image and classifier. Close other programs, or "
+            "use a smaller image."
+        )
         return BAD_INPUT
-    # Typer makes this status of Ctrl-C itself, and says nothing.
+    # Typer returns this status for Ctrl-C without a message.
     if status == INTERRUPTED:
         say_error(
-            "interrupted; a study or training resumes when started again, anything else starts "
-            "anew."
+            "interrupted; a study or training resumes when started again, other commands start "
+            "from the beginning."
         )
     return status if isinstance(status, int) else 0

@@ -1,4 +1,4 @@
-"""Options that several commands share and no specification has, each described once."""
+"""Options of several commands that are not fields of a specification, each described once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def listed(texts: list[str]) -> list[str]:
 
 
 def listed_or_none(texts: list[str] | None) -> list[str] | None:
-    """As :func:`listed`, where nothing may be given."""
+    """As :func:`listed`, for an option that may be left out."""
     return None if texts is None else listed(texts)
 
 
@@ -43,18 +43,20 @@ def quantity(
     Args:
         option: The option, for the message.
         units: Factors of the units that may stand behind the number.
-        what: What it is a number of, with an example.
+        what: The quantity, with an example.
         least: The least number that is allowed.
 
     Returns:
-        The parser, which raises InputError for what is no such number.
+        The parser, which raises InputError for any other text.
     """
 
     def parse(value: str | float) -> float:
         try:
             number = number_of(str(value), units)
         except ValueError:
-            raise InputError(ErrorCode.VALUE_FORM, f"{option} is {what}, not '{value}'.") from None
+            raise InputError(
+                ErrorCode.VALUE_FORM, f"{option} must be {what}, not '{value}'."
+            ) from None
         if not (math.isfinite(number) and number >= least):
             raise InputError(
                 ErrorCode.VALUE_RANGE, f"{option} is {value}; it must be {least:g} or more."
@@ -121,7 +123,10 @@ ClassifierArgument = Annotated[
 ]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Run code that comes with the classifier. Only if you know it."),
+    typer.Option(
+        "--trust",
+        help="Run code that comes with the classifier. Use it only if you trust its source.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N.")]
 Series = Annotated[
@@ -132,10 +137,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 KeepIdentifiers = Annotated[
     bool,
     typer.Option(
-        "--keep-identifiers", help="Name cases as patients are named in folders and headers."
+        "--keep-identifiers", help="Name cases by the patients' names in folders and headers."
     ),
 ]
-#: What a network is made of and given, for a bundle that is wrapped or trained.
+#: The network and its input, for a bundle that is wrapped or trained.
 NetworkArguments = Annotated[
     str, typer.Option("--network-args", help="Its arguments as a JSON object.")
 ]
@@ -145,7 +150,7 @@ Dimensions = Annotated[
         "--dimensions",
         min=2,
         max=3,
-        help="2 or 3, where the images do not tell.",
+        help="2 or 3, where the network does not define it.",
     ),
 ]
 Spacing = Annotated[
@@ -211,7 +216,7 @@ def numbers(
     except ValueError:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"{option} wants numbers with commas (such as 1,1,1), not '{text}'.",
+            f"{option} must be numbers with commas (such as 1,1,1), not '{text}'.",
         ) from None
 
 
@@ -225,7 +230,7 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     """The JSON object that an option holds.
 
     Raises:
-        InputError: It holds none.
+        InputError: It does not hold one.
     """
     try:
         value = json.loads(text)
@@ -233,7 +238,7 @@ def json_object(option: str, text: str) -> dict[str, Any]:
         raise InputError(ErrorCode.VALUE_FORM, f"{option} is not JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InputError(
-            ErrorCode.VALUE_FORM, f"{option} is a JSON object of arguments, not {text}."
+            ErrorCode.VALUE_FORM, f"{option} must be a JSON object of arguments, not {text}."
         )
     return value
 
@@ -244,10 +249,12 @@ def check_output(folder: Path) -> None:
     if not existing.is_dir():
         raise OutputError(
             ErrorCode.OUTPUT_UNWRITABLE,
-            f"{existing} is a file, so no output folder can be made there.",
+            f"{existing} is a file, so the output folder cannot be made there. Name another "
+            "folder.",
         )
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(
             ErrorCode.OUTPUT_UNWRITABLE,
-            f"The output folder cannot be written: no permission in {existing}.",
+            f"The output folder cannot be written: no permission in {existing}. Name another "
+            "folder.",
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from SaliencyExplain.images.segmentation import Segment
     from SaliencyExplain.probe_result import Probe
 
-#: Radii that are tried where none is given, in mm: from a small lesion to a large one.
+#: Default radii in mm: from a small lesion to a large one.
 _RADII_MM = (4.0, 8.0, 16.0)
 
 
@@ -77,7 +77,7 @@ def probe(
     trust: options.Trust = False,
     as_json: options.Json = False,
 ) -> None:
-    """What a place contributes: the probability of each class with and without it."""
+    """Contribution of a place: the probability of each class with and without it."""
     if at is None and segmentation is None:
         raise InputError(
             ErrorCode.OPTION_MISSING, "Name a place: --at R,A,S in mm, or --segmentation FILE."
@@ -158,7 +158,7 @@ def _point(text: str) -> list[float]:
     if len(point) != 3:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"--at wants three numbers in mm with commas (R,A,S), not '{text}'.",
+            f"--at must be three numbers in mm with commas (R,A,S), not '{text}'.",
         )
     return point
 
@@ -169,7 +169,7 @@ def _table(probes: list[Probe]) -> Table:
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("class", overflow="fold")
-    table.add_column("as it is", justify="right")
+    table.add_column("unchanged", justify="right")
     removals = [(removal, answer) for answer in probes for removal in answer.removals]
     for removal, answer in removals:
         score = ", score" if answer.output == "score" else ""

@@ -74,7 +74,7 @@ def serve(
     from SaliencyExplain.engine.queue.allowed_paths import Places
     from SaliencyExplain.engine.server.auth import is_loopback
 
-    # What can be told at once is, before torch is loaded.
+    # These errors are reported before torch is loaded.
     Places(data)
     from SaliencyExplain.engine.queue.local_engine import LocalEngine
     from SaliencyExplain.engine.server.server_process import Watch
@@ -99,7 +99,7 @@ def serve(
 
         def say(address: str) -> None:
             print(json.dumps({"address": address, "token_file": str(path)}), flush=True)
-            # The one line on standard output is this; whoever reads it reads no more.
+            # This is the only line on standard output; programs that start the engine read no more.
             sys.stdout = sys.stderr
 
         answer(

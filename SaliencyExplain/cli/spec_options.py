@@ -17,10 +17,10 @@ from SaliencyExplain.specification.parameters import NOTHING, example_of
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
 from SaliencyExplain.specification.spec_fields import SPEC_FIELDS, spec_of, value_of
 
-#: The parameter of a command whose place the options take.
+#: The parameter of a command that is replaced by the options.
 _SPEC = "spec"
 
-#: What stands behind an option, by the unit of its number.
+#: The placeholder of an option, by the unit of its number.
 _METAVARS = {"bytes": "SIZE", "s": "SECONDS", "passes": "PASSES"}
 
 
@@ -34,9 +34,8 @@ def spec_options(
 
     Args:
         fields: Names of fields of :class:`ExplainSpec`, :class:`Limits` and
-            :class:`References` that the command has a use for; ``methods`` with their
-            parameters and layers.
-        required: Those of them that have to be given.
+            :class:`References` that the command uses; ``methods`` with their parameters and layers.
+        required: Those of them that are required.
         defaults: Defaults of this command that are not the field's.
     """
 
@@ -132,7 +131,7 @@ def _metavar(field: dataclasses.Field[Any]) -> str:
 
 
 def _help(field: dataclasses.Field[Any], default: Any) -> str:
-    """A field's description, and what is done where nothing is given."""
+    """A field's description with its default."""
     description = str(field.metadata["description"])
     nothing = field.metadata.get(NOTHING)
     return f"{description} By default {nothing}." if default is None and nothing else description
@@ -141,7 +140,7 @@ def _help(field: dataclasses.Field[Any], default: Any) -> str:
 def _parser(name: str) -> Callable[[Any], Any]:
     """Reads the text of an option as a value of its field, within its range and choices."""
     option = f"--{name.replace('_', '-')}"
-    # Typer parses the default, too, which is no text.
+    # Typer parses the default, too, which is not a text.
     return lambda value: value_of(name, value, option)
 
 
@@ -163,7 +162,7 @@ def _choices(
             if given:
                 raise InputError(
                     ErrorCode.OPTION_CONFLICT,
-                    f"{option} is for methods, and no --method is given.",
+                    f"{option} is used by methods only. Give a --method, or leave out {option}.",
                 )
         return ()
     from SaliencyExplain.attribution.method_selection import choice_of, select_methods

@@ -1,8 +1,8 @@
 """Standard output and error that may be closed, broken or full without a traceback.
 
-A command's work does not depend on who reads what it prints: where the reader has gone
-(``| head``), the rest is given up and the exit status stays that of the work. Where the output is
-lost for another reason, such as a full disk, that is said, and the status is not 0.
+A command does not depend on the reader of its output: where the reader has ended (``| head``), the
+rest is dropped and the exit status is still that of the command. Where the output is lost for
+another reason, such as a full disk, there is a message, and the status is not 0.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import IO, Any
 from SaliencyExplain.cli.messages import BAD_INPUT, say_error
 from SaliencyExplain.errors import ErrorCode
 
-#: Whoever read has gone; Windows says so of a pipe with EINVAL.
+#: The reader has ended; for a pipe Windows reports it as EINVAL.
 _GONE = {errno.EPIPE, errno.ECONNRESET, *((errno.EINVAL,) if sys.platform == "win32" else ())}
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a file descriptor; after the first failure it takes everything and keeps nothing.
+    """Writes to a file descriptor; after the first failure it drops all further output.
 
     Attributes:
         failure: The first failure.
@@ -51,7 +51,7 @@ class _Descriptor(io.RawIOBase):
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
-                # Somebody else has made the pipe one that is not waited for, and it is full.
+                # Another process has made the pipe non-blocking, and it is full.
                 select.select([], [self._descriptor], [])
             except OSError as error:
                 self.failure = error
@@ -70,7 +70,7 @@ def run_with_streams(command: Callable[[], int]) -> int:
     """
     _fill_closed_descriptors()
     out = _Descriptor(1)
-    # Python's own writers to a console on Windows know its encoding.
+    # Python's own writers to a console on Windows handle its encoding.
     if not (sys.platform == "win32" and out.isatty()):
         sys.stdout = _text(out, sys.stdout)
         sys.stderr = _text(_Descriptor(2), sys.stderr)
@@ -102,7 +102,7 @@ def _text(descriptor: _Descriptor, replaced: IO[str] | None) -> io.TextIOWrapper
     """A text stream like the one that it replaces, which is None where it was closed."""
     errors = getattr(replaced, "errors", None) or "strict"
     encoding = getattr(replaced, "encoding", None) or "utf-8"
-    # A name that the terminal's encoding lacks is no reason to lose a result. In the C locale
+    # A name that the terminal's encoding lacks must not cost a result. In the C locale
     # Python's own choice, surrogateescape, fails for it too.
     plain = errors == "surrogateescape" and not encoding.lower().startswith("utf")
     return io.TextIOWrapper(

@@ -1,4 +1,4 @@
-"""The settings of ``explain`` and ``study``, from a specification and where the data lie."""
+"""The settings of ``explain`` and ``study``, from a specification and the paths of the data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def study_config(
 ) -> StudyConfig:
     """The settings, with the cases of the specification's backgrounds.
 
-    What was left out among the backgrounds is said.
+    Backgrounds that were left out are printed.
 
     Args:
         path: The classifier's file or folder.

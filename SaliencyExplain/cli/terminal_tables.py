@@ -27,7 +27,7 @@ def probability_table(probabilities: Mapping[str, float]) -> Table:
 
 
 def agreement_table(rows: Iterable[Row]) -> Table:
-    """The figures that are read first, the control maps dim beneath the maps."""
+    """The main metrics, with the control maps dimmed below the maps."""
     rows = list(rows)
     unit = rows[0].length_unit if rows else "mm"
     table = Table(box=None, padding=(0, 1))
@@ -79,7 +79,7 @@ def labels_table(labels: Labels) -> Table:
 
 
 def _peak(share: float) -> str:
-    """Whether the maximum lies inside; of a plateau, as regions have, how much of it."""
+    """Whether the maximum lies inside; for a plateau, as in region maps, the share of it inside."""
     if math.isnan(share):
         return ""
     return {0.0: "no", 1.0: "yes"}.get(share) or percent(share)

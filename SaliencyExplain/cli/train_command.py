@@ -32,7 +32,7 @@ def train(
     network_args: options.NetworkArguments = "{}",
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="Initial weights; those that do not fit are left out."),
+        typer.Option("--weights", help="Initial weights; weights that do not fit are left out."),
     ] = None,
     classes: Annotated[
         str, typer.Option("--classes", help="The classes in their order: a,b,c; default: all.")

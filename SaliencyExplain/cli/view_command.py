@@ -59,7 +59,8 @@ def view(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="An engine that runs elsewhere (`saliency-explain serve`); the environment's "
+            help="Address of an engine on another machine (`saliency-explain serve`); the "
+            "environment's "
             "SALIENCY_EXPLAIN_TOKEN_FILE names the file of its token.",
             show_default=False,
         ),

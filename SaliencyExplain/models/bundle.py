@@ -58,8 +58,8 @@ class BundleFiles:
         if self._names[name] > largest:
             raise ClassifierError(
                 ErrorCode.MODEL_REFUSED,
-                f"{name} in {self.source} holds {self._names[name]} bytes, "
-                f"more than the {largest} that are read.",
+                f"{name} in {self.source} holds {self._names[name]} bytes; at most {largest} are "
+                "read.",
             )
         try:
             if self._zipped:
@@ -92,7 +92,8 @@ class BundleFiles:
             if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
                 raise ClassifierError(
                     ErrorCode.MODEL_REFUSED,
-                    f"{self.source} is refused: the path '{name}' in it leads out of the bundle.",
+                    f"{self.source} is refused: the path '{name}' in it points outside of the "
+                    "bundle. Make the bundle again.",
                 )
         if sum(sizes.values()) > LARGEST_BYTES:
             raise ClassifierError(
@@ -135,12 +136,13 @@ def _folder_files(folder: Path) -> dict[str, int]:
                 if not any(path.resolve().is_relative_to(one) for one in inside):
                     raise ClassifierError(
                         ErrorCode.MODEL_REFUSED,
-                        f"{folder} is refused: the link '{path.relative_to(folder)}' in it leads "
-                        "out of the bundle. Put the file itself there.",
+                        f"{folder} is refused: the link '{path.relative_to(folder)}' in it points "
+                        "outside of the bundle. Put the file itself there.",
                     )
                 found[path.relative_to(folder).as_posix()] = path.stat().st_size
     if METADATA not in found:
         raise ClassifierError(
-            ErrorCode.MODEL_INCOMPLETE, f"{folder} is no MONAI bundle: it has no {METADATA}."
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{folder} is not a MONAI bundle: the file {METADATA} is missing.",
         )
     return found

@@ -1,4 +1,4 @@
-"""What a bundle was made with: which of it was told, which was guessed, which was tried."""
+"""The settings that a bundle was made with, and their sources: given, guessed or measured."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ KEY = "wrap_settings"
 
 _LONGEST = 2000
 
-#: Where a setting is from, with what that means.
+#: The sources of a setting, each with its meaning.
 SOURCES = {
-    "given": "said by whoever made the bundle",
-    "guessed": "not said and not checked: the usual value was taken",
-    "tried": "found by running the network on made images",
+    "given": "given by the author of the bundle",
+    "guessed": "not given and not checked: the usual value was used",
+    "tried": "found by running the network on synthetic images",
     "trained": "what the network was trained with here",
 }
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that a prediction depends on.
+    """A setting on which the predictions depend.
 
     Attributes:
         name: Such as ``orientation``.
@@ -41,7 +41,7 @@ class Setting:
 
 
 def read_settings(content: Any) -> tuple[Setting, ...]:
-    """The settings in a metadata.json; what is not of their form is left out."""
+    """The settings in a metadata.json; entries of another form are left out."""
     found = content.get(KEY) if isinstance(content, dict) else None
     return tuple(
         Setting(_line(one["name"]), _line(one["value"]), one["source"])

@@ -28,7 +28,7 @@ _REFERENCE = re.compile(r"\$?@(\w+(?:(?:::|#)\w+)*)", re.ASCII)
 _MOVED_TO_DEVICE = re.compile(r"\$@(\w+)\.to\(\s*@\w+\s*\)", re.ASCII)
 _DTYPE = re.compile(r"\$(?:torch|np|numpy)\.(float16|float32|float64|int32|int64|uint8|bool)")
 _BUILD_KEYS = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"})
-#: Strings that begin with one of these mean something to MONAI's parser.
+#: MONAI's parser interprets strings that begin with one of these.
 _MARKS = ("$", "@", "%")
 _DEEPEST = 64
 _MOST_NODES = 100_000
@@ -87,7 +87,7 @@ class CheckedBuilder:
         """The object that a top-level key describes; None where it is disabled.
 
         Raises:
-            ClassifierError: Something in it is refused, or refers to what is not there.
+            ClassifierError: A part of it is refused, or refers to a key that does not exist.
         """
         built = self._at((key,))
         check_size(built, f"The bundle's '{key}'")
@@ -126,8 +126,8 @@ class CheckedBuilder:
             else:
                 raise ClassifierError(
                     ErrorCode.MODEL_CONFIGURATION,
-                    f"The bundle's configuration refers to {shown('::'.join(path))}, which is "
-                    "not there.",
+                    f"The bundle's configuration refers to {shown('::'.join(path))}, which does "
+                    "not exist in it. Correct the reference.",
                 )
         return node
 
@@ -149,7 +149,7 @@ class CheckedBuilder:
             if not isinstance(name, str) or name in _BUILD_KEYS:
                 raise ClassifierError(
                     ErrorCode.MODEL_REFUSED,
-                    f"The key {shown(name)} at {_named(path)} is refused: it is no name.",
+                    f"The key {shown(name)} at {_named(path)} is refused: it is not a valid name.",
                 )
             value = self._at((*path, name))
             if value is not _DISABLED:
@@ -243,12 +243,12 @@ def _data(value: Any, path: tuple[str, ...]) -> Any:
     if not plain and not (isinstance(value, int) and abs(value) <= _LARGEST_INTEGER):
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"The value at {_named(path)} is refused: it is no number of 64 bits, text, list or "
-            f"dictionary but {type(value).__name__}.",
+            f"The value at {_named(path)} is refused: it is a {type(value).__name__}. Use a text, "
+            "a list, a dictionary or a number of at most 64 bits.",
         )
     return value
 
 
 def _named(path: tuple[str, ...]) -> str:
-    """A place in the configuration in a message: one line, and not a long one."""
+    """A place in the configuration, shortened to one line for a message."""
     return shown("::".join(path))[1:-1]

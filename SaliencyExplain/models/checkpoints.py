@@ -1,4 +1,4 @@
-"""What lies in a checkpoint, and which of it are the weights of a network."""
+"""The content of a checkpoint, and which part of it is the weights of a network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights"),
     *("net_state_dict", "network_weights", "network_state_dict", "module", "params"),
 )
-#: What the names of weights begin with that are an average over the training.
+#: Prefixes of names of weights that are an average over the training.
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|avg|shadow)([._]|$)", re.IGNORECASE)
 #: Dots in a name before which a prefix may end.
 _LONGEST_PREFIX = 16
@@ -32,7 +32,7 @@ _LONGEST_PREFIX = 16
 _CLAIMED_FREE = 1024**3
 #: BatchNorm's step counter came with torch 0.4.1; evaluation does not need it.
 _NOT_NEEDED = "num_batches_tracked"
-#: Tensors of losses and metrics, which take no part in what a network says of an image.
+#: Tensors of losses and metrics, which do not affect a network's scores.
 _NO_PART = re.compile(
     r"(^|[._])(criterion\w*|loss\w*|losses|metric\w*|acc\d*|accuracy|auc|auroc|auprc|ap|f1|f1score|"
     r"precision|recall|specificity|sensitivity|kappa|mcc|dice|iou|confmat|confusion_?matrix|"
@@ -59,7 +59,7 @@ class Checkpoint:
         name: The file's name, for messages.
         groups: The dictionaries in the file that hold tensors, by the keys that lead to them with
             dots between; "" is the file's own.
-        notes: What a user must be told of the choice that was made by hand.
+        notes: Notes for the user on a choice by --state-key or --strip-prefix.
     """
 
     name: str
@@ -69,11 +69,12 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights under the names that a network has for them.
+    """Weights under the network's own names.
 
     Attributes:
         state: Parameters and buffers by name.
-        notes: What a user must be told: what was taken off the names, what was left out.
+        notes: Notes for the user: the prefix that was removed from the names, and what was left
+            out.
     """
 
     state: dict[str, Tensor]
@@ -101,7 +102,7 @@ def checkpoint_of(content: Any, name: str) -> Checkpoint:
             raise ClassifierError(
                 ErrorCode.MODEL_UNTRUSTED,
                 f"{name} is refused: it is a pickle of {kind_of(content)} and not only weights; "
-                f"to read it would run code. {SAVE_ALONE} With --trust its code is run.",
+                f"reading it would run code. {SAVE_ALONE} With --trust its code is run.",
             )
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
@@ -114,23 +115,23 @@ def checkpoint_of(content: Any, name: str) -> Checkpoint:
 
 
 def _instead(content: Any) -> str:
-    """What a file holds that has no tensors in it."""
+    """A description of the content of a file without tensors."""
     if not isinstance(content, Mapping):
         return kind_of(content)
     keys = [
         f"{shown(key)[1:-1]} ({kind_of(value)})" if isinstance(value, Inert) else shown(key)[1:-1]
         for key, value in content.items()
     ]
-    return f"a dictionary with {some(keys) or 'nothing in it'}"
+    return f"a dictionary with {some(keys) or 'no entries'}"
 
 
 def select(checkpoint: Checkpoint, state_key: str | None, prefix: str | None) -> Checkpoint:
-    """The weights that a user chose out of a file.
+    """The weights that a user selected from a file.
 
     Args:
         checkpoint: The file's tensors.
-        state_key: The key under which the weights are, several with dots between them; None: any.
-        prefix: What the names of the weights begin with, which is taken off; None: found.
+        state_key: The key of the weights, nested keys joined by dots; None: any.
+        prefix: The prefix to be removed from the names of the weights; None: found automatically.
 
     Raises:
         InputError: The file has no such key, or no tensor whose name begins so.
@@ -169,7 +170,7 @@ def select(checkpoint: Checkpoint, state_key: str | None, prefix: str | None) ->
 
 
 def check_tensor(key: str, tensor: Tensor, name: str) -> None:
-    """Refuses a tensor that is no plain one with all of its values in the memory.
+    """Refuses a tensor that is not dense, or not entirely in memory.
 
     Raises:
         ClassifierError: It is sparse, quantised, nested, on no device, or claims more values
@@ -196,7 +197,7 @@ def check_tensor(key: str, tensor: Tensor, name: str) -> None:
 
 
 def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None:
-    """Finds the weights of a network under whatever stands before their names.
+    """Finds the weights of a network whatever the prefix of their names.
 
     They are found where one prefix, such as Lightning's ``model.``, gives every parameter and
     buffer of the network with its shape.
@@ -209,8 +210,7 @@ def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None
         The weights; None where no prefix gives all of them.
 
     Raises:
-        ClassifierError: Different weights fit, or tensors beside them may take part in the
-            network's scores.
+        ClassifierError: Different weights fit, or further tensors may affect the network's scores.
     """
     found = [
         (path, prefix)
@@ -224,7 +224,7 @@ def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None
     group = checkpoint.groups[path].tensors
     _check_others(checkpoint.groups[path].others, prefix, checkpoint.name)
     state = {key: group[prefix + key] for key in expected if prefix + key in group}
-    # Copies of these weights and other sets of them, which are named below.
+    # Copies of these weights and further sets of weights, which the notes name.
     sets = {start + key for one, start in found if one == path for key in state}
     rest = [key for key in group if key not in sets]
     notes = [note.removesuffix(".") for note in checkpoint.notes]
@@ -246,14 +246,16 @@ def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None
             where = f" beside those that begin with {shown(prefix)}" if prefix else ""
             raise ClassifierError(
                 ErrorCode.MODEL_WEIGHTS,
-                f"The weights in {checkpoint.name} do not fit the network: all "
-                f"{len(state)} of its tensors are there, and{where} {len(apart)} not in the "
-                f"network ({some(apart)}), which may change its scores. Choose the network that "
-                "has them; if they are no part of it, --strip-prefix leaves out all names that "
-                "do not begin with it.",
+                f"The weights in {checkpoint.name} do not fit the network: all {len(state)} of "
+                f"its tensors are there, and{where} {len(apart)} not in the network "
+                f"({some(apart)}), which may change its scores. Choose the network that has them. "
+                "If they do not belong to it, give --strip-prefix: names without the prefix are "
+                "left out.",
             )
         names = some([shown(key)[1:-1] for key in rest])
-        notes.append(f"{len(rest)} tensors in {checkpoint.name} are not the network's: {names}")
+        notes.append(
+            f"{len(rest)} tensors in {checkpoint.name} do not belong to the network: {names}"
+        )
     if others:
         names = some([shown(".".join(filter(None, place)))[1:-1] for place in others])
         notes.append(
@@ -271,7 +273,7 @@ class Nearest:
         path: Keys that lead to them.
         prefix: What stands before the network's names.
         tensors: Those with the prefix, by name without it.
-        others: Objects among them that are no plain tensors, by name without the prefix.
+        others: Objects among them that are not dense tensors, by name without the prefix.
     """
 
     path: str
@@ -342,7 +344,7 @@ def _complete(group: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> li
 def _choose(
     checkpoint: Checkpoint, found: list[tuple[str, str]], expected: Mapping[str, Tensor]
 ) -> tuple[tuple[str, str], list[tuple[str, str]]]:
-    """The one of several that is meant, and those that hold other values."""
+    """The set of weights to use out of several, and those that hold other values."""
 
     def values(place: tuple[str, str]) -> list[Tensor]:
         path, prefix = place
@@ -364,7 +366,7 @@ def _choose(
             ErrorCode.MODEL_WEIGHTS,
             f"{checkpoint.name} holds {len(named)} different sets of weights that fit the network "
             f"({some([shown(one)[1:-1] or 'no prefix' for one in where])}): choose one with "
-            "--state-key or --strip-prefix, or save the one that is meant alone.",
+            "--state-key or --strip-prefix, or save only the right one.",
         )
     return first, others
 
@@ -380,7 +382,7 @@ def _same(some_values: list[Tensor], others: list[Tensor]) -> bool:
 
 
 def takes_no_part(key: str, tensor: Tensor, prefix: str) -> bool:
-    """Whether a tensor beside a network's own cannot change what the network says."""
+    """Whether a tensor that the network does not have cannot affect its scores."""
     if prefix and key.startswith(prefix):
         inner = key[len(prefix) :]
         return bool(_NO_PART.search(inner) or _MADE_ANEW.search(inner))

@@ -1,4 +1,4 @@
-"""A classifier: a network, its class names, and the way of an image into it and back."""
+"""A classifier: a network, its class names, its preprocessing, and the way back to the image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from SaliencyExplain.models.clipping import run_watched
 from SaliencyExplain.models.input_channels import are_colours
 from SaliencyExplain.specification.target import AUTOMATIC, CLASS, LABEL, PREDICTED, Target
 
-#: Key of what a prepared image's user must be told of its intensities.
+#: Key of the notes on the intensities of a prepared image.
 INTENSITY_NOTES = "intensity_notes"
 #: Share of the free memory that a preprocessing may take.
 _MEMORY_SHARE = 0.7
@@ -62,8 +62,8 @@ class Classifier:
         input_size: Voxels along each axis of the network's input, where it is fixed.
         format: ``"MONAI bundle"``, ``"TorchScript"``, ``"torch.export"`` or ``"nn.Module"``.
         trusted: Whether code that came with the classifier was run.
-        notes: What was guessed at loading, to be said aloud.
-        settings: What the bundle was made with: told, guessed or tried.
+        notes: What was guessed at loading, to be shown to the user.
+        settings: What the bundle was made with: given, guessed or measured.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Classifier:
         return are_colours(self.channels)
 
     def confined(self) -> AbstractContextManager[None]:
-        """Where its network or preprocessing runs: see :func:`confined`; free with trust."""
+        """Restricts the network and preprocessing unless trusted: see :func:`confined`."""
         return self.network.closed()
 
     def to(self, device: torch.device | str) -> Classifier:
@@ -103,7 +103,7 @@ class Classifier:
         return self
 
     def prepare(self, image: MetaTensor) -> MetaTensor:
-        """Brings an image onto the network's grid.
+        """Resamples an image onto the network's grid.
 
         Args:
             image: ``(C, *S)`` with its 4x4 RAS affine in mm. A 3D image of one slice is
@@ -137,12 +137,12 @@ class Classifier:
         except (SaliencyExplainError, Cancelled):
             raise
         except Exception as error:
-            # Steps of strangers raise whatever their arguments lead to.
+            # The steps of untrusted bundles may raise any exception.
             raise_denied(error)
             if is_out_of_memory(error):
                 raise InputError(
                     ErrorCode.MEMORY,
-                    f"The memory does not suffice for the preprocessing of {self.name} and an "
+                    f"There is not enough memory for the preprocessing of {self.name} and an "
                     f"image of {_shape(image.shape[1:])} voxels.",
                 ) from error
             raise InputError(
@@ -154,8 +154,9 @@ class Classifier:
             raise InputError(
                 ErrorCode.MEMORY,
                 f"The network of {self.name} would get {_shape(prepared.shape[1:])} voxels, and "
-                f"the memory that is free, {free / 1e9:.1f} GB, does not hold {_MAPS} maps of that "
-                "size. Is the image's spacing right, and that of the classifier's preprocessing?",
+                f"the memory that is free, {free / 1e9:.1f} GB, does not hold {_MAPS} maps of "
+                "that size. Check the spacing of the image and that of the classifier's "
+                "preprocessing.",
             )
         if not isinstance(prepared, MetaTensor):
             raise ClassifierError(
@@ -168,7 +169,8 @@ class Classifier:
             raise InputError(
                 ErrorCode.IMAGE_VALUES,
                 f"The preprocessing of {self.name} leaves no voxel of this image "
-                f"({_shape(values.shape[1:])}). Does it crop to a place outside of it?",
+                f"({_shape(values.shape[1:])}). Check whether it crops to a region outside of the "
+                "image.",
             )
         if not bool(torch.isfinite(values).all()):
             raise InputError(
@@ -178,9 +180,10 @@ class Classifier:
         if bool((values == values.flatten()[0]).all()):
             raise InputError(
                 ErrorCode.IMAGE_VALUES,
-                f"The preprocessing of {self.name} leaves nothing of this image: all voxels of the "
-                f"network's input are {float(values.flatten()[0]):g}. Are its intensities of the "
-                "kind that the classifier was trained with, and is it larger than a voxel there?",
+                f"The preprocessing of {self.name} leaves nothing of this image: all voxels of "
+                f"the network's input are {float(values.flatten()[0]):g}. Check that its "
+                "intensities are of the kind that the classifier was trained with, and that it "
+                "is larger than one voxel there.",
             )
         return MetaTensor(values, affine=after, meta={**meta, INTENSITY_NOTES: notes})
 
@@ -195,7 +198,7 @@ class Classifier:
         return self._on_network(prepared, lambda images: self.network(images)[0])
 
     def examine(self, prepared: Tensor) -> None:
-        """Finds out, once, what the scores depend on beside the image (:func:`examine`).
+        """Determines once what the scores depend on in addition to the image (:func:`examine`).
 
         Args:
             prepared: An input that :meth:`prepare` gave.
@@ -236,7 +239,7 @@ class Classifier:
     def restore(
         self, values: Tensor | NDArray[Any], prepared: MetaTensor, image: MetaTensor
     ) -> NDArray[np.float32]:
-        """Brings a map from the network's grid to the image's own grid.
+        """Resamples a map from the network's grid to the image's own grid.
 
         Args:
             values: ``(*S')``, a value per voxel of ``prepared``.
@@ -293,17 +296,17 @@ class Classifier:
         return affine, to_affine, tuple(image.shape[1:])
 
     def class_index(self, target: Target | str, probabilities: Sequence[float]) -> int:
-        """Index of the class that a target means.
+        """Index of the class of a target.
 
         Args:
             target: A class's name (any case) or index, or ``predicted`` for the class of the
-                highest probability, also where several labels may be true. A text that is a
-                class's name means that class, whatever else it could mean.
+                highest probability, also where several labels may be true. A text that is the name
+                of a class always selects that class.
             probabilities: ``(K,)`` of the image in question.
 
         Raises:
-            InputError: There is no such class; the message has the nearest name. Or the target
-                is not a class, which is not implemented.
+            InputError: No class has that name; the message has the nearest one. Or the target is
+                not a class, which is not implemented.
         """
         wanted = Target.of(target)
         if (named := self._named(str(wanted))) is not None:
@@ -311,16 +314,16 @@ class Classifier:
         if wanted.kind not in (CLASS, PREDICTED, LABEL) or wanted.unit != AUTOMATIC:
             raise InputError(
                 ErrorCode.TARGET_KIND,
-                f"The target {str(wanted)[:80]} cannot be explained: only classes can, as the "
-                "method takes them. Name a class, or predicted.",
+                f"The target {str(wanted)[:80]} cannot be explained: only classes can be "
+                "explained, without logit: or probability:. Name a class, or predicted.",
             )
         if wanted.kind == PREDICTED:
             return int(np.argmax(probabilities))
         if wanted.kind == LABEL:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
-                f"The target {LABEL} is for the cases of a study that have one; this image has "
-                "none. Name a class, or predicted.",
+                f"The target {LABEL} is for cases of a study with a label; this image has no "
+                "label. Name a class, or predicted.",
             )
         if (named := self._named(wanted.name)) is not None:
             return named
@@ -336,7 +339,7 @@ class Classifier:
         raise unknown_name("class", target, [*self.classes, "predicted"])
 
     def _named(self, name: str) -> int | None:
-        """Index of the class of that name, in any case; None: there is none."""
+        """Index of the class of that name, ignoring case; None: no class has that name."""
         if name in self.classes:
             return self.classes.index(name)
         lower = [one.lower() for one in self.classes]

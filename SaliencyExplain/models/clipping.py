@@ -1,7 +1,7 @@
-"""What the preprocessing leaves of an image's intensities: how much is cut off or made constant.
+"""How much of an image's intensities the preprocessing cuts off or makes almost constant.
 
 A 16-bit picture in a window made for 8 bits is white everywhere, and an image in [0, 1] in the
-same window is black: both go through a network as well as any other, and give a prediction.
+same window is black: for both the network gives a prediction without an error.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _CUT_OFF_ABOVE_OF_ALL = 0.1
 #: or more, a 12-bit picture in a window of 16 bits 2 to 5 %, one in [0, 1] in 0 to 255 0.4 %.
 _LITTLE_OF_RANGE = 0.1
 #: Values scaled by a fixed mean and deviation whose median is farther from 0 than this, in
-#: deviations, are of another kind than those that the mean was computed on.
+#: deviations, are probably on another scale than the images of which the mean was computed.
 _FAR_FROM_MEAN = 10.0
-#: Voxels that are looked at; a regular sample of them.
+#: Number of voxels of the regular sample that is checked.
 _SAMPLE = 300_000
 _NOT_MEASURED = ("monai.transforms.spatial.", "monai.transforms.croppad.")
 
@@ -47,7 +47,7 @@ _Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class _Loss:
-    """What a step took from a channel.
+    """The loss of intensities of a channel in a step.
 
     Attributes:
         what: ``cut off``, ``almost constant`` or ``far``.
@@ -67,11 +67,10 @@ class _Loss:
 def run_watched(
     preprocessing: Callable[[dict[str, Any]], Any], image: MetaTensor, channels: Sequence[str]
 ) -> tuple[Any, list[str]]:
-    """Runs a preprocessing and says where it takes the image's intensities away.
+    """Runs a preprocessing and reports the step that removes most of the image's intensities.
 
     Args:
-        preprocessing: MONAI transforms on ``{"image": MetaTensor}``; only a ``Compose`` can be
-            looked into.
+        preprocessing: MONAI transforms on ``{"image": MetaTensor}``; a ``Compose`` is run stepwise.
         image: ``(C, *S)`` with its affine.
         channels: Names of the channels.
 
@@ -121,7 +120,7 @@ class _Sample:
         )
 
     def lost_by(self, step: Any, after: Any, channels: Sequence[str]) -> list[str]:
-        """A sentence about what a step took from the image, where it took too much."""
+        """A note on the intensities that a step removed, where it removed too many."""
         if not isinstance(after, MetaTensor) or tuple(after.shape) != self._shape:
             return []
         if not np.allclose(_affine(after), self._affine) or not self._inside.any():
@@ -141,7 +140,7 @@ class _Sample:
 
 
 def _loss(step: Any, before: NDArray[Any], after: NDArray[Any]) -> _Loss | None:
-    """What a step took from a channel's voxels; None where enough is left."""
+    """The loss of intensities of a channel's voxels; None where enough is left."""
     if np.array_equal(before, after) or before.min() == before.max():
         return None
     bright = _brighter_than_background(before)
@@ -179,10 +178,10 @@ def _merged(before: NDArray[Any], after: NDArray[Any], end: float) -> NDArray[np
 
 
 def _brighter_than_background(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which voxels are no background: above the lower of Otsu's two thresholds.
+    """The foreground: voxels above the lower of Otsu's two thresholds.
 
-    The lower of two, since the one of a head without air parts bone from brain. What lies
-    far below as one value, as around a scanner's circle, is taken for background first.
+    The lower of two, since a single threshold of a head without air separates bone from brain. What
+    lies far below as one value, as around a scanner's circle, is taken for background first.
     """
     least = values.min()
     rest = values[values > least] if (values == least).mean() > 0.01 else values
@@ -265,16 +264,19 @@ def _sentence(step: Any, lost: dict[str, _Loss], channels: int) -> str:
             f"{_exact(worst.of_bright)} of those brighter than its background{where}."
         )
     elif worst.what == "far":
-        found = f"{name} brings the image far from the mean that it subtracts{where}."
+        found = (
+            f"{name} gives values far from 0, since the image's mean differs from the one that it "
+            f"subtracts{where}."
+        )
     else:
         found = (
-            f"{name} leaves the image almost constant{where}: it takes {_exact(worst.used)} of the "
+            f"{name} leaves the image almost constant{where}: it uses {_exact(worst.used)} of the "
             "range that the network was made for."
         )
     return (
-        f"{found} {values} Are its intensities of the kind that the classifier was trained with "
-        "(8 or 16 bits, Hounsfield units or stored values, scaled before)? The prediction means "
-        "little otherwise."
+        f"{found} {values} Check that its intensities are of the kind that the classifier was "
+        "trained with (8 or 16 bits, Hounsfield units or stored values, scaled before). "
+        "Otherwise the prediction is unreliable."
     )
 
 

@@ -1,4 +1,4 @@
-"""Building the objects that a bundle's configuration describes, and nothing else of it."""
+"""Builds the requested objects of a bundle's configuration."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class _Loader(yaml.SafeLoader):
         _refuse_duplicates([key.value for key in keys if key.value != "<<"])
         for key in keys:
             if key.tag.endswith(":int") and len(key.value) > _LONGEST_KEY:
-                raise _wrong(key, "no key of a mapping")
+                raise _wrong(key, "not a valid key of a mapping")
         return super().construct_mapping(node, deep=deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Puts in place what a mapping merges ("<<"), which may double at every level."""
+        """Resolves the merges of a mapping ("<<"), whose size may double at every level."""
         for key, value in node.value:
             merges = key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode)
             if merges and len(value.value) > _MOST_MERGED:
@@ -110,7 +110,7 @@ def parse_text(text: bytes, name: str) -> dict[str, Any]:
             # A subclass of the safe loader.
             content = yaml.load(text, Loader=_Loader)
     except Exception as error:
-        # Texts that a parser did not foresee raise whatever they lead to.
+        # The parsers may raise any exception for malformed texts.
         lines = str(error).splitlines() or [type(error).__name__]
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION, f"{name} cannot be parsed: {lines[0][:200]}"
@@ -126,12 +126,13 @@ class Configuration:
 
     Without trust only what is asked for is built, together with what it refers to, by
     :class:`SaliencyExplain.models.checked.CheckedBuilder`, which evaluates no expression.
-    With trust MONAI's own parser sees the whole configuration, with its Python expressions.
+    With trust MONAI's own parser reads the whole configuration and evaluates its Python
+    expressions.
 
     Args:
         content: The parsed file.
-        trust: Whether the user vouches for the code in it.
-        bundle_root: The bundle's folder, for trusted configurations that ask for it.
+        trust: Whether the user trusts the code in it.
+        bundle_root: The bundle's folder, for trusted configurations that refer to it.
     """
 
     def __init__(self, content: dict[str, Any], *, trust: bool, bundle_root: str = "") -> None:
@@ -148,7 +149,7 @@ class Configuration:
         """
         try:
             with warnings.catch_warnings():
-                # MONAI announces new defaults to whoever writes a configuration.
+                # MONAI's warnings on new defaults are for authors of configurations.
                 warnings.simplefilter("ignore", FutureWarning)
                 if self.trust:
                     parser = ConfigParser(self.content)
@@ -180,4 +181,4 @@ def _wrong(node: yaml.ScalarNode, why: str) -> yaml.YAMLError:
 def _refuse_duplicates(names: list[str]) -> None:
     name, times = next(iter(Counter(names).most_common(1)), ("", 0))
     if times > 1:
-        raise ValueError(f"the key {shown(name)} stands twice in the same place")
+        raise ValueError(f"the key {shown(name)} occurs twice in the same mapping")

@@ -28,7 +28,7 @@ class Decision:
             :data:`SaliencyExplain.models.bundle_settings.SOURCES`.
         one_logit: Whether there is a single output for two classes.
         independent: Whether several classes may be true at once.
-        notes: What a user must be told.
+        notes: Notes for the user.
     """
 
     classes: tuple[str, ...]
@@ -42,23 +42,23 @@ class Decision:
 def decide(
     metadata: Metadata, configuration: Mapping[str, Any], output: Output, *, guess: bool = False
 ) -> Decision:
-    """Class names and activation that fit what the network gave.
+    """The class names and the activation that match the network's outputs.
 
     The activation is that of ``Activationsd`` in the configuration's ``postprocessing``
     (one with neither softmax nor sigmoid: the network gives probabilities itself), else
-    what ``AsDiscreted`` there implies. It is held against the values that the network gave
-    for made images: an activation is never put on top of another one, and what is no set of
-    classes is refused.
+    what ``AsDiscreted`` there implies. It is checked against the network's outputs for synthetic
+    images: an activation is never applied twice, and outputs that are not scores of classes are
+    refused.
 
     Args:
-        metadata: What the bundle says.
+        metadata: The metadata of the bundle.
         configuration: The content of its inference configuration.
-        output: What the network's outputs were found to be.
+        output: The analysis of the network's outputs.
         guess: Whether logits of several classes get a softmax where the activation is not said.
 
     Raises:
-        ClassifierError: Names and outputs do not fit, the activation is not said or does not
-            fit, or the outputs are no set of classes.
+        ClassifierError: Names and outputs do not match, the activation is missing or does not
+            match, or the outputs are not scores of classes.
     """
     classes, count = metadata.classes, output.count
     if not classes:
@@ -81,9 +81,9 @@ def decide(
         raise ClassifierError(
             ErrorCode.MODEL_CLASSES,
             f"The network gives {count} score{'s' if count > 1 else ''} and {len(classes)} "
-            f"classes are named ({', '.join(classes)}): each score of a class wants its name in "
-            f"{_NAMES}.{fewer} Outputs of a regression are no set of classes and are not "
-            "explained here.",
+            f"classes are named ({', '.join(classes)}): name each score's class in "
+            f"{_NAMES}.{fewer} Outputs of a regression are not scores of classes and cannot be "
+            "explained.",
         )
     if output.no_classes:
         raise ClassifierError(ErrorCode.MODEL_OUTPUT, output.no_classes)
@@ -100,7 +100,7 @@ def decide(
 
 
 def found_settings(output: Output, decision: Decision) -> tuple[Setting, ...]:
-    """What was found out of the outputs, as settings: the activation, and which output."""
+    """The settings found from the outputs: the activation, and which output is used."""
     activation = Setting("activation", decision.activation, decision.source)
     if not output.path:
         return (activation,)
@@ -109,7 +109,7 @@ def found_settings(output: Output, decision: Decision) -> tuple[Setting, ...]:
 
 
 def _doubts(output: Output, decision: Decision, guessed: bool) -> tuple[str, ...]:
-    """What a user must be told of an activation that was guessed and of odd outputs."""
+    """The notes on a guessed activation and on unusual outputs."""
     notes = []
     if guessed:
         never = (
@@ -119,13 +119,13 @@ def _doubts(output: Output, decision: Decision, guessed: bool) -> tuple[str, ...
             else ""
         )
         notes.append(
-            f"The activation {decision.activation} was guessed, since none was said: the "
+            f"The activation {decision.activation} was guessed, since none is given: the "
             f"probabilities are right only if the network was trained with it.{never}"
         )
     if output.constant:
         notes.append(
-            f"The network gives the same scores for each of {output.tried} made images: do they "
-            "depend on the image?"
+            f"The network gives the same scores for each of {output.tried} synthetic images. "
+            "Check that they depend on the image."
         )
     return tuple(notes)
 
@@ -138,8 +138,8 @@ def _several(
         if told in ("sigmoid", "none"):
             raise ClassifierError(
                 ErrorCode.MODEL_ACTIVATION,
-                "The network ends in a log-softmax itself: the activation that makes "
-                f"probabilities of its outputs is softmax, not {told}.",
+                "The network ends in a log-softmax: the activation that makes probabilities of "
+                f"its outputs is softmax, not {told}.",
             )
         return Decision(classes, "softmax", source)
     if output.kind == "softmax":
@@ -165,20 +165,20 @@ def _several(
         )
         if output.falling:
             note = (
-                f"The network's probabilities never rise from '{classes[0]}' to '{classes[-1]}' on "
-                f"{output.tried} made images, as cumulative ones (of at least a grade, of survival "
-                "to a year) do. If they are cumulative, they are no set of classes and the maps "
-                "mean something else; else several classes may be true at once."
+                f"The network's probabilities never rise from '{classes[0]}' to '{classes[-1]}' "
+                f"on {output.tried} synthetic images, as cumulative probabilities (of a grade or "
+                "more, of survival to a year) do. If they are cumulative, they are not "
+                "probabilities of classes, and the maps must not be read as such; otherwise "
+                "several classes may be true at once."
             )
         return Decision(classes, "none", source, independent=True, notes=(note,))
     if told == "none":
         raise ClassifierError(
             ErrorCode.MODEL_ACTIVATION,
-            "The activation none says that the network gives probabilities itself, and its "
-            f"outputs are none: they go {output.range}. Where they are the logits of the classes, "
-            "the activation is that of the training: softmax (cross-entropy) or sigmoid (binary "
-            "cross-entropy). Outputs of a regression are no set of classes and are not explained "
-            "here.",
+            "The activation is none, but the network's outputs are not probabilities: they go "
+            f"{output.range}. Where they are the logits of the classes, the activation is that of "
+            "the training: softmax (cross-entropy) or sigmoid (binary cross-entropy). Outputs of "
+            "a regression are not scores of classes and cannot be explained.",
         )
     if told is not None:
         return Decision(classes, told)
@@ -186,7 +186,7 @@ def _several(
         return Decision(classes, "softmax", "guessed")
     raise ClassifierError(
         ErrorCode.MODEL_ACTIVATION,
-        "The activation is not said: add an Activationsd with softmax (one class is true) or "
+        "The activation is missing: add an Activationsd with softmax (one class is true) or "
         "sigmoid (several may be) to 'postprocessing' in the configuration, as the network was "
         "trained.",
     )
@@ -197,63 +197,68 @@ def _single(classes: tuple[str, ...], told: Activation | None, output: Output) -
     named = len(classes) == 2
     pair = classes if named else (f"not {classes[0]}", classes[0])
     no_class = (
-        "A regression output, a risk score and the like are no set of classes and are not "
-        f"explained here. Only where it was trained as the logit of '{pair[1]}' (binary "
-        "cross-entropy) is the activation sigmoid."
+        "A regression output or a risk score is not a class score and cannot be explained. Only "
+        f"where it was trained as the logit of '{pair[1]}' (binary cross-entropy) is the "
+        "activation sigmoid."
     )
     if output.kind == "probabilities":
         if told in ("softmax", "sigmoid"):
             raise ClassifierError(
                 ErrorCode.MODEL_ACTIVATION,
-                f"The network's one output always lies in [0, 1] ({output.range}): it is no "
-                f"logit, and a {told} on top of it would give wrong numbers. Where it is the "
-                f"probability of '{pair[1]}', set the activation to none; a score or measure that "
-                "is no probability is no set of classes and is not explained here.",
+                f"The network's one output always lies in [0, 1] ({output.range}): it is not a "
+                f"logit, and a {told} of it would give wrong probabilities. Where it is the "
+                f"probability of '{pair[1]}', set the activation to none; a score or measurement "
+                "that is not a probability cannot be explained.",
             )
         note = (
             f"The network's one output is taken as the probability of '{pair[1]}', and 1 minus it "
-            f"as that of '{pair[0]}': it lies in [0, 1] for each of {output.tried} made images. "
-            "A score or measure that is no probability is no set of classes."
+            f"as that of '{pair[0]}': it lies in [0, 1] for each of {output.tried} synthetic "
+            "images. If it is a score or measurement instead of a probability, the maps are "
+            "meaningless."
         )
         source = "tried" if told is None else "given"
         return Decision(pair, "none", source, one_logit=True, notes=(note,))
     if told != "sigmoid":
         why = {
-            "none": f"The network's one output is no probability: it goes {output.range}.",
+            "none": f"The network's one output is not a probability: it goes {output.range}.",
             "softmax": "A softmax of one output is 1 for every image.",
-            None: f"The network has one output, which goes {output.range}, and no activation "
-            "is said.",
+            None: (
+                f"The network has one output, which goes {output.range}, and no activation is "
+                "given."
+            ),
         }[told]
         raise ClassifierError(ErrorCode.MODEL_OUTPUT, f"{why} {no_class}")
     if output.never_negative:
         raise ClassifierError(
             ErrorCode.MODEL_OUTPUT,
             "The network's one output is never negative, so that a sigmoid of it would never say "
-            f"'{pair[0]}': it is a measure and no set of classes, and is not explained here.",
+            f"'{pair[0]}': it is a measurement and not a class score, and cannot be explained.",
         )
     if output.saturated and not named:
         raise ClassifierError(
             ErrorCode.MODEL_OUTPUT,
             f"The network's one output goes {output.range}, of which a sigmoid makes "
-            f"{'1' if output.low > 0 else '0'} each time: it is a measure such as a regression "
-            f"gives and no set of classes, and is not explained here. Where it is a logit, name "
-            "both classes.",
+            f"{'1' if output.low > 0 else '0'} each time: it is a measurement such as a "
+            "regression gives, not a class score, and cannot be explained. Where it is a logit, "
+            "name both classes.",
         )
     notes: tuple[str, ...] = ()
     if output.saturated:
         notes = (
-            f"The network's one output goes {output.range}: is it a logit, and no regression?",
+            f"The network's one output goes {output.range}: check that it is a logit and not the "
+            "output of a regression.",
         )
     elif not named:
         notes = (
             f"The network's one output is taken as the logit of '{pair[1]}' against '{pair[0]}'. "
-            "If it is the output of a regression or a risk score, the probabilities mean nothing.",
+            "If it is the output of a regression or a risk score, the probabilities are "
+            "meaningless.",
         )
     return Decision(pair, "sigmoid", one_logit=True, notes=notes)
 
 
 def _activation(configuration: Mapping[str, Any]) -> tuple[Activation | None, bool]:
-    """The activation that a configuration says, and whether it is only implied."""
+    """The activation in a configuration, and whether it is only implied."""
     steps = configuration.get("postprocessing")
     steps = steps.get("transforms", [steps]) if isinstance(steps, Mapping) else steps
     found: Activation | None = None

@@ -1,4 +1,4 @@
-"""Which kind of file somebody gave as weights, told from its first bytes."""
+"""The kind of a file that was given as weights, from its first bytes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
 _SAVE = "save the weights with torch.save(network.state_dict(), …)"
 _SHOWN = 3
-#: Bytes of the header of a safetensors file; the library reads no longer ones.
+#: Bytes of the header of a safetensors file; the library refuses longer ones.
 _LONGEST_HEADER = 100_000_000
 
-#: First bytes and what they say.
+#: First bytes of files, and the kind of file.
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (
         b"version https://git-lfs.github.com/spec",
@@ -30,13 +30,13 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
     (b"GGUF", f"a GGUF file of llama.cpp and not one of PyTorch: {_SAVE}"),
     (b"ggml", f"a ggml file and not one of PyTorch: {_SAVE}"),
-    (b"\x7fELF", "a program for Linux and no weights"),
-    (b"MZ", "a program for Windows and no weights"),
+    (b"\x7fELF", "a program for Linux, not weights"),
+    (b"MZ", "a program for Windows, not weights"),
 )
 
 
 def what_it_is(content: bytes) -> str:
-    """Says of a file that is no file of PyTorch what it is, to stand after "… is ".
+    """Describes a file that is not a file of PyTorch; the text follows "… is ".
 
     Args:
         content: The file's bytes.
@@ -59,9 +59,7 @@ def what_it_is(content: bytes) -> str:
     if is_zip(content):
         return _what_zip(content)
     if content[:4] == b"PK\x03\x04":
-        return (
-            "a zip archive that is cut off, as after a download that broke off: download it again"
-        )
+        return "a zip archive that is cut off, as after an interrupted download: download it again"
     if content[:1] == b"\x80":
         return "a pickle that is cut off or damaged"
     if _is_tar(content):
@@ -76,15 +74,15 @@ def what_it_is(content: bytes) -> str:
     if content[:1] == b"\x08" and b"serve" in content[:1_000_000]:
         return f"a TensorFlow SavedModel and not a file of PyTorch: {_SAVE}"
     if not any(content[:4096]):
-        return "filled with zeros, as after a download that broke off: download it again"
+        return "filled with zeros, as after an interrupted download: download it again"
     if content[:1] == b"{" and b'"weight_map"' in content:
         return (
             "the index of weights in several files and not the weights: give each of these files "
             "with --weights"
         )
     if content[:1] in (b"{", b"["):
-        return "a JSON text and no weights"
-    return f"of no form that is known here: {_SAVE}"
+        return "a JSON text, not weights"
+    return f"of an unknown format: {_SAVE}"
 
 
 def is_zip(content: bytes) -> bool:
@@ -108,7 +106,7 @@ def is_onnx(content: bytes) -> bool:
 
 
 def some(keys: Sequence[str], most: int = 4) -> str:
-    """A few of many names, with how many there are beyond them left to the reader."""
+    """The first few of many names."""
     return ", ".join(keys[:most]) + (", …" if len(keys) > most else "")
 
 

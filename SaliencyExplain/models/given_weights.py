@@ -22,9 +22,10 @@ class Reading:
     """How weight files are read.
 
     Attributes:
-        state_key: Key of the weights in a file, several with dots between them; None: looked for.
-        strip_prefix: What the names in a file begin with and those of the network do not; all
-            others are left out. None: found.
+        state_key: Key of the weights in a file, several with dots between them; None: found
+            automatically.
+        strip_prefix: Prefix of the names in a file that the network's names do not have; names
+            without it are left out. None: found automatically.
         trust: Whether code of the file may be run.
     """
 
@@ -83,8 +84,8 @@ def gather(
             if start + key in state:
                 raise InputError(
                     ErrorCode.NAME_DUPLICATE,
-                    f"{checkpoint.name} has the tensor {shown(start + key)} that another of the "
-                    "weight files has, too.",
+                    f"{checkpoint.name} has the tensor {shown(start + key)}, which is also in "
+                    "another of the weight files. Give each tensor once.",
                 )
             state[start + key] = value
     names = ", ".join(checkpoint.name for _, checkpoint in read)

@@ -15,10 +15,10 @@ def are_colours(channels: Sequence[str]) -> bool:
 
 
 def order_channels(given: Sequence[str | None], channels: Sequence[str]) -> list[int]:
-    """Finds for each channel of a classifier which of the given images it is.
+    """Assigns one of the given images to each channel of a classifier.
 
     Args:
-        given: For each image the channel's name, or None where only its place says it.
+        given: For each image the channel's name, or None where the order decides.
         channels: The classifier's channels in its order.
 
     Returns:

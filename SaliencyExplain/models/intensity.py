@@ -1,4 +1,4 @@
-"""The words for how intensities are scaled, each a MONAI transform."""
+"""The kinds of intensity scaling, each a MONAI transform."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def intensity_transforms(words: str, channels: int) -> list[dict[str, Any]]:
         if channels != 3:
             raise InputError(
                 ErrorCode.VALUE_FORM,
-                "The intensity scaling imagenet wants three channels (red,green,blue).",
+                "The intensity scaling imagenet needs three channels (red,green,blue).",
             )
         return [
             _window(0.0, 255.0),
@@ -90,15 +90,15 @@ def _numbers(words: str, rest: str, default: tuple[float, float] | None) -> tupl
     except ValueError:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"The intensity scaling '{words}' wants two numbers, such as window:-100,240.",
+            f"The intensity scaling '{words}' needs two numbers, such as window:-100,240.",
         ) from None
     if not low < high:
         raise InputError(
-            ErrorCode.VALUE_RANGE, f"The intensity scaling '{words}' wants the lower number first."
+            ErrorCode.VALUE_RANGE, f"The intensity scaling '{words}' needs the lower number first."
         )
     if default is not None and not (low >= 0 and high <= 100):
         raise InputError(
             ErrorCode.VALUE_RANGE,
-            f"The intensity scaling '{words}' wants percentiles from 0 to 100.",
+            f"The intensity scaling '{words}' needs percentiles from 0 to 100.",
         )
     return low, high

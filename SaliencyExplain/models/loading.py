@@ -58,7 +58,7 @@ def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> 
             one line that says what to do.
     """
     path = Path(path)
-    # Trust is for those that need it: without, a classifier is never more than its parts.
+    # Trust is only recorded where the classifier needs it.
     with (
         suppress(ClassifierError) if trust else nullcontext(),
         reading(path, ClassifierError),
@@ -76,8 +76,9 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     if not path.is_file():
         raise ClassifierError(
             ErrorCode.FILE_MISSING,
-            f"There is no classifier {path}. It is the folder or zip of a MONAI bundle, or a "
-            "program's file; on the command line demo:NAME is one that is shipped.",
+            f"The classifier {path} does not exist. Give the folder or zip of a MONAI bundle, or "
+            "a TorchScript or torch.export file; on the command line demo:NAME is a shipped "
+            "classifier.",
         )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -95,8 +96,8 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     if kind == "ONNX":
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,
-            f"{path} is an ONNX file, which says nothing of classes, channels and preprocessing: "
-            f"{_WRAP} --weights {path.name} --classes ….",
+            f"{path} is an ONNX file, which does not describe classes, channels and "
+            f"preprocessing: {_WRAP} --weights {path.name} --classes ….",
         )
     if kind in ("weights", "safetensors"):
         read_weights(content, path.name, trust=trust)
@@ -107,8 +108,8 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
         )
     raise ClassifierError(
         ErrorCode.MODEL_FORMAT,
-        f"{path} is no classifier: wanted is a MONAI bundle (folder or zip), "
-        f"a TorchScript file or a torch.export program. The file is {what_it_is(content)}.",
+        f"{path} is not a classifier. Give a MONAI bundle (folder or zip), a TorchScript file or "
+        f"a torch.export program. The file is {what_it_is(content)}.",
     )
 
 
@@ -126,7 +127,8 @@ def _assemble(
     inference = files.first(INFERENCE)
     if inference is None:
         raise ClassifierError(
-            ErrorCode.MODEL_INCOMPLETE, f"{path} is no complete bundle: it has no {INFERENCE[0]}."
+            ErrorCode.MODEL_INCOMPLETE,
+            f"{path} is not a complete bundle: the file {INFERENCE[0]} is missing.",
         )
     model = _model_file(files, path)
     read = {
@@ -169,7 +171,7 @@ def _load_program(content: bytes, path: Path, kind: str, *, trust: bool) -> Clas
     if METADATA not in extra or INFERENCE[0] not in extra:
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,
-            f"{path} is a {kind} file that says nothing of classes, channels and preprocessing: "
+            f"{path} is a {kind} file that does not describe classes, channels and preprocessing: "
             f"{_WRAP} --weights {path.name} --classes ….",
         )
     described = metadata.parse(parse_text(extra[METADATA], METADATA))

@@ -1,4 +1,4 @@
-"""What a bundle's metadata.json says of a classifier's input and output."""
+"""The description of a classifier's input and output in a bundle's metadata.json."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def parse(content: Mapping[str, Any]) -> Metadata:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,
-            f"{METADATA} does not say how many channels go in: add "
+            f"{METADATA} does not give the number of input channels: add "
             "network_data_format.inputs.image.num_channels.",
         )
     if count > _MOST_NAMES:
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"{METADATA} says {count} channels, more than the {_MOST_NAMES} that are read.",
+            f"{METADATA} says {count} channels; at most {_MOST_NAMES} are supported.",
         )
     if len(names) != count:
         if names:
@@ -87,8 +87,8 @@ def parse(content: Mapping[str, Any]) -> Metadata:
     if size is not None and count * math.prod(size) > _MOST_VALUES:
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"{METADATA} says an input of {'x'.join(map(str, size))} voxels and {count} channels: "
-            f"more than the {_MOST_VALUES:,} values that are computed with.",
+            f"{METADATA} says an input of {'x'.join(map(str, size))} voxels and {count} channels; "
+            f"at most {_MOST_VALUES:,} values are supported.",
         )
     if output is not None:
         output = _shown_name(str(output), "network_data_format.outputs.pred.network_output")
@@ -110,8 +110,7 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     if isinstance(value, (list, Mapping)) and len(value) > _MOST_NAMES:
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"{METADATA}: {where} has {len(value)} names, more than the {_MOST_NAMES} that are "
-            "read.",
+            f"{METADATA}: {where} has {len(value)} names; at most {_MOST_NAMES} are supported.",
         )
     if isinstance(value, list):
         return tuple(_shown_name(name, where) for name in value)

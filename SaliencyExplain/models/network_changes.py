@@ -19,11 +19,11 @@ def with_input_channels(network: nn.Module, layer: str, channels: int) -> nn.Mod
         The same network.
 
     Raises:
-        ValueError: The layer is no convolution of all of its input's channels.
+        ValueError: The layer is not a convolution over all channels of its input.
     """
     old = network.get_submodule(layer)
     if not isinstance(old, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) or old.groups != 1:
-        raise ValueError(f"{layer} is no convolution of all of its input's channels")
+        raise ValueError(f"{layer} is not a convolution over all channels of its input")
     kind: Any = type(old)
     new = kind(
         channels,

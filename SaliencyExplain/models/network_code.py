@@ -68,7 +68,7 @@ def copy_code(network: str, bundle: Path, *, trust: bool) -> str:
             raise InputError(
                 ErrorCode.FILE_UNREADABLE, f"{outside} cannot be read: {error.strerror}."
             ) from error
-    # Without them a package is looked for in all folders that Python knows.
+    # Without them a package is searched for in all of Python's folders.
     for file in list(folder.rglob("*.py")):
         for package in file.relative_to(bundle).parents[:-1]:
             (bundle / package / _INIT).touch()
@@ -89,7 +89,8 @@ def _root(path: Path) -> tuple[Path, list[str]]:
         if not parts[0].isidentifier():
             raise InputError(
                 ErrorCode.VALUE_FORM,
-                f"{path.name} is in the folder '{parts[0]}', which no import can name: rename it.",
+                f"{path.name} is in the folder '{parts[0]}', whose name is not valid in Python: "
+                "rename it.",
             )
     return root, parts
 
@@ -160,7 +161,8 @@ class _Code:
                 raise InputError(
                     ErrorCode.NAME_DUPLICATE,
                     f"The module {module[0]} in {folder} has the name of an installed package or "
-                    "of a module of Python, which a bundle would import instead: rename it.",
+                    "of a module of Python, and a bundle would import that one instead: rename "
+                    "it.",
                 )
             return
         self._module(folder, Path(), module, names)
@@ -189,7 +191,7 @@ def _imports(path: Path) -> Iterator[tuple[int, list[str], list[str]]]:
     """What a file imports: dots before the module, its parts, and the names out of it.
 
     Raises:
-        InputError: The file cannot be read, or is no Python.
+        InputError: The file cannot be read, or is not valid Python.
     """
     try:
         tree = ast.parse(path.read_bytes(), path.name)
@@ -201,7 +203,7 @@ def _imports(path: Path) -> Iterator[tuple[int, list[str], list[str]]]:
         line = getattr(error, "lineno", None)
         raise InputError(
             ErrorCode.FILE_FORMAT,
-            f"{path} is no Python that can be run here{f' (line {line})' if line else ''}.",
+            f"{path} is not valid Python{f' (line {line})' if line else ''}.",
         ) from error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

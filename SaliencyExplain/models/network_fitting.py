@@ -29,13 +29,13 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class Adapted:
-    """A network and weights that fit each other, or that nothing could be done for.
+    """A network and weights, changed to fit each other where that is possible.
 
     Attributes:
         definition: The network's configuration.
         network: Built from it.
         checkpoint: The weights.
-        notes: What was changed, as a user must be told.
+        notes: Notes for the user on what was changed.
     """
 
     definition: dict[str, Any]
@@ -66,12 +66,12 @@ def adapt(
         network: Built from it.
         checkpoint: The weights.
         channels: How many channels are named for the input.
-        activation: What was said of it; None: nothing.
+        activation: The activation that was given, if any.
         build: Makes a network of a configuration.
 
     Returns:
-        The changed network; what was given where the weights fit or where no such change makes
-        them fit.
+        The changed network; the given one where the weights fit or where no such change makes them
+        fit.
 
     Raises:
         InputError: The weights are for another number of channels than are named, or a layer
@@ -130,7 +130,7 @@ def adapt(
         notes.append(
             f"The last layer is {shown(head)} in the file and {shown(last)} in the network: "
             "layers without weights beside it, such as a dropout, are not in the file and are "
-            "taken to change nothing"
+            "assumed to have no effect"
         )
     return Adapted(definition, network, checkpoint, tuple(f"{note}." for note in notes))
 
@@ -240,13 +240,13 @@ def _channels(count: int) -> str:
 
 
 def _check_end(head: str, last: str, activation: str | None, name: str) -> None:
-    """Refuses a last layer that another one follows, where nothing says which."""
+    """Refuses a last layer that is followed by an unknown layer."""
     if activation is None and head == f"{last}.0":
         raise InputError(
             ErrorCode.OPTION_MISSING,
             f"The last layer in {name} is {shown(head)}, the first of several: a layer without "
-            "weights follows, such as a sigmoid or a softmax, which is not in the file. Say with "
-            "--activation how its scores become probabilities.",
+            "weights follows, such as a sigmoid or a softmax, which is not in the file. Give "
+            "with --activation how its scores become probabilities.",
         )
 
 

@@ -1,7 +1,7 @@
-"""Where the voxels of an image are, before and after a classifier's preprocessing.
+"""The positions of an image's voxels before and after a classifier's preprocessing.
 
-MONAI's transforms keep an image's affine true, and so the way back needs no
-inverse transforms: a map on the network's grid is resampled by the two affines.
+MONAI's transforms keep an image's affine true, so no inverse transforms are needed: a map on the
+network's grid is resampled by the two affines.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def inside_mask(
     of_shape: tuple[int, ...],
     of_affine: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Which of a grid's voxels have their centres inside another grid's voxels.
+    """The voxels of a grid whose centres lie inside another grid's voxels.
 
     Arguments as for :func:`share_inside`; the result has the grid's shape.
     """
@@ -159,7 +159,7 @@ def _outside(
     to_affine: NDArray[np.float64],
     to_shape: tuple[int, ...],
 ) -> Iterator[NDArray[np.bool_]]:
-    """For each index of a grid's first axis, which of its voxels lie outside a field of view."""
+    """For each index of a grid's first axis, the voxels outside a field of view."""
     yield from outside_planes(field, np.linalg.inv(affine) @ to_affine, to_shape)
 
 
@@ -170,5 +170,5 @@ def _translation(steps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def other_meta(image: MetaTensor) -> dict[str, object]:
-    """What an image carries beside its affine, which changes with the grid."""
+    """The metadata of an image other than its affine, which changes with the grid."""
     return {key: value for key, value in image.meta.items() if key != "affine"}

@@ -54,7 +54,7 @@ def Model(  # noqa: N802 - it makes an object, as a class does
 
     The model holds a copy of the network as it is now, in eval mode. The network itself is left
     as it is and may be trained on; make a new model to explain what it has learnt since. The copy
-    runs on a few made images, which shows what its outputs are.
+    runs on a few synthetic images to determine the kind of its outputs.
 
     Args:
         network: Takes ``(B, C, *S)`` and returns a score for each class.
@@ -81,7 +81,7 @@ def Model(  # noqa: N802 - it makes an object, as a class does
         name: Of the model; empty: that of the network's class.
 
     Returns:
-        The model, on the CPU; computations move it to the device that they are asked for.
+        The model, on the CPU; computations move it to the chosen device.
 
     Raises:
         InputError: An argument does not make sense.
@@ -104,7 +104,8 @@ def Model(  # noqa: N802 - it makes an object, as a class does
     if dims not in (2, 3):
         raise InputError(
             ErrorCode.OPTION_MISSING,
-            "Say whether the network takes 2D or 3D images (spatial_dims).",
+            "Give the number of axes of the images (spatial_dims=2 or spatial_dims=3): the "
+            "network does not define it.",
         )
     words = {
         "spacing": spacing, "size": size, "fit": fit, "intensity": intensity,
@@ -116,7 +117,7 @@ def Model(  # noqa: N802 - it makes an object, as a class does
         if given := [word for word, value in words.items() if value is not None]:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
-                f"The preprocessing does all that is done to an image: leave out {given[0]}.",
+                f"The preprocessing object replaces the other settings: leave out {given[0]}.",
             )
         steps = usable_preprocessing(preprocessing, len(channels), dims)
         settings = (Setting("preprocessing", description_of(steps), "given"),)
@@ -161,7 +162,7 @@ def _from_words(
 
 
 def _copy_of(network: nn.Module) -> nn.Module:
-    # What torch.compile and DataParallel put around a network is not a part of it.
+    # The wrappers of torch.compile and DataParallel are not a part of the network.
     inner = getattr(network, "_orig_mod", network)
     inner = inner.module if isinstance(inner, nn.DataParallel) else inner
     try:
@@ -170,8 +171,8 @@ def _copy_of(network: nn.Module) -> nn.Module:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ClassifierError(
             ErrorCode.MODEL_FORMAT,
-            f"The network {type(inner).__name__} cannot be copied, which keeps yours as it is: "
-            f"{lines[0][:300]}",
+            f"The network {type(inner).__name__} cannot be copied: {lines[0][:300]}. A copy is "
+            "needed to leave the given network unchanged.",
         ) from error
     copied.eval()
     for parameter in copied.parameters():

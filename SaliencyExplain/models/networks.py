@@ -1,4 +1,4 @@
-"""Networks by name: MONAI's and timm's by short ones, all others by dotted ones."""
+"""Networks by name: MONAI's and timm's by short ones, all others by dotted names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def network_definition(
         ``{"_target_": dotted name, argument: value, …}``, such that nothing is downloaded.
 
     Raises:
-        InputError: There is no such network; the message has the nearest name.
+        InputError: The network does not exist; the message has the nearest name.
         ClassifierError: It is refused, or needs a package that is not installed.
     """
     arguments = dict(arguments)
@@ -120,7 +120,7 @@ def with_channel_count(definition: Mapping[str, Any], layer: str, count: int) ->
 
 
 def _argument_of(definition: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """Which of several arguments the network of a definition has; None: none that is known."""
+    """The one of several arguments that the network of a definition has; None: no known one."""
     try:
         known = _parameters(resolve_target(definition["_target_"]))
     except ClassifierError:
@@ -132,7 +132,7 @@ def build_network(definition: Mapping[str, Any], *, trust: bool = False) -> nn.M
     """Builds the network of a definition, with weights as it initialises them.
 
     Raises:
-        ClassifierError: It is refused, cannot be built, or is no network.
+        ClassifierError: It is refused, cannot be built, or is not a network.
     """
     configuration = Configuration({"network_def": dict(definition)}, trust=trust)
     if trust:
@@ -169,9 +169,10 @@ def _timm_name(name: str) -> str:
     if ":" in name or "/" in name:
         raise InputError(
             ErrorCode.MODEL_REFUSED,
-            f"The network 'timm.{name}' is refused: it would be downloaded.",
+            f"The network 'timm.{name}' is refused: it would be downloaded. Give the name of a "
+            "network and its weights as a file.",
         )
-    # Finds out whether timm can be imported, and says what is missing where it cannot.
+    # Raises an error that names the missing package where timm cannot be imported.
     resolve_target(_CREATE)
     timm = importlib.import_module("timm")
     if not timm.is_model(name):
@@ -180,7 +181,7 @@ def _timm_name(name: str) -> str:
 
 
 def _close(name: str, known: Sequence[str]) -> list[str]:
-    """Those of timm's thousand names that are worth showing beside a wrong one."""
+    """The names of timm's networks that are similar to a wrong one."""
     return difflib.get_close_matches(name.lower(), known, n=8, cutoff=0.5)
 
 

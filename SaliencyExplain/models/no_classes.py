@@ -1,4 +1,4 @@
-"""Outputs that are no scores of classes, told by their values for made images."""
+"""Detection of outputs that are not scores of classes, by their values for synthetic images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INSIDE = 1e-3
 
 
 def in_doubt(values: Tensor) -> bool:
-    """Whether more images are wanted to see what the outputs are.
+    """Whether more images are needed to determine the kind of the outputs.
 
     Args:
         values: Outputs ``(images, K)`` in float64, of two or more classes.
@@ -28,7 +28,7 @@ def in_doubt(values: Tensor) -> bool:
 
 
 def no_classes(values: Tensor, kind: str, last: set[str]) -> str:
-    """Why the outputs are no scores of classes, as a sentence; empty where nothing says so.
+    """Why the outputs are not scores of classes, as a sentence; empty if they may be.
 
     Args:
         values: Outputs ``(images, K)`` in float64, of two or more classes.
@@ -37,29 +37,30 @@ def no_classes(values: Tensor, kind: str, last: set[str]) -> str:
         last: Names of the last operations of the network that do more than arrange values;
             empty where they are not known, or let no gradient through.
     """
-    images = f"for each of {len(values)} made images"
+    images = f"for each of {len(values)} synthetic images"
     if len(values) > 1 and not last and bool(((values == 0) | (values == 1)).all()):
         return (
             f"The network's outputs are 0 or 1 {images} and have no gradient: they are decisions "
-            "and no scores of classes. Let it return the scores that it decides by."
+            "and not scores of classes. Change the network to return the scores before the "
+            "decision."
         )
     if last & {"Cumprod", "Cumsum", "Cummax", "Cummin", "Logcumsumexp"}:
         return (
-            "The network's outputs are no set of classes: it ends in a cumulative operation "
+            "The network's outputs are not scores of classes: it ends in a cumulative operation "
             f"({', '.join(sorted(last))}), as ordinal regression and survival curves do, so that "
             "each of them contains the next."
         )
     if kind == "probabilities" and _shifted_probabilities(values):
         return (
-            "The network's outputs are no set of classes: they are cumulative probabilities of "
-            f"one quantity (the differences between their logits are the same {images}), as in "
+            "The network's outputs are not scores of classes: they are cumulative probabilities "
+            f"of one quantity (the differences between their logits are the same {images}), as in "
             "ordinal regression."
         )
     if kind != "logits":
         return ""
     if _shifted(values):
         return (
-            "The network's outputs are no set of classes: their differences are the same "
+            "The network's outputs are not scores of classes: their differences are the same "
             f"{images}, as those of the thresholds of an ordinal regression."
         )
     moves = bool((values - values[:1]).abs().max() > _MOVES)
@@ -67,21 +68,21 @@ def no_classes(values: Tensor, kind: str, last: set[str]) -> str:
         if _sums_to((-values).exp(), 1):
             return (
                 "The network's outputs are negative log-likelihoods (-log p), of which the "
-                "smallest is that of the likeliest class: let it return the logarithms, or the "
-                "logits."
+                "smallest is that of the likeliest class. Change the network to return log p, or "
+                "the logits."
             )
         total = float(values[0].sum())
         if _sums_to(values, total):
             return (
                 f"The network's outputs are never negative and sum to {total:.4g} {images}: they "
-                f"are probabilities times {total:.4g} and no logits. Let it return them divided "
-                f"by {total:.4g}, with the activation none, or its logits."
+                f"are probabilities times {total:.4g} and not logits. Change the network to "
+                f"return them divided by {total:.4g}, with the activation none, or its logits."
             )
     if bool((values <= 0).all()) and last and last <= {"LogSigmoid", "Log"}:
         return (
             "The network's outputs are logarithms of probabilities that do not sum to 1 (it ends "
-            "in a log-sigmoid or logarithm), and no logits: let it return its logits, with the "
-            "activation sigmoid."
+            "in a log-sigmoid or logarithm), not logits. Change the network to return its "
+            "logits, with the activation sigmoid."
         )
     return ""
 

@@ -21,10 +21,11 @@ _STANDARD = ("", "ai.onnx")
 #: ``TensorProto.FLOAT`` and ``TensorProto.EXTERNAL`` of the format.
 _FLOAT = 1
 EXTERNAL = 1
-#: onnx2torch knows the operators of this version, and few of those that later ones changed.
+#: onnx2torch knows the operators of this version, and only few operators that later versions
+#: changed.
 _LAST_OPSET = 17
-#: Operators to which later versions only added types of numbers, or attributes and inputs that
-#: are looked at.
+#: Operators to which later versions only added types of numbers, or attributes and inputs that are
+#: checked.
 _MORE_TYPES = frozenset(
     {
         *("Reshape", "Shape", "Size", "Identity", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
@@ -52,8 +53,8 @@ _REDUCTIONS = frozenset(
 def load_onnx(content: bytes, name: str) -> nn.Module:
     """The network of an ONNX file, as layers of PyTorch, so that gradients pass through it.
 
-    The file has no code, and what it names is not taken over: nodes and values are numbered anew,
-    since onnx2torch and torch.fx write their names into Python code.
+    The file has no code, and its names are not used: nodes and values are renumbered, since
+    onnx2torch and torch.fx write their names into Python code.
 
     Args:
         content: The file's bytes.
@@ -79,7 +80,7 @@ def load_onnx(content: bytes, name: str) -> nn.Module:
     except ClassifierError:
         raise
     except Exception as error:
-        # A damaged file raises whatever its contents lead to.
+        # A damaged file may raise any exception.
         lines = str(error).splitlines() or [type(error).__name__]
         raise ClassifierError(
             ErrorCode.MODEL_FORMAT,
@@ -92,13 +93,13 @@ def read_model(onnx: Any, content: bytes, name: str) -> Any:
     """The parsed file; weights in other files are not read.
 
     Raises:
-        ClassifierError: It is no ONNX file, or damaged.
+        ClassifierError: It is not an ONNX file, or is damaged.
     """
     try:
         return onnx.load_model_from_string(content)
     except Exception as error:
         raise ClassifierError(
-            ErrorCode.MODEL_FORMAT, f"{name} is no ONNX file, or is cut off or damaged."
+            ErrorCode.MODEL_FORMAT, f"{name} is not an ONNX file, or is cut off or damaged."
         ) from error
 
 
@@ -124,7 +125,7 @@ def libraries(name: str) -> tuple[Any, Any]:
 
 
 def _check(model: Any, name: str) -> None:
-    """Refuses what is not read, before anything of it is used."""
+    """Refuses unsupported content before any of it is used."""
     graph = model.graph
     if len(graph.node) > _MOST_NODES:
         raise ClassifierError(
@@ -133,8 +134,8 @@ def _check(model: Any, name: str) -> None:
     if any(tensor.data_location == EXTERNAL for tensor in tensors(graph)):
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"{name} keeps its weights in another file, which a bundle does not: make the bundle "
-            "of the file as it was exported, with the other one beside it.",
+            f"{name} keeps its weights in another file, which is not supported in a bundle: make "
+            "the bundle from the exported file, with the file of its weights in the same folder.",
         )
     nested = sorted(
         {node.op_type for node in graph.node for one in node.attribute if one.g.node or one.graphs}
@@ -142,7 +143,7 @@ def _check(model: Any, name: str) -> None:
     if nested or model.functions or graph.sparse_initializer:
         what = some([shown(one)[1:-1] for one in nested]) or "functions or sparse weights"
         raise ClassifierError(
-            ErrorCode.MODEL_FORMAT, f"{name} has {what} in it, which is not converted."
+            ErrorCode.MODEL_FORMAT, f"{name} contains {what}, which cannot be converted."
         )
 
 
@@ -197,7 +198,7 @@ def _batch(graph: Any, name: str) -> int | None:
         raise ClassifierError(
             ErrorCode.MODEL_INPUT,
             f"{name} has {len(images)} inputs ({some([shown(one.name)[1:-1] for one in images])})"
-            "; wanted is one, the image.",
+            ". Only networks with one input, the image, are supported.",
         )
     kind = images[0].type.tensor_type
     if kind.elem_type != _FLOAT:
@@ -235,9 +236,9 @@ def _check_operators(model: Any, onnx: Any, name: str) -> None:
         named = some(sorted(shown(one)[1:-1] for one in lacking))
         raise ClassifierError(
             ErrorCode.MODEL_FORMAT,
-            f"{name} has {len(lacking)} operators that are not converted to PyTorch "
-            f"({named}, opset {version}): take the network in PyTorch that it was exported from, "
-            "or export it with another opset.",
+            f"{name} has {len(lacking)} operators that cannot be converted to PyTorch ({named}, "
+            f"opset {version}): use the PyTorch network that it was exported from, or export it "
+            "with another opset.",
         )
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", min(version, _LAST_OPSET)))
@@ -286,7 +287,8 @@ def _without_zeros(node: Any, weights: dict[str, Any], onnx: Any, name: str) -> 
     shape = weights.get(node.input[1]) if len(node.input) > 1 else None
     if shape is not None and 0 in onnx.numpy_helper.to_array(shape):
         raise ClassifierError(
-            ErrorCode.MODEL_FORMAT, f"{name} has a tensor without values in it (Reshape to 0)."
+            ErrorCode.MODEL_FORMAT,
+            f"{name} has an empty tensor (Reshape to 0), which cannot be converted.",
         )
     node.attribute.remove(zeros[0])
 
@@ -297,7 +299,7 @@ def _opset(model: Any) -> int:
 
 
 def _number(graph: Any) -> None:
-    """Gives nodes and values names of ours."""
+    """Renumbers nodes and values."""
     numbers: dict[str, str] = {"": ""}
 
     def renamed(value: str) -> str:

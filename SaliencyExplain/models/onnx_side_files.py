@@ -10,7 +10,7 @@ from SaliencyExplain.models.given_weights import read_bytes
 from SaliencyExplain.models.onnx_files import EXTERNAL, libraries, read_model, tensors
 from SaliencyExplain.models.targets import shown
 
-#: More a file of the format cannot hold.
+#: Largest size of a file of the format.
 _LARGEST = 2**31 - 1
 
 
@@ -38,8 +38,8 @@ def with_weights_inside(content: bytes, path: Path) -> bytes:
         if total > _LARGEST - len(content):
             raise ClassifierError(
                 ErrorCode.MODEL_REFUSED,
-                f"{path.name} has weights of more than 2 GiB, which one ONNX file cannot hold: "
-                "take the network in PyTorch that it was exported from.",
+                f"{path.name} has weights of more than 2 GiB, the limit of one ONNX file: use the "
+                "PyTorch network that it was exported from.",
             )
         tensor.raw_data = values
         del tensor.external_data[:]
@@ -55,8 +55,8 @@ def _values(tensor: Any, path: Path, read: dict[str, bytes]) -> bytes:
     if not location or Path(location).name != location or beside.is_symlink():
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"{path.name} is refused: its weights are in {shown(location)}, which is no file in "
-            "its folder.",
+            f"{path.name} is refused: its weights are in {shown(location)}, which is not a file "
+            "in its folder.",
         )
     if location not in read:
         read[location] = read_bytes(beside)
@@ -69,7 +69,7 @@ def _values(tensor: Any, path: Path, read: dict[str, bytes]) -> bytes:
     if length < 0 or start + length > len(content):
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
-            f"{path.name} has weights in {shown(location)} that are not there: fetch both files "
+            f"{path.name} has weights in {shown(location)} that are missing: fetch both files "
             "again.",
         )
     return content[start : start + length]

@@ -1,6 +1,6 @@
-"""What a network's output is: which part holds the class scores, and what its numbers mean.
+"""The analysis of a network's output: which part holds the class scores, and what its numbers mean.
 
-Found by running the network on a few made images, before any image of a user is explained.
+Found by running the network on a few synthetic images, before any image of a user is explained.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from SaliencyExplain.models.no_classes import falling, in_doubt, no_classes
 Kind = Literal["logits", "log-softmax", "softmax", "probabilities"]
 
 _ROUNDING = 1e-5
-#: A sigmoid of more than this is 1 to nine digits: of no image would another class be said.
+#: A sigmoid of more than this is 1 to nine digits, so every image would get the same class.
 _SATURATED = 20.0
-#: How many of the made images are of a usual magnitude: noise, zeros, even noise.
+#: Number of synthetic images of a usual magnitude: noise, zeros, even noise.
 _USUAL = 3
 #: Operations that only arrange, choose or average values.
 _ARRANGING = (
@@ -67,7 +67,7 @@ _NEVER_NEGATIVE = {"Relu", "Softplus", "Exp", "Abs", "Threshold", "Pow", "Sqrt"}
 
 @dataclass(frozen=True)
 class Output:
-    """The class scores of a network, as it gave them for made images.
+    """The class scores of a network for synthetic images.
 
     Attributes:
         path: Where they are in what the network returns; empty where it is one tensor.
@@ -78,8 +78,7 @@ class Output:
         high: Greatest value.
         saturated: Whether a sigmoid of each value would be 1, or 0 of each.
         never_negative: Whether the network's last operation lets no negative value through.
-        no_classes: Why the outputs are no scores of classes, as a sentence; empty where
-            nothing says so.
+        no_classes: Why the outputs are not scores of classes, as a sentence; empty if they may be.
         falling: Whether three or more probabilities never rise from one output to the next.
         constant: Whether the scores are the same for every image.
         tried: How many images were tried.
@@ -109,7 +108,7 @@ class Output:
     @property
     def range(self) -> str:
         """What the values were, in words."""
-        return f"from {self.low:.4g} to {self.high:.4g} on {self.tried} made images"
+        return f"from {self.low:.4g} to {self.high:.4g} on {self.tried} synthetic images"
 
 
 def examine(
@@ -127,12 +126,12 @@ def examine(
         noise: An image ``(1, C, *S)`` that the network takes.
         result: What it returned for that.
         classes: Names of the classes; empty where they are not known.
-        wanted: Path of the scores where it is told.
+        wanted: Path of the scores where it is given.
         reason: Why it is that one, for people.
 
     Raises:
         ClassifierError: There are none, or several outputs may be meant.
-        InputError: There is no output of the wanted name.
+        InputError: No output has the requested name.
     """
     path, why = _chosen(result, classes, wanted, reason)
     found = _observed(network, path, noise, result)
@@ -183,8 +182,8 @@ def _chosen(
     raise ClassifierError(
         ErrorCode.MODEL_OUTPUT,
         f"The network returns several outputs that may be {what}: "
-        f"{described({name: parts[name] for name in fitting})}. Say which one is meant: "
-        f"--output {fitting[0]} where a bundle is made of it (classifier wrap), or "
+        f"{described({name: parts[name] for name in fitting})}. Choose one: --output {fitting[0]} "
+        "where a bundle is made of it (classifier wrap), or "
         f'"network_output": "{fitting[0]}" in network_data_format.outputs.pred of {METADATA}.',
     )
 
@@ -209,7 +208,7 @@ def _without_activated(scores: dict[str, Tensor], names: Sequence[str]) -> list[
 
 
 def _made_images(noise: Tensor) -> Iterator[Tensor]:
-    """Images of several kinds, then such of magnitudes in which logits leave [0, 1]."""
+    """Images of several kinds, then images of magnitudes for which logits leave [0, 1]."""
     generator = torch.Generator().manual_seed(1)
     even = torch.rand(noise.shape, generator=generator)
     yield torch.zeros_like(noise)
@@ -227,8 +226,8 @@ def _observed(network: nn.Module, path: str, noise: Tensor, result: Any) -> Outp
         if isinstance(part, Tensor) and part.is_complex():
             raise ClassifierError(
                 ErrorCode.MODEL_OUTPUT,
-                "The network's outputs are complex numbers, which are no scores of classes: let it "
-                "return real ones.",
+                "The network's outputs are complex numbers, which are not scores of classes. "
+                "Change the network to return real numbers.",
             )
         # A single output may come as (B,), or as a number for one image.
         if isinstance(part, Tensor) and part.ndim < 2 and part.numel() == 1:
@@ -277,13 +276,13 @@ def _settled(values: Tensor) -> bool:
 
 
 def _saturated(values: Tensor) -> bool:
-    """Of images of usual magnitudes, the first ones: large ones drive any output far off."""
+    """Whether the first images, which have usual magnitudes, all saturate a sigmoid."""
     values = values[:_USUAL]
     return bool((values > _SATURATED).all() or (values < -_SATURATED).all())
 
 
 def _kind(values: Tensor) -> Kind:
-    """What kind of numbers the scores ``(images, K)`` are."""
+    """The kind of numbers of the scores ``(images, K)``."""
     several = values.shape[1] > 1
     ones = torch.ones(len(values), dtype=values.dtype)
     sums = values.exp().sum(dim=1)
@@ -299,7 +298,7 @@ def _kind(values: Tensor) -> Kind:
 def _last_operations(network: nn.Module, path: str, noise: Tensor) -> set[str]:
     """Names of the last operations that do more than arrange values, from autograd's graph.
 
-    Empty where it cannot be told.
+    Empty where it is not known.
     """
     try:
         with torch.enable_grad():

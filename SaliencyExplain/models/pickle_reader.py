@@ -1,4 +1,4 @@
-"""Unpickling weights with stand-ins alone: nothing is imported and nothing of it is called."""
+"""Unpickles weights with stand-ins: no imports, and no code of the file is called."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _is_factory(argument: Any) -> bool:
 
 
 class _Tuple(tuple[Any, ...]):
-    """A tuple that knows how much is in it.
+    """A tuple with the number of its items, nested ones included.
 
     To hash a tuple goes through all that is in it, with the processor's stack and without a
     limit: one that is nested deeply enough ends the process.
@@ -82,9 +82,9 @@ class _Tuple(tuple[Any, ...]):
 
 
 class StandInReader(pickle._Unpickler):
-    """Unpickles with stand-ins alone, and notes what is named.
+    """Unpickles with stand-ins alone, and records the names in the pickle.
 
-    The form of it in Python: that in C gives a pickle as much memory as it asks for.
+    The unpickler in Python: the one in C allocates as much memory as a pickle requests.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**pickle._Unpickler.dispatch}
@@ -111,7 +111,7 @@ class StandInReader(pickle._Unpickler):
         self._tuple_keys = 0
 
     def find_class(self, module: str, name: str) -> Any:
-        """A stand-in; only a dictionary is what it says."""
+        """A stand-in; only dictionaries are created as they are."""
         path = f"{module}.{name}"
         if path not in self.named:
             self.named[path] = stand_in(path)
@@ -126,7 +126,7 @@ class StandInReader(pickle._Unpickler):
         if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module":
             return pid[1]
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
-            raise RefusedError("it refers to something outside of it that is no storage")
+            raise RefusedError("it refers to external data that is not a storage")
         _, kind, key, _, count = pid[:5]
         view = pid[5] if len(pid) > 5 else None
         if not isinstance(count, int) or not 0 <= count < 2**63:
@@ -152,7 +152,7 @@ class StandInReader(pickle._Unpickler):
 
     def load_tuple(self) -> None:
         """Makes a tuple of what lies on the stack since the last mark."""
-        items = self.pop_mark()  # it puts another stack in place
+        items = self.pop_mark()  # it replaces the stack
         self.append(_Tuple.of(items))
 
     def _load_few(self, count: int) -> None:
@@ -207,9 +207,9 @@ class StandInReader(pickle._Unpickler):
         self.memo[number] = self.stack[-1]
 
     def _check_pairs(self, content: Any) -> None:
-        """Refuses what cannot safely become the items of a dictionary."""
+        """Refuses items that are unsafe in a dictionary."""
         if content is None or isinstance(content, dict):
-            return  # its keys were looked at when they were set
+            return  # its keys were checked when they were set
         pairs = list(content) if isinstance(content, (list, tuple)) else [content]
         for pair in pairs:
             if not isinstance(pair, (list, tuple)) or len(pair) != 2:
@@ -234,7 +234,7 @@ class StandInReader(pickle._Unpickler):
             if not isinstance(key, (int, float)):
                 kind = "tuple" if isinstance(key, tuple) else "object"
                 raise RefusedError(
-                    f"a dictionary in it has a key that is no text or number but a {kind}"
+                    f"a dictionary in it has a key of the type {kind}, not a text or number"
                 )
             self._number_keys += 1
             if not abs(key) <= _LARGEST_KEY:

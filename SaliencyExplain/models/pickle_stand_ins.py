@@ -1,4 +1,4 @@
-"""What takes the place of the classes and functions that the pickle of a weight file names."""
+"""Stand-ins for the classes and functions that the pickle of a weight file names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _MOST_AXES = 64
 
 
 class RefusedError(Exception):
-    """A pickle has something that is not read; the text says what."""
+    """A pickle has unsupported content, which the text names."""
 
 
 class Inert:
-    """Stands for an object of a file; it keeps what it is given and does nothing.
+    """Stands for an object of a file; it stores its arguments and runs nothing.
 
     Attributes:
-        path: Dotted name of what it stands for.
-        arguments: What it was called with.
-        entries: What was set in it, as in a dictionary.
+        path: Dotted name of the object's class or function.
+        arguments: The arguments of the call.
+        entries: Its items, as in a dictionary.
         state: Its attributes.
     """
 
@@ -39,7 +39,7 @@ class Inert:
         return object.__new__(cls)
 
     def __init__(self, *arguments: Any, **_: Any) -> None:
-        """Keeps what it is made of."""
+        """Stores the arguments."""
         self.arguments = arguments
 
     def __setstate__(self, state: Any) -> None:
@@ -83,7 +83,7 @@ class Storage:
     start: int = 0
 
     def __setstate__(self, state: Any) -> None:
-        """Keeps nothing: a file does not change it."""
+        """Ignores the state: a file does not change it."""
 
 
 @dataclass(eq=False)
@@ -125,7 +125,7 @@ class StoredTensor:
         )
         if math.prod(self.size) and (reached + 1) * item > len(values):
             raise RefusedError(
-                f"a tensor of it claims {(reached + 1) * item} bytes and {len(values)} are there"
+                f"a tensor of it claims {(reached + 1) * item} bytes and has {len(values)}"
             )
         whole = values[: len(values) // item * item].view(self.dtype)
         return whole.as_strided(self.size, self.stride, self.offset)

@@ -27,7 +27,7 @@ _DONE_ELSEWHERE = {
     "AsChannelFirst",
     "ToDevice",
 }
-# Their affines are held against planted coordinates by the tests, in 2D and 3D.
+# The tests check their affines against planted coordinates, in 2D and 3D.
 TRUE_AFFINE: tuple[type[Transform], ...] = (
     transforms.Orientationd,
     transforms.Spacingd,
@@ -56,8 +56,8 @@ def build_preprocessing(configuration: Configuration, spatial_dims: int) -> Comp
         Transforms on ``{"image": MetaTensor}``.
 
     Raises:
-        ClassifierError: There is none, it is random, or a transform moves voxels without
-            keeping the affine true, so that no map could be brought back.
+        ClassifierError: It is missing or random, or a transform moves voxels without updating the
+            affine, so that maps cannot be brought back.
     """
     content = configuration.content.get("preprocessing")
     if content is None:
@@ -98,7 +98,8 @@ def steps_for_images(built: Any) -> list[Callable[[Any], Any]]:
     flat = _flat(built.transforms) if isinstance(built, Compose) else built
     if not isinstance(flat, list) or not all(callable(step) for step in flat):
         raise ClassifierError(
-            ErrorCode.MODEL_CONFIGURATION, "The 'preprocessing' is no Compose of transforms."
+            ErrorCode.MODEL_CONFIGURATION,
+            "The bundle's 'preprocessing' is not a Compose of transforms. Change it to a Compose.",
         )
     return [step for step in flat if not _is_done_elsewhere_object(step)]
 
@@ -229,14 +230,14 @@ def check_not_random(step: Any) -> None:
 
 
 def check_step(step: Any, spatial_dims: int) -> None:
-    """Makes sure that maps can be brought back through a dictionary transform.
+    """Checks that maps can be brought back through a dictionary transform.
 
     Args:
         step: A transform on ``{"image": MetaTensor}``.
         spatial_dims: 2 or 3.
 
     Raises:
-        ClassifierError: It is random, has another key, or does not keep the affine true.
+        ClassifierError: It is random, has another key, or does not update the affine.
     """
     name = type(step).__name__
     check_not_random(step)
@@ -261,7 +262,7 @@ def check_step(step: Any, spatial_dims: int) -> None:
 
 
 def affine_error(step: Callable[[dict[str, Any]], Any], spatial_dims: int) -> float:
-    """How far a transform's affine is from where it puts the voxels.
+    """Distance between a transform's affine and the positions to which it moves the voxels.
 
     Images whose intensities are their own coordinates, an axis each, go through the
     transform; a least-squares fit says where the voxels went, and the affine should say

@@ -49,7 +49,7 @@ def probe(
             message = lines[-1 if script else 0] if lines else type(error).__name__
             first_error = first_error or message
         finally:
-            # What the network keeps of noise is not to be a part of its scores.
+            # State that the network stores from noise must not affect its scores.
             snapshot.restore()
     raise ClassifierError(
         ErrorCode.MODEL_INPUT,

@@ -19,7 +19,7 @@ def load_script(content: bytes, name: str, *, trust: bool) -> nn.Module:
     """Loads a TorchScript program onto the CPU.
 
     ``torch.jit.load`` already runs the program's ``__setstate__``, and TorchScript has operators
-    that write files, so that a program cannot be looked at before some of it has run.
+    that write files, so a program cannot be inspected before a part of it has run.
 
     Raises:
         ClassifierError: It is not trusted, or cannot be loaded.
@@ -28,7 +28,7 @@ def load_script(content: bytes, name: str, *, trust: bool) -> nn.Module:
         raise ClassifierError(
             ErrorCode.MODEL_UNTRUSTED,
             f"{name} is a TorchScript program, parts of which run while torch loads it and may "
-            "write files: load it with --trust if you know where it is from.",
+            "write files: load it with --trust if you trust its source.",
         )
     try:
         return torch.jit.load(io.BytesIO(content), map_location="cpu")
@@ -74,8 +74,8 @@ class ExportedNetwork(nn.Module):
 def load_exported(content: bytes, name: str, *, trust: bool) -> nn.Module:
     """Loads a torch.export program onto the CPU.
 
-    ``torch.export.load`` unpickles parts of the file and evaluates expressions in it, so it
-    is code as a script is.
+    ``torch.export.load`` unpickles parts of the file and evaluates expressions in it, so it must be
+    trusted as a script.
 
     Raises:
         ClassifierError: It is not trusted, or cannot be loaded.
@@ -84,7 +84,7 @@ def load_exported(content: bytes, name: str, *, trust: bool) -> nn.Module:
         raise ClassifierError(
             ErrorCode.MODEL_UNTRUSTED,
             f"{name} is a torch.export program, which torch can only load by running pickled "
-            "code: load it with --trust if you know where it is from.",
+            "code: load it with --trust if you trust its source.",
         )
     try:
         program = torch.export.load(io.BytesIO(content))
@@ -123,6 +123,6 @@ def _fixed_batch(program: Any) -> int | None:
 
 
 def _joined(*values: Any) -> Any:
-    """One output of several batches: numbers that are no tensors are the program's own."""
+    """One output of several batches; numbers that are not tensors are constants of the program."""
     first = values[0]
     return torch.cat(values) if isinstance(first, Tensor) and first.ndim else first

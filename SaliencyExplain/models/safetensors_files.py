@@ -37,11 +37,11 @@ def read_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
     try:
         tensors = safetensors.torch.load(content)
     except Exception as error:
-        # The library raises errors of its own and, for types that torch has not, KeyError.
+        # The library raises its own errors and, for types that torch lacks, KeyError.
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
-            f"{name} is a safetensors file that is damaged, or has numbers of a type that is not "
-            f"read: {shown(str(error))[1:-1]}.",
+            f"{name} is a safetensors file that is damaged or has an unsupported type of numbers: "
+            f"{shown(str(error))[1:-1]}.",
         ) from error
     if not tensors:
         raise ClassifierError(ErrorCode.MODEL_WEIGHTS, f"{name} holds no tensors.")

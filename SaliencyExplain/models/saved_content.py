@@ -1,4 +1,4 @@
-"""The dictionaries of tensors in what a weight file holds, whatever lies around them."""
+"""The dictionaries of tensors in a weight file, at any depth."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Group:
 
     Attributes:
         tensors: Its tensors by name.
-        others: Objects in it that are no plain tensors, by name, in words.
+        others: Objects in it that are not dense tensors, by name, in words.
         network: Dotted name of the network's class, where it is a whole network that was pickled
             and its parameters and buffers were taken; else "".
     """
@@ -67,7 +67,7 @@ def groups_of(content: Any) -> dict[str, Group]:
 
 
 def kind_of(value: Any) -> str:
-    """What an object is that is no tensor, in words."""
+    """A description of an object that is not a tensor."""
     if isinstance(value, StoredTensor):
         return "a Tensor"
     if not isinstance(value, Inert):
@@ -106,7 +106,7 @@ def _groups(content: Any, path: str, depth: int, seen: set[int]) -> Iterator[tup
 
 
 def _entries(content: Any) -> Mapping[Any, Any] | None:
-    """The entries of a dictionary, also of one of another library's; None: it is none."""
+    """The entries of a dictionary or a similar class; None: not a dictionary."""
     if isinstance(content, Inert):
         return content.entries or None
     return content if isinstance(content, Mapping) else None

@@ -18,11 +18,11 @@ from SaliencyExplain.models.torchvision_operators import with_torchvision
 _RULE = (
     "without --trust a bundle may use the classification networks, layers and preprocessing "
     "transforms of monai, torch.nn, torchvision and timm that are on a list; with --trust "
-    "whatever it names would be imported and run with your rights"
+    "everything that it names is imported and run with your permissions"
 )
 #: Arguments that say which trained weights to fetch; they are set to fetch none.
 PRETRAINED = frozenset({"pretrained", "pretrained_backbone", "weights", "weights_backbone"})
-# A part of an argument's name that says that its value is a file or an address.
+# Parts of names of arguments whose values are files or addresses.
 _PLACES = frozenset(
     {
         *("pretrained", "weights", "checkpoint", "ckpt", "cache", "url", "uri", "hub", "repo"),
@@ -35,13 +35,13 @@ _LONGEST_SHOWN = 100
 
 
 def shown(value: Any) -> str:
-    """A value out of an untrusted file in a message: one line, and not a long one."""
+    """A value of an untrusted file, shortened to one line for a message."""
     text = ascii(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def resolve_target(target: Any) -> Callable[..., Any]:
-    """Finds what a ``_target_`` of a bundle means, if it is allowed without trust.
+    """Finds the class or function of a bundle's ``_target_``, if it is allowed without trust.
 
     Only the packages of :mod:`SaliencyExplain.models.allowed` are imported, and a name is
     looked up in them alone: nothing is imported by a name that the bundle gives.
@@ -78,8 +78,8 @@ def without_downloads(
 ) -> dict[str, Any]:
     """The arguments such that a network is built without fetching or reading weights.
 
-    The weights come from the bundle; many networks of MONAI, torchvision and timm would
-    fetch others first where they are not told otherwise.
+    The weights come from the bundle; many networks of MONAI, torchvision and timm download others
+    first unless an argument disables it.
 
     Args:
         component: What :func:`resolve_target` gave.
@@ -99,8 +99,8 @@ def without_downloads(
         if not isinstance(name, str) or not _ARGUMENT.fullmatch(name):
             raise ClassifierError(
                 ErrorCode.MODEL_REFUSED,
-                f"The argument {shown(name)} of {component.__name__} is refused: it is no name "
-                "of an argument.",
+                f"The argument {shown(name)} of {component.__name__} is refused: it is not a "
+                "valid name of an argument.",
             )
         if name in PRETRAINED:
             if not in_torchvision and name.startswith("pretrained"):
@@ -114,8 +114,8 @@ def without_downloads(
             raise ClassifierError(
                 ErrorCode.MODEL_REFUSED,
                 f"The argument {name} of {component.__name__} is refused: it loads a file or "
-                "fetches one from an address. Give the weights in the bundle; with --trust the "
-                "argument would be used.",
+                "fetches one from an address. Give the weights in the bundle; With --trust the "
+                "argument is used.",
             )
         result[name] = value
     if in_torchvision:
@@ -180,27 +180,27 @@ def _check_timm_name(name: Any) -> None:
     if not isinstance(name, str) or not _TIMM_NAME.fullmatch(name) or not timm.is_model(name):
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"The network {shown(name)} is refused: it is no name of a network of the installed "
-            "timm.",
+            f"The network {shown(name)} is refused: the installed timm has no network of that "
+            "name. Check the name, or install another version.",
         )
 
 
 def _check_wrapped_network(arguments: Mapping[str, Any], known: set[str]) -> None:
-    """MONAI's wrapping of a network of torchvision hands a name and arguments on."""
+    """Checks the name and arguments that MONAI's wrapper of torchvision's networks passes on."""
     name = arguments.get("model_name", "resnet18")
     models = _imported(TORCHVISION, "TorchVisionFCModel")
     if not isinstance(name, str) or name not in models.list_models(module=models):
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"The network {shown(name)} is refused: it is no classification network of the "
-            "installed torchvision.",
+            f"The network {shown(name)} is refused: the installed torchvision has no "
+            "classification network of that name. Check the name, or install another version.",
         )
     others = sorted(str(one) for one in set(arguments) - known)
     if others:
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"The argument {shown(others[0])} of TorchVisionFCModel is refused: without --trust "
-            "it hands no arguments on to torchvision.",
+            f"The argument {shown(others[0])} of TorchVisionFCModel is refused: arguments are "
+            "passed on to torchvision only with --trust.",
         )
 
 

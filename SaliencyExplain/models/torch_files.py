@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote, without running anything of it.
+"""Reads files of ``torch.save`` without running their code.
 
 The pickle of the file is read with stand-ins in place of every class and function that it names:
 tensors become views of the numbers in the file, all else becomes inert. torch's own unpickler is
@@ -23,7 +23,7 @@ from SaliencyExplain.models.pickle_reader import StandInReader
 from SaliencyExplain.models.pickle_stand_ins import RefusedError, Storage
 from SaliencyExplain.models.targets import shown
 
-#: What is done to have the weights alone.
+#: How to save only the weights.
 SAVE_ALONE = "Save the weights alone: torch.save(network.state_dict(), …)."
 #: Of torch's own pickle format from before its zip files: how many pickles come before the content.
 _LEGACY_BEFORE = 3
@@ -34,7 +34,7 @@ _UNPACKED_FREE = 1024**2
 #: What is read of a zip file of weights, apart from the storages.
 _RECORDS = ("data.pkl", "byteorder", "version")
 #: Modules and functions that run programs, change files or connect. Nothing of a pickle is called,
-#: but a file that names one of them was made to attack whoever opens it.
+#: but a file that names one of them was made for an attack.
 _ATTACKS = frozenset(
     {
         *("os", "posix", "nt", "subprocess", "_posixsubprocess", "pty", "shutil", "socket"),
@@ -47,7 +47,7 @@ _ATTACKS = frozenset(
 
 
 def read_torch_file(content: bytes, name: str) -> Any:
-    """What was saved, with stand-ins for all that is no tensor and no plain value.
+    """The saved content, with stand-ins for all objects except tensors and plain values.
 
     Args:
         content: The bytes of a zip file of torch's, or of a bare pickle.
@@ -59,7 +59,7 @@ def read_torch_file(content: bytes, name: str) -> Any:
         :class:`~SaliencyExplain.models.pickle_stand_ins.Inert`.
 
     Raises:
-        ClassifierError: It is broken, names functions that no weights need, has dictionaries
+        ClassifierError: It is damaged, names functions that weights do not need, has dictionaries
             that take hours to read, or a tensor claims more than the file holds.
     """
     try:
@@ -74,7 +74,7 @@ def read_torch_file(content: bytes, name: str) -> Any:
             ErrorCode.MODEL_REFUSED, f"{name} is refused: {error}. {SAVE_ALONE}"
         ) from error
     except Exception as error:
-        # A damaged pickle raises whatever its instructions lead to.
+        # A damaged pickle may raise any exception.
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
             f"{name} cannot be read as PyTorch weights: its pickle is cut off or damaged "
@@ -89,8 +89,8 @@ def _check_named(named: Iterable[str], name: str) -> None:
     if attacks:
         raise ClassifierError(
             ErrorCode.MODEL_UNTRUSTED,
-            f"{name} is refused: its pickle calls functions that no weights need "
-            f"({some([shown(path)[1:-1] for path in attacks])}), and nothing of it was run. "
+            f"{name} is refused: its pickle calls functions that weights do not need "
+            f"({some([shown(path)[1:-1] for path in attacks])}). No code of it was run. "
             f"{SAVE_ALONE}",
         )
 
@@ -112,7 +112,7 @@ def _of_zip(content: bytes, name: str) -> tuple[Any, StandInReader]:
     top = reader.load()
     swapped = records.get("byteorder", sys.byteorder.encode()) != sys.byteorder.encode()
     for key, storage in reader.storages.items():
-        record = records.pop(f"data/{key}", None)  # which lets go of it once it is copied
+        record = records.pop(f"data/{key}", None)  # which releases it once it is copied
         if record is None:
             raise ClassifierError(
                 ErrorCode.MODEL_WEIGHTS,
@@ -129,8 +129,8 @@ def _fill(storage: Storage, values: bytes | bytearray, name: str, *, swapped: bo
     if storage.count * item > len(values):
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
-            f"{name} is damaged: a tensor in it claims {storage.count * item} bytes and "
-            f"{len(values)} are there.",
+            f"{name} is damaged: a tensor in it claims {storage.count * item} bytes and has "
+            f"{len(values)}.",
         )
     # A bytearray, since a tensor on bytes that cannot be written to is no plain one.
     held = bytearray(values)
@@ -215,7 +215,7 @@ def _bare(stream: io.BytesIO, name: str, nested: bool = False) -> tuple[Any, Sta
     def storage_of(content: bytes) -> Storage:
         inner, _ = _bare(io.BytesIO(content), name, nested=True)
         if not isinstance(inner, Storage):
-            raise RefusedError("it has a tensor whose values are no storage")
+            raise RefusedError("it has a tensor whose values are not a storage")
         return inner
 
     load_storage = _no_storage if nested else storage_of
@@ -260,7 +260,7 @@ def _read_storages(
         if count < storage.count:
             raise ClassifierError(
                 ErrorCode.MODEL_WEIGHTS,
-                f"{name} is damaged: a tensor in it claims {storage.count} numbers and {count} "
-                "are there.",
+                f"{name} is damaged: a tensor in it claims {storage.count} numbers and has "
+                f"{count}.",
             )
         _fill(storage, stream.read(count * storage.dtype.itemsize), name, swapped=swapped)

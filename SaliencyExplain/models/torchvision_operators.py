@@ -41,7 +41,7 @@ def with_torchvision(call: Callable[[], _Result]) -> _Result:
     except Exception as error:  # an import by name wraps it in an error of its own
         if _DECLARED or not _about_operators(error):
             raise
-    # What was imported half way would be taken for whole.
+    # A partly imported module would count as imported.
     for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
         del sys.modules[name]
     library = torch.library.Library("torchvision", "DEF")

@@ -27,7 +27,7 @@ _SHAPE = (52, 60, 44)
 _PLACES = ((0.40, 0.58, 0.42), (0.60, 0.44, 0.56))
 #: Standard deviation of the blob, in voxels.
 _WIDTH = 5.0
-#: Most that a blob may lie from where the affine says, in voxels of the coarser grid.
+#: Largest distance of a blob from its position by the affine, in voxels of the coarser grid.
 _TOLERANCE = 0.5
 
 
@@ -61,8 +61,8 @@ def usable_preprocessing(
         spatial_dims: 2 or 3.
 
     Raises:
-        ClassifierError: It is random, fails, or returns no affine that says where the voxels
-            are, so that no map could be brought back.
+        ClassifierError: It is random, fails, or does not return the affine of its result, so that
+            maps cannot be brought back.
     """
     if not callable(given):
         raise ClassifierError(
@@ -98,13 +98,13 @@ def description_of(preprocessing: Callable[[dict[str, Any]], Any]) -> str:
 def behaviour_of(
     preprocessing: Callable[[dict[str, Any]], Any], channels: int, spatial_dims: int
 ) -> bytes:
-    """What a preprocessing makes of one made image: with its steps' names it identifies it."""
+    """The result of a preprocessing for one synthetic image, part of the classifier's identity."""
     image, _ = _blob(_PLACES[0][:spatial_dims], channels)
     return np.ascontiguousarray(_run(preprocessing, image).as_tensor().float().numpy()).tobytes()
 
 
 def _check_places(preprocessing: OnImage, channels: int, spatial_dims: int) -> None:
-    """Makes sure that the affine is true after a preprocessing of which nothing is known.
+    """Checks the affine after a preprocessing whose steps are unknown.
 
     A bright blob goes through it. Whatever is done to the intensities, as long as brighter stays
     brighter, the blob's centre is where the brightest voxels are, and the affine must say so.
@@ -116,8 +116,8 @@ def _check_places(preprocessing: OnImage, channels: int, spatial_dims: int) -> N
         if first.shape != second.shape or not torch.equal(first.as_tensor(), second.as_tensor()):
             raise ClassifierError(
                 ErrorCode.MODEL_PREPROCESSING,
-                "The preprocessing gives the same image another result each time: leave out what "
-                "is random.",
+                "The preprocessing gives another result for the same image each time: leave out "
+                "random steps.",
             )
         errors.append(_distance(first, image, centre, spatial_dims))
     seen = [error for error in errors if error is not None]
@@ -125,8 +125,8 @@ def _check_places(preprocessing: OnImage, channels: int, spatial_dims: int) -> N
         raise ClassifierError(
             ErrorCode.MODEL_PREPROCESSING,
             "The preprocessing leaves nothing of the middle of an image of "
-            f"{' x '.join(map(str, _SHAPE[:spatial_dims]))} voxels, so that it cannot be found "
-            "out whether it can be undone.",
+            f"{' x '.join(map(str, _SHAPE[:spatial_dims]))} voxels, so it cannot be checked "
+            "whether it can be undone.",
         )
     if max(seen) > _TOLERANCE:
         raise ClassifierError(
@@ -166,8 +166,8 @@ def _run(preprocessing: Callable[[dict[str, Any]], Any], image: MetaTensor) -> M
     if not isinstance(found, MetaTensor) or found.ndim != image.ndim or not known:
         raise ClassifierError(
             ErrorCode.MODEL_PREPROCESSING,
-            f"The preprocessing cannot be undone: it returns {_what(found)} and no MetaTensor of "
-            f"{image.ndim} axes (channels first) with its affine.",
+            f"The preprocessing cannot be undone: it returns {_what(found)} instead of a "
+            f"MetaTensor of {image.ndim} axes (channels first) with its affine.",
         )
     return found
 
@@ -182,7 +182,7 @@ def _distance(
 ) -> float | None:
     """How far the blob is from where it was, in voxels; None where it is cut off."""
     values = found.as_tensor()[0].double().numpy()
-    # The second for a preprocessing that turns bright into dark.
+    # The second is for a preprocessing that inverts the intensities.
     for signed in (values, -values):
         low, high = float(signed.min()), float(signed.max())
         weights = np.clip(signed - (low + high) / 2, 0.0, None)

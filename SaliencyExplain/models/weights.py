@@ -1,4 +1,4 @@
-"""Reading trained weights without running code that lies in their file."""
+"""Reads trained weights without running code of their file."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ FileFormat = Literal[
 
 
 _PROGRAM = "which brings its network: give it without the name of a network"
-#: What a file is that holds more than weights.
+#: Descriptions of files that hold more than weights.
 _PROGRAMS = {
     "TorchScript": f"a TorchScript program, {_PROGRAM}",
     "torch.export": f"a torch.export program, {_PROGRAM}",
     "ONNX": f"an ONNX file, {_PROGRAM}",
-    "bundle": "a MONAI bundle and not its weights alone: these lie in its folder models",
+    "bundle": "a MONAI bundle and not only its weights, which are in its folder models",
 }
 
 
 def format_of(content: bytes) -> FileFormat:
-    """Tells by its content what a model file is; the file's name says nothing for sure."""
+    """Detects the kind of a model file by its content; the file's name is not reliable."""
     if not is_zip(content):
         if is_safetensors(content):
             return "safetensors"
@@ -74,7 +74,7 @@ def read_weights(content: bytes, name: str, *, trust: bool = False) -> Checkpoin
 
     Args:
         content: The bytes of a file of ``torch.save`` (``.pt``, ``.pth``, ``.ckpt``, ``.tar``)
-            or of safetensors; its name says nothing for sure.
+            or of safetensors; its name is not used.
         name: The file's name, for messages.
         trust: Whether torch may unpickle an object in which no tensors are seen otherwise, which
             runs code of the file.
@@ -83,8 +83,8 @@ def read_weights(content: bytes, name: str, *, trust: bool = False) -> Checkpoin
         The tensors in whatever dictionaries they lie (``{"state_dict": …}``).
 
     Raises:
-        ClassifierError: The file is of another format, needs its code to be run, is broken, or
-            holds no state dict; says which.
+        ClassifierError: The file has another format, needs its code to be run, is damaged, or holds
+            no state dict; the message says which.
     """
     kind = format_of(content)
     if kind == "safetensors":
@@ -103,13 +103,13 @@ def read_weights(content: bytes, name: str, *, trust: bool = False) -> Checkpoin
 
 
 def _unpickled(content: bytes, name: str) -> object:
-    """What torch reads of a trusted file, running its code."""
+    """Reads a trusted file with torch, running its code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
     except Exception as error:
-        # Code of a stranger raises whatever it likes.
+        # Code of the file may raise any exception.
         raise unreadable(name, error) from error
     state = getattr(loaded, "state_dict", None)
     return state() if callable(state) else loaded
@@ -126,11 +126,11 @@ def load_into(
         name: Of the weights, for messages.
 
     Returns:
-        What a user must be told, such as a prefix that was taken off the names.
+        Notes for the user, such as a prefix that was removed from the names.
 
     Raises:
-        ClassifierError: Keys are missing, left over, of another shape or of another type; says
-            which.
+        ClassifierError: Keys are missing, left over, of another shape or of another type; the
+            message says which.
     """
     if not isinstance(weights, Checkpoint):
         for key, tensor in weights.items():
@@ -141,7 +141,7 @@ def load_into(
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION,
             f"The network {type(network).__name__} has layers whose size is not known before it "
-            "has run (torch.nn.Lazy…): name their sizes.",
+            "has run (torch.nn.Lazy…): give their sizes.",
         )
     fitted = fit(weights, expected)
     if fitted is None:
@@ -165,7 +165,7 @@ def load_into(
 
 
 def unreadable(name: str, error: Exception) -> ClassifierError:
-    """The error of a weight file for which torch raises something that nobody foresaw."""
+    """The error for a weight file for which torch raises an unexpected exception."""
     lines = str(error).splitlines() or [type(error).__name__]
     return ClassifierError(
         ErrorCode.MODEL_WEIGHTS,
@@ -174,7 +174,7 @@ def unreadable(name: str, error: Exception) -> ClassifierError:
 
 
 def unwrapped(weights: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without what keeps them from having the expected names."""
+    """The tensors without the prefix before the expected names."""
     fitted = fit(weights, expected)
     return nearest(weights, expected).tensors if fitted is None else fitted.state
 

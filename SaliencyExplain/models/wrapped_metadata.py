@@ -38,7 +38,7 @@ def activation_step(activation: str | None) -> dict[str, Any]:
         activation: ``softmax``, ``sigmoid``, ``none``, or None.
 
     Raises:
-        InputError: There is no such activation.
+        InputError: The activation is unknown.
     """
     if activation is None:
         return {}

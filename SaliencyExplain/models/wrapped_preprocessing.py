@@ -35,7 +35,7 @@ def preprocessing_steps(
         orientation: Letters such as ``RAS``, ``standard``, or None or ``none`` for the image's own.
 
     Raises:
-        InputError: A number, the fit, the intensity or the orientation is none.
+        InputError: A number, the fit, the intensity or the orientation is not valid.
     """
     for name, values in (("spacing", spacing), ("size", size)):
         if values is not None and (len(values) != dims or not all(v > 0 for v in values)):
@@ -45,14 +45,12 @@ def preprocessing_steps(
                 f"not {', '.join(map(str, values))}.",
             )
     if fit not in (None, "resize", "crop"):
-        raise InputError(
-            ErrorCode.VALUE_RANGE, f"A size is reached by resize or crop, not '{fit}'."
-        )
+        raise InputError(ErrorCode.VALUE_RANGE, f"--fit is resize or crop, not '{fit}'.")
     steps: list[dict[str, Any]] = []
     if orientation is not None and orientation.lower() != "none":
         codes = STANDARD_ORIENTATION[dims] if orientation == "standard" else orientation.upper()
         _check_orientation(codes, dims)
-        # Without labels newer versions of MONAI ask the image's header for its world.
+        # Without labels newer versions of MONAI read the world from the image's header.
         labels = [["L", "R"], ["P", "A"], ["I", "S"]]
         steps.append(
             {"_target_": "Orientationd", "keys": "image", "axcodes": codes, "labels": labels}
@@ -99,7 +97,7 @@ def preprocessing_settings(
     orientation: str | None,
     own_training: bool,
 ) -> list[Setting]:
-    """What the preprocessing is, each setting with where it comes from.
+    """The settings of the preprocessing, each with its source.
 
     Args:
         dims: As in :func:`preprocessing_steps`.

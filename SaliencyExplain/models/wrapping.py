@@ -33,7 +33,7 @@ from SaliencyExplain.models.wrapped_preprocessing import (
     preprocessing_steps,
 )
 
-#: Files that bring their network, by what they are, with what their names end in.
+#: Kinds of files that contain their network, with the suffixes of their names.
 _PROGRAM_SUFFIXES = {"TorchScript": "ts", "torch.export": "pt2", "ONNX": "onnx"}
 
 
@@ -61,7 +61,7 @@ def wrap(
     strip_prefix: str | None = None,
     trust: bool = False,
 ) -> Path:
-    """Writes a MONAI bundle and loads it again, which runs its network on made images.
+    """Writes a MONAI bundle and loads it again, which runs its network on synthetic images.
 
     The preprocessing is orientation, spacing, size, intensity, in this order. What was given,
     what was guessed and what was found by running the network stands in the bundle's metadata
@@ -92,7 +92,7 @@ def wrap(
             and PL in 2D (rows downwards, columns to the patient's left, as torchvision and
             most 2D training code see a picture). None: as in the file.
         activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one; where
-            None, none for outputs that are probabilities for all made images, else softmax.
+            None, none for outputs that are probabilities for all synthetic images, else softmax.
         output: Path of the class scores where the network returns several outputs: an index, a
             key, or several with dots between them. Where None, the only one that fits.
         own_training: Whether the network is trained with this preprocessing, so that nothing
@@ -160,7 +160,8 @@ def wrap(
             if dims not in (2, 3):
                 raise InputError(
                     ErrorCode.OPTION_MISSING,
-                    "Say whether the network takes 2D or 3D images (spatial_dims).",
+                    "Give the number of axes of the images (spatial_dims, on the command line "
+                    "--dimensions): the network does not define it.",
                 )
             steps = preprocessing_steps(
                 dims, len(channels), spacing, size, fit, intensity or "none", orientation
@@ -223,7 +224,7 @@ def _write_configurations(
 
 
 def _found(classifier: Classifier, output: str | None, own_training: bool) -> list[Setting]:
-    """What loading the bundle found of the network's outputs."""
+    """What was found of the network's outputs while the bundle was loaded."""
     found = {one.name: one for one in classifier.settings if one.name in ("activation", "output")}
     if output is not None:
         found["output"] = Setting("output", output, "given")
@@ -245,7 +246,7 @@ def _write_program(bundle: Path, weights: Weights) -> tuple[dict[str, Any], int 
     if kind not in _PROGRAM_SUFFIXES:
         raise InputError(
             ErrorCode.OPTION_MISSING,
-            f"{path} holds no program, so the network's class must be named (--network).",
+            f"{path} holds only weights: name the network's class (--network).",
         )
     if kind == "ONNX":
         content = with_weights_inside(content, path)
@@ -282,10 +283,11 @@ def _write_weights(
     try:
         torch.save(tensors, bundle / "models" / "model.pt")
     except RuntimeError as error:
-        # torch's writer does not say that the disk is full, which is what it fails for.
+        # torch's writer does not report a full disk, the usual cause of this failure.
         raise OutputError(
             ErrorCode.OUTPUT_UNWRITABLE,
-            f"The weights cannot be written beside {bundle.name}; is the disk full?",
+            f"The weights cannot be written next to {bundle.name}. Check that the disk is not "
+            "full.",
         ) from error
     content = {"network_def": definition, "network": "@network_def"}
     return content, convolution_dims(built), notes

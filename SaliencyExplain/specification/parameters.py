@@ -1,4 +1,4 @@
-"""Parameters: each described once for all faces, checked, parsed and shown."""
+"""Parameters: each described once for all user interfaces, checked, parsed and shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.quantities import BY_UNIT, bytes_of, number_of
 
-#: Millimetres that a parameter may say: beyond any image.
+#: Largest length of a parameter in mm, more than any image.
 LARGEST_MM = 1e6
 #: Largest constant that may stand in an image, in the units of the prepared input.
 LARGEST_VALUE = 1e30
@@ -46,7 +46,7 @@ def parameter(
         choices: The allowed words, for a parameter that is a choice.
         automatic: What the default 0 stands for, where it is chosen for each image.
         example: A usual value, whose type is the parameter's where the default is None.
-        nothing: What None stands for; empty: the parameter cannot be None.
+        nothing: The meaning of None; empty: the parameter cannot be None.
     """
     metadata = {
         "description": description,
@@ -103,7 +103,7 @@ def check_parameter(name: str, field: dataclasses.Field[Any], value: Any) -> Non
     Args:
         name: Of the parameter, for errors.
         field: Of the parameter.
-        value: What it is to be.
+        value: The value to be checked.
 
     Raises:
         InputError: The value is of another type, or outside its range or choices.
@@ -117,7 +117,7 @@ def check_parameter(name: str, field: dataclasses.Field[Any], value: Any) -> Non
     if len(values) > _MOST_ITEMS:
         raise InputError(
             ErrorCode.VALUE_RANGE,
-            f"{name} has {len(values)} items; at most {_MOST_ITEMS} are read.",
+            f"{name} has {len(values)} items; at most {_MOST_ITEMS} are allowed.",
         )
     for item in values:
         if not isinstance(value, tuple) and not _is_of_type(item, sample):
@@ -131,7 +131,7 @@ def check_parameter(name: str, field: dataclasses.Field[Any], value: Any) -> Non
         if isinstance(item, float) and not math.isfinite(item):
             raise InputError(
                 ErrorCode.VALUE_RANGE,
-                f"{name} is {item}{unit}, and no finite number.",
+                f"{name} is {item}{unit}; it must be a finite number.",
             )
         if (low is not None and item < low) or (high is not None and item > high):
             bounds = " and ".join(
@@ -156,12 +156,12 @@ def _is_of_type(value: Any, default: Any) -> bool:
 def _wrong_type(name: str, default: Any, value: Any) -> InputError:
     return InputError(
         ErrorCode.VALUE_FORM,
-        f"{name} wants {_kind(default, '')} (such as {default}), not {value!r:.80}.",
+        f"{name} must be {_kind(default, '')} (such as {default}), not {value!r:.80}.",
     )
 
 
 def shown_value(value: Any) -> str:
-    """A value in a message; of a number of very many digits only how many."""
+    """A value in a message; for a number of very many digits its order of magnitude."""
     if isinstance(value, int) and abs(value) >= 10**30:
         return f"{'-' if value < 0 else ''}10^{int(math.log10(abs(value)))} or so"
     return str(value)[:80]
@@ -230,7 +230,7 @@ def parse_value(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
     except (ValueError, KeyError):
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"{name} wants {_kind(default, unit)} (such as {default}), not '{text[:80]}'.",
+            f"{name} must be {_kind(default, unit)} (such as {default}), not '{text[:80]}'.",
         ) from None
     return text
 

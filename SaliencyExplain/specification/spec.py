@@ -1,4 +1,4 @@
-"""The specification of an explanation: what a command, a request and a study ask for."""
+"""The specification of an explanation, for commands, requests and studies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
 from SaliencyExplain.specification.parameters import check_parameters, parameter
 from SaliencyExplain.specification.target import PREDICTED_CLASS, Target
 
-#: In what methods may compute; which of them do is for each to say.
+#: Precisions of the computation; each method states which ones it supports.
 PRECISIONS = ("float32", "bfloat16")
 
-#: More bytes, seconds and passes than any machine has or anyone waits for.
+#: Upper bounds of bytes, seconds and passes, beyond any use.
 _LARGEST = 1e15
 
 
@@ -40,12 +40,12 @@ class Limits:
         minimum=1,
         maximum=_LARGEST,
         example=4.0 * 1024**3,
-        nothing="half of what is free",
+        nothing="half of the free memory",
     )
     precision: str = parameter(
         "float32",
-        "Precision of the computation: float32, or bfloat16 for faster, coarser gradients on "
-        "hardware that has it; occlusion and its like stay in float32.",
+        "Precision of the computation: float32, or bfloat16 for faster, less precise gradients "
+        "on hardware that supports it; occlusion and other perturbation methods stay in float32.",
         choices=PRECISIONS,
     )
     batch_size: int | None = parameter(
@@ -58,9 +58,9 @@ class Limits:
     )
     seconds: float | None = parameter(
         None,
-        "Time for explaining an image. Methods whose map grows stop after it with the best map "
-        "so far, and the results say how far they came; the others run whole, and are named "
-        "before they start.",
+        "Time for explaining an image. Methods that refine their map stop after it with the best "
+        "map so far, and the results contain their progress; the other methods run to the end "
+        "and are named before they start.",
         unit="s",
         minimum=0,
         maximum=_LARGEST,
@@ -69,8 +69,8 @@ class Limits:
     )
     passes: float | None = parameter(
         AFFORDABLE_PASSES,
-        "Forward passes that evaluating an image's maps may cost. Less is evaluated where that "
-        "is not enough, but the least whatever it costs.",
+        "Forward passes that evaluating an image's maps may cost. Where that is not enough, less "
+        "is evaluated; the minimum is always evaluated.",
         unit="passes",
         minimum=1,
         maximum=_LARGEST,
@@ -82,7 +82,7 @@ class Limits:
 
     @property
     def memory_bytes(self) -> float:
-        """The limit of memory as a number; infinite where there is none."""
+        """The limit of memory as a number; infinity for no limit."""
         return math.inf if self.memory is None else self.memory
 
     def within(self, memory: float | None) -> float | None:
@@ -101,8 +101,8 @@ class References:
 
     segmentation: str | None = parameter(
         None,
-        "Segmentation to compare the maps with; some methods ask what each of its segments "
-        "contributes.",
+        "Segmentation to compare the maps with; some methods compute the contribution of each of "
+        "its segments.",
         example="tumour.seg.nrrd",
         nothing="none",
     )
@@ -112,8 +112,8 @@ class References:
     )
     backgrounds: tuple[str, ...] = parameter(
         (),
-        "Images that stand for nothing in particular, such as of healthy people, for the methods "
-        "that ask for them: an image, or a folder or CSV of cases.",
+        "Neutral background images, such as of healthy people, for the methods that need them: "
+        "an image, or a folder or CSV of cases.",
     )
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ NO_REFERENCES = References()
 
 @dataclass(frozen=True)
 class ExplainSpec:
-    """What is to be computed for an image, whatever it is and wherever it lies.
+    """What is to be computed for an image, independent of the image and its place.
 
     Plain data, without torch: command-line options, requests to an engine and the settings of a
     study are made from it. :mod:`SaliencyExplain.engine.wire.serialisation` makes JSON of it

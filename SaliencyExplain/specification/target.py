@@ -1,4 +1,4 @@
-"""What a map explains: one number out of what the model gives, chosen before a method starts."""
+"""The target of a map: one number of the model's output, chosen before a method starts."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ POINT = "point"
 
 KINDS = (PREDICTED, LABEL, CLASS, DIFFERENCE, OUTPUT, REGION, POINT)
 
-#: As each method chooses by default.
+#: The default of each method.
 AUTOMATIC = "automatic"
 PROBABILITY = "probability"
 LOGIT = "logit"
 
 UNITS = (AUTOMATIC, PROBABILITY, LOGIT)
 
-#: Stands between the two classes of a difference.
+#: Separates the two classes of a difference.
 _AGAINST = "|"
-#: Characters of a name.
+#: Most characters of a name.
 _LONGEST_NAME = 4096
-#: Millimetres from the origin beyond which no image lies.
+#: Largest distance of a point from the origin, in mm.
 _FARTHEST_MM = 1e6
 
 
@@ -76,7 +76,7 @@ class Target:
                 raise InputError(
                     ErrorCode.VALUE_RANGE,
                     f"The target has a name of {len(name)} characters; at most {_LONGEST_NAME} "
-                    "are read.",
+                    "are allowed.",
                 )
         for part, wanted in (
             ("name", self.kind in (CLASS, DIFFERENCE, OUTPUT, REGION)),

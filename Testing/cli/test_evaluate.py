@@ -81,7 +81,7 @@ def test_evaluate_says_in_one_line_what_is_missing_or_wrong(command, phantoms, h
             "evaluate", "image", image, "-c", honest_3d, "--map", image, "-o", out, *words
         )
         assert unused.status == 2
-        assert f"{words[0]} is for methods, and no --method is given" in unused.err
+        assert f"{words[0]} is used by methods only" in unused.err
     both = command(
         "evaluate", "image", image, "-c", honest_3d, "-m", "gradcam", "-o", out,
         "--cost-tier", "full", "--passes", 9,

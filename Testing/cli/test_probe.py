@@ -45,7 +45,7 @@ def test_the_table_has_a_column_for_each_radius_and_segment(command, case):
     _, mask, words = case
     ended = command(*words, "--at", "0,0,0", "-s", mask, "--segment", "Tumour")
     assert ended.status == 0, ended.err
-    for heading in ("as it is", "without 4 mm", "without 8 mm", "without 16 mm", "without tumour"):
+    for heading in ("unchanged", "without 4 mm", "without 8 mm", "without 16 mm", "without tumour"):
         assert heading in ended.out
 
 

@@ -50,9 +50,9 @@ def test_classifiers_that_cannot_be_had_are_told_in_one_line(
     empty = tmp_path / "empty"
     empty.mkdir()
     for path, told in [
-        (tmp_path / "nowhere", "no classifier"),
-        (text, "no classifier"),
-        (empty, "no MONAI bundle"),
+        (tmp_path / "nowhere", "nowhere"),
+        (text, "notes.pt"),
+        (empty, "metadata.json"),
     ]:
         with pytest.raises(ClassifierError, match=told) as raised:
             engine.open_classifier(str(path))

@@ -295,7 +295,7 @@ NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
     "bundle": (lambda: zip_of("x/configs/metadata.json"), FORMAT, ["bundle"]),
     "zip of folders": (lambda: zip_of("a/readme.txt"), FORMAT, ["a/readme.txt"]),
     "zeros": (lambda: bytes(10_000), FORMAT, ["zeros"]),
-    "text": (lambda: b"weights of the model", FORMAT, ["no form"]),
+    "text": (lambda: b"weights of the model", FORMAT, []),
     "cut off": (lambda: saved(state())[:2000], FORMAT, []),
     "whole network": (
         lambda: saved(nn.Sequential(nn.Linear(2, 2))),

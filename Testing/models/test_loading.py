@@ -189,19 +189,19 @@ def test_a_vision_transformer_that_returns_a_tuple_is_a_classifier(tmp_path) -> 
 
 
 def test_files_that_are_no_classifier_are_told_in_one_line(bundle, tmp_path) -> None:
-    assert "There is no classifier" in one_line(tmp_path / "absent")
+    assert "absent" in one_line(tmp_path / "absent")
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    assert "is no classifier" in one_line(text)
+    assert "notes.txt" in one_line(text)
     weights = tmp_path / "weights.pt"
     shutil.copy(bundle / "models/model.pt", weights)
     assert "weights without their network" in one_line(weights)
     (tmp_path / "empty").mkdir()
-    assert "no MONAI bundle" in one_line(tmp_path / "empty")
+    assert METADATA in one_line(tmp_path / "empty")
     broken = tmp_path / "broken.zip"
     whole = zip_of(bundle, tmp_path / "whole.zip").read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
-    assert "is no classifier" in one_line(broken)
+    assert "broken.zip" in one_line(broken)
     damaged = bundle / "models/model.pt"
     damaged.write_bytes(damaged.read_bytes()[:2000])
     assert "model.pt" in one_line(bundle)

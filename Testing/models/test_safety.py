@@ -246,14 +246,14 @@ def test_a_zip_that_leads_outside_is_refused(bundle, tmp_path, name) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, "x")
     for trust in (False, True):
-        assert "leads out of the bundle" in one_line(path, trust=trust)
+        assert f"'{name}'" in one_line(path, trust=trust)
 
 
 def test_a_link_that_leads_out_of_the_folder_is_refused(bundle, tmp_path) -> None:
     model = bundle / "models" / "model.pt"
     model.symlink_to(model.rename(tmp_path / "elsewhere.pt"))
     for trust in (False, True):
-        assert "leads out of the bundle" in one_line(bundle, trust=trust)
+        assert "model.pt" in one_line(bundle, trust=trust)
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(bundle, tmp_path, monkeypatch) -> None:
@@ -265,7 +265,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(bundle, tmp_path, monkeypat
 def test_a_configuration_of_endless_size_is_refused(bundle) -> None:
     with (bundle / METADATA).open("ab") as file:
         file.truncate(17 * 1024**2)
-    assert "more than the" in one_line(bundle)
+    assert str(17 * 1024**2) in one_line(bundle)
 
 
 class Writer(nn.Module):

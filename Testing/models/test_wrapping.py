@@ -120,7 +120,7 @@ def test_imagenet_scaling_is_torchvisions() -> None:
     ("changes", "says"),
     [
         ({"intensity": "zscor"}, "Did you mean 'zscore'"),
-        ({"intensity": "window"}, "wants two numbers"),
+        ({"intensity": "window"}, "window:-100,240"),
         ({"intensity": "window:5,1"}, "lower number first"),
         ({"intensity": "percentile:-1,101"}, "percentiles from 0 to 100"),
         ({"intensity": "imagenet"}, "red,green,blue"),

@@ -126,7 +126,7 @@ def test_a_mask_beside_the_image(explain, phantoms: Path, tmp_path: Path):
         (("--target", "9"), ("class 9", "0 to 3")),
         (("--layer", "network.nolayer"), ("layer", "nolayer")),
         (("--set", "gradcam.layer=x"), ("parameter", "did you mean 'layers'")),
-        (("--set", "smoothgrad.samples=4"), ("smoothgrad", "not asked for")),
+        (("--set", "smoothgrad.samples=4"), ("smoothgrad", "smoothgrad.samples=4")),
         (("--set", "nonsense"), ("method.parameter=value",)),
         (("--device", "cuda:77"), ("cuda:77",)),
         (("--seed", "x"), ("seed",)),

@@ -1,4 +1,4 @@
-"""Methods that are added to a finished output: what is there stays, what is missing is computed."""
+"""Adds methods to a finished output: existing maps stay, missing ones are computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFai
 
 Mapped = TypeVar("Mapped")
 
-#: Stages that a later attempt on the case goes through again, so that only its failures count.
+#: Stages that a later attempt repeats, so that only its failures count.
 _TRIED_AGAIN = ("reading the image", "reading the segmentation", "explaining", "writing")
 
 
@@ -39,13 +39,13 @@ def methods_of(configuration: Mapping[str, Any]) -> tuple[Method, ...]:
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             ErrorCode.STUDY_CONFIGURATION,
-            f"The output folder's journal has a method that this version does not know ({error}): "
-            "choose another output folder.",
+            "Journal of the output folder: this version does not have one of its methods "
+            f"({error}). Choose another output folder.",
         ) from None
 
 
 def answered(entry: CaseEntry) -> set[str]:
-    """The methods that a case has a map of, or a reason why it has none."""
+    """The methods of which a case has a map or a recorded failure."""
     return entry.methods | entry.failed_methods
 
 
@@ -62,7 +62,7 @@ def merged_entry(kept: CaseEntry, new: CaseEntry, computed: Collection[str]) -> 
         return new
     sizes = {one.label: one.sizes for one in before.maps if one.method not in computed}
     maps = [dataclasses.replace(one, sizes=sizes.get(one.label, one.sizes)) for one in after.maps]
-    # The evaluation is of the maps as they were: where one was computed again, it goes.
+    # The evaluation belongs to the earlier maps: it is removed if one was computed again.
     replaced = kept.methods & set(computed)
     result = dataclasses.replace(
         after, maps=tuple(maps), evaluation=None if replaced else before.evaluation
@@ -147,14 +147,14 @@ def to_compute(
     """The methods whose maps are to be computed for a case.
 
     Args:
-        asked: The methods that the run asks for.
+        asked: The methods that the run requests.
         known: All methods of the study.
         entry: The journal's entry of the case; None: there is none, or it is not done.
         stays: Whether the maps of the entry are those of the case as it is now.
 
     Returns:
-        Those asked for that the case has no answer of; where the case has changed, with them all
-        others that it had, whose maps are no longer its own.
+        The requested methods without a map or failure; if the case has changed, also all methods
+        that it had, because their maps are outdated.
     """
     names = {method.name for method in asked}
     if entry is not None:

@@ -35,10 +35,10 @@ class Case:
         series: SeriesInstanceUID of the image where its folder holds several series.
         private: Whether paths of this case may hold a patient's name or ID: they then
             appear in no output.
-        notes: What discovery guessed or left out, to be said aloud.
-        patient: Whose images these are, where it is known: only to keep a patient's cases in
-            one part of a split; it appears in no output.
-        split: The part of a split that the case is for, where its table or folder says it.
+        notes: What discovery guessed or left out, for the user.
+        patient: The patient, if known: used only to keep a patient's cases in one part of a split;
+            it appears in no output.
+        split: The part of a split that the table or folder assigns the case to.
         further_segmentations: Of an image that has a file for each lesion or structure, the
             files after the first.
     """
@@ -85,7 +85,7 @@ class Case:
             word = _public_word(path, self)
             if len(path.parent.parts) > 1:
                 spelled[str(path.parent)] = f"the folder of {self.case}"
-            # A folder's bare name only where it looks like an ID rather than like a word.
+            # A folder's bare name only if it looks like an ID rather than a word.
             if _ID.search(path.name) or not path.is_dir():
                 spelled[path.name] = word
             spelled |= {str(path): word, **_files_within(path, word)}
@@ -102,7 +102,7 @@ def _public_word(path: Path, case: Case) -> str:
 
 
 def _files_within(folder: Path, word: str) -> dict[str, str]:
-    """What stands for the files of a DICOM folder, whose names often hold the patient's."""
+    """Names without patient names that replace the files' names of a DICOM folder."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     spelled = {str(file): f"file {n} of {word}" for n, file in enumerate(files, start=1)}
     return spelled | {
@@ -143,7 +143,7 @@ def single_case(
         segmentation: The segmentation's file, if there is one.
         name: The case's name. Without one the first image's name stands for it, and for
             DICOM ``case-001``, because DICOM files and folders are often named by patient
-            IDs; a second DICOM case in the same output folder needs a name of its own.
+            IDs; a second DICOM case in the same output folder needs another name.
         series: SeriesInstanceUID of the image where its folder holds several series.
         keep_identifiers: Name DICOM cases by their files, too.
     """
@@ -205,7 +205,7 @@ def _where(case: Case) -> str:
 
 
 def describe_cases(cases: Sequence[Case]) -> list[str]:
-    """One line for each case: what a study of them would read, without the files' paths."""
+    """One line for each case: what a study reads, without the files' paths."""
     lines = []
     for case in cases:
         names = case.channels

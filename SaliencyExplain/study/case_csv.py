@@ -16,7 +16,7 @@ from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.table_columns import KNOWN, Columns, case_names, find_columns, items
 from SaliencyExplain.study.table_paths import find_path
 
-#: What spreadsheets, pandas and hands write for a cell without a value.
+#: How spreadsheets, pandas and people write a cell without a value.
 _NO_LABEL = frozenset(
     {"", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "null", "-", "--", "?"}
 )
@@ -39,15 +39,15 @@ def read_cases(
     ``image``, a column for each channel, named as the classifier names it; optionally
     ``segmentation`` (several files separated by ``;``)
     and ``label``, and for a training ``patient`` (whose cases stay together) and ``split``
-    (train, validation or test). Usual other names of these are understood
-    (:mod:`SaliencyExplain.study.table_columns`); further columns are named as not used.
+    (train, validation or test). Common synonyms of these are accepted
+    (:mod:`SaliencyExplain.study.table_columns`); further columns are listed as not used.
 
     Args:
         path: The table, as :func:`SaliencyExplain.csv_text.read_table` takes it.
         channels: The classifier's channels; columns of these names are used, in
             this order.
         keep_identifiers: Let outputs name the files of DICOM cases, too.
-        allowed: Asked for each path before it is looked for; raises where it may not be.
+        allowed: Called with each path before it is looked up; raises if it is not allowed.
 
     Raises:
         InputError: Missing column, duplicate case, missing file, empty cell; the
@@ -87,7 +87,7 @@ class _Rows:
     Attributes:
         path: The table.
         columns: Its columns.
-        names: What the case of each line is called.
+        names: The name of each line's case.
         allowed: See :func:`read_cases`.
         whole: Whether all labels are whole numbers, as in ``1.0``.
         missing: ``(line, file)``.
@@ -161,7 +161,7 @@ class _Rows:
 
     def _named(self, line: int, item: str) -> tuple[str | None, Path]:
         name, separator, path = item.partition("=")
-        # A path may hold '=' itself: then it exists as it stands.
+        # A path may itself contain '=': then the whole cell is an existing path.
         if not separator or find_path(self.path.parent, item, self.allowed) is not None:
             return None, self._file(line, item)
         return name.strip(), self._file(line, path.strip())

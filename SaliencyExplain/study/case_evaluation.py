@@ -40,11 +40,11 @@ def write_case_evaluation(
         prepared: Its image and classifier, for the class that its maps explain.
         methods: Whose maps are evaluated.
         seed: Random seed.
-        passes: Forward passes that it may cost; None: no limit.
-        progress: Told of forward passes; may raise Cancelled.
+        passes: Limit of forward passes; None: no limit.
+        progress: Called with forward passes; may raise Cancelled.
 
     Returns:
-        What the journal keeps of it.
+        The evaluation's entry in the journal.
 
     Raises:
         InputError: A method cannot take the image.
@@ -99,7 +99,7 @@ class TwoSteps:
     """The progress of a case whose maps are computed and then evaluated, as one.
 
     Args:
-        progress: Told of the whole.
+        progress: Called with the total.
         budget: What the evaluation may cost; 0: there is none.
     """
 

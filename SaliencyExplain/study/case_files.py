@@ -1,4 +1,4 @@
-"""Whether the files of a case that the journal calls done are there, whole."""
+"""Checks that the files of a finished case exist and are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
     """Size in bytes of each file, by its name.
 
     Raises:
-        OSError: One is not there.
+        OSError: A file does not exist.
     """
     return {path.name: path.stat().st_size for path in paths}
 

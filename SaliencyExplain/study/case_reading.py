@@ -1,4 +1,4 @@
-"""What is to be done for a case, and its reading, one case ahead of the work."""
+"""The work list of a case, and reading of cases one ahead of the computation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.records.case_entry import METHOD_STAGE, CaseEntry, StageFailure
 from SaliencyExplain.study.case import Case
 
-#: What a library may raise for a case that nobody foresaw. In a study over a
-#: weekend one such case must not cost the others; its reason is recorded.
+#: Unexpected errors that libraries may raise for a case. One such case must not stop a study of
+#: many hours; its reason is recorded.
 UNFORESEEN = (
     ArithmeticError,
     AssertionError,
@@ -49,7 +49,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class Todo:
-    """What is to be done for a case.
+    """The work list of a case.
 
     Attributes:
         case: The case.
@@ -73,7 +73,7 @@ class ReadCase:
         image: ``(C, *S)`` in the classifier's channel order; None where it cannot be read.
         segmentation: On the image's grid; None where there is none, nothing is marked in it, or
             it cannot be read.
-        segmentation_notes: What is to be told of it.
+        segmentation_notes: Notes on the segmentation.
         failures: What could not be read, as it is recorded.
         errors: The same as it was raised, which may name files of patients.
         seconds: Time that reading took.
@@ -101,7 +101,7 @@ class ReadCase:
 
 
 def read_backgrounds(classifier: Classifier, cases: Sequence[Case]) -> tuple[MetaTensor, ...]:
-    """The images of backgrounds; errors about one name it as its case, not as its patient.
+    """The background images; errors name the case instead of the patient.
 
     Raises:
         InputError: One cannot be read.
@@ -113,7 +113,7 @@ def read_backgrounds(classifier: Classifier, cases: Sequence[Case]) -> tuple[Met
 
 
 def failure(case: Case, stage: str, error: BaseException) -> StageFailure:
-    """A failure as it is recorded: a code and one line, without what may name the patient."""
+    """A failure for the record: a code and one line, without names of patients."""
     try:
         said = " ".join(str(error).split())
     except Exception:  # noqa: BLE001 - an error that cannot even say what it is
@@ -184,7 +184,7 @@ class _Reader:
                 self._now = (item, time.monotonic())
                 content = self._read(item)
                 with self._lock:
-                    # Left behind meanwhile, it must take no further item.
+                    # An abandoned thread must take no further item.
                     if self._stopped.is_set():
                         return
                     self._now = ()

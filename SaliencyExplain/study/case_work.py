@@ -87,7 +87,7 @@ class CaseWorker:
     def run(
         self, todos: Iterable[Todo], progress: Callable[[Case], Progress] = lambda case: silent
     ) -> Iterator[CaseEntry]:
-        """Works on the cases in their order, reading the next while one is computed.
+        """Processes the cases in order, reading the next while one is computed.
 
         Args:
             todos: The cases; taken from the iterable in the reading thread.
@@ -104,7 +104,7 @@ class CaseWorker:
             yield self._done(todo, read, progress(todo.case))
 
     def _done(self, todo: Todo, read: ReadCase, progress: Progress) -> CaseEntry:
-        """The entry of a case; whatever is raised costs this case alone."""
+        """The entry of a case; an error fails this case only."""
         try:
             if todo.entry is not None and not todo.methods:
                 return self.complete(read, todo.entry, progress)
@@ -164,7 +164,7 @@ class CaseWorker:
             read: What :meth:`read` gave.
             methods: The methods whose maps are computed.
             progress: Told after each batch.
-            announce: Told the cost before the first method starts.
+            announce: Called with the cost before the first method starts.
             kept: The journal's entry of a case whose other maps stay; None: nothing stays.
             explanation: Of these methods, where they have run already.
 
@@ -287,14 +287,14 @@ class CaseWorker:
         return merged_entry(kept, entry, computed), record
 
     def complete(self, read: ReadCase, entry: CaseEntry, progress: Progress = silent) -> CaseEntry:
-        """Makes what is wanted and missing beside a case's maps: its scene, their evaluation.
+        """Makes the requested files that are missing beside a case's maps: scene and evaluation.
 
-        Nothing that is there is computed anew. What fails costs only itself.
+        Existing files are not computed again. A failure of one does not affect the others.
 
         Args:
             read: What :meth:`read` gave.
             entry: The journal's entry of the case.
-            progress: Told of the evaluation's forward passes.
+            progress: Called with the evaluation's forward passes.
 
         Returns:
             The entry, as it is after that.
@@ -376,7 +376,7 @@ class CaseWorker:
         return read.prepared
 
     def _write_scene(self, read: ReadCase) -> list[StageFailure]:
-        """Writes a case's scene beside its other results; its failure costs only itself."""
+        """Writes a case's scene beside its other results; a failure affects only the scene."""
         try:
             if read.image is None:
                 raise read.errors[0]

@@ -59,7 +59,7 @@ def discover(
       train, validation and test around them are the parts of a split;
     - a folder per case, also several of them deep: images, and a file named
       ``seg``, ``mask`` or ``label``; several images with one mask are channels
-      named by their files, several image and mask pairs are cases of their own;
+      named by their files, several pairs of image and mask are separate cases;
     - flat: ``NAME_image.*`` or ``NAME.*`` with ``NAME_mask.*`` and the like.
 
     Args:
@@ -68,14 +68,14 @@ def discover(
             channels of one case, in this order.
         keep_identifiers: Name DICOM cases by their folders, and let outputs name their files.
         allowed: Asked for each path that a CSV names, and for each link in a folder, before it is
-            looked for or followed; raises where it may not be.
+            looked up or followed; raises if it is not allowed.
 
     Returns:
-        The cases, sorted as in their files' names (of a CSV: in its order), and what else lies
-        there, with the reason why it is no part of them.
+        The cases, sorted as in their files' names (of a CSV: in its order), and the other files,
+        each with the reason why it belongs to no case.
 
     Raises:
-        InputError: Nothing was found, or what belongs together cannot be told.
+        InputError: Nothing was found, or the files cannot be assigned to cases.
     """
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv", ".txt"):

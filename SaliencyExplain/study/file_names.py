@@ -1,4 +1,4 @@
-"""What the names of a study folder's files say: image or mask, and of which case."""
+"""Parses the names of a study folder's files: image or mask, and of which case."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OTHER_SUFFIXES = (
     *(".tar", ".7z", ".rar", ".sh", ".ipynb", ".h5", ".hdf5", ".pkl", ".mp4", ".avi", ".lnk"),
 )
 _OTHER_NAMES = ("DICOMDIR", "README", "LICENSE", "CHANGES")
-#: How tables and folders call the parts of a split, each with the name that it has here.
+#: Names of the parts of a split in tables and folders, each with the name used here.
 PART_NAMES = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -53,7 +53,7 @@ _WORD_AND_NUMBER = re.compile(r"([^\W\d_]+)(\d+)")
 
 @dataclass(frozen=True)
 class Name:
-    """A file's name, taken apart.
+    """A parsed file name.
 
     Attributes:
         path: The file.
@@ -62,7 +62,7 @@ class Name:
         is_mask: Whether the name says that it is a segmentation.
         others: Further keys that it may have: ``a_mask_1`` is a mask of ``a``, the first of
             several, or of ``a_1``.
-        weak: The word says what is outlined, which images are named by as well.
+        weak: The word names what is outlined, which images may be named after as well.
     """
 
     path: Path
@@ -134,7 +134,7 @@ def natural(path: Path) -> tuple[tuple[int, str], ...]:
 
 
 def parse_name(path: Path) -> Name:
-    """Takes a file's name apart: ``P1_t1_image``, ``P1_t1_mask_2``, ``seg-expert``, ``mask7``."""
+    """Parses a file name: ``P1_t1_image``, ``P1_t1_mask_2``, ``seg-expert``, ``mask7``."""
     whole = stem(path)
     words = _SEPARATORS.split(TWO_WORDS.sub(r"\1\2", whole))
     found = _mask_name(path, words, MASK_WORDS)
@@ -154,7 +154,7 @@ def as_mask(name: Name) -> Name:
 
 
 def as_image(name: Name) -> Name:
-    """The name of a file that is no segmentation, though its name could be one's."""
+    """The name of a file that is not a segmentation, although its name fits one."""
     whole = stem(name.path)
     return _image_name(name.path, whole, _SEPARATORS.split(whole))
 
@@ -162,7 +162,7 @@ def as_image(name: Name) -> Name:
 def _mask_name(
     path: Path, words: list[str], known: frozenset[str], *, ends_only: bool = False
 ) -> Name | None:
-    """The name by the last of its words that is among the known ones; None: none is."""
+    """The parsed name, by its last known word; None: it has none."""
     places = [0, len(words) - 1] if ends_only else range(0, len(words), 2)
     for place in sorted(set(places), reverse=True):
         word = words[place].lower()

@@ -17,7 +17,7 @@ class Found(list[Case]):
 
     Attributes:
         left_out: Files that are no part of the cases.
-        notes: What else a user should be told of the folder or table as a whole.
+        notes: Further notes on the folder or table as a whole.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Found(list[Case]):
         self.notes = tuple(notes)
 
     def sentences(self) -> list[str]:
-        """What a user should be told of the folder or table, one line each."""
+        """Notes for the user on the folder or table, one line each."""
         return [*self.notes, *(one.sentence() for one in self.left_out)]
 
     def only(self, cases: Iterable[Case]) -> Found:
@@ -45,7 +45,7 @@ def left_out_files(root: Path, reasons: Mapping[Path, str], *, named: bool = Tru
     Args:
         root: The study's folder.
         reasons: Why each was left out.
-        named: Whether their names may be told.
+        named: Whether their names may appear.
     """
     grouped: dict[str, list[Path]] = defaultdict(list)
     for path, reason in reasons.items():

@@ -1,4 +1,4 @@
-"""The journal of a study: what is done, on disk before the next case counts as begun."""
+"""The journal of a study: each finished case is on disk before the next one starts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Journal(JournalFile):
 
         Args:
             folder: The study's output folder; made where it does not exist.
-            configuration: What decides the results' bytes; JSON values only.
+            configuration: The settings that determine the results' bytes; JSON values only.
 
         Raises:
             InputError: The folder holds a study of another configuration, or has one of the

@@ -33,7 +33,7 @@ def origin_of(case: Case, out: Path) -> CaseFiles | None:
 
 
 def case_of(entry: CaseEntry, files: CaseFiles | None, out: Path) -> Case | None:
-    """The case of an entry of the journal with its files; None where those are not told."""
+    """The case of an entry of the journal with its files; None if they are not recorded."""
     if files is None:
         return None
 

@@ -1,4 +1,4 @@
-"""The output folder of a run: held by one run at a time, and left alone once it is another."""
+"""The output folder of a run: locked by one run, and not written to once it was replaced."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class HeldFolder:
 
     The lock's file stays open for as long as the run lasts, so that its number on the disk is
     given to no other file: a folder of the same name whose lock has another number is another
-    folder. A path alone would not tell, and neither would the folder's own number, which is free
-    again as soon as the folder is deleted.
+    folder. Neither the path nor the folder's own number is enough: the number is free again as
+    soon as the folder is deleted.
 
     Attributes:
         path: The folder.
@@ -64,7 +64,7 @@ def only_one(out: Path) -> Iterator[HeldFolder]:
     A folder into which nothing was written is gone afterwards.
 
     Yields:
-        The folder, which can say whether it is still the same.
+        The folder, which can check whether it is still the same.
 
     Raises:
         InputError: Another run is at work in the folder.

@@ -86,8 +86,8 @@ def pairs(where: str, names: Sequence[Name]) -> list[tuple[Name, Masks]]:
     """Each image with its segmentations.
 
     Raises:
-        InputError: Two images or two segmentations share a name, or a segmentation has no
-            image of its name.
+        InputError: Two images or two segmentations share a name, or a segmentation matches no
+            image by name.
     """
     names = settled(where, names)
     images: dict[str, Name] = {}

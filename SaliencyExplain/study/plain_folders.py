@@ -108,7 +108,7 @@ def _are_classes(folders: Sequence[Folder]) -> bool:
 
 
 def _is_one_case(folder: Folder) -> bool:
-    """Whether a folder's only image has no name of its own: ``P1/image.png``, ``P1/P1.png``."""
+    """Whether a folder's only image has no distinct name: ``P1/image.png``, ``P1/P1.png``."""
     images = [name for name in folder.names if not name.is_mask]
     return len(images) == 1 and same_key(images[0].key) in ("", same_key(folder.name))
 
@@ -117,8 +117,8 @@ def flat_cases(folder: Folder, channels: Sequence[str]) -> list[Case]:
     """Images and masks beside each other in one folder.
 
     ``NAME_image`` and ``NAME_mask`` of the same NAME are a case; an image without a
-    mask is a case without one. A folder in which no mask has an image of its name is
-    a single case. For a classifier of several channels, images whose names end in
+    mask is a case without one. A folder in which no mask matches an image by name is a single
+    case. For a classifier of several channels, images whose names end in
     the channels' names are the channels of one case.
     """
     where = str(folder.path)

@@ -28,7 +28,7 @@ from SaliencyExplain.specification.parameters import unit_of
 from SaliencyExplain.study.added_methods import in_order, merged_notes
 from SaliencyExplain.study.case import safe_name
 
-#: Parts of a map's provenance that are said of no case, even where all of its maps share them.
+#: Parts of a map's provenance that stay with the map, even if all maps of a case share them.
 _OF_ONE_MAP = ("notes", "share_done", "budget_seconds", RESOLUTION_MM, EACH_SEGMENT, CHANNEL)
 _SEGMENTATION = "segmentation_sha256"
 

@@ -99,7 +99,7 @@ class _Pictures:
     def _evaluation(
         self, folder: Path, entry: CaseEntry, result: CaseResult, label: str
     ) -> dict[str, Any]:
-        """What the evaluation said of a map, and its trust card."""
+        """The evaluation of a map, and its trust card."""
         answers = None if result.evaluation is None else result.evaluation.answers.get(label)
         failed = any(failure.stage == EVALUATION_STAGE for failure in entry.failures)
         if answers is None:
@@ -137,7 +137,7 @@ class _Run:
 
     @cached_property
     def evaluation(self) -> EvaluationSection | None:
-        """What ``saliency-explain evaluate study`` found about the study; None before that."""
+        """The result of ``saliency-explain evaluate study``; None if it was not run."""
         return read_evaluation(self.data.output.folder)
 
     @property
@@ -173,7 +173,7 @@ class _Run:
 
     @property
     def folder_notes(self) -> list[str]:
-        """What is to be said of the study's folder or table."""
+        """Notes on the study's folder or table."""
         return self.data.journal.folder_notes()
 
     def figures(self, segment: str) -> list[Markup]:
@@ -265,7 +265,7 @@ class _Run:
             }
 
     def typical(self) -> dict[str, Any] | None:
-        """The picture of the case in the middle: neither the best nor the worst is typical."""
+        """The picture of the median case, as a typical one."""
         return self._first_picture(self.data.typical) if self.data.typical else None
 
     def glance(self, segment: str) -> list[tuple[str, str, str]]:
@@ -307,7 +307,7 @@ class _Run:
                     yield self.pictures.show(self.data, entry, entry.result, map_)
 
     def failures(self) -> Iterator[tuple[str, str, str]]:
-        """Case, stage and reason of what failed, one at a time."""
+        """Case, stage and reason of each failure, one at a time."""
         for entry in self.data.entries():
             for failure in entry.failures:
                 yield entry.case, failure.stage, failure.reason

@@ -12,7 +12,7 @@ from SaliencyExplain.study.report_data import RunData
 
 @dataclass(frozen=True)
 class Contrast:
-    """A case to which several studies give the same answer, by different evidence.
+    """A case for which several studies predict the same class from different evidence.
 
     Attributes:
         case: Its name.
@@ -32,9 +32,8 @@ class Contrast:
 def greatest_contrast(runs: Sequence[RunData]) -> Contrast | None:
     """The case and segment for which the first method's AUROC differs most among studies.
 
-    Only cases of the same files are held against each other, and only where both
-    classifiers predict the class that is explained: where the answers differ, other
-    maps are no wonder.
+    Only cases of the same files are compared, and only if both classifiers predict the explained
+    class: with different predictions, different maps are expected.
 
     Returns:
         The contrast; None where no two studies have a case in common.

@@ -1,4 +1,4 @@
-"""What a report says of one study, gathered from its journal in one pass."""
+"""The contents of a report on one study, read from its journal in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study's figures say, in plain words."""
+"""Sentences on a study's metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What earlier runs of a study have left, and what is still to be done."""
+"""Results of earlier runs of a study, and the remaining work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAMED = 5
 def earlier_results(
     config: StudyConfig, journal: Journal, cases: Sequence[Case]
 ) -> tuple[set[str], list[str]]:
-    """What earlier runs have left.
+    """The results of earlier runs.
 
     Returns:
         The cases that are done and whose files are there, and those that are done and whose files
@@ -85,7 +85,7 @@ def _is_done(journal: Journal, case: Case) -> bool:
 
 
 def notes_of_damage(lost: Sequence[str], lines: int) -> list[str]:
-    """What a user is to be told of earlier results that were not as they had been left.
+    """Notes for the user on earlier results that were missing or damaged.
 
     Args:
         lost: The cases whose files were not.

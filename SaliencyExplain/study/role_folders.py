@@ -50,7 +50,7 @@ def merge_roles(folder: Folder) -> Folder:
     an image of its name.
 
     Raises:
-        InputError: It cannot be told where the masks of a folder belong.
+        InputError: The masks of a folder match no folder of images, or several.
     """
     below = [merge_roles(one) for one in folder.folders]
     roles = [_role(one) for one in below]
@@ -185,7 +185,7 @@ def _masks_only(folder: Folder) -> Folder:
 
 
 def _file_by_file(folder: Folder, masks: Sequence[_Role], others: Sequence[Folder]) -> Folder:
-    """Each mask goes to the folder that holds an image of its name, or is named as it is."""
+    """Each mask goes to the folder that holds an image of its name, or has its name."""
     by_key: dict[str, list[int]] = defaultdict(list)
     for number, other in enumerate(others):
         for name in other.names:

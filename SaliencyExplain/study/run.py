@@ -1,4 +1,4 @@
-"""Runs a study: all cases, restartable, one bad case costs only itself."""
+"""Runs a study: all cases, restartable; an error in one case does not stop the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """How far a study is.
+    """Progress of a study.
 
     Attributes:
         done: Cases done, those of earlier runs included; a fraction of the running one too.
@@ -66,7 +66,7 @@ class StudyProgress:
 
 
 def untold(progress: StudyProgress) -> None:
-    """A progress callback that tells nobody."""
+    """A progress callback that does nothing."""
 
 
 def run_study(
@@ -207,7 +207,7 @@ def write_results(out: Path, journal: Journal, order: Sequence[str], *, title: s
 
 
 def check_work(worker: CaseWorker) -> None:
-    """Finds out before the first case what would fail in all of them.
+    """Checks before the first case for errors that would affect all cases.
 
     Raises:
         InputError: No method, one twice, an unknown layer, class or device, a target that
@@ -226,7 +226,7 @@ def check_work(worker: CaseWorker) -> None:
 
 
 def configuration(worker: CaseWorker) -> dict[str, Any]:
-    """What decides the results' bytes, as the journal's first line."""
+    """The settings that determine the results' bytes, as the journal's first line."""
     classifier, config = worker.classifier, worker.config
     spec, computed_by = config.spec, versions()
     return {

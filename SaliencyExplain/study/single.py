@@ -53,7 +53,7 @@ def explain_case(
         config: What is computed for it, and where to.
         classifier: Where it is open already; None: it is loaded.
         progress: Told after each batch; may raise Cancelled.
-        announce: Told the cost before the first method starts.
+        announce: Called with the cost before the first method starts.
 
     Returns:
         The case's record, and its entry in the journal, whose failures say which methods gave no
@@ -161,7 +161,7 @@ def _into_folder(
         journal = Journal.begin(out, configuration(worker))
         journal.append(entry)
         try:
-            # Without their evaluation the maps are worth their time; the entry says what failed.
+            # The maps are useful without their evaluation; the entry holds the failure.
             entry = worker.add_evaluation(read, entry, steps.evaluation)
             journal.append(entry)
         finally:
@@ -178,7 +178,7 @@ def _check_place(out: Path, case: Case, read: ReadCase) -> None:
     try:
         known = read_case(earlier).provenance.get("image_sha256")
     except InputError:
-        # Damaged results tell no image, and are replaced.
+        # Damaged results name no image, and are replaced.
         return
     if known not in (None, voxel_hash(read.image)):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Study layouts that plugins bring: which folders are theirs, and the cases in them."""
+"""Study layouts of plugins: recognition of their folders, and the cases in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from SaliencyExplain.study.file_names import csv_advice
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """What a study layout looks at.
+    """The input of a study layout.
 
     Attributes:
         path: The folder.
@@ -38,19 +38,19 @@ StudyLayout: TypeAlias = Callable[[StudyFolder], Sequence[Case] | None]
 
 
 def plugin_cases(folder: StudyFolder) -> tuple[list[Case] | None, list[str]]:
-    """The cases of a folder whose layout a plugin knows.
+    """The cases of a folder whose layout a plugin recognises.
 
-    Every plugin is asked, and one that fails does not stop the others.
+    Every plugin is called, and one that fails does not stop the others.
 
     Args:
         folder: The folder.
 
     Returns:
-        The cases, None where no plugin knows the layout; and a note for each plugin that failed.
+        The cases, None if no plugin recognises the layout; and a note for each plugin that failed.
 
     Raises:
-        InputError: Several plugins know the layout, or the only one that does says that what
-            lies there cannot be used.
+        InputError: Several plugins recognise the layout, or the only one that does refuses the
+            contents.
     """
     found: dict[Plugin, list[Case]] = {}
     refusals: list[SaliencyExplainError] = []

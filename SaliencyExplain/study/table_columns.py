@@ -1,4 +1,4 @@
-"""What the columns of a table of cases mean, whatever they are called."""
+"""The meaning of the columns of a table of cases, under various names."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Columns:
 
 
 def find_columns(where: str, table: Table, channels: Sequence[str]) -> Columns:
-    """Which column of a table means what.
+    """Assigns a meaning to the columns of a table.
 
     Case, ``_``, ``-`` and blanks do not count; the plain name (``label``) goes before
     others (``diagnosis``).

@@ -1,4 +1,4 @@
-"""The file that a cell of a table names, however it is spelled."""
+"""The file that a cell of a table names, with tolerance of its spelling."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def find_path(
 ) -> Path | None:
     """The file or folder that a cell names; None where there is none.
 
-    Windows' backslashes are understood elsewhere, and accents that the table stores as one
+    Windows' backslashes are accepted on other systems, and accents that the table stores as one
     character and the file system as two (macOS), or the other way about.
 
     Args:
         folder: Where relative paths begin.
         text: The cell.
-        allowed: Asked for each path before it is looked for; raises where it may not be.
+        allowed: Called with each path before it is looked up; raises if it is not allowed.
     """
     spelled = dict.fromkeys([text, text.replace("\\", "/")])
     for spelling in spelled:

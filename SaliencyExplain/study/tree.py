@@ -1,4 +1,4 @@
-"""The files of a study folder: its images, folder by folder, and what else lies there."""
+"""The files of a study folder: its images, folder by folder, and all other files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Tree:
         root: Its images, folder by folder.
         files: All files that are looked at, whatever they are, folder by folder.
         unknown: Files that are DICOM by their first bytes, or none of these by their name.
-        left_out: Why each other file, or a whole folder, is not looked at.
+        left_out: Why each other file, or a whole folder, is not read.
         allowed: See :func:`read_tree`.
     """
 
@@ -85,7 +85,7 @@ class Tree:
 
 
 def read_tree(path: Path, allowed: Callable[[Path], object] | None = None) -> Tree:
-    """Looks at all files of a folder by their names.
+    """Lists all files of a folder by their names.
 
     Hidden and system files, folders that cannot be opened and links that lead back into the
     folder are left out and named; results of this program are passed over, because a
@@ -93,7 +93,7 @@ def read_tree(path: Path, allowed: Callable[[Path], object] | None = None) -> Tr
 
     Args:
         path: The folder.
-        allowed: Asked for each link before it is followed; raises where it may not be.
+        allowed: Called with each link before it is followed; raises if it is not allowed.
 
     Raises:
         InputError: The folder itself cannot be read.
@@ -236,7 +236,7 @@ def of_one_kind(folder: Folder, left_out: dict[Path, str]) -> Folder:
 
     Args:
         folder: The folder.
-        left_out: Gets the pictures.
+        left_out: Receives the pictures.
     """
     images = [name for name in folder.walk() if not name.is_mask or name.weak]
     if all(is_picture(name.path) for name in images):

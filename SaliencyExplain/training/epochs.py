@@ -139,7 +139,7 @@ class Training:
                 raise DeviceMemoryError(
                     ErrorCode.MEMORY,
                     f"The memory of {self.device} does not hold a batch of "
-                    f"{self.settings.batch_size} images: choose a smaller --batch-size.",
+                    f"{self.settings.batch_size} images. Choose a smaller --batch-size.",
                 ) from error
             self._save()
         self.network.load_state_dict(self._best_state)
@@ -273,5 +273,5 @@ def _check_finite(loss: float, epoch: int) -> None:
     if not math.isfinite(loss):
         raise ClassifierError(
             ErrorCode.TRAINING_DIVERGED,
-            f"The loss is no longer finite in epoch {epoch + 1}: choose a lower --learning-rate.",
+            f"The loss is no longer finite in epoch {epoch + 1}. Choose a lower --learning-rate.",
         )

@@ -33,7 +33,7 @@ def begun(work: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     if different:
         raise InputError(
             ErrorCode.STUDY_CONFIGURATION,
-            f"{work} holds an unfinished training with other {different}: delete it, or name "
+            f"{work}: it holds an unfinished training with other {different}. Delete it, or name "
             "another bundle with --out.",
         )
     return plan

@@ -66,7 +66,7 @@ def held_out_cases(cases: Sequence[Case], classifier: Path) -> Found:
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             ErrorCode.CASES_MISSING,
-            f"{classifier} does not say which cases its training held out: it was not made by "
+            f"{classifier}: it has no record of held-out cases, because it was not made by "
             "'saliency-explain classifier train'.",
         ) from error
     kept = [case for case in cases if case.case in names]
@@ -74,6 +74,6 @@ def held_out_cases(cases: Sequence[Case], classifier: Path) -> Found:
         raise InputError(
             ErrorCode.CASES_MISSING,
             f"None of these {len(cases)} cases was held out by the training of {classifier.name}, "
-            f"which held out {len(names)}: name the folder or table that it was trained on.",
+            f"which held out {len(names)}. Name the folder or table that it was trained on.",
         )
     return cases.only(kept) if isinstance(cases, Found) else Found(kept)

@@ -108,8 +108,8 @@ def _as_said(
         raise InputError(
             ErrorCode.SPLIT,
             f"{len(torn)} images equal one in another part of the split: {', '.join(torn[:_NAMED])}"
-            f"{more}. What is learnt from one is no test of the other: delete one of each, or "
-            "leave the split out.",
+            f"{more}. Such images bias the metrics. Delete one of each, or leave the split "
+            "out.",
         )
     if "validation" not in parts:
         learning = [place for place, part in enumerate(parts) if part == "train"]

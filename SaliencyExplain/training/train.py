@@ -73,7 +73,7 @@ class TrainingResult:
 
 
 def untold(progress: TrainingProgress) -> None:
-    """A progress callback that tells nobody."""
+    """A progress callback that does nothing."""
 
 
 def train_classifier(
@@ -267,10 +267,13 @@ def _earlier(out: Path, wanted: dict[str, Any]) -> TrainingResult:
     if different:
         raise OutputError(
             ErrorCode.OUTPUT_EXISTS,
-            f"{out} exists already, with other {different}: name a new folder for the bundle.",
+            f"{out} exists already, with other {different}. Name a new folder for the bundle.",
         )
     result = _result(out, record)
-    return dataclasses.replace(result, notes=(*result.notes, "It was trained before."))
+    return dataclasses.replace(
+        result,
+        notes=(*result.notes, "This classifier was trained before; its bundle is unchanged."),
+    )
 
 
 def _result(out: Path, record: dict[str, Any]) -> TrainingResult:
@@ -284,7 +287,7 @@ def _result(out: Path, record: dict[str, Any]) -> TrainingResult:
     )
     left_out = [f"{one['case']} is left out: {one['reason']}" for one in record["left_out"]]
     if len(left_out) > 10:
-        left_out[10:] = [f"{len(left_out) - 10} more are left out; docs/{RECORD} names them."]
+        left_out[10:] = [f"{len(left_out) - 10} more are left out; docs/{RECORD} lists them."]
     return TrainingResult(
         bundle=out,
         labels=labels,
@@ -307,5 +310,5 @@ def _description(record: dict[str, Any]) -> str:
         f"{record['network']}, trained on {len(parts['train'])} cases of "
         f"{', '.join(record['classes'])}. Accuracy on {whose}: {figures['accuracy']:.1%}, mean F1 "
         f"score {figures['macro_f1']:.2f}. Epoch {record['best_epoch']} of {record['epochs']}, "
-        f"chosen by the loss on {len(parts['validation'])} cases. docs/{RECORD} says how."
+        f"chosen by the loss on {len(parts['validation'])} cases. Details: docs/{RECORD}."
     )

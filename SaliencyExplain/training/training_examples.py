@@ -141,7 +141,7 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
 
 @dataclass(frozen=True)
 class Prepared:
-    """Images as the network sees them, in a file: their number may exceed the memory.
+    """The prepared images in a file, since they may exceed the memory.
 
     Attributes:
         path: float32, ``(N, C, *S)``, without a header.
@@ -214,7 +214,7 @@ def prepare_images(
                     raise InputError(
                         ErrorCode.GRID_MISMATCH,
                         f"{case.case} has {_sizes(values.shape)} voxels on the network's grid, and "
-                        f"{cases[kept[0]].case} has {_sizes(shape)}: give one --size for all.",
+                        f"{cases[kept[0]].case} has {_sizes(shape)}. Give one --size for all.",
                     )
                 file.write(values.astype(np.float32).tobytes())
                 kept.append(place)

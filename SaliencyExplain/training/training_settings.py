@@ -80,7 +80,7 @@ class Settings:
         if self.balance not in ("weights", "sampling", "none"):
             raise InputError(
                 ErrorCode.VALUE_FORM,
-                f"The balance is weights, sampling or none, not '{self.balance}'.",
+                f"Balance: '{self.balance}' is not valid. Give weights, sampling or none.",
             )
         if not (
             self.validation_share > 0
@@ -90,12 +90,13 @@ class Settings:
             raise InputError(
                 ErrorCode.VALUE_RANGE,
                 f"The shares of validation ({self.validation_share:g}) and test cases "
-                f"({self.test_share:g}) must leave some to learn from and some to choose the "
+                f"({self.test_share:g}) must leave cases for training and for the choice of the "
                 "epoch.",
             )
         if self.seed < 0:
             raise InputError(
-                ErrorCode.VALUE_RANGE, f"The seed is a whole number from 0 on, not {self.seed}."
+                ErrorCode.VALUE_RANGE,
+                f"Seed: {self.seed} is not valid. Give an integer of at least 0.",
             )
 
     def as_json(self) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def begin_with(network: nn.Module, path: Path) -> str:
         )
     network.load_state_dict(fitting, strict=False)
     rest = [name for name in expected if name not in fitting]
-    random = f"; at random begin {some_of(rest, 4)}"
+    random = f"; random initial values: {some_of(rest, 4)}"
     return (
-        f"{len(fitting)} of {len(expected)} tensors begin as in {path.name}"
+        f"{len(fitting)} of {len(expected)} tensors are initialised from {path.name}"
         f"{random if rest else ''}."
     )

@@ -46,7 +46,7 @@ def test_it_prints_the_bundle_and_beside_it_how_often_it_is_right(command, tmp_p
         (["--network-args", "[1]"], "--network-args"),
         (["--size", "a,b"], "--size must be numbers"),
         (["--augment", "rotat"], "Did you mean 'rotate'"),
-        (["--validation-share", "0.9"], "must leave some"),
+        (["--validation-share", "0.9"], "validation (0.9)"),
         (["--device", "tpu"], "Device 'tpu' is unknown"),
         (["--learning-rate", "0"], "learning rate is 0"),
     ],
@@ -65,4 +65,4 @@ def test_a_classifier_that_was_not_trained_here_has_nothing_held_out(command, tm
     folder = write_pictures(tmp_path / "pictures", {"small": 4, "large": 4})
     ended = command("study", folder, "-c", honest_3d, "-m", "gradient", "--held-out", "-o", "out")
     assert ended.status == 2
-    assert "does not say which cases" in ended.err
+    assert "held-out cases" in ended.err

@@ -87,7 +87,7 @@ def _at_even_steps(bends: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points of the curve through ``bends`` (B, 2) at even steps of either axis."""
     steps = np.linspace(0.0, 1.0, STEPS + 1)
     along_image = np.stack([steps, np.interp(steps, bends[:, 0], bends[:, 1])], axis=1)
-    # np.interp cannot be asked where the level stretches of the curve end: each step along the
+    # np.interp does not give the ends of the curve's level parts: each step along the
     # segment stands at the smallest share of the image that holds so much of the segment.
     after = np.maximum(np.searchsorted(bends[:, 1], steps, side="left"), 1)
     (low_image, low), (high_image, high) = bends[after - 1].T, bends[after].T

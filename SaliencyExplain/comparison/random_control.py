@@ -230,7 +230,7 @@ class RandomControl:
 
 
 class _Segment:
-    """A segment and what of it the draws are held against."""
+    """A segment and the values that the draws are compared with."""
 
     def __init__(
         self, segment: NDArray[np.bool_], affine: NDArray[np.float64], tolerance_mm: float

@@ -135,11 +135,11 @@ def rows(
 
 
 def unseen_notes(segmentation: Segmentation, field: FieldOfView | None) -> list[str]:
-    """What a user must be told of segments that lie outside of what the network sees.
+    """Notes for the user on segments outside the field of view of the network.
 
     Args:
         segmentation: On the image's grid.
-        field: What the network sees; None: the whole image.
+        field: The field of view of the network; None: the whole image.
     """
     if field is None or not segmentation.segments:
         return []
@@ -157,7 +157,7 @@ def unseen_notes(segmentation: Segmentation, field: FieldOfView | None) -> list[
 
 
 def auroc_chance(rows: Iterable[Row], segment: str) -> str:
-    """What chance gives a map's AUROC on a segment: ``chance 0.50, 0.35 to 0.66``.
+    """The AUROC of a map on a segment by chance: ``chance 0.50, 0.35 to 0.66``.
 
     Args:
         rows: The rows of a case.

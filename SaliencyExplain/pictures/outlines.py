@@ -55,7 +55,7 @@ def _rank(color: Color, others: Sequence[Color], chosen: Sequence[Color]) -> tup
 
 
 def _distance(color: Color, others: Sequence[Color] | NDArray[np.float64]) -> float:
-    """Distance to the nearest of some colours; infinite where there is none."""
+    """Distance to the nearest of some colours; infinite without colours."""
     if len(others) == 0:
         return float("inf")
     return float(np.linalg.norm(np.asarray(others) - np.array(color), axis=1).min())

@@ -11,7 +11,7 @@ _QUALITY = 80
 
 
 def to_jpeg(png: bytes, width: int) -> bytes:
-    """Makes a JPEG of a PNG, no wider than asked for.
+    """Makes a JPEG of a PNG with a limited width.
 
     Args:
         png: The PNG file's bytes.

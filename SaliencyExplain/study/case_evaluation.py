@@ -89,7 +89,7 @@ def _kept(found: Evaluation, passes: float | None, sizes: Mapping[str, int]) -> 
 
 
 def passes_of(config: StudyConfig) -> float:
-    """About how many forward passes the evaluation of a case may cost; 0: there is none."""
+    """Approximate forward passes of a case's evaluation; 0: no evaluation."""
     if not config.evaluate:
         return 0.0
     return config.spec.limits.passes or AFFORDABLE_PASSES

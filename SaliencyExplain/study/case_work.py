@@ -158,7 +158,7 @@ class CaseWorker:
         kept: CaseEntry | None = None,
         explanation: Explanation | None = None,
     ) -> tuple[CaseEntry, CaseRecord | None]:
-        """Explains, compares and writes a case that was read, and its scene where wanted.
+        """Explains, compares and writes a case that was read, and its scene if requested.
 
         Args:
             read: What :meth:`read` gave.
@@ -306,7 +306,7 @@ class CaseWorker:
         return self.add_evaluation(read, self.add_scene(read, entry), progress)
 
     def add_scene(self, read: ReadCase, entry: CaseEntry, *, wanted: bool = False) -> CaseEntry:
-        """Makes the scene, where it is wanted and missing; see :meth:`complete`."""
+        """Makes the scene, if it is requested and missing; see :meth:`complete`."""
         if not (self.config.scene or wanted) or has_scene(self.config.out / read.case.case):
             return entry
         self._check_case(entry)
@@ -315,7 +315,7 @@ class CaseWorker:
     def add_evaluation(
         self, read: ReadCase, entry: CaseEntry, progress: Progress = silent
     ) -> CaseEntry:
-        """Evaluates the maps, where that is wanted and missing; see :meth:`complete`."""
+        """Evaluates the maps, if requested and missing; see :meth:`complete`."""
         passes, folder = self.config.spec.limits.passes, self.config.out / read.case.case
         if (
             entry.result is None
@@ -334,7 +334,7 @@ class CaseWorker:
         return dataclasses.replace(entry.failing(stages=[EVALUATION_STAGE]), result=result)
 
     def _check_out(self) -> None:
-        """Raises OutputError where the output folder is no longer the one that the run holds."""
+        """Raises OutputError if the output folder is no longer the one that the run locked."""
         if self.config.held is not None:
             self.config.held.check()
 

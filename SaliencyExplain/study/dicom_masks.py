@@ -17,7 +17,7 @@ from SaliencyExplain.study.role_folders import is_mask_folder
 def with_masks(
     root: Path, cases: Sequence[Case], masks: Sequence[Name], left_out: dict[Path, str]
 ) -> list[Case]:
-    """Gives the cases of a DICOM tree the segmentations that are no DICOM.
+    """Assigns segmentations in other formats to the cases of a DICOM tree.
 
     A segmentation belongs to the series in whose folders its name occurs, else to the only
     series of the folder in which it lies (``P1/seg.nii.gz`` or ``P1/masks/seg.nii.gz`` beside
@@ -27,7 +27,8 @@ def with_masks(
         root: The tree's root.
         cases: The cases of the series, each with its folder.
         masks: Files that are segmentations by their name or folder.
-        left_out: Files that are left out and why; gets the masks whose series cannot be read.
+        left_out: Files that are left out, with the reason; receives the masks whose series is
+            unreadable.
 
     Raises:
         InputError: A segmentation belongs to no series or to several, or a series has several.

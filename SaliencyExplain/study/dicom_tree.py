@@ -36,7 +36,7 @@ from SaliencyExplain.study.file_names import csv_advice
 _LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 _SEGMENTATIONS = (SegmentationStorage, _LABEL_MAP_SEGMENTATION_STORAGE, RTStructureSetStorage)
 _SEGMENTATION_MODALITIES = ("SEG", "RTSTRUCT")
-#: Images that are no images of the patient to be classified.
+#: Images that are not classified.
 _TREATMENT_IMAGE = "RTIMAGE"
 _TAGS = [*SERIES_TAGS, "ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"]
 
@@ -80,9 +80,9 @@ def dicom_cases(
 ) -> list[Case]:
     """Groups DICOM files into series and gives each its segmentation.
 
-    A SEG or RTSTRUCT belongs to the series that it references. Where the
-    reference resolves to nothing, it belongs to the series in the same frame of
-    reference, and among several of those to the one that lies nearest in the
+    A SEG or RTSTRUCT belongs to the series that it references. If none of the series found is
+    referenced, it belongs to the series in the same frame of reference, and among several of those
+    to the one that lies nearest in the
     folders; the case's notes say so. In a study with segmentations only the series
     that have one are cases; in a study without, every series is one, but for those of
     localizers or screenshots alone beside others. The files of a series may lie in several
@@ -91,7 +91,7 @@ def dicom_cases(
     Args:
         root: The tree's root.
         files: The files that may be DICOM.
-        left_out: Gets the files that are no image and no segmentation, each with the reason.
+        left_out: Receives the files that are neither image nor segmentation, each with the reason.
         keep_identifiers: Name cases by their folders, which are often patient IDs,
             instead of ``case-001`` and on in the order of their paths.
 
@@ -99,8 +99,8 @@ def dicom_cases(
         The cases in the order of their paths; none where no file is a DICOM image.
 
     Raises:
-        InputError: A segmentation could belong to several series, or to one that cannot be
-            read or is not here, or several segmentations to one.
+        InputError: A segmentation could belong to several series, or to one that is unreadable or
+            missing, or several segmentations to one.
     """
     series, outlines = _scan(files, left_out)
     within = _series_within(series)
@@ -210,7 +210,7 @@ def _scan(
     series: dict[str, _Series] = {}
     outlines: list[_Outline] = []
     for path in files:
-        # Values are decoded when they are asked for, which is when damaged ones raise.
+        # Values are decoded on access; damaged ones raise an error then.
         try:
             with reading(path):
                 _add(path, series, outlines, left_out)

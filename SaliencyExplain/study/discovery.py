@@ -162,10 +162,10 @@ def _beside_series(path: Path, tree: Tree, series: list[Case], files: list[Name]
     if volumes:
         raise InputError(
             ErrorCode.CASES_LAYOUT,
-            f"{path}: holds {len(series)} DICOM series and {len(volumes)} volumes of other "
+            f"{path}: it holds {len(series)} DICOM series and {len(volumes)} volumes of other "
             f"formats ({', '.join(name.path.name for name in volumes[:5])}"
-            f"{', …' if len(volumes) > 5 else ''}): whether these are other cases, segmentations, "
-            f"or the same images once more cannot be told. {csv_advice()}",
+            f"{', …' if len(volumes) > 5 else ''}), which may be other cases, segmentations, or "
+            f"copies of the same images. {csv_advice()}",
         )
     for name in others:
         tree.left_out[name.path] = "a picture beside DICOM series"

@@ -48,7 +48,7 @@ class HeldFolder:
             return False
 
     def check(self) -> None:
-        """Raises OutputError where the folder is no longer the one that is held."""
+        """Raises OutputError if the folder is no longer the locked one."""
         if not self.is_there:
             raise OutputError(
                 ErrorCode.OUTPUT_UNWRITABLE,

@@ -150,7 +150,7 @@ def _told_apart(cases: list[Case], images: Sequence[Name], masks: Sequence[Name]
 
 
 def folder_cases(root: Folder, channels: Sequence[str]) -> list[Case]:
-    """A folder per case, at any depth; the case is named by the folders above its files."""
+    """A folder per case, at any depth; the case is named after the folders above its files."""
     cases: list[Case] = []
     waiting = [(folder, folder.name) for folder in reversed(root.folders)]
     while waiting:

@@ -109,7 +109,7 @@ def added_to(
     control_maps = new.control_maps or earlier.control_maps
     centre = next((one.comparison for one in maps if one.label == CENTRE), ())
     if centre:
-        # A centre-weighted map that was asked for stands for the control map, as in one run.
+        # A requested centre-weighted map replaces the control map, as in a single run.
         control_maps = (*(row for row in control_maps if row.method != CENTRE), *centre)
     return dataclasses.replace(
         new,

@@ -235,7 +235,7 @@ class _Run:
         """``(map, segment)`` whose AUROC the table of cases shows."""
         segments = self.data.segments
         maps = self.data.labels_of_maps
-        # More than eight columns are no table to read: the first segment then.
+        # More than eight columns are hard to read: then only the first segment.
         if len(maps) * len(segments) > 8:
             segments = segments[:1]
         return [(name, segment) for segment in segments for name in maps]

@@ -167,7 +167,7 @@ class EvaluationSection:
 
 
 def read_evaluation(study: Path) -> EvaluationSection | None:
-    """The evaluation in a study's folder; None where there is none of this version's form."""
+    """The evaluation in a study's folder; None if it has none in this version's format."""
     path = study / STUDY_EVALUATION_FOLDER / STUDY_EVALUATION_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

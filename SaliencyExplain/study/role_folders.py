@@ -63,7 +63,7 @@ def merge_roles(folder: Folder) -> Folder:
     if not masks and len(roles) == len(images) == 1 and not images[0].rest and not folder.names:
         # The word 'images' is neither a class nor a part of a case's name.
         return replace(folder, names=images[0].folder.names, folders=images[0].folder.folders)
-    # Classes may be called 'with mask' and 'without mask': then there is no image but theirs.
+    # Classes may be called 'with mask' and 'without mask': then all images lie in them.
     if not masks or not (images or here or others):
         return replace(folder, folders=tuple(below))
     if images:

@@ -129,7 +129,8 @@ def run_study(
             # Written with the tables: until then the same run says it again.
             journal.configuration[LEFT_OUT] = [one.as_json() for one in cases.left_out]
             journal.configuration[FOLDER_NOTES] = list(cases.notes)
-        # All methods of the folder, since all its maps are evaluated; computed are those asked for.
+        # All methods of the folder, since all maps are evaluated; only requested ones are
+        # computed.
         config = dataclasses.replace(
             config.with_methods(methods_of(journal.configuration)),
             threads=journal.configuration.get("threads", config.threads),

@@ -41,7 +41,7 @@ _CASE_NAMES = (
     | frozenset({"sampleid", "identifier"}),
     _ALIASES["patient"],
 )
-#: All names, by which the delimiter of a table is told.
+#: All names, for detecting the delimiter of a table.
 KNOWN = tuple(
     sorted(
         {
@@ -99,7 +99,7 @@ def find_columns(where: str, table: Table, channels: Sequence[str]) -> Columns:
     plain = {name: _plain(name) for name in names}
     wanted = {_plain(channel) for channel in channels}
     image = _the(where, names, plain, "image", frozenset())
-    # Where there is no image column, a channel named 'mask' or 'target' is a channel.
+    # Without an image column, a column 'mask' or 'target' may be a channel of that name.
     taken = frozenset() if image else frozenset(wanted)
     case = _the(where, names, plain, "case", taken)
     others = {

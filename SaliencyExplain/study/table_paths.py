@@ -25,7 +25,7 @@ def find_path(
         try:
             path = folder / Path(spelling).expanduser()
         except RuntimeError:
-            # '~name' of somebody who has no account here.
+            # '~name' of a user without an account here.
             path = folder / spelling
         if allowed is not None:
             allowed(path)

@@ -163,7 +163,7 @@ def _serve(connection: Connection, config: StudyConfig) -> None:
 
 
 def _tell(connection: Connection, error: SaliencyExplainError) -> None:
-    # Where the main process has gone, nobody is left to hear it.
+    # If the main process has ended, the message has no receiver.
     with contextlib.suppress(OSError):
         connection.send(("error", error))
 

@@ -73,14 +73,14 @@ def notes_of_equals(
     if torn:
         named = [" = ".join(f"{cases[p].case} ({labels[p]})" for p in places) for places in torn]
         notes.append(
-            f"{len(torn)} sets of equal images have different labels, of which one at most is "
-            f"right: {some_of(named, _NAMED)}."
+            f"{len(torn)} sets of equal images have different labels, of which at most one is "
+            f"correct: {some_of(named, _NAMED)}."
         )
     unknown = sum(case.patient is None for case in cases)
     if unknown:
         notes.append(
             f"The patient of {unknown} of {len(cases)} images is not known: each of these images "
-            "counts as a patient of its own, and images of one patient may be in several parts. A "
-            "table of cases has a column patient."
+            "counts as a separate patient, and images of one patient may be in several parts. Give "
+            "the patients in the column patient of a table of cases."
         )
     return notes

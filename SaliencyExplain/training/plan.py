@@ -1,4 +1,4 @@
-"""Whether a training that was begun is the one that is asked for."""
+"""Checks whether an unfinished training has the requested settings."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def _images(
     plan = begun(work, wanted)
     if plan and "equals" in plan:
         return Prepared(work / _IMAGES, tuple(plan["shape"])), plan
-    # An epoch that was trained on another split is no beginning.
+    # A checkpoint from another split must not be continued.
     (work / _CHECKPOINT).unlink(missing_ok=True)
     images, kept, equals, left_out = prepare_images(
         labelled.cases,

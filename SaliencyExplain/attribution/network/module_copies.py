@@ -83,7 +83,7 @@ class Copier:
         return self._object(value, depth)
 
     def modules(self, network: nn.Module, depth: int = 0) -> nn.Module:
-        """The copy of a network: modules, containers and objects of its own.
+        """The copy of a network, with separate modules, containers and objects.
 
         Containers of a class (``cache = {}`` in its body) become the copy's own as well.
         """

@@ -69,7 +69,7 @@ class Place:
         return getattr(module, self.group) if self.group else vars(module)
 
     def value(self, modules: Modules) -> Any:
-        """What is there now; a class's container where the object has none of its own."""
+        """The current value; the class's container if the object has none."""
         found = _get(self.holder(modules), self.name)
         if found is _MISSING and not self.group:
             return class_containers(type(modules[self.module])).get(self.name, _MISSING)

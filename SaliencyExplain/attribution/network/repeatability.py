@@ -142,7 +142,7 @@ class _Examination:
             snapshot.restore()
 
     def _keep(self, changing: tuple[Place, ...], *, drifts: bool) -> None:
-        """Has these put back after each pass; how many ran may be counted where it is no matter."""
+        """Restores these after each pass; counters only if the scores depend on earlier passes."""
         known = self.network.repeatability
         titles = {place.title for place in known.changing}
         new = tuple(
@@ -155,7 +155,7 @@ class _Examination:
         )
 
     def _compare(self, first: Tensor) -> None:
-        """Holds scores alone against those in a batch and, where they differ, against chance."""
+        """Compares scores alone and in a batch; if they differ, tests for random scores."""
         alone, together = self._scores(first)
         if _is_same(alone, together):
             return

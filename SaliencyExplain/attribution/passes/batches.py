@@ -165,7 +165,7 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         if any(words in str(cause).lower() for words in _OUT_OF_MEMORY):
             return True
-        # Libraries put errors of their own around it.
+        # Libraries wrap it in other errors.
         cause = cause.__cause__
     return False
 

@@ -79,7 +79,7 @@ class FeaturePass:
     def _again(self, structure: Structure) -> PassResult:
         """The pass, with the tensors already located."""
         if structure.is_nested and self._wanted.last and not self._cuts:
-            # What one of them gives to another must not count twice: a graph of its own.
+            # A separate graph, so that the gradient between two tensors is not counted twice.
             alone = PassSpec(last=True, gradients=self._wanted.gradients)
             last = FeaturePass(self._task, alone).run()
             rest = FeaturePass(self._task, dataclasses.replace(self._wanted, last=False)).run()

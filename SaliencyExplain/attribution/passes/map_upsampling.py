@@ -11,7 +11,7 @@ from SaliencyExplain.attribution.passes.task import Task
 
 
 def upsampled_maps(task: Task, maps: Mapping[str, FeatureMap]) -> dict[str, Tensor]:
-    """The maps of layers on the image's grid; the task is told the size of their cells."""
+    """The maps of layers on the image's grid; the size of their cells is reported to the task."""
     for layer, cells in maps.items():
         task.resolution(layer, cells.cell_mm(task.spacing))
     return {layer: cells.upsampled() for layer, cells in maps.items()}

@@ -1,4 +1,4 @@
-"""The rules of layer-wise relevance propagation: how a layer hands relevance to its inputs.
+"""The rules of layer-wise relevance propagation: how a layer distributes relevance to its inputs.
 
 Each rule shares a cell's relevance among its inputs by what they contributed to it. Written
 after Montavon et al., "Layer-Wise Relevance Propagation: An Overview" (2019), chapter 10, for
@@ -151,7 +151,7 @@ def box(layer: LinearLayer, relevance: Tensor, values: Tensor, output: Tensor) -
 def proportional(
     function: Callable[[Tensor], Tensor], relevance: Tensor, values: Tensor, output: Tensor
 ) -> Tensor:
-    """Shares by contribution to a mean or a sum, which has no weights of its own."""
+    """Shares by contribution to a mean or a sum, which has no weights."""
     return values * pulled_back(function, values, relevance / stabilised(output))
 
 

@@ -19,14 +19,14 @@ from SaliencyExplain.progress import Progress, silent
 Publish = Callable[[dict[str, Tensor], float], None]
 
 
-#: Called as ``record(figures)`` with what a computation tells beside its map, such as the
+#: Called as ``record(figures)`` with what a computation returns beside its map, such as the
 #: values of regions with their confidence intervals: names of metrics to values that JSON can
 #: hold. They go into the map's provenance; a later call adds to an earlier one.
 Record = Callable[[Mapping[str, Any]], None]
 
 
-#: Called as ``note(text)`` with one sentence that whoever looks at the map must be told, such as
-#: that it is zero everywhere, or that the relevance is far from the score. Notes reach the
+#: Called as ``note(text)`` with one sentence for the user of the map, such as that it is zero
+#: everywhere, or that the relevance is far from the score. Notes reach the
 #: terminal, the panels and the map's provenance.
 Note = Callable[[str], None]
 
@@ -57,7 +57,7 @@ class PassProvider(Protocol):
     """Provides passes of an image that several methods share."""
 
     def passed(self, task: Task, wanted: PassSpec) -> PassResult:
-        """What a method wants of the task's image, and maybe more."""
+        """What a method needs from the task's image, and possibly more."""
         ...
 
 

@@ -19,7 +19,7 @@ Values = NDArray[np.float64]
 #: Every fourth window along each axis first, then every second.
 _LATTICES = (4, 2)
 
-#: Share of the windows that a stage of refinement asks, and how many at least: a batch. The
+#: Share of the windows that a stage of refinement computes, and the least number: a batch. The
 #: boxes of scattered windows are less alike, which is why few of them share a size
 #: (:meth:`IncrementalInference.together`).
 _STAGE, _LEAST = 0.05, 8
@@ -28,7 +28,7 @@ _STAGE, _LEAST = 0.05, 8
 #: (rank correlation after 40 % of the windows: 0.924 in 2D, 0.963 in 3D) and 2 (0.927, 0.962).
 _DISTANCE_POWER = 1.5
 
-#: Share from which on the rest is asked at once: most partial maps agree with the final one
+#: Share from which on the rest is computed at once: most partial maps agree with the final one
 #: by then (rank correlation of 0.95, ``Testing/benchmarks/coarse_to_fine.py``).
 _REFINED = 0.6
 
@@ -55,7 +55,7 @@ class CoarseToFine:
 
     Args:
         starts: First voxels of the windows, one rising tuple per axis.
-        asked: The windows that are asked for, as indices with the last axis running
+        asked: The requested windows, as indices with the last axis running
             fastest; the others are known to be 0.
         hints: What each window's value may be like, ``(*grid)``, in the same unit.
 
@@ -81,7 +81,7 @@ class CoarseToFine:
 
     @property
     def share(self) -> float:
-        """Share of the asked windows whose value is known, in [0, 1]."""
+        """Share of the requested windows whose value is known, in [0, 1]."""
         return float(self._known.flat[self._asked].mean()) if len(self._asked) else 1.0
 
     @property
@@ -103,7 +103,7 @@ class CoarseToFine:
         return twin
 
     def stages(self) -> Iterator[NDArray[np.int64]]:
-        """Windows to ask, a stage at a time; all of a stage are told before the next."""
+        """Windows to compute, a stage at a time; a stage's values are set before the next one."""
         for step in _LATTICES:
             self._next = [_every(step, len(first)) for first in self._starts]
             wanted = np.zeros_like(self._known)
@@ -137,7 +137,7 @@ class CoarseToFine:
         ]
         guessed = along_axes(left, between).numpy() + trend
         guessed += _spread(np.where(self._known, compressed - guessed, 0.0), self._known)
-        # A regression must not promise more than a few times what was ever seen.
+        # Limits the regression's estimates to a few times the largest known value.
         most = np.abs(compressed).max() + 1.0
         return np.where(self._known, self.values, scale * np.sinh(guessed.clip(-most, most)))
 

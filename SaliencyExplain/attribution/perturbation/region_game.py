@@ -30,7 +30,7 @@ REGIONS = 50
 #: voxels, 3e-9 to 15e-9 in pictures. With fill=inpaint some 2e-6 a voxel more for all of them.
 _SECONDS_PER_VOXEL = 7e-9
 
-#: Combinations of regions that may be asked for.
+#: Largest number of combinations of regions.
 MOST_SAMPLES = 50_000
 #: Regions of an image that may be weighed against each other: to solve for more takes minutes, and
 #: cannot be stopped.
@@ -74,7 +74,7 @@ class Estimate:
 
 
 class RegionGame:
-    """The image with some of its regions, the others replaced by the fill.
+    """The image with some of its regions; the others are replaced by the fill.
 
     Each region has its own substitute, whatever else is removed, as in LIME and kernel SHAP.
 

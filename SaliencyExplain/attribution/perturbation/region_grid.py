@@ -1,4 +1,4 @@
-"""The grid on which regions are found: one distance along all axes, whatever the voxels are."""
+"""The grid on which regions are found: the same distance along all axes, for any voxel size."""
 
 from __future__ import annotations
 

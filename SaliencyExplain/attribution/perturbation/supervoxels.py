@@ -242,10 +242,10 @@ def _slic(values: Tensor, cells: float, compactness: float) -> NDArray[np.int64]
 
 
 def _seeds(shape: Sequence[int], wanted: float) -> int:
-    """The number to ask SLIC for that gives about the wanted one.
+    """The number of segments to request from SLIC to get about the wanted number.
 
-    Its seeds lie on a grid of whole cells, at most as many as asked for: of 100 asked for in
-    a cube may be 64 or fewer.
+    Its seeds lie on a grid of whole cells, at most as many as requested: for 100 in a cube there
+    may be 64 or fewer.
     """
     given: dict[float, int] = {}
     for more in np.linspace(1, 2, 21):

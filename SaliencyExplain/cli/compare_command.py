@@ -34,7 +34,7 @@ def compare(
     from SaliencyExplain.images.image_hash import voxel_hash
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth
-    from SaliencyExplain.records.case_record import map_beside
+    from SaliencyExplain.records.case_record import records_beside
 
     with progress_bar("comparing", quiet=as_json):
         values = read_map(attribution)
@@ -42,7 +42,8 @@ def compare(
         notes = [*values.meta["notes"], *segment_notes]
         figures = []
         if segments is not None:
-            known = map_beside(attribution)
+            beside = records_beside(attribution)
+            known = beside[1] if beside else None
             field = None if known is None else known.field_of_view
             figures = rows(
                 values.meta["name"],

@@ -115,12 +115,13 @@ def evaluate_image(
     from SaliencyExplain.explanation.loaded_references import LoadedReferences
     from SaliencyExplain.explanation.prepared_case import prepare
     from SaliencyExplain.figures import EACH_SEGMENT
+    from SaliencyExplain.images.image_hash import voxel_hash
     from SaliencyExplain.images.reading import read_map
     from SaliencyExplain.images.segmentation import read_ground_truth, read_segmentation
     from SaliencyExplain.models.inputs import read_input
     from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.peak import RESOLUTION_MM
-    from SaliencyExplain.records.case_record import map_beside
+    from SaliencyExplain.records.case_record import EXPLANATION, records_beside
     from SaliencyExplain.study.case import single_case
     from SaliencyExplain.study.case_reading import read_backgrounds
     from SaliencyExplain.study.discovery import background_cases
@@ -150,12 +151,18 @@ def evaluate_image(
             for name, path in map(_channel_file, modality_segmentation)
         }
         notes += [f"{name}: {note}" for name, one in modalities.items() for note in one.notes]
-        maps = {}
+        maps, image_hash = {}, voxel_hash(image)
         for path in map_file:
             values = read_map(path)
-            known = map_beside(path)
-            values.meta[RESOLUTION_MM] = 0.0 if known is None else known.resolution_mm
-            values.meta[EACH_SEGMENT] = () if known is None else known.own_segments
+            known = records_beside(path)
+            if known is not None and known[0].provenance.get("image_sha256") != image_hash:
+                raise InputError(
+                    ErrorCode.MAP_OUTDATED,
+                    f"{path}: this map was computed from another image, as "
+                    f"{path.with_name(EXPLANATION)} says. Give that image, or another map.",
+                )
+            values.meta[RESOLUTION_MM] = known[1].resolution_mm if known else 0.0
+            values.meta[EACH_SEGMENT] = known[1].own_segments if known else ()
             maps[str(values.meta["name"])] = values
         healthy = background_cases(list(map(Path, references.backgrounds)), loaded.channels)
         say_notes(healthy.sentences())

@@ -167,17 +167,17 @@ def read_case(folder: Path) -> CaseRecord:
     return CaseRecord.from_json(read_object(folder / EXPLANATION))
 
 
-def map_beside(path: Path) -> MapRecord | None:
-    """What the record in the folder of a map's file says of that map.
+def records_beside(path: Path) -> tuple[CaseRecord, MapRecord] | None:
+    """The records of a map's file, which lie in its folder.
 
     Args:
         path: A map, of this or of any other tool.
 
     Returns:
-        None where no record speaks of the file.
+        The record of the case and that of the map; None if the folder has no record of the file.
     """
     try:
         record = read_case(path.parent)
     except InputError:
         return None
-    return next((map_ for map_ in record.maps if map_.files.map == path.name), None)
+    return next(((record, map_) for map_ in record.maps if map_.files.map == path.name), None)

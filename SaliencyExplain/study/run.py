@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from SaliencyExplain.attribution.graph.layer_outputs import named_layers
-from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, OutputError
 from SaliencyExplain.explanation.compute import choose_device
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
@@ -40,7 +40,12 @@ from SaliencyExplain.study.resuming import (
     todo_of,
 )
 from SaliencyExplain.study.study_config import StudyConfig
-from SaliencyExplain.study.study_tables import FAILURES, count_predictions, write_tables
+from SaliencyExplain.study.study_tables import (
+    FAILURES,
+    TABLES,
+    count_predictions,
+    write_tables,
+)
 from SaliencyExplain.study.worker_processes import work_in_processes
 
 REPORT = "report.html"
@@ -124,6 +129,7 @@ def run_study(
     check_work(worker)
     with only_one(out) as held:
         clear_partial(out)
+        check_own_files(out)
         journal = Journal.begin(out, configuration(worker))
         if isinstance(cases, Found):
             # Written with the tables: until then the same run says it again.
@@ -191,6 +197,24 @@ def run_study(
         notes=(*notes_of_damage(lost, damaged), *notes),
         labels=count_predictions(journal, [case.case for case in cases]),
     )
+
+
+def check_own_files(out: Path) -> None:
+    """Checks that tables and the report would overwrite no file of the user's.
+
+    Raises:
+        OutputError: The folder holds a file of such a name, and no journal, so that no run has
+            written it.
+    """
+    if Journal.exists(out):
+        return
+    foreign = [name for name in (REPORT, *TABLES) if os.path.lexists(out / name)]
+    if foreign:
+        raise OutputError(
+            ErrorCode.OUTPUT_EXISTS,
+            f"{out / foreign[0]}: it exists and is not a result of SaliencyExplain. Choose another "
+            "folder, or move the file.",
+        )
 
 
 def write_results(out: Path, journal: Journal, order: Sequence[str], *, title: str = "") -> Path:

@@ -29,7 +29,7 @@ from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.kept_results import clear_partial, put_back_on_error
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.resuming import earlier_results
-from SaliencyExplain.study.run import check_work, configuration, write_results
+from SaliencyExplain.study.run import check_own_files, check_work, configuration, write_results
 from SaliencyExplain.study.study_config import StudyConfig
 
 
@@ -132,6 +132,7 @@ def _into_folder(
     with only_one(out) as held:
         worker.config = dataclasses.replace(worker.config, held=held)
         clear_partial(out)
+        check_own_files(out)
         if Journal.exists(out):
             journal = Journal.read(out)
             known = methods_of(journal.merged(configuration(worker)))

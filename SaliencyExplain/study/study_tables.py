@@ -18,6 +18,9 @@ PREDICTIONS, COMPARISON, FAILURES = "predictions.csv", "comparison.csv", "failur
 #: Only of a study with labels.
 CONFUSION = "confusion.csv"
 
+#: The tables of a run.
+TABLES = (PREDICTIONS, COMPARISON, FAILURES, CONFUSION)
+
 
 def write_tables(folder: Path, journal: JournalFile, order: Sequence[str]) -> list[Path]:
     """Writes the tables of the cases, in their order, each whole or not at all.

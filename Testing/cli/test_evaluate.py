@@ -115,3 +115,18 @@ def test_the_maps_evaluated_and_the_random_control_maps_are_those_of_explain(
     assert ours["random"] == its["random"]
     # The map is SmoothGrad's, whose noise is the image's own.
     assert ours["smoothgrad"] == its["smoothgrad"]
+
+
+def test_a_map_of_another_image_is_refused(command, phantoms, honest_3d, tmp_path):
+    images = [phantoms / f"phantom-00{number}_image.nii.gz" for number in (1, 2)]
+    out = tmp_path / "out"
+    assert command("explain", images[0], "-c", honest_3d, "-m", "gradcam", "-o", out).status == 0
+    (path,) = out.glob("*/*.nii.gz")
+    words = ("-c", honest_3d, "--map", path, "-o", tmp_path / "evaluation", "--part", "agreement",
+             "-s", phantoms / "phantom-001_mask.seg.nrrd")  # fmt: skip
+    refused = command("evaluate", "image", images[1], *words)
+    assert refused.status == 2
+    assert "SE-MAP-OUTDATED" in refused.err
+    assert str(path) in refused.err
+    assert not (tmp_path / "evaluation").exists()
+    assert command("evaluate", "image", images[0], *words).status == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_fields import Fields
 from SaliencyExplain.json_text import json_text
-from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, map_beside, read_case
+from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord, read_case, records_beside
 
 from .conftest import Explained
 
@@ -72,9 +72,9 @@ def test_the_file_is_the_record_and_is_read_back_as_it(explained: Explained) -> 
     assert json_text(known.as_json()) == text
     assert known.maps[0].field_of_view is None
     assert [row.as_json() for row in known.rows] == [row.as_json() for row in explained.record.rows]
-    assert map_beside(explained.folder / known.maps[1].files.map).label == "centre"
-    assert map_beside(explained.folder / "other.nii.gz") is None
-    assert map_beside(explained.out / "other.nii.gz") is None
+    assert records_beside(explained.folder / known.maps[1].files.map)[1].label == "centre"
+    assert records_beside(explained.folder / "other.nii.gz") is None
+    assert records_beside(explained.out / "other.nii.gz") is None
 
 
 def test_each_field_that_is_missing_is_named(explained: Explained) -> None:

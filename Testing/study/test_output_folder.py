@@ -16,6 +16,7 @@ from SaliencyExplain.records.journal_file import JOURNAL
 from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.run import StudyProgress, run_study, untold
+from SaliencyExplain.study.single import explain_case
 from Testing.expected_errors import error_with
 from Testing.studies import config_of
 
@@ -234,3 +235,19 @@ def test_a_journal_names_no_place_outside_of_its_folder(
         with pytest.raises(InputError) as error:
             read_study(out)
         assert error.value.code is ErrorCode.CASES_MISSING
+
+
+@pytest.mark.parametrize("name", ["report.html", "comparison.csv", "confusion.csv"])
+def test_a_file_of_the_user_is_not_overwritten_by_a_study_nor_by_a_single_case(
+    study_folder: Callable[[int], Path], bundle: Path, tmp_path: Path, name: str
+) -> None:
+    folder, out = study_folder(1), tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    for _ in range(2):
+        with error_with(ErrorCode.OUTPUT_EXISTS, str(out / name)):
+            study(folder, bundle, out)
+        with error_with(ErrorCode.OUTPUT_EXISTS, str(out / name)):
+            explain_case(discover(folder)[0], config_of(bundle, out, "gradcam"))
+    assert [path.name for path in out.iterdir() if path.name != ".lock"] == [name]
+    assert (out / name).read_text() == "mine"

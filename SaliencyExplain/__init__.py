@@ -33,6 +33,7 @@ PUBLIC_MODULES = {
     "Probe": "probe_result",
     "Result": "api.explaining",
     "SaliencyExplainError": "errors",
+    "Target": "specification.target",
     "attribute": "api.tensors",
     "compare": "api.comparing",
     "draw_phantom": "demo.phantoms",

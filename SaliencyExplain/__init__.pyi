@@ -66,6 +66,7 @@ from SaliencyExplain.models.classifier import Classifier as Classifier
 from SaliencyExplain.probe_result import Probe as Probe
 from SaliencyExplain.results.attribution_map import Attribution as Attribution
 from SaliencyExplain.results.image_explanation import Explanation as Explanation
+from SaliencyExplain.specification.target import Target as Target
 
 __version__: str
 from SaliencyExplain.models.network_in_memory import Model as Model

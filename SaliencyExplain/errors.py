@@ -199,3 +199,19 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     return InputError(
         ErrorCode.NAME_UNKNOWN, f"There is no {kind} '{given}'.{hint} Known: {shown or 'none'}."
     )
+
+
+def wrong_type(name: str, wanted: str, given: object) -> InputError:
+    """Builds the error for an argument of another type than the one that is needed.
+
+    Args:
+        name: Of the argument.
+        wanted: What it must be, such as ``"a list of names"``.
+        given: What was given. Only short values are shown.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    short = given is None or isinstance(given, (str, bool, int, float))
+    shown = f"{given!r:.80}" if short else f"a value of the type {type(given).__name__}"
+    return InputError(ErrorCode.VALUE_FORM, f"{name} must be {wanted}, not {shown}.")

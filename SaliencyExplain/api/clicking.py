@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from SaliencyExplain.api.argument_checks import number_of, numbers_of
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -24,7 +25,7 @@ def probe(
     model: Classifier | str | PathLike[str],
     *,
     at: Sequence[float] | None = None,
-    radii_mm: Sequence[float] = (4.0, 8.0, 16.0),
+    radii_mm: Sequence[float] | float = (4.0, 8.0, 16.0),
     segmentation: Any = None,
     segment: str | None = None,
     fill: str = "mean",
@@ -42,7 +43,7 @@ def probe(
         image: As in :func:`explain`.
         model: As there.
         at: The place: right, anterior, superior in mm.
-        radii_mm: Radii of the balls around it that are removed.
+        radii_mm: Radii of the balls around it that are removed, or a single radius.
         segmentation: As in :func:`compare`, to remove a whole segment instead.
         segment: Name of the segment, where there are several.
         fill: What stands in the place: ``mean``, ``minimum``, ``value``, ``blur``, ``noise`` or
@@ -59,7 +60,8 @@ def probe(
         The probabilities before and without each ball, or without the segment.
 
     Raises:
-        InputError: No place or two kinds of place are named, or it lies outside of the image.
+        InputError: No place or two kinds of place are named, it lies outside of the image, or an
+            argument is of the wrong type.
 
     Example:
         >>> import SaliencyExplain as se
@@ -76,6 +78,9 @@ def probe(
             ErrorCode.OPTION_MISSING if at is None else ErrorCode.OPTION_CONFLICT,
             "Name one place: at=(right, anterior, superior) in mm, or a segmentation.",
         )
+    place = None if at is None else numbers_of("at", at, "three numbers in mm")
+    radii = numbers_of("radii_mm", radii_mm, "a number or a list of numbers in mm")
+    constant, deviation = number_of("value", value), number_of("blur_mm", blur_mm)
     opened = model_of(model)
     read = input_of(opened, image, series=series)
     wanted = None if segmentation is None else _segment(segmentation, segment, read)
@@ -83,13 +88,13 @@ def probe(
     prober = Prober(
         prepare(read, opened, compute=Compute(device, limits)),
         fill=fill,
-        value=value,
-        blur_mm=blur_mm,
+        value=constant,
+        blur_mm=deviation,
         channel=channel,
     )
     if wanted is not None:
         return prober.segment(wanted.mask, wanted.name)
-    return prober.at(at or (), radii_mm)
+    return prober.at(place or (), radii)
 
 
 def _segment(segmentation: Any, name: str | None, image: Any) -> Segment:

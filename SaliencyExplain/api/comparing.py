@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
+from SaliencyExplain.api.argument_checks import number_of, path_of
 from SaliencyExplain.api.explained_maps import ExplainedMap
 from SaliencyExplain.api.explaining import Result
 from SaliencyExplain.api.progress_bar import ProgressLike, shown
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.comparison.map_comparison import Comparison, compare_attributions
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, wrong_type
 from SaliencyExplain.evaluation.image.cost import COST_TIERS
 from SaliencyExplain.evaluation.image.evaluation_files import write_evaluation
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
@@ -43,7 +43,8 @@ def compare(
         A row for each map and segment; ``to_pandas()`` makes a table of it.
 
     Raises:
-        InputError: The segmentation cannot be read, has no voxel, or is not of the image.
+        InputError: The segmentation cannot be read, has no voxel, or is not of the image;
+            or an argument is of the wrong type.
 
     Example:
         >>> import SaliencyExplain as se
@@ -54,12 +55,13 @@ def compare(
         ('tumour', True)
     """
     maps = _maps(attributions)
+    start, tolerance = value_of("seed", seed), number_of("tolerance_mm", tolerance_mm)
     segments, notes = segmentation_on(segmentation, maps[0].case.image)
     if segments is None:
         raise InputError(ErrorCode.SEGMENTATION_EMPTY, f"The segmentation: {EMPTY_NOTE}.")
     case = str(maps[0].case.image.meta.get("name", ""))
     image = maps[0].case.image
-    found = compare_attributions(case, maps, image, segments, seed=seed, tolerance_mm=tolerance_mm)
+    found = compare_attributions(case, maps, image, segments, seed=start, tolerance_mm=tolerance)
     return dataclasses.replace(found, notes=(*notes, *found.notes))
 
 
@@ -107,6 +109,7 @@ def evaluate(
             ErrorCode.NAME_UNKNOWN,
             f"cost_tier is one of {', '.join(COST_TIERS)}, not '{cost_tier}'.",
         )
+    folder = None if out is None else path_of("out", out)
     maps = _maps(attributions)
     case = maps[0].case
     if segmentation is not None:
@@ -123,8 +126,8 @@ def evaluate(
             budget=value_of("passes", passes),
             progress=report,
         )
-    if out is not None:
-        write_evaluation(Path(out), found)
+    if folder is not None:
+        write_evaluation(folder, found)
     return found.evaluation
 
 
@@ -133,7 +136,4 @@ def _maps(given: ExplainedMap | Result) -> Sequence[ExplainedMap]:
         return (given,)
     if isinstance(given, Result):
         return given.attributions
-    raise InputError(
-        ErrorCode.VALUE_FORM,
-        f"Give the result of explain(...) or one of its maps, not a {type(given).__name__}.",
-    )
+    raise wrong_type("attributions", "the result of explain(...) or one of its maps", given)

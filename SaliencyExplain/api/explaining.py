@@ -12,6 +12,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 
+from SaliencyExplain.api.argument_checks import path_of
 from SaliencyExplain.api.explained_maps import ExplainedMap, explained_maps
 from SaliencyExplain.api.method_arguments import MethodLike, methods_of
 from SaliencyExplain.api.model_arguments import model_of
@@ -84,20 +85,21 @@ class Result(Explanation):
             The folder of the case.
 
         Raises:
-            InputError: The folder holds the results of another model or image.
+            InputError: The folder holds the results of another model or image, or is not a path.
             OutputError: The folder cannot be written, or the disk is full.
 
         Example:
             >>> sorted({path.suffix for path in result.save(folder / "out").iterdir()})
             ['.gz', '.json', '.nrrd', '.png']
         """
+        folder = path_of("out", out)
         if any(not one.images for one in self.config.backgrounds):
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
                 "The backgrounds have no files, whose names the results contain: give the "
                 "backgrounds as paths to explain.",
             )
-        case, config = self.case, dataclasses.replace(self.config, out=Path(out))
+        case, config = self.case, dataclasses.replace(self.config, out=folder)
         save_explanation(
             self.source,
             config,

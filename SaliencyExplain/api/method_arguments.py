@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.registry import find_method, methods
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, wrong_type
 
 MethodLike: TypeAlias = Method | type[Method] | str
 
@@ -36,10 +36,8 @@ def _method(given: Any) -> Method:
         return given()
     if isinstance(given, str):
         return find_method(given)()
-    raise InputError(
-        ErrorCode.VALUE_FORM,
-        f"A method is an object such as Occlusion(window_mm=16), a class or a name, not a "
-        f"{type(given).__name__}.",
+    raise wrong_type(
+        "A method", "an object such as Occlusion(window_mm=16), a class or a name", given
     )
 
 

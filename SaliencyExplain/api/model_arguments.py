@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import tempfile
 from os import PathLike
 from pathlib import Path
@@ -10,11 +11,19 @@ from typing import Any
 
 from torch import nn
 
+from SaliencyExplain.api.argument_checks import path_of
 from SaliencyExplain.demo.shipped import classifier_path
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name, wrong_type
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.wrapping import wrap
+
+#: The settings of :func:`load_model`: the arguments of ``wrap`` that it does not set itself.
+_SETTINGS = tuple(
+    name
+    for name in inspect.signature(wrap).parameters
+    if name not in ("network", "weights", "out", "trust")
+)
 
 
 def load_model(
@@ -33,7 +42,7 @@ def load_model(
             channels, spacing, size, intensity and so on.
 
     Raises:
-        InputError: An argument does not make sense.
+        InputError: An argument does not make sense, or there is none of that name.
         ClassifierError: The model does not exist, is refused, or lacks a part.
 
     Example:
@@ -41,6 +50,10 @@ def load_model(
         >>> se.load_model("demo:phantom-2d-honest").classes[1]
         'glioma-like'
     """
+    path_of("source", source)
+    for name in settings:
+        if name not in _SETTINGS:
+            raise unknown_name("setting of a model", name, _SETTINGS)
     if network is None and not settings:
         return load_classifier(classifier_path(source), trust=trust)
     if "classes" not in settings:
@@ -65,9 +78,5 @@ def model_of(given: Any, *, trust: bool = False) -> Classifier:
         return given
     if isinstance(given, (str, PathLike)):
         return load_model(given, trust=trust)
-    hint = ": give Model(network, classes=[...], ...)" if isinstance(given, nn.Module) else ""
-    raise InputError(
-        ErrorCode.VALUE_FORM,
-        "Give a model of Model(...) or load_model(...), or a path, not a "
-        f"{type(given).__name__}{hint}.",
-    )
+    hint = " (Model(network, classes=[...]) makes one)" if isinstance(given, nn.Module) else ""
+    raise wrong_type("model", f"one of Model(...) or load_model(...){hint}, or a path", given)

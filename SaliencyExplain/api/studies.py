@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from SaliencyExplain.api.argument_checks import path_of
 from SaliencyExplain.api.method_arguments import MethodLike, methods_of
 from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.progress_bar import ProgressLike, shown
@@ -81,6 +82,7 @@ def explain_study(
         >>> done.total, done.failed, done.report.name
         (2, 0, 'report.html')
     """
+    source, written = path_of("folder", folder), path_of("out", out)
     opened = model_of(model)
     if jobs > 1 and opened.source is None:
         raise InputError(
@@ -88,7 +90,7 @@ def explain_study(
             f"The model {opened.name} is only in memory, and {jobs} processes need a file to open "
             "it: use jobs=1, or make a bundle of it (saliency-explain classifier wrap).",
         )
-    cases = discover(Path(folder), channels=opened.channels, keep_identifiers=keep_identifiers)
+    cases = discover(source, channels=opened.channels, keep_identifiers=keep_identifiers)
     spec = spec_of(
         tuple(map(choice_of, methods_of(methods))),
         target=target,
@@ -101,7 +103,7 @@ def explain_study(
     )
     config = StudyConfig(
         opened.source or Path(opened.name),
-        Path(out),
+        written,
         spec,
         device,
         trust=opened.trusted,

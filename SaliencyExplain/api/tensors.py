@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from SaliencyExplain.api.argument_checks import network_of, numbers_of
 from SaliencyExplain.api.method_arguments import MethodLike, methods_of
+from SaliencyExplain.attribution.method import check_finite_map
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.network_outputs import scores_in
 from SaliencyExplain.attribution.network.network_state import Repeatability
 from SaliencyExplain.attribution.network.repeatability import examine
 from SaliencyExplain.attribution.network.score_network import Activation, ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name, wrong_type
+from SaliencyExplain.specification.spec_fields import value_of
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,10 @@ def attribute(
         ``(*S)``, float32, on the tensor's device, positive where voxels speak for the class.
 
     Raises:
-        InputError: A number or shape does not fit, or the method gives a map for each of several
-            layers.
-        ClassifierError: The network is not a classifier, or its scores for the same input vary.
+        InputError: An argument is of the wrong type, a number or shape does not fit, a value of
+            the tensor is not finite, or the method gives a map for each of several layers.
+        ClassifierError: The network is not a classifier, its scores for the same input vary, or
+            the map has values that are not finite.
         DeviceMemoryError: The memory does not hold a single image.
 
     Example:
@@ -81,7 +86,18 @@ def attribute(
         >>> bool(torch.allclose(values.flatten(), net[1].weight[1]))
         True
     """
-    (chosen,) = methods_of(method)
+    several = methods_of(method)
+    if len(several) != 1:
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT, f"Give one method; {len(several)} methods were given."
+        )
+    chosen = several[0]
+    network_of(network)
+    if not isinstance(tensor, Tensor):
+        raise wrong_type("tensor", "a torch.Tensor (1, C, *S)", tensor)
+    if isinstance(target, bool) or not isinstance(target, Integral):
+        raise wrong_type("target", "the index of a class", target)
+    start = value_of("seed", seed)
     images = plain(tensor)
     axes = images.ndim - 2
     if axes not in (2, 3) or len(images) != 1 or not images.is_floating_point():
@@ -90,9 +106,16 @@ def attribute(
             f"The tensor has the shape {tuple(tensor.shape)} and the type {tensor.dtype}; it must "
             "be a batch of one image (1, C, *S) of floats with two or three axes S.",
         )
+    bad = int((~torch.isfinite(images)).sum())
+    if bad:
+        raise InputError(
+            ErrorCode.IMAGE_VALUES,
+            f"The tensor: {bad} of its {images.numel()} values are not finite (NaN or infinite). "
+            "Replace these values first.",
+        )
     if activation not in get_args(Activation):
         raise unknown_name("activation", activation, get_args(Activation))
-    sizes = tuple(float(one) for one in (spacing or (1.0,) * axes))
+    sizes = (1.0,) * axes if spacing is None else numbers_of("spacing", spacing)
     if len(sizes) != axes or not all(size > 0 for size in sizes):
         raise InputError(
             ErrorCode.VALUE_FORM,
@@ -107,14 +130,16 @@ def attribute(
                     f"The class {target} does not exist: the network has the classes 0 to "
                     f"{count - 1}.",
                 )
-            task = Task(scores, images.float(), int(target), sizes, seed=seed)
+            task = Task(scores, images.float(), int(target), sizes, seed=start)
             maps = chosen.attribute(task)
     if len(maps) != 1:
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
             f"{chosen.name} gives a map for each of {', '.join(maps)}: choose one at a time.",
         )
-    return next(iter(maps.values())).detach()
+    values = next(iter(maps.values())).detach()
+    check_finite_map(chosen.name, values)
+    return values
 
 
 def _score_network(

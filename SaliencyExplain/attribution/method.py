@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -111,9 +112,10 @@ class Method(ABC):
         check_parameters(self.name, self)
 
 
-def check_finite_map(name: str, values: NDArray[np.floating]) -> None:
+def check_finite_map(name: str, values: NDArray[np.floating] | Tensor) -> None:
     """Raises ClassifierError where a method's map has values that are not finite."""
-    if not np.isfinite(values).all():
+    finite = torch.isfinite(values) if isinstance(values, Tensor) else np.isfinite(values)
+    if not finite.all():
         raise ClassifierError(
             ErrorCode.MAP_NOT_FINITE,
             f"{name}: its map has values that are not finite, because the network overflows on "

@@ -237,7 +237,8 @@ class Prober:
         if point.shape != (3,) or not np.isfinite(point).all():
             raise InputError(
                 ErrorCode.VALUE_FORM,
-                f"The point {point.tolist()} is no place: give three numbers in mm.",
+                f"The point {point.tolist()} must be three finite numbers in mm (right, anterior, "
+                "superior).",
             )
         shown = ", ".join(f"{value:.1f}" for value in point)
         where = f"({shown}) {self.length_unit} RAS"

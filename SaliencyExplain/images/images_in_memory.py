@@ -41,7 +41,8 @@ def image_in_memory(given: Any, axes: int, name: str = "") -> MetaTensor:
     Raises:
         InputError: Its type is unknown, it has no affine, or it fails a check of image files.
     """
-    where = Path(f"the {type(given).__name__} '{name or UNNAMED}'")
+    kind = "array" if isinstance(given, tuple) else type(given).__name__
+    where = Path(f"the {kind} '{name or UNNAMED}'")
     if isinstance(given, MetaTensor):
         affine = np.asarray(given.affine, dtype=np.float64)
         # MONAI's readers convert the affine; a MetaTensor made by hand may be declared as LPS.
@@ -54,20 +55,31 @@ def image_in_memory(given: Any, axes: int, name: str = "") -> MetaTensor:
     elif isinstance(given, sitk.Image):
         volume = _itk_volume(where, given)
     elif isinstance(given, tuple) and len(given) == 2:
-        volume = _array_volume(where, given[0], np.asarray(given[1], dtype=np.float64), axes)
+        volume = _array_volume(where, given[0], _numeric(where, given[1]), axes)
     else:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"Image: {_what(given)} cannot be used. Give a path, a MetaTensor, a nibabel or "
-            "SimpleITK image, or an array with its affine (array, affine).",
+            f"Image: a value of the type {type(given).__name__} cannot be used{_why_not(given)}. "
+            "Give a path, a MetaTensor, a nibabel or SimpleITK image, or an array with its affine "
+            "(array, affine).",
         )
     return with_contrast(where, finite_image(where, volume, name or UNNAMED))
 
 
-def _what(given: Any) -> str:
+def _why_not(given: Any) -> str:
     bare = isinstance(given, (np.ndarray, Tensor))
-    why = ", which does not say where its voxels lie" if bare else ""
-    return f"a {type(given).__name__}{why}"
+    return " without an affine, which places its voxels in the world" if bare else ""
+
+
+def _numeric(where: Path, affine: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(affine, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            ErrorCode.IMAGE_GEOMETRY,
+            f"{where}: its affine is not an array of numbers. Give a 4 x 4 affine from voxel "
+            "indices to RAS millimetres.",
+        ) from None
 
 
 def _four_by_four(where: Path, affine: NDArray[np.float64]) -> NDArray[np.float64]:

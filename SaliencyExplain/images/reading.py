@@ -70,7 +70,7 @@ def with_contrast(path: Path, image: MetaTensor) -> MetaTensor:
     if low == high:
         raise InputError(
             ErrorCode.IMAGE_VALUES,
-            f"{path}: all of its voxels are {high:g}. Check the file.",
+            f"{path}: all of its voxels are {high:g}. Give an image with contrast.",
         )
     if ((image == low) | (image == high)).all():
         image.meta["notes"].append("the image has only two values and may be a mask")

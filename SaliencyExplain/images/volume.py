@@ -45,12 +45,12 @@ def checked_affine(path: Path, affine: NDArray[np.float64]) -> None:
     if not np.isfinite(affine).all() or min(spacing_of(affine, 3)) == 0:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: the affine of its header has no inverse. Correct the header.",
+            f"{path}: its affine has no inverse. Correct the affine.",
         )
     if abs(np.linalg.det(directions_of(affine))) < 1e-6:
         raise InputError(
             ErrorCode.IMAGE_GEOMETRY,
-            f"{path}: two axes of its header's affine have the same direction. Correct the header.",
+            f"{path}: two axes of its affine have the same direction. Correct the affine.",
         )
 
 

@@ -57,10 +57,17 @@ def channels_of(given: Any) -> list[tuple[str | None, Any]]:
     """
     if isinstance(given, Mapping):
         return [(str(name), one) for name, one in given.items()]
-    with_affine = isinstance(given, tuple) and len(given) == 2 and np.shape(given[1]) == (4, 4)
-    if isinstance(given, (list, tuple)) and not with_affine:
+    if isinstance(given, (list, tuple)) and not _has_affine(given):
         return [(None, one) for one in given]
     return [(None, given)]
+
+
+def _has_affine(given: Sequence[Any]) -> bool:
+    """Whether this is an array with its affine, also with one of a wrong shape, and no channels."""
+    if not isinstance(given, tuple) or len(given) != 2 or any(map(is_path, given)):
+        return False
+    shape = np.shape(given[1])
+    return len(shape) in (1, 2) and max(shape) <= 4
 
 
 def input_of(classifier: Classifier, given: Any, *, series: str | None = None) -> MetaTensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, wrong_type
 from SaliencyExplain.models.assembly import assemble
 from SaliencyExplain.models.bundle import identity_of
 from SaliencyExplain.models.bundle_settings import Setting
@@ -27,6 +27,7 @@ from SaliencyExplain.models.user_preprocessing import (
 from SaliencyExplain.models.wrapped_metadata import activation_step, check_names
 from SaliencyExplain.models.wrapped_preprocessing import (
     Fit,
+    check_axes,
     preprocessing_settings,
     preprocessing_steps,
 )
@@ -98,7 +99,10 @@ def Model(  # noqa: N802 - it makes an object, as a class does
         >>> model.classes, model.spacing
         (('none', 'glioma'), (4.0, 4.0, 4.0))
     """
+    if not isinstance(network, nn.Module):
+        raise wrong_type("network", "a torch.nn.Module", network)
     check_names(classes, channels)
+    check_axes(spacing, size)
     dims = spatial_dims or (len(size) if size else len(spacing) if spacing else None)
     dims = dims or convolution_dims(network)
     if dims not in (2, 3):

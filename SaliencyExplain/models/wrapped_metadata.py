@@ -9,7 +9,7 @@ import monai
 import numpy as np
 import torch
 
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, wrong_type
 from SaliencyExplain.models.input_channels import are_colours
 
 _ACTIVATIONS: dict[str, dict[str, bool]] = {
@@ -20,7 +20,18 @@ _ACTIVATIONS: dict[str, dict[str, bool]] = {
 
 
 def check_names(classes: Sequence[str], channels: Sequence[str]) -> None:
-    """Raises InputError where no class or channel is named, or one of them twice."""
+    """Checks the names of the classes and channels.
+
+    Raises:
+        InputError: They are no lists of names, no class or channel is named, or one of them twice.
+    """
+    for name, given in (("classes", classes), ("channels", channels)):
+        # A text is a sequence, too: of its letters.
+        if not isinstance(given, (list, tuple)):
+            raise wrong_type(name, "a list of names", given)
+        for one in given:
+            if not isinstance(one, str):
+                raise wrong_type(name, "a list of names, each a text", one)
     if not classes or len(set(classes)) != len(classes):
         raise InputError(
             ErrorCode.NAME_DUPLICATE, "Name each class once, in the order of the network's scores."

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, wrong_type
 from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.intensity import intensity_transforms, padding_value
 
 Fit = Literal["resize", "crop"]
 #: Of 2D networks as most 2D training code sees images, of 3D ones as MONAI does.
 STANDARD_ORIENTATION = {2: "PL", 3: "RAS"}
+
+
+def check_axes(spacing: Sequence[float] | None, size: Sequence[int] | None) -> None:
+    """Raises InputError where the spacing or size is not a list of numbers, one for each axis."""
+    for name, given in (("spacing", spacing), ("size", size)):
+        if given is None:
+            continue
+        if not isinstance(given, (list, tuple)):
+            raise wrong_type(name, "a list of numbers, one for each axis", given)
+        for one in given:
+            if isinstance(one, bool) or not isinstance(one, Real):
+                raise wrong_type(name, "a list of numbers, one for each axis", one)
 
 
 def preprocessing_steps(

@@ -29,6 +29,7 @@ from SaliencyExplain.models.weights import format_of, load_into
 from SaliencyExplain.models.wrapped_metadata import activation_step, bundle_metadata, check_names
 from SaliencyExplain.models.wrapped_preprocessing import (
     Fit,
+    check_axes,
     preprocessing_settings,
     preprocessing_steps,
 )
@@ -117,6 +118,7 @@ def wrap(
     """
     postprocessing = activation_step(activation)
     check_names(classes, channels)
+    check_axes(spacing, size)
     out = Path(out)
     if out.exists():
         raise OutputError(

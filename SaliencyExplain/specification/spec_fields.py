@@ -59,8 +59,7 @@ def spec_of(methods: Sequence[MethodChoice] = (), **values: Any) -> ExplainSpec:
 
     own = {"seed": value_of("seed", values["seed"])} if "seed" in values else {}
     if "target" in values:
-        target = values["target"]
-        own["target"] = target if isinstance(target, Target) else Target.parse(str(target))
+        own["target"] = Target.of(values["target"])
     return ExplainSpec(
         tuple(methods),
         limits=Limits(**fields_of(Limits)),

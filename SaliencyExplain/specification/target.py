@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
-from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
+from SaliencyExplain.errors import ErrorCode, InputError, unknown_name, wrong_type
 from SaliencyExplain.quantities import LENGTHS, number_of
 
 #: The class of the highest probability.
@@ -121,13 +122,17 @@ class Target:
         return cls(CLASS, rest, unit=unit)
 
     @classmethod
-    def of(cls, target: Target | str) -> Target:
-        """The target itself, or the one that a text names.
+    def of(cls, target: Target | str | int) -> Target:
+        """The target itself, or the one that a text or the index of a class names.
 
         Raises:
-            InputError: As :meth:`parse`.
+            InputError: It is of another type, or as :meth:`parse` says.
         """
-        return target if isinstance(target, Target) else cls.parse(target)
+        if isinstance(target, Target):
+            return target
+        if isinstance(target, bool) or not isinstance(target, (str, Integral)):
+            raise wrong_type("target", "a Target, or the name or index of a class", target)
+        return cls.parse(str(target))
 
     def __str__(self) -> str:
         unit = "" if self.unit == AUTOMATIC else f"{self.unit}:"

@@ -14,7 +14,7 @@ import SaliencyExplain as se
 #: Names whose objects are results: their methods have the examples.
 RESULTS = ("Comparison", "ExplainedMap", "Result")
 #: Types and errors that are named for annotations and except clauses.
-TYPES = ("Attribution", "Classifier", "Explanation", "Probe", "SaliencyExplainError")
+TYPES = ("Attribution", "Classifier", "Explanation", "Probe", "SaliencyExplainError", "Target")
 FUNCTIONS = sorted(name for name in se.PUBLIC_MODULES if name not in (*RESULTS, *TYPES))
 
 

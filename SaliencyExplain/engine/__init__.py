@@ -1,1 +1,1 @@
-"""Jobs with progress and cancel: the same questions in process and over HTTP."""
+"""Jobs with progress and cancellation: the same requests in process and over HTTP."""

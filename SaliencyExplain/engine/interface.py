@@ -1,7 +1,7 @@
-"""What an engine is for a face: what it can be asked, and how a job is followed.
+"""The interface of an engine: its requests, and how a job is followed.
 
-Faces (panel, page, command line) know only :class:`Engine`. One implementation computes in
-this process, another asks a server; both answer alike, and the same tests hold them.
+User interfaces (panel, page, command line) use only :class:`Engine`. One implementation computes in
+this process, another sends requests to a server; both behave alike and pass the same tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENDED = (DONE, FAILED, CANCELLED)
 
 @dataclass(frozen=True)
 class About:
-    """What an engine is and what it may do.
+    """The version, device and permissions of an engine.
 
     Attributes:
         version: Of SaliencyExplain.
@@ -28,7 +28,7 @@ class About:
         memory_free: Bytes free on that device.
         memory_total: Bytes of that device.
         data: Folders of the engine's own disk that jobs may name; empty: none.
-        trusts: Whether it runs code that comes with a classifier when it is asked to.
+        trusts: Whether it runs code that comes with a classifier where a request allows it.
         jobs: Jobs that wait or run.
     """
 
@@ -54,8 +54,8 @@ class ClassifierInfo:
         format: Such as ``"MONAI bundle"``.
         input_size: Voxels along each axis of the network's input where it is fixed.
         spacing: Voxel size on the network's grid in mm where preprocessing sets it.
-        layers: Names of its convolution layers, for methods that look at a layer.
-        notes: What was guessed at loading, to be said aloud.
+        layers: Names of its convolution layers, for methods that use a layer.
+        notes: What was guessed at loading, to be shown to the user.
     """
 
     key: str
@@ -72,7 +72,7 @@ class ClassifierInfo:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
         job: Its name.
@@ -82,11 +82,11 @@ class JobStatus:
         done: Forward passes (study: cases) done.
         total: Of so many; 0 while unknown.
         seconds_left: Estimate; None while unknown.
-        doing: What it does now, in words.
+        doing: Its current step, in words.
         partial: Number of the newest partial result; 0: there is none yet.
         version: Rises with every change of this status.
         error: The one line of a failed job.
-        details: What a developer would ask for about a failed job.
+        details: Details of a failed job for developers.
     """
 
     job: str
@@ -106,8 +106,8 @@ class JobStatus:
 class Engine(ABC):
     """Holds classifiers and volumes, and works on jobs one after another.
 
-    All methods may be called from any thread. They raise ``InputError`` for what the
-    caller got wrong and ``EngineLostError`` where a server does not answer any more.
+    All methods may be called from any thread. They raise ``InputError`` for errors of the caller
+    and ``EngineLostError`` where a server does not answer any more.
     """
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Engine(ABC):
 
     @abstractmethod
     def put(self, volume: Volume) -> str:
-        """Hands over a volume and returns its hash; one that the engine holds is not sent again."""
+        """Sends a volume and returns its hash; one that the engine holds is not sent again."""
 
     @abstractmethod
     def get(self, volume: str) -> Volume:
@@ -152,11 +152,11 @@ class Engine(ABC):
 
     @abstractmethod
     def status(self, job: str, *, seen: int = -1, wait: float = 0.0) -> JobStatus:
-        """How far a job is.
+        """The progress of a job.
 
         Args:
             job: Its name.
-            seen: The version that the caller knows.
+            seen: The last version that the caller has seen.
             wait: Seconds to wait for a newer one, at most.
         """
 
@@ -171,12 +171,12 @@ class Engine(ABC):
         Raises:
             SaliencyExplainError: Why the job failed, in one line.
             Cancelled: It was cancelled.
-            InputError: It has not ended yet, or is not known.
+            InputError: It has not ended yet, or does not exist.
         """
 
     @abstractmethod
     def cancel(self, job: str) -> None:
-        """Asks a job to stop at the next moment at which it can; an ended one stays as it is."""
+        """Requests that a job stops as soon as possible; an ended one is not changed."""
 
     @abstractmethod
     def jobs(self) -> list[JobStatus]:
@@ -184,4 +184,4 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Cancels what runs and lets go of classifiers and volumes (in process) or of the link."""
+        """Cancels running jobs and releases all volumes, or closes the connection to a server."""

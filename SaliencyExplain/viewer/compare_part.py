@@ -1,4 +1,4 @@
-"""The panel's section "Compare": maps against segments, beside what chance gives."""
+"""The panel's section "Compare": agreement of maps with segments, and control maps."""
 
 from __future__ import annotations
 

@@ -110,9 +110,9 @@ def test_masks_and_maps_of_another_place_are_refused(
     here, away = (engine.put(Volume(stack, affine)) for affine in (image.affine, moved))
     maps = [engine.put(Volume(heat, affine)) for affine in (image.affine, moved)]
     for request, told in [
-        (probe, "The segment 'segment' lies at another place"),
-        (CompareRequest(key, {"a": maps[0]}, "x", away, ("t",)), "segments lies at another place"),
-        (CompareRequest(key, {"a": maps[1]}, "x", here, ("t",)), "map a lies at another place"),
+        (probe, "The segment 'segment' has another position"),
+        (CompareRequest(key, {"a": maps[0]}, "x", away, ("t",)), "segments has another position"),
+        (CompareRequest(key, {"a": maps[1]}, "x", here, ("t",)), "map a has another position"),
     ]:
         status = ended(engine, engine.start(request))
         assert status.state == "failed"

@@ -101,7 +101,7 @@ def test_jobs_wait_in_line_and_see_their_place(engine: Engine, explain: Explain)
     until(engine, first, lambda status: status.state == "running")
     waiting = engine.status(third)
     assert (engine.status(second).place, waiting.place) == (1, 2)
-    assert "explain that runs" in waiting.doing
+    assert "running explain" in waiting.doing
     assert [status.job for status in engine.jobs()][-3:] == [first, second, third]
     assert engine.about().jobs == 3
     engine.cancel(second)

@@ -96,7 +96,7 @@ def test_wrong_token_and_wrong_address_are_told_in_one_line(server: EngineProces
         RemoteEngine("http://127.0.0.1:1", "x" * 40).about()
     assert "\n" not in str(raised.value)
     for wrong in ("127.0.0.1:80", "ftp://a", ""):
-        with pytest.raises(InputError, match="no address"):
+        with pytest.raises(InputError, match="http://host:port"):
             RemoteEngine(wrong, "x")
     with pytest.raises(InputError, match="token"):
         RemoteEngine(address, " ")

@@ -147,12 +147,12 @@ def test_undefined_figures_are_null_on_the_way():
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "no JSON"),
-        (b"\xff\xfe", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
-        (b"9" * 10_000, "no JSON"),
+        (b"", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"9" * 10_000, "not valid JSON"),
         (b'{"classifier": NaN}', "NaN"),
-        (b'{"classifier": "\\ud800"}', "no JSON"),
+        (b'{"classifier": "\\ud800"}', "not valid JSON"),
         (
             b'{"classifier": "c", "volume": "v", "spec": {"seed": 18446744073709551616}}',
             "64 bits",

@@ -148,7 +148,7 @@ def test_malformed_volumes_are_told_in_one_line(call: Caller, content: bytes):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("0" * 32, b"{", "no JSON"),
+        ("0" * 32, b"{", "not valid JSON"),
         ("0" * 32, b"[]", "kind"),
         ("0" * 32, b'{"kind": "destroy", "request": {}}', "destroy"),
         ("0" * 32, b'{"kind": "predict", "request": {"volume": "v"}}', "classifier"),

@@ -1,4 +1,4 @@
-"""What a click was answered, in the panel's tables and plot."""
+"""The results of clicks, in the panel's tables and plot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WIDGETS = ("probeTable", "readingsTable", "probePlotLabel", "segmentsLabel")
 
 
 class AnswerView:
-    """Shows one answer, and the history of all; it asks nothing."""
+    """Shows one result, and the history of all; sends no requests."""
 
     def __init__(self, ui: Any) -> None:
         self._ui = ui

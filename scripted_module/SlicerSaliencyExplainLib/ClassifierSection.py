@@ -53,7 +53,7 @@ class ClassifierSection(Section):
             self.ui.classifierPathLineEdit.currentPath = parameters.classifierPath
 
     def scene_closed(self) -> None:
-        """A classifier belongs to no scene: it stays open."""
+        """A classifier is independent of scenes: it stays open."""
 
     def refresh(self) -> None:
         """Brings its widgets in line with the state of the panel."""
@@ -171,7 +171,7 @@ class ClassifierSection(Section):
 
 
 def describe(classifier: ClassifierInfo) -> str:
-    """What a classifier is, as rich text."""
+    """The description of a classifier, as rich text."""
     rows = [
         (_("Name"), classifier.name),
         (_("Classes"), ", ".join(classifier.classes)),

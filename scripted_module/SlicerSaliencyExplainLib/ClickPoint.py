@@ -61,7 +61,7 @@ class ClickPoint:
             display = node.GetDisplayNode()
             display.SetGlyphScale(_GLYPH_SCALE)
             display.SetTextScale(_TEXT_SCALE)
-            # What is written beside it is the answer, and nothing before there is one.
+            # Its label is the result, and empty before.
             node.SetControlPointLabelFormat("")
         if node is self.node:
             return node
@@ -78,7 +78,7 @@ class ClickPoint:
         return node
 
     def detach(self) -> None:
-        """Watches no more; the node stays."""
+        """Stops watching; the node is kept."""
         if self.node is not None:
             for tag in self._tags:
                 self.node.RemoveObserver(tag)
@@ -88,7 +88,7 @@ class ClickPoint:
         self._dragging = self._surplus = self._hovered = self._leave = False
 
     def place(self) -> Point | None:
-        """Where the newest point is, RAS mm of the world; None: there is none yet."""
+        """The newest point, RAS mm of the world; None: no point yet."""
         index = self._newest()
         if index is None:
             return None
@@ -105,7 +105,7 @@ class ClickPoint:
             self.node.SetNthControlPointPositionWorld(index, list(point))
 
     def label(self, text: str) -> None:
-        """Writes beside the point."""
+        """Writes the label of the point."""
         index = self._newest()
         if index is not None and self.node.GetNthControlPointLabel(index) != text:
             self.node.SetNthControlPointLabel(index, text)

@@ -31,7 +31,7 @@ _SHOWN = {
 
 
 class CompareSection(Section):
-    """Holds the maps of a volume against a segmentation, beside what chance gives."""
+    """Compares the maps of a volume with a segmentation, and with control maps."""
 
     prefix = "compare"
 

@@ -27,7 +27,7 @@ OFF, STARTING, READY, LOST = "off", "starting", "ready", "lost"
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Which engine is wanted.
+    """The choice of an engine.
 
     Attributes:
         command: Words of the command that starts one on this computer; empty: a server.
@@ -128,7 +128,7 @@ class EngineConnection:
             self._when_ready.append(then)
 
     def stop(self) -> None:
-        """Lets go of a server, or ends an engine that was started here, with what it works on."""
+        """Disconnects from a server, or ends an engine that was started here, with its jobs."""
         self._attempt += 1
         self._when_ready = []
         process, engine = self._process, self.engine
@@ -141,7 +141,7 @@ class EngineConnection:
             self._become(OFF)
 
     def let_go(self) -> None:
-        """Leaves the engine, when Slicer quits: a running study goes on in it."""
+        """Leaves the engine when Slicer quits: a running study continues in it."""
         self._attempt += 1
         if self._process is not None:
             self._process.let_go()
@@ -161,7 +161,7 @@ class EngineConnection:
         self._become(LOST)
 
     def ask_about(self) -> None:
-        """Asks for the engine's memory and jobs anew."""
+        """Requests the engine's memory and jobs again."""
         if self.engine is None:
             return
         engine = self.engine
@@ -171,7 +171,7 @@ class EngineConnection:
                 self.about = about
                 self.changed()
 
-        # An engine that is lost shows itself in the next thing that is asked of it.
+        # A lost engine is noticed at the next request.
         self._calls.call(engine.about, done=take, failed=nothing)
 
     def _open(self, choice: EngineChoice) -> tuple[Engine, EngineProcess | None, About]:
@@ -222,7 +222,7 @@ class EngineConnection:
             self._become(OFF)
 
     def _look(self) -> None:
-        """Notices an engine of our own that has died while nobody asked it anything."""
+        """Notices an engine started here that has died between requests."""
         if self.state == READY and self._process is not None and not self._process.alive:
             self.lose(
                 Failure.of(
@@ -238,10 +238,10 @@ class EngineConnection:
 
 
 def connect(choice: EngineChoice) -> RemoteEngine:
-    """The client of a server; asks it nothing yet.
+    """The client of a server; sends no request yet.
 
     Raises:
-        InputError: The address is no address, or the token cannot be read.
+        InputError: The address is not valid, or the token cannot be read.
     """
     if not choice.address.startswith(("http://", "https://")):
         raise InputError(

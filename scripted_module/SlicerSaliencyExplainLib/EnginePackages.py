@@ -65,10 +65,10 @@ class TorchMissingError(InputError):
 
 
 def slicer_python() -> Path:
-    """The Python of the Slicer that this runs in, as a program of its own.
+    """The Python program of the running Slicer.
 
     Raises:
-        InputError: There is none (a Slicer that was built without its launcher).
+        InputError: It does not exist (a Slicer that was built without its launcher).
     """
     # Slicer has PythonSlicer on its PATH; its sys.executable names it in some versions only.
     found = shutil.which("PythonSlicer")
@@ -209,7 +209,7 @@ class EnginePackages:
         """
         building = self.folder.with_name(f".{self.folder.name}-installing")
         try:
-            # What a process that was killed in the middle has left.
+            # Remains of a process that was killed.
             _delete(building)
             scratch = building / "scratch"
             scratch.mkdir(parents=True)

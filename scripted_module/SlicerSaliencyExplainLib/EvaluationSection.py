@@ -81,7 +81,7 @@ class EvaluationSection(Section):
     def _on_evaluate(self, _checked: bool = False) -> None:
         node = self.ui.evaluationMapSelector.currentNode()
         beside = self.panel.sections.explain.beside()
-        # Any map is held against the segmentation, also one whose method asks for none.
+        # Every map is compared with the segmentation, also if its method does not use it.
         segmentation = self.ui.segmentationSelector.currentNode()
         self.begin(
             lambda: evaluate_map(

@@ -32,7 +32,7 @@ def evaluate_map(
     failed: Callable[[Failure], None],
     **callbacks: Any,
 ) -> Job:
-    """Asks for the evaluation of a map and keeps its answers with the map's node.
+    """Requests the evaluation of a map and stores the answers with the map's node.
 
     Args:
         logic: Asks the engine.

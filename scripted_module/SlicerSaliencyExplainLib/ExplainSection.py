@@ -123,7 +123,7 @@ class ExplainSection(Section):
         self._estimate_due = time.monotonic() + _QUIET_SECONDS
 
     def tick(self) -> None:
-        """Asks for the estimate when it is due."""
+        """Requests the estimate when it is due."""
         if self._estimate_due is None or time.monotonic() < self._estimate_due or self.busy:
             return
         self._estimate_due = None

@@ -14,7 +14,7 @@ class Failure:
 
     Attributes:
         line: What is wrong and what to do, in one line.
-        details: What a developer would ask for.
+        details: Details for developers.
         lost: The engine does not answer any more.
     """
 

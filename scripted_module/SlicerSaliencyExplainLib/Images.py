@@ -55,7 +55,7 @@ class SentImage:
 
 @dataclass(frozen=True)
 class Beside:
-    """What is given beside the image, for the methods that ask for it.
+    """The references of an image, for the methods that need them.
 
     Attributes:
         segmentation: A segmentation or label map node, on any grid; None: none.
@@ -91,8 +91,8 @@ def read_image(nodes: Sequence[Any], classifier: ClassifierInfo) -> SentImage:
         if shape != channels.shape[1:] or np.abs(own - affine).max() * reach > _SAME_GRID_MM:
             raise InputError(
                 ErrorCode.GRID_MISMATCH,
-                f"{node.GetName()} lies on another grid than {nodes[0].GetName()}; "
-                "resample it onto that volume first.",
+                f"{node.GetName()} has another grid than {nodes[0].GetName()}. Resample it onto "
+                "that volume first.",
             )
         channels = np.concatenate([channels, values])
     if classifier.spatial_dims == 2 and channels.shape[-1] == 1:

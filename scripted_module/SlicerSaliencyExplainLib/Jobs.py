@@ -87,7 +87,7 @@ class Job:
             self._ask(self._begin, begin)
 
     def cancel(self) -> None:
-        """Asks the engine to stop; ``cancelled`` is called when it has."""
+        """Requests that the engine stops the job; ``cancelled`` is called when it has."""
         if self.active and not self.cancelling:
             self.cancelling = True
             if self.status is not None:
@@ -175,7 +175,7 @@ class Job:
         if self._on_partial is None or waiting or self.status.partial <= self._partial_seen:
             return
         self._partial_seen = self.status.partial
-        # One that cannot be had is no loss: a finer one or the result follows.
+        # A missing one is not an error: a finer one or the result follows.
         self._partial_call = self._calls.call(
             self._partial_news, self.status.job, done=self._on_partial_news, failed=nothing
         )

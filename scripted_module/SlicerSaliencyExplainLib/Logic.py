@@ -48,7 +48,7 @@ NOTHING = Beside()
 
 
 class SaliencyExplainLogic(Questions):
-    """Asks an engine and puts what it answers into a scene; nothing in it waits.
+    """Sends requests to an engine and adds the results to a scene; no call waits.
 
     Where the engine is lost, ``engine_lost`` is called once, and the scene stays as it is.
 
@@ -79,7 +79,7 @@ class SaliencyExplainLogic(Questions):
         self._image = None
 
     def predict(self, nodes: Sequence[Any], **callbacks: Any) -> Job:
-        """Asks for the class probabilities; ``done`` gets a ``Prediction``.
+        """Requests the class probabilities; ``done`` gets a ``Prediction``.
 
         Args:
             nodes: A volume node for each channel.
@@ -102,7 +102,7 @@ class SaliencyExplainLogic(Questions):
         beside: Beside = NOTHING,
         **callbacks: Any,
     ) -> Job:
-        """Asks what an explanation would cost; ``done`` gets an ``Estimate``."""
+        """Requests the cost of an explanation; ``done`` gets an ``Estimate``."""
         image = self.read(nodes)
         make = self._explain_request(image, methods, target, beside)
         return self.start(lambda engine: EstimateRequest(make(engine)), image, callbacks)
@@ -121,7 +121,7 @@ class SaliencyExplainLogic(Questions):
         failed: Callable[[Failure], None] = nothing,
         **callbacks: Any,
     ) -> Job:
-        """Asks for attributions and adds them to the scene, coarse ones as soon as they come.
+        """Requests attributions and adds them to the scene, coarse ones as soon as they come.
 
         Args:
             nodes: A volume node for each channel.
@@ -177,7 +177,7 @@ class SaliencyExplainLogic(Questions):
         fill: str = "mean",
         **callbacks: Any,
     ) -> Job:
-        """Asks what the balls around a place contribute; ``done`` gets a ``Probe``.
+        """Requests the contribution of the balls around a place; ``done`` gets a ``Probe``.
 
         A newer probe of a point replaces those before, also in the engine.
         """
@@ -205,7 +205,7 @@ class SaliencyExplainLogic(Questions):
         fill: str = "mean",
         **callbacks: Any,
     ) -> Job:
-        """Asks what a whole segment contributes; ``done`` gets a ``Probe``.
+        """Requests the contribution of a whole segment; ``done`` gets a ``Probe``.
 
         Args:
             nodes: A volume node for each channel.
@@ -240,7 +240,7 @@ class SaliencyExplainLogic(Questions):
         segment_ids: Sequence[str] | None = None,
         **callbacks: Any,
     ) -> Job:
-        """Asks how maps agree with segments; ``done`` gets a ``CompareResult``.
+        """Requests the agreement of maps with segments; ``done`` gets a ``CompareResult``.
 
         Args:
             image_node: The volume that the maps explain.

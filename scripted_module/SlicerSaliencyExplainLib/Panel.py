@@ -1,4 +1,4 @@
-"""The panel: its sections, and what a change in one of them means for the others."""
+"""The panel: its sections, and the effects of changes in one of them on the others."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Panel:
             self._refreshing = False
 
     def close(self) -> None:
-        """Stops what runs, before the panel goes away; a study goes on in its engine."""
+        """Stops running jobs before the panel is closed; a study continues in its engine."""
         self.timer.stop()
         self.logic.forget_scene()
         self.sections.probe.point.stop_placing()

@@ -60,7 +60,7 @@ class ProbeSection(Section):
         """The radii in millimetres.
 
         Raises:
-            InputError: They are no positive numbers.
+            InputError: They are not positive numbers.
         """
         texts = self.ui.radiiLineEdit.text.replace(";", ",").split(",")
         try:

@@ -15,7 +15,7 @@ from .Jobs import Job, nothing
 
 
 class Questions:
-    """Asks an engine; nothing in it waits, and nothing in it knows a scene.
+    """Sends requests to an engine; no call waits, and none uses a scene.
 
     All methods belong to the main thread. Answers come through callbacks, called by
     ``calls.deliver()``; failures as :class:`Failure`. Where the engine is lost,
@@ -44,7 +44,7 @@ class Questions:
         done: Callable[[Any], None] = nothing,
         failed: Callable[[Failure], None] = nothing,
     ) -> Call:
-        """Asks the engine one quick question, such as for its methods.
+        """Sends the engine one quick request, such as for its methods.
 
         Args:
             question: Called with the engine, on another thread.

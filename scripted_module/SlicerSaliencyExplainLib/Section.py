@@ -59,7 +59,7 @@ class Section:
         self.end()
 
     def engine_gone(self) -> None:
-        """There is no engine any more that could answer; the scene stays as it is."""
+        """The engine is lost; the scene is not changed."""
         if self.busy:
             self.job.drop()
             self.end()

@@ -18,7 +18,7 @@ _TYPES = ["vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode"]
 
 
 class VolumesSection(Section):
-    """Says which volume is which channel, and asks for the class probabilities."""
+    """Assigns volumes to channels, and requests the class probabilities."""
 
     prefix = "volumes"
 

@@ -1,4 +1,4 @@
-"""Which volume belongs to which channel of a classifier, guessed from their names."""
+"""Assignment of volumes to the channels of a classifier, guessed from their names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GROUPS: tuple[frozenset[str], ...] = tuple(
 
 
 def guess_channels(channels: Sequence[str], volumes: Sequence[str]) -> list[int | None]:
-    """Which volume is which channel.
+    """Assigns volumes to channels.
 
     Args:
         channels: Names of the classifier's channels.

@@ -1,4 +1,4 @@
-"""What a click was answered, as rows of tables and as a history that can be exported."""
+"""The results of clicks, as rows of tables and as a history that can be exported."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COLUMNS = ("click", "volume", "R", "A", "S", "removed", "voxels", "class", "befo
 
 @dataclass(frozen=True)
 class Answer:
-    """All that is known of one clicked place.
+    """The results for one clicked place.
 
     Attributes:
         number: Of the click, from 1 on.
         point: RAS mm.
         image: Name of the volume.
-        probe: Probabilities before and after each removal; None: not answered yet.
+        probe: Probabilities before and after each removal; None: not computed yet.
         segment_removals: Removals of whole segments that hold the point.
         image_value: The volume's own value there; None outside of it.
         readings: Of each computed map: label, target, value, percentile rank.
@@ -65,7 +65,7 @@ class Answer:
                 )
 
     def short(self, target: int) -> str:
-        """The greatest change of one class, as it is written at the point."""
+        """The largest change of one class, as the label of the point."""
         if self.probe is None or not self.removals:
             return ""
         output, before = self.probe.output, self.probe.shown[target]
@@ -77,7 +77,7 @@ class Answer:
 
 @dataclass
 class History:
-    """The answered clicks, the newest last."""
+    """The clicks with results, the newest last."""
 
     answers: list[Answer] = field(default_factory=list)
     _next: int = 1
@@ -88,7 +88,7 @@ class History:
         return self._next - 1
 
     def keep(self, answer: Answer) -> None:
-        """Adds an answer, or puts it in the place of an earlier one to the same click."""
+        """Adds a result, or replaces an earlier one of the same click."""
         for index, known in enumerate(self.answers):
             if known.number == answer.number:
                 self.answers[index] = answer
@@ -96,7 +96,7 @@ class History:
         self.answers.append(answer)
 
     def add_removal(self, number: int, removals: tuple[Removal, ...]) -> Answer | None:
-        """Adds removed segments to the answer of a click; None: it is not there (any more)."""
+        """Adds removed segments to the result of a click; None: no such click."""
         for index, known in enumerate(self.answers):
             if known.number == number:
                 self.answers[index] = replace(
@@ -106,7 +106,7 @@ class History:
         return None
 
     def undo(self) -> Answer | None:
-        """Forgets the newest click and returns the one before it; None: there is none."""
+        """Removes the newest click and returns the one before it; None: no clicks are left."""
         if self.answers:
             self.answers.pop()
         return self.answers[-1] if self.answers else None
@@ -116,7 +116,7 @@ class History:
         self.answers.clear()
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """The rows of all answers, in the order of ``COLUMNS``."""
+        """The rows of all results, in the order of ``COLUMNS``."""
         return [row for answer in self.answers for row in answer.rows()]
 
     def csv_text(self) -> str:

@@ -1,6 +1,6 @@
 """An engine in a process of its own: started, found again, and ended.
 
-Needs only what the client needs. The token never stands on a command line, where others can
+Needs no more packages than the client. The token never stands on a command line, where others can
 read it, nor in an environment variable, which child processes inherit.
 """
 
@@ -22,7 +22,7 @@ from SaliencyExplain.engine.client.http_client import RemoteEngine
 from SaliencyExplain.engine.server.tokens import token_in
 from SaliencyExplain.errors import EngineLostError, ErrorCode, InputError, SaliencyExplainError
 
-#: The file in the state folder that says where a running engine is.
+#: The file in the state folder with the address of a running engine.
 STATE = "engine.json"
 _STOP = b"stop\n"
 _POLITE = 8.0
@@ -32,11 +32,11 @@ _LINES = 30
 class EngineProcess:
     """A server that this process has started, and that ends with it.
 
-    The server holds the reading end of a pipe to this process. When this process ends, however
-    it ends, the pipe closes and the server goes as soon as no job runs; a study runs to its end.
+    The server holds the reading end of a pipe to this process. When this process ends, for whatever
+    reason, the pipe closes and the server ends as soon as no job runs; a study runs to its end.
 
     Attributes:
-        client: Asks it.
+        client: Sends requests to it.
         log: Where it writes what went wrong.
     """
 
@@ -75,15 +75,15 @@ class EngineProcess:
                 options are added.
             environment: All environment variables of the process; None: those of this one.
             data: Folders that jobs may name.
-            trust: Whether it may run code that comes with classifiers, if asked to.
-            log: Where its messages go; None: a file of its own among the temporary ones.
+            trust: Whether it may run code that comes with classifiers, where a request allows it.
+            log: Where its messages go; None: a new temporary file.
             state: A private folder in which :func:`find_engine` finds it again; None: nowhere.
             timeout: Seconds to start in; the first start on a machine can be slow.
 
         Raises:
-            InputError: There is no such command.
-            EngineLostError: It ended at once, or did not answer in time; the message has
-                its own last words.
+            InputError: The command does not exist.
+            EngineLostError: It ended at once, or did not answer in time; the message has its last
+                lines.
         """
         words = [*command, "serve", "--end-with-stdin"]
         for folder in data:
@@ -116,7 +116,7 @@ class EngineProcess:
             last = _last_words(path)
             raise EngineLostError(
                 ErrorCode.ENGINE_START,
-                f"The engine did not start: {last or error or 'it said nothing'}",
+                f"The engine did not start: {last or error or 'it printed nothing'}",
             ) from error
         if state is not None:
             _write_state(state, address, token_file, process.pid)
@@ -133,7 +133,7 @@ class EngineProcess:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Ends the process and what it works on: asked first, killed if it does not listen.
+        """Ends the process and its jobs: first by a request, then by a kill.
 
         A log of its own among the temporary files goes with an engine that ended well.
         """
@@ -173,7 +173,7 @@ def find_engine(state: Path, *, verify: bool | str | None = None) -> RemoteEngin
 
 
 def _first_line(process: subprocess.Popen[bytes], timeout: float) -> dict[str, Any]:
-    """The line of JSON with which a server says where it is; reads on, so that it never blocks."""
+    """The line of JSON with a server's address; reads on, so that the server never blocks."""
     found: queue.Queue[bytes] = queue.Queue()
 
     def read() -> None:
@@ -240,7 +240,7 @@ def _tail(log: Path) -> str:
 
 
 def _last_words(log: Path) -> str:
-    """The line in which the engine says why it ended."""
+    """The line with the reason why the engine ended."""
     said = [line.strip() for line in _tail(log).splitlines() if line.strip()]
     errors = [line for line in said if line.startswith("error:")]
     return (errors or said or [""])[-1].removeprefix("error: ")

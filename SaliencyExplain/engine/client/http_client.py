@@ -39,9 +39,9 @@ _Made = TypeVar("_Made")
 #: Seconds to connect and to wait for an answer. A killed server on this machine is noticed at
 #: once; these are for machines that vanish from the network.
 _CONNECT, _READ = 5.0, 60.0
-#: A classifier of some GB is read and tried out before the answer.
+#: A classifier of some GB is read and tested before the answer.
 _LOADING = 900.0
-#: Seconds for which one question for news waits; longer waits ask again.
+#: Seconds of one request for news; longer waits send further requests.
 _NEWS = 20.0
 #: Most bytes of a volume that is taken from a server.
 _LARGEST = 16 * 1024**3
@@ -57,14 +57,14 @@ _RAISED: dict[str, type[Exception]] = {
 
 
 class RemoteEngine(Engine):
-    """Asks a server; may be used from any thread.
+    """Sends requests to a server; may be used from any thread.
 
     Attributes:
         address: Such as ``http://127.0.0.1:8123``.
     """
 
     def __init__(self, address: str, token: str, *, verify: bool | str | None = None) -> None:
-        """Nothing is asked yet.
+        """Sends no request yet.
 
         Args:
             address: Of the server, with ``http://`` or ``https://``.
@@ -74,23 +74,25 @@ class RemoteEngine(Engine):
                 that requests knows.
 
         Raises:
-            InputError: The address or token is none.
+            InputError: The address or token is not valid.
         """
         self.address = address.strip().rstrip("/")
         if not self.address.startswith(("http://", "https://")):
             raise InputError(
-                ErrorCode.VALUE_FORM, f"'{address}' is no address: wanted is http://host:port."
+                ErrorCode.VALUE_FORM, f"'{address}' is not an address. Give http://host:port."
             )
         secret = token.strip()
         if not secret or not secret.isascii() or not secret.isprintable():
             raise InputError(
-                ErrorCode.ENGINE_ACCESS, "The engine's token is empty or no plain text."
+                ErrorCode.ENGINE_ACCESS,
+                "The engine's token is empty or not plain ASCII text. Copy it from the engine's "
+                "token file.",
             )
         self._token = secret
-        # requests itself asks the environment only where it also takes proxies from it.
+        # requests reads the environment only where it also takes proxies from it.
         named = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self._verify = named if verify is None else verify
-        # Those of threads that are gone go with them.
+        # Sessions of ended threads are released with them.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -121,7 +123,7 @@ class RemoteEngine(Engine):
                 return self._parsed(ClassifierInfo, self._ask("PUT", place, file, _LOADING, asked))
 
     def put(self, volume: Volume) -> str:
-        """Hands over a volume; one that the engine holds is not sent again."""
+        """Sends a volume; one that the engine holds is not sent again."""
         key = volume.hash
         asked = {"size": str(volume.values.nbytes)}
         if not self._read(dict[str, bool], f"volumes/{key}/known", asked)["known"]:
@@ -134,13 +136,13 @@ class RemoteEngine(Engine):
 
     def start(self, request: Request) -> str:
         """Puts a job in the queue and returns its name."""
-        # Named here, so that asking again after a lost answer starts it once.
+        # Named here, so that a repeated request after a lost answer starts it only once.
         name = uuid.uuid4().hex
         self._ask("PUT", f"jobs/{name}", to_json({"kind": request.kind, "request": request}))
         return name
 
     def status(self, job: str, *, seen: int = -1, wait: float = 0.0) -> JobStatus:
-        """How far a job is; see :class:`Engine`."""
+        """The progress of a job; see :class:`Engine`."""
         until = time.monotonic() + wait
         while True:
             left = min(max(0.0, until - time.monotonic()), _NEWS)
@@ -160,7 +162,7 @@ class RemoteEngine(Engine):
         return found
 
     def cancel(self, job: str) -> None:
-        """Asks a job to stop."""
+        """Requests that a job stops."""
         self._ask("POST", f"jobs/{job}/cancel")
 
     def jobs(self) -> list[JobStatus]:
@@ -168,7 +170,7 @@ class RemoteEngine(Engine):
         return made(list[JobStatus], self._read(dict[str, Any], "jobs")["jobs"])
 
     def close(self) -> None:
-        """Lets go of the link; the engine and its jobs stay."""
+        """Closes the connection; the engine and its jobs continue."""
         with self._lock:
             for session in self._sessions:
                 session.close()
@@ -199,7 +201,7 @@ class RemoteEngine(Engine):
         except (InputError, KeyError) as error:
             raise EngineLostError(
                 ErrorCode.ENGINE_LOST,
-                f"{self.address} answers, but not as an engine of this version does: {error}",
+                f"{self.address} is not an engine of this version: {error}",
             ) from error
 
     def _ask(
@@ -210,7 +212,7 @@ class RemoteEngine(Engine):
         seconds: float = _READ,
         asked: Mapping[str, str] | None = None,
     ) -> bytes:
-        """One request and its answer; everything but opening on the server may be asked twice."""
+        """One request and its answer; everything except opening on the server may be repeated."""
         try:
             try:
                 answer = self._send(verb, path, body, seconds, asked)
@@ -223,7 +225,7 @@ class RemoteEngine(Engine):
             raise EngineLostError(
                 ErrorCode.ENGINE_LOST,
                 f"The engine at {self.address} does not answer ({_reason(error)}): start it "
-                "again, or see whether its machine can be reached.",
+                "again, or check that its machine can be reached.",
             ) from error
         if answer.ok:
             return answer.content
@@ -264,8 +266,8 @@ class RemoteEngine(Engine):
         except (InputError, KeyError):
             return EngineLostError(
                 ErrorCode.ENGINE_LOST,
-                f"{self.address} answers with {answer.status_code} and is no engine of this "
-                "version; is the address right?",
+                f"{self.address} answers with {answer.status_code} and is not an engine of this "
+                "version. Check the address.",
             )
 
 

@@ -1,4 +1,4 @@
-"""What is given beside an image, before and after its voxels are sent to an engine."""
+"""The references of an image, before and after their voxels are sent to an engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LocalReferences:
     Attributes:
         segments: Masks ``(N, *S)``, uint8, on the image's grid; None: no segmentation.
         names: N names of the segments.
-        notes: What is to be told of the segments.
+        notes: Notes on the segments.
         backgrounds: Images that stand for nothing in particular, ``(C, *S)`` each.
     """
 
@@ -26,7 +26,7 @@ class LocalReferences:
     backgrounds: tuple[Volume, ...] = ()
 
     def send(self, engine: Engine) -> References:
-        """The same as an engine knows them; it gets the volumes that it does not hold yet."""
+        """The same as hashes of the engine's volumes, after sending those that it lacks."""
         return References(
             None if self.segments is None else engine.put(self.segments),
             self.names,

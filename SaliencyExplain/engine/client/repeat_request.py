@@ -1,4 +1,4 @@
-"""The request that computes a map again, to be tried."""
+"""The request that computes a map again, for its evaluation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def evaluation_of_map(
     passes: float,
     references: References,
 ) -> EvaluationRequest:
-    """Asks for the evaluation of a map that was computed before, from what is known of it.
+    """The request for the evaluation of a map that was computed before, from its provenance.
 
     Args:
         volume: Hash of the volume that it was computed from.
@@ -38,8 +38,8 @@ def evaluation_of_map(
         target_name: The class that it explains.
         parameters: Of its method.
         provenance: Of the map: its classifier, image, seed and precision.
-        image_name: Stands on the card; must not name a patient.
-        passes: Forward passes that the evaluation may cost.
+        image_name: Printed on the card; must not name a patient.
+        passes: Most forward passes of the evaluation.
         references: The segments that the map is held against, which must be those that it was
             computed with where its method weighs segments, and the backgrounds that it was
             computed with.

@@ -1,4 +1,4 @@
-"""Which files of its own disk an engine may touch for others."""
+"""The files of its own disk that an engine may read and write for clients."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Places:
         """Follows links in the folders' own paths.
 
         Raises:
-            InputError: One is no folder.
+            InputError: One is not a folder.
         """
         self.folders = tuple(Path(folder).resolve() for folder in folders)
         for folder in self.folders:
             if not folder.is_dir():
                 raise InputError(
-                    ErrorCode.ENGINE_ACCESS, f"{folder} is no folder; --data names folders."
+                    ErrorCode.ENGINE_ACCESS, f"{folder} is not a folder. Give a folder with --data."
                 )
 
     def inside(self, path: str | Path) -> Path:
         """The path once links are followed, if it lies in one of the folders.
 
         Raises:
-            InputError: It does not. Whether there is such a file is not told.
+            InputError: It does not. The error does not reveal whether the file exists.
         """
         refused = InputError(
             ErrorCode.ENGINE_ACCESS,
@@ -52,7 +52,7 @@ class Places:
         return resolved
 
     def check_all(self, paths: Iterable[Path]) -> None:
-        """Makes sure of files, and of all that lies in folders.
+        """Checks files, and all files in folders.
 
         Raises:
             InputError: One of them lies, or a link in one of them leads, outside.

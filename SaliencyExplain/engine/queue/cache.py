@@ -1,4 +1,4 @@
-"""What an engine keeps: volumes by their hash, open classifiers, and predictions."""
+"""The cache of an engine: volumes by their hash, open classifiers, and predictions."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MOST_PREDICTIONS = 32
 
 
 class VolumeStore:
-    """Volumes by hash, up to a number of bytes; those used longest ago go first.
+    """Volumes by hash, up to a number of bytes; the least recently used are removed first.
 
-    Volumes that a listed job needs or has made are held: they never go.
+    Volumes that a listed job needs or has made are held: they are never removed.
 
     Attributes:
         limit: Bytes of voxels.
@@ -47,11 +47,11 @@ class VolumeStore:
 
         Args:
             volume: The volume.
-            copied: Keep a copy, because its owner may go on and change theirs.
+            copied: Keep a copy, since the owner may change the original.
             beyond: Keep it beyond the limit too: a job has made it.
 
         Raises:
-            InputError: No engine takes such a volume, or there is no room for it.
+            InputError: The volume is not of a supported form, or there is not enough memory for it.
         """
         check_volume(volume)
         key = volume.hash
@@ -74,13 +74,13 @@ class VolumeStore:
         """The volume of that hash.
 
         Raises:
-            InputError: There is none, or it is kept no longer.
+            InputError: It does not exist, or is no longer kept.
         """
         with self._lock:
             if key not in self._volumes:
                 raise InputError(
                     ErrorCode.ENGINE_UNKNOWN,
-                    f"The engine holds no volume {key[:12]}, or not any more: send it again.",
+                    f"The engine has no volume {key[:12]}. Send it again.",
                 )
             self._volumes.move_to_end(key)
             return self._volumes[key]
@@ -90,7 +90,7 @@ class VolumeStore:
             return key in self._volumes
 
     def hold(self, keys: Iterable[str]) -> None:
-        """Keeps volumes until as many releases."""
+        """Holds volumes until they are released as often."""
         with self._lock:
             wanted = list(keys)
             for key in wanted:
@@ -98,7 +98,7 @@ class VolumeStore:
             self._holds.update(wanted)
 
     def release(self, keys: Iterable[str]) -> None:
-        """Takes back a hold."""
+        """Releases held volumes."""
         with self._lock:
             self._holds.subtract(keys)
             self._holds = +self._holds
@@ -110,7 +110,7 @@ class VolumeStore:
             return sum(self._volumes[key].values.nbytes for key in self._holds)
 
     def clear(self) -> None:
-        """Lets go of everything."""
+        """Releases everything."""
         with self._lock:
             self._volumes.clear()
             self._holds.clear()
@@ -124,16 +124,17 @@ class VolumeStore:
             raise InputError(
                 ErrorCode.ENGINE_LIMIT,
                 f"The engine's memory for volumes ({self.limit} bytes) does not hold this one "
-                f"({size} bytes) beside those that jobs need; wait for them, or send less.",
+                f"({size} bytes) in addition to those that jobs need. Wait for these jobs, or "
+                "send a smaller volume.",
             )
 
 
 @dataclass
 class OpenClassifier:
-    """A loaded classifier, and its twin for short jobs.
+    """A loaded classifier, and its copy for short jobs.
 
     A click may be answered in a pause of an explanation, whose method has its hooks on the
-    network; so short jobs have a network of their own. It costs the weights once more.
+    network; so short jobs use a second network, which takes the memory of the weights once more.
 
     Attributes:
         classifier: For long jobs.
@@ -154,14 +155,14 @@ class OpenClassifier:
 
 
 class ClassifierStore:
-    """Loaded classifiers by identity; those used longest ago go first."""
+    """Loaded classifiers by identity; the least recently used are removed first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, OpenClassifier] = OrderedDict()
 
     def put(self, classifier: Classifier) -> None:
-        """Keeps a classifier; one of the same identity stays as it is."""
+        """Keeps a classifier; one of the same identity is not replaced."""
         tensors = [*classifier.network.parameters(), *classifier.network.buffers()]
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         with self._lock:
@@ -177,20 +178,19 @@ class ClassifierStore:
         """The classifier of that identity.
 
         Raises:
-            InputError: It is not open, or not any more.
+            InputError: It is not open, or no longer open.
         """
         with self._lock:
             if key not in self._open:
                 raise InputError(
                     ErrorCode.ENGINE_UNKNOWN,
-                    f"The engine has no classifier {key[:12]} open, or not any more: open it "
-                    "again.",
+                    f"The engine has no open classifier {key[:12]}. Open it again.",
                 )
             self._open.move_to_end(key)
             return self._open[key]
 
     def clear(self) -> None:
-        """Lets go of all classifiers."""
+        """Releases all classifiers."""
         with self._lock:
             self._open.clear()
 
@@ -203,7 +203,7 @@ class PredictionStore:
         self._known: OrderedDict[tuple[str, str], tuple[float, ...]] = OrderedDict()
 
     def put(self, classifier: str, volume: str, probabilities: tuple[float, ...]) -> None:
-        """Keeps the probabilities of a volume; those put first go first."""
+        """Keeps the probabilities of a volume; the oldest are removed first."""
         with self._lock:
             self._known[classifier, volume] = probabilities
             while len(self._known) > _MOST_PREDICTIONS:

@@ -35,7 +35,7 @@ class CachedProber:
 
         Args:
             request: The request.
-            reporter: Is told what is done.
+            reporter: Receives the progress.
         """
         twin = self._classifiers.get(request.classifier).twin
         asked = (request.classifier, request.volume, request.fill)
@@ -46,7 +46,7 @@ class CachedProber:
                 return self._kept[1]
             # Before the new one is made: two would not fit a small GPU.
             self._kept = None
-        reporter.doing("looks at the image for the first time")
+        reporter.doing("computes the image's feature maps")
         image = image_of(self._volumes.get(request.volume))
         prober = Prober(prepare(image, twin, compute=self._compute), fill=request.fill)
         with self._lock:
@@ -55,12 +55,12 @@ class CachedProber:
         return prober
 
     def free_gpu_memory(self) -> None:
-        """Gives a GPU's memory back; the next click computes its feature maps again."""
+        """Releases a GPU's memory; the next click computes its feature maps again."""
         with self._lock:
             if self._kept is not None and self._compute.device.startswith("cuda"):
                 self._kept[1].release()
 
     def clear(self) -> None:
-        """Lets go of the prober."""
+        """Releases the prober."""
         with self._lock:
             self._kept = None

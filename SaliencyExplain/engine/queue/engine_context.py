@@ -1,4 +1,4 @@
-"""What an engine holds and allows, as the handlers of its requests use it."""
+"""The state and permissions of an engine, for the handlers of its requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EngineContext:
         volumes: The volumes that it holds.
         classifiers: The open classifiers.
         predictions: The probabilities that it has computed lately.
-        prober: What the last click has computed of its image.
+        prober: The prober of the last click, with its image's feature maps.
         allowed_paths: The folders of its own disk that requests may name.
         trusts: Whether code that comes with a classifier may run if a request asks for it.
     """
@@ -40,10 +40,10 @@ class EngineContext:
         return replace(self.compute, limits=replace(limits, memory=memory))
 
     def check_trust(self) -> None:
-        """Raises ClassifierError where the engine was not started to run others' code."""
+        """Raises ClassifierError where the engine was not started with --trust."""
         if not self.trusts:
             raise ClassifierError(
                 ErrorCode.MODEL_UNTRUSTED,
-                "This engine runs no code that comes with a classifier; start it with --trust "
-                "if you know where the classifier comes from.",
+                "This engine does not run code that comes with a classifier. Start it with "
+                "--trust if you trust the classifier's source.",
             )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-#: Nothing is foretold sooner: the first batches warm up caches and threads.
+#: No estimate before this time: the first batches warm up caches and threads.
 _SILENT_SECONDS = 0.5
-#: Time in which the estimate forgets half of what it saw.
+#: Half-life of the measured speeds in the estimate.
 _HALF_LIFE = 3.0
 
 
 class Eta:
-    """The time that a job will still take, from its speed, of late more than before."""
+    """The remaining time of a job from its speed, with more weight on recent values."""
 
     def __init__(self, now: float) -> None:
         self._started = now
@@ -21,10 +21,10 @@ class Eta:
         self._time = 0.0
 
     def tell(self, done: float, now: float) -> None:
-        """Notes how much is done; other work in between is told by :meth:`pause`.
+        """Records the progress; other work in between is excluded by :meth:`pause`.
 
-        What was done at the first word is no measure of speed: an earlier run of a study may
-        have done it.
+        The progress at the first call does not count for the speed: it may be of an earlier run
+        of a study.
         """
         passed = now - self._seen
         if self._done is None:
@@ -38,15 +38,15 @@ class Eta:
         self._done, self._seen = done, now
 
     def pause(self, seconds: float) -> None:
-        """Leaves out a time in which something else was done."""
+        """Excludes a time in which other work was done."""
         self._started += seconds
         self._seen += seconds
 
     def seconds_left(self, total: float, now: float) -> float | None:
-        """Seconds until all is done; None while nothing can be said."""
+        """Seconds until the end; None while unknown."""
         if self._done is None or self._work <= 0 or now - self._started < _SILENT_SECONDS:
             return None
         left = (total - self._done) * self._time / self._work
-        # Since the last word, time has passed.
+        # Time has passed since the last call.
         left -= now - self._seen
         return max(0.0, left) if math.isfinite(left) else None

@@ -1,4 +1,4 @@
-"""What the handlers of explanations, estimates and evaluations share: the inputs of methods."""
+"""The inputs of methods, for the handlers of explanations, estimates and evaluations."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def volumes_to_explain(request: ExplainRequest) -> set[str]:
 def references_of(
     request: ExplainRequest, context: EngineContext, notes: list[str]
 ) -> LoadedReferences:
-    """The segmentation and the backgrounds that a request names beside its image.
+    """The segmentation and the backgrounds of a request.
 
     Args:
         request: What was asked.
         context: Holds the volumes.
-        notes: Told what was left out.
+        notes: Receives notes on what was left out.
 
     Raises:
         InputError: The segments are not on the image's grid, or have no names.

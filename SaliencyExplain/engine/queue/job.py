@@ -1,4 +1,4 @@
-"""A job: a request in the queue, and what became of it."""
+"""A job: a request in the queue, and its outcome."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ class Job:
 
 
 def new_name() -> str:
-    """A name for a job that nobody can guess."""
+    """A name for a job that cannot be guessed."""
     return uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""What is told of a job that failed: a line for the user, the places for a developer."""
+"""The description of a failed job: a line for the user, the places in the code for a developer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, SaliencyExplain
 
 
 def unforeseen(error: BaseException) -> SaliencyExplainError:
-    """What nobody foresaw, as one line; it stays the cause.
+    """An unexpected exception as an error of one line, with the exception as its cause.
 
-    Where the memory was exhausted, that is what the line says.
+    Where the memory was exhausted, the line says so.
     """
     lines = str(error).strip().splitlines()
     reason = f": {lines[0][:300]}" if lines else ""
     if is_out_of_memory(error):
         short = DeviceMemoryError(
             ErrorCode.MEMORY,
-            f"The memory does not suffice for this job ({type(error).__name__}{reason}). Use a "
+            f"There is not enough memory for this job ({type(error).__name__}{reason}). Use a "
             "coarser spacing, smaller parameters or a smaller image.",
         )
         short.__cause__ = error
@@ -32,7 +32,7 @@ def unforeseen(error: BaseException) -> SaliencyExplainError:
 
 
 def frames(error: BaseException | None) -> str:
-    """Where an error came from, without messages of its causes, which may quote files."""
+    """The stack of an error, without messages of its causes, which may quote files."""
     parts: list[str] = []
     while error is not None:
         places = [

@@ -1,4 +1,4 @@
-"""The jobs of one device: one runs at a time, the others wait and see their place.
+"""The jobs of one device: one runs at a time, the others wait with a place in the queue.
 
 Short jobs (a probe, a prediction, an estimate) go before long ones. While a long job runs, short
 ones run in its pauses: each time it reports its progress, one short job runs on the same thread
@@ -38,14 +38,14 @@ _IDLE_CHECK = 3600.0
 
 
 class Reporter:
-    """What a running job tells the queue, and where it learns that it should stop."""
+    """Reports the progress of a running job to the queue, and stops a cancelled job."""
 
     def __init__(self, queue: JobQueue, job: Job) -> None:
         self._queue = queue
         self.job = job
 
     def progress(self, done: float, total: float) -> None:
-        """Tells how far the work is, and lets one short job go in between.
+        """Reports the progress, and runs one short job in between.
 
         Raises:
             Cancelled: The job should stop.
@@ -60,7 +60,7 @@ class Reporter:
             raise Cancelled("The job was cancelled.")
 
     def doing(self, words: str) -> None:
-        """Says what is done now."""
+        """Reports the current step."""
         self._queue._say(self.job, words)
 
     def publish(self, result: Result) -> None:
@@ -78,9 +78,9 @@ class JobQueue:
         """Starts the thread.
 
         Args:
-            work: Does a job; it may raise anything, which ends that job alone.
-            ended: Told of each job that is over, before anyone else sees it.
-            forgotten: Told of each job that is listed no longer.
+            work: Runs a job; an exception ends only that job.
+            ended: Called with each ended job, before its end is visible to others.
+            forgotten: Called with each job that is no longer listed.
         """
         self._work = work
         self._ended = ended
@@ -96,7 +96,7 @@ class JobQueue:
         self._thread.start()
 
     def add(self, job: Job) -> bool:
-        """Puts a job in the queue; a probe takes the place of those of its stream.
+        """Puts a job in the queue; a probe replaces those of its stream.
 
         Returns:
             Whether it was put in; False: the same request is listed under its name.
@@ -107,14 +107,14 @@ class JobQueue:
         with self._changed:
             if self._closed:
                 raise InputError(
-                    ErrorCode.ENGINE_ACCESS, "The engine is closing; it takes no jobs."
+                    ErrorCode.ENGINE_ACCESS, "The engine is closing and does not accept jobs."
                 )
             if job.name in self._jobs:
                 if self._jobs[job.name].request != job.request:
                     raise InputError(
                         ErrorCode.ENGINE_REQUEST,
-                        f"The name {job.name[:64]} is that of a job with another request; give "
-                        "this one a name of its own.",
+                        f"The name {job.name[:64]} is that of a job with another request. Give "
+                        "this job another name.",
                     )
                 return False
             if job.stream:
@@ -127,13 +127,13 @@ class JobQueue:
             return True
 
     def cancel(self, name: str) -> None:
-        """Takes a waiting job out of the queue, and asks a running one to stop."""
+        """Removes a waiting job from the queue, and stops a running one."""
         with self._changed:
             self._stop(self._job(name))
             self._moved()
 
     def status(self, name: str, seen: int, wait: float) -> JobStatus:
-        """How far a job is, waiting for news where there are none."""
+        """The progress of a job; waits for a change where there is none."""
         until = time.monotonic() + wait
         with self._changed:
             job = self._job(name)
@@ -158,13 +158,13 @@ class JobQueue:
         """The job of that name.
 
         Raises:
-            InputError: There is none, or it is listed no longer.
+            InputError: It does not exist, or is no longer listed.
         """
         with self._changed:
             return self._job(name)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Calls the listener, on the thread of whoever changes it, after each change."""
+        """Calls the listener after each change, on the thread that made the change."""
         with self._changed:
             self._listeners.append(listener)
 
@@ -234,19 +234,19 @@ class JobQueue:
         failure: Exception | None = None
         try:
             reporter.check()
-            # Loops that know of no progress are stopped as well.
+            # Loops without progress reports are stopped as well.
             with stopped_by(reporter.check, alone=True):
                 result = self._work(job, reporter)
         except Cancelled as error:
             state, failure = CANCELLED, error
         except SaliencyExplainError as error:
             state, failure = FAILED, error
-        except BaseException as error:  # noqa: BLE001  the engine outlives whatever a job raises,
+        except BaseException as error:  # noqa: BLE001  the engine survives any exception of a job,
             # also a network's own sys.exit().
             state, failure = FAILED, unforeseen(error)
         details = frames(failure) if state == FAILED else ""
         if failure is not None:
-            # As it was said, without the frames, whose variables hold whole images.
+            # Without the frames, whose variables hold whole images.
             failure = copy.copy(failure)
         with self._changed:
             job.result, job.failure, job.details = result, failure, details
@@ -267,7 +267,7 @@ class JobQueue:
                 self._forget(old)
 
     def _ended_jobs(self) -> list[Job]:
-        """Those that are over, the one that ended first before the others."""
+        """The ended jobs, in the order of their ends."""
         over = [job for job in self._jobs.values() if job.state in ENDED]
         return sorted(over, key=lambda job: job.ended_at)
 
@@ -323,7 +323,9 @@ class JobQueue:
     def _job(self, name: str) -> Job:
         if name not in self._jobs:
             raise InputError(
-                ErrorCode.ENGINE_UNKNOWN, f"The engine knows no job '{name[:64]}', or not any more."
+                ErrorCode.ENGINE_UNKNOWN,
+                f"The engine has no job '{name[:64]}', or no longer lists it. Send the request "
+                "again.",
             )
         return self._jobs[name]
 
@@ -354,5 +356,5 @@ class JobQueue:
             return f"waits{before}"
         host = self._running[0]
         if job.short and not host.short:
-            return f"waits for a pause of the {host.kind} that runs{before}"
-        return f"waits for the {host.kind} that runs{before}"
+            return f"waits for a pause of the running {host.kind}{before}"
+        return f"waits for the running {host.kind}{before}"

@@ -42,7 +42,7 @@ from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.specification.spec import Limits
 from SaliencyExplain.voxel_volume import Volume
 
-#: Share of the free memory that a job may reserve; beyond it the system would end the engine.
+#: Share of the free memory that a job may reserve; beyond it the system might kill the engine.
 _MEMORY_SHARE = 0.95
 
 
@@ -51,7 +51,7 @@ class LocalEngine(Engine):
 
     Attributes:
         device: Its torch device.
-        volumes: What it holds.
+        volumes: The volumes that it holds.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class LocalEngine(Engine):
         Args:
             device: ``auto``, ``cpu`` or ``cuda:N``.
             data: Folders that jobs may name.
-            trust: Whether code that comes with a classifier may run if a request asks for it.
+            trust: Whether code that comes with a classifier may run if a request allows it.
             volume_bytes: Most bytes of voxels that are kept; None: a share of the memory.
             memory_bytes: Most that batches, kept maps and packed weights may take while it
                 computes.
 
         Raises:
-            InputError: There is no such device or folder.
+            InputError: The device or a folder does not exist.
         """
         self.device = choose_device(device)
         memory = None if math.isinf(memory_bytes) else memory_bytes
@@ -128,7 +128,7 @@ class LocalEngine(Engine):
         return describe(classifier)
 
     def check_trust(self) -> None:
-        """Raises ClassifierError where the engine was not started to run others' code."""
+        """Raises ClassifierError where the engine was not started with --trust."""
         self._context.check_trust()
 
     def find_classifier(self, key: str) -> ClassifierInfo | None:
@@ -139,11 +139,11 @@ class LocalEngine(Engine):
             return None
 
     def put(self, volume: Volume) -> str:
-        """Hands over a volume; see :class:`Engine`."""
+        """Adds a volume; see :class:`Engine`."""
         return self.volumes.put(volume)
 
     def get(self, volume: str) -> Volume:
-        """The volume of that hash; its voxels are not to be written to."""
+        """The volume of that hash; its voxels must not be changed."""
         return self.volumes.get(volume)
 
     def start(self, request: Request, *, name: str | None = None) -> str:
@@ -151,8 +151,8 @@ class LocalEngine(Engine):
 
         Args:
             request: What is asked.
-            name: The job's name, made by a caller who may ask twice because the first answer
-                was lost; a job that is there already is not put in again.
+            name: The job's name, given by a caller that may repeat the request after a lost answer;
+                a job that exists already is not added again.
         """
         check_request(request)
         handler = self._handler(request)
@@ -168,7 +168,7 @@ class LocalEngine(Engine):
         return job.name
 
     def status(self, job: str, *, seen: int = -1, wait: float = 0.0) -> JobStatus:
-        """How far a job is; see :class:`Engine`."""
+        """The progress of a job; see :class:`Engine`."""
         return self._queue.status(job, seen, wait)
 
     def partial(self, job: str) -> Result | None:
@@ -185,7 +185,7 @@ class LocalEngine(Engine):
         raise InputError(ErrorCode.ENGINE_UNKNOWN, "The job has not ended yet.")
 
     def cancel(self, job: str) -> None:
-        """Asks a job to stop."""
+        """Requests that a job stops."""
         self._queue.cancel(job)
 
     def jobs(self) -> list[JobStatus]:
@@ -197,7 +197,7 @@ class LocalEngine(Engine):
         self._queue.listen(listener)
 
     def close(self) -> None:
-        """Cancels what runs and lets go of everything."""
+        """Cancels running jobs and releases everything."""
         self._queue.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
         self._context.prober.clear()
@@ -219,14 +219,14 @@ class LocalEngine(Engine):
         return find_handler(request)(self._context)
 
     def _ended(self, job: Job) -> None:
-        """Lets go of what an ended job needs no longer, and of old jobs where memory is short."""
+        """Releases the volumes of an ended job, and old jobs where memory is short."""
         kept: set[str] = set()
         if job.result is not None:
             kept = self._handler(job.request).kept_volumes(job.result)
         self.volumes.release(job.holds - kept)
         job.holds &= kept
         if self.device.type == "cuda" and not job.short:
-            # Also for other programs: torch keeps what it was given.
+            # Also for other programs: torch keeps allocated memory.
             torch.cuda.empty_cache()
         while 2 * self.volumes.held_bytes > self.volumes.limit and self._queue.forget_oldest():
             continue
@@ -237,7 +237,7 @@ class LocalEngine(Engine):
 
 
 def describe(classifier: Classifier) -> ClassifierInfo:
-    """What a face is told of a classifier."""
+    """The description of a classifier for user interfaces."""
     return ClassifierInfo(
         key=classifier.identity,
         name=classifier.name,

@@ -1,4 +1,4 @@
-"""Volumes that an engine was sent, as the images and segmentations that the library takes."""
+"""Volumes of an engine as images and segmentations of the library."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def segmentation_of(
         names: A name for each mask.
         segments: The masks ``(N, *S)``, uint8.
         image: The image whose grid they must lie on.
-        notes: Told which masks were left out.
+        notes: Receives the names of masks that were left out.
 
     Raises:
         InputError: They are on another grid, lack names or share one, or none has a voxel.
@@ -46,7 +46,7 @@ def segmentation_of(
     if len(names) != len(values):
         raise InputError(
             ErrorCode.ENGINE_REQUEST,
-            f"There are {len(values)} segments and {len(names)} names for them.",
+            f"{len(values)} segments have {len(names)} names. Give one name for each segment.",
         )
     named: dict[str, Segment] = {}
     empty = []
@@ -64,13 +64,14 @@ def segmentation_of(
     if not named:
         raise InputError(
             ErrorCode.SEGMENTATION_EMPTY,
-            "No voxel of the image lies in a segment; nothing can be compared.",
+            "No voxel of the image lies in a segment, so nothing can be compared. Check that the "
+            "segmentation belongs to the image.",
         )
     return Segmentation(tuple(named.values()), np.asarray(image.affine), ())
 
 
 def check_grid(what: str, volume: Volume, shape: tuple[int, ...], image: Volume) -> None:
-    """Refuses voxels that do not lie where the image's do: their places would be wrong.
+    """Refuses voxels that are not on the image's grid, since their positions would be wrong.
 
     Args:
         what: Names the voxels in the message.
@@ -90,5 +91,5 @@ def check_grid(what: str, volume: Volume, shape: tuple[int, ...], image: Volume)
     if not same_grid(shape, volume.affine, wanted, image.affine):
         raise InputError(
             ErrorCode.GRID_MISMATCH,
-            f"{what} lies at another place than the image: give it on the image's own grid.",
+            f"{what} has another position than the image: give it on the image's own grid.",
         )

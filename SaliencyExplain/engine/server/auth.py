@@ -1,8 +1,8 @@
-"""Who may ask a server at all: those who know its token, from no web page but its own.
+"""Access to a server: clients with its token, and web pages of its own origin only.
 
-A browser on the same machine reaches a loopback server for any page it shows. So the token is
-needed for everything, the ``Host`` must be one of the server's own names (a page whose name
-was pointed at 127.0.0.1 still says its own), and an ``Origin`` must be the server's.
+Any web page in a browser on the same machine can reach a loopback server. So the token is needed
+for everything, the ``Host`` must be one of the server's own names (a page whose name resolves to
+127.0.0.1 sends its own name), and an ``Origin`` must be the server's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _WILDCARD = ("0.0.0.0", "::", "")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens there."""
+    """Whether a server at this address can be reached from this machine only."""
     return host in _LOOPBACK or host.startswith("127.")
 
 
 class Guard:
-    """Lets a request through to the application, or refuses it before its body is read.
+    """Passes a request to the application, or refuses it before its body is read.
 
     Attributes:
         last_request: Monotonic time of the last request that was let through.
@@ -79,10 +79,14 @@ class Guard:
             given.setdefault(name.lower(), []).append(value)
         hosts = given.get(b"host", [])
         if len(hosts) != 1 or not self._is_own(hosts[0], scope):
-            return 403, "This engine is not called by that name; --allow-host adds names."
+            return 403, "The host name is not one of this engine's. Add it with --allow-host."
         own = f"{scope['scheme']}://".encode() + hosts[0].lower()
         if any(origin.lower() != own for origin in given.get(b"origin", [])):
-            return 403, "This engine does not answer web pages of another origin."
+            return (
+                403,
+                "Requests from web pages of another origin are refused. Open the engine's own "
+                "address.",
+            )
         tokens = given.get(b"authorization", [])
         if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._expected):
             return (

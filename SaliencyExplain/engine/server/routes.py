@@ -26,14 +26,14 @@ from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.engine.wire.volume_format import encode
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, SaliencyExplainError
 
-#: Seconds that a question for news is kept waiting at most.
+#: Longest wait of a request for news, in seconds.
 LONGEST_WAIT = 30.0
 _NAME = re.compile(r"[0-9a-f]{32}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Changes:
-    """Wakes the questions that wait for news of jobs, from whatever thread the news come."""
+    """Wakes the requests that wait for changes of jobs, from any thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -165,10 +165,10 @@ async def _news(
     engine: LocalEngine, changes: Changes, name: str, seen: int, wait: float
 ) -> JobStatus:
     loop = asyncio.get_running_loop()
-    # Not a number is no time to wait.
+    # NaN is not a time to wait.
     until = loop.time() + (min(wait, LONGEST_WAIT) if wait > 0 else 0.0)
     while True:
-        # Taken before looking: what changes in between sets this one.
+        # Taken before the check, so that changes in between set this event.
         event = changes.event()
         status = engine.status(name)
         left = until - loop.time()
@@ -188,7 +188,12 @@ def _add_errors(application: FastAPI) -> None:
         return handler
 
     def gone(_request: Request, _error: Exception) -> Response:
-        return _refusal("The upload broke off.", "InputError", ErrorCode.ENGINE_REQUEST, 400)
+        return _refusal(
+            "The upload was interrupted. Send it again.",
+            "InputError",
+            ErrorCode.ENGINE_REQUEST,
+            400,
+        )
 
     def misread(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -197,7 +202,10 @@ def _add_errors(application: FastAPI) -> None:
         return _refusal(line, "InputError", ErrorCode.ENGINE_REQUEST, 400)
 
     def unforeseen(_request: Request, error: Exception) -> Response:
-        reason = f"The engine failed unexpectedly ({type(error).__name__}); its log says where."
+        reason = (
+            f"The engine failed unexpectedly ({type(error).__name__}); the engine's log has the "
+            "details."
+        )
         return _refusal(reason, "SaliencyExplainError", ErrorCode.JOB_FAILED, 500)
 
     application.add_exception_handler(SaliencyExplainError, answer(400))
@@ -213,7 +221,7 @@ def _refusal(line: str, kind: str, code: str, status: int) -> Response:
 
 
 def _kind(error: Exception) -> str:
-    """The error's nearest kind that clients know."""
+    """The nearest type of error that clients can read."""
     return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
 
 
@@ -236,6 +244,6 @@ def _checked(text: str, form: re.Pattern[str]) -> str:
     if not form.fullmatch(text):
         raise InputError(
             ErrorCode.ENGINE_REQUEST,
-            "A name in the address is not of the form that the engine gives names.",
+            "A name in the address is not a name that the engine has given.",
         )
     return text

@@ -1,4 +1,4 @@
-"""Runs a server until it is stopped, or until whoever started it has gone."""
+"""Runs a server until it is stopped, or until the process that started it has ended."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _Protocol(H11Protocol):
             return Wait("head", 0)
         request = id(cycle)
         if not cycle.response_complete:
-            # Where the engine does not keep up, nobody waits for the client.
+            # Where the engine is slower than the client, the server does not wait for the client.
             reads = cycle.more_body and not self.flow.read_paused
             return Wait("body" if reads else "work", request, self.received)
         begun = bool(self.conn.trailing_data[0]) or self.conn.their_state is not h11.IDLE
@@ -160,7 +160,7 @@ def serve(
         watch: Ends the server with the process that started it.
 
     Raises:
-        InputError: The address cannot be listened on, or the certificate not be used.
+        InputError: The address or the certificate cannot be used.
     """
     guard = Guard(make_application(engine, uploads), token, host, names)
     listening = _listen(host, port)
@@ -174,7 +174,7 @@ def serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        # Longer than a face is idle between two clicks, so that few questions open a new one.
+        # Longer than the usual pause between two clicks, so that few requests open a new one.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=2,
         ssl_certfile=certificate,

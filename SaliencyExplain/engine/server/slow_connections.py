@@ -1,7 +1,7 @@
-"""Ends connections that send half a request or a body by drops, and makes room for others.
+"""Closes connections that send a part of a request or a very slow body.
 
-Such connections cost whoever opens them nothing, need no token, and each holds a file descriptor:
-a few hundred of them would keep everybody else out.
+Such connections need no token and each takes a file descriptor: a few hundred of them would
+block all other clients.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Connection = TypeVar("Connection", bound=Hashable)
 
 @dataclass(frozen=True)
 class Wait:
-    """What a connection is waited for.
+    """The state of a connection that the server waits for.
 
     Attributes:
         phase: ``head``: a request that has not come, or in part; ``idle``: the next request of a
@@ -46,7 +46,7 @@ class Patience:
     def __init__(
         self, most: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Knows of no connection.
+        """Starts without connections.
 
         Args:
             most: Connections at most; None: as many as the system lets the process have.

@@ -1,4 +1,4 @@
-"""The secret that a server's callers must know, in a file that only its owner can read."""
+"""The token of a server's clients, in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def token_in(path: Path) -> str:
     ):
         raise InputError(
             ErrorCode.ENGINE_ACCESS,
-            f"The token file {path} may be read by others than you: chmod 600 it, or delete it "
-            "and a new one is made.",
+            f"The token file {path} can be read by other users: run chmod 600 on it, or delete it "
+            "and start the engine again, which makes a new one.",
         )
     token = content.decode("latin-1").strip()
     if len(token) < _LEAST or not token.isascii() or not token.isprintable() or " " in token:
         raise InputError(
             ErrorCode.ENGINE_ACCESS,
-            f"The token file {path} holds no token; delete it and a new one is made.",
+            f"The token file {path} holds no token. Delete it and start the engine again, which "
+            "makes a new one.",
         )
     return token
 
@@ -53,7 +54,7 @@ def make_token(path: Path) -> str:
     token = secrets.token_urlsafe(32)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Private from its first moment, and never through a link that waits there.
+        # Private from its creation, and never through an existing link.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(token + "\n")

@@ -21,7 +21,7 @@ from SaliencyExplain.images.boundary import reading
 from SaliencyExplain.study.case import safe_name
 from SaliencyExplain.voxel_volume import Volume
 
-#: Most bytes of a request that is no file.
+#: Most bytes of a request that is not a file.
 _SMALL = 4 * 1024**2
 
 
@@ -43,7 +43,7 @@ class Uploads:
         self._keys: dict[tuple[str, bool], str] = {}
 
     def check_size(self, size: int) -> None:
-        """Raises TooLargeError where so many bytes would not be taken."""
+        """Raises TooLargeError where so many bytes are not accepted."""
         if size > self.largest:
             raise TooLargeError(
                 ErrorCode.ENGINE_LIMIT,
@@ -52,17 +52,17 @@ class Uploads:
             )
 
     def key_of(self, digest: str, trust: bool) -> str | None:
-        """The classifier that came out of a file of that hash, as far as is known."""
+        """The classifier of a file of that hash; None if unknown."""
         with self._lock:
             return self._keys.get((digest, trust))
 
     def remember(self, digest: str, trust: bool, key: str) -> None:
-        """Notes which classifier came out of a file."""
+        """Records the classifier of a file."""
         with self._lock:
             self._keys[digest, trust] = key
 
     async def small(self, request: Request) -> bytes:
-        """The body of a request that is no file.
+        """The body of a request that is not a file.
 
         Raises:
             TooLargeError: It is too large, or says that it is.
@@ -88,7 +88,8 @@ class Uploads:
             volume = await run_in_threadpool(self._decoded, file)
         if await run_in_threadpool(lambda: volume.hash) != key:
             raise InputError(
-                ErrorCode.ENGINE_REQUEST, "The volume is not the one of that hash; send it again."
+                ErrorCode.ENGINE_REQUEST,
+                "The volume does not have the hash of its address. Send it again.",
             )
         yield volume
 
@@ -115,7 +116,7 @@ class Uploads:
             try:
                 yield path
             except ClassifierError as error:
-                # As its sender knows it; where it lies here is nobody's matter.
+                # The sender's name of the file; its place on this machine is not disclosed.
                 said = str(error).replace(f"{folder}{os.sep}", "")
                 raise ClassifierError(error.code, said) from error
 
@@ -163,19 +164,21 @@ def check_archive(path: Path, largest: int) -> None:
             entries = archive.infolist()
     if sum(entry.file_size for entry in entries) > largest:
         raise ClassifierError(
-            ErrorCode.MODEL_REFUSED, f"{path.name} unpacks to more than the {largest} bytes taken."
+            ErrorCode.MODEL_REFUSED,
+            f"{path.name} unpacks to more than the {largest} bytes that are allowed.",
         )
     for entry in entries:
         parts = entry.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise ClassifierError(
                 ErrorCode.MODEL_REFUSED,
-                f"{path.name} is refused: the path '{entry.filename[:200]}' in it leads out of it.",
+                f"{path.name} is refused: the path '{entry.filename[:200]}' in it points outside "
+                "of it.",
             )
 
 
 def _announced(request: Request) -> int:
-    """Bytes that a request says it has; 0 where it says nothing."""
+    """The length that a request announces, in bytes; 0 where it announces none."""
     said = request.headers.get("content-length", "")
     return int(said) if said.isdecimal() and len(said) <= 20 else 0
 

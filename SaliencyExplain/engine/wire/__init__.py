@@ -1,1 +1,1 @@
-"""What travels between a face and an engine, without torch."""
+"""Requests, results and volumes between a user interface and an engine, without torch."""

@@ -34,7 +34,8 @@ class Packed(AbstractContextManager["Packed"]):
         """Packs and hashes.
 
         Raises:
-            ClassifierError: There is no such file, no bundle in the folder, or it cannot be read.
+            ClassifierError: The file does not exist, the folder is not a bundle, or it cannot be
+                read.
         """
         path = Path(path)
         self._stack = ExitStack()
@@ -47,7 +48,9 @@ class Packed(AbstractContextManager["Packed"]):
             elif path.is_file():
                 self.name, self._file = path.name, path
             else:
-                raise ClassifierError(ErrorCode.FILE_MISSING, f"There is no classifier {path}.")
+                raise ClassifierError(
+                    ErrorCode.FILE_MISSING, f"The classifier {path} does not exist."
+                )
             self.size = self._file.stat().st_size
             self.digest = _digest(self._file)
         except OSError as error:
@@ -80,7 +83,7 @@ def _zip(folder: Path, target: Path) -> None:
     if not files:
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,
-            f"{folder} is no MONAI bundle: it has no configs/metadata.json.",
+            f"{folder} is not a MONAI bundle: the file configs/metadata.json is missing.",
         )
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for file in files:

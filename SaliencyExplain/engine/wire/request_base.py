@@ -11,7 +11,7 @@ KINDS: dict[str, type[Request]] = {}
 
 
 class Request:
-    """Base class of what an engine can be asked: a frozen dataclass of plain data.
+    """Base class of requests to an engine: frozen dataclasses of plain data.
 
     A subclass declares a kind of request with its class arguments::
 

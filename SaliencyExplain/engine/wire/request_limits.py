@@ -1,4 +1,4 @@
-"""What a request may hold at most, and the ranges of its numbers.
+"""The limits of a request: its largest size, and the ranges of its numbers.
 
 The range of a number stands in the type of its field: ``seed: Seed`` or
 ``radii_mm: tuple[Millimetres, ...]``. The sizes of lists and names are limited everywhere.
@@ -42,7 +42,7 @@ class Within:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise InputError(
                 ErrorCode.VALUE_FORM,
-                f"The request's {name} is no number but {type(value).__name__}.",
+                f"The request's {name} must be a number, not {type(value).__name__}.",
             )
         # A whole number may be too large for a float.
         if not self.low <= value <= self.high:
@@ -70,7 +70,7 @@ class WholeWithin:
         if isinstance(value, bool) or not isinstance(value, int):
             raise InputError(
                 ErrorCode.VALUE_FORM,
-                f"The request's {name} is no whole number but {type(value).__name__}.",
+                f"The request's {name} must be a whole number, not {type(value).__name__}.",
             )
         if not self.low <= value <= self.high:
             raise InputError(
@@ -162,7 +162,7 @@ def _check_ranges(name: str, value: Any, hint: Any) -> None:
 def _too_many(name: str, count: int, most: int, what: str = "items") -> InputError:
     return InputError(
         ErrorCode.ENGINE_LIMIT,
-        f"The request's {name} has {count} {what}, and at most {most} may be.",
+        f"The request's {name} has {count} {what}; at most {most} are allowed.",
     )
 
 

@@ -37,20 +37,21 @@ def parse_json(content: bytes) -> Any:
     """A JSON document of any origin.
 
     Raises:
-        InputError: It is none, not in UTF-8, or too deep; NaN, infinity and numbers that are as
-            large are none either, nor are whole numbers of more than 64 bits.
+        InputError: It is not JSON, not in UTF-8, or nested too deeply; or it has NaN, infinity, a
+            number that is as large, or a whole number of more than 64 bits.
     """
     try:
         document = json.loads(
             content.decode(), parse_constant=_refuse, parse_int=_whole, parse_float=_finite
         )
         if b"\\ud" in content.lower():
-            # Half of a pair of surrogates is no text: no file, log or answer could hold it.
+            # Half of a surrogate pair is not valid text and cannot be written to a file, log or
+            # answer.
             json.dumps(document, ensure_ascii=False).encode()
         return document
     except (ValueError, RecursionError) as error:
         raise InputError(
-            ErrorCode.ENGINE_REQUEST, f"This is no JSON document: {str(error)[:200]}."
+            ErrorCode.ENGINE_REQUEST, f"The document is not valid JSON: {str(error)[:200]}."
         ) from error
 
 
@@ -156,7 +157,7 @@ def _number_or_text(kind: Any, document: Any, name: str) -> Any:
 
 
 def _wrong(name: str, wanted: str) -> InputError:
-    return InputError(ErrorCode.ENGINE_REQUEST, f"'{name}' is to be {wanted}.")
+    return InputError(ErrorCode.ENGINE_REQUEST, f"'{name}' must be {wanted}.")
 
 
 def _plain(value: Any) -> Any:
@@ -188,7 +189,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 @cache

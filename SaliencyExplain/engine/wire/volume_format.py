@@ -57,7 +57,7 @@ def encode(volume: Volume) -> bytes:
     """The volume as bytes; :func:`decode` gives it back to the bit.
 
     Raises:
-        InputError: Its type, shape or affine is none that an engine takes.
+        InputError: Its type, shape or affine is not supported.
     """
     check_volume(volume)
     flat = np.ascontiguousarray(volume.values).reshape(-1)
@@ -83,7 +83,7 @@ def decode(content: bytes | memoryview, *, largest: int) -> Volume:
             counted.
 
     Raises:
-        InputError: They are no volume, damaged, or larger than allowed.
+        InputError: They are not a volume, are damaged, or are larger than allowed.
     """
     view = memoryview(content).cast("B")
     try:
@@ -185,7 +185,7 @@ def _narrowest(voxels: NDArray[np.float32]) -> NDArray[Any]:
         limits = np.iinfo(name)
         if limits.min <= low and high <= limits.max:
             narrow = voxels.astype(name)
-            # By bits: a minus zero is no whole number.
+            # By bits: minus zero does not count as a whole number.
             if np.array_equal(narrow.astype(np.float32).view(np.uint32), voxels.view(np.uint32)):
                 return narrow
             return voxels
@@ -209,7 +209,7 @@ def _inflated(content: bytes | memoryview, count: int) -> bytes:
     stream = zlib.decompressobj()
     try:
         plane = stream.decompress(content, count)
-        # What is left are the checksum's bytes; they give no more.
+        # The rest is the checksum, which unpacks to nothing.
         rest = stream.decompress(stream.unconsumed_tail, 1) if not stream.eof else b""
     except zlib.error as error:
         raise InputError(

@@ -15,22 +15,22 @@ TYPES = ("<f4", "|u1")
 
 
 def check_volume(volume: Volume) -> None:
-    """Finds out whether an engine takes a volume, before its voxels go anywhere.
+    """Checks that a volume is of a form that an engine takes, before its voxels are sent.
 
     Raises:
-        InputError: Its type, number of axes or affine is none that an engine takes.
+        InputError: Its type, number of axes or affine is not supported.
     """
     values, affine = volume.values, np.asarray(volume.affine)
     if values.dtype.str not in TYPES:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"Voxels are float32 or uint8, not {values.dtype} ({sys.byteorder}-endian); "
-            "convert them before.",
+            f"Voxels are float32 or uint8, not {values.dtype} ({sys.byteorder}-endian). Convert "
+            "them first.",
         )
     if not 2 <= values.ndim <= 4 or not values.size:
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"A volume of shape {values.shape} has no two to four axes with voxels.",
+            f"A volume of shape {values.shape} must have two to four axes, each with voxels.",
         )
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise InputError(

@@ -35,7 +35,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
         return {request.volume, request.segments, *request.maps.values()}
 
     def run(self, request: CompareRequest, reporter: Reporter) -> CompareResult:
-        """Compares each map with each segment, and random and centred maps beside them."""
+        """Compares each map, and random and centre-weighted control maps, with each segment."""
         held = self.context.volumes
         maps = {label: held.get(key) for label, key in request.maps.items()}
         image, segments = held.get(request.volume), held.get(request.segments)
@@ -98,7 +98,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
         ]
         draw(CENTRE, centre_map(shape, spacing_of(affine, len(shape))), usual)
         notes += [
-            f"{row.method} has no agreement with {row.segment}: its regions are that segment."
+            f"{row.method} has no agreement with {row.segment}, since its regions are that segment."
             for row in table
             if row.remark == OWN_SEGMENT
         ]

@@ -1,4 +1,4 @@
-"""What an explanation would cost."""
+"""The cost of an explanation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EstimateHandler(Handler[EstimateRequest, Estimate], answers=EstimateReques
     """Estimates the forward passes and the seconds of an explanation."""
 
     def check(self, request: EstimateRequest) -> None:
-        """Refuses what the explanation would be refused for."""
+        """Refuses the requests for which the explanation would be refused."""
         check_explain_request(request.explain, self.context)
 
     def volumes(self, request: EstimateRequest) -> set[str]:

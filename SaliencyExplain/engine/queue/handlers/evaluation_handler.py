@@ -34,7 +34,7 @@ class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=Ev
     """Evaluates the maps of an explanation against random maps, other weights and noise."""
 
     def check(self, request: EvaluationRequest) -> None:
-        """Refuses what the explanation would be refused for."""
+        """Refuses the requests for which the explanation would be refused."""
         check_explain_request(request.explain, self.context)
 
     def volumes(self, request: EvaluationRequest) -> set[str]:
@@ -91,7 +91,7 @@ def _check_references(
     """Refuses to evaluate a map with other references than it was computed with.
 
     Yields:
-        A note where nobody knows what it was computed with.
+        A note where the references that it was computed with are not recorded.
     """
     now = reference_hashes(references, method)
     for what, word, before in (

@@ -84,7 +84,7 @@ class ExplainHandler(Handler[ExplainRequest, Explanation], answers=ExplainReques
 
 
 class _KeptMaps:
-    """The volumes of a job's maps, held for as long as someone may fetch them."""
+    """The volumes of a job's maps, held for as long as clients may fetch them."""
 
     def __init__(self, volumes: VolumeStore, reporter: Reporter) -> None:
         self._volumes = volumes
@@ -101,7 +101,7 @@ class _KeptMaps:
             self._holds.add(key)
 
     def publish(self, partial: Explanation) -> None:
-        """Shows a partial result; the one before it stays for those who fetch it just now."""
+        """Publishes a partial result; the previous one stays for clients that are fetching it."""
         now = {one.volume.hash for one in partial.attributions}
         old = self._holds - self._inputs - self._last - now
         self._volumes.release(old)

@@ -1,4 +1,4 @@
-"""The base class of what answers one kind of request."""
+"""The base class of handlers, each for one kind of request."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Handler(ABC, Generic[RequestT, ResultT]):
 
         class PredictHandler(Handler[PredictRequest, Prediction], answers=PredictRequest):
 
-    A handler is made anew for each use; what outlasts a request belongs to the context.
+    A new handler is made for each use; state that outlasts a request belongs to the context.
 
     Attributes:
-        context: What the engine holds and allows.
+        context: The state and permissions of the engine.
     """
 
     #: The class that answers each class of requests.
@@ -37,13 +37,13 @@ class Handler(ABC, Generic[RequestT, ResultT]):
         self.context = context
 
     def check(self, request: RequestT) -> None:
-        """Refuses a request that cannot go well, before it waits in the queue.
+        """Refuses a request that would fail, before it waits in the queue.
 
         Numbers and sizes are within their ranges already.
 
         Raises:
-            InputError: It names what the engine does not hold or allow, or asks for what
-                there is not.
+            InputError: It names something that the engine does not hold or allow, or that does not
+                exist.
         """
 
     @abstractmethod
@@ -56,7 +56,7 @@ class Handler(ABC, Generic[RequestT, ResultT]):
 
         Args:
             request: What was asked.
-            reporter: Is told how far it is, and takes partial results.
+            reporter: Receives the progress and partial results.
 
         Returns:
             The result.

@@ -14,7 +14,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 
 def find_handler(request: Request) -> type[Handler[Any, Any]]:
-    """The class that answers a request.
+    """The handler class of a request.
 
     Raises:
         InputError: No handler answers requests of its kind.
@@ -24,7 +24,8 @@ def find_handler(request: Request) -> type[Handler[Any, Any]]:
     if found is None:
         raise InputError(
             ErrorCode.ENGINE_REQUEST,
-            f"This engine does not answer requests of kind '{request.kind}'.",
+            f"This engine does not support requests of kind '{request.kind}'. Install the plugin "
+            "that defines them.",
         )
     return found
 

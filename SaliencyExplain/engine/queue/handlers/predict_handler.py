@@ -24,7 +24,7 @@ class PredictHandler(Handler[PredictRequest, Prediction], answers=PredictRequest
         return {request.volume}
 
     def run(self, request: PredictRequest, reporter: Reporter) -> Prediction:
-        """Predicts, and remembers the probabilities for later explanations."""
+        """Predicts, and keeps the probabilities for later explanations."""
         reporter.doing("predicts")
         classifier = self.context.classifiers.get(request.classifier).twin
         image = image_of(self.context.volumes.get(request.volume))

@@ -1,4 +1,4 @@
-"""What the probabilities are without what is at a place."""
+"""The probabilities after the voxels at a place are replaced."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class ProbeHandler(Handler[ProbeRequest, Probe], answers=ProbeRequest):
         elif request.point_ras is not None:
             found = prober.at(request.point_ras, request.radii_mm, progress=reporter.progress)
         else:
-            raise InputError(ErrorCode.OPTION_MISSING, "A probe wants a point or a segment.")
+            raise InputError(ErrorCode.OPTION_MISSING, "A probe needs a point or a segment.")
         return replace(found, notes=(*prober.notes, *request.segment_notes, *found.notes))

@@ -18,15 +18,15 @@ from SaliencyExplain.study.study_config import StudyConfig
 
 
 class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
-    """Runs a study, or goes on with the one that is in the output folder."""
+    """Runs a study, or continues the one in the output folder."""
 
     def check(self, request: StudyRequest) -> None:
-        """Refuses methods that there are not, and trust and paths that are not allowed.
+        """Refuses unknown methods, and trust and paths that are not allowed.
 
         Raises:
-            InputError: There is no such method or parameter, or a path leads out of the folders
-                that the engine may use.
-            ClassifierError: It asks for trust, and the engine gives none.
+            InputError: A method or parameter is unknown, or a path lies outside of the folders that
+                the engine may use.
+            ClassifierError: It requires trust, which the engine does not allow.
         """
         chosen_methods(request.spec.methods)
         if request.trust:
@@ -54,7 +54,7 @@ class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):
         reporter.doing("loads the classifier")
         loaded = load_classifier(classifier, trust=request.trust)
         reporter.check()
-        reporter.doing("looks for cases")
+        reporter.doing("searches for cases")
         cases = discover(folder, channels=loaded.channels, allowed=places.inside)
         for case in cases:
             places.check_all(case.files)

@@ -19,7 +19,7 @@ from torch import nn
 from SaliencyExplain.attribution.incremental import box_scorer, inference
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
@@ -163,7 +163,7 @@ def test_other_infills_and_one_channel_are_those_of_a_plain_pass(fill):
         spacing = tuple(np.linalg.norm(OBLIQUE[:3, :3], axis=0))
         # Noise is drawn for the image, as in an explanation.
         seed = prepare(image, asked, "0", Compute("cpu")).task().seed
-        content = filling(prepared.as_tensor()[None], fill, spacing, seed=seed)
+        content = infill_of(prepared.as_tensor()[None], fill, spacing, seed=seed)
         content = content.place((0, 0, 0), torch.from_numpy(ball))
         changed = torch.where(torch.from_numpy(ball), content, prepared.as_tensor())
         if channel:
@@ -303,7 +303,7 @@ def dense():
 def test_a_moved_point_reuses_the_maps_and_runs_no_whole_pass(dense, monkeypatch):
     classifier, image = dense
     prober = Prober(prepare(image, classifier))
-    kept, maps = prober.kept_bytes, prober._warm._scorer.inference._kept
+    kept, maps = prober.cached_bytes, prober._warm._scorer.inference._kept
     assert kept > image.numel() * 4
 
     def never(*_):
@@ -316,7 +316,7 @@ def test_a_moved_point_reuses_the_maps_and_runs_no_whole_pass(dense, monkeypatch
         point = (OBLIQUE @ [2.3 * step, 28 - 2.1 * step, 1.9 * step, 1])[:3]
         prober.at(point, [2.0 + step, 4.0, 9.0])
     prober.segment(np.ones(image.shape[1:], dtype=bool), "all")
-    assert prober.kept_bytes == kept
+    assert prober.cached_bytes == kept
     assert sum(value.numel() for value in maps.values()) == held
 
 
@@ -370,9 +370,9 @@ def test_released_maps_are_free_and_come_back_with_the_next_click(dense):
     gc.collect()
     assert maps
     assert not any(reference() is not None for reference in maps)
-    assert prober.kept_bytes == 0
+    assert prober.cached_bytes == 0
     after = prober.at(point, [9.0])
-    assert prober.kept_bytes > 0
+    assert prober.cached_bytes > 0
     assert_same(after.removals[0].probabilities, before.removals[0].probabilities)
 
 
@@ -388,7 +388,7 @@ def test_what_cannot_be_kept_runs_whole_passes_and_says_so(dense, reason, monkey
         monkeypatch.setattr(box_scorer, "memory_left", lambda _device, _most: 1000)
     with caplog.at_level(logging.INFO):
         prober = Prober(prepare(image, classifier))
-    assert prober.kept_bytes == 0
+    assert prober.cached_bytes == 0
     assert "Whole forward passes" in caplog.text
     for found, removal in zip(
         prober.at(point, [3.0, 9.0]).removals, expected.removals, strict=True

@@ -71,11 +71,11 @@ def serve(
         raise InputError(
             ErrorCode.OPTION_MISSING, "--tls-cert and --tls-key go together: give both or neither."
         )
-    from SaliencyExplain.engine.queue.allowed_paths import Places
+    from SaliencyExplain.engine.queue.allowed_paths import AllowedPaths
     from SaliencyExplain.engine.server.auth import is_loopback
 
     # These errors are reported before torch is loaded.
-    Places(data)
+    AllowedPaths(data)
     from SaliencyExplain.engine.queue.local_engine import LocalEngine
     from SaliencyExplain.engine.server.server_process import Watch
     from SaliencyExplain.engine.server.server_process import serve as answer

@@ -19,7 +19,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.cached_inference import CachedImage, Change
 from SaliencyExplain.attribution.passes.watched_output import text as probability_text
-from SaliencyExplain.attribution.perturbation.infill import filling as fill_image
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
 from SaliencyExplain.explanation.compute import Compute
@@ -65,7 +65,7 @@ class Prober:
 
     Args:
         case: The image and the classifier.
-        fill: What stands in the removed place, one of :data:`FILLS`; see :func:`filling`.
+        fill: What stands in the removed place, one of :data:`FILLS`; see :func:`infill_of`.
         value: The constant for ``fill="value"``, in the units of the prepared input.
         blur_mm: Standard deviation of the Gaussian filter for ``fill="blur"``; 0: automatic.
         channel: Name of the one channel that is replaced; None: all of them.
@@ -90,7 +90,7 @@ class Prober:
         image, classifier = case.image, case.classifier
         self._case = case
         self._moved_notes: tuple[str, ...] = ()
-        self._fill = functools.partial(fill_image, fill=fill, value=value, blur_mm=blur_mm)
+        self._fill = functools.partial(infill_of, fill=fill, value=value, blur_mm=blur_mm)
         self._channel = None if channel is None else _number_of(channel, classifier)
         self._warm: CachedImage | None = None
         flat = classifier.spatial_dims == 2 and image.ndim == 4
@@ -109,9 +109,9 @@ class Prober:
         return (*self._case.notes, *self._moved_notes)
 
     @property
-    def kept_bytes(self) -> int:
+    def cached_bytes(self) -> int:
         """Bytes that the image's maps and packed weights take; 0: clicks run whole passes."""
-        return self._warm.kept_bytes if self._warm else 0
+        return self._warm.cached_bytes if self._warm else 0
 
     def at(
         self, point_ras: ArrayLike, radii_mm: Sequence[float], progress: Progress = silent

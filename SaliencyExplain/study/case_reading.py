@@ -48,7 +48,7 @@ Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
-class Todo:
+class PendingCase:
     """The work list of a case.
 
     Attributes:

@@ -49,8 +49,8 @@ from SaliencyExplain.study.case_reading import (
     EVALUATION_STAGE,
     SCENE_STAGE,
     UNFORESEEN,
+    PendingCase,
     ReadCase,
-    Todo,
     failure,
     failures_of_methods,
     late,
@@ -85,12 +85,14 @@ class CaseWorker:
         self._backgrounds = read_backgrounds(self.classifier, config.backgrounds)
 
     def run(
-        self, todos: Iterable[Todo], progress: Callable[[Case], Progress] = lambda case: silent
+        self,
+        pending: Iterable[PendingCase],
+        progress: Callable[[Case], Progress] = lambda case: silent,
     ) -> Iterator[CaseEntry]:
         """Processes the cases in order, reading the next while one is computed.
 
         Args:
-            todos: The cases; taken from the iterable in the reading thread.
+            pending: The cases; taken from the iterable in the reading thread.
             progress: Gives each case its progress callback.
 
         Yields:
@@ -100,29 +102,35 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of a progress callback.
         """
-        for todo, read in read_ahead(todos, self._read, self._given_up):
-            yield self._done(todo, read, progress(todo.case))
+        for pending_case, read in read_ahead(pending, self._read, self._given_up):
+            yield self._done(pending_case, read, progress(pending_case.case))
 
-    def _done(self, todo: Todo, read: ReadCase, progress: Progress) -> CaseEntry:
+    def _done(self, pending_case: PendingCase, read: ReadCase, progress: Progress) -> CaseEntry:
         """The entry of a case; an error fails this case only."""
         try:
-            if todo.entry is not None and not todo.methods:
-                return self.complete(read, todo.entry, progress)
-            methods = todo.methods or self.config.methods
-            return self.compute(read, methods, progress, kept=todo.entry)[0]
+            if pending_case.entry is not None and not pending_case.methods:
+                return self.complete(read, pending_case.entry, progress)
+            methods = pending_case.methods or self.config.methods
+            return self.compute(read, methods, progress, kept=pending_case.entry)[0]
         except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a network of the user's may raise anything
-            stage = "explaining" if todo.entry is None or todo.methods else EVALUATION_STAGE
-            return (todo.entry or read.entry()).failing(failure(todo.case, stage, error))
+            stage = (
+                "explaining"
+                if pending_case.entry is None or pending_case.methods
+                else EVALUATION_STAGE
+            )
+            return (pending_case.entry or read.entry()).failing(
+                failure(pending_case.case, stage, error)
+            )
 
-    def _read(self, todo: Todo) -> tuple[Todo, ReadCase]:
-        return todo, self.read(todo.case)
+    def _read(self, pending_case: PendingCase) -> tuple[PendingCase, ReadCase]:
+        return pending_case, self.read(pending_case.case)
 
-    def _given_up(self, todo: Todo, seconds: float) -> tuple[Todo, ReadCase]:
-        read = ReadCase(todo.case)
+    def _given_up(self, pending_case: PendingCase, seconds: float) -> tuple[PendingCase, ReadCase]:
+        read = ReadCase(pending_case.case)
         read.fail("reading the image", late(seconds))
-        return todo, read
+        return pending_case, read
 
     def read(self, case: Case) -> ReadCase:
         """Reads a case's images and segmentation; what fails is in its failures."""

@@ -13,7 +13,7 @@ from SaliencyExplain.study.added_methods import to_compute
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_evaluation import has_evaluation
 from SaliencyExplain.study.case_files import are_there, are_whole
-from SaliencyExplain.study.case_reading import Todo
+from SaliencyExplain.study.case_reading import PendingCase
 from SaliencyExplain.study.case_scene import has_scene
 from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.study_config import StudyConfig
@@ -48,13 +48,13 @@ def check_files(out: Path, entries: Iterable[CaseEntry]) -> None:
         )
 
 
-def todo_of(
+def find_pending(
     config: StudyConfig,
     asked: Sequence[Method],
     journal: Journal,
     case: Case,
     whole: Collection[str],
-) -> Todo | None:
+) -> PendingCase | None:
     """What is left to do for a case; None: nothing.
 
     Args:
@@ -68,10 +68,10 @@ def todo_of(
     entry, stays = journal.done(case.case), case.case in whole
     missing = to_compute(asked, config.methods, entry, stays=stays)
     if entry is None or not stays:
-        return Todo(case, methods=missing)
+        return PendingCase(case, methods=missing)
     bare = config.scene and not has_scene(folder)
     not_evaluated = config.evaluate and not has_evaluation(folder, entry, passes)
-    return Todo(case, entry, missing) if missing or bare or not_evaluated else None
+    return PendingCase(case, entry, missing) if missing or bare or not_evaluated else None
 
 
 def _is_done(journal: Journal, case: Case) -> bool:

@@ -26,7 +26,7 @@ from SaliencyExplain.scene.libraries import check_libraries
 from SaliencyExplain.specification.target import LABEL
 from SaliencyExplain.study.added_methods import described, methods_of
 from SaliencyExplain.study.case import Case, check_unique
-from SaliencyExplain.study.case_reading import Todo
+from SaliencyExplain.study.case_reading import PendingCase
 from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.found import Found
 from SaliencyExplain.study.journal import Journal, source_digest
@@ -36,8 +36,8 @@ from SaliencyExplain.study.report import StudyOutput, write_report
 from SaliencyExplain.study.resuming import (
     check_files,
     earlier_results,
+    find_pending,
     notes_of_damage,
-    todo_of,
 )
 from SaliencyExplain.study.study_config import StudyConfig
 from SaliencyExplain.study.study_tables import (
@@ -46,7 +46,7 @@ from SaliencyExplain.study.study_tables import (
     count_predictions,
     write_tables,
 )
-from SaliencyExplain.study.worker_processes import work_in_processes
+from SaliencyExplain.study.worker_processes import run_in_processes
 
 REPORT = "report.html"
 
@@ -70,7 +70,7 @@ class StudyProgress:
     seconds_left: float | None
 
 
-def untold(progress: StudyProgress) -> None:
+def ignore_progress(progress: StudyProgress) -> None:
     """A progress callback that does nothing."""
 
 
@@ -80,7 +80,7 @@ def run_study(
     *,
     jobs: int = 1,
     title: str = "",
-    progress: Callable[[StudyProgress], None] = untold,
+    progress: Callable[[StudyProgress], None] = ignore_progress,
     classifier: Classifier | None = None,
 ) -> StudyResult:
     """Explains all cases, compares them with their segmentations, and writes the report.
@@ -126,7 +126,7 @@ def run_study(
     out, asked = config.out, config.methods
     config = dataclasses.replace(config, threads=config.threads or max(1, _cores() // jobs))
     worker = CaseWorker(config, classifier)
-    check_work(worker)
+    check_worker(worker)
     with only_one(out) as held:
         clear_partial(out)
         check_own_files(out)
@@ -145,8 +145,10 @@ def run_study(
         whole, lost = earlier_results(config, journal, cases)
         damaged = journal.damaged
         resumed = sum(
-            todo is None or not todo.methods
-            for todo in (todo_of(config, asked, journal, case, whole) for case in cases)
+            pending_case is None or not pending_case.methods
+            for pending_case in (
+                find_pending(config, asked, journal, case, whole) for case in cases
+            )
         )
         # The maps of all cases come first: an evaluation that is killed, or takes a worker with it,
         # then costs no map.
@@ -154,23 +156,23 @@ def run_study(
         rounds += [config] if config.evaluate else []
         try:
             for number, worker.config in enumerate(rounds):
-                todos = [
-                    todo
+                pending = [
+                    pending_case
                     for case in cases
-                    if (todo := todo_of(worker.config, asked, journal, case, whole))
+                    if (pending_case := find_pending(worker.config, asked, journal, case, whole))
                 ]
                 # A case whose maps have failed in the first round has none to evaluate.
                 if number:
-                    todos = [
-                        dataclasses.replace(todo, methods=())
-                        for todo in todos
-                        if todo.entry is not None
+                    pending = [
+                        dataclasses.replace(pending_case, methods=())
+                        for pending_case in pending
+                        if pending_case.entry is not None
                     ]
-                if number and not todos:
+                if number and not pending:
                     continue
-                open_cases = [todo.case for todo in todos]
+                open_cases = [pending_case.case for pending_case in pending]
                 meter = _Meter(cases, open_cases, journal, progress, number, len(rounds))
-                with contextlib.closing(_entries(worker, todos, jobs, meter)) as entries:
+                with contextlib.closing(_entries(worker, pending, jobs, meter)) as entries:
                     for entry in entries:
                         held.check()
                         if entry.result is None:
@@ -231,7 +233,7 @@ def write_results(out: Path, journal: Journal, order: Sequence[str], *, title: s
     return write_report(out / REPORT, [StudyOutput(out, title or out.resolve().name)])
 
 
-def check_work(worker: CaseWorker) -> None:
+def check_worker(worker: CaseWorker) -> None:
     """Checks before the first case for errors that would affect all cases.
 
     Raises:
@@ -275,17 +277,17 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
 
 
 def _entries(
-    worker: CaseWorker, todos: Sequence[Todo], jobs: int, meter: _Meter
+    worker: CaseWorker, pending: Sequence[PendingCase], jobs: int, meter: _Meter
 ) -> Generator[CaseEntry, None, None]:
-    if not todos:
+    if not pending:
         return
     if jobs > 1:
-        yield from work_in_processes(worker.config, todos, jobs, meter.tick)
+        yield from run_in_processes(worker.config, pending, jobs, meter.tick)
         return
     threads_before = torch.get_num_threads()
     torch.set_num_threads(worker.config.threads)
     try:
-        yield from worker.run(todos, meter.within)
+        yield from worker.run(pending, meter.within)
     finally:
         torch.set_num_threads(threads_before)
 
@@ -306,7 +308,7 @@ class _Meter:
     def __init__(
         self,
         cases: Sequence[Case],
-        todo: Sequence[Case],
+        pending: Sequence[Case],
         journal: Journal,
         progress: Callable[[StudyProgress], None],
         number: int,
@@ -314,9 +316,9 @@ class _Meter:
     ) -> None:
         self.number, self.rounds = number, rounds
         self.total = len(cases)
-        self.before = len(cases) - len(todo)
+        self.before = len(cases) - len(pending)
         self.done = 0
-        open_cases = {case.case for case in todo}
+        open_cases = {case.case for case in pending}
         self.failed = sum(
             bool(journal.entry(case.case).failures) for case in cases if case.case not in open_cases
         )

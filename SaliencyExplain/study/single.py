@@ -29,7 +29,7 @@ from SaliencyExplain.study.journal import Journal, source_digest
 from SaliencyExplain.study.kept_results import clear_partial, put_back_on_error
 from SaliencyExplain.study.output_folder import only_one
 from SaliencyExplain.study.resuming import earlier_results
-from SaliencyExplain.study.run import check_own_files, check_work, configuration, write_results
+from SaliencyExplain.study.run import check_own_files, check_worker, configuration, write_results
 from SaliencyExplain.study.study_config import StudyConfig
 
 
@@ -115,7 +115,7 @@ def save_explanation(
 def _worker(config: StudyConfig, classifier: Classifier | None = None) -> CaseWorker:
     threads = config.threads or torch.get_num_threads()
     worker = CaseWorker(dataclasses.replace(config, threads=threads), classifier)
-    check_work(worker)
+    check_worker(worker)
     return worker
 
 

@@ -19,7 +19,7 @@ import torch
 
 from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
 from SaliencyExplain.records.case_entry import CaseEntry, StageFailure
-from SaliencyExplain.study.case_reading import EVALUATION_STAGE, Todo
+from SaliencyExplain.study.case_reading import EVALUATION_STAGE, PendingCase
 from SaliencyExplain.study.case_work import CaseWorker
 from SaliencyExplain.study.study_config import StudyConfig
 
@@ -41,11 +41,11 @@ class _Process:
         )
         self.process.start()
         theirs.close()
-        self.cases: deque[Todo] = deque()
+        self.cases: deque[PendingCase] = deque()
 
-    def send(self, todo: Todo) -> None:
-        self.cases.append(todo)
-        self.connection.send(todo)
+    def send(self, pending_case: PendingCase) -> None:
+        self.cases.append(pending_case)
+        self.connection.send(pending_case)
 
     def dismiss(self) -> None:
         """Has the process end by itself, which returns what its libraries took of the system."""
@@ -59,9 +59,9 @@ class _Process:
         self.connection.close()
 
 
-def work_in_processes(
+def run_in_processes(
     config: StudyConfig,
-    cases: Sequence[Todo],
+    cases: Sequence[PendingCase],
     jobs: int,
     tick: Callable[[], None],
 ) -> Iterator[CaseEntry]:
@@ -116,7 +116,7 @@ def work_in_processes(
             process.stop()
 
 
-def _fill(process: _Process, waiting: deque[Todo]) -> None:
+def _fill(process: _Process, waiting: deque[PendingCase]) -> None:
     try:
         while waiting and len(process.cases) < _AHEAD:
             process.send(waiting.popleft())
@@ -125,12 +125,12 @@ def _fill(process: _Process, waiting: deque[Todo]) -> None:
         return
 
 
-def _lost(todo: Todo, status: int | None) -> CaseEntry:
+def _lost(pending_case: PendingCase, status: int | None) -> CaseEntry:
     how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
     reason = f"the worker process died ({how}); most often the machine's memory was exhausted"
     # The maps of a case that has some stay; what was being made beside them is tried again.
-    stage = "explaining" if todo.entry is None or todo.methods else EVALUATION_STAGE
-    entry = todo.entry or CaseEntry(todo.case.case, "", todo.case.label)
+    stage = "explaining" if pending_case.entry is None or pending_case.methods else EVALUATION_STAGE
+    entry = pending_case.entry or CaseEntry(pending_case.case.case, "", pending_case.case.label)
     return entry.failing(StageFailure(stage, ErrorCode.JOB_FAILED.value, reason))
 
 
@@ -176,6 +176,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _received(connection: Connection) -> Iterator[Todo]:
-    while (todo := connection.recv()) is not None:
-        yield todo
+def _received(connection: Connection) -> Iterator[PendingCase]:
+    while (pending_case := connection.recv()) is not None:
+        yield pending_case

@@ -72,7 +72,7 @@ class TrainingResult:
     notes: tuple[str, ...]
 
 
-def untold(progress: TrainingProgress) -> None:
+def ignore_progress(progress: TrainingProgress) -> None:
     """A progress callback that does nothing."""
 
 
@@ -83,7 +83,7 @@ def train_classifier(
     *,
     device: str = "auto",
     trust: bool = False,
-    progress: Callable[[TrainingProgress], None] = untold,
+    progress: Callable[[TrainingProgress], None] = ignore_progress,
 ) -> TrainingResult:
     """Trains a network on labelled cases, measures it and writes its bundle.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from trame.widgets import html
 
-from SaliencyExplain.engine.queue.allowed_paths import Places
+from SaliencyExplain.engine.queue.allowed_paths import AllowedPaths
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.file_suffixes import image_suffixes
 from SaliencyExplain.images.volume_reading import short_name
@@ -28,7 +28,7 @@ class OpenPart(Part):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__(viewer, folder="", entries=[], up="")
-        self._places = Places(viewer.settings.data)
+        self._paths = AllowedPaths(viewer.settings.data)
         self._list("")
 
     def build(self) -> None:
@@ -36,7 +36,7 @@ class OpenPart(Part):
         with section("Open", self):
             html.Div("Drop images, segmentations or a zipped classifier on the page.",
                      classes="se-hint se-drop-hint")  # fmt: skip
-            if not self._places.folders:
+            if not self._paths.folders:
                 return
             with html.Div(classes="se-folder"):
                 icon_button(
@@ -77,8 +77,8 @@ class OpenPart(Part):
         """Opens a file or folder that the page listed, as what it was said to be."""
 
         def open_it() -> None:
-            place = self._places.inside(path)
-            self._places.check_all([place])
+            place = self._paths.inside(path)
+            self._paths.check_all([place])
             if kind == "classifier":
                 self.viewer.classifiers.open(place)
             elif kind == "segmentation":
@@ -132,10 +132,10 @@ class OpenPart(Part):
 
     def _list(self, path: str) -> None:
         if not path:
-            folders = [(folder.name or str(folder), folder) for folder in self._places.folders]
+            folders = [(folder.name or str(folder), folder) for folder in self._paths.folders]
             self.put(folder="", up="", entries=[_entry(*one) for one in folders])
             return
-        folder = self._places.inside(path)
+        folder = self._paths.inside(path)
         if not folder.is_dir():
             raise InputError(
                 ErrorCode.FILE_MISSING, f"{folder.name}: it is not a folder. Give a folder."
@@ -149,7 +149,7 @@ class OpenPart(Part):
             raise InputError(
                 ErrorCode.FILE_UNREADABLE, f"{folder.name}: cannot be opened ({error.strerror})."
             ) from error
-        above = "" if folder in self._places.folders else str(folder.parent)
+        above = "" if folder in self._paths.folders else str(folder.parent)
         entries = [_entry(one.name, one) for one in found[:_MOST_ENTRIES]]
         self.put(folder=folder.name, up=above, entries=entries)
         if len(found) > _MOST_ENTRIES:

@@ -38,7 +38,7 @@ _HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Guard:
+class PageAuth:
     """Lets requests through to the page, or refuses them before anything is done for them."""
 
     def __init__(self, key: str, host: str, names: Iterable[str] = ()) -> None:

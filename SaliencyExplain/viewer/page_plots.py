@@ -8,7 +8,7 @@ from typing import Any
 from trame.widgets import html
 from trame_client.widgets.core import HtmlElement
 
-from SaliencyExplain.engine.client.click_history import Answer
+from SaliencyExplain.engine.client.click_history import ClickAnswer
 from SaliencyExplain.engine.wire.results import CompareResult
 from SaliencyExplain.results.image_evaluation import EvaluationCurve
 
@@ -23,7 +23,7 @@ _GREY = "#8a94a3"
 _Line = tuple[str, Sequence[float], Sequence[float], bool]
 
 
-def probability_plot(answer: Answer) -> dict[str, Any]:
+def probability_plot(answer: ClickAnswer) -> dict[str, Any]:
     """The probability of each class over the radius of the removed ball; 0: nothing removed.
 
     Nothing where the probabilities cannot move.

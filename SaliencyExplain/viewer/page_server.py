@@ -15,7 +15,7 @@ from trame.app import get_server
 from SaliencyExplain.engine.interface import Engine
 from SaliencyExplain.engine.server.slow_connections import LOOK_EVERY, Patience, Wait
 from SaliencyExplain.viewer import page
-from SaliencyExplain.viewer.page_auth import Guard, Handler
+from SaliencyExplain.viewer.page_auth import Handler, PageAuth
 from SaliencyExplain.viewer.page_files import Files
 from SaliencyExplain.viewer.page_settings import Settings
 from SaliencyExplain.viewer.presses import Presses
@@ -49,7 +49,7 @@ def serve(engine: Engine, settings: Settings, ready: Callable[[str], None]) -> N
     Shortcuts(viewer)
     Presses(server)
     page.build(viewer)
-    guard = Guard(key, settings.host, settings.names)
+    auth = PageAuth(key, settings.host, settings.names)
     files = Files(viewer)
 
     bounds: list[Any] = []
@@ -57,7 +57,7 @@ def serve(engine: Engine, settings: Settings, ready: Callable[[str], None]) -> N
 
     def bind(bound: Any) -> None:
         bounds.append(bound)
-        guard.protect(bound.app)
+        auth.protect(bound.app)
         bound.app.middlewares.append(_counting(viewer))
         files.add_routes(bound.app)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trame.widgets import html
 
-from SaliencyExplain.engine.client.click_history import Answer, History
+from SaliencyExplain.engine.client.click_history import ClickAnswer, History
 from SaliencyExplain.engine.wire.requests import ProbeRequest
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.probe_result import Probe
@@ -60,7 +60,7 @@ class ProbePart(Part):
         )
         self.history = History()
         self._marker = PointMarker(viewer.scene)
-        self._now: Answer | None = None
+        self._now: ClickAnswer | None = None
         self._watcher = ClickWatcher(self.clicked)
         viewer.views.watch(self._watcher.watch)
         for key in ("radii", "fill", "whole"):
@@ -171,7 +171,7 @@ class ProbePart(Part):
     def _ask(self, place: Point) -> None:
         image = self.viewer.volumes.image()
         answer = self._read(
-            Answer(self.history.number(), place, image.public_name if image else "")
+            ClickAnswer(self.history.number(), place, image.public_name if image else "")
         )
         self.drop()
         self._now = answer
@@ -189,7 +189,7 @@ class ProbePart(Part):
             place = self._now.point
             self.guarded(lambda: self._ask(place))
 
-    async def _probe(self, answer: Answer) -> None:
+    async def _probe(self, answer: ClickAnswer) -> None:
         read = await self.viewer.volumes.input()
         result = await self._asked(read, point_ras=answer.point, radii_mm=self.radii())
         answer = replace(answer, probe=result)
@@ -217,7 +217,7 @@ class ProbePart(Part):
         )
         return found
 
-    def _masks(self, read: Input, answer: Answer) -> list[tuple[str, Volume]]:
+    def _masks(self, read: Input, answer: ClickAnswer) -> list[tuple[str, Volume]]:
         """The segments that hold the point, on the input's grid."""
         node = self.viewer.segmentation
         if node is None or not answer.segments:
@@ -230,7 +230,7 @@ class ProbePart(Part):
         ]
         return masks[:_MOST_SEGMENTS]
 
-    def _read(self, answer: Answer) -> Answer:
+    def _read(self, answer: ClickAnswer) -> ClickAnswer:
         """What image, maps and segments say of the place."""
         image = self.viewer.volumes.image()
         if image is None:
@@ -244,19 +244,19 @@ class ProbePart(Part):
             length_unit=length_unit_of(image.node),
         )
 
-    def _keep(self, answer: Answer) -> None:
+    def _keep(self, answer: ClickAnswer) -> None:
         if answer.probe is not None:
             self.history.keep(answer)
         self._now = answer
         self._show(answer)
         self.put(history=probe_tables.history_rows(self.history))
 
-    def _go_to(self, answer: Answer) -> None:
+    def _go_to(self, answer: ClickAnswer) -> None:
         self._now = answer
         jump_to(self.viewer.scene, answer.point)
         self._show(answer)
 
-    def _show(self, answer: Answer) -> None:
+    def _show(self, answer: ClickAnswer) -> None:
         columns, rows = probe_tables.answer_table(answer)
         self._marker.show(answer.point, probe_tables.short(answer))
         self.put(

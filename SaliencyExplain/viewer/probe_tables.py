@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from SaliencyExplain.engine.client.click_history import Answer, History
+from SaliencyExplain.engine.client.click_history import ClickAnswer, History
 from SaliencyExplain.viewer.page_words import number_text, place_text
 
 
-def answer_table(answer: Answer) -> tuple[list[str], list[dict[str, Any]]]:
+def answer_table(answer: ClickAnswer) -> tuple[list[str], list[dict[str, Any]]]:
     """Titles and rows: for each class the probability, or score, before and without each place."""
     probe = answer.probe
     if probe is None:
@@ -27,7 +27,7 @@ def answer_table(answer: Answer) -> tuple[list[str], list[dict[str, Any]]]:
     return columns, rows
 
 
-def reading_rows(answer: Answer) -> list[dict[str, str]]:
+def reading_rows(answer: ClickAnswer) -> list[dict[str, str]]:
     """What each map says of the place."""
     return [
         {
@@ -48,7 +48,7 @@ def history_rows(history: History) -> list[dict[str, Any]]:
     ]
 
 
-def short(answer: Answer) -> str:
+def short(answer: ClickAnswer) -> str:
     """The greatest change of the predicted class."""
     if answer.probe is None:
         return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from monai.data import MetaTensor
 
-from SaliencyExplain.engine.queue.allowed_paths import Places
+from SaliencyExplain.engine.queue.allowed_paths import AllowedPaths
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation_files import read_ground_truths
@@ -121,7 +121,7 @@ class StudyCases:
 
     def _check_inside(self, path: Path) -> None:
         """Raises InputError where a table names a file outside of the folders of ``--data``."""
-        Places(self._data).inside(path.absolute())
+        AllowedPaths(self._data).inside(path.absolute())
 
     def _entry(self, number: int) -> CaseEntry:
         cases = self.journal.cases()

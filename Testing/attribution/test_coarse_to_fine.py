@@ -12,7 +12,7 @@ from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
 from SaliencyExplain.attribution.perturbation.gradient_prior import first_order_drops
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.models.loading import load_classifier
@@ -26,10 +26,10 @@ def truth(function):
     return function(*np.meshgrid(*[np.asarray(s, float) for s in STARTS], indexing="ij"))
 
 
-def run(values, asked=None, hints=(), starts=STARTS):
+def run(values, asked=None, priors=(), starts=STARTS):
     """All stages in their order, and the guess after each."""
     asked = range(values.size) if asked is None else asked
-    order = CoarseToFine(starts, asked, hints)
+    order = CoarseToFine(starts, asked, priors)
     stages, guesses = [], []
     for stage in order.stages():
         order.tell(stage, values.flat[stage])
@@ -137,7 +137,7 @@ def test_the_hint_of_a_linear_network_is_its_drop(task, fill, activation):
     job = task(network, image)
     with untouched(network):
         found = first_order_drops(
-            job, filling(image, fill, job.spacing), windows, [None], probability=True
+            job, infill_of(image, fill, job.spacing), windows, [None], probability=True
         )[0]
     exact = method.attribute(job)[""].numpy()
     # Tiles have their own drop.

@@ -23,7 +23,7 @@ def test_publishing_takes_a_small_part_of_the_time_and_the_end_is_always_told(
         told.append(clock[0])
 
     job = task(linear(torch.ones(1, 4, 4)), torch.ones(1, 1, 4, 4), publish=slow)
-    grows = anytime.GrowingMap(job)
+    grows = anytime.AnytimeMap(job)
     while clock[0] < 3.0:
         assert not grows.is_enough(0.5, dict, stage=True)
         clock[0] += 0.01

@@ -195,7 +195,7 @@ def test_small_and_large_boxes_run_apart_until_they_fill_the_maps(monkeypatch):
     with torch.no_grad():
         expected = network(changed_by_hand(image, corners, contents))
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert warm.kept_bytes > 64 * 96 * 96 * 4, "at least the maps of the first layer are kept"
+    assert warm.cached_bytes > 64 * 96 * 96 * 4, "at least the maps of the first layer are kept"
 
 
 def test_a_larger_smallest_window_keeps_no_more():
@@ -203,7 +203,7 @@ def test_a_larger_smallest_window_keeps_no_more():
         ScoreNetwork(trained(monai_network("ResNet", 3))),
         torch.randn(1, 1, 32, 32, 32),
     )
-    kept = [IncrementalInference(network, image, (n, n, n)).kept_bytes for n in (1, 12, 28)]
+    kept = [IncrementalInference(network, image, (n, n, n)).cached_bytes for n in (1, 12, 28)]
     assert kept == sorted(kept, reverse=True)
     assert kept[0] > kept[-1] > 0
 

@@ -117,16 +117,16 @@ def test_what_is_said_to_be_kept_is_what_is_allocated_weights_included(make, dim
         if not has_storage(tensor) or tensor.untyped_storage().data_ptr() not in known
     ]
     scores = 4 * warm.scores_unchanged.numel()
-    assert allocated(held) - scores == warm.kept_bytes
+    assert allocated(held) - scores == warm.cached_bytes
     weights = 4 * sum(tensor.numel() for tensor in own if tensor.ndim > 3)
-    assert warm.kept_bytes > weights, "each convolution's weight is held once more"
+    assert warm.cached_bytes > weights, "each convolution's weight is held once more"
     if make is of_many_channels:
         # Six weights of nine cells for the second convolution's one of 27.
         assert sum(tensor.is_mkldnn for tensor in held) >= 6
-    for memory in (warm.kept_bytes - 1, weights // 2):
+    for memory in (warm.cached_bytes - 1, weights // 2):
         with pytest.raises(NotTraceable, match="maps of the image and the weights are not free"):
             IncrementalInference(network, image, window, memory=memory)
-    assert IncrementalInference(network, image, window, memory=warm.kept_bytes)
+    assert IncrementalInference(network, image, window, memory=warm.cached_bytes)
 
 
 @pytest.mark.slow

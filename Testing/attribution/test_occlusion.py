@@ -8,7 +8,7 @@ from monai.visualize import OcclusionSensitivity
 
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.attribution.perturbation.occlusion_windows import interpolation_between_windows
 from SaliencyExplain.attribution.separable import along_axes, coverage_matrix
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -316,7 +316,7 @@ def test_other_infills_and_single_channels_equal_monai_with_that_content(task, d
     network = resnet18(spatial_dims=dims, n_input_channels=2, num_classes=3)
     image = torch.randn(1, 2, *(27, 22, 20)[:dims])
     job = task(network, image, 2, batch_size=4, seed=5, channels=("T1", "FLAIR"))
-    content = filling(image, fill, job.spacing, seed=5)
+    content = infill_of(image, fill, job.spacing, seed=5)
     with torch.no_grad():
         original = network(image).softmax(1)[0, 2]
     found = {}

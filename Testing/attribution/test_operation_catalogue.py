@@ -11,7 +11,7 @@ from SaliencyExplain.attribution.graph.network_structure import analyse
 from SaliencyExplain.attribution.graph.operation_catalogue import (
     RECTIFIERS,
     Kind,
-    Places,
+    Positions,
     family_of,
     family_of_class,
     family_of_function,
@@ -40,7 +40,7 @@ _PAIRS = [
 def test_a_module_has_the_entry_of_its_function(module, function):
     family = family_of_class(module)
     assert family == family_of_function(function.__name__)
-    assert (family.kind, family.places) != (Kind.OTHER, Places.OTHER)
+    assert (family.kind, family.positions) != (Kind.OTHER, Positions.OTHER)
 
 
 def test_a_class_of_a_model_is_known_by_what_it_is_derived_from_alone():

@@ -141,7 +141,7 @@ def test_any_error_of_a_click_means_whole_passes(caplog, monkeypatch, error):
     network = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)).eval()
     image = torch.randn(1, 1, 48, 48)
     warm = CachedImage(ScoreNetwork(network), image)
-    assert warm.kept_bytes
+    assert warm.cached_bytes
     inner = IncrementalInference.scores_of
 
     def scores_of(self, *arguments):
@@ -152,7 +152,7 @@ def test_any_error_of_a_click_means_whole_passes(caplog, monkeypatch, error):
     with caplog.at_level(logging.WARNING):
         scores = warm.scores([Change((3, 5), torch.zeros(1, 9, 9))])
     assert type(error).__name__ in caplog.text
-    assert not warm.kept_bytes
+    assert not warm.cached_bytes
     changed = image.clone()
     changed[..., 3:12, 5:14] = 0
     with torch.no_grad():

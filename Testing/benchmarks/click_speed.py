@@ -144,7 +144,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
         "slowest_ratio": max(c[0] for c in clicks) / forward,
         "first_seconds": first,
         "first_passes": first / forward,
-        "kept_mib": prober.kept_bytes / 2**20,
+        "kept_mib": prober.cached_bytes / 2**20,
         "grown_mib": (process.memory_info().rss - before) / 2**20,
         "largest_difference": worst,
     }

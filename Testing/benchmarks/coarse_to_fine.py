@@ -9,7 +9,7 @@ stride. After each stage the map so far is held against the finished one on the 
 grid (every second voxel along each axis where it has more than a million): the rank
 correlation (Spearman) over all voxels, and the overlap (Dice) of the tenths of the voxels
 with the highest values. Printed is the share of the windows, and of the time with tracing,
-hints and guesses, after which they reach 0.95 and 0.90 and stay there, and what they are
+priors and guesses, after which they reach 0.95 and 0.90 and stay there, and what they are
 after 40 % of the windows (between stages on a straight line).
 
 Beside it, from the same values: without the gradient's hint, and in the order of the rows
@@ -38,8 +38,8 @@ from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
-from SaliencyExplain.attribution.perturbation.gradient_prior import hints
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.gradient_prior import gradient_priors
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionScorer
 from SaliencyExplain.attribution.separable import along_axes
 from SaliencyExplain.demo.phantoms import draw_phantom
@@ -100,7 +100,7 @@ def measure(name: str, classifier: Classifier, image: MetaTensor) -> dict[str, o
     between = windows.interpolation(tuple(values.shape[2:]))
     spacing = spacing_of(prepared.affine, prepared.ndim - 1)
     task = Task(network, values, target, spacing)
-    fill = filling(values, "mean", spacing)
+    fill = infill_of(values, "mean", spacing)
     grid = [len(first) for first in windows.starts]
     every = np.arange(np.prod(grid))
 
@@ -123,7 +123,7 @@ def measure(name: str, classifier: Classifier, image: MetaTensor) -> dict[str, o
         covered = OcclusionScorer(task, windows, fill, every)
         original = float(watched(covered.original())[0])
         opening = time.process_time() - busy
-        guides = hints(
+        guides = gradient_priors(
             task,
             fill,
             windows,

@@ -16,7 +16,7 @@ from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.passes.batches import batch_size, forward_memory
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionScorer
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 from Testing.benchmarks.measuring import take_turns
@@ -74,7 +74,7 @@ def occlusion_rows(
     changing = everything[np.array(changes)]
     with untouched(network):
         start = time.perf_counter()
-        fill = filling(image, "value", task.spacing)
+        fill = infill_of(image, "value", task.spacing)
         covered = OcclusionScorer(task, windows, fill, changing.tolist())
         order = covered.arranged(changing)
         opening = time.perf_counter() - start

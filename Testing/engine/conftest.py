@@ -18,7 +18,7 @@ from SaliencyExplain.demo.tumours import MENINGIOMA
 from SaliencyExplain.engine.client.engine_process import EngineProcess
 from SaliencyExplain.engine.interface import ENDED, ClassifierInfo, Engine, JobStatus
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
-from SaliencyExplain.engine.server.auth import Guard
+from SaliencyExplain.engine.server.auth import RequestAuth
 from SaliencyExplain.engine.server.routes import make_application
 from SaliencyExplain.engine.server.uploads import Uploads
 from SaliencyExplain.engine.wire.request_base import Request
@@ -86,7 +86,7 @@ def call(tmp_path: Path, local: LocalEngine) -> Iterator[Caller]:
     places = tmp_path / "uploads"
     places.mkdir()
     uploads = Uploads(places, LARGEST)
-    yield Caller(Guard(make_application(local, uploads), TOKEN, "127.0.0.1", ["lab.example"]))
+    yield Caller(RequestAuth(make_application(local, uploads), TOKEN, "127.0.0.1", ["lab.example"]))
     assert not list(places.iterdir())
 
 

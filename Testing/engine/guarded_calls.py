@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import numpy as np
 
-from SaliencyExplain.engine.server.auth import Guard
+from SaliencyExplain.engine.server.auth import RequestAuth
 from SaliencyExplain.voxel_volume import Volume
 
 TOKEN = "a-token-of-a-test-that-is-long-enough"
@@ -22,8 +22,8 @@ SMALL = Volume(np.arange(64, dtype=np.float32).reshape(1, 4, 4, 4), np.eye(4))
 class Caller:
     """Asks the real application, guarded, without a socket between."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, auth: RequestAuth) -> None:
+        self._auth = auth
 
     def __call__(
         self, verb: str, path: str, *, content: object = None, **headers: str
@@ -31,7 +31,7 @@ class Caller:
         given = {"Authorization": f"Bearer {TOKEN}"} | headers
 
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self._guard, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(self._auth, raise_app_exceptions=False)
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://127.0.0.1:8123"
             ) as client:

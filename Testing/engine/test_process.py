@@ -23,7 +23,7 @@ from SaliencyExplain.engine.client import engine_process as process_module
 from SaliencyExplain.engine.client.engine_process import STATE, EngineProcess, find_engine
 from SaliencyExplain.engine.client.http_client import RemoteEngine
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
-from SaliencyExplain.engine.server.auth import Guard
+from SaliencyExplain.engine.server.auth import RequestAuth
 from SaliencyExplain.engine.server.server_process import Watch, _Server
 from SaliencyExplain.engine.server.tokens import make_token, token_in
 from SaliencyExplain.engine.wire.requests import StudyRequest
@@ -229,8 +229,8 @@ def test_look_after_standard_input_does_not_take_back_a_signal(
     reading, writing = os.pipe()
     monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
     watch = Watch()
-    guard = Guard(nothing, "x" * 22, "127.0.0.1")
-    server = _Server(uvicorn.Config(guard), local, guard, watch, lambda: None)
+    auth = RequestAuth(nothing, "x" * 22, "127.0.0.1")
+    server = _Server(uvicorn.Config(auth), local, auth, watch, lambda: None)
 
     async def look() -> None:
         looking = asyncio.create_task(server._look(watch))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, run_study, untold
+from SaliencyExplain.study.run import StudyProgress, ignore_progress, run_study
 from SaliencyExplain.study.study_config import StudyConfig
 from Testing.studies import config_of
 
@@ -29,7 +29,7 @@ def study(
     budget: float | None = LITTLE,
     *,
     jobs: int = 1,
-    progress: Callable[[StudyProgress], None] = untold,
+    progress: Callable[[StudyProgress], None] = ignore_progress,
 ) -> StudyResult:
     return run_study(
         discover(folder), work(bundle, out, budget), jobs=jobs, title="a study", progress=progress

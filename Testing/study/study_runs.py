@@ -10,7 +10,7 @@ from typing import Any
 
 from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, run_study, untold
+from SaliencyExplain.study.run import StudyProgress, ignore_progress, run_study
 from Testing.studies import config_of
 
 METHODS = ("gradcam", "gradient")
@@ -23,7 +23,7 @@ def study(
     *,
     jobs: int = 1,
     title: str = "",
-    progress: Callable[[StudyProgress], None] = untold,
+    progress: Callable[[StudyProgress], None] = ignore_progress,
     **more: Any,
 ) -> StudyResult:
     return run_study(

@@ -19,7 +19,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.study import case_reading
 from SaliencyExplain.study.case import Case
 from SaliencyExplain.study.case_reading import failure, read_ahead
-from SaliencyExplain.study.case_work import CaseWorker, Todo
+from SaliencyExplain.study.case_work import CaseWorker, PendingCase
 from SaliencyExplain.study.discovery import discover
 from SaliencyExplain.study.journal import Journal
 from SaliencyExplain.study.run import run_study
@@ -133,9 +133,9 @@ def test_what_a_network_raises_costs_the_case_alone(
             raise error
 
     torch.nn.modules.module.register_module_forward_pre_hook(fail)
-    todos = [Todo(case) for case in discover(study_folder(2))]
+    pending = [PendingCase(case) for case in discover(study_folder(2))]
     try:
-        entries = worker.run(todos)
+        entries = worker.run(pending)
         assert next(entries).result is None
         broken = 0
         assert next(entries).result is not None

@@ -15,7 +15,7 @@ from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.records.journal_file import JOURNAL
 from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, run_study, untold
+from SaliencyExplain.study.run import StudyProgress, ignore_progress, run_study
 from SaliencyExplain.study.single import explain_case
 from Testing.expected_errors import error_with
 from Testing.studies import config_of
@@ -29,7 +29,7 @@ def study(
     folder: Path,
     bundle: Path,
     out: Path,
-    progress: Callable[[StudyProgress], None] = untold,
+    progress: Callable[[StudyProgress], None] = ignore_progress,
     jobs: int = 1,
     **more: Any,
 ) -> StudyResult:

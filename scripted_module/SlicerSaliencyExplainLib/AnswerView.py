@@ -8,7 +8,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.client.click_history import Answer
+from SaliencyExplain.engine.client.click_history import ClickAnswer
 from SaliencyExplain.length_unit import joined
 from SaliencyExplain.probe_result import Probe
 
@@ -34,7 +34,7 @@ class AnswerView:
         """Greys out what is of another place until the answer comes."""
         self._ui.probeTable.enabled = self._ui.probePlotLabel.enabled = not stale
 
-    def show(self, answer: Answer) -> None:
+    def show(self, answer: ClickAnswer) -> None:
         """Shows all of an answer that has come."""
         result = answer.probe
         before = _("Score before") if result.output == "score" else _("Before")
@@ -79,7 +79,7 @@ class AnswerView:
             x_end=radii[-1],
         )
 
-    def show_readings(self, answer: Answer) -> None:
+    def show_readings(self, answer: ClickAnswer) -> None:
         """Shows what is known of a place without asking the engine."""
         place = ", ".join(f"{coordinate:.1f}" for coordinate in answer.point)
         value = number_text(answer.image_value) or _("outside")
@@ -96,7 +96,9 @@ class AnswerView:
         self._ui.segmentsLabel.text = _("In: {segments}").format(segments=segments)
         self._ui.segmentsLabel.visible = True
 
-    def show_history(self, answers: Sequence[Answer], target_index: Callable[[Probe], int]) -> None:
+    def show_history(
+        self, answers: Sequence[ClickAnswer], target_index: Callable[[Probe], int]
+    ) -> None:
         """Shows a row for each click, with the removal that changed the class most."""
         rows = []
         for answer in answers:

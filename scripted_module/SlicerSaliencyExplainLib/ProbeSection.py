@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SaliencyExplain.engine.client.click_history import COLUMNS, Answer, History
+from SaliencyExplain.engine.client.click_history import COLUMNS, ClickAnswer, History
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.scene.arrays import length_unit_of
@@ -39,7 +39,7 @@ class ProbeSection(Section):
         self.point = ClickPoint(panel.logic.scene, self._on_moved)
         self.history = History()
         self._view = AnswerView(panel.ui)
-        self.answer: Answer | None = None
+        self.answer: ClickAnswer | None = None
         self._number: int | None = None
         self._asked = 0
         self._shown = 0
@@ -222,7 +222,7 @@ class ProbeSection(Section):
         if serial == self._asked:
             self.cancelled()
 
-    def _answered(self, serial: int, asked: Answer, result: Probe) -> None:
+    def _answered(self, serial: int, asked: ClickAnswer, result: Probe) -> None:
         if serial < self._shown:
             return
         self._shown = serial
@@ -267,10 +267,10 @@ class ProbeSection(Section):
         except SaliencyExplainError as error:
             self.fail(Failure.of(error))
 
-    def _blank(self, place: Point) -> Answer:
+    def _blank(self, place: Point) -> ClickAnswer:
         node = self.panel.sections.volumes.nodes()[0]
         number = self._number if self._number is not None else self.history.number()
-        return Answer(number, place, node.GetName(), length_unit=length_unit_of(node))
+        return ClickAnswer(number, place, node.GetName(), length_unit=length_unit_of(node))
 
     def _read(self, place: Point) -> bool:
         """What needs no engine: values and segments at the place; says why it has none."""

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.padding import _ConstantPadNd
 
 from SaliencyExplain.attribution.graph.layout_calls import Call
-from SaliencyExplain.attribution.graph.operation_catalogue import Places
+from SaliencyExplain.attribution.graph.operation_catalogue import Positions
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def kernels_of_module(module: nn.Module, axes: int) -> tuple[Kernel, ...]:
     return _kernels(axes, layer.kernel_size, stride, layer.padding, getattr(layer, "dilation", 1))
 
 
-def kernels_of_call(call: Call, places: Places) -> tuple[Kernel, ...]:
+def kernels_of_call(call: Call, positions: Positions) -> tuple[Kernel, ...]:
     """Per axis the kernel of a call of a convolution or of pooling."""
     name = call.function
-    if places is Places.POOLED:
+    if positions is Positions.POOLED:
         first = 2 if name.startswith("lp") else 1
         size = call.argument(first, "kernel_size")
         stride = call.argument(first + 1, "stride")
@@ -69,7 +69,7 @@ def kernels_of_call(call: Call, places: Places) -> tuple[Kernel, ...]:
         size,
         call.argument(stride_at, "stride", 1),
         call.argument(padding_at, "padding", 0),
-        call.argument(7 if places is Places.TRANSPOSED_CONVOLVED else 5, "dilation", 1),
+        call.argument(7 if positions is Positions.TRANSPOSED_CONVOLVED else 5, "dilation", 1),
     )
 
 

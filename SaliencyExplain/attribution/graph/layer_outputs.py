@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from SaliencyExplain.attribution.graph.operation_catalogue import Places, family_of_class
+from SaliencyExplain.attribution.graph.operation_catalogue import Positions, family_of_class
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.errors import ErrorCode, InputError
 
@@ -75,7 +75,7 @@ def feature_layers(network: ScoreNetwork) -> dict[str, nn.Module]:
     found = {}
     for name, module in network.network.named_modules():
         family = family_of_class(type(module))
-        if family.rectifies or family.places is Places.CONVOLVED:
+        if family.rectifies or family.positions is Positions.CONVOLVED:
             found[name] = module
     return found
 

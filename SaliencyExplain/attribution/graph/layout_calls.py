@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from SaliencyExplain.attribution.graph.operation_catalogue import Places, family_of_function
+from SaliencyExplain.attribution.graph.operation_catalogue import Positions, family_of_function
 from SaliencyExplain.attribution.graph.tensor_layout import Axis, Layout
 
 _LOCAL = (
-    *(Places.SAME, Places.RESHAPED, Places.PERMUTED, Places.TAKEN, Places.DIVIDED),
-    *(Places.CONCATENATED, Places.STACKED),
+    *(Positions.SAME, Positions.RESHAPED, Positions.PERMUTED, Positions.TAKEN, Positions.DIVIDED),
+    *(Positions.CONCATENATED, Positions.STACKED),
 )
 
 
@@ -49,7 +49,7 @@ class Call:
     def is_local(self) -> bool:
         """Whether each output position depends on the input at that position only."""
         name = self.function
-        if family_of_function(name).places in _LOCAL:
+        if family_of_function(name).positions in _LOCAL:
             return True
         layout = self.first
         if layout is None:

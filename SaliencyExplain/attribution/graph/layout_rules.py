@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.graph.layout_joins import (
     summed,
 )
 from SaliencyExplain.attribution.graph.layout_windows import convolved, pooled, resized
-from SaliencyExplain.attribution.graph.operation_catalogue import Places, family_of_function
+from SaliencyExplain.attribution.graph.operation_catalogue import Positions, family_of_function
 from SaliencyExplain.attribution.graph.tensor_layout import Axis, Layout, channels
 
 
@@ -38,48 +38,48 @@ def layouts_after(call: Call, outputs: Sequence[Tensor]) -> list[Layout | None]:
 
 
 def _layouts(call: Call, outputs: Sequence[Tensor]) -> list[Layout | None]:
-    if family_of_function(call.function).places is Places.DIVIDED:
+    if family_of_function(call.function).positions is Positions.DIVIDED:
         return _divided(call, outputs)
     shape = tuple(outputs[0].shape)
     return [_layout(call, shape), *[None] * (len(outputs) - 1)]
 
 
 def _layout(call: Call, shape: tuple[int, ...]) -> Layout | None:
-    places = family_of_function(call.function).places
+    places = family_of_function(call.function).positions
     match places:
-        case Places.SAME:
+        case Positions.SAME:
             return broadcast(call, shape)
-        case Places.CONCATENATED:
+        case Positions.CONCATENATED:
             return concatenated(call)
-        case Places.STACKED:
+        case Positions.STACKED:
             return stacked(call)
-        case Places.MATRIX:
+        case Positions.MATRIX:
             return _matrix(call, shape)
     layout = call.first
     if layout is None:
         return None
     match places:
-        case Places.NORMALISED:
+        case Positions.NORMALISED:
             return layout
-        case Places.RESHAPED:
+        case Positions.RESHAPED:
             return layout.reshaped(shape)
-        case Places.PERMUTED:
+        case Positions.PERMUTED:
             return _permuted(call, layout)
-        case Places.REDUCED:
+        case Positions.REDUCED:
             return _reduced(call, layout, shape)
-        case Places.LAST_AXIS:
+        case Positions.LAST_AXIS:
             return layout.replaced(len(layout.axes) - 1, channels(shape[-1]))
-        case Places.TAKEN:
+        case Positions.TAKEN:
             return _taken(call, layout)
-        case Places.PADDED:
+        case Positions.PADDED:
             return _padded(call, layout)
-        case Places.FLIPPED:
+        case Positions.FLIPPED:
             return _flipped(call, layout)
-        case Places.CONVOLVED | Places.TRANSPOSED_CONVOLVED:
+        case Positions.CONVOLVED | Positions.TRANSPOSED_CONVOLVED:
             return convolved(call, places, layout, shape)
-        case Places.POOLED:
+        case Positions.POOLED:
             return pooled(call, layout, shape)
-        case Places.ADAPTIVELY_POOLED | Places.RESIZED:
+        case Positions.ADAPTIVELY_POOLED | Positions.RESIZED:
             return resized(call, layout, shape)
     return None
 

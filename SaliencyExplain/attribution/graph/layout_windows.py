@@ -6,16 +6,18 @@ import re
 
 from SaliencyExplain.attribution.graph.kernels import kernels_of_call
 from SaliencyExplain.attribution.graph.layout_calls import Call
-from SaliencyExplain.attribution.graph.operation_catalogue import Places
+from SaliencyExplain.attribution.graph.operation_catalogue import Positions
 from SaliencyExplain.attribution.graph.tensor_layout import Layout, channels
 
 
-def convolved(call: Call, places: Places, layout: Layout, shape: tuple[int, ...]) -> Layout | None:
+def convolved(
+    call: Call, positions: Positions, layout: Layout, shape: tuple[int, ...]
+) -> Layout | None:
     """After a convolution."""
-    kernels = kernels_of_call(call, places)
+    kernels = kernels_of_call(call, positions)
     channel = len(shape) - 1 - len(kernels)
     changed = layout.replaced(channel, channels(shape[channel]))
-    is_transposed = places is Places.TRANSPOSED_CONVOLVED or (
+    is_transposed = positions is Positions.TRANSPOSED_CONVOLVED or (
         call.function == "convolution" and bool(call.argument(6, "transposed", False))
     )
     for axis, kernel in enumerate(kernels, start=channel + 1):
@@ -31,7 +33,7 @@ def convolved(call: Call, places: Places, layout: Layout, shape: tuple[int, ...]
 
 def pooled(call: Call, layout: Layout, shape: tuple[int, ...]) -> Layout | None:
     """After pooling with a kernel."""
-    kernels = kernels_of_call(call, Places.POOLED)
+    kernels = kernels_of_call(call, Positions.POOLED)
     changed: Layout | None = layout
     for axis, kernel in enumerate(kernels, start=len(shape) - len(kernels)):
         if changed is None:
@@ -64,6 +66,6 @@ def resized(call: Call, layout: Layout, shape: tuple[int, ...]) -> Layout | None
 
 
 def _is_global(layout: Layout, shape: tuple[int, ...], axes: int) -> bool:
-    """Whether nothing is left of the last axes' places."""
+    """Whether nothing is left of the last axes' positions."""
     pooled_sizes = set(shape[len(shape) - axes :])
     return pooled_sizes == {1} and any(axis.length > 1 for axis in layout.axes[-axes:])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.graph.feature_tensors import Output, Spot, Structure
 from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
-from SaliencyExplain.attribution.graph.operation_catalogue import Kind, Places
+from SaliencyExplain.attribution.graph.operation_catalogue import Kind, Positions
 from SaliencyExplain.attribution.graph.recorded_pass import Recorder, Value
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -198,7 +198,7 @@ class _Graph:
             return None
         if value.family.keeps_features and len(value.inputs) == 1:
             return fit[0]
-        is_taken = value.family.places in (Places.TAKEN, Places.DIVIDED)
+        is_taken = value.family.positions in (Positions.TAKEN, Positions.DIVIDED)
         if is_taken and self._places(fit[0]) == self._places(index):
             return fit[0]
         # Squeeze-and-excitation: a factor for each channel, made of the feature maps themselves.

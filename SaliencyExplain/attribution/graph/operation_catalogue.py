@@ -55,7 +55,7 @@ class Kind(Enum):
 POINTWISE_KINDS = (Kind.ACTIVATION, Kind.CURVE, Kind.ELEMENTWISE, Kind.SCALE, Kind.QUOTIENT)
 
 
-class Places(Enum):
+class Positions(Enum):
     """Which input positions an output position is made of, and where it lies."""
 
     #: The same position of each input.
@@ -93,31 +93,31 @@ class Family:
 
     Attributes:
         kind: What it does to values.
-        places: What it does to positions.
+        positions: What it does to positions.
         rectifies: Whether what is behind it is about 0 where a feature is absent. A sigmoid does
             not rectify: it is a gate or a probability.
     """
 
     kind: Kind
-    places: Places
+    positions: Positions
     rectifies: bool = False
 
     @property
     def is_convolution(self) -> bool:
         """Whether it is a convolution."""
-        return self.places in (Places.CONVOLVED, Places.TRANSPOSED_CONVOLVED)
+        return self.positions in (Positions.CONVOLVED, Positions.TRANSPOSED_CONVOLVED)
 
     @property
     def has_weights(self) -> bool:
         """Whether it mixes channels with weights, as convolutions and linear layers do."""
-        return self.is_convolution or self.places in (Places.LAST_AXIS, Places.MATRIX)
+        return self.is_convolution or self.positions in (Positions.LAST_AXIS, Positions.MATRIX)
 
     @property
     def keeps_features(self) -> bool:
         """Whether the tensor before serves as feature map as well: finer, or laid out otherwise."""
-        return self.kind is Kind.IDENTITY or self.places in (
-            *(Places.POOLED, Places.ADAPTIVELY_POOLED, Places.RESHAPED),
-            *(Places.PERMUTED, Places.PADDED),
+        return self.kind is Kind.IDENTITY or self.positions in (
+            *(Positions.POOLED, Positions.ADAPTIVELY_POOLED, Positions.RESHAPED),
+            *(Positions.PERMUTED, Positions.PADDED),
         )
 
 
@@ -128,8 +128,8 @@ _RECTIFYING += " memoryefficientswish"
 RECTIFIERS = frozenset([*_RECTIFYING.split(), "softplus", "threshold"])
 
 #: The names of functions and of modules without capitals, number of axes and underscores.
-_TABLE: dict[Places, dict[Kind, str]] = {
-    Places.SAME: {
+_TABLE: dict[Positions, dict[Kind, str]] = {
+    Positions.SAME: {
         Kind.ACTIVATION: _RECTIFYING + " hardtanh tanh softsign square",
         Kind.CURVE: "softplus sigmoid hardsigmoid logsigmoid exp",
         Kind.ELEMENTWISE: "threshold softshrink hardshrink tanhshrink expm1 log log1p sqrt rsqrt "
@@ -146,44 +146,47 @@ _TABLE: dict[Places, dict[Kind, str]] = {
         Kind.OTHER: "maximum minimum where lerp addcmul addcdiv masked_fill copy fill zero "
         "channel_shuffle",
     },
-    Places.NORMALISED: {
+    Positions.NORMALISED: {
         Kind.NORMALISATION: "instance_norm group_norm layer_norm",
         Kind.OTHER: "softmax log_softmax rms_norm local_response_norm normalize setitem",
     },
-    Places.RESHAPED: {
+    Positions.RESHAPED: {
         Kind.SHAPE: "reshape view flatten unflatten squeeze unsqueeze reshape_as view_as ravel"
     },
-    Places.PERMUTED: {
+    Positions.PERMUTED: {
         Kind.SHAPE: "permute transpose swapaxes swapdims movedim moveaxis t T mT H adjoint"
     },
-    Places.TAKEN: {Kind.SHAPE: "getitem select narrow"},
-    Places.DIVIDED: {Kind.SHAPE: "chunk split split_with_sizes tensor_split unbind"},
-    Places.CONCATENATED: {Kind.SHAPE: "cat concat concatenate"},
-    Places.STACKED: {Kind.SHAPE: "stack"},
-    Places.PADDED: {Kind.SHAPE: "pad constantpad reflectionpad replicationpad circularpad"},
-    Places.FLIPPED: {Kind.SHAPE: "flip"},
-    Places.REDUCED: {
+    Positions.TAKEN: {Kind.SHAPE: "getitem select narrow"},
+    Positions.DIVIDED: {Kind.SHAPE: "chunk split split_with_sizes tensor_split unbind"},
+    Positions.CONCATENATED: {Kind.SHAPE: "cat concat concatenate"},
+    Positions.STACKED: {Kind.SHAPE: "stack"},
+    Positions.PADDED: {Kind.SHAPE: "pad constantpad reflectionpad replicationpad circularpad"},
+    Positions.FLIPPED: {Kind.SHAPE: "flip"},
+    Positions.REDUCED: {
         Kind.MEAN: "mean sum",
         Kind.MAXIMUM: "amax",
         Kind.OTHER: "nanmean nansum amin max min logsumexp std var prod norm std_mean var_mean "
         "median all any argmax argmin vector_norm",
     },
-    Places.POOLED: {Kind.MEAN: "avg_pool", Kind.MAXIMUM: "max_pool", Kind.OTHER: "lp_pool"},
-    Places.ADAPTIVELY_POOLED: {Kind.MEAN: "adaptive_avg_pool", Kind.MAXIMUM: "adaptive_max_pool"},
-    Places.RESIZED: {Kind.OTHER: "interpolate upsample"},
-    Places.CONVOLVED: {Kind.LINEAR: "conv convolution mkldnn_convolution"},
-    Places.TRANSPOSED_CONVOLVED: {Kind.LINEAR: "conv_transpose"},
-    Places.LAST_AXIS: {
+    Positions.POOLED: {Kind.MEAN: "avg_pool", Kind.MAXIMUM: "max_pool", Kind.OTHER: "lp_pool"},
+    Positions.ADAPTIVELY_POOLED: {
+        Kind.MEAN: "adaptive_avg_pool",
+        Kind.MAXIMUM: "adaptive_max_pool",
+    },
+    Positions.RESIZED: {Kind.OTHER: "interpolate upsample"},
+    Positions.CONVOLVED: {Kind.LINEAR: "conv convolution mkldnn_convolution"},
+    Positions.TRANSPOSED_CONVOLVED: {Kind.LINEAR: "conv_transpose"},
+    Positions.LAST_AXIS: {
         Kind.LINEAR: "linear",
         # Of attention: the answer to a query lies where the query lies.
         Kind.OTHER: "lstm gru rnn_tanh rnn_relu scaled_dot_product_attention "
         "transformer_encoder_layer_fwd",
     },
-    Places.MATRIX: {
+    Positions.MATRIX: {
         Kind.OTHER: "matmul rmatmul mm bmm addmm baddbmm einsum bilinear "
         "multi_head_attention_forward"
     },
-    Places.OTHER: {Kind.SHAPE: "size dim getattr fliplr flipud roll rot90 tile"},
+    Positions.OTHER: {Kind.SHAPE: "size dim getattr fliplr flipud roll rot90 tile"},
 }
 
 #: Where the classes come from whose names are known.
@@ -203,7 +206,7 @@ _FAMILIES = {
     for kind, names in kinds.items()
     for name in names.split()
 }
-_UNKNOWN = Family(Kind.OTHER, Places.OTHER)
+_UNKNOWN = Family(Kind.OTHER, Positions.OTHER)
 
 
 @cache

@@ -76,9 +76,9 @@ class CachedImage:
             _LOG.info("Whole forward passes run for each change: %s.", reason)
 
     @property
-    def kept_bytes(self) -> int:
+    def cached_bytes(self) -> int:
         """What the maps of the image and the packed weights take; 0: whole passes run."""
-        return self._scorer.inference.kept_bytes if self._scorer.inference else 0
+        return self._scorer.inference.cached_bytes if self._scorer.inference else 0
 
     @property
     def holds(self) -> bool:

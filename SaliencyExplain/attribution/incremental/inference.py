@@ -48,7 +48,7 @@ class IncrementalInference:
 
     Attributes:
         scores_unchanged: Scores ``(1, K)`` of the image as it is.
-        kept_bytes: What these maps and weights take, beside the network's own weights.
+        cached_bytes: What these maps and weights take, beside the network's own weights.
         has_other_operations: Whether operations on feature maps are among the network's whose
             influence is not known: they are computed as a whole.
 
@@ -78,8 +78,8 @@ class IncrementalInference:
         # Packed weights are no smaller; what they take is known when they are there.
         _check(maps + weight_bytes(steps, network), memory)
         pack(steps, self._format)
-        self.kept_bytes = maps + weight_bytes(steps, network)
-        _check(self.kept_bytes, memory)
+        self.cached_bytes = maps + weight_bytes(steps, network)
+        _check(self.cached_bytes, memory)
         self._workers = Workers()
         self._kept: dict[Step, Tensor] = {}
         whole = {step: Boxes.whole(1, step.size) for step in steps if step.is_map}

@@ -12,7 +12,7 @@ from SaliencyExplain.attribution.graph.operation_catalogue import (
     POINTWISE_KINDS,
     Family,
     Kind,
-    Places,
+    Positions,
     family_of,
     kind_of,
     name_of,
@@ -146,7 +146,7 @@ class _StepMaker(TracedOperations):
 
     def _global_mean(self, node: fx.Node, shape: tuple[int, ...]) -> GlobalMean | None:
         family = self._family(node)
-        is_mean = family.kind is Kind.MEAN and family.places is Places.ADAPTIVELY_POOLED
+        is_mean = family.kind is Kind.MEAN and family.positions is Positions.ADAPTIVELY_POOLED
         return GlobalMean(keep_axes=True) if is_mean and set(shape[2:]) == {1} else None
 
     def _local(
@@ -164,7 +164,7 @@ class _StepMaker(TracedOperations):
         if kind in (Kind.SUM, Kind.PRODUCT, Kind.QUOTIENT) and len(given) == 2 and alike:
             function = _BINARY.get(name_of(node).removeprefix("i"))
             return Combine(function) if function is not None and not node.kwargs else None
-        if self._family(node).places is Places.CONCATENATED:
+        if self._family(node).positions is Positions.CONCATENATED:
             dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
             parts = node.args[0]
             whole = isinstance(parts, (list, tuple)) and len(parts) == len(given)

@@ -14,17 +14,17 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.methods.baseline_method import BaselineMethod
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_slope
 from SaliencyExplain.attribution.passes.propagation import (
     Propagation,
-    carried,
     check_same,
     in_forward_passes,
-    pulled_back,
     target_score,
     traced,
+    vjp,
+    with_backward,
 )
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import (
@@ -104,9 +104,9 @@ class DifferencePropagation(Propagation):
             return function(*inputs)
         seen = self._references[node]
         if kind is Kind.PRODUCT:
-            return carried(function, _product(function, seen), *inputs)
+            return with_backward(function, _product(function, seen), *inputs)
         back = _maximum if kind is Kind.MAXIMUM else _rescaled
-        return carried(function, back(function, seen[0]), *inputs)
+        return with_backward(function, back(function, seen[0]), *inputs)
 
 
 def _rescaled(function: Callable[..., Tensor], reference: Tensor) -> Callable[..., Any]:
@@ -116,7 +116,7 @@ def _rescaled(function: Callable[..., Tensor], reference: Tensor) -> Callable[..
         difference = inputs[0] - reference
         small = difference.abs() < _SMALL
         quotient = (output - function(reference)) / difference.masked_fill(small, 1.0)
-        return [torch.where(small, pulled_back(function, inputs[0], coming), coming * quotient)]
+        return [torch.where(small, vjp(function, inputs[0], coming), coming * quotient)]
 
     return back
 
@@ -132,12 +132,12 @@ def _maximum(function: Callable[..., Tensor], reference: Tensor) -> Callable[...
     def back(coming: Tensor, inputs: Sequence[Tensor], output: Tensor) -> Sequence[Tensor]:
         values = inputs[0]
         gain = output - function(reference)
-        given = pulled_back(function, values, coming * gain.clamp(min=0)) + pulled_back(
+        given = vjp(function, values, coming * gain.clamp(min=0)) + vjp(
             function, reference, coming * gain.clamp(max=0)
         )
         difference = values - reference
         small = difference.abs() < _SMALL
-        slope = pulled_back(function, values, coming)
+        slope = vjp(function, values, coming)
         return [torch.where(small, slope, given / difference.masked_fill(small, 1.0))]
 
     return back
@@ -152,8 +152,8 @@ def _product(function: Callable[..., Tensor], seen: Sequence[Tensor]) -> Callabl
     def back(coming: Tensor, inputs: Sequence[Tensor], output: Tensor) -> Sequence[Tensor]:
         one, other = ((now + then) / 2 for now, then in zip(inputs, seen, strict=True))
         return [
-            pulled_back(lambda values: function(values, other), inputs[0], coming),
-            pulled_back(lambda values: function(one, values), inputs[1], coming),
+            vjp(lambda values: function(values, other), inputs[0], coming),
+            vjp(lambda values: function(one, values), inputs[1], coming),
         ]
 
     return back
@@ -277,7 +277,7 @@ class DeepShap(Method):
             InputError: No background images were given, or they do not fit the image.
         """
         backgrounds = background_images(task, self.name)
-        comparison, growing = _Comparison(task, self.name), GrowingMap(task)
+        comparison, growing = _Comparison(task, self.name), AnytimeMap(task)
         added = torch.zeros(backgrounds.shape[2:], dtype=torch.float64, device=task.input.device)
         count, done, total = len(backgrounds), 0, self.forward_passes(task)
 

@@ -19,7 +19,7 @@ from SaliencyExplain.attribution.methods.path_integration import (
     target_outputs,
 )
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import background_images
@@ -95,7 +95,7 @@ class ExpectedGradients(PathMethod):
         chosen, places = draws(self.samples, len(backgrounds), task.seed)
         network, total = self.watched(task.network), self.forward_passes(task)
         added = torch.zeros(image.shape[1:], dtype=torch.float64, device=image.device)
-        growing, done = GrowingMap(task), 0
+        growing, done = AnytimeMap(task), 0
 
         def average() -> Tensor:
             return added / done

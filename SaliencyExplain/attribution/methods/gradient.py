@@ -15,7 +15,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.half_precision import autocast
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_gradient
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
@@ -134,7 +134,7 @@ class _Smoothed(_Ruled):
         deviation = float(self.noise * (image.max() - image.min()))
         total = self.forward_passes(task)
         added = torch.zeros(image.shape[1:], dtype=torch.float64, device=image.device)
-        growing, done = GrowingMap(task), 0
+        growing, done = AnytimeMap(task), 0
 
         def compute(indices: range) -> Tensor:
             noisy = torch.cat([noise_like(image, task.seed, index) for index in indices])

@@ -20,7 +20,7 @@ from SaliencyExplain.attribution.methods.path_integration import (
     target_outputs,
 )
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import check_baseline
@@ -70,7 +70,7 @@ class IntegratedGradients(BaselinePathMethod):
         network, total = self.watched(task.network), self.forward_passes(task)
         way = (image - start)[0].double()
         added, weighed = torch.zeros_like(way), 0.0
-        growing = GrowingMap(task)
+        growing = AnytimeMap(task)
 
         def average() -> Tensor:
             return way * added / weighed

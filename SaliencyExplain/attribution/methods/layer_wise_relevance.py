@@ -19,10 +19,10 @@ from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.gradient_path import no_slope
 from SaliencyExplain.attribution.passes.propagation import (
     Propagation,
-    carried,
     check_same,
     in_forward_passes,
     traced,
+    with_backward,
 )
 from SaliencyExplain.attribution.passes.relevance_rules import (
     COMPOSITES,
@@ -98,7 +98,7 @@ class RelevancePropagation(Propagation):
             # All relevance goes to the largest cell, as the gradient does.
             return function(first)
         if kind is Kind.MEAN:
-            return carried(
+            return with_backward(
                 function,
                 lambda relevance, given, output: (
                     proportional(function, relevance, given[0], output),
@@ -106,7 +106,7 @@ class RelevancePropagation(Propagation):
                 first,
             )
         if kind is Kind.SUM:
-            return carried(function, _shared_sum(function), *inputs)
+            return with_backward(function, _shared_sum(function), *inputs)
         if kind is Kind.PRODUCT:
             return self._gated(node, function, inputs)
         return None
@@ -135,7 +135,7 @@ class RelevancePropagation(Propagation):
                 high=values.detach().amax(axes, keepdim=True),
             )
         rule = chosen or (self._dense if is_dense else self._epsilon)
-        return carried(
+        return with_backward(
             layer,
             lambda relevance, given, output: (rule(layer, relevance, given[0], output),),
             values,
@@ -231,7 +231,7 @@ def _passed(function: Callable[..., Tensor], values: Tensor) -> Tensor | None:
         shape = function(values).shape
     if shape != values.shape:
         return None
-    return carried(function, lambda relevance, *_: (relevance,), values)
+    return with_backward(function, lambda relevance, *_: (relevance,), values)
 
 
 def _shared_sum(function: Callable[..., Tensor]) -> Callable[..., Sequence[Tensor]]:

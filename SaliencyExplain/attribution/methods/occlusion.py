@@ -14,14 +14,13 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import in_stages
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import PROBABILITY, SCORE, Watched
 from SaliencyExplain.attribution.perturbation.coarse_to_fine import CoarseToFine
-from SaliencyExplain.attribution.perturbation.gradient_prior import hints
-from SaliencyExplain.attribution.perturbation.infill import Filling, automatic_blur_mm
-from SaliencyExplain.attribution.perturbation.infill import filling as filling_of
+from SaliencyExplain.attribution.perturbation.gradient_prior import gradient_priors
+from SaliencyExplain.attribution.perturbation.infill import Infill, automatic_blur_mm, infill_of
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS, FILLS_HELP
 from SaliencyExplain.attribution.perturbation.occlusion_scorer import OcclusionScorer
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
@@ -40,7 +39,7 @@ _MOST_WINDOWS = 100_000
 class Occlusion(Method):
     """Occlusion sensitivity with a box of constant size in millimetres.
 
-    A box moves over the image. The voxels in it are replaced (see :func:`filling`), in all
+    A box moves over the image. The voxels in it are replaced (see :func:`infill_of`), in all
     channels at once or in one of them, such as one modality. The drop of the target's
     probability, ``p(original) - p(occluded)``, is the value at the box's centre; values between
     the centres are interpolated (:func:`interpolation_between_windows`). The boxes are placed as
@@ -178,7 +177,7 @@ class Occlusion(Method):
         With ``channel`` the keys of the maps are the channels' names.
         """
         image = plain(task.input)
-        windows, filling = self._places(task)
+        windows, infill = self._places(task)
         for width, size in zip(windows.window, image.shape[2:], strict=True):
             if image.ndim == 5 and width == size > 1:
                 task.note(
@@ -187,19 +186,19 @@ class Occlusion(Method):
                 )
         between = windows.interpolation(tuple(image.shape[2:]))
         keys = self._channels(task)
-        changing = self._changing(task, windows, filling)
+        changing = self._changing(task, windows, infill)
         for key in keys:
             task.resolution(key, self._sizes_mm(image.shape[2:], task.spacing)[0])
-        growing, watched = GrowingMap(task), Watched(task, self.output)
+        growing, watched = AnytimeMap(task), Watched(task, self.output)
         wanted = SCORE if self.output == "score" else PROBABILITY
         with untouched(task.network):
             covered = OcclusionScorer(
-                task, windows, filling, sorted(set().union(*map(set, changing)))
+                task, windows, infill, sorted(set().union(*map(set, changing)))
             )
             total = sum(map(len, changing))
-            guides = hints(
+            guides = gradient_priors(
                 task,
-                filling,
+                infill,
                 windows,
                 list(keys.values()),
                 probability=self.output == "probability",
@@ -270,10 +269,10 @@ class Occlusion(Method):
         """One for the image and one for each box that changes a voxel."""
         return 1.0 + sum(map(len, self._changing(task, *self._places(task))))
 
-    def _places(self, task: Task) -> tuple[Windows, Filling]:
+    def _places(self, task: Task) -> tuple[Windows, Infill]:
         """The boxes, and what replaces their voxels."""
         image = plain(task.input)
-        return self.windows(tuple(image.shape[2:]), task.spacing, task.length_unit), filling_of(
+        return self.windows(tuple(image.shape[2:]), task.spacing, task.length_unit), infill_of(
             image,
             self.fill,
             task.spacing,
@@ -303,9 +302,9 @@ class Occlusion(Method):
         """The covered channel; None: all channels together."""
         return self._channels(task)[key]
 
-    def _changing(self, task: Task, windows: Windows, filling: Filling) -> list[list[int]]:
+    def _changing(self, task: Task, windows: Windows, infill: Infill) -> list[list[int]]:
         """For each map, the boxes that change at least one voxel."""
-        changes = filling.changes(windows)
+        changes = infill.changes(windows)
         return [
             np.flatnonzero(changes.any(axis=0) if channel is None else changes[channel]).tolist()
             for channel in self._channels(task).values()

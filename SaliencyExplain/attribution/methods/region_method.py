@@ -13,7 +13,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import Watched
@@ -139,7 +139,7 @@ class RegionMethod(Method):
         game = self.game(task)
         plan = self.plan(task, game.players)
         both = np.full((plan.count, 2), np.nan)
-        growing, watched, done = GrowingMap(task), Watched(task, self.output), 0
+        growing, watched, done = AnytimeMap(task), Watched(task, self.output), 0
 
         def compute(indices: range) -> Tensor:
             present = np.stack([plan.present(index) for index in indices])

@@ -15,14 +15,14 @@ from SaliencyExplain.attribution.graph.feature_map_grid import FeatureMap
 from SaliencyExplain.attribution.graph.layer_outputs import channel_count
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import in_batches
 from SaliencyExplain.attribution.passes.map_upsampling import upsampled_maps
 from SaliencyExplain.attribution.passes.pass_spec import Parts, PassSpec
 from SaliencyExplain.attribution.passes.shared_pass import layers_of, passed, wanted_layers
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.passes.watched_output import Watched
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.specification.parameters import constant_of, parameter
 
@@ -105,7 +105,7 @@ class ScoreCAM(Method):
         given = passed(task, wanted, exact=True)
         parts = layers_of(given, wanted, task)
         order = _strongest_first(parts, self.channels)
-        baseline = filling(image, self.fill, task.spacing, value=self.value)
+        baseline = infill_of(image, self.fill, task.spacing, value=self.value)
         dark = baseline.boxes(np.zeros((1, image.ndim - 2), dtype=np.int64), image.shape[2:])
         # The estimate before the run counts the feature maps by the layers' definition.
         total, passes = self.forward_passes(task), 2 + len(order)
@@ -132,7 +132,7 @@ class ScoreCAM(Method):
         job = dataclasses.replace(
             task, progress=lambda done, _of: task.progress((2 + done) * total / passes, total)
         )
-        growing, watched = GrowingMap(task), Watched(task, self.output)
+        growing, watched = AnytimeMap(task), Watched(task, self.output)
         both = torch.zeros(0, 2, dtype=torch.float64)
         with untouched(task.network):
             bare = watched.outputs(self._scores(task, dark))

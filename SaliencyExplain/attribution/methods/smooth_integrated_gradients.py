@@ -22,7 +22,7 @@ from SaliencyExplain.attribution.methods.path_integration import (
     target_outputs,
 )
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
-from SaliencyExplain.attribution.passes.anytime import GrowingMap
+from SaliencyExplain.attribution.passes.anytime import AnytimeMap
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, in_batches
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import check_baseline
@@ -68,7 +68,7 @@ class _SmoothIntegrated(BaselinePathMethod):
         network, total = self.watched(task.network), self.forward_passes(task)
         added = torch.zeros(image.shape[1:], dtype=torch.float64, device=image.device)
         of_copy = torch.zeros_like(added)
-        growing, done = GrowingMap(task), 0
+        growing, done = AnytimeMap(task), 0
 
         def copy(number: int) -> Tensor:
             return noise_like(image, task.seed, number).mul_(deviation).add_(image)

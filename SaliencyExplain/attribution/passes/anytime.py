@@ -17,7 +17,7 @@ _INTERVAL = 1.0
 _PARTS = 40
 
 
-class GrowingMap:
+class AnytimeMap:
     """Publishes a method's map from time to time, and decides when the method has to stop.
 
     When a map is published depends on the clock; what the method computes must not.

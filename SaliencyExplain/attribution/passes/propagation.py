@@ -56,7 +56,7 @@ _FINAL_MODULES: dict[type[nn.Module], str] = {
 Back = Callable[[Tensor, Sequence[Tensor], Tensor], Sequence[Tensor]]
 
 
-class _Carried(torch.autograd.Function):
+class _WithBackward(torch.autograd.Function):
     """An operation with a rule for its backward pass."""
 
     @staticmethod
@@ -72,13 +72,13 @@ class _Carried(torch.autograd.Function):
         return None, None, *ctx.back(coming[0], inputs, output)
 
 
-def carried(function: Callable[..., Tensor], back: Back, *inputs: Tensor) -> Tensor:
+def with_backward(function: Callable[..., Tensor], back: Back, *inputs: Tensor) -> Tensor:
     """``function(*inputs)``, with ``back`` as its backward pass."""
-    result: Tensor = _Carried.apply(function, back, *inputs)
+    result: Tensor = _WithBackward.apply(function, back, *inputs)
     return result
 
 
-def pulled_back(function: Callable[..., Tensor], values: Tensor, weights: Tensor) -> Tensor:
+def vjp(function: Callable[..., Tensor], values: Tensor, weights: Tensor) -> Tensor:
     """Vector-Jacobian product: the gradient of ``<function(values), weights>``."""
     with torch.enable_grad():
         free = values.detach().requires_grad_()
@@ -197,7 +197,7 @@ class Propagation(TracedOperations):
         value = function(*inputs)
         if not isinstance(value, Tensor):
             raise error
-        return carried(lambda *_: value.detach(), refuse, *inputs)
+        return with_backward(lambda *_: value.detach(), refuse, *inputs)
 
 
 def traced(network: ScoreNetwork, image: Tensor, method: str) -> fx.GraphModule:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from SaliencyExplain.attribution.passes.propagation import pulled_back
+from SaliencyExplain.attribution.passes.propagation import vjp
 
 #: A linear layer without its bias: of its input and its weight.
 Apply = Callable[[Tensor, Tensor], Tensor]
@@ -67,7 +67,7 @@ class LinearLayer:
         if bias is not None:
             total = total + bias
         each = relevance / stabilised(total, stabiliser)
-        shares = [x * pulled_back(lambda v, w=w: self.apply(v, w), x, each) for x, w in parts]
+        shares = [x * vjp(lambda v, w=w: self.apply(v, w), x, each) for x, w in parts]
         return torch.stack(shares).sum(0) if len(shares) > 1 else shares[0]
 
 
@@ -152,7 +152,7 @@ def proportional(
     function: Callable[[Tensor], Tensor], relevance: Tensor, values: Tensor, output: Tensor
 ) -> Tensor:
     """Shares by contribution to a mean or a sum, which has no weights."""
-    return values * pulled_back(function, values, relevance / stabilised(output))
+    return values * vjp(function, values, relevance / stabilised(output))
 
 
 @dataclass(frozen=True)

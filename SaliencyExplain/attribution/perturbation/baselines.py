@@ -7,7 +7,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.errors import ErrorCode, InputError
 
 #: The baselines by name. The minimum of an image is its black.
@@ -20,7 +20,7 @@ def baseline_image(task: Task, kind: str, *, value: float, blur_mm: float, metho
     Args:
         task: Image, spacing and backgrounds.
         kind: One of :data:`BASELINES`: the mean of the background images, or what
-            :func:`filling` puts into a place that is the whole image.
+            :func:`infill_of` puts into a place that is the whole image.
         value: The constant for ``value``, in the units of the prepared input.
         blur_mm: Standard deviation of the blur in millimetres; 0: a sixteenth of the longest
             side.
@@ -37,7 +37,7 @@ def baseline_image(task: Task, kind: str, *, value: float, blur_mm: float, metho
         mean = background_images(task, method).double().mean(dim=0, keepdim=True)
         return mean.to(image)
     corner = np.zeros((1, image.ndim - 2), dtype=np.int64)
-    infill = filling(image, kind, task.spacing, value=value, blur_mm=blur_mm)
+    infill = infill_of(image, kind, task.spacing, value=value, blur_mm=blur_mm)
     return infill.boxes(corner, image.shape[2:])
 
 

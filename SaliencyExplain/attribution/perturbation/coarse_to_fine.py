@@ -42,8 +42,8 @@ class CoarseToFine:
     smaller from level to level and the unimportant ones are never asked; here they are
     those of one grid, and the end is the whole map.
 
-    What is not known is guessed from hints (linear regression on the known values) and the
-    linear interpolation, along the axes, of what the hints leave over on the last complete
+    What is not known is guessed from priors (linear regression on the known values) and the
+    linear interpolation, along the axes, of what the priors leave over on the last complete
     lattice; what the windows known beyond it are off by is spread smoothly around them. All
     work on the values' inverse hyperbolic sine, or one peak would drown the rest. The
     structure is the range of the guessed ranks in the neighbourhood, so that the weak parts
@@ -51,13 +51,13 @@ class CoarseToFine:
     centres, and between them it is interpolated, so that their ranks are the map's.
     It counts more the farther the next known window is (without the distance the 3D maps
     of the demo agree after 42 % of the windows instead of 35 %). The order depends on
-    nothing but the values and the hints.
+    nothing but the values and the priors.
 
     Args:
         starts: First voxels of the windows, one rising tuple per axis.
         asked: The requested windows, as indices with the last axis running
             fastest; the others are known to be 0.
-        hints: What each window's value may be like, ``(*grid)``, in the same unit.
+        priors: What each window's value may be like, ``(*grid)``, in the same unit.
 
     Attributes:
         values: ``(*grid)``, 0 where not known.
@@ -67,11 +67,11 @@ class CoarseToFine:
         self,
         starts: Sequence[Sequence[int]],
         asked: Sequence[int],
-        hints: Sequence[Values] = (),
+        priors: Sequence[Values] = (),
     ) -> None:
         self._starts = [np.asarray(first) for first in starts]
         self._asked = np.asarray(asked, dtype=np.int64)
-        self._hints = [np.asarray(hint, dtype=np.float64).ravel() for hint in hints]
+        self._priors = [np.asarray(prior, dtype=np.float64).ravel() for prior in priors]
         grid = tuple(len(first) for first in starts)
         self.values: Values = np.zeros(grid)
         self._known: NDArray[np.bool_] = np.ones(grid, dtype=bool)
@@ -97,9 +97,9 @@ class CoarseToFine:
             self._lattice, self._next = self._next, None
 
     def of(self, values: Values) -> CoarseToFine:
-        """The same windows known, with other values; without hints, which are in another unit."""
+        """The same windows known, with other values; without priors, which are in another unit."""
         twin = copy.copy(self)
-        twin.values, twin._hints = values, []
+        twin.values, twin._priors = values, []
         return twin
 
     def stages(self) -> Iterator[NDArray[np.int64]]:
@@ -148,9 +148,9 @@ class CoarseToFine:
 
     def _trend(self, known: NDArray[np.int64], compressed: Values, scale: float) -> Values:
         columns = [np.ones(compressed.size)]
-        columns += [np.arcsinh(hint / scale) for hint in self._hints]
+        columns += [np.arcsinh(prior / scale) for prior in self._priors]
         table = np.stack(columns, axis=1)
-        if not self._hints or len(known) < 4 * table.shape[1]:
+        if not self._priors or len(known) < 4 * table.shape[1]:
             return np.zeros(compressed.size)
         weights = np.linalg.lstsq(table[known], compressed[known], rcond=None)[0]
         return np.asarray(table @ weights)

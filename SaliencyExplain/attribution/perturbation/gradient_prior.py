@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.attribution.passes.batches import GRADIENT_COST, kept_bytes_below, memory_left
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.perturbation.infill import Filling
+from SaliencyExplain.attribution.perturbation.infill import Infill
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 
 _LOG = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _COST_SHARE, _MEMORY_SHARE = 0.06, 0.4
 
 def first_order_drops(
     task: Task,
-    filling: Filling,
+    infill: Infill,
     windows: Windows,
     channels: Sequence[int | None],
     *,
@@ -35,7 +35,7 @@ def first_order_drops(
 
     Args:
         task: The network in eval mode, its parameters frozen; image and class.
-        filling: What covers.
+        infill: What covers.
         windows: The windows.
         channels: Each a channel that is covered by itself, or None for all together.
         probability: Whether the drop is of the probability or of the score.
@@ -50,14 +50,14 @@ def first_order_drops(
     network, target = task.network, task.target
     softmax = probability and network.activation == "softmax"
     with kept_bytes_below(memory_left(task.input.device, task.memory_bytes) * _MEMORY_SHARE):
-        voxels = filling.image.detach().clone().requires_grad_()
+        voxels = infill.image.detach().clone().requires_grad_()
         scores = network(voxels)[0]
         score = scores[target]
         if softmax and len(scores) > 1:
             others = torch.arange(len(scores), device=scores.device) != target
             score = score - scores[others].logsumexp(dim=0)
         slopes = torch.autograd.grad(score, voxels)[0][0].double().cpu()
-    each = filling.taken_away(slopes, windows)
+    each = infill.taken_away(slopes, windows)
     found = [each.sum(dim=0) if channel is None else each[channel] for channel in channels]
     if softmax or (probability and network.activation == "sigmoid"):
         odds = score.detach().double().cpu()
@@ -65,9 +65,9 @@ def first_order_drops(
     return [falls.numpy() for falls in found]
 
 
-def hints(
+def gradient_priors(
     task: Task,
-    filling: Filling,
+    infill: Infill,
     windows: Windows,
     channels: Sequence[int | None],
     *,
@@ -80,7 +80,7 @@ def hints(
 
     Args:
         task: See there, as the next ones.
-        filling: What covers.
+        infill: What covers.
         windows: The windows.
         channels: What is covered.
         probability: What the drop is of.
@@ -90,7 +90,7 @@ def hints(
     if _COST_SHARE * forward_passes < GRADIENT_COST:
         return nothing
     try:
-        found = first_order_drops(task, filling, windows, channels, probability=probability)
+        found = first_order_drops(task, infill, windows, channels, probability=probability)
     except Exception as error:  # noqa: BLE001 - it comes again where it matters: in the passes
         _LOG.info(
             "Occlusion orders windows without a gradient: %s.",

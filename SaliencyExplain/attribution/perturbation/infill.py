@@ -25,7 +25,7 @@ _BLUR_SHARE = 1 / 16
 
 
 @dataclass(frozen=True)
-class Filling(ABC):
+class Infill(ABC):
     """What is put into places of one image.
 
     Attributes:
@@ -73,7 +73,7 @@ class Filling(ABC):
 
 
 @dataclass(frozen=True)
-class _Substitute(Filling):
+class _Substitute(Infill):
     """Another image shows through.
 
     Attributes:
@@ -99,7 +99,7 @@ class _Substitute(Filling):
 
 
 @dataclass(frozen=True)
-class _OwnMean(Filling):
+class _OwnMean(Infill):
     """The mean of what is removed."""
 
     def boxes(self, corners: NDArray[np.int64], window: Sequence[int]) -> Tensor:
@@ -123,7 +123,7 @@ class _OwnMean(Filling):
 
 
 @dataclass(frozen=True)
-class _Inpainted(Filling):
+class _Inpainted(Infill):
     """The surroundings, smoothly continued.
 
     Attributes:
@@ -154,7 +154,7 @@ class _Inpainted(Filling):
         return _varies(self.image[0], windows, margin=1)
 
 
-def filling(
+def infill_of(
     image: Tensor,
     fill: str,
     spacing: Sequence[float],
@@ -162,7 +162,7 @@ def filling(
     value: float = 0.0,
     blur_mm: float = 0.0,
     seed: int = 0,
-) -> Filling:
+) -> Infill:
     """What replaces the removed places of an image.
 
     Args:

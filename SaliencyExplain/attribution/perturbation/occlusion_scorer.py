@@ -14,7 +14,7 @@ from SaliencyExplain.attribution.incremental.box_scorer import BoxScorer
 from SaliencyExplain.attribution.incremental.boxes import inside
 from SaliencyExplain.attribution.incremental.inference import IncrementalInference
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.perturbation.infill import Filling
+from SaliencyExplain.attribution.perturbation.infill import Infill
 from SaliencyExplain.attribution.perturbation.occlusion_windows import Windows
 
 _LOG = logging.getLogger(__name__)
@@ -43,17 +43,15 @@ class OcclusionScorer:
     Args:
         task: The network, in eval mode, which is not changed as long as this lives, and how
             much memory the maps of the image and the packed weights may take.
-        windows: The windows; they cover what ``filling`` fills.
-        filling: What covers, and the image.
+        windows: The windows; they cover what ``infill`` fills.
+        infill: What covers, and the image.
         chosen: Which windows will be asked for.
     """
 
-    def __init__(
-        self, task: Task, windows: Windows, filling: Filling, chosen: Sequence[int]
-    ) -> None:
-        self._image, self._windows, self._filling = filling.image, windows, filling
+    def __init__(self, task: Task, windows: Windows, infill: Infill, chosen: Sequence[int]) -> None:
+        self._image, self._windows, self._infill = infill.image, windows, infill
         self._chosen = windows.corners(np.asarray(chosen, dtype=np.int64))
-        self._scorer = BoxScorer(task.network, filling.image)
+        self._scorer = BoxScorer(task.network, infill.image)
         self._original: Tensor | None = None
         self._open(task.memory_bytes)
 
@@ -94,7 +92,7 @@ class OcclusionScorer:
     def _contents(self, corners: NDArray[np.int64], channel: int | None = None) -> Tensor:
         """What covers windows, ``(batch, C, *window)``."""
         window = self._windows.window
-        contents = self._filling.boxes(corners, window)
+        contents = self._infill.boxes(corners, window)
         if channel is None:
             return contents
         kept = torch.stack([self._image[0][inside(corner, window)] for corner in corners.tolist()])

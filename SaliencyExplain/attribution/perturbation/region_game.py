@@ -14,7 +14,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.progress import may_stop
 
@@ -101,7 +101,7 @@ class RegionGame:
     ) -> None:
         self._task = task
         self._image = plain(task.input)
-        infill = filling(self._image, fill, task.spacing, value=value, seed=task.seed)
+        infill = infill_of(self._image, fill, task.spacing, value=value, seed=task.seed)
         self._substitute = self._image[0].clone()
         # Voxels of no player point behind the last one, which is always there.
         place = torch.full(labels.shape, len(names), dtype=torch.int64)

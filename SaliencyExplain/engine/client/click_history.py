@@ -15,7 +15,7 @@ COLUMNS = ("click", "volume", "R", "A", "S", "removed", "voxels", "class", "befo
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClickAnswer:
     """The results for one clicked place.
 
     Attributes:
@@ -79,7 +79,7 @@ class Answer:
 class History:
     """The clicks with results, the newest last."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[ClickAnswer] = field(default_factory=list)
     _next: int = 1
 
     def number(self) -> int:
@@ -87,7 +87,7 @@ class History:
         self._next += 1
         return self._next - 1
 
-    def keep(self, answer: Answer) -> None:
+    def keep(self, answer: ClickAnswer) -> None:
         """Adds a result, or replaces an earlier one of the same click."""
         for index, known in enumerate(self.answers):
             if known.number == answer.number:
@@ -95,7 +95,7 @@ class History:
                 return
         self.answers.append(answer)
 
-    def add_removal(self, number: int, removals: tuple[Removal, ...]) -> Answer | None:
+    def add_removal(self, number: int, removals: tuple[Removal, ...]) -> ClickAnswer | None:
         """Adds removed segments to the result of a click; None: no such click."""
         for index, known in enumerate(self.answers):
             if known.number == number:
@@ -105,7 +105,7 @@ class History:
                 return self.answers[index]
         return None
 
-    def undo(self) -> Answer | None:
+    def undo(self) -> ClickAnswer | None:
         """Removes the newest click and returns the one before it; None: no clicks are left."""
         if self.answers:
             self.answers.pop()

@@ -9,7 +9,7 @@ from pathlib import Path
 from SaliencyExplain.errors import ErrorCode, InputError
 
 
-class Places:
+class AllowedPaths:
     """The folders of ``--data``.
 
     Attributes:

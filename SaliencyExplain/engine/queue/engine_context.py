@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from SaliencyExplain.engine.queue.allowed_paths import Places
+from SaliencyExplain.engine.queue.allowed_paths import AllowedPaths
 from SaliencyExplain.engine.queue.cache import ClassifierStore, PredictionStore, VolumeStore
 from SaliencyExplain.engine.queue.cached_prober import CachedProber
 from SaliencyExplain.errors import ClassifierError, ErrorCode
@@ -31,7 +31,7 @@ class EngineContext:
     classifiers: ClassifierStore
     predictions: PredictionStore
     prober: CachedProber
-    allowed_paths: Places
+    allowed_paths: AllowedPaths
     trusts: bool
 
     def compute_within(self, limits: Limits) -> Compute:

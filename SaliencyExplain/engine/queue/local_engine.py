@@ -24,7 +24,7 @@ from SaliencyExplain.engine.interface import (
     Engine,
     JobStatus,
 )
-from SaliencyExplain.engine.queue.allowed_paths import Places
+from SaliencyExplain.engine.queue.allowed_paths import AllowedPaths
 from SaliencyExplain.engine.queue.cache import ClassifierStore, PredictionStore, VolumeStore
 from SaliencyExplain.engine.queue.cached_prober import CachedProber
 from SaliencyExplain.engine.queue.engine_context import EngineContext
@@ -80,7 +80,7 @@ class LocalEngine(Engine):
         memory = None if math.isinf(memory_bytes) else memory_bytes
         compute = Compute(str(self.device), Limits(memory))
         self.volumes = VolumeStore(volume_bytes)
-        self._places = Places(data)
+        self._paths = AllowedPaths(data)
         self._classifiers = ClassifierStore()
         self._context = EngineContext(
             compute=compute,
@@ -88,7 +88,7 @@ class LocalEngine(Engine):
             classifiers=self._classifiers,
             predictions=PredictionStore(),
             prober=CachedProber(compute, self._classifiers, self.volumes),
-            allowed_paths=self._places,
+            allowed_paths=self._paths,
             trusts=trust,
         )
         # Loading runs the network once: always on the same thread, because each new one
@@ -104,7 +104,7 @@ class LocalEngine(Engine):
             device=name,
             memory_free=free,
             memory_total=total,
-            data=tuple(map(str, self._places.folders)),
+            data=tuple(map(str, self._paths.folders)),
             trusts=self._context.trusts,
             jobs=self._queue.busy(),
         )
@@ -121,8 +121,8 @@ class LocalEngine(Engine):
             self.check_trust()
         place = Path(path)
         if on_server:
-            place = self._places.inside(path)
-            self._places.check_all([place])
+            place = self._paths.inside(path)
+            self._paths.check_all([place])
         classifier = self._loader.submit(load_classifier, place, trust=trust).result()
         self._classifiers.put(classifier)
         return describe(classifier)

@@ -25,7 +25,7 @@ def is_loopback(host: str) -> bool:
     return host in _LOOPBACK or host.startswith("127.")
 
 
-class Guard:
+class RequestAuth:
     """Passes a request to the application, or refuses it before its body is read.
 
     Attributes:

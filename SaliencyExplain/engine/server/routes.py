@@ -55,7 +55,7 @@ class Changes:
 
 
 def make_application(engine: LocalEngine, uploads: Uploads) -> FastAPI:
-    """The routes; whoever may reach them at all is :class:`Guard`'s matter.
+    """The routes; not the access control, which is :class:`RequestAuth`.
 
     Args:
         engine: What answers.

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from SaliencyExplain.engine.interface import ENDED
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
-from SaliencyExplain.engine.server.auth import Guard
+from SaliencyExplain.engine.server.auth import RequestAuth
 from SaliencyExplain.engine.server.routes import make_application
 from SaliencyExplain.engine.server.slow_connections import LOOK_EVERY, Patience, Wait
 from SaliencyExplain.engine.server.uploads import Uploads
@@ -83,13 +83,13 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         engine: LocalEngine,
-        guard: Guard,
+        auth: RequestAuth,
         watch: Watch | None,
         ready: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._engine = engine
-        self._guard = guard
+        self._auth = auth
         self._watch = watch
         self._ready = ready
         self._patience = Patience()
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
     def _is_done(self, watch: Watch) -> bool:
         if watch.orphaned_at is None:
             return False
-        last = self._guard.last_request
+        last = self._auth.last_request
         adopted = last > watch.orphaned_at
         quiet = time.monotonic() - max(last, watch.orphaned_at)
         running = [job for job in self._engine.jobs() if job.state not in ENDED]
@@ -162,10 +162,10 @@ def serve(
     Raises:
         InputError: The address or the certificate cannot be used.
     """
-    guard = Guard(make_application(engine, uploads), token, host, names)
+    auth = RequestAuth(make_application(engine, uploads), token, host, names)
     listening = _listen(host, port)
     config = uvicorn.Config(
-        guard,
+        auth,
         http=_Protocol,
         loop="asyncio",
         ws="none",
@@ -186,7 +186,7 @@ def serve(
     try:
         with contextlib.closing(engine), contextlib.closing(listening):
             _load(config, certificate)
-            server = _Server(config, engine, guard, watch, lambda: ready(address))
+            server = _Server(config, engine, auth, watch, lambda: ready(address))
             server.run(sockets=[listening])
     finally:
         listening.close()

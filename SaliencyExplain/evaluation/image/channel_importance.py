@@ -13,7 +13,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.progress import Progress, silent
@@ -22,7 +22,7 @@ from SaliencyExplain.results.channel_results import ChannelImportance, FeatureIm
 #: Largest number of channels; exact values need 2^C forward passes.
 MOST_CHANNELS = 8
 
-#: Infill for an absent channel, see :func:`filling`: its mean.
+#: Infill for an absent channel, see :func:`infill_of`: its mean.
 FILL = "mean"
 
 
@@ -48,7 +48,7 @@ def channel_importance(
             f"classifier takes {count}. Evaluate without this part.",
         )
     everywhere = torch.ones(image.shape[2:], dtype=torch.bool, device=image.device)
-    substitute = filling(image, FILL, task.spacing, seed=task.seed).place(
+    substitute = infill_of(image, FILL, task.spacing, seed=task.seed).place(
         (0,) * everywhere.ndim, everywhere
     )
     coalitions = list(itertools.product((False, True), repeat=count))

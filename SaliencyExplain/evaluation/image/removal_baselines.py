@@ -11,7 +11,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.network.frozen_network import plain
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.evaluation.image.evaluation_passes import probabilities_of_images
 from SaliencyExplain.progress import Progress, silent
 
@@ -63,7 +63,7 @@ def choose_baseline(task: Task, progress: Progress = silent) -> Baseline:
 
     def substitute(index: int) -> Tensor:
         fill, sigma, _ = fills[index]
-        return filling(image, fill, task.spacing, blur_mm=sigma).place(corner, everywhere)
+        return infill_of(image, fill, task.spacing, blur_mm=sigma).place(corner, everywhere)
 
     def build(index: int) -> Tensor:
         return image[0] if index == 0 else substitute(index - 1)

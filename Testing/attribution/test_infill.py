@@ -12,7 +12,7 @@ import scipy.sparse.linalg
 import torch
 
 from SaliencyExplain.attribution.methods.occlusion import Occlusion
-from SaliencyExplain.attribution.perturbation.infill import filling
+from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.attribution.perturbation.infill_choices import FILLS
 
 SPACING = (1.0, 2.0, 3.5)
@@ -59,7 +59,7 @@ def test_inpainting_solves_laplaces_equation_also_at_the_border(dims):
     spacing = SPACING[:dims]
     image = torch.randn(1, 2, *shape)
     corners = np.array([(0, 0, 0), (4, 3, 2), (8, 2, 5), (8, 7, 5)])[:, :dims]
-    found = filling(image, "inpaint", spacing).boxes(corners, window)
+    found = infill_of(image, "inpaint", spacing).boxes(corners, window)
     for corner, content in zip(corners, found, strict=True):
         mask = box_mask(shape, corner, window)
         for channel, values in zip(image[0].double().numpy(), content.numpy(), strict=True):
@@ -69,7 +69,7 @@ def test_inpainting_solves_laplaces_equation_also_at_the_border(dims):
 
 def test_inpainting_of_any_form_solves_it_too_and_a_ball_beside_others_is_the_same():
     image = torch.randn(1, 1, 16, 15, 14)
-    fill = filling(image, "inpaint", SPACING)
+    fill = infill_of(image, "inpaint", SPACING)
     index = np.indices((9, 7, 5)).reshape(3, -1).T.reshape(9, 7, 5, 3)
     ball = ((index - [4, 3, 2]) ** 2 * [1, 1.5, 3] <= 15).any(-1) & (index[..., 0] != 2)
     content = fill.place((7, 6, 9), torch.from_numpy(ball)).numpy()
@@ -85,26 +85,28 @@ def test_inpainting_of_any_form_solves_it_too_and_a_ball_beside_others_is_the_sa
 
 def test_a_ramp_is_continued_as_a_ramp_and_a_place_without_surroundings_gets_the_mean():
     ramp = torch.arange(20.0)[:, None] + 3 * torch.arange(18.0)
-    found = filling(ramp[None, None], "inpaint", (1, 2)).boxes(np.array([[5, 6]]), (8, 7))
+    found = infill_of(ramp[None, None], "inpaint", (1, 2)).boxes(np.array([[5, 6]]), (8, 7))
     torch.testing.assert_close(found[0, 0], ramp[5:13, 6:13], rtol=0, atol=1e-2)
-    whole = filling(ramp[None, None], "inpaint", (1, 2)).boxes(np.array([[0, 0]]), (20, 18))
+    whole = infill_of(ramp[None, None], "inpaint", (1, 2)).boxes(np.array([[0, 0]]), (20, 18))
     torch.testing.assert_close(whole, ramp.mean().expand(1, 1, 20, 18))
 
 
 def test_blur_is_a_gaussian_filter_in_millimetres_and_keeps_what_is_constant():
     image = torch.randn(1, 2, 40, 30)
-    found = filling(image, "blur", (1.0, 2.0), blur_mm=4.0).boxes(np.array([[0, 0]]), (40, 30))
+    found = infill_of(image, "blur", (1.0, 2.0), blur_mm=4.0).boxes(np.array([[0, 0]]), (40, 30))
     inner = (slice(None), slice(14, 26), slice(8, 22))
     expected = scipy.ndimage.gaussian_filter(image[0].numpy(), (0, 4, 2), truncate=8)
     np.testing.assert_allclose(found[0].numpy()[inner], expected[inner], atol=2e-3)
-    flat = filling(torch.full((1, 1, 9, 9), 3.0), "blur", (1, 1)).boxes(np.array([[0, 0]]), (9, 9))
+    flat = infill_of(torch.full((1, 1, 9, 9), 3.0), "blur", (1, 1)).boxes(
+        np.array([[0, 0]]), (9, 9)
+    )
     torch.testing.assert_close(flat, torch.full((1, 1, 9, 9), 3.0))
 
 
 def test_noise_has_the_channels_statistics_and_is_that_of_its_seed():
     image = torch.stack([torch.rand(60, 60), 100 + 10 * torch.rand(60, 60)])[None]
     draws = [
-        filling(image, "noise", (1, 1), seed=seed).boxes(np.array([[0, 0]]), (60, 60))[0]
+        infill_of(image, "noise", (1, 1), seed=seed).boxes(np.array([[0, 0]]), (60, 60))[0]
         for seed in (3, 3, 4)
     ]
     assert torch.equal(draws[0], draws[1])
@@ -121,7 +123,7 @@ def test_windows_that_change_nothing_are_known_before(fill):
     image = torch.zeros(1, 2, 24, 20)
     image[:, 1, 8:12, 3:9] = torch.rand(4, 6) + 1
     windows = Occlusion(window_mm=4, stride_mm=3).windows((24, 20), (1.0, 1.0))
-    fill_in = filling(image, fill, (1.0, 1.0), value=0.0, seed=1)
+    fill_in = infill_of(image, fill, (1.0, 1.0), value=0.0, seed=1)
     changes = fill_in.changes(windows)
     corners = windows.corners(np.arange(changes[0].size))
     contents = fill_in.boxes(corners, windows.window)

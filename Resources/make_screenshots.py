@@ -21,8 +21,8 @@ from SaliencyExplain.cli.demo_command import RUNS
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
-from SaliencyExplain.study.report_contrast import greatest_contrast
-from SaliencyExplain.study.report_data import StudyOutput, gather
+from SaliencyExplain.studies.report_contrast import greatest_contrast
+from SaliencyExplain.studies.report_data import StudyOutput, gather
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -39,7 +39,7 @@ PUBLIC_MODULES = {
     "draw_phantom": "demo.phantoms",
     "evaluate": "api.comparing",
     "explain": "api.explaining",
-    "explain_study": "api.studies",
+    "study": "api.study_run",
     "load_model": "api.model_arguments",
     "predict": "api.explaining",
     "probe": "api.clicking",

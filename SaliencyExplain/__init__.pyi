@@ -8,7 +8,7 @@ from SaliencyExplain.api.explaining import Result as Result
 from SaliencyExplain.api.explaining import explain as explain
 from SaliencyExplain.api.explaining import predict as predict
 from SaliencyExplain.api.model_arguments import load_model as load_model
-from SaliencyExplain.api.studies import explain_study as explain_study
+from SaliencyExplain.api.study_run import study as study
 from SaliencyExplain.api.tensors import attribute as attribute
 from SaliencyExplain.attribution.methods.cam import CAM as CAM
 from SaliencyExplain.attribution.methods.cam import GradCAM as GradCAM

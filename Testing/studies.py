@@ -9,7 +9,7 @@ from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.method_selection import choice_of
 from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice
 from SaliencyExplain.specification.target import Target
-from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.studies.study_config import StudyConfig
 
 
 def config_of(

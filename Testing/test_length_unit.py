@@ -31,7 +31,7 @@ from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.length_unit import joined, length_unit
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.records.case_record import EXPLANATION
-from SaliencyExplain.study.case_folder import write_case
+from SaliencyExplain.studies.case_folder import write_case
 from SaliencyExplain.viewer.page_plots import probability_plot
 
 SIDE = 24

@@ -32,9 +32,9 @@ from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.safe_names import safe_name
 from SaliencyExplain.specification.spec_fields import spec_of
 from SaliencyExplain.specification.target import Target
-from SaliencyExplain.study.case import Case, single_case
-from SaliencyExplain.study.single import save_explanation
-from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.studies.case import Case, single_case
+from SaliencyExplain.studies.single import save_explanation
+from SaliencyExplain.studies.study_config import StudyConfig
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,9 +13,9 @@ from SaliencyExplain.brain_tumour_set.matlab_files import (
 )
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.dicom_header import is_dicom
-from SaliencyExplain.study.case import Case, safe_name
-from SaliencyExplain.study.file_names import image_suffix
-from SaliencyExplain.study.study_layout import StudyFolder
+from SaliencyExplain.studies.case import Case, safe_name
+from SaliencyExplain.studies.file_names import image_suffix
+from SaliencyExplain.studies.study_layout import StudyFolder
 
 
 def tumour_set_cases(folder: StudyFolder) -> list[Case] | None:

@@ -48,10 +48,10 @@ def demo(
     options.check_output(out)
     from SaliencyExplain.attribution.method_selection import choice_of, select_methods
     from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
-    from SaliencyExplain.study.discovery import discover
-    from SaliencyExplain.study.report import StudyOutput, write_report
-    from SaliencyExplain.study.run import REPORT, run_study
-    from SaliencyExplain.study.study_config import StudyConfig
+    from SaliencyExplain.studies.discovery import discover
+    from SaliencyExplain.studies.report import StudyOutput, write_report
+    from SaliencyExplain.studies.run import REPORT, run_study
+    from SaliencyExplain.studies.study_config import StudyConfig
 
     spec = dataclasses.replace(
         spec,

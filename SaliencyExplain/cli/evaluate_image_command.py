@@ -122,9 +122,9 @@ def evaluate_image(
     from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.peak import RESOLUTION_MM
     from SaliencyExplain.records.case_record import EXPLANATION, records_beside
-    from SaliencyExplain.study.case import single_case
-    from SaliencyExplain.study.case_reading import read_backgrounds
-    from SaliencyExplain.study.discovery import background_cases
+    from SaliencyExplain.studies.case import single_case
+    from SaliencyExplain.studies.case_reading import read_backgrounds
+    from SaliencyExplain.studies.discovery import background_cases
 
     methods = chosen_methods(spec.methods) if spec.methods else []
     segmentation = None if references.segmentation is None else Path(references.segmentation)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation
 
-#: As ``SaliencyExplain.study.journal.JOURNAL``, whose module needs the readers of images.
+#: As ``SaliencyExplain.studies.journal.JOURNAL``, whose module needs the readers of images.
 _JOURNAL = "journal.jsonl"
 
 #: Per cent of the time for the computations; the pictures are drawn in the rest.
@@ -100,9 +100,9 @@ def evaluate_study(
     from SaliencyExplain.evaluation.study.study_words import evaluation_sentences
     from SaliencyExplain.evaluation_parts import STUDY_EVALUATION_FOLDER
     from SaliencyExplain.records.journal_file import JournalFile
-    from SaliencyExplain.study.report import StudyOutput, write_report
-    from SaliencyExplain.study.report_data import map_titles
-    from SaliencyExplain.study.run import REPORT
+    from SaliencyExplain.studies.report import StudyOutput, write_report
+    from SaliencyExplain.studies.report_data import map_titles
+    from SaliencyExplain.studies.run import REPORT
 
     own = folder / STUDY_EVALUATION_FOLDER
     if out is None and STUDY_EVALUATION_FOLDER in JournalFile.read(folder):
@@ -153,7 +153,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _places_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
-    from SaliencyExplain.study.report_words import percent
+    from SaliencyExplain.studies.report_words import percent
 
     table = _table("Where the energy lies", "method", "place", "energy", "chance", "cases")
     for one in found.places[:_MOST_ROWS]:
@@ -165,7 +165,7 @@ def _places_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
 
 
 def _pairs_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
-    from SaliencyExplain.study.difference_words import answer_words, interval_words, signed
+    from SaliencyExplain.studies.difference_words import answer_words, interval_words, signed
 
     table = _table(
         "Methods on the same cases (p corrected by Holm; intervals hold together)",
@@ -185,7 +185,7 @@ def _pairs_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
 
 
 def _metrics_table(found: StudyEvaluation, titles: Mapping[str, str]) -> Table:
-    from SaliencyExplain.study.report_words import number, percent
+    from SaliencyExplain.studies.report_words import number, percent
 
     table = _table(
         "Faithfulness over the evaluated cases",

@@ -51,10 +51,10 @@ def explain(
     from SaliencyExplain.cost_estimate import Estimate
     from SaliencyExplain.figures import figure_lines
     from SaliencyExplain.models.loading import load_classifier
-    from SaliencyExplain.study.case import single_case
-    from SaliencyExplain.study.case_evaluation import passes_of
-    from SaliencyExplain.study.run import REPORT
-    from SaliencyExplain.study.single import explain_case
+    from SaliencyExplain.studies.case import single_case
+    from SaliencyExplain.studies.case_evaluation import passes_of
+    from SaliencyExplain.studies.run import REPORT
+    from SaliencyExplain.studies.single import explain_case
 
     limit = spec.limits.seconds
     if evaluate and limit is not None:

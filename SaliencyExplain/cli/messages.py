@@ -34,7 +34,7 @@ from SaliencyExplain.plain_text import visible, visible_line
 from SaliencyExplain.progress import Progress
 
 if TYPE_CHECKING:
-    from SaliencyExplain.study.run import StudyProgress
+    from SaliencyExplain.studies.run import StudyProgress
     from SaliencyExplain.training.epochs import TrainingProgress
 
 BAD_INPUT = 2

@@ -66,9 +66,9 @@ def study(
     from SaliencyExplain.cli.study_settings import study_config
     from SaliencyExplain.cli.terminal_tables import labels_table
     from SaliencyExplain.models.loading import load_classifier
-    from SaliencyExplain.study.case import describe_cases
-    from SaliencyExplain.study.discovery import discover
-    from SaliencyExplain.study.run import run_study
+    from SaliencyExplain.studies.case import describe_cases
+    from SaliencyExplain.studies.discovery import discover
+    from SaliencyExplain.studies.run import run_study
     from SaliencyExplain.training.record import held_out_cases
 
     loaded = load_classifier(classifier, trust=trust)

@@ -9,8 +9,8 @@ from typing import Any
 from SaliencyExplain.cli.messages import say_notes
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.specification.spec import ExplainSpec
-from SaliencyExplain.study.discovery import background_cases
-from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.studies.discovery import background_cases
+from SaliencyExplain.studies.study_config import StudyConfig
 
 
 def study_config(

@@ -11,7 +11,7 @@ from SaliencyExplain.cli.messages import console
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
 from SaliencyExplain.results.study_result import Labels
-from SaliencyExplain.study.report_words import percent
+from SaliencyExplain.studies.report_words import percent
 
 
 def probability_table(probabilities: Mapping[str, float]) -> Table:

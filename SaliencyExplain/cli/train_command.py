@@ -96,7 +96,7 @@ def train(
     """Train a network on labelled images; an interrupted run continues."""
     options.check_output(out.parent)
     from SaliencyExplain.cli.terminal_tables import labels_table
-    from SaliencyExplain.study.discovery import discover
+    from SaliencyExplain.studies.discovery import discover
     from SaliencyExplain.training.train import train_classifier
     from SaliencyExplain.training.training_settings import Settings
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 from SaliencyExplain.plain_text import some_of
-from SaliencyExplain.study.case import Case
+from SaliencyExplain.studies.case import Case
 
 #: Pairs that a note names.
 _NAMED = 5

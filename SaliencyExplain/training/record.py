@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.models.bundle import LARGEST_CONFIG_BYTES, BundleFiles
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.found import Found
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.found import Found
 
 RECORD, CURVE = "training.json", "training.png"
 

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.file_names import PART_NAMES
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.file_names import PART_NAMES
 from SaliencyExplain.training.equal_images import groups_of
 
 Part = Literal["train", "validation", "test"]

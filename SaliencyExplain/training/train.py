@@ -21,10 +21,10 @@ from SaliencyExplain.json_text import json_text
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.results.study_result import Labels
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_reading import UNFORESEEN
-from SaliencyExplain.study.classification_metrics import count_labels
-from SaliencyExplain.study.output_folder import only_one
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.case_reading import UNFORESEEN
+from SaliencyExplain.studies.classification_metrics import count_labels
+from SaliencyExplain.studies.output_folder import only_one
 from SaliencyExplain.training.bundle_writing import (
     deterministic_algorithms,
     new_network,

@@ -19,11 +19,11 @@ from SaliencyExplain.models.inputs import read_input
 from SaliencyExplain.plain_text import some_of
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records.case_entry import StageFailure
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_reading import UNFORESEEN, failure, late, read_ahead
-from SaliencyExplain.study.file_names import natural
-from SaliencyExplain.study.found import Found
-from SaliencyExplain.study.journal import source_digest
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.case_reading import UNFORESEEN, failure, late, read_ahead
+from SaliencyExplain.studies.file_names import natural
+from SaliencyExplain.studies.found import Found
+from SaliencyExplain.studies.journal import source_digest
 from SaliencyExplain.training.equal_images import groups_of
 
 _NAMED = 5
@@ -78,7 +78,7 @@ def labelled_cases(cases: Sequence[Case], classes: Sequence[str] = ()) -> Labell
     """The cases that have a label.
 
     Args:
-        cases: As :func:`SaliencyExplain.study.discovery.discover` found them.
+        cases: As :func:`SaliencyExplain.studies.discovery.discover` found them.
         classes: Names of the classes that are wanted; where empty, all labels in natural
             order (2 before 10).
 

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.dicom_header import is_dicom
 from SaliencyExplain.images.dicom_series import list_series
-from SaliencyExplain.study.case import safe_name
-from SaliencyExplain.study.file_names import parse_name
-from SaliencyExplain.study.pairing import settled
+from SaliencyExplain.studies.case import safe_name
+from SaliencyExplain.studies.file_names import parse_name
+from SaliencyExplain.studies.pairing import settled
 
 #: Files that are a classifier, as far as their names tell.
 CLASSIFIERS = (".zip", ".pt", ".ts", ".pt2")

@@ -23,7 +23,7 @@ from SaliencyExplain.scene.arrays import on_axes
 from SaliencyExplain.scene.segment_position import keep_notes
 from SaliencyExplain.scene.segmentations import add_segmentation, masks_on_grid, outline
 from SaliencyExplain.scene.volume_nodes import add_image
-from SaliencyExplain.study.case import may_name_patient, safe_name
+from SaliencyExplain.studies.case import may_name_patient, safe_name
 from SaliencyExplain.voxel_volume import Volume
 
 

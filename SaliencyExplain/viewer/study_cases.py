@@ -24,10 +24,10 @@ from SaliencyExplain.scene.attributions import attributions_of, read_attribution
 from SaliencyExplain.scene.mrb import open_mrb
 from SaliencyExplain.scene.nodes import given_segmentations, nodes_of
 from SaliencyExplain.scene.segmentations import Color, masks_on_grid
-from SaliencyExplain.study.case import Case, safe_name
-from SaliencyExplain.study.case_scene import SCENE, read_maps
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import source_digest
+from SaliencyExplain.studies.case import Case, safe_name
+from SaliencyExplain.studies.case_scene import SCENE, read_maps
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.journal import source_digest
 
 #: Figures of the comparison that the table offers, with their titles; ``unit`` is that of lengths.
 METRICS = {

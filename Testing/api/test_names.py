@@ -54,7 +54,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
             getattr(se, name)
 
 
-@pytest.mark.parametrize("function", [se.explain, se.explain_study, se.probe, se.evaluate])
+@pytest.mark.parametrize("function", [se.explain, se.study, se.probe, se.evaluate])
 def test_keyword_arguments_that_are_fields_of_a_specification_have_its_defaults(function) -> None:
     parameters = inspect.signature(function).parameters
     fields = parameters.keys() & set(SPEC_FIELDS) - {"methods", "segmentation", "backgrounds"}

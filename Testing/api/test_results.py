@@ -198,12 +198,12 @@ def test_a_study_of_a_network_in_memory_runs_in_one_process(cases: Path, tmp_pat
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
     )
     model = se.Model(network, classes=["none", "glioma-like"])
-    done = se.explain_study(cases, model, se.Gradient(), out=tmp_path / "study")
+    done = se.study(cases, model, se.Gradient(), out=tmp_path / "study")
     assert (done.total, done.failed) == (2, 0)
-    again = se.explain_study(cases, model, se.Gradient(), out=tmp_path / "study")
+    again = se.study(cases, model, se.Gradient(), out=tmp_path / "study")
     assert again.resumed == 2
     with pytest.raises(SaliencyExplainError) as refusal:
-        se.explain_study(cases, model, se.Gradient(), out=tmp_path / "two", jobs=2)
+        se.study(cases, model, se.Gradient(), out=tmp_path / "two", jobs=2)
     assert refusal.value.code is ErrorCode.OPTION_CONFLICT
 
 

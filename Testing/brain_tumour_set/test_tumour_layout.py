@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from SaliencyExplain.errors import ErrorCode
-from SaliencyExplain.study.case import describe_cases
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.case import describe_cases
+from SaliencyExplain.studies.discovery import discover
 from Testing.brain_tumour_set.tumour_slices import picture, write_tumour_slice
 from Testing.expected_errors import error_with
 

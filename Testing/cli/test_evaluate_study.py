@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from SaliencyExplain.demo.study import classifier_folder
-    from SaliencyExplain.study.discovery import discover
-    from SaliencyExplain.study.run import run_study
+    from SaliencyExplain.studies.discovery import discover
+    from SaliencyExplain.studies.run import run_study
     from Testing.studies import config_of
 
     folder = tmp_path_factory.mktemp("study")

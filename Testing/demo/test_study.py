@@ -15,7 +15,7 @@ from SaliencyExplain.demo.tumours import CLASSES, GLIOMA
 from SaliencyExplain.errors import InputError
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 
 
 @pytest.mark.slow

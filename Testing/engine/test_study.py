@@ -15,9 +15,9 @@ from SaliencyExplain.errors import Cancelled
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.results.study_result import StudyResult
 from SaliencyExplain.specification.spec import ExplainSpec, MethodChoice
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import run_study
-from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import run_study
+from SaliencyExplain.studies.study_config import StudyConfig
 from SaliencyExplain.voxel_volume import Volume
 from Testing.engine.conftest import done, ended, until
 

@@ -13,7 +13,7 @@ from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.weights import read_weights
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 from Testing.fuzz.seeds import AFFINE, SHAPE
 
 _REFERENCE = to_image(

@@ -18,7 +18,7 @@ from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.networks import network_definition
 from SaliencyExplain.models.wrapping import wrap
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 from SaliencyExplain.training.train import train_classifier
 from Testing.models.conftest import CLASSES, affine_of, image_of
 from Testing.training.conftest import settings, write_pictures

@@ -23,7 +23,7 @@ from SaliencyExplain.cli.messages import run
 from SaliencyExplain.engine.queue.local_engine import LocalEngine
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.images.segmentation import read_segmentation
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 from SaliencyExplain.viewer.methods_form import rows
 from Testing.conftest import PROJECT
 from Testing.plugins.conftest import as_ini, found_in

@@ -11,7 +11,7 @@ from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.plugins import IMAGE_READERS, METHODS, STUDY_LAYOUTS, plugin_packages
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 from Testing.conftest import PROJECT
 
 METHOD = """
@@ -168,7 +168,7 @@ def test_files_of_a_plugins_suffix_are_images_of_a_study(install, tmp_path):
 
 LAYOUTS = """
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.case import Case
+from SaliencyExplain.studies.case import Case
 
 def knows(folder):
     return [Case("a/b", ((None, folder.files[0]),))]

@@ -12,8 +12,8 @@ import pytest
 from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.records.case_entry import CaseEntry
 from SaliencyExplain.records.case_record import EXPLANATION, CaseRecord
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.single import explain_case
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.single import explain_case
 from Testing.studies import config_of
 
 

@@ -27,11 +27,11 @@ from SaliencyExplain.scene.mrb import open_mrb, save_mrb
 from SaliencyExplain.scene.nodes import composite_nodes, nodes_of, slice_nodes
 from SaliencyExplain.scene.points import readings_at
 from SaliencyExplain.scene.slice_pictures import picture_3d, slice_picture
-from SaliencyExplain.study.case import single_case
-from SaliencyExplain.study.case_scene import SCENE
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import run_study
-from SaliencyExplain.study.single import explain_case
+from SaliencyExplain.studies.case import single_case
+from SaliencyExplain.studies.case_scene import SCENE
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import run_study
+from SaliencyExplain.studies.single import explain_case
 from Testing.expected_errors import error_with
 from Testing.scene.conftest import GRIDS, SHAPE, attribution, block, place_of
 from Testing.studies import config_of

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from SaliencyExplain.results.study_result import StudyResult
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, ignore_progress, run_study
-from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import StudyProgress, ignore_progress, run_study
+from SaliencyExplain.studies.study_config import StudyConfig
 from Testing.studies import config_of
 
 METHODS = ("gradcam",)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.results.study_result import StudyResult
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, ignore_progress, run_study
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import StudyProgress, ignore_progress, run_study
 from Testing.studies import config_of
 
 METHODS = ("gradcam", "gradient")

@@ -15,11 +15,11 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.results.study_result import StudyResult
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.run import run_study
-from SaliencyExplain.study.single import explain_case
-from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.journal import Journal
+from SaliencyExplain.studies.run import run_study
+from SaliencyExplain.studies.single import explain_case
+from SaliencyExplain.studies.study_config import StudyConfig
 from Testing.studies import config_of
 from Testing.study.conftest import ball, write_nifti
 

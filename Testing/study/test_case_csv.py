@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.case_csv import read_cases
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.case_csv import read_cases
+from SaliencyExplain.studies.discovery import discover
 
 
 @pytest.fixture

@@ -25,14 +25,14 @@ from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.results.evaluation_results import card_name
 from SaliencyExplain.results.image_evaluation import read_evaluation
-from SaliencyExplain.study import case_work
-from SaliencyExplain.study.case import Case, single_case
-from SaliencyExplain.study.case_reading import EVALUATION_STAGE
-from SaliencyExplain.study.case_work import CaseWorker
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.run import run_study
-from SaliencyExplain.study.single import explain_case
+from SaliencyExplain.studies import case_work
+from SaliencyExplain.studies.case import Case, single_case
+from SaliencyExplain.studies.case_reading import EVALUATION_STAGE
+from SaliencyExplain.studies.case_work import CaseWorker
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.journal import Journal
+from SaliencyExplain.studies.run import run_study
+from SaliencyExplain.studies.single import explain_case
 from Testing.conftest import PROJECT
 from Testing.study.conftest import make_study
 from Testing.study.evaluated_study import LITTLE, METHODS, study, work

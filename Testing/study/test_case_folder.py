@@ -29,7 +29,7 @@ from SaliencyExplain.models.wrapping import wrap
 from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.results.image_explanation import Explanation
 from SaliencyExplain.specification.spec import Limits
-from SaliencyExplain.study.case_folder import write_case
+from SaliencyExplain.studies.case_folder import write_case
 from Testing.expected_errors import error_with
 from Testing.study.conftest import NETWORK, make_study
 

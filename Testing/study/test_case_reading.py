@@ -16,13 +16,13 @@ import torch
 
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study import case_reading
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.case_reading import failure, read_ahead
-from SaliencyExplain.study.case_work import CaseWorker, PendingCase
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.run import run_study
+from SaliencyExplain.studies import case_reading
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.case_reading import failure, read_ahead
+from SaliencyExplain.studies.case_work import CaseWorker, PendingCase
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.journal import Journal
+from SaliencyExplain.studies.run import run_study
 from Testing.studies import config_of
 
 

@@ -19,7 +19,7 @@ from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.images.reading import to_image
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.records.case_record import EXPLANATION
-from SaliencyExplain.study.case_folder import write_case
+from SaliencyExplain.studies.case_folder import write_case
 
 
 class Mean(torch.nn.Module):

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from SaliencyExplain.images.reading import read_image
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 
 
 def write_slice(path: Path, height: int, *, series: str = "1.2.1", **header: object) -> Path:

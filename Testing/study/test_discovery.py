@@ -16,8 +16,8 @@ from pydicom.uid import (
 )
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.case import Case, safe_name, single_case
-from SaliencyExplain.study.discovery import describe_cases, discover
+from SaliencyExplain.studies.case import Case, safe_name, single_case
+from SaliencyExplain.studies.discovery import describe_cases, discover
 from Testing.expected_errors import error_with
 
 

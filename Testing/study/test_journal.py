@@ -8,8 +8,8 @@ import pytest
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult
 from SaliencyExplain.records.journal_file import JOURNAL
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.journal import Journal, source_digest
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.journal import Journal, source_digest
 from Testing.expected_errors import error_with
 
 CONFIGURATION = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from SaliencyExplain.study.run import StudyProgress
+from SaliencyExplain.studies.run import StudyProgress
 from Testing.conftest import PROJECT
 from Testing.study.conftest import make_study
 from Testing.study.study_runs import content, study, table
@@ -25,8 +25,8 @@ import os, random, signal, sys, time
 from pathlib import Path
 from SaliencyExplain.attribution.registry import find_method, methods
 from SaliencyExplain.errors import Cancelled, OutputError
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import run_study
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import run_study
 from Testing.studies import config_of
 folder, bundle, root = map(Path, sys.argv[1:4])
 methods()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.discovery import Found, discover
+from SaliencyExplain.studies.discovery import Found, discover
 
 #: ``(case, images, segmentations, label)``
 Seen = list[tuple[str, list[str], list[str], str | None]]

@@ -15,9 +15,9 @@ import pytest
 
 from SaliencyExplain.evaluation.study.case_truth import TruthReader
 from SaliencyExplain.evaluation.study.finished_study import read_study
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.run import run_study
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.journal import Journal
+from SaliencyExplain.studies.run import run_study
 from Testing.studies import config_of
 
 ACTING = "\x1b[2J\u202e<script>alert(1)<\u2044script>"
@@ -62,7 +62,7 @@ def test_a_study_tells_what_it_left_out_and_nothing_in_a_name_acts(
 
 
 def test_files_beside_dicom_series_are_counted_and_not_named(tmp_path: Path) -> None:
-    from SaliencyExplain.study.found import left_out_files
+    from SaliencyExplain.studies.found import left_out_files
 
     reasons = {tmp_path / "DOE^JANE.txt": "no image", tmp_path / "ROE.txt": "no image"}
     (one,) = left_out_files(tmp_path, reasons, named=False)

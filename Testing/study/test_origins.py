@@ -11,10 +11,10 @@ from SaliencyExplain.demo.study import classifier_folder, write_phantom_study
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.evaluation.study.study_evaluation import evaluate_study
 from SaliencyExplain.records.case_entry import CaseEntry
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.origins import case_of, origin_of
-from SaliencyExplain.study.run import run_study
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.origins import case_of, origin_of
+from SaliencyExplain.studies.run import run_study
 from Testing.studies import config_of
 
 pytestmark = pytest.mark.slow

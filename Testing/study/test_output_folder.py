@@ -14,9 +14,9 @@ from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.evaluation.study.finished_study import read_study
 from SaliencyExplain.records.journal_file import JOURNAL
 from SaliencyExplain.results.study_result import StudyResult
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, ignore_progress, run_study
-from SaliencyExplain.study.single import explain_case
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import StudyProgress, ignore_progress, run_study
+from SaliencyExplain.studies.single import explain_case
 from Testing.expected_errors import error_with
 from Testing.studies import config_of
 

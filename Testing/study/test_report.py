@@ -11,14 +11,14 @@ import pytest
 
 from SaliencyExplain.records.agreement_row import Agreement, Row
 from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, MapEntry
-from SaliencyExplain.study import report
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import Journal
-from SaliencyExplain.study.report import StudyOutput, write_report
-from SaliencyExplain.study.report_contrast import greatest_contrast
-from SaliencyExplain.study.report_data import gather
-from SaliencyExplain.study.report_words import sentences
-from SaliencyExplain.study.run import run_study
+from SaliencyExplain.studies import report
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.journal import Journal
+from SaliencyExplain.studies.report import StudyOutput, write_report
+from SaliencyExplain.studies.report_contrast import greatest_contrast
+from SaliencyExplain.studies.report_data import gather
+from SaliencyExplain.studies.report_words import sentences
+from SaliencyExplain.studies.run import run_study
 from Testing.studies import config_of
 from Testing.study.conftest import make_study
 

@@ -14,11 +14,11 @@ import pytest
 from SaliencyExplain.attribution.registry import find_method
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
-from SaliencyExplain.study import case_work
-from SaliencyExplain.study.case_reading import read_ahead
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, run_study
-from SaliencyExplain.study.single import explain_case
+from SaliencyExplain.studies import case_work
+from SaliencyExplain.studies.case_reading import read_ahead
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import StudyProgress, run_study
+from SaliencyExplain.studies.single import explain_case
 from Testing.expected_errors import error_with
 from Testing.studies import config_of
 from Testing.study.conftest import write_nifti

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 from SaliencyExplain.training.train import train_classifier
 from SaliencyExplain.training.training_settings import Settings
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from SaliencyExplain.errors import ErrorCode, InputError
-from SaliencyExplain.study.case import Case
+from SaliencyExplain.studies.case import Case
 from SaliencyExplain.training.equal_images import groups_of
 from SaliencyExplain.training.splitting import PARTS, split_cases
 from Testing.expected_errors import error_with

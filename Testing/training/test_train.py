@@ -20,7 +20,7 @@ from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
 from SaliencyExplain.images.image_writing import write_volume
 from SaliencyExplain.images.reading import read_image
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.study.discovery import discover
+from SaliencyExplain.studies.discovery import discover
 from SaliencyExplain.training import epochs
 from SaliencyExplain.training.train import train_classifier
 from Testing.conftest import PROJECT
@@ -144,7 +144,7 @@ def test_a_killed_training_leaves_no_bundle_and_goes_on(tmp_path, trained):
     code = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from SaliencyExplain.study.discovery import discover\n"
+        "from SaliencyExplain.studies.discovery import discover\n"
         "from SaliencyExplain.training.train import train_classifier\n"
         "from Testing.training.conftest import settings\n"
         "def die(now):\n"

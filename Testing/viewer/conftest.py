@@ -30,8 +30,8 @@ from playwright.sync_api import Browser, sync_playwright
 from SaliencyExplain.demo.phantoms import Phantom, draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import run_study
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import run_study
 from Testing.studies import config_of
 from Testing.waiting import HUNG
 

@@ -17,7 +17,7 @@ from SaliencyExplain.scene.attributions import (
     read_attribution,
 )
 from SaliencyExplain.scene.mrb import open_mrb
-from SaliencyExplain.study.case_scene import SCENE
+from SaliencyExplain.studies.case_scene import SCENE
 from Testing.waiting import until
 
 from .conftest import Server, start_viewer

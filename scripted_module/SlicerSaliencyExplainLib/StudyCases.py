@@ -15,8 +15,8 @@ from SaliencyExplain.scene.arrays import volume_values
 from SaliencyExplain.scene.attributions import add_attribution
 from SaliencyExplain.scene.case_maps import attribution_map
 from SaliencyExplain.scene.kept_evaluations import keep_written
-from SaliencyExplain.study.table_columns import KNOWN, case_names, find_columns, items
-from SaliencyExplain.study.table_paths import find_path
+from SaliencyExplain.studies.table_columns import KNOWN, case_names, find_columns, items
+from SaliencyExplain.studies.table_paths import find_path
 
 from .SceneFiles import add_segments, load_segmentation, load_volume
 

@@ -18,7 +18,7 @@ from fastapi.concurrency import run_in_threadpool
 from SaliencyExplain.engine.wire.volume_format import decode
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, OutputError
 from SaliencyExplain.images.boundary import reading
-from SaliencyExplain.study.case import safe_name
+from SaliencyExplain.studies.case import safe_name
 from SaliencyExplain.voxel_volume import Volume
 
 #: Most bytes of a request that is not a file.

@@ -18,9 +18,9 @@ from SaliencyExplain.geometry import same_grid
 from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.reading import read_channels
 from SaliencyExplain.images.segmentation_files import read_ground_truths
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.journal import source_digest
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.journal import source_digest
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from SaliencyExplain.records.case_entry import CaseEntry, CaseResult, true_class
 from SaliencyExplain.records.case_record import read_case
 from SaliencyExplain.records.journal_file import JournalFile, journal_digest
 from SaliencyExplain.results.image_evaluation import Evaluation, read_evaluation
-from SaliencyExplain.study.case import Case
-from SaliencyExplain.study.origins import case_of
+from SaliencyExplain.studies.case import Case
+from SaliencyExplain.studies.origins import case_of
 
 
 @dataclass(frozen=True)

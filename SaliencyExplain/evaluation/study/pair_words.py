@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from SaliencyExplain.evaluation.image.answers import listed
 from SaliencyExplain.evaluation.study.paired_comparison import Pair
 from SaliencyExplain.records import control_names
-from SaliencyExplain.study.difference_words import signed
+from SaliencyExplain.studies.difference_words import signed
 
 #: Largest number of pairs that get a sentence each; of more, the number is given.
 _MOST_PAIRS = 8

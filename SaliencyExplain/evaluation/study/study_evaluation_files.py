@@ -19,7 +19,7 @@ from SaliencyExplain.evaluation_parts import STUDY_EVALUATION_FILE
 from SaliencyExplain.images.image_writing import atomic_file
 from SaliencyExplain.json_text import json_text
 from SaliencyExplain.progress import Progress, silent
-from SaliencyExplain.study.report_data import map_titles
+from SaliencyExplain.studies.report_data import map_titles
 
 
 def write_study_evaluation(

@@ -25,7 +25,7 @@ from SaliencyExplain.pictures.panel import draw_letters, heat_colormap
 from SaliencyExplain.pictures.planes import as_seen, edge_letters
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.records import control_names
-from SaliencyExplain.study.report_data import map_titles
+from SaliencyExplain.studies.report_data import map_titles
 
 #: Rows of a picture at most; everything is in the tables.
 _MOST_ROWS = 30

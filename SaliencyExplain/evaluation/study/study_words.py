@@ -17,8 +17,8 @@ from SaliencyExplain.evaluation.study.fixed_places import (
 from SaliencyExplain.evaluation.study.pair_words import pair_sentences
 from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation
 from SaliencyExplain.records import control_names
-from SaliencyExplain.study.report_data import map_titles
-from SaliencyExplain.study.report_words import number, percent
+from SaliencyExplain.studies.report_data import map_titles
+from SaliencyExplain.studies.report_words import number, percent
 
 #: Least energy in the air that is reported, if it exceeds the air's share of the image, the value
 #: by chance.

@@ -27,7 +27,7 @@ from SaliencyExplain.results.map_faithfulness import (
     MapCurves,
     PartialImageProbabilities,
 )
-from SaliencyExplain.study.journal import Journal
+from SaliencyExplain.studies.journal import Journal
 
 SHAPE = (24, 30, 20)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

@@ -18,7 +18,7 @@ from SaliencyExplain.evaluation.study.study_evaluation_files import (
 from SaliencyExplain.evaluation.study.study_words import LIMITS, evaluation_sentences, place_words
 from SaliencyExplain.evaluation_parts import STUDY_EVALUATION_FILE, STUDY_EVALUATION_FOLDER
 from SaliencyExplain.records.agreement_row import Row
-from SaliencyExplain.study.report import StudyOutput, write_report
+from SaliencyExplain.studies.report import StudyOutput, write_report
 from Testing.expected_errors import error_with
 from Testing.study.conftest import write_nifti
 from Testing.study.evaluation.conftest import AFFINE, SHAPE, agreement, faithfulness, noise

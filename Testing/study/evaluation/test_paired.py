@@ -16,7 +16,7 @@ from SaliencyExplain.evaluation.study.pair_words import pair_sentences
 from SaliencyExplain.evaluation.study.paired_comparison import compare_methods
 from SaliencyExplain.evaluation.study.study_metrics import MetricValues, metric_values
 from SaliencyExplain.records.agreement_row import Row
-from SaliencyExplain.study.difference_words import signed
+from SaliencyExplain.studies.difference_words import signed
 from Testing.study.evaluation.conftest import agreement, faithfulness, noise
 
 

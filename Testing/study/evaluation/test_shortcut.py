@@ -18,8 +18,8 @@ from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA
 from SaliencyExplain.evaluation.study.study_evaluation import StudyEvaluation, evaluate_study
 from SaliencyExplain.images.image_writing import SegmentLabel, write_label_map, write_volume
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import run_study
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import run_study
 from Testing.studies import config_of
 
 COUNT = 6

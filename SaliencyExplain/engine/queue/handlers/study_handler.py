@@ -12,9 +12,9 @@ from SaliencyExplain.engine.wire.requests import StudyRequest
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.records.case_record import EXPLANATION
 from SaliencyExplain.results.study_result import StudyCase, StudyResult
-from SaliencyExplain.study.discovery import discover
-from SaliencyExplain.study.run import StudyProgress, run_study
-from SaliencyExplain.study.study_config import StudyConfig
+from SaliencyExplain.studies.discovery import discover
+from SaliencyExplain.studies.run import StudyProgress, run_study
+from SaliencyExplain.studies.study_config import StudyConfig
 
 
 class StudyHandler(Handler[StudyRequest, StudyResult], answers=StudyRequest):

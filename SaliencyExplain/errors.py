@@ -69,7 +69,7 @@ class ErrorCode(str, Enum):
     )
     MODEL_INPUT = "SE-MODEL-INPUT", "The network cannot take this image."
     MODEL_OUTPUT = "SE-MODEL-OUTPUT", "The network's output is not one score per class."
-    MODEL_NOT_FINITE = "SE-MODEL-NOT-FINITE", "The network returns values that are not finite."
+    MODEL_NOT_FINITE = "SE-MODEL-NOT-FINITE", "The weights or the scores are not finite."
     MODEL_NOT_REPEATABLE = (
         "SE-MODEL-NOT-REPEATABLE",
         "The network returns different scores for the same image.",

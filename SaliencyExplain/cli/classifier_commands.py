@@ -184,7 +184,7 @@ def _settings_table(settings: Iterable[Mapping[str, str]]) -> Table:
 
 
 def _not_checked(settings: Sequence[Setting]) -> list[str]:
-    guessed = [one.name for one in settings if one.source == "guessed"]
+    guessed = dict.fromkeys(one.name for one in settings if one.source == "guessed")
     words = f"Guessed and not checked: {', '.join(guessed)}. " if guessed else ""
     return [
         f"{words}Compare a prediction with that of the network's own code, since this is not "

@@ -53,7 +53,7 @@ def assemble(
         notes: What a user must be told of loading.
 
     Raises:
-        ClassifierError: The network takes no such image, or its outputs are no set of classes.
+        ClassifierError: The network takes no such image, or its outputs are not class scores.
     """
     steps = preprocessing if isinstance(preprocessing, Compose) else Compose([])
     size = size_of(steps, spatial_dims) or described.size

@@ -86,6 +86,7 @@ class BundleFiles:
                     f"{self.source} is refused: {info.filename[:200]!a} in it is a link. Put the "
                     "file itself there.",
                 )
+        self._refuse_same_names(archive)
         sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
         for name in sizes:
             parts = PurePosixPath(name).parts
@@ -114,6 +115,25 @@ class BundleFiles:
             for name, size in sizes.items()
             if name.startswith(self._top)
         }
+
+    def _refuse_same_names(self, archive: zipfile.ZipFile) -> None:
+        """Refuses files whose names are the same to some reader or on some disk."""
+        seen: dict[str, str] = {}
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            key = PurePosixPath(info.filename).as_posix().casefold()
+            if key in seen:
+                both = info.filename[:200], seen[key][:200]
+                raise ClassifierError(
+                    ErrorCode.MODEL_REFUSED,
+                    f"{self.source} is refused: it contains the file {both[0]!a} twice. Make the "
+                    "bundle again."
+                    if both[0] == both[1]
+                    else f"{self.source} is refused: the names {both[1]!a} and {both[0]!a} in it "
+                    "stand for the same file on some disks. Rename one of them.",
+                )
+            seen[key] = info.filename
 
 
 def identity_of(files: Mapping[str, bytes]) -> str:

@@ -95,7 +95,8 @@ def checkpoint_of(content: Any, name: str) -> Checkpoint:
         groups = groups_of(content)
     except (RefusedError, RuntimeError) as error:
         raise ClassifierError(
-            ErrorCode.MODEL_WEIGHTS, f"{name} is damaged: {shown(str(error))[1:-1]}."
+            ErrorCode.FILE_DAMAGED,
+            f"{name} is damaged: {shown(str(error))[1:-1]}. Download or copy it again.",
         ) from error
     if not groups:
         if isinstance(content, Inert):
@@ -163,8 +164,8 @@ def select(checkpoint: Checkpoint, state_key: str | None, prefix: str | None) ->
     left = [key for path in found for key in groups[path].tensors if not key.startswith(prefix)]
     starts = sorted({shown(key.partition(".")[0])[1:-1] for key in left})
     note = (
-        f"{len(left)} tensors in {checkpoint.name} whose names do not begin with {shown(prefix)} "
-        f"are left out, of {some(starts)}."
+        f"In {checkpoint.name} only the tensors whose names begin with {shown(prefix)} are read. "
+        f"Left out: {len(left)}, under {some(starts)}."
     )
     return Checkpoint(checkpoint.name, found, (note,) if left else ())
 
@@ -254,7 +255,8 @@ def fit(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitted | None
             )
         names = some([shown(key)[1:-1] for key in rest])
         notes.append(
-            f"{len(rest)} tensors in {checkpoint.name} do not belong to the network: {names}"
+            f"{checkpoint.name} has {len(rest)} tensor{'' if len(rest) == 1 else 's'} that the "
+            f"network does not have: {names}"
         )
     if others:
         names = some([shown(".".join(filter(None, place)))[1:-1] for place in others])

@@ -1,4 +1,4 @@
-"""Whether a network's outputs are a set of classes, and how they become probabilities."""
+"""Whether a network's outputs are scores of classes, and how they become probabilities."""
 
 from __future__ import annotations
 
@@ -237,10 +237,9 @@ def _single(classes: tuple[str, ...], told: Activation | None, output: Output) -
     if output.saturated and not named:
         raise ClassifierError(
             ErrorCode.MODEL_OUTPUT,
-            f"The network's one output goes {output.range}, of which a sigmoid makes "
-            f"{'1' if output.low > 0 else '0'} each time: it is a measurement such as a "
-            "regression gives, not a class score, and cannot be explained. Where it is a logit, "
-            "name both classes.",
+            f"The network's one output goes {output.range}, so that its sigmoid is always "
+            f"{'1' if output.low > 0 else '0'}: it is a measurement, as of a regression, not a "
+            "class score, and cannot be explained. Where it is a logit, name both classes.",
         )
     notes: tuple[str, ...] = ()
     if output.saturated:

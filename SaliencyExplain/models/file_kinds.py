@@ -6,13 +6,13 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.zip_errors import DAMAGED_ZIP
 
 _SAVE = "save the weights with torch.save(network.state_dict(), …)"
 _SHOWN = 3
-#: Bytes of the header of a safetensors file; the library refuses longer ones.
-_LONGEST_HEADER = 100_000_000
 
 #: First bytes of files, and the kind of file.
 _STARTS: tuple[tuple[bytes, str], ...] = (
@@ -35,14 +35,52 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def what_it_is(content: bytes) -> str:
-    """Describes a file that is not a file of PyTorch; the text follows "… is ".
+class FileKind(NamedTuple):
+    """The kind of a file that is not a file of PyTorch.
+
+    Attributes:
+        words: A description that follows "… is ".
+        code: Of the error: whether the file is damaged, or of a format that is not supported.
+    """
+
+    words: str
+    code: ErrorCode
+
+
+def kind_of_file(content: bytes) -> FileKind:
+    """Describes a file that is not a file of PyTorch.
 
     Args:
         content: The file's bytes.
     """
+    damage = _damage(content)
+    if damage:
+        return FileKind(damage, ErrorCode.FILE_DAMAGED)
+    return FileKind(_other_format(content), ErrorCode.MODEL_FORMAT)
+
+
+def _damage(content: bytes) -> str:
+    """A description of a file that is empty, cut off or damaged; else ""."""
     if not content:
-        return "empty"
+        return "empty: download or copy it again"
+    if content[8:9] == b"{" and not content[:8].decode("latin-1").isprintable():
+        return "a safetensors file that is cut off or damaged: download or copy it again"
+    if is_zip(content):
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)):
+                return ""
+        except (*DAMAGED_ZIP, OSError):
+            return "a damaged zip archive: download or copy it again"
+    if content[:4] == b"PK\x03\x04":
+        return "a zip archive that is cut off, as after an interrupted download: download it again"
+    if content[:1] == b"\x80":
+        return "a pickle that is cut off or damaged: download or copy it again"
+    if not any(content[:4096]):
+        return "filled with zeros, as after an interrupted download: download it again"
+    return ""
+
+
+def _other_format(content: bytes) -> str:
     for start, words in _STARTS:
         if content.startswith(start):
             return words
@@ -52,16 +90,10 @@ def what_it_is(content: bytes) -> str:
             "a web page and not the file itself: the address needs a login or leads to a page; "
             "download the file again"
         )
-    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < _LONGEST_HEADER:
-        return "a safetensors file that is cut off or damaged: download it again"
     if content[4:8] == b"TFL3":
         return f"a TensorFlow Lite file and not one of PyTorch: {_SAVE}"
     if is_zip(content):
         return _what_zip(content)
-    if content[:4] == b"PK\x03\x04":
-        return "a zip archive that is cut off, as after an interrupted download: download it again"
-    if content[:1] == b"\x80":
-        return "a pickle that is cut off or damaged"
     if _is_tar(content):
         return (
             "a tar archive: unpack it first; weights that PyTorch before 0.4 wrote so have to be "
@@ -73,8 +105,6 @@ def what_it_is(content: bytes) -> str:
         )
     if content[:1] == b"\x08" and b"serve" in content[:1_000_000]:
         return f"a TensorFlow SavedModel and not a file of PyTorch: {_SAVE}"
-    if not any(content[:4096]):
-        return "filled with zeros, as after an interrupted download: download it again"
     if content[:1] == b"{" and b'"weight_map"' in content:
         return (
             "the index of weights in several files and not the weights: give each of these files "
@@ -119,11 +149,8 @@ def _is_tar(content: bytes) -> bool:
 
 
 def _what_zip(content: bytes) -> str:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-    except (*DAMAGED_ZIP, OSError):
-        return "a damaged zip archive"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
     if "model.weights.h5" in names:
         return f"a Keras file and not one of PyTorch: {_SAVE}"
     if names and all(name.endswith(".npy") for name in names):

@@ -27,7 +27,7 @@ from SaliencyExplain.models.bundle import (
 )
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.configuration import Configuration, parse_text
-from SaliencyExplain.models.file_kinds import what_it_is
+from SaliencyExplain.models.file_kinds import kind_of_file
 from SaliencyExplain.models.onnx_files import load_onnx
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.programs import load_exported, load_script, program_files
@@ -106,10 +106,11 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
             f"{path} holds weights without their network: {_WRAP} --network … "
             f"--weights {path.name}.",
         )
+    found = kind_of_file(content)
     raise ClassifierError(
-        ErrorCode.MODEL_FORMAT,
+        found.code,
         f"{path} is not a classifier. Give a MONAI bundle (folder or zip), a TorchScript file or "
-        f"a torch.export program. The file is {what_it_is(content)}.",
+        f"a torch.export program. The file is {found.words}.",
     )
 
 
@@ -167,7 +168,7 @@ def _assemble(
 
 
 def _load_program(content: bytes, path: Path, kind: str, *, trust: bool) -> Classifier:
-    extra = program_files(content)
+    extra = program_files(content, path.name)
     if METADATA not in extra or INFERENCE[0] not in extra:
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,

@@ -93,13 +93,14 @@ def read_model(onnx: Any, content: bytes, name: str) -> Any:
     """The parsed file; weights in other files are not read.
 
     Raises:
-        ClassifierError: It is not an ONNX file, or is damaged.
+        ClassifierError: It is damaged.
     """
     try:
         return onnx.load_model_from_string(content)
     except Exception as error:
         raise ClassifierError(
-            ErrorCode.MODEL_FORMAT, f"{name} is not an ONNX file, or is cut off or damaged."
+            ErrorCode.FILE_DAMAGED,
+            f"{name} is an ONNX file that is cut off or damaged. Export or download it again.",
         ) from error
 
 
@@ -236,8 +237,8 @@ def _check_operators(model: Any, onnx: Any, name: str) -> None:
         named = some(sorted(shown(one)[1:-1] for one in lacking))
         raise ClassifierError(
             ErrorCode.MODEL_FORMAT,
-            f"{name} has {len(lacking)} operators that cannot be converted to PyTorch ({named}, "
-            f"opset {version}): use the PyTorch network that it was exported from, or export it "
+            f"{name} has operators that cannot be converted to PyTorch ({named}; opset "
+            f"{version}): use the PyTorch network that it was exported from, or export it "
             "with another opset.",
         )
     del model.opset_import[:]

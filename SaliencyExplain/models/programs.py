@@ -101,15 +101,28 @@ def load_exported(content: bytes, name: str, *, trust: bool) -> nn.Module:
     return ExportedNetwork(program.module(), _fixed_batch(program)).eval()
 
 
-def program_files(content: bytes) -> dict[str, bytes]:
-    """The bundle's configurations that MONAI's ``ckpt_export`` put into a program file."""
+def program_files(content: bytes, name: str) -> dict[str, bytes]:
+    """The bundle's configurations that MONAI's ``ckpt_export`` put into a program file.
+
+    Args:
+        content: The file's bytes.
+        name: The file's name, for messages.
+
+    Raises:
+        ClassifierError: A configuration is in the file twice.
+    """
     wanted = {name.rpartition("/")[2]: name for name in (METADATA, INFERENCE[0])}
     found: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for info in archive.infolist():
-            name = wanted.get(info.filename.rpartition("/")[2])
-            if name and "extra" in info.filename and info.file_size <= LARGEST_CONFIG_BYTES:
-                found[name] = archive.read(info)
+            key = wanted.get(info.filename.rpartition("/")[2])
+            if key and "extra" in info.filename and info.file_size <= LARGEST_CONFIG_BYTES:
+                if key in found:
+                    raise ClassifierError(
+                        ErrorCode.MODEL_REFUSED,
+                        f"{name} is refused: it contains the file {key} twice. Export it again.",
+                    )
+                found[key] = archive.read(info)
     return found
 
 

@@ -36,12 +36,17 @@ def read_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
     """
     try:
         tensors = safetensors.torch.load(content)
-    except Exception as error:
-        # The library raises its own errors and, for types that torch lacks, KeyError.
+    except KeyError as error:
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
-            f"{name} is a safetensors file that is damaged or has an unsupported type of numbers: "
-            f"{shown(str(error))[1:-1]}.",
+            f"{name} has numbers of the type {shown(error.args[0])}, which PyTorch does not have. "
+            "Save the weights as float32.",
+        ) from error
+    except Exception as error:
+        # The library's own errors, and those of torch for a shape that does not fit.
+        raise ClassifierError(
+            ErrorCode.FILE_DAMAGED,
+            f"{name} is a safetensors file that is cut off or damaged. Download or copy it again.",
         ) from error
     if not tensors:
         raise ClassifierError(ErrorCode.MODEL_WEIGHTS, f"{name} holds no tensors.")

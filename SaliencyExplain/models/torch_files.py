@@ -76,9 +76,9 @@ def read_torch_file(content: bytes, name: str) -> Any:
     except Exception as error:
         # A damaged pickle may raise any exception.
         raise ClassifierError(
-            ErrorCode.MODEL_WEIGHTS,
+            ErrorCode.FILE_DAMAGED,
             f"{name} cannot be read as PyTorch weights: its pickle is cut off or damaged "
-            f"({type(error).__name__}).",
+            f"({type(error).__name__}). Download or copy it again.",
         ) from error
     _check_named(reader.named, name)
     return top
@@ -115,8 +115,9 @@ def _of_zip(content: bytes, name: str) -> tuple[Any, StandInReader]:
         record = records.pop(f"data/{key}", None)  # which releases it once it is copied
         if record is None:
             raise ClassifierError(
-                ErrorCode.MODEL_WEIGHTS,
-                f"{name} is damaged: the values of a tensor in it (data/{key[:50]}) are missing.",
+                ErrorCode.FILE_DAMAGED,
+                f"{name} is damaged: the values of a tensor in it (data/{key[:50]}) are missing. "
+                "Download or copy it again.",
             )
         _fill(storage, record, name, swapped=swapped)
     _fill_parts(reader, name)
@@ -128,9 +129,9 @@ def _fill(storage: Storage, values: bytes | bytearray, name: str, *, swapped: bo
     item = storage.dtype.itemsize if storage.dtype else 1
     if storage.count * item > len(values):
         raise ClassifierError(
-            ErrorCode.MODEL_WEIGHTS,
+            ErrorCode.FILE_DAMAGED,
             f"{name} is damaged: a tensor in it claims {storage.count * item} bytes and has "
-            f"{len(values)}.",
+            f"{len(values)}. Download or copy it again.",
         )
     # A bytearray, since a tensor on bytes that cannot be written to is no plain one.
     held = bytearray(values)
@@ -169,8 +170,8 @@ def _records(content: bytes, name: str) -> dict[str, bytes]:
         if len(pickles) != 1 or not pickles[0].endswith("/data.pkl"):
             raise ClassifierError(
                 ErrorCode.MODEL_WEIGHTS,
-                f"{name} cannot be read as PyTorch weights: it holds {len(pickles)} files "
-                "data.pkl and not one in its folder.",
+                f"{name} cannot be read as PyTorch weights: it has to contain one file data.pkl, "
+                f"in a folder, and contains {some([shown(one) for one in pickles]) or 'none'}.",
             )
         top = pickles[0].removesuffix("data.pkl")
         inner = {
@@ -247,8 +248,9 @@ def _read_storages(
     missing = set(reader.storages) - set(keys)
     if missing:
         raise ClassifierError(
-            ErrorCode.MODEL_WEIGHTS,
-            f"{name} is damaged: it does not hold the values of {len(missing)} of its tensors.",
+            ErrorCode.FILE_DAMAGED,
+            f"{name} is damaged: it does not hold the values of {len(missing)} of its tensors. "
+            "Download or copy it again.",
         )
     for key in keys:
         storage = reader.storages.get(key)
@@ -259,8 +261,8 @@ def _read_storages(
         count = int.from_bytes(stream.read(8), "little", signed=True)
         if count < storage.count:
             raise ClassifierError(
-                ErrorCode.MODEL_WEIGHTS,
+                ErrorCode.FILE_DAMAGED,
                 f"{name} is damaged: a tensor in it claims {storage.count} numbers and has "
-                f"{count}.",
+                f"{count}. Download or copy it again.",
             )
         _fill(storage, stream.read(count * storage.dtype.itemsize), name, swapped=swapped)

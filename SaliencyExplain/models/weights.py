@@ -20,7 +20,7 @@ from SaliencyExplain.models.checkpoints import (
     fit,
     nearest,
 )
-from SaliencyExplain.models.file_kinds import is_onnx, is_zip, some, what_it_is
+from SaliencyExplain.models.file_kinds import is_onnx, is_zip, kind_of_file, some
 from SaliencyExplain.models.safetensors_files import is_safetensors, read_safetensors
 from SaliencyExplain.models.saved_content import Group
 from SaliencyExplain.models.targets import shown
@@ -91,8 +91,10 @@ def read_weights(content: bytes, name: str, *, trust: bool = False) -> Checkpoin
         tensors = read_safetensors(content, name)
         return Checkpoint(name, {"": Group(tensors)})
     if kind != "weights":
-        is_what = _PROGRAMS.get(kind) or what_it_is(content)
-        raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {is_what}.")
+        if kind in _PROGRAMS:
+            raise ClassifierError(ErrorCode.MODEL_FORMAT, f"{name} is {_PROGRAMS[kind]}.")
+        found = kind_of_file(content)
+        raise ClassifierError(found.code, f"{name} is {found.words}.")
     saved = read_torch_file(content, name)
     try:
         return checkpoint_of(saved, name)

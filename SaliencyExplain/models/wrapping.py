@@ -17,6 +17,7 @@ from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.models.bundle import METADATA
 from SaliencyExplain.models.bundle_settings import KEY, Setting
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.finite_weights import check_finite, check_onnx_finite
 from SaliencyExplain.models.given_weights import Reading, Weights, gather, read_bytes
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.network_code import copy_code
@@ -24,6 +25,7 @@ from SaliencyExplain.models.network_fitting import adapt
 from SaliencyExplain.models.networks import build_network, network_definition
 from SaliencyExplain.models.onnx_side_files import with_weights_inside
 from SaliencyExplain.models.probe import convolution_dims
+from SaliencyExplain.models.programs import load_exported, load_script
 from SaliencyExplain.models.scripts import PACKAGE, importable
 from SaliencyExplain.models.weights import format_of, load_into
 from SaliencyExplain.models.wrapped_metadata import activation_step, bundle_metadata, check_names
@@ -113,7 +115,8 @@ def wrap(
 
     Raises:
         InputError: An argument does not make sense.
-        ClassifierError: The weights do not fit, or the network is no classifier.
+        ClassifierError: The weights do not fit or are not finite, or the network is no
+            classifier.
         OutputError: The folder exists or cannot be written.
     """
     postprocessing = activation_step(activation)
@@ -133,7 +136,7 @@ def wrap(
             (bundle / "models").mkdir()
             said = spatial_dims or (len(size) if size else len(spacing) if spacing else None)
             if network is None:
-                definition, dims = _write_program(bundle, weights)
+                definition, dims = _write_program(bundle, weights, trust=trust)
                 notes: tuple[str, ...] = ()
             else:
                 arguments = network_args or {}
@@ -235,7 +238,9 @@ def _found(classifier: Classifier, output: str | None, own_training: bool) -> li
     return list(found.values())
 
 
-def _write_program(bundle: Path, weights: Weights) -> tuple[dict[str, Any], int | None]:
+def _write_program(
+    bundle: Path, weights: Weights, *, trust: bool
+) -> tuple[dict[str, Any], int | None]:
     parts = [weights] if isinstance(weights, (str, Path)) else weights
     if isinstance(parts, Mapping) or len(parts) != 1:
         raise InputError(
@@ -252,6 +257,10 @@ def _write_program(bundle: Path, weights: Weights) -> tuple[dict[str, Any], int 
         )
     if kind == "ONNX":
         content = with_weights_inside(content, path)
+        check_onnx_finite(content, path.name)
+    else:
+        load = load_script if kind == "TorchScript" else load_exported
+        check_finite(load(content, path.name, trust=trust), path.name)
     (bundle / "models" / f"model.{_PROGRAM_SUFFIXES[kind]}").write_bytes(content)
     return {}, None
 
@@ -279,6 +288,7 @@ def _write_weights(
         )
     definition, built = adapted.definition, adapted.network
     notes += adapted.notes + load_into(built, adapted.checkpoint, given.name)
+    check_finite(built, given.name)
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
     }

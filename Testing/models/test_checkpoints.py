@@ -30,7 +30,7 @@ from Testing.models.conftest import CLASSES, small_network
 
 State = dict[str, Tensor]
 WEIGHTS, UNTRUSTED = ErrorCode.MODEL_WEIGHTS, ErrorCode.MODEL_UNTRUSTED
-FORMAT = ErrorCode.MODEL_FORMAT
+FORMAT, DAMAGED = ErrorCode.MODEL_FORMAT, ErrorCode.FILE_DAMAGED
 
 
 class Settings(dict[str, Any]):
@@ -273,7 +273,7 @@ def expanded() -> Tensor:
 
 #: What is refused, with its code and what the message has to name.
 NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
-    "empty": (lambda: b"", FORMAT, ["empty"]),
+    "empty": (lambda: b"", DAMAGED, ["empty"]),
     "git-LFS": (
         lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
         FORMAT,
@@ -282,7 +282,7 @@ NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
     "web page": (lambda: b"\n<!DOCTYPE html><html>Sign in", FORMAT, ["web page"]),
     "safetensors": (
         lambda: (8).to_bytes(8, "little") + b'{"a":{}}' + bytes(8),
-        WEIGHTS,
+        DAMAGED,
         ["safetensors"],
     ),
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), FORMAT, ["HDF5"]),
@@ -294,9 +294,10 @@ NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
     "TorchScript": (script, FORMAT, ["TorchScript"]),
     "bundle": (lambda: zip_of("x/configs/metadata.json"), FORMAT, ["bundle"]),
     "zip of folders": (lambda: zip_of("a/readme.txt"), FORMAT, ["a/readme.txt"]),
-    "zeros": (lambda: bytes(10_000), FORMAT, ["zeros"]),
+    "zeros": (lambda: bytes(10_000), DAMAGED, ["zeros"]),
     "text": (lambda: b"weights of the model", FORMAT, []),
-    "cut off": (lambda: saved(state())[:2000], FORMAT, []),
+    "cut off": (lambda: saved(state())[:2000], DAMAGED, ["cut off"]),
+    "text with a brace": (lambda: b"weights {of the model}", FORMAT, ["unknown"]),
     "whole network": (
         lambda: saved(nn.Sequential(nn.Linear(2, 2))),
         WEIGHTS,
@@ -354,7 +355,7 @@ NOT_READ: dict[str, tuple[Callable[[], bytes], ErrorCode, list[str]]] = {
         lambda: with_pickle(
             saved({"a": torch.zeros(4)}), lambda data: data.replace(b"K\x04tq", b"J\0\0\0\x10tq")
         ),
-        WEIGHTS,
+        DAMAGED,
         ["claims"],
     ),
     "missing": (
@@ -436,7 +437,7 @@ def nested_key(levels: int) -> bytes:
     ],
 )
 def test_a_pickle_made_to_end_the_process_is_refused(content) -> None:
-    assert refused(content).code in (WEIGHTS, UNTRUSTED)
+    assert refused(content).code in (DAMAGED, WEIGHTS, UNTRUSTED)
 
 
 def test_weights_that_unpack_to_far_more_are_refused() -> None:
@@ -593,15 +594,15 @@ def entry(shape: list[int], start: int, end: int, kind: str = "F32") -> dict[str
     [
         (header({}), WEIGHTS),
         (header({"__metadata__": {"format": "pt"}}), WEIGHTS),
-        (header({"a": entry([2**62, 4], 0, 0)}), WEIGHTS),
-        (header({"a": entry([10**6], 0, 4 * 10**6)}, bytes(8)), WEIGHTS),
-        (header({"a": entry([2], 0, 8), "b": entry([2], 0, 8)}, bytes(8)), WEIGHTS),
-        (header({"a": entry([2], 4, 12)}, bytes(12)), WEIGHTS),
+        (header({"a": entry([2**62, 4], 0, 0)}), DAMAGED),
+        (header({"a": entry([10**6], 0, 4 * 10**6)}, bytes(8)), DAMAGED),
+        (header({"a": entry([2], 0, 8), "b": entry([2], 0, 8)}, bytes(8)), DAMAGED),
+        (header({"a": entry([2], 4, 12)}, bytes(12)), DAMAGED),
         (header({"a": entry([2], 0, 1, "F4")}, bytes(1)), WEIGHTS),
-        (header({"a": entry([-1], 0, 4)}, bytes(4)), WEIGHTS),
-        (header(b'{"a":' + b"[" * 100_000), WEIGHTS),
-        (header({"a": entry([2], 0, 8)}, bytes(8))[:20], FORMAT),
-        ((2**63).to_bytes(8, "little") + b"{}", FORMAT),
+        (header({"a": entry([-1], 0, 4)}, bytes(4)), DAMAGED),
+        (header(b'{"a":' + b"[" * 100_000), DAMAGED),
+        (header({"a": entry([2], 0, 8)}, bytes(8))[:20], DAMAGED),
+        ((2**63).to_bytes(8, "little") + b"{}", DAMAGED),
         (b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', FORMAT),
     ],
 )

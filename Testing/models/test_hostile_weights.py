@@ -54,7 +54,7 @@ HOSTILE = {
 def test_a_pickle_that_is_slow_to_hash_is_refused(name) -> None:
     with pytest.raises(ClassifierError) as error:
         read_torch_file(HOSTILE[name], "w.pt")
-    assert error.value.code in (ErrorCode.MODEL_REFUSED, ErrorCode.MODEL_WEIGHTS)
+    assert error.value.code in (ErrorCode.MODEL_REFUSED, ErrorCode.FILE_DAMAGED)
     assert "w.pt" in str(error.value)
 
 
@@ -74,7 +74,7 @@ def test_a_storage_that_a_legacy_file_leaves_out_is_refused() -> None:
     keys_at = content.rindex(b"\x80\x02]")
     with pytest.raises(ClassifierError) as error:
         read_torch_file(content[:keys_at] + KEYS, "w.pt")
-    assert error.value.code is ErrorCode.MODEL_WEIGHTS
+    assert error.value.code is ErrorCode.FILE_DAMAGED
 
 
 @pytest.mark.slow

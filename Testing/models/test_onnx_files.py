@@ -198,7 +198,7 @@ def test_the_form_of_todays_exporter_is_read(onnx, tmp_path) -> None:
         ({"location": "missing"}, ErrorCode.FILE_UNREADABLE),
         ({"location": "data", "offset": "4", "length": "99"}, ErrorCode.MODEL_WEIGHTS),
         ({"location": "data", "offset": "-4"}, ErrorCode.MODEL_WEIGHTS),
-        ({"location": "data", "length": "8"}, ErrorCode.MODEL_FORMAT),
+        ({"location": "data", "length": "8"}, ErrorCode.FILE_DAMAGED),
     ],
 )
 def test_weights_in_other_files_are_read_from_the_files_folder_alone(
@@ -289,7 +289,7 @@ def test_a_damaged_file_is_refused(onnx) -> None:
     for damaged in (content[:500], b"\x08\x08\x12\x07pytorch" + bytes(50)):
         with pytest.raises(ClassifierError) as error:
             load_onnx(damaged, "net.onnx")
-        assert error.value.code is ErrorCode.MODEL_FORMAT
+        assert error.value.code is ErrorCode.FILE_DAMAGED
 
 
 def test_files_with_changed_bytes_are_read_or_refused(onnx) -> None:

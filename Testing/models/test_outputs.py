@@ -1,4 +1,4 @@
-"""What networks return: several outputs, probabilities, and what is no set of classes."""
+"""What networks return: several outputs, probabilities, and outputs that are not class scores."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.programs import load_script
 from SaliencyExplain.models.targets import resolve_target, without_downloads
 from SaliencyExplain.models.wrapping import wrap
+from Testing.expected_errors import error_with
 from Testing.models.bundles import INFERENCE, METADATA, zip_of
 from Testing.models.conftest import one_line
 
@@ -302,3 +304,22 @@ def test_a_torchscript_program_wants_trust_because_loading_it_runs_it(tmp_path, 
     assert error.value.code is ErrorCode.MODEL_UNTRUSTED
     assert "writer.pt" in str(error.value)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("again", [METADATA, f"./{METADATA}", "configs/Metadata.json"])
+def test_a_zip_with_the_same_file_twice_is_refused(again, bundle, tmp_path) -> None:
+    path = zip_of(bundle, tmp_path / "twice.zip")
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr(again, (bundle / METADATA).read_bytes())
+    with error_with(ErrorCode.MODEL_REFUSED, "twice.zip", again):
+        load_classifier(path)
+
+
+def test_an_empty_file_and_a_zip_that_is_cut_off_are_damaged(bundle, tmp_path) -> None:
+    (tmp_path / "empty.pt").write_bytes(b"")
+    whole = zip_of(bundle, tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "part.zip").write_bytes(whole[: len(whole) // 2])
+    for name in ("empty.pt", "part.zip"):
+        with error_with(ErrorCode.FILE_DAMAGED, name):
+            load_classifier(tmp_path / name)

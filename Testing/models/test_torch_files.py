@@ -144,4 +144,4 @@ def test_a_tensor_beyond_its_storage_is_refused(offset, size, stride) -> None:
 
     with pytest.raises(ClassifierError) as error:
         read_weights(written("zip 2", {"a": Beyond()}), "w.pt")
-    assert error.value.code in (ErrorCode.MODEL_WEIGHTS, ErrorCode.MODEL_REFUSED)
+    assert error.value.code in (ErrorCode.FILE_DAMAGED, ErrorCode.MODEL_REFUSED)

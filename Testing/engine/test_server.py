@@ -154,8 +154,8 @@ def test_malformed_volumes_are_told_in_one_line(call: Caller, content: bytes):
         ("0" * 32, b'{"kind": "predict", "request": {"volume": "v"}}', "classifier"),
         ("0" * 32, b'{"kind": "predict", "request": {"classifier": 3, "volume": "v"}}', "text"),
         ("0" * 32, b'{"kind": "predict"}', "request"),
-        ("..%2F..%2Fetc", b"{}", "form"),
-        ("x" * 32, b"{}", "form"),
+        ("..%2F..%2Fetc", b"{}", "address"),
+        ("x" * 32, b"{}", "address"),
     ],
 )
 def test_malformed_requests_are_told_in_one_line(

@@ -149,8 +149,8 @@ def test_segments_of_another_place_or_without_names_are_refused(
     elsewhere = image.affine.copy()
     elsewhere[0, 3] += 5
     for segments, names, words in (
-        (Volume(mask, elsewhere), ("mass",), "another place"),
-        (Volume(mask, image.affine), (), "1 segments and 0 names"),
+        (Volume(mask, elsewhere), ("mass",), "stack of segments"),
+        (Volume(mask, image.affine), (), "0 name(s)"),
     ):
         request = explain(shapley, references=References(engine.put(segments), names))
         status = ended(engine, engine.start(request))

@@ -30,9 +30,9 @@ def test_without_an_engine_each_button_says_what_is_missing(application: Applica
         "compareButton": "engine",
         "startStudyButton": "engine",
         "loadStudyButton": "output folder",
-        "opacitySlider": "no map",
-        "bandsCheckBox": "no map",
-        "volumeRenderingCheckBox": "no map",
+        "opacitySlider": "No map",
+        "bandsCheckBox": "No map",
+        "volumeRenderingCheckBox": "No map",
         "historyTableButton": "Nothing has been clicked",
     }
     for name, words in needs.items():

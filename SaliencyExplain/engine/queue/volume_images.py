@@ -46,7 +46,7 @@ def segmentation_of(
     if len(names) != len(values):
         raise InputError(
             ErrorCode.ENGINE_REQUEST,
-            f"{len(values)} segments have {len(names)} names. Give one name for each segment.",
+            f"Segments: {len(values)} mask(s), {len(names)} name(s). Give one name for each mask.",
         )
     named: dict[str, Segment] = {}
     empty = []

@@ -23,7 +23,7 @@ from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.demo.phantoms import draw_phantom
 from SaliencyExplain.demo.study import STUDY_SEEDS, classifier_folder
 from SaliencyExplain.demo.tumours import GLIOMA, MENINGIOMA
-from SaliencyExplain.errors import Cancelled, ErrorCode, InputError
+from SaliencyExplain.errors import Cancelled, ErrorCode
 from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.explanation.probing import Prober
@@ -427,19 +427,19 @@ def test_places_that_cannot_be_probed_are_told_in_one_line():
     prober = Prober(prepare(image, classifier))
     border = np.zeros((20, 20, 20), dtype=bool)
     border[0] = True
-    for call, message in (
-        (lambda: prober.at((30, 5, 5), [4]), "outside of the image"),
-        (lambda: prober.at((1, 1, 1), [4]), "outside of what the network sees"),
-        (lambda: prober.at((np.nan, 1, 1), [4]), "no place"),
-        (lambda: prober.at((9, 9, 9), []), "numbers above 0"),
-        (lambda: prober.at((9, 9, 9), [4, -1]), "numbers above 0"),
-        (lambda: prober.at((9, 9, 9), [1e300]), "at most 1e\\+06"),
-        (lambda: prober.segment(border, "rim"), "'rim' lies outside"),
-        (lambda: prober.segment(border[:5], "rim"), "the image's own grid"),
-        (lambda: prober.segment(0 * border, "rim"), "'rim' is empty"),
-        (lambda: Prober(prepare(image, classifier), fill="black"), "no fill 'black'"),
+    for call, code, named in (
+        (lambda: prober.at((30, 5, 5), [4]), ErrorCode.PLACE_OUTSIDE, "30"),
+        (lambda: prober.at((1, 1, 1), [4]), ErrorCode.PLACE_OUTSIDE, "what the network sees"),
+        (lambda: prober.at((np.nan, 1, 1), [4]), ErrorCode.VALUE_FORM, "nan"),
+        (lambda: prober.at((9, 9, 9), []), ErrorCode.VALUE_RANGE, "[]"),
+        (lambda: prober.at((9, 9, 9), [4, -1]), ErrorCode.VALUE_RANGE, "-1"),
+        (lambda: prober.at((9, 9, 9), [1e300]), ErrorCode.VALUE_RANGE, "1e+06"),
+        (lambda: prober.segment(border, "rim"), ErrorCode.PLACE_OUTSIDE, "rim"),
+        (lambda: prober.segment(border[:5], "rim"), ErrorCode.GRID_MISMATCH, "rim"),
+        (lambda: prober.segment(0 * border, "rim"), ErrorCode.SEGMENTATION_EMPTY, "rim"),
+        (lambda: Prober(prepare(image, classifier), fill="black"), ErrorCode.NAME_UNKNOWN, "black"),
     ):
-        with pytest.raises(InputError, match=message) as raised:
+        with error_with(code, named) as raised:
             call()
         assert "\n" not in str(raised.value)
 

@@ -112,7 +112,7 @@ def test_every_method_gives_a_map_of_its_own(
         page.set("volumes_channels", [{**page.state("volumes_channels")[0], "image": 0}])
         page.until("explain_offered.length === 2")
         page.tick(list(methods()), **CHEAP)
-        page.until("explain_asks.length === 2")
+        page.until("explain_requires.length === 2")
         page.set("explain_backgrounds", [1, 2])
         assert "mask" in page.browser.locator(".se-beside-segments").inner_text()
         page.apply()

@@ -17,7 +17,7 @@ from SaliencyExplain.attribution.methods.occlusion import Occlusion
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.cli.terminal_tables import agreement_table
 from SaliencyExplain.comparison.table import rows
-from SaliencyExplain.engine.client.click_history import Answer
+from SaliencyExplain.engine.client.click_history import ClickAnswer
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation.image.cost import CostTier
 from SaliencyExplain.evaluation.image.map_evaluation import evaluate_maps
@@ -126,7 +126,7 @@ def test_a_click_is_answered_in_the_unit_of_the_image(asked):
         prober.at((900.0, 0, 0), [4.0])
     assert error.value.code is ErrorCode.PLACE_OUTSIDE
     assert f"900.0, 0.0, 0.0) {unit}" in str(error.value)
-    answer = Answer(1, (0.0, 0.0, 0.0), "image", found)
+    answer = ClickAnswer(1, (0.0, 0.0, 0.0), "image", found)
     labels = [one["text"] for one in probability_plot(answer)["labels"]]
     assert f"removed radius, {unit}" in labels
     assert answer.short(1).endswith(unit)

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.metric import Figure
+from matplotlib.figure import Figure
 
 from SaliencyExplain.evaluation.study.normalised_maps import CELLS, on_common_grid, side_names
 from SaliencyExplain.evaluation.study.study_pictures import draw_plane

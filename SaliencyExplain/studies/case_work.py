@@ -102,35 +102,29 @@ class CaseWorker:
             OutputError: A result cannot be written; the study must stop.
             Cancelled: Out of a progress callback.
         """
-        for pending_case, read in read_ahead(pending, self._read, self._given_up):
-            yield self._done(pending_case, read, progress(pending_case.case))
+        for item, read in read_ahead(pending, self._read, self._given_up):
+            yield self._done(item, read, progress(item.case))
 
-    def _done(self, pending_case: PendingCase, read: ReadCase, progress: Progress) -> CaseEntry:
+    def _done(self, item: PendingCase, read: ReadCase, progress: Progress) -> CaseEntry:
         """The entry of a case; an error fails this case only."""
         try:
-            if pending_case.entry is not None and not pending_case.methods:
-                return self.complete(read, pending_case.entry, progress)
-            methods = pending_case.methods or self.config.methods
-            return self.compute(read, methods, progress, kept=pending_case.entry)[0]
+            if item.entry is not None and not item.methods:
+                return self.complete(read, item.entry, progress)
+            methods = item.methods or self.config.methods
+            return self.compute(read, methods, progress, kept=item.entry)[0]
         except (OutputError, Cancelled, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a network of the user's may raise anything
-            stage = (
-                "explaining"
-                if pending_case.entry is None or pending_case.methods
-                else EVALUATION_STAGE
-            )
-            return (pending_case.entry or read.entry()).failing(
-                failure(pending_case.case, stage, error)
-            )
+            stage = "explaining" if item.entry is None or item.methods else EVALUATION_STAGE
+            return (item.entry or read.entry()).failing(failure(item.case, stage, error))
 
-    def _read(self, pending_case: PendingCase) -> tuple[PendingCase, ReadCase]:
-        return pending_case, self.read(pending_case.case)
+    def _read(self, item: PendingCase) -> tuple[PendingCase, ReadCase]:
+        return item, self.read(item.case)
 
-    def _given_up(self, pending_case: PendingCase, seconds: float) -> tuple[PendingCase, ReadCase]:
-        read = ReadCase(pending_case.case)
+    def _given_up(self, item: PendingCase, seconds: float) -> tuple[PendingCase, ReadCase]:
+        read = ReadCase(item.case)
         read.fail("reading the image", late(seconds))
-        return pending_case, read
+        return item, read
 
     def read(self, case: Case) -> ReadCase:
         """Reads a case's images and segmentation; what fails is in its failures."""

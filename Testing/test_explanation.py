@@ -248,6 +248,19 @@ def test_without_any_time_each_method_still_gives_a_map_and_says_how_far_it_is()
     assert not any("within" in note for note in done.notes)
 
 
+def test_a_budget_counts_the_time_that_preparation_took():
+    case = prepare(
+        bright_image(),
+        corner_classifier(SlowCorner()),
+        compute=Compute(limits=Limits(seconds=600.0)),
+    )
+    late = dataclasses.replace(case, prepare_seconds=601.0)
+    methods = select_methods(["occlusion"], OCCLUSION)
+    in_time, stopped = (explain(one, methods).attributions[0] for one in (case, late))
+    assert in_time.share_done == 1
+    assert stopped.share_done < 1
+
+
 def test_what_a_budget_does_not_stop_is_named_before_it_starts():
     methods = select_methods(["occlusion", "guided-ig"], OCCLUSION)
     announced: list[Estimate] = []

@@ -49,9 +49,9 @@ def explain(
     A method that fails costs its own map: the others go on, and ``failures`` says why.
 
     A limit of seconds, which counts the case's preparation, stops the methods whose map grows
-    (those with ``Method.parts``:
-    occlusion, SmoothGrad) with the best map so far, and a note says how far they came. In
-    their order they share the time equally, and what one does not need goes to the others.
+    (those with ``Method.parts``: occlusion, SmoothGrad) with the best map so far, and a note says
+    how far they came. In their order they share the time equally, and what one does not need goes
+    to the others.
     Each method gives a map: those that have none before they end run whole, the others run
     to their first one, whatever the limit. A note names the first before they start, and
     another says how long it took where that was more than the limit.

@@ -105,6 +105,12 @@ class PreparedCase:
         return voxel_hash(self.image)
 
     @property
+    def image_in_network_axes(self) -> MetaTensor:
+        """The image with the network's number of axes: for a 2D network its single slice."""
+        is_slice = self.classifier.spatial_dims == 2 and self.image.ndim == 4
+        return squeeze_slice(self.image) if is_slice else self.image
+
+    @property
     def length_unit(self) -> str:
         """The unit in which lengths are told: ``mm``, or ``px`` where the image has no size."""
         return length_unit(self.image.affine.numpy(), self.image.shape[1:])
@@ -246,8 +252,7 @@ def cpu_note(error: DeviceMemoryError) -> str:
 
 
 def _region_map(case: PreparedCase, segmentation: Segmentation) -> Tensor:
-    flat = case.classifier.spatial_dims == 2 and case.image.ndim == 4
-    image = squeeze_slice(case.image) if flat else case.image
+    image = case.image_in_network_axes
     labels = label_map_on(
         [segment.mask.reshape(image.shape[1:]) for segment in segmentation.segments],
         image.affine.numpy().astype(np.float64),

@@ -28,7 +28,6 @@ from SaliencyExplain.explanation.prepared_case import PreparedCase, cpu_note, pr
 from SaliencyExplain.geometry import indices_of, spacing_of, within_grid
 from SaliencyExplain.images.grid_masks import ball, filled_voxels
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.probe_result import Probe, Removal
 from SaliencyExplain.progress import Progress, silent
 
@@ -87,14 +86,12 @@ class Prober:
         blur_mm: float = 0.0,
         channel: str | None = None,
     ) -> None:
-        image, classifier = case.image, case.classifier
         self._case = case
         self._moved_notes: tuple[str, ...] = ()
         self._fill = functools.partial(infill_of, fill=fill, value=value, blur_mm=blur_mm)
-        self._channel = None if channel is None else _number_of(channel, classifier)
+        self._channel = None if channel is None else _number_of(channel, case.classifier)
         self._warm: CachedImage | None = None
-        flat = classifier.spatial_dims == 2 and image.ndim == 4
-        self._image = squeeze_slice(image) if flat else image
+        self._image = case.image_in_network_axes
         self.length_unit = case.length_unit
         self._cache()
 

@@ -17,7 +17,7 @@ class ChannelImportance:
             that of an image in which every channel is replaced.
         whole: Probability of the unchanged image.
         nothing: Probability with every channel replaced.
-        fill: Infill of a replaced channel, see :func:`infill_of`.
+        fill: Infill of a replaced channel, such as ``mean``.
     """
 
     channels: tuple[str, ...]

@@ -37,7 +37,7 @@ class Labels:
         return float(np.nanmean(self.f1))
 
     def as_json(self) -> dict[str, Any]:
-        """The figures as JSON values; undefined ones are None."""
+        """The metrics as JSON values; undefined ones are None."""
         return {
             "cases": self.count,
             "accuracy": self.accuracy,

@@ -104,6 +104,34 @@ def test_a_convolution_whose_weights_depend_on_the_image_is_refused(method):
     assert refused.value.code is ErrorCode.METHOD_NETWORK
 
 
+class _Through(nn.Module):
+    """A function between two layers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.last, self.function = nn.Conv2d(1, 3, 3), nn.Linear(3, 2), function
+
+    def forward(self, images):
+        return self.last(self.function(self.first(images)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", [LayerwiseRelevance(), DeepLift()], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.abs,
+        torch.sqrt,
+        lambda maps: F.lp_pool2d(maps, 2.0, 2),
+        lambda maps: maps.amin(3, True),
+    ],
+    ids=["abs", "sqrt", "lp_pool", "amin"],
+)
+def test_a_function_that_is_not_linear_and_has_no_rule_is_refused(method, function):
+    with pytest.raises(InputError) as refused:
+        method.attribute(make_task(_Through(function), torch.randn(1, 1, 8, 8)))
+    assert refused.value.code is ErrorCode.METHOD_NETWORK
+
+
 class _AddedInPlace(nn.Module):
     """Writes what depends on the image into a tensor that does not."""
 

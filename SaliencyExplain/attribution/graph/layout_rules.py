@@ -45,8 +45,8 @@ def _layouts(call: Call, outputs: Sequence[Tensor]) -> list[Layout | None]:
 
 
 def _layout(call: Call, shape: tuple[int, ...]) -> Layout | None:
-    places = family_of_function(call.function).positions
-    match places:
+    positions = family_of_function(call.function).positions
+    match positions:
         case Positions.SAME:
             return broadcast(call, shape)
         case Positions.CONCATENATED:
@@ -58,7 +58,7 @@ def _layout(call: Call, shape: tuple[int, ...]) -> Layout | None:
     layout = call.first
     if layout is None:
         return None
-    match places:
+    match positions:
         case Positions.NORMALISED:
             return layout
         case Positions.RESHAPED:
@@ -76,7 +76,7 @@ def _layout(call: Call, shape: tuple[int, ...]) -> Layout | None:
         case Positions.FLIPPED:
             return _flipped(call, layout)
         case Positions.CONVOLVED | Positions.TRANSPOSED_CONVOLVED:
-            return convolved(call, places, layout, shape)
+            return convolved(call, positions, layout, shape)
         case Positions.POOLED:
             return pooled(call, layout, shape)
         case Positions.ADAPTIVELY_POOLED | Positions.RESIZED:

@@ -1,4 +1,4 @@
-"""The operations of networks: what each does to values and to their places.
+"""The operations of networks: what each does to values and to positions.
 
 One table for all that must know it: the rules of relevance and DeepLIFT, the layouts of feature
 maps, incremental inference, and the search for feature layers. An operation has the same entry
@@ -51,7 +51,7 @@ class Kind(Enum):
     OTHER = auto()
 
 
-#: Kinds of operations on one tensor whose output at a place is made of the input there.
+#: Kinds of operations on one tensor whose output at a position is made of the input there.
 POINTWISE_KINDS = (Kind.ACTIVATION, Kind.CURVE, Kind.ELEMENTWISE, Kind.SCALE, Kind.QUOTIENT)
 
 
@@ -201,8 +201,8 @@ def _key(name: str) -> str:
 
 
 _FAMILIES = {
-    _key(name): Family(kind, places, name in RECTIFIERS)
-    for places, kinds in _TABLE.items()
+    _key(name): Family(kind, positions, name in RECTIFIERS)
+    for positions, kinds in _TABLE.items()
     for kind, names in kinds.items()
     for name in names.split()
 }

@@ -98,33 +98,27 @@ class _StepMaker(TracedOperations):
             self._result = self._step_of[result]
             return value
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
-        if n.op == "placeholder":
-            if self._steps:
-                # Further inputs have their defaults; a step for them gives that value.
-                self._add(n, Call(lambda value=value: value), (), ())
-            else:
-                self._add(n, Image(), (), shape)
-            return value
-        if n.op == "get_attr":
+        if n.op == "placeholder" and not self._steps:
+            self._add(n, Image(), (), shape)
+        elif n.op in ("placeholder", "get_attr"):
+            # Further inputs have their defaults; a step for them gives that value.
             self._add(n, Call(lambda value=value: value), (), ())
-            return value
-        self._add_step(n, shape)
+        else:
+            self._add_step(n, shape)
         return value
 
     def _add(
         self, node: fx.Node, operation: Operation, sources: Sequence[Step], shape: tuple[int, ...]
     ) -> None:
-        is_map = len(shape) == self._axes + 2 and shape[0] == 1
-        step = Step(operation, tuple(sources), shape, is_map)
+        step = Step(operation, tuple(sources), shape, self._is_map(shape))
         self._steps.append(step)
         self._step_of[node] = step
 
     def _add_step(self, node: fx.Node, shape: tuple[int, ...]) -> None:
         inputs = node.all_input_nodes
         given = [self._step_of[source] for source in inputs]
-        is_map = len(shape) == self._axes + 2 and shape[0] == 1
         operation: Operation | None = None
-        if is_map and given and all(source.is_map for source in given):
+        if self._is_map(shape) and given and all(source.is_map for source in given):
             if node.op == "call_module" and self._family(node).kind is Kind.IDENTITY:
                 self._step_of[node] = given[0]
                 return
@@ -140,6 +134,9 @@ class _StepMaker(TracedOperations):
             for other, step in self._step_of.items():
                 if step is before:
                     self._step_of[other] = self._step_of[node]
+
+    def _is_map(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == self._axes + 2 and shape[0] == 1
 
     def _family(self, node: fx.Node) -> Family:
         return family_of(node, self.module_of(node))

@@ -23,8 +23,8 @@ class BaselineMethod(Method):
 
     baseline: str = parameter(
         "minimum",
-        "Start of the path: per channel the image's minimum (black) or mean, a constant (value), "
-        "the blurred image, or the mean of the background images.",
+        "The image that is compared with: per channel the image's minimum (black) or mean, a "
+        "constant (value), the blurred image, or the mean of the background images.",
         choices=BASELINES,
     )
     value: float = constant_of("baseline")

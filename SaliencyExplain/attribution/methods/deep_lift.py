@@ -28,11 +28,9 @@ from SaliencyExplain.attribution.passes.propagation import (
 )
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.attribution.perturbation.baselines import (
-    BASELINES,
     background_images,
     check_baseline,
 )
-from SaliencyExplain.specification.parameters import parameter
 
 #: Forward passes for one reference: the reference, the image and its backward pass, in which the
 #: nonlinear layers run again. Measured on ResNet-18 of 48^3 voxels.
@@ -221,13 +219,6 @@ class DeepLift(BaselineMethod):
         "Shrikumar et al. 2017, rescale rule; equals captum.attr.DeepLift, summed over channels"
     )
     signed: ClassVar[bool] = True
-
-    baseline: str = parameter(
-        "minimum",
-        "The reference image: per channel the image's minimum (black) or mean, a constant "
-        "(value), the blurred image, or the mean of the background images.",
-        choices=BASELINES,
-    )
 
     def attribute(self, task: Task) -> dict[str, Tensor]:
         """See :meth:`Method.attribute`; contributions of the channels are added."""

@@ -15,7 +15,6 @@ from SaliencyExplain.attribution.separable import along_axes, interpolation_matr
 #: Voxels of the grid on which regions are found.
 MOST_VOXELS = 2_000_000
 
-
 #: Grid cells along a region's side that it keeps its shape with.
 _CELLS_ALONG = 5
 

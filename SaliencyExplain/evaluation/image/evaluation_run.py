@@ -42,7 +42,6 @@ from SaliencyExplain.images.body import body_mask
 from SaliencyExplain.images.grid_masks import label_map_on
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.method_failures import MethodFailures
-from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.peak import RESOLUTION_MM
 from SaliencyExplain.pictures.reading_aids import grey_window
 from SaliencyExplain.progress import Progress
@@ -104,8 +103,7 @@ class EvaluationRun:
         self._compared = cost.compared
         self._parts = parts
         self._task = case.task(seed)
-        flat = case.classifier.spatial_dims == 2 and case.image.ndim == 4
-        self._image = squeeze_slice(case.image) if flat else case.image
+        self._image = case.image_in_network_axes
         self._image_body = body_mask(self._image)
         anatomy = self._image_body if self._image_body is not None else _anatomy(self._image)
         self._body = None if anatomy is None else self._on_network_grid(anatomy)

@@ -227,9 +227,10 @@ def _check_operators(model: Any, onnx: Any, name: str) -> None:
             if not _lowered(node, version, weights, onnx):
                 lacking.add(node.op_type)
     for node in model.graph.node:
+        if node.domain not in _STANDARD:
+            lacking.add(node.op_type)
+            continue
         try:
-            if node.domain not in _STANDARD:
-                raise NotImplementedError
             registry.get_converter(node.op_type, min(version, _LAST_OPSET))
         except NotImplementedError:
             lacking.add(node.op_type)

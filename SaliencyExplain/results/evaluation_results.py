@@ -11,10 +11,15 @@ from SaliencyExplain.json_fields import Fields
 #: The answers' shapes; no colours, since red and green would be read as a score.
 SYMBOLS = {"yes": "●", "partly": "◐", "no": "○", "not known": "?"}
 
+#: The questions about a map, besides one for each segment.
+BEATS_CHANCE = "Does it beat chance?"
+DEPENDS_ON_WEIGHTS = "Does it depend on the weights?"
+IS_STABLE = "Is it stable?"
+
 _TOPICS = {
-    "Does it beat chance?": "beats chance",
-    "Does it depend on the weights?": "depends on the weights",
-    "Is it stable?": "stable",
+    BEATS_CHANCE: "beats chance",
+    DEPENDS_ON_WEIGHTS: "depends on the weights",
+    IS_STABLE: "stable",
 }
 _ON_SEGMENT = "Is it on the segment "
 
@@ -134,6 +139,11 @@ class Answer:
             read.text("words"),
             *(read.text(name) if read.has(name) else "" for name in ("limits", "source")),
         )
+
+
+def segment_question(segment: str) -> str:
+    """The question whether a map lies on the segment of that name."""
+    return f"{_ON_SEGMENT}{segment}?"
 
 
 def card_name(label: str) -> str:

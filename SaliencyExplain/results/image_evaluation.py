@@ -134,9 +134,7 @@ class MapEvaluation:
             sanity=read.made_or_none("sanity", Sanity.from_json),
             stability=read.made_or_none("stability", Stability.from_json),
             rows=tuple(Row.from_json(row) for row in read.objects("agreement")),
-            msfi=FeatureImportance.from_json(read.object("msfi"))
-            if read.nullable("msfi")
-            else None,
+            msfi=read.made_or_none("msfi", FeatureImportance.from_json),
             answers=tuple(Answer.from_json(answer) for answer in read.objects("answers")),
             notes=read.texts("notes"),
             resolution_mm=read.number("resolution_mm", 0),

@@ -28,20 +28,20 @@ def keep_answers(node: slicer.vtkMRMLVolumeNode, answers: Sequence[Answer]) -> N
 
 
 def keep_answers_on(
-    node: slicer.vtkMRMLVolumeNode, judged: Attribution, answers: Sequence[Answer]
+    node: slicer.vtkMRMLVolumeNode, evaluated: Attribution, answers: Sequence[Answer]
 ) -> None:
     """Stores the answers of a map's evaluation, unless the node has another map meanwhile.
 
     Args:
         node: The node that had the map when its evaluation began.
-        judged: That map.
+        evaluated: That map.
         answers: The answers of its evaluation.
 
     Raises:
         InputError: The map was recomputed or removed; nothing is stored.
     """
     there = node.GetScene() is not None and node.GetScene().IsNodePresent(node)
-    if not there or read_attribution(node) != judged:
+    if not there or read_attribution(node) != evaluated:
         raise InputError(
             ErrorCode.MAP_OUTDATED,
             "Evaluation: the map was recomputed or removed while it was being evaluated, and the "

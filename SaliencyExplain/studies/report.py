@@ -29,7 +29,7 @@ from SaliencyExplain.specification.parameters import value_text
 from SaliencyExplain.studies.case_reading import EVALUATION_STAGE
 from SaliencyExplain.studies.report_contrast import greatest_contrast
 from SaliencyExplain.studies.report_data import RunData, StudyOutput, gather
-from SaliencyExplain.studies.report_evaluation import EvaluationSection, read_evaluation
+from SaliencyExplain.studies.report_evaluation import EvaluationSection, read_evaluation_section
 from SaliencyExplain.studies.report_figure import agreement_figure
 from SaliencyExplain.studies.report_words import (
     figure_text,
@@ -138,7 +138,7 @@ class _Run:
     @cached_property
     def evaluation(self) -> EvaluationSection | None:
         """The result of ``saliency-explain evaluate study``; None if it was not run."""
-        return read_evaluation(self.data.output.folder)
+        return read_evaluation_section(self.data.output.folder)
 
     @property
     def sentences(self) -> list[str]:

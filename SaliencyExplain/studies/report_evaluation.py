@@ -166,8 +166,8 @@ class EvaluationSection:
         return f"Methods on the same cases: {metric.replace('_', ' ')} {kind}", columns, rows
 
 
-def read_evaluation(study: Path) -> EvaluationSection | None:
-    """The evaluation in a study's folder; None if it has none in this version's format."""
+def read_evaluation_section(study: Path) -> EvaluationSection | None:
+    """The section of a study's evaluation; None if it has none in this version's format."""
     path = study / STUDY_EVALUATION_FOLDER / STUDY_EVALUATION_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

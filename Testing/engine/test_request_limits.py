@@ -24,6 +24,7 @@ from SaliencyExplain.engine.wire.requests import (
     ProbeRequest,
     StudyRequest,
 )
+from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import ErrorCode, InputError, SaliencyExplainError
 from SaliencyExplain.progress import may_stop
 from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice, References
@@ -86,8 +87,11 @@ def test_a_request_without_an_end_is_refused_by_the_name_of_its_field(request_, 
         PredictRequest("c", "v"),
     ],
 )
-def test_usual_requests_pass(request_) -> None:
+def test_usual_requests_pass_as_they_were_made_and_as_a_server_reads_them(request_) -> None:
     check_request(request_)
+    read = made(type(request_), parse_json(to_json(request_)))
+    check_request(read)
+    assert read == request_
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import torch
 from SaliencyExplain.brain_tumour_set import matlab_files
 from SaliencyExplain.images.reading import read_image, to_image
 from SaliencyExplain.images.segmentation import read_segmentation
+from SaliencyExplain.models.checkpoints import Checkpoint
+from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.weights import read_weights
 from SaliencyExplain.studies.discovery import discover
@@ -32,13 +34,13 @@ _SLICE_REFERENCE = to_image(
 )
 
 
-def _bundle(path: Path) -> None:
+def _bundle(path: Path) -> Classifier:
     torch.manual_seed(0)
-    load_classifier(path.parents[1])
+    return load_classifier(path.parents[1])
 
 
-def _weights(path: Path) -> None:
-    read_weights(path.read_bytes(), path.name)
+def _weights(path: Path) -> Checkpoint:
+    return read_weights(path.read_bytes(), path.name)
 
 
 #: Reader by its name in a seed.

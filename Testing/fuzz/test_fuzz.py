@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from SaliencyExplain.images.segmentation import Segmentation
 from Testing.fuzz.fuzzer import Limits, fuzz, write
 from Testing.fuzz.planted import PLANTED
 from Testing.fuzz.seeds import all_seeds
@@ -17,19 +20,41 @@ FILES = int(os.environ.get("SALIENCY_EXPLAIN_FUZZ_FILES", "1500"))
 SEED = int(os.environ.get("SALIENCY_EXPLAIN_FUZZ_SEED", "0"))
 
 
+def has_segments(segmentation: Segmentation) -> bool:
+    return all(segment.mask.any() for segment in segmentation.segments) and bool(
+        segmentation.segments
+    )
+
+
+#: Whether what a reader makes of a good file is what the file holds.
+READ_WELL: dict[str, Callable[[Any], bool]] = {
+    "image": lambda image: bool(image.std() > 0),
+    "folder": lambda image: image.shape[1:] == (12, 10, 4),
+    "segmentation": has_segments,
+    "picture mask": has_segments,
+    "tumour mask": has_segments,
+    "tumour description": lambda slice_: slice_.label == "meningioma",
+    "cases": lambda cases: len(cases) == 1,
+    "weights": lambda checkpoint: bool(checkpoint.groups),
+    "bundle": lambda classifier: classifier.classes == ("healthy", "tumour"),
+    "table": lambda cases: len(cases) == 2,
+}
+
+
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
     return all_seeds(tmp_path_factory.mktemp("seeds"))
 
 
 def test_the_files_that_are_damaged_are_good(seeds, tmp_path):
+    assert {seed.reader for seed in seeds} == set(READ_WELL) == set(TARGETS)
     # Else every damaged one is refused for a reason that has nothing to do with the damage.
     for index, seed in enumerate(seeds):
         for name, content in (*seed.beside, (seed.name, seed.content)):
             path = tmp_path / str(index) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        TARGETS[seed.reader](path)
+        assert READ_WELL[seed.reader](TARGETS[seed.reader](path)), seed.name
 
 
 def test_a_number_and_a_seed_give_the_same_damage(seeds, tmp_path):

@@ -131,6 +131,7 @@ def test_its_curves_stand_beside_those_of_the_null_maps() -> None:
         (("probabilities",), {"healthy": 1}),
         (("parts",), ["horoscope"]),
         (("maps", 0, "label"), 7),
+        (("maps", 0, "signed"), 1),
         (("maps", 0, "answers", 0, "answer"), "perhaps"),
         (("maps", 0, "sanity", "cascading", 0, "kind"), "none"),
         (("maps", 0, "faithfulness", "null_deletion"), [[0.9], [0.5], [0.1]]),

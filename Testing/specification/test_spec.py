@@ -58,8 +58,10 @@ def test_a_value_that_no_computation_can_have_is_refused_by_its_name(kind, field
 
 
 def test_values_at_the_ends_of_their_ranges_pass() -> None:
-    Limits(1.0, "float32", 1, 0.0, 1)
-    ExplainSpec(seed=0)
+    least = Limits(1.0, "float32", 1, 0.0, 1)
+    spec = ExplainSpec(seed=0, limits=least)
+    assert dataclasses.astuple(spec.limits) == (1.0, "float32", 1, 0.0, 1)
+    assert (spec.seed, WHOLE.seed) == (0, 2**63 - 1)
 
 
 @pytest.mark.parametrize("kind", [ExplainSpec, Limits, References])

@@ -14,7 +14,14 @@ import numpy as np
 from SaliencyExplain.comparison.table import auroc_chance
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import CENTRE, RANDOM
-from SaliencyExplain.results.evaluation_results import Answer, Metric
+from SaliencyExplain.results.evaluation_results import (
+    BEATS_CHANCE,
+    DEPENDS_ON_WEIGHTS,
+    IS_STABLE,
+    Answer,
+    Metric,
+    segment_question,
+)
 from SaliencyExplain.results.map_changes import Sanity, Stability
 from SaliencyExplain.results.map_faithfulness import Faithfulness
 
@@ -50,9 +57,6 @@ MOVED = 0.1
 #: network has one, and its size depends on the budget of the search.
 BORNE = ("seed", "noise", "shift by a voxel", "shift by several voxels")
 
-CHANCE = "Does it beat chance?"
-"""The question that the curves and the partial images belong to."""
-
 YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not known"
 
 
@@ -64,7 +68,7 @@ def beats_chance(found: Faithfulness | None, reason: str, target: str) -> Answer
     curves of a control may be as good where what the classifier uses is bright or lies in the
     middle. Not known: a metric that is undefined for this map decides.
     """
-    question = CHANCE
+    question = BEATS_CHANCE
     limits = (
         "The network was not trained on images with removed voxels; another baseline may give "
         "other values. docs/CALIBRATION.md says how often the answer is wrong for maps that do "
@@ -111,7 +115,7 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
         body_known: Whether similarity was measured within the body alone. The air is alike in any
             two maps: with it, only maps that are the same, or another one all the same, tell.
     """
-    question = "Does it depend on the weights?"
+    question = DEPENDS_ON_WEIGHTS
     limits = (
         "A map that changes is not necessarily right; smooth maps of random networks are "
         "somewhat similar by their smoothness alone."
@@ -157,7 +161,7 @@ def depends_on_weights(found: Sanity | None, reason: str, *, body_known: bool = 
 
 def is_stable(found: Stability | None, reason: str, probability: float) -> Answer:
     """Whether the map is stable under small changes."""
-    question = "Is it stable?"
+    question = IS_STABLE
     limits = "Only a few changes were tested; a stable map may be stable and wrong."
     source = "Yeh et al. 2019 (sensitivity); Ghorbani et al. 2019; Arun et al. 2021"
     if found is None:
@@ -193,7 +197,7 @@ def is_on_segment(rows: Sequence[Row], label: str, segment: str) -> Answer:
         label: Label of the map.
         segment: Name of the segment.
     """
-    question = f"Is it on the segment {segment}?"
+    question = segment_question(segment)
     limits = (
         "A classifier may use evidence outside the segment for good reasons, and a map on the "
         "segment need not show what the classifier used: a faithful map of a wrong classifier "

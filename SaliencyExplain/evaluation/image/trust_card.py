@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from SaliencyExplain.evaluation.image import evaluation_plots
-from SaliencyExplain.evaluation.image.answers import CHANCE, UNKNOWN
+from SaliencyExplain.evaluation.image.answers import UNKNOWN
 from SaliencyExplain.evaluation.image.evaluated_maps import EvaluatedMaps
 from SaliencyExplain.evaluation.image.thumbnails import PartialImageRows, segments_of
 from SaliencyExplain.images.image_writing import atomic_file
@@ -28,7 +28,13 @@ from SaliencyExplain.pictures.figure_layout import (
     write_line,
 )
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
-from SaliencyExplain.results.evaluation_results import Answer
+from SaliencyExplain.results.evaluation_results import (
+    BEATS_CHANCE,
+    DEPENDS_ON_WEIGHTS,
+    IS_STABLE,
+    Answer,
+    segment_question,
+)
 from SaliencyExplain.results.image_evaluation import Evaluation, MapEvaluation
 
 _MARGIN, _GAP = 16, 10
@@ -86,7 +92,7 @@ def card_png(found: EvaluatedMaps, one: MapEvaluation) -> bytes:
     for row in rows:
         _draw_row(figure, row, top, height)
         top += row.height
-        if images and row.answer.question == CHANCE:
+        if images and row.answer.question == BEATS_CHANCE:
             images.draw(figure, top, height)
             top += images.height
     for number, line in enumerate(feet):
@@ -157,18 +163,18 @@ def _plot_of(answer: Answer, one: MapEvaluation) -> Callable[[Axes], None] | Non
     faithful, sane, stable = one.faithfulness, one.sanity, one.stability
     if answer.answer == UNKNOWN:
         return None
-    if answer.question == CHANCE and faithful is not None:
+    if answer.question == BEATS_CHANCE and faithful is not None:
         # The other curves are next to their images.
         if not faithful.curves.softmax_information["compressed"].information:
             return None
         return lambda axes: evaluation_plots.draw_information(
             axes, {one.label: faithful}, "compressed"
         )
-    if answer.question == "Does it depend on the weights?" and sane is not None:
+    if answer.question == DEPENDS_ON_WEIGHTS and sane is not None:
         return lambda axes: evaluation_plots.draw_cascade(axes, sane)
-    if answer.question == "Is it stable?" and stable is not None:
+    if answer.question == IS_STABLE and stable is not None:
         return lambda axes: evaluation_plots.draw_changes(axes, stable)
-    rows = [row for row in one.rows if answer.question.endswith(f"segment {row.segment}?")]
+    rows = [row for row in one.rows if answer.question == segment_question(row.segment)]
     rows.sort(key=lambda row: row.method in CONTROL_MAPS and row.method != one.label)
     if not rows:
         return None

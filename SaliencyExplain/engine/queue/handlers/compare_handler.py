@@ -45,11 +45,9 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
         segmentation = segmentation_of(request.segment_names, segments, image, notes)
         for label, volume in maps.items():
             check_grid(f"The map {label}", volume, volume.values.shape, image)
-        compared_maps: dict[str, NDArray[Any]] = {
-            label: volume.values for label, volume in maps.items()
-        }
         reporter.doing("finds the body")
-        body = body_mask(image_of(image))
+        volume_image = image_of(image)
+        body, image_sha256 = body_mask(volume_image), voxel_hash(volume_image)
         table: list[Row] = []
         drawn: list[AgreementCurve] = []
         masks = [segment.mask for segment in segmentation.segments]
@@ -67,7 +65,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
                     affine,
                     body=body,
                     seed=request.seed,
-                    image_sha256=voxel_hash(image_of(image)),
+                    image_sha256=image_sha256,
                     resolutions_mm=request.resolutions_mm,
                     fields_of_view=fields,
                     usual_field=usual,
@@ -83,7 +81,7 @@ class CompareHandler(Handler[CompareRequest, CompareResult], answers=CompareRequ
             ):
                 drawn.append(dataclasses.replace(curve, label=label, segment=segment.name))
 
-        own = {label: values for label, values in compared_maps.items() if label not in NAMES}
+        own = {label: one.values for label, one in maps.items() if label not in NAMES}
         for number, (label, values) in enumerate(own.items()):
             reporter.doing(f"compares {label}")
             reporter.progress(number, len(own) + 1)

@@ -39,12 +39,12 @@ PUBLIC_MODULES = {
     "draw_phantom": "demo.phantoms",
     "evaluate": "api.comparing",
     "explain": "api.explaining",
-    "study": "api.study_run",
     "load_model": "api.model_arguments",
     "predict": "api.explaining",
     "probe": "api.clicking",
     "read_image": "images.reading",
     "read_segmentation": "images.segmentation",
+    "study": "api.study_run",
 }
 
 

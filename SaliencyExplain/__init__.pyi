@@ -63,10 +63,10 @@ from SaliencyExplain.errors import SaliencyExplainError as SaliencyExplainError
 from SaliencyExplain.images.reading import read_image as read_image
 from SaliencyExplain.images.segmentation import read_segmentation as read_segmentation
 from SaliencyExplain.models.classifier import Classifier as Classifier
+from SaliencyExplain.models.network_in_memory import Model as Model
 from SaliencyExplain.probe_result import Probe as Probe
 from SaliencyExplain.results.attribution_map import Attribution as Attribution
 from SaliencyExplain.results.image_explanation import Explanation as Explanation
 from SaliencyExplain.specification.target import Target as Target
 
 __version__: str
-from SaliencyExplain.models.network_in_memory import Model as Model

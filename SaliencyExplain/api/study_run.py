@@ -36,7 +36,6 @@ def study(
     memory: float | str | None = None,
     precision: str = "float32",
     batch_size: int | None = None,
-    seconds: float | None = None,
     scene: bool = False,
     evaluate: bool = False,
     passes: float | None = AFFORDABLE_PASSES,
@@ -60,7 +59,6 @@ def study(
         memory: As there.
         precision: As there.
         batch_size: As there.
-        seconds: As there, for each case.
         scene: Whether each case is written as a scene of 3D Slicer, too.
         evaluate: Whether each case's maps are evaluated.
         passes: Forward passes that the evaluation of a case's maps may cost; None: no limit.
@@ -98,7 +96,6 @@ def study(
         memory=memory,
         precision=precision,
         batch_size=batch_size,
-        seconds=seconds,
         passes=passes,
     )
     config = StudyConfig(

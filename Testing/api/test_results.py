@@ -16,9 +16,11 @@ import SaliencyExplain as se
 from SaliencyExplain.cli.main import application
 from SaliencyExplain.demo.phantoms import Phantom
 from SaliencyExplain.errors import ErrorCode, SaliencyExplainError
+from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.specification.spec import Limits
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,16 @@ def test_values_are_the_engines_to_the_bit(phantom: Phantom, model: Classifier) 
     assert found["smoothgrad"] is found[0]
     other_seed = se.explain(phantom.image, model, methods[0], target="glioma-like", seed=6)
     assert not np.array_equal(other_seed[0].values, found[0].values)
+
+
+def test_the_limits_that_are_given_hold(phantom: Phantom, model: Classifier) -> None:
+    found = se.explain(
+        phantom.image, model, se.Occlusion(window_mm=16),
+        device="cpu", memory="1 GB", precision="bfloat16", batch_size=2, seconds=0,
+    )  # fmt: skip
+    assert found.case.compute == Compute("cpu", Limits(1024**3, "bfloat16", 2, 0.0))
+    assert 0 < found[0].share_done < 1
+    assert found[0].provenance["budget_seconds"] == 0
 
 
 def test_tensors_give_the_engines_map_to_the_bit(phantom: Phantom, model: Classifier) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,6 +16,8 @@ import SimpleITK
 import torch
 from monai.networks.nets import DenseNet
 
+from SaliencyExplain.explanation import prepared_case
+from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
 from SaliencyExplain.images.segmentation import EMPTY_NOTE
 from SaliencyExplain.records.agreement_row import COLUMNS
 from Testing.cli.conftest import Command
@@ -308,6 +311,39 @@ def test_a_list_with_commas_is_several_methods_and_demo_names_a_shipped_classifi
     assert [one["method"] for one in ended.document["attributions"]] == [
         "gradcam", "gradient", "centre",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("probe", "-s", "MASK"),
+        ("evaluate", "image", "-m", "centre", "--part", "sanity", "--cost-tier", "least"),
+    ],
+)
+def test_the_limits_of_the_options_are_those_of_the_computation(
+    command: Command,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+):
+    prepared = []
+
+    def recorded(*arguments: Any, **named: Any) -> PreparedCase:
+        prepared.append(prepare(*arguments, **named))
+        return prepared[-1]
+
+    monkeypatch.setattr(prepared_case, "prepare", recorded)
+    mask = str(pictures / "phantom-001_mask.seg.nrrd")
+    given = [mask if word == "MASK" else word for word in words]
+    given += ["-o", str(tmp_path / "out")] if "evaluate" in words else []
+    ended = command(
+        *given, pictures / "phantom-001_image.png", "-c", "demo:phantom-2d-honest",
+        "--memory", "1GB", "--batch-size", "2",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    (one,) = prepared
+    assert (one.compute.limits.memory, one.compute.limits.batch_size) == (1024**3, 2)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from SaliencyExplain.demo.study import classifier_folder
@@ -126,6 +128,4 @@ def test_a_text_that_is_a_classs_name_means_that_class(classifier: Classifier) -
 
 
 def replaced(classifier: Classifier, classes: tuple[str, ...]) -> Classifier:
-    import dataclasses
-
     return dataclasses.replace(classifier, classes=classes)

@@ -11,6 +11,7 @@ from SaliencyExplain.api.model_arguments import model_of
 from SaliencyExplain.api.segmentation_arguments import segmentation_on
 from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.images.segmentation import Segment
@@ -18,6 +19,7 @@ from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import input_of
 from SaliencyExplain.probe_result import Probe
 from SaliencyExplain.specification.spec_fields import spec_of
+from SaliencyExplain.specification.target import Target
 
 
 def probe(
@@ -28,6 +30,7 @@ def probe(
     radii_mm: Sequence[float] | float = (4.0, 8.0, 16.0),
     segmentation: Any = None,
     segment: str | None = None,
+    target: Target | str = "predicted",
     fill: str = "mean",
     value: float = 0.0,
     blur_mm: float = 0.0,
@@ -46,6 +49,8 @@ def probe(
         radii_mm: Radii of the balls around it that are removed, or a single radius.
         segmentation: As in :func:`compare`, to remove a whole segment instead.
         segment: Name of the segment, where there are several.
+        target: Of a segmentation network whose region or point is asked for, as in
+            :func:`explain`; a classifier is asked for all classes.
         fill: What stands in the place: ``mean``, ``minimum``, ``value``, ``blur``, ``noise`` or
             ``inpaint``.
         value: The constant for ``fill="value"``, in the units of the prepared input.
@@ -84,9 +89,11 @@ def probe(
     opened = model_of(model)
     read = input_of(opened, image, series=series)
     wanted = None if segmentation is None else _segment(segmentation, segment, read)
+    segments = None if segmentation is None else segmentation_on(segmentation, read)[0]
+    references = LoadedReferences(segments)
     limits = spec_of(memory=memory, batch_size=batch_size).limits
     prober = Prober(
-        prepare(read, opened, compute=Compute(device, limits)),
+        prepare(read, opened, target, Compute(device, limits), references),
         fill=fill,
         value=constant,
         blur_mm=deviation,

@@ -25,6 +25,7 @@ from SaliencyExplain.explanation.explain import explain as compute_explanation
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.prediction import predict as predict_image
 from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
+from SaliencyExplain.explanation.region_case import predict_sizes
 from SaliencyExplain.images.images_in_memory import UNNAMED
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.inputs import channels_of, input_of, is_path
@@ -219,13 +220,16 @@ def predict(
     device: str = "auto",
     series: str | None = None,
 ) -> dict[str, float]:
-    """The probability of each class.
+    """The probability of each class; of a segmentation network the size of each class.
 
     Args:
         image: As in :func:`explain`.
         model: As there.
         device: As there.
         series: As there.
+
+    Returns:
+        By class in [0, 1]; of a segmentation network in ml, of a 2D one in cm2.
 
     Raises:
         InputError: The image or device does not fit.
@@ -239,6 +243,9 @@ def predict(
         'glioma-like'
     """
     opened = model_of(model)
+    if opened.windows is not None:
+        sizes, _ = predict_sizes(input_of(opened, image, series=series), opened, device=device)
+        return {one.name: one.size for one in sizes}
     found = predict_image(input_of(opened, image, series=series), opened, device=device)
     return dict(zip(found.classes, found.probabilities, strict=True))
 

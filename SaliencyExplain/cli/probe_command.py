@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _RADII_MM = (4.0, 8.0, 16.0)
 
 
-@spec_options("memory", "batch_size")
+@spec_options("target", "memory", "batch_size")
 def probe(
     images: options.Images,
     classifier: options.ClassifierPath,
@@ -89,6 +89,7 @@ def probe(
         )
     point = None if at is None else _point(at)
     from SaliencyExplain.explanation.compute import Compute
+    from SaliencyExplain.explanation.loaded_references import NONE_LOADED, LoadedReferences
     from SaliencyExplain.explanation.prepared_case import prepare
     from SaliencyExplain.explanation.probing import Prober
     from SaliencyExplain.images.segmentation import read_segmentation
@@ -100,12 +101,14 @@ def probe(
         image = read_input(loaded, [options.named_path(text) for text in images], series=series)
         notes = list(loaded.notes)
         segments: list[Segment] = []
+        references = NONE_LOADED
         if segmentation is not None:
             found = read_segmentation(segmentation, image)
+            references = LoadedReferences(found)
             segments = list(found.segments) if segment is None else [found.find(segment)]
             notes += found.notes
         prober = Prober(
-            prepare(image, loaded, compute=Compute(device, spec.limits)),
+            prepare(image, loaded, spec.target, Compute(device, spec.limits), references),
             fill=fill,
             value=value,
             blur_mm=blur,

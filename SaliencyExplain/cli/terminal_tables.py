@@ -10,6 +10,7 @@ from rich.table import Table
 from SaliencyExplain.cli.messages import console
 from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import NAMES as CONTROL_MAPS
+from SaliencyExplain.results.class_prediction import ClassSize
 from SaliencyExplain.results.study_result import Labels
 from SaliencyExplain.studies.report_words import percent
 
@@ -23,6 +24,17 @@ def probability_table(probabilities: Mapping[str, float]) -> Table:
     for name, probability in probabilities.items():
         bar = mark * round(30 * probability)
         table.add_row(name, f"{probability:.3f}", bar, style="bold" if name == likeliest else "")
+    return table
+
+
+def size_table(sizes: Iterable[ClassSize]) -> Table:
+    """The classes of a segmentation with their voxels and volumes."""
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("class", overflow="fold")
+    table.add_column("voxels", justify="right")
+    table.add_column("size", justify="right")
+    for one in sizes:
+        table.add_row(one.name, f"{one.voxels:,}", f"{one.size:,.4g} {one.unit}")
     return table
 
 

@@ -46,10 +46,10 @@ def predict_input(classifier: Classifier, prepared: MetaTensor, device: torch.de
             scores are not finite.
         DeviceMemoryError: The device's memory does not hold the image.
     """
-    with _one_image_on(device):
+    with one_image_on(device):
         classifier.to(device).examine(prepared)
     started = time.perf_counter()
-    with _one_image_on(device):
+    with one_image_on(device):
         scores = classifier.to(device).scores(prepared)
     probabilities = probabilities_of(classifier.network, scores[None])[0]
     return Prediction(
@@ -61,7 +61,8 @@ def predict_input(classifier: Classifier, prepared: MetaTensor, device: torch.de
 
 
 @contextmanager
-def _one_image_on(device: torch.device) -> Iterator[None]:
+def one_image_on(device: torch.device) -> Iterator[None]:
+    """Raises DeviceMemoryError where the device's memory does not hold one image."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -18,7 +18,10 @@ from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.explanation.compute import AUTOMATIC, Compute, choose_device
 from SaliencyExplain.explanation.loaded_references import NONE_LOADED, LoadedReferences
+from SaliencyExplain.explanation.network_window import NetworkWindow
 from SaliencyExplain.explanation.prediction import predict_input
+from SaliencyExplain.explanation.region_case import RegionCase, region_case
+from SaliencyExplain.explanation.region_target import Region
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.grid_masks import label_map_on
@@ -61,6 +64,9 @@ class PreparedCase:
         regions: Label map ``(*S')`` of the segmentation, as :attr:`Task.regions`; None: none.
         backgrounds: The backgrounds as the network takes them, ``(N, C, *S')`` on the CPU; None:
             none.
+        region: Of a segmentation network what is averaged where; ``classifier`` gives these means
+            as its scores. None: it classifies.
+        window: Of a segmentation network the part of its grid that ``input`` is.
     """
 
     image: MetaTensor
@@ -78,6 +84,8 @@ class PreparedCase:
     prepare_seconds: float = 0.0
     regions: Tensor | None = None
     backgrounds: Tensor | None = None
+    region: Region | None = None
+    window: NetworkWindow | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -91,7 +99,9 @@ class PreparedCase:
 
     @property
     def target_name(self) -> str:
-        """Name of the class that is explained."""
+        """What is explained: the name of a class, or the region of one as a text."""
+        if self.region is not None:
+            return str(self.region.target)
         return self.classifier.classes[self.target]
 
     @property
@@ -211,8 +221,8 @@ def prepare(
             "is padding. Check the image's voxel size, and that it is of the kind that the "
             "classifier was made for."
         )
-    field_of_view = classifier.field_of_view(values, image)
-    seen_share = float(field_of_view.seen(tuple(image.shape[1:])).mean())
+    whole = classifier.field_of_view(values, image)
+    seen_share = float(whole.seen(tuple(image.shape[1:])).mean())
     if seen_share < _MUCH_SEEN:
         notes.append(
             f"The network sees {whole_percent(seen_share)} of the image; the preprocessing cuts "
@@ -220,15 +230,18 @@ def prepare(
             "leave it out."
         )
     seconds = time.perf_counter() - started
+    asked = functools.partial(_asked, classifier, values, image, target, references)
     try:
-        prediction = predict_input(classifier, values, device)
+        classifier, values, prediction, index, region = asked(device)
     except DeviceMemoryError as error:
         if device.type == "cpu":
             raise
         notes.append(cpu_note(error))
         device = torch.device("cpu")
-        prediction = predict_input(classifier, values, device)
+        classifier, values, prediction, index, region = asked(device)
     notes += classifier.network.repeatability.notes
+    notes += region.notes if region is not None else ()
+    field_of_view = classifier.field_of_view(values, image)
     case = PreparedCase(
         image=image,
         classifier=classifier,
@@ -236,14 +249,33 @@ def prepare(
         references=NONE_LOADED,
         input=values,
         prediction=prediction,
-        target=classifier.class_index(target, prediction.probabilities),
+        target=index,
         field_of_view=field_of_view,
-        seen_share=seen_share,
+        seen_share=float(field_of_view.seen(tuple(image.shape[1:])).mean()),
         device=device,
         image_notes=tuple(notes),
         prepare_seconds=seconds,
+        region=None if region is None else region.region,
+        window=None if region is None else region.window,
     )
     return case.with_references(references.segmentation, references.backgrounds)
+
+
+def _asked(
+    classifier: Classifier,
+    values: MetaTensor,
+    image: MetaTensor,
+    target: Target | str,
+    references: LoadedReferences,
+    device: torch.device,
+) -> tuple[Classifier, MetaTensor, Prediction, int, RegionCase | None]:
+    """What is asked, of which input, the prediction, and the class; of a region, that too."""
+    if classifier.windows is None:
+        prediction = predict_input(classifier, values, device)
+        index = classifier.class_index(target, prediction.probabilities)
+        return classifier, values, prediction, index, None
+    found = region_case(classifier, values, image, target, references.segmentation, device)
+    return found.classifier, found.input, found.prediction, found.region.index, found
 
 
 def cpu_note(error: DeviceMemoryError) -> str:
@@ -270,6 +302,8 @@ def _with_backgrounds(case: PreparedCase, backgrounds: tuple[MetaTensor, ...]) -
         ready = case.classifier.prepare(background)
         notes += [f"background {name}: {one}" for one in ready.meta.get(INTENSITY_NOTES, [])]
         values = ready.as_tensor()
+        if case.window is not None and tuple(values.shape[1:]) == case.window.of_shape:
+            values = case.window.cropped(values)
         if values.shape != case.input.shape:
             raise InputError(
                 ErrorCode.BACKGROUNDS,

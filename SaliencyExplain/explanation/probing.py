@@ -23,9 +23,10 @@ from SaliencyExplain.attribution.perturbation.infill import infill_of
 from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError, unknown_name
 from SaliencyExplain.explanation.compute import Compute
+from SaliencyExplain.explanation.image_points import voxel_of_point
 from SaliencyExplain.explanation.prediction import probabilities_of
 from SaliencyExplain.explanation.prepared_case import PreparedCase, cpu_note, prepare
-from SaliencyExplain.geometry import indices_of, spacing_of, within_grid
+from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.grid_masks import ball, filled_voxels
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probe_result import Probe, Removal
@@ -226,33 +227,15 @@ class Prober:
         """The cache after a new prediction: the weights or the device may be others than before."""
         self._warm = None
         case = self._case
-        self._case = prepare(case.image, case.classifier, case.target_name, compute)
+        self._case = prepare(
+            case.image, case.classifier, case.target_name, compute, case.references
+        )
         return self._cache()
 
     def _centre(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """The point in voxels of the network's grid."""
-        if point.shape != (3,) or not np.isfinite(point).all():
-            raise InputError(
-                ErrorCode.VALUE_FORM,
-                f"The point {point.tolist()} must be three finite numbers in mm (right, anterior, "
-                "superior).",
-            )
-        shown = ", ".join(f"{value:.1f}" for value in point)
-        where = f"({shown}) {self.length_unit} RAS"
-        image_affine = self._image.affine.numpy().astype(np.float64)
-        if not _within(indices_of(point, image_affine), self._image.shape[1:]):
-            raise InputError(
-                ErrorCode.PLACE_OUTSIDE,
-                f"The point {where} lies outside of the image.",
-            )
-        centre = indices_of(point, self._affine)[: self._case.input.ndim - 1]
-        if not _within(centre, self._case.input.shape[1:]):
-            raise InputError(
-                ErrorCode.PLACE_OUTSIDE,
-                f"The point {where} lies in the image, but outside of what "
-                "the network sees of it: the classifier's preprocessing cuts it off.",
-            )
-        return centre
+        shape = self._case.input.shape[1:]
+        return voxel_of_point(point, self._image, self._affine, shape, self.length_unit)
 
     def _probe(
         self, places: Sequence[_Place], notes: Sequence[str], started: float, progress: Progress
@@ -361,9 +344,3 @@ def _number_of(channel: str, classifier: Classifier) -> int:
     if channel not in classifier.channels:
         raise unknown_name("channel", channel, classifier.channels)
     return classifier.channels.index(channel)
-
-
-def _within(index: NDArray[np.float64], shape: Sequence[int]) -> bool:
-    """Whether a place lies in a grid, half a voxel beyond its outermost centres included."""
-    sizes = [*shape, *[1] * (len(index) - len(shape))]
-    return bool(within_grid(index, sizes, tolerance=1e-4))

@@ -9,6 +9,7 @@ from typing import Any
 from monai.transforms import Compose
 from torch import nn
 
+from SaliencyExplain.attribution.network.region_scores import RegionMean
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.classifier import Classifier
@@ -17,6 +18,8 @@ from SaliencyExplain.models.metadata import Metadata
 from SaliencyExplain.models.output_meaning import examine
 from SaliencyExplain.models.preprocessing import size_of, spacing_of
 from SaliencyExplain.models.probe import probe
+from SaliencyExplain.models.segmentation_output import segmentation_output, segmentation_settings
+from SaliencyExplain.models.sliding_window import sliding_window
 
 
 def assemble(
@@ -58,10 +61,19 @@ def assemble(
     steps = preprocessing if isinstance(preprocessing, Compose) else Compose([])
     size = size_of(steps, spatial_dims) or described.size
     result, noise = probe(network, len(described.channels), spatial_dims, size)
-    output = examine(
-        network, noise, result, described.classes, described.output, _why_output(described)
-    )
-    decision = decide(described, configuration, output, guess=guess)
+    maps = segmentation_output(result, noise, described, configuration)
+    if maps is not None:
+        decision, note = maps.decision, maps.note
+        found = segmentation_settings(maps)
+        windows = sliding_window(configuration, spatial_dims)
+        # The maps are at the end of the wrapped network, which gives a score for each class.
+        network, path = RegionMean(network, maps.path, spatial_dims), ""
+    else:
+        output = examine(
+            network, noise, result, described.classes, described.output, _why_output(described)
+        )
+        decision, note = decide(described, configuration, output, guess=guess), output.note
+        found, windows, path = found_settings(output, decision), None, output.path
     return Classifier(
         name=name,
         classes=decision.classes,
@@ -71,7 +83,7 @@ def assemble(
             network,
             decision.activation,
             one_logit=decision.one_logit,
-            output=output.path,
+            output=path,
             independent=decision.independent,
             confined=not trusted,
         ).eval(),
@@ -79,11 +91,12 @@ def assemble(
         identity=identity,
         source=source,
         spacing=spacing_of(steps, spatial_dims),
-        input_size=size,
+        input_size=size if windows is None else size_of(steps, spatial_dims),
         format=form,
         trusted=trusted,
-        notes=(*notes, *((output.note,) if output.note else ()), *decision.notes),
-        settings=_settings(described.settings, found_settings(output, decision)),
+        notes=(*notes, *((note,) if note else ()), *decision.notes),
+        settings=_settings(described.settings, found),
+        windows=windows,
     )
 
 

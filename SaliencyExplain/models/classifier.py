@@ -33,6 +33,7 @@ from SaliencyExplain.models import network_grid
 from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.clipping import run_watched
 from SaliencyExplain.models.input_channels import are_colours
+from SaliencyExplain.models.sliding_window import SlidingWindow
 from SaliencyExplain.specification.target import AUTOMATIC, CLASS, LABEL, PREDICTED, Target
 
 #: Key of the notes on the intensities of a prepared image.
@@ -64,6 +65,8 @@ class Classifier:
         trusted: Whether code that came with the classifier was run.
         notes: What was guessed at loading, to be shown to the user.
         settings: What the bundle was made with: given, guessed or measured.
+        windows: Of a segmentation network, how it is run over an image; its scores are then each
+            class's mean logit over a region. None: it classifies.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Classifier:
     trusted: bool = False
     notes: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+    windows: SlidingWindow | None = None
 
     @property
     def device(self) -> torch.device:
@@ -325,9 +329,16 @@ class Classifier:
                 f"The target {LABEL} is for cases of a study with a label; this image has no "
                 "label. Name a class, or predicted.",
             )
-        if (named := self._named(wanted.name)) is not None:
+        return self.class_named(wanted.name)
+
+    def class_named(self, target: str) -> int:
+        """Index of a class by its name, in any case, or by its index as a text.
+
+        Raises:
+            InputError: There is no such class; the message has the nearest name.
+        """
+        if (named := self._named(target)) is not None:
             return named
-        target = wanted.name
         if target.isdecimal() and int(target) < len(self.classes):
             return int(target)
         if target.lstrip("-").isdecimal():

@@ -67,7 +67,7 @@ def decide(
             f"The classes have no names: the network gives {count} score"
             f"{'s' if count > 1 else ''}; name them in {_NAMES}.",
         )
-    told, implied = _activation(configuration)
+    told, implied = told_activation(configuration)
     if implied and output.probabilities:
         told = None
     if count == 1 and len(classes) <= 2:
@@ -256,7 +256,7 @@ def _single(classes: tuple[str, ...], told: Activation | None, output: Output) -
     return Decision(pair, "sigmoid", one_logit=True, notes=notes)
 
 
-def _activation(configuration: Mapping[str, Any]) -> tuple[Activation | None, bool]:
+def told_activation(configuration: Mapping[str, Any]) -> tuple[Activation | None, bool]:
     """The activation in a configuration, and whether it is only implied."""
     steps = configuration.get("postprocessing")
     steps = steps.get("transforms", [steps]) if isinstance(steps, Mapping) else steps

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from SaliencyExplain.attribution.graph.layer_outputs import closed_kind
-from SaliencyExplain.attribution.graph.network_structure import analyse
+from SaliencyExplain.attribution.graph.network_structure import analyse, last_layers_by_grid
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.probe import probe
 
@@ -80,4 +80,6 @@ def _feature_maps(classifier: Classifier) -> tuple[list[dict[str, Any]], str, tu
             layout = output.spots[-1].layout
             size_of_map = list(layout.counts)
             layers.append({"name": name, "channels": layout.channels, "size": size_of_map})
+    if classifier.windows is not None:
+        return layers, next(iter(last_layers_by_grid(network, noise)), ""), size
     return layers, " and ".join(spot.told for spot in structure.targets), size

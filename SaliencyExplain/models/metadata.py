@@ -33,6 +33,7 @@ class Metadata:
         size: The input's voxels per axis where they are fixed numbers.
         output: Path of the class scores in what the network returns, where it is said.
         settings: What the bundle was made with, where :func:`wrap` made it.
+        segmentation: Whether the output is said to be a segmentation.
     """
 
     channels: tuple[str, ...]
@@ -41,6 +42,7 @@ class Metadata:
     size: tuple[int, ...] | None
     output: str | None = None
     settings: tuple[Setting, ...] = ()
+    segmentation: bool = False
 
 
 def parse(content: Mapping[str, Any]) -> Metadata:
@@ -92,7 +94,8 @@ def parse(content: Mapping[str, Any]) -> Metadata:
         )
     if output is not None:
         output = _shown_name(str(output), "network_data_format.outputs.pred.network_output")
-    return Metadata(names, classes, dims, size, output, read_settings(content))
+    segmentation = prediction.get("format") == "segmentation"
+    return Metadata(names, classes, dims, size, output, read_settings(content), segmentation)
 
 
 def _dictionary(value: Any, where: str) -> Mapping[str, Any]:

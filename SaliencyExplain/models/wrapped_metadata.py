@@ -61,6 +61,15 @@ def activation_step(activation: str | None) -> dict[str, Any]:
     return {"postprocessing": {"_target_": "Compose", "transforms": [step]}}
 
 
+def described_as_segmentation(content: dict[str, Any]) -> None:
+    """Changes the ``metadata.json`` of a bundle to that of a segmentation network."""
+    content["task"] = "segmentation"
+    content["network_data_format"]["outputs"]["pred"]["format"] = "segmentation"
+    content["network_data_format"]["outputs"]["pred"]["spatial_shape"] = content[
+        "network_data_format"
+    ]["inputs"]["image"]["spatial_shape"]
+
+
 def bundle_metadata(
     classes: Sequence[str],
     channels: Sequence[str],

@@ -28,7 +28,12 @@ from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.programs import load_exported, load_script
 from SaliencyExplain.models.scripts import PACKAGE, importable
 from SaliencyExplain.models.weights import format_of, load_into
-from SaliencyExplain.models.wrapped_metadata import activation_step, bundle_metadata, check_names
+from SaliencyExplain.models.wrapped_metadata import (
+    activation_step,
+    bundle_metadata,
+    check_names,
+    described_as_segmentation,
+)
 from SaliencyExplain.models.wrapped_preprocessing import (
     Fit,
     check_axes,
@@ -195,6 +200,8 @@ def wrap(
                 (bundle / "docs" / name).write_bytes(document)
             _write_configurations(bundle, inference, content, settings, postprocessing, output)
             found = load_classifier(bundle, trust=trust, guess=activation is None)
+            if found.windows is not None:
+                described_as_segmentation(content)
             settings += _found(found, output, own_training)
             postprocessing = activation_step(found.network.activation)
             _write_configurations(

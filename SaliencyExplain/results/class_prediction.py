@@ -6,8 +6,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class ClassSize:
+    """How much of an image a segmentation network predicts as a class.
+
+    Attributes:
+        name: Of the class.
+        voxels: Of the network's grid.
+        size: In ``unit``.
+        unit: ``ml``, or ``cm2`` in 2D; ``voxels`` or ``pixels`` where the image has no size.
+    """
+
+    name: str
+    voxels: int
+    size: float
+    unit: str
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """The probability of each class of one image.
+    """The probability of each class of one image; of a segmentation network, in a region.
 
     Attributes:
         classes: Names of the classes.
@@ -15,6 +32,7 @@ class Prediction:
         scores: One for each class, before the activation.
         seconds: Time of the forward pass.
         notes: What a user should be told: resampled, guessed, fallen back.
+        sizes: Of a segmentation network the size of each class; else empty.
     """
 
     classes: tuple[str, ...]
@@ -22,6 +40,7 @@ class Prediction:
     scores: tuple[float, ...]
     seconds: float
     notes: tuple[str, ...] = ()
+    sizes: tuple[ClassSize, ...] = ()
 
     @property
     def predicted(self) -> str:

@@ -19,9 +19,9 @@ CLASS = "class"
 DIFFERENCE = "difference"
 #: An output of the model by its name or index, such as a regression's.
 OUTPUT = "output"
-#: The sum of an output over a region, by its name or index.
+#: The mean of a segmentation's class over its predicted region, or over a given segment.
 REGION = "region"
-#: An output at a point, in RAS millimetres.
+#: A segmentation's class at a point, in RAS millimetres.
 POINT = "point"
 
 KINDS = (PREDICTED, LABEL, CLASS, DIFFERENCE, OUTPUT, REGION, POINT)
@@ -35,6 +35,8 @@ UNITS = (AUTOMATIC, PROBABILITY, LOGIT)
 
 #: Separates the two classes of a difference.
 _AGAINST = "|"
+#: Separates a point and its class.
+_OF_POINT = "@"
 #: Most characters of a name.
 _LONGEST_NAME = 4096
 #: Largest distance of a point from the origin, in mm.
@@ -47,12 +49,13 @@ class Target:
 
     As one text (:meth:`parse`, ``str()``): ``predicted``, ``label``, a class's name or index,
     ``class:NAME`` (for a class that is named like another target), ``difference:NAME|NAME``,
-    ``output:NAME``, ``region:NAME``, ``point:R,A,S``; each may have ``logit:`` or
-    ``probability:`` before it.
+    ``output:NAME``, ``region:CLASS``, ``region:CLASS@SEGMENT``, ``point:R,A,S``,
+    ``point:R,A,S@CLASS``; each may have ``logit:`` or ``probability:`` before it.
 
     Attributes:
         kind: One of :data:`KINDS`.
-        name: Name or index of the class, output or region.
+        name: Name or index of the class or output; of a region the class, with ``@`` and a segment
+            where it is not the predicted one; of a point the class, or empty.
         against: Of a difference the class that is subtracted.
         point_ras: Of a point its place in RAS mm, three numbers.
         unit: One of :data:`UNITS`.
@@ -80,7 +83,7 @@ class Target:
                     "are allowed.",
                 )
         for part, wanted in (
-            ("name", self.kind in (CLASS, DIFFERENCE, OUTPUT, REGION)),
+            ("name", self.kind in (CLASS, DIFFERENCE, OUTPUT, REGION) or self.is_named_point),
             ("against", self.kind == DIFFERENCE),
             ("point_ras", self.kind == POINT),
         ):
@@ -95,6 +98,11 @@ class Target:
                 "A target's point is three numbers in RAS mm, each at most "
                 f"{_FARTHEST_MM:,.0f} mm from the origin.",
             )
+
+    @property
+    def is_named_point(self) -> bool:
+        """Whether it is a point with a class."""
+        return self.kind == POINT and bool(self.name)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -118,7 +126,8 @@ class Target:
             name, _, against = after.partition(_AGAINST)
             return cls(before, name, against, unit=unit)
         if colon and before == POINT:
-            return cls(before, point_ras=_point(after), unit=unit)
+            place, _, name = after.partition(_OF_POINT)
+            return cls(before, name, point_ras=_point(place), unit=unit)
         return cls(CLASS, rest, unit=unit)
 
     @classmethod
@@ -144,7 +153,8 @@ class Target:
         if self.kind == DIFFERENCE:
             return f"{unit}{self.kind}:{self.name}{_AGAINST}{self.against}"
         if self.kind == POINT:
-            return f"{unit}{self.kind}:{','.join(map(repr, self.point_ras))}"
+            place = ",".join(map(repr, self.point_ras))
+            return f"{unit}{self.kind}:{place}{_OF_POINT if self.name else ''}{self.name}"
         return f"{unit}{self.kind}:{self.name}"
 
 

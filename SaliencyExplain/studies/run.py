@@ -248,7 +248,8 @@ def check_worker(worker: CaseWorker) -> None:
         if layers:
             named_layers(classifier.network, layers, method.name)
     choose_device(config.device)
-    if config.spec.target.kind != LABEL:
+    # The region of a segmentation network depends on the image.
+    if config.spec.target.kind != LABEL and classifier.windows is None:
         classifier.class_index(config.spec.target, [0.0] * len(classifier.classes))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from monai.networks.nets import UNet, ViT
+from monai.networks.nets import AutoEncoder, ViT
 
 from SaliencyExplain.errors import ClassifierError
 from SaliencyExplain.models.loading import load_classifier
@@ -144,22 +144,23 @@ def test_an_exported_program_loads_with_trust_and_takes_any_batch(bundle, image,
     assert batch.grad.abs().sum() > 0
 
 
-def test_a_network_that_is_no_classifier_is_refused(tmp_path) -> None:
-    network = UNet(2, 1, 2, channels=(4, 8), strides=(2,))
+def test_a_network_that_gives_no_scores_is_refused(tmp_path) -> None:
+    # Maps at another resolution than the image's: neither scores of classes nor a segmentation.
+    network = AutoEncoder(2, 1, 2, channels=(4, 8), strides=(2, 2))
     with pytest.raises(ClassifierError, match="not a classifier"):
         wrap(
-            "monai.networks.nets.UNet",
+            "monai.networks.nets.AutoEncoder",
             network.state_dict(),
             ["background", "tumour"],
-            tmp_path / "unet",
+            tmp_path / "encoder",
             network_args={
                 "spatial_dims": 2,
                 "in_channels": 1,
                 "out_channels": 2,
                 "channels": [4, 8],
-                "strides": [2],
+                "strides": [2, 2],
             },
-            size=[32, 32],
+            size=[33, 33],
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -10,7 +10,11 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.graph.feature_tensors import Output, Spot, Structure
 from SaliencyExplain.attribution.graph.layer_outputs import feature_layers
-from SaliencyExplain.attribution.graph.operation_catalogue import Kind, Positions
+from SaliencyExplain.attribution.graph.operation_catalogue import (
+    Kind,
+    Positions,
+    family_of_class,
+)
 from SaliencyExplain.attribution.graph.recorded_pass import Recorder, Value
 from SaliencyExplain.attribution.network.frozen_network import plain, untouched
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -58,6 +62,27 @@ def feature_outputs(network: ScoreNetwork, image: Tensor) -> dict[str, Output]:
     found = [(name, outputs[name]) for name in feature_layers(network) if name in outputs]
     seen = [(name, output) for name, output in found if output.spots]
     return dict(sorted(seen, key=lambda one: one[1].spots[-1].value))
+
+
+def last_layers_by_grid(network: ScoreNetwork, image: Tensor) -> tuple[str, ...]:
+    """For each size of feature map the layer that gives it last, from coarse to fine.
+
+    Of a network whose paths around its coarse feature maps (skip connections) leave no tensor that
+    every path goes through. An activation function is taken before a convolution.
+
+    Args:
+        network: Whose layers can be looked into.
+        image: ``(1, C, *S)``.
+    """
+    found: dict[tuple[int, ...], str] = {}
+    rectified: set[tuple[int, ...]] = set()
+    for name, output in feature_outputs(network, image).items():
+        spot, grid = output.spots[-1], output.spots[-1].layout.counts
+        rectifies = family_of_class(type(network.layer(spot.layer))).rectifies
+        if rectifies or grid not in rectified:
+            found[grid] = name
+        rectified |= {grid} if rectifies else set()
+    return tuple(found[grid] for grid in sorted(found, key=math.prod) if math.prod(grid) > 1)
 
 
 def _key(network: ScoreNetwork, image: Tensor) -> tuple[object, ...]:

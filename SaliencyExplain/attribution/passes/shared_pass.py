@@ -10,12 +10,14 @@ from typing import ClassVar, Protocol
 import torch
 
 from SaliencyExplain.attribution.graph.layer_outputs import named_layers, require_open
+from SaliencyExplain.attribution.graph.network_structure import last_layers_by_grid
 from SaliencyExplain.attribution.network.frozen_network import plain
+from SaliencyExplain.attribution.network.region_scores import RegionMean
 from SaliencyExplain.attribution.passes.batches import is_out_of_memory, memory_error
 from SaliencyExplain.attribution.passes.feature_pass import FeaturePass
 from SaliencyExplain.attribution.passes.pass_spec import Parts, PassResult, PassSpec
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.errors import DeviceMemoryError, InputError
+from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError
 
 
 def wanted_layers(
@@ -42,12 +44,36 @@ def wanted_layers(
         named_layers(task.network, layers, method)
         return PassSpec(layers, gradients=gradients)
     require_open(task.network, method)
+    if isinstance(task.network.network, RegionMean) and default != "every":
+        return PassSpec(_layers_of_region(task, default, method), gradients=gradients)
     return PassSpec(
         last=default == "last",
         stages=default == "stages",
         every=default == "every",
         gradients=gradients,
     )
+
+
+def _layers_of_region(task: Task, default: str, method: str) -> tuple[str, ...]:
+    """The coarsest feature maps for ``last``, those of each size for ``stages``.
+
+    What every path to a region's score goes through is the region itself, which a map of it would
+    show whatever the network looks at.
+    """
+    layers = last_layers_by_grid(task.network, plain(task.input))
+    if not layers:
+        raise InputError(
+            ErrorCode.LAYER_UNSUITABLE,
+            f"{method} needs a convolution or an activation function with feature maps, and none "
+            "was found in this network. Use occlusion, gradient or smoothgrad.",
+        )
+    if default == "last":
+        task.note(
+            f"The map is of layer '{layers[0]}', the coarsest feature maps; what reaches the "
+            "region on other paths (skip connections) is not in it. Other layers can be named."
+        )
+        return layers[:1]
+    return layers
 
 
 def layers_of(result: PassResult, wanted: PassSpec, task: Task) -> dict[str, Parts]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from SaliencyExplain.attribution.network.region_scores import RegionMean
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.task import Task
 
@@ -56,6 +57,10 @@ class Watched:
 
     def __init__(self, task: Task, wanted: str) -> None:
         self._task, self._wanted = task, wanted
+        if isinstance(task.network.network, RegionMean):
+            # A region is asked for its mean logit.
+            self._wanted = "score"
+            task.record({"output": "score"})
         self._ends: Floats = np.zeros((0, 2))
         self._logarithms = False
 

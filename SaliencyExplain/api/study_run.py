@@ -86,7 +86,7 @@ def study(
         raise InputError(
             ErrorCode.OPTION_CONFLICT,
             f"The model {opened.name} is only in memory, and {jobs} processes need a file to open "
-            "it: use jobs=1, or make a bundle of it (saliency-explain classifier wrap).",
+            "it: use jobs=1, or make a bundle of it (saliency-explain model add).",
         )
     cases = discover(source, channels=opened.channels, keep_identifiers=keep_identifiers)
     spec = spec_of(

@@ -10,7 +10,6 @@ import typer
 
 from SaliencyExplain import __version__
 from SaliencyExplain.cli import (
-    classifier_commands,
     compare_command,
     demo_command,
     evaluate_image_command,
@@ -18,6 +17,7 @@ from SaliencyExplain.cli import (
     explain_command,
     messages,
     methods_command,
+    model_commands,
     predict_command,
     probe_command,
     serve_command,
@@ -55,7 +55,7 @@ def _describe(
 
 application.command("demo")(demo_command.demo)
 application.command("methods")(methods_command.methods)
-application.add_typer(classifier_commands.application, name="classifier")
+application.add_typer(model_commands.application, name="model")
 application.command("predict")(predict_command.predict)
 application.command("explain")(explain_command.explain)
 application.command("probe")(probe_command.probe)

@@ -1,4 +1,4 @@
-"""``saliency-explain classifier train``."""
+"""``saliency-explain model train``."""
 
 from __future__ import annotations
 

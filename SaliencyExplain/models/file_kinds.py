@@ -107,8 +107,8 @@ def _other_format(content: bytes) -> str:
         return f"a TensorFlow SavedModel and not a file of PyTorch: {_SAVE}"
     if content[:1] == b"{" and b'"weight_map"' in content:
         return (
-            "the index of weights in several files and not the weights: give each of these files "
-            "with --weights"
+            "the index of weights in several files and not the weights: give all these files "
+            "instead"
         )
     if content[:1] in (b"{", b"["):
         return "a JSON text, not weights"

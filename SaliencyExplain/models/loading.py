@@ -35,7 +35,7 @@ from SaliencyExplain.models.scripts import PACKAGE, importable
 from SaliencyExplain.models.weights import format_of, load_into, read_weights
 
 _NETWORK_KEYS = ("network_def", "network", "net", "model")
-_WRAP = "make a bundle of it with 'saliency-explain classifier wrap'"
+_ADD = "make a bundle of it with 'saliency-explain model add"
 
 
 def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> Classifier:
@@ -97,14 +97,13 @@ def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,
             f"{path} is an ONNX file, which does not describe classes, channels and "
-            f"preprocessing: {_WRAP} --weights {path.name} --classes ….",
+            f"preprocessing: {_ADD} {path.name} --classes …'.",
         )
     if kind in ("weights", "safetensors"):
         read_weights(content, path.name, trust=trust)
         raise ClassifierError(
             ErrorCode.MODEL_WEIGHTS,
-            f"{path} holds weights without their network: {_WRAP} --network … "
-            f"--weights {path.name}.",
+            f"{path} holds weights without their network: {_ADD} {path.name} --network …'.",
         )
     found = kind_of_file(content)
     raise ClassifierError(
@@ -173,7 +172,7 @@ def _load_program(content: bytes, path: Path, kind: str, *, trust: bool) -> Clas
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,
             f"{path} is a {kind} file that does not describe classes, channels and preprocessing: "
-            f"{_WRAP} --weights {path.name} --classes ….",
+            f"{_ADD} {path.name} --classes …'.",
         )
     described = metadata.parse(parse_text(extra[METADATA], METADATA))
     configuration = Configuration(parse_text(extra[INFERENCE[0]], INFERENCE[0]), trust=trust)

@@ -183,7 +183,7 @@ def _chosen(
         ErrorCode.MODEL_OUTPUT,
         f"The network returns several outputs that may be {what}: "
         f"{described({name: parts[name] for name in fitting})}. Choose one: --output {fitting[0]} "
-        "where a bundle is made of it (classifier wrap), or "
+        "where a bundle is made of it (model add), or "
         f'"network_output": "{fitting[0]}" in network_data_format.outputs.pred of {METADATA}.',
     )
 

@@ -67,7 +67,7 @@ def held_out_cases(cases: Sequence[Case], classifier: Path) -> Found:
         raise InputError(
             ErrorCode.CASES_MISSING,
             f"{classifier}: it has no record of held-out cases, because it was not made by "
-            "'saliency-explain classifier train'.",
+            "'saliency-explain model train'.",
         ) from error
     kept = [case for case in cases if case.case in names]
     if not kept:

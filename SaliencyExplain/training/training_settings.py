@@ -20,7 +20,7 @@ class Settings:
     """How a classifier is trained.
 
     Attributes:
-        network: Its name, as ``classifier wrap`` takes it.
+        network: Its name, as ``model add`` takes it.
         network_args: Its arguments; channels, classes and axes are filled in.
         weights: A weight file to begin with, such as of a network trained on other images;
             what does not fit by name and shape (the last layer) begins at random.
@@ -29,8 +29,8 @@ class Settings:
         spatial_dims: 2 or 3; what the first image has where None.
         spacing: Voxel size in mm to resample to.
         size: Voxels per axis of the network's input.
-        fit: ``resize`` or ``crop``, as ``classifier wrap`` takes it.
-        intensity: How intensities are scaled, as ``classifier wrap`` takes it.
+        fit: ``resize`` or ``crop``, as ``model add`` takes it.
+        intensity: How intensities are scaled, as ``model add`` takes it.
         augment: Words of :data:`SaliencyExplain.training.augmentation.WORDS`.
         balance: Against classes of unequal size: ``weights`` in the loss, ``sampling``
             (rare classes are drawn more often), or ``none``.

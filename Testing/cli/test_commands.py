@@ -263,14 +263,13 @@ def test_wrap_makes_a_bundle_that_predicts(command: Command, pictures: Path, tmp
     network = DenseNet(**arguments).eval()
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     ended = command(
-        "classifier",
-        "wrap",
+        "model",
+        "add",
+        tmp_path / "weights.pt",
         "--network",
         "monai.networks.nets.DenseNet",
         "--network-args",
         json.dumps(arguments),
-        "--weights",
-        tmp_path / "weights.pt",
         "--classes",
         "no,yes",
         "--size",
@@ -283,7 +282,7 @@ def test_wrap_makes_a_bundle_that_predicts(command: Command, pictures: Path, tmp
     )
     assert ended.status == 0, ended.err
     assert ended.document["classes"] == ["no", "yes"]
-    inspected = command("classifier", "inspect", tmp_path / "bundle", "--json").document
+    inspected = command("model", "inspect", tmp_path / "bundle", "--json").document
     assert inspected["parameters"] == sum(p.numel() for p in network.parameters())
     assert inspected["candidate_layers"]
     image = pictures / "phantom-001_image.png"

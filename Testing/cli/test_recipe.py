@@ -25,11 +25,11 @@ TUMOURS = {"meningioma-like": 1, "glioma-like": 2, "pituitary-like": 3}
 SMALL = {"init_features": 4, "growth_rate": 4, "block_config": [1, 1]}
 #: What the commands get beside their own words, so that they take seconds.
 SMALLER = {
-    ("classifier", "train"): [
+    ("model", "train"): [
         *("--network", "DenseNet", "--network-args", json.dumps(SMALL)),
         *("--size", "24,24", "--epochs", "1"),
     ],
-    ("classifier", "wrap"): [
+    ("model", "add"): [
         *("--network", "DenseNet", "--network-args", json.dumps(SMALL), "--size", "24,24")
     ],
     ("study", "brain"): ["--set", "smoothgrad.samples=2", "--set", "occlusion.window_mm=100"],
@@ -85,7 +85,7 @@ def test_the_commands_of_the_recipe_run_and_leave_what_it_says(
             record = json.loads(Path("densenet/docs/training.json").read_text())
             first = brain / f"{record['parts']['test'][0]}.mat"
             names |= {"IMAGE": str(first), "MASK": str(first)}
-    assert ran == ["study", "train", "wrap", "study", "evaluate"]
+    assert ran == ["study", "train", "add", "study", "evaluate"]
     with Path("table/predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     # Only what the training held out.

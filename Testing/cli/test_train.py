@@ -1,4 +1,4 @@
-"""``classifier train`` on the command line: what it prints, how it ends."""
+"""``model train`` on the command line: what it prints, how it ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def words(folder: Path, out: Path) -> list[object]:
     return [
-        *("classifier", "train", folder, "--network", "DenseNet"),
+        *("model", "train", folder, "--network", "DenseNet"),
         *("--network-args", json.dumps(NETWORK), "--size", f"{EDGE},{EDGE}"),
         *("--epochs", 1, "--batch-size", 4, "--out", out),
     ]

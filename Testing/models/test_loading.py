@@ -93,7 +93,7 @@ def test_a_torchscript_file_alone_says_how_to_make_a_bundle_of_it(bundle, image,
     original = load_classifier(bundle)
     path = tmp_path / "alone.pt"
     torch.jit.script(original.network.network).save(str(path))
-    assert "classifier wrap" in one_line(path)
+    assert "model add" in one_line(path)
     with pytest.raises(ClassifierError, match="--trust"):
         wrap(None, path, CLASSES, tmp_path / "untrusted", size=[16, 18, 20])
     wrapped = wrap(

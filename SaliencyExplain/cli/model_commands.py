@@ -1,4 +1,4 @@
-"""``saliency-explain classifier``: ``inspect``, ``wrap`` and ``train``."""
+"""``saliency-explain model``: ``add``, ``inspect`` and ``train``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 application = typer.Typer(
     no_args_is_help=True,
-    help=("Inspect a classifier, make a MONAI bundle of a network, or train one."),
+    help="Add a model (make a MONAI bundle of it), inspect one, or train one.",
 )
 application.command("train")(train_command.train)
 
@@ -55,14 +55,15 @@ def inspect(
     console.print(layers)
 
 
-@application.command("wrap")
-def wrap(
-    weights: Annotated[
+@application.command("add")
+def add(
+    sources: Annotated[
         list[str],
-        typer.Option(
-            "--weights",
-            help="A weight file (.pt, .pth, .ckpt, .tar, .safetensors), several as "
-            "submodule=file; or, without --network, a TorchScript, torch.export or ONNX file.",
+        typer.Argument(
+            metavar="SOURCE...",
+            help="The model's file: weights (.pt, .pth, .ckpt, .tar, .safetensors) of a "
+            "--network, several as submodule=file; or a TorchScript, torch.export or ONNX file.",
+            show_default=False,
         ),
     ],
     classes: Annotated[
@@ -147,7 +148,7 @@ def wrap(
     options.check_output(out.parent)
     bundle = make_bundle(
         network,
-        weights,
+        sources,
         options.names(classes),
         out,
         network_args=options.json_object("--network-args", network_args),

@@ -115,7 +115,7 @@ def wrap_alzheimer(data: Path, networks: Path, folder: Path) -> Path:
         size=[182, 218, 182],
         fit="crop",
         intensity="zscore",
-        orientation=None,
+        orientation="none",
         trust=True,
     )
 

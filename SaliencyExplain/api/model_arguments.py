@@ -16,13 +16,17 @@ from SaliencyExplain.demo.shipped import classifier_path
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name, wrong_type
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.preprocessing_words import PreprocessingWords
 from SaliencyExplain.models.wrapping import wrap
 
 #: The settings of :func:`load_model`: the arguments of ``wrap`` that it does not set itself.
 _SETTINGS = tuple(
     name
-    for name in inspect.signature(wrap).parameters
-    if name not in ("network", "weights", "out", "trust")
+    for name in (
+        *inspect.signature(wrap).parameters,
+        *(one.name for one in dataclasses.fields(PreprocessingWords)),
+    )
+    if name not in ("network", "weights", "out", "trust", "words")
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -86,18 +86,86 @@ def add(
     spacing: options.Spacing = None,
     size: options.Size = None,
     fit: options.Fit = None,
+    like: Annotated[
+        Literal["monai", "torchvision", "timm", "huggingface", "torchxrayvision", "medmnist"]
+        | None,
+        typer.Option(
+            "--like",
+            help="A library whose own preprocessing the network was trained with; the other "
+            "settings replace its values.",
+            show_default=False,
+        ),
+    ] = None,
+    transforms: Annotated[
+        str | None,
+        typer.Option(
+            "--transforms",
+            metavar="FILE",
+            help="The preprocessing as MONAI transforms on 'image', instead of settings: JSON or "
+            "YAML as in a bundle, or with --trust a Compose in file.py or file.py:NAME.",
+            show_default=False,
+        ),
+    ] = None,
+    shortest: Annotated[
+        int | None,
+        typer.Option(
+            "--shortest",
+            min=1,
+            metavar="VOXELS",
+            help="Of the shortest side before the centre is cut out, for --fit shortest. Default: "
+            "the largest edge of the size.",
+            show_default=False,
+        ),
+    ] = None,
+    interpolation: Annotated[
+        Literal["linear", "cubic", "area", "nearest"] | None,
+        typer.Option("--interpolation", help="Of the size. Default: linear.", show_default=False),
+    ] = None,
+    antialias: Annotated[
+        bool | None,
+        typer.Option(
+            "--antialias/--no-antialias",
+            help="Filter a picture where it gets smaller, as Pillow and torchvision do.",
+            show_default=False,
+        ),
+    ] = None,
+    align_corners: Annotated[
+        bool | None,
+        typer.Option(
+            "--align-corners/--no-align-corners",
+            help="Keep the centres of the corner voxels in their places when resizing.",
+            show_default=False,
+        ),
+    ] = None,
+    foreground: Annotated[
+        bool | None,
+        typer.Option(
+            "--foreground/--no-foreground",
+            help="Cut the image to the box of its voxels above 0 first.",
+            show_default=False,
+        ),
+    ] = None,
     intensity: Annotated[
         str | None,
         typer.Option("--intensity", help=f"{options.INTENSITY_HELP} Left out: as in the file."),
     ] = None,
+    order: Annotated[
+        Literal["spatial-first", "intensity-first"] | None,
+        typer.Option(
+            "--order",
+            help="Whether intensities are scaled after the spatial steps (the default) or before.",
+            show_default=False,
+        ),
+    ] = None,
     orientation: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--orientation",
             help="Axis codes the network was trained with; standard is RAS in 3D and rows "
-            "downwards (PL) in 2D; none keeps the file's.",
+            "downwards (PL) in 2D; none keeps the file's. Default: standard.",
+            show_default=False,
         ),
-    ] = "standard",
+    ] = None,
     activation: Annotated[
         str | None,
         typer.Option(
@@ -154,10 +222,18 @@ def add(
         network_args=options.json_object("--network-args", network_args),
         channels=options.names(channels),
         spatial_dims=dimensions,
+        like=like,
+        transforms=transforms,
         spacing=options.numbers("--spacing", spacing),
         size=options.voxels(size),
         fit=fit,
+        shortest=shortest,
+        interpolation=interpolation,
+        antialias=antialias,
+        align_corners=align_corners,
+        foreground=foreground,
         intensity=intensity,
+        order=order,
         orientation=orientation,
         activation=activation,
         output=output,

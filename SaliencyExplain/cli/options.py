@@ -166,10 +166,19 @@ Size = Annotated[
     ),
 ]
 Fit = Annotated[
-    Literal["resize", "crop"] | None,
-    typer.Option("--fit", help="How the size is reached: resize, or crop (and pad)."),
+    Literal["resize", "crop", "shortest", "pad-square", "crop-square"] | None,
+    typer.Option(
+        "--fit",
+        help="How the size is reached: resize; crop (and pad); shortest (the shortest side is "
+        "resized, the centre cut out); pad-square or crop-square (to equal sides, then resized).",
+        show_default=False,
+    ),
 ]
-INTENSITY_HELP = "none, zscore, zscore-nonzero, scale, percentile, window:low,high or imagenet."
+INTENSITY_HELP = (
+    "none, zscore, zscore-nonzero, scale, scale:-1,1, percentile, percentile:low,high, "
+    "window:low,high, window:low,high,a,b, clip:low,high, fixed:mean/deviation or imagenet; "
+    "several with + between them: clip:-1000,400+zscore."
+)
 Intensity = Annotated[str, typer.Option("--intensity", help=INTENSITY_HELP)]
 
 Scene = Annotated[

@@ -13,6 +13,7 @@ LAYERS = "torch.nn"
 TORCHVISION = "torchvision.models"
 TIMM = "timm"
 NETWORK_CHANGES = "SaliencyExplain.models.network_changes"
+PICTURE_STEPS = "SaliencyExplain.models.picture_steps"
 
 _NETWORK_NAMES = """
     DenseNet Densenet DenseNet121 Densenet121 densenet121 DenseNet169 Densenet169 densenet169
@@ -69,6 +70,9 @@ NAMES: dict[str, frozenset[str]] = {
     NETWORKS: frozenset(_NETWORK_NAMES.split()),
     LAYERS: frozenset(_LAYER_NAMES.split()),
     NETWORK_CHANGES: frozenset({"with_input_channels"}),
+    PICTURE_STEPS: frozenset(
+        {"AntialiasedResized", "ShortestResized", "CenterCropd", "SquareCropd", "SquarePadd"}
+    ),
     TRANSFORMS: frozenset(
         {"Compose"}
         | {f"{name}{end}" for name in _TRANSFORM_NAMES.split() for end in ("", "d", "D")}

@@ -9,13 +9,14 @@ from typing import Any
 from SaliencyExplain.plain_text import visible_line
 
 #: Key of the settings in a bundle's metadata.json.
-KEY = "wrap_settings"
+KEY = "model_settings"
 
 _LONGEST = 2000
 
 #: The sources of a setting, each with its meaning.
 SOURCES = {
     "given": "given by the author of the bundle",
+    "preset": "what the named library's own code does",
     "guessed": "not given and not checked: the usual value was used",
     "tried": "found by running the network on synthetic images",
     "trained": "what the network was trained with here",

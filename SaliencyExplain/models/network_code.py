@@ -1,4 +1,4 @@
-"""Copying the Python code of a user's network into a bundle, with all that it imports beside it."""
+"""Copying a user's Python code into a bundle, with all that it imports beside it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _MOST_BYTES = 50 * 1024**2
 _INIT = "__init__.py"
 
 
-def copy_code(network: str, bundle: Path, *, trust: bool) -> str:
-    """Copies the file of a network into a bundle, and every file beside it that it imports.
+def copy_code(code: str, bundle: Path, *, trust: bool) -> str:
+    """Copies a file of Python code into a bundle, and every file beside it that it imports.
 
     Of a package all Python files are copied. Modules that are installed, or belong to Python,
     are not.
 
     Args:
-        network: ``file.py:Class`` or ``file.py:factory``.
+        code: ``file.py:Class`` or ``file.py:factory``, or another object of the file.
         bundle: The bundle's folder.
         trust: Whether the code may be run; nothing is run here.
 
     Returns:
-        The dotted name of the class or factory in the bundle.
+        The dotted name of the object in the bundle.
 
     Raises:
         ClassifierError: Without trust.
         InputError: The name has another form, a file cannot be read or is no Python, has the name
             of an installed package, or far more is imported than a network needs.
     """
-    file_name, _, name = network.rpartition(":")
+    file_name, _, name = code.rpartition(":")
     path = Path(file_name)
     if not trust:
         raise ClassifierError(
@@ -47,18 +47,18 @@ def copy_code(network: str, bundle: Path, *, trust: bool) -> str:
     if not path.stem.isidentifier() or not name.isidentifier():
         raise InputError(
             ErrorCode.VALUE_FORM,
-            f"The network '{network}' is not of the form file.py:Class or file.py:factory.",
+            f"'{code}' is not of the form file.py:Class or file.py:factory.",
         )
     path = path.absolute()
     root, parts = _root(path)
-    code = _Code([root, *list(root.parents)[:_FARTHEST]])
-    code.add(path, Path(*parts[:-1], path.name))
+    files = _Code([root, *list(root.parents)[:_FARTHEST]])
+    files.add(path, Path(*parts[:-1], path.name))
     if len(parts) > 1:
-        code.add_package(root / parts[0], Path(parts[0]))
-    code.follow()
+        files.add_package(root / parts[0], Path(parts[0]))
+    files.follow()
     folder = bundle / PACKAGE
-    folder.mkdir()
-    for inside, outside in sorted(code.files.items()):
+    folder.mkdir(exist_ok=True)
+    for inside, outside in sorted(files.files.items()):
         # A package of the user's own that has the bundle's name takes its place.
         target = bundle / inside if inside.parts[0] == PACKAGE else folder / inside
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def _root(path: Path) -> tuple[Path, list[str]]:
 
 @dataclass
 class _Code:
-    """The files that a network's code consists of.
+    """The files that a user's code consists of.
 
     Attributes:
         folders: Where imports are looked for, in this order.
@@ -128,7 +128,7 @@ class _Code:
         if len(self.files) > _MOST_FILES or self.size > _MOST_BYTES:
             raise InputError(
                 ErrorCode.MODEL_REFUSED,
-                f"The network's code imports more than {_MOST_FILES} files or {_MOST_BYTES} bytes "
+                f"The code imports more than {_MOST_FILES} files or {_MOST_BYTES} bytes "
                 f"beside it, from {self.folders[0]} on: put it into a folder of its own.",
             )
 

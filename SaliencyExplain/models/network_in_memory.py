@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,23 +13,19 @@ from torch import nn
 from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError, wrong_type
 from SaliencyExplain.models.assembly import assemble
 from SaliencyExplain.models.bundle import identity_of
+from SaliencyExplain.models.bundle_metadata import activation_step, check_names
 from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.configuration import Configuration
+from SaliencyExplain.models.library_presets import chosen_words, preset_dims
 from SaliencyExplain.models.metadata import Metadata
 from SaliencyExplain.models.preprocessing import build_preprocessing
+from SaliencyExplain.models.preprocessing_words import PreprocessingWords
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.user_preprocessing import (
     behaviour_of,
     description_of,
     usable_preprocessing,
-)
-from SaliencyExplain.models.wrapped_metadata import activation_step, check_names
-from SaliencyExplain.models.wrapped_preprocessing import (
-    Fit,
-    check_axes,
-    preprocessing_settings,
-    preprocessing_steps,
 )
 
 Preprocessing = Callable[[dict[str, Any]], Any]
@@ -41,15 +37,12 @@ def Model(  # noqa: N802 - it makes an object, as a class does
     *,
     channels: Sequence[str] = ("image",),
     spatial_dims: int | None = None,
-    spacing: Sequence[float] | None = None,
-    size: Sequence[int] | None = None,
-    fit: Fit | None = None,
-    intensity: str | None = None,
-    orientation: str | None = None,
+    like: str | None = None,
     preprocessing: Callable[..., Any] | None = None,
     activation: str | None = None,
     output: str | None = None,
     name: str = "",
+    **words: Any,
 ) -> Classifier:
     """A network that is in memory, with what is done to an image before it.
 
@@ -63,23 +56,21 @@ def Model(  # noqa: N802 - it makes an object, as a class does
         channels: Names of the input's channels in the network's order; red, green, blue for
             colour pictures.
         spatial_dims: 2 or 3; None: as size, spacing or the network's convolutions say.
-        spacing: Voxel size to resample to, mm, a number for each axis; None: the image's own.
-        size: Voxels along each axis of the network's input; None: the image's own.
-        fit: How the size is reached: ``crop`` (and pad) about the centre, or ``resize`` the field
-            of view. None: crop with a spacing, resize without.
-        intensity: How intensities are scaled: ``zscore``, ``zscore-nonzero``, ``scale``,
-            ``percentile``, ``window:low,high`` or ``imagenet``; None: not at all.
-        orientation: Axis codes that the network was trained with, such as ``RAS``; ``none``: as
-            in the file. None: RAS in 3D, PL in 2D (rows downwards, as pictures are).
-        preprocessing: All of that as an object instead: a MONAI Compose of dictionary transforms
-            on ``image`` or of array transforms, or a function that takes and returns a MetaTensor
-            ``(C, *S)``. Maps come back by the affine that it leaves, which is checked; reading
-            the file is left out of it.
+        like: A library whose own preprocessing it is: ``monai``, ``torchvision``, ``timm``,
+            ``huggingface``, ``torchxrayvision`` or ``medmnist``
+            (:data:`SaliencyExplain.models.library_presets.PRESETS`).
+        preprocessing: The preprocessing as an object, instead of a library and words: a MONAI
+            Compose of dictionary transforms on ``image`` or of array transforms, or a function
+            that takes and returns a MetaTensor ``(C, *S)``. Maps come back by the affine that it
+            leaves, which is checked; reading the file is left out of it.
         activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one. None: none
             where its outputs are probabilities, else softmax.
         output: Which output holds the class scores, where the network returns several: an index,
             a key, or several with dots between them.
         name: Of the model; empty: that of the network's class.
+        **words: The preprocessing in words: ``spacing`` (mm), ``size`` (voxels), ``intensity``
+            (``zscore``, ``window:low,high`` and others) and what else
+            :class:`~SaliencyExplain.models.preprocessing_words.PreprocessingWords` has.
 
     Returns:
         The model, on the CPU; computations move it to the chosen device.
@@ -102,35 +93,31 @@ def Model(  # noqa: N802 - it makes an object, as a class does
     if not isinstance(network, nn.Module):
         raise wrong_type("network", "a torch.nn.Module", network)
     check_names(classes, channels)
-    check_axes(spacing, size)
-    dims = spatial_dims or (len(size) if size else len(spacing) if spacing else None)
-    dims = dims or convolution_dims(network)
+    given = PreprocessingWords.of(words)
+    dims = spatial_dims or given.dims or preset_dims(like) or convolution_dims(network)
     if dims not in (2, 3):
         raise InputError(
             ErrorCode.OPTION_MISSING,
             "Give the number of axes of the images (spatial_dims=2 or spatial_dims=3): the "
             "network does not define it.",
         )
-    words = {
-        "spacing": spacing, "size": size, "fit": fit, "intensity": intensity,
-        "orientation": orientation,
-    }  # fmt: skip
     if preprocessing is None:
-        steps, settings = _from_words(dims, channels, spacing, size, fit, intensity, orientation)
+        steps, settings, size = _from_words(dims, channels, like, words)
     else:
-        if given := [word for word, value in words.items() if value is not None]:
+        others = [word for word, value in {"like": like, **words}.items() if value is not None]
+        if others:
             raise InputError(
                 ErrorCode.OPTION_CONFLICT,
-                f"The preprocessing object replaces the other settings: leave out {given[0]}.",
+                f"The preprocessing object replaces the other settings: leave out {others[0]}.",
             )
+        size = None
         steps = usable_preprocessing(preprocessing, len(channels), dims)
         settings = (Setting("preprocessing", description_of(steps), "given"),)
     copied = _copy_of(network)
-    fixed = None if size is None else tuple(int(edge) for edge in size)
     title = name or type(network).__name__
     return assemble(
         copied,
-        Metadata(tuple(channels), tuple(classes), dims, fixed, output, settings),
+        Metadata(tuple(channels), tuple(classes), dims, size, output, settings),
         activation_step(activation),
         name=title,
         spatial_dims=dims,
@@ -144,25 +131,17 @@ def Model(  # noqa: N802 - it makes an object, as a class does
 
 
 def _from_words(
-    dims: int,
-    channels: Sequence[str],
-    spacing: Sequence[float] | None,
-    size: Sequence[int] | None,
-    fit: Fit | None,
-    intensity: str | None,
-    orientation: str | None,
-) -> tuple[Preprocessing, tuple[Setting, ...]]:
-    """The preprocessing that the words mean, and its settings."""
-    letters = orientation or "standard"
-    listed = preprocessing_steps(
-        dims, len(channels), spacing, size, fit, intensity or "none", letters
-    )
-    content = {"preprocessing": {"_target_": "Compose", "transforms": listed}}
-    settings = preprocessing_settings(
-        dims, channels, spacing, size, fit, intensity, letters, own_training=False
-    )
+    dims: int, channels: Sequence[str], like: str | None, words: Mapping[str, Any]
+) -> tuple[Preprocessing, tuple[Setting, ...], tuple[int, ...] | None]:
+    """The preprocessing that the words mean, its settings, and the size of the input."""
+    chosen, sources = chosen_words(words, like, dims)
+    content = {
+        "preprocessing": {"_target_": "Compose", "transforms": chosen.steps(dims, len(channels))}
+    }
+    settings = chosen.settings(dims, channels, sources)
     built = build_preprocessing(Configuration(content, trust=False), dims)
-    return built, tuple(settings)
+    size = None if chosen.size is None else tuple(int(edge) for edge in chosen.size)
+    return built, tuple(settings), size
 
 
 def _copy_of(network: nn.Module) -> nn.Module:

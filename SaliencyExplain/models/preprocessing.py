@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.geometry import is_invertible
 from SaliencyExplain.models.configuration import Configuration
+from SaliencyExplain.models.picture_steps import (
+    AntialiasedResized,
+    CenterCropd,
+    ShortestResized,
+)
 from SaliencyExplain.models.targets import shown
 
 IMAGE = "image"
@@ -110,7 +115,9 @@ def spacing_of(preprocessing: Compose, spatial_dims: int) -> tuple[float, ...] |
     for step in preprocessing.transforms:
         if isinstance(step, transforms.Spacingd):
             spacing = _along_axes(step, "pixdim", step.spacing_transform.pixdim, spatial_dims)
-        elif isinstance(step, transforms.Resized | transforms.Zoomd):
+        elif isinstance(
+            step, transforms.Resized | transforms.Zoomd | AntialiasedResized | ShortestResized
+        ):
             spacing = None
     return spacing
 
@@ -123,6 +130,10 @@ def size_of(preprocessing: Compose, spatial_dims: int) -> tuple[int, ...] | None
             wanted = step.resizer.spatial_size
         elif isinstance(step, transforms.ResizeWithPadOrCropd):
             wanted = step.padder.padder.spatial_size
+        elif isinstance(step, CenterCropd):
+            wanted = step.size
+        elif isinstance(step, AntialiasedResized) and step.spatial_size:
+            wanted = step.spatial_size
         else:
             continue
         given = _along_axes(step, "spatial_size", wanted, spatial_dims)

@@ -15,31 +15,28 @@ import torch
 from SaliencyExplain.confinement import DeniedError
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.models.bundle import METADATA
-from SaliencyExplain.models.bundle_settings import KEY, Setting
-from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.models.finite_weights import check_finite, check_onnx_finite
-from SaliencyExplain.models.given_weights import Reading, Weights, gather, read_bytes
-from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.models.network_code import copy_code
-from SaliencyExplain.models.network_fitting import adapt
-from SaliencyExplain.models.networks import build_network, network_definition
-from SaliencyExplain.models.onnx_side_files import with_weights_inside
-from SaliencyExplain.models.probe import convolution_dims
-from SaliencyExplain.models.programs import load_exported, load_script
-from SaliencyExplain.models.scripts import PACKAGE, importable
-from SaliencyExplain.models.weights import format_of, load_into
-from SaliencyExplain.models.wrapped_metadata import (
+from SaliencyExplain.models.bundle_metadata import (
     activation_step,
     bundle_metadata,
     check_names,
     described_as_segmentation,
 )
-from SaliencyExplain.models.wrapped_preprocessing import (
-    Fit,
-    check_axes,
-    preprocessing_settings,
-    preprocessing_steps,
-)
+from SaliencyExplain.models.bundle_settings import KEY, Setting
+from SaliencyExplain.models.classifier import Classifier
+from SaliencyExplain.models.finite_weights import check_finite, check_onnx_finite
+from SaliencyExplain.models.given_transforms import transforms_of
+from SaliencyExplain.models.given_weights import Reading, Weights, gather, read_bytes
+from SaliencyExplain.models.library_presets import chosen_words, preset_dims
+from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.network_code import copy_code
+from SaliencyExplain.models.network_fitting import adapt
+from SaliencyExplain.models.networks import build_network, network_definition
+from SaliencyExplain.models.onnx_side_files import with_weights_inside
+from SaliencyExplain.models.preprocessing_words import PreprocessingWords
+from SaliencyExplain.models.probe import convolution_dims
+from SaliencyExplain.models.programs import load_exported, load_script
+from SaliencyExplain.models.scripts import PACKAGE, importable
+from SaliencyExplain.models.weights import format_of, load_into
 
 #: Kinds of files that contain their network, with the suffixes of their names.
 _PROGRAM_SUFFIXES = {"TorchScript": "ts", "torch.export": "pt2", "ONNX": "onnx"}
@@ -54,11 +51,8 @@ def wrap(
     network_args: Mapping[str, Any] | None = None,
     channels: Sequence[str] = ("image",),
     spatial_dims: int | None = None,
-    spacing: Sequence[float] | None = None,
-    size: Sequence[int] | None = None,
-    fit: Fit | None = None,
-    intensity: str | None = None,
-    orientation: str | None = "standard",
+    like: str | None = None,
+    transforms: str | Path | None = None,
     activation: str | None = None,
     output: str | None = None,
     own_training: bool = False,
@@ -68,13 +62,13 @@ def wrap(
     state_key: str | None = None,
     strip_prefix: str | None = None,
     trust: bool = False,
+    **words: Any,
 ) -> Path:
     """Writes a MONAI bundle and loads it again, which runs its network on synthetic images.
 
-    The preprocessing is orientation, spacing, size, intensity, in this order. What was given,
-    what was guessed and what was found by running the network stands in the bundle's metadata
-    (:mod:`SaliencyExplain.models.bundle_settings`). That its predictions are those of the
-    network's own code is not checked.
+    What was given, what was guessed and what was found by running the network stands in the
+    bundle's metadata (:mod:`SaliencyExplain.models.bundle_settings`). That its predictions are
+    those of the network's own code is not checked.
 
     Args:
         network: ``DenseNet121`` and the like of monai, ``timm.NAME``, the dotted name of a
@@ -90,15 +84,10 @@ def wrap(
             classes, axes) is filled in where they leave it out.
         channels: Names of the input's channels; ``red, green, blue`` for colour pictures.
         spatial_dims: 2 or 3; where None, the network's convolutions say it.
-        spacing: Voxel size in mm to resample to, one number per axis.
-        size: Voxels per axis of the network's input.
-        fit: How the size is reached: ``resize`` the whole field of view, or ``crop`` (and
-            pad) about its centre; where None, crop with a spacing and resize without.
-        intensity: One of :data:`SaliencyExplain.models.intensity.WORDS`; where None,
-            as in the file.
-        orientation: Axis codes that the network was trained with. ``standard`` is RAS in 3D
-            and PL in 2D (rows downwards, columns to the patient's left, as torchvision and
-            most 2D training code see a picture). None: as in the file.
+        like: A library whose own preprocessing it is, one of
+            :data:`SaliencyExplain.models.library_presets.PRESETS`.
+        transforms: A file with the preprocessing as MONAI's dictionary transforms on ``image``,
+            instead of words: see :func:`SaliencyExplain.models.given_transforms.transforms_of`.
         activation: ``softmax``, ``sigmoid``, or ``none`` where the network ends in one; where
             None, none for outputs that are probabilities for all synthetic images, else softmax.
         output: Path of the class scores where the network returns several outputs: an index, a
@@ -114,6 +103,8 @@ def wrap(
             network do not, such as ``model.``; all other names are left out. Where None, it is
             found.
         trust: Whether code of the user's own may be run.
+        **words: The preprocessing in words: spacing, size, intensity and what else
+            :class:`~SaliencyExplain.models.preprocessing_words.PreprocessingWords` has.
 
     Returns:
         The bundle's folder.
@@ -126,7 +117,13 @@ def wrap(
     """
     postprocessing = activation_step(activation)
     check_names(classes, channels)
-    check_axes(spacing, size)
+    given = PreprocessingWords.of(words)
+    if transforms is not None and (like or given != PreprocessingWords()):
+        raise InputError(
+            ErrorCode.OPTION_CONFLICT,
+            f"{transforms} is the whole preprocessing: leave out the preset and the settings of "
+            "the preprocessing.",
+        )
     out = Path(out)
     if out.exists():
         raise OutputError(
@@ -139,7 +136,7 @@ def wrap(
             bundle = Path(folder) / out.name
             (bundle / "configs").mkdir(parents=True)
             (bundle / "models").mkdir()
-            said = spatial_dims or (len(size) if size else len(spacing) if spacing else None)
+            said = spatial_dims or given.dims or preset_dims(like)
             if network is None:
                 definition, dims = _write_program(bundle, weights, trust=trust)
                 notes: tuple[str, ...] = ()
@@ -155,7 +152,7 @@ def wrap(
                         channels=len(channels),
                         classes=len(classes),
                         spatial_dims=said,
-                        size=size,
+                        size=chosen_words(words, like, said)[0].size if said else given.size,
                         trust=trust,
                     )
                 definition, dims, notes = _write_weights(
@@ -173,9 +170,7 @@ def wrap(
                     "Give the number of axes of the images (spatial_dims, on the command line "
                     "--dimensions): the network does not define it.",
                 )
-            steps = preprocessing_steps(
-                dims, len(channels), spacing, size, fit, intensity or "none", orientation
-            )
+            chosen, sources = chosen_words(words, like, dims)
             reader = {"reader": "ITKReader"} if dims == 2 else {}
             loading = {
                 "_target_": "LoadImaged",
@@ -183,15 +178,22 @@ def wrap(
                 "ensure_channel_first": True,
                 **reader,
             }
+            if transforms is None:
+                listed = [loading, *chosen.steps(dims, len(channels))]
+                steps: Any = {"_target_": "Compose", "transforms": listed}
+                otherwise = "trained" if own_training else "guessed"
+                settings = chosen.settings(
+                    dims, channels, {} if own_training else sources, otherwise
+                )
+            else:
+                steps = transforms_of(Path(transforms), bundle, trust=trust)
+                settings = [Setting("preprocessing", Path(transforms).name, "given")]
             inference = {
                 **definition,
-                "preprocessing": {"_target_": "Compose", "transforms": [loading, *steps]},
+                "preprocessing": steps,
                 "inferer": {"_target_": "SimpleInferer"},
             }
-            content = bundle_metadata(classes, channels, dims, size, description or out.name)
-            settings = preprocessing_settings(
-                dims, channels, spacing, size, fit, intensity, orientation, own_training
-            )
+            content = bundle_metadata(classes, channels, dims, chosen.size, description or out.name)
             settings += [Setting("weights", note, "guessed") for note in notes]
             if eval_metrics is not None:
                 content["eval_metrics"] = dict(eval_metrics)

@@ -29,7 +29,7 @@ class Settings:
         spatial_dims: 2 or 3; what the first image has where None.
         spacing: Voxel size in mm to resample to.
         size: Voxels per axis of the network's input.
-        fit: ``resize`` or ``crop``, as ``model add`` takes it.
+        fit: How the size is reached, as ``model add`` takes it.
         intensity: How intensities are scaled, as ``model add`` takes it.
         augment: Words of :data:`SaliencyExplain.training.augmentation.WORDS`.
         balance: Against classes of unequal size: ``weights`` in the loss, ``sampling``
@@ -52,7 +52,7 @@ class Settings:
     spatial_dims: int | None = None
     spacing: tuple[float, ...] | None = None
     size: tuple[int, ...] | None = None
-    fit: Literal["resize", "crop"] | None = None
+    fit: str | None = None
     intensity: str = "zscore"
     augment: tuple[str, ...] = DEFAULT_WORDS
     balance: Balance = "weights"

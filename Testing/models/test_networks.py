@@ -96,7 +96,7 @@ def test_a_monai_network_gives_the_same_scores_out_of_its_bundle(name, dims, tmp
         network_args=arguments,
         channels=["t1", "t2"],
         size=[edge] * dims,
-        orientation=None,
+        orientation="none",
     )
     classifier = load_classifier(path)
     assert classifier.spatial_dims == dims

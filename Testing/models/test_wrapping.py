@@ -128,7 +128,7 @@ def test_imagenet_scaling_is_torchvisions() -> None:
         ({"orientation": "RLS"}, "3 letters"),
         ({"spacing": [1, 1]}, "3 positive numbers"),
         ({"size": [16, 16, 0]}, "3 positive numbers"),
-        ({"fit": "squash"}, "resize or crop"),
+        ({"fit": "squash"}, "squash"),
         ({"activation": "tanh"}, "softmax, sigmoid or none"),
         ({"channels": ["t1", "t1"]}, "each channel once"),
         ({"channels": ["t1", "t2"]}, "cannot take an image of 2 channels"),

@@ -94,7 +94,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Head:
         folder / "bundle",
         channels=["T1", "FLAIR"],
         spatial_dims=3,
-        orientation=None,
+        orientation="none",
         trust=True,
     )
     return Head(folder, to_image(spotted[None], affine, name="head"))

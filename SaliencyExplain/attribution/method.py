@@ -17,9 +17,10 @@ from torch import Tensor
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.task import Task, unpublished
 from SaliencyExplain.confinement import lifted
-from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 from SaliencyExplain.progress import stopped_by
 from SaliencyExplain.specification.parameters import check_parameters
+from SaliencyExplain.specification.target import PROBABILITY
 
 #: The families of methods in the order of lists and panels, each with what it does. The last
 #: one's maps know nothing of the classifier and are there to compare with.
@@ -58,6 +59,8 @@ class Method(ABC):
     parts: ClassVar[str] = ""
     #: Whether its ``raw(task)`` is a map for each channel ``(C, *S)``, which becomes one map.
     per_channel: ClassVar[bool] = False
+    #: Whether it explains a probability as such; False: only scores before the activation.
+    explains_probabilities: ClassVar[bool] = True
     #: Whether it computes in the task's precision; False: always in float32.
     lower_precision: ClassVar[bool] = False
 
@@ -112,6 +115,18 @@ class Method(ABC):
         check_parameters(self.name, self)
 
 
+def check_target(method: Method, task: Task) -> None:
+    """Raises InputError where a method cannot explain the task's target."""
+    combination = task.network.combination
+    if combination and combination.unit == PROBABILITY and not method.explains_probabilities:
+        raise InputError(
+            ErrorCode.TARGET_KIND,
+            f"{method.name} redistributes the score before the activation and cannot explain "
+            "a probability. Leave out probability: in the target, or use occlusion, "
+            "integrated-gradients or gradcam.",
+        )
+
+
 def check_finite_map(name: str, values: NDArray[np.floating] | Tensor) -> None:
     """Raises ClassifierError where a method's map has values that are not finite."""
     finite = torch.isfinite(values) if isinstance(values, Tensor) else np.isfinite(values)
@@ -153,10 +168,11 @@ def _stoppable(
 
 
 def _closed(cost: Callable[[Any, Task], float]) -> Callable[[Any, Task], float]:
-    """A ``forward_passes`` in which files and addresses are closed to the network."""
+    """A ``forward_passes`` that checks the target and closes files and addresses to the network."""
 
     @functools.wraps(cost)
     def closed(method: Any, task: Task) -> float:
+        check_target(method, task)
         with task.network.closed():
             return cost(method, task)
 

@@ -27,8 +27,6 @@ from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.results.image_explanation import Explanation
 
-SIGN_CONVENTION = "positive = speaks for the target class"
-
 
 def explain(
     case: PreparedCase,
@@ -118,6 +116,7 @@ def explain(
         classes=case.classifier.classes,
         probabilities=case.prediction.probabilities,
         target=case.target,
+        target_name=case.target_name,
         attributions=tuple(attributions),
         notes=tuple(notes),
         timings=timings,
@@ -134,7 +133,7 @@ def _provenance(case: PreparedCase, seed: int) -> dict[str, Any]:
         "image_sha256": case.image_hash,
         "classifier_settings": by_name(case.classifier.settings),
         "seed": seed,
-        "sign": SIGN_CONVENTION,
+        "sign": case.sign,
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }

@@ -14,6 +14,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from SaliencyExplain.attribution.network.score_combination import ScoreCombination
 from SaliencyExplain.attribution.passes.task import Task
 from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.explanation.compute import AUTOMATIC, Compute, choose_device
@@ -32,7 +33,7 @@ from SaliencyExplain.models.classifier import INTENSITY_NOTES, Classifier
 from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.quantities import whole_percent
 from SaliencyExplain.results.class_prediction import Prediction
-from SaliencyExplain.specification.target import Target
+from SaliencyExplain.specification.target import CLASS, DIFFERENCE, Target
 
 #: Share of the network's input inside the image below which a note warns of it: of a brain
 #: on a grid made for brains more than half is.
@@ -54,7 +55,9 @@ class PreparedCase:
         references: What methods may use beside the image.
         input: The network's input, ``(C, *S')``.
         prediction: Of the unchanged image.
-        target: Index of the class that is explained.
+        target: Index of the class that is explained; of a difference, of the one that it speaks
+            for.
+        combination: What is explained where it is not the output of that class; None: it is.
         field_of_view: Which part of the image the network sees.
         seen_share: The same as a share of the image's voxels.
         device: Where it is computed.
@@ -86,6 +89,7 @@ class PreparedCase:
     backgrounds: Tensor | None = None
     region: Region | None = None
     window: NetworkWindow | None = None
+    combination: ScoreCombination | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -99,10 +103,24 @@ class PreparedCase:
 
     @property
     def target_name(self) -> str:
-        """What is explained: the name of a class, or the region of one as a text."""
+        """What is explained: the name of a class, or the text of another target."""
         if self.region is not None:
             return str(self.region.target)
-        return self.classifier.classes[self.target]
+        classes, found = self.classifier.classes, self.combination
+        if found is None:
+            return classes[self.target]
+        if found.against is None:
+            return str(Target(CLASS, classes[found.index], unit=found.unit))
+        names = classes[found.index], classes[found.against]
+        return str(Target(DIFFERENCE, *names, unit=found.unit))
+
+    @property
+    def sign(self) -> str:
+        """What the sign of a map's values means."""
+        classes, found = self.classifier.classes, self.combination
+        if found is None or found.against is None:
+            return "positive = speaks for the target class"
+        return f"positive = speaks for {classes[found.index]} and against {classes[found.against]}"
 
     @property
     def target_probability(self) -> float:
@@ -170,10 +188,14 @@ class PreparedCase:
         digest = hashlib.sha256(f"{seed}:{self.image_hash}".encode()).digest()
         values = self.input.as_tensor().unsqueeze(0)
         segmentation = self.references.segmentation
+        network, target = self.classifier.network, self.target
+        if self.combination is not None:
+            network = network.with_combination(self.combination)
+            target = len(self.classifier.classes)
         return Task(
-            network=self.classifier.network,
+            network=network,
             input=values.to(device=self.device, dtype=torch.float32),
-            target=self.target,
+            target=target,
             spacing=spacing_of(self.input.affine, self.input.ndim - 1),
             length_unit=self.length_unit,
             seed=int.from_bytes(digest[:4], "big") >> 1,
@@ -257,6 +279,9 @@ def prepare(
         prepare_seconds=seconds,
         region=None if region is None else region.region,
         window=None if region is None else region.window,
+        combination=(
+            classifier.combination(target, prediction.probabilities) if region is None else None
+        ),
     )
     return case.with_references(references.segmentation, references.backgrounds)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.network.repeatability import examine
+from SaliencyExplain.attribution.network.score_combination import ScoreCombination
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.attribution.passes.batches import free_memory, is_out_of_memory
 from SaliencyExplain.confinement import raise_denied
@@ -34,7 +35,14 @@ from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.clipping import run_watched
 from SaliencyExplain.models.input_channels import are_colours
 from SaliencyExplain.models.sliding_window import SlidingWindow
-from SaliencyExplain.specification.target import AUTOMATIC, CLASS, LABEL, PREDICTED, Target
+from SaliencyExplain.specification.target import (
+    AUTOMATIC,
+    CLASS,
+    DIFFERENCE,
+    LABEL,
+    PREDICTED,
+    Target,
+)
 
 #: Key of the notes on the intensities of a prepared image.
 INTENSITY_NOTES = "intensity_notes"
@@ -300,7 +308,7 @@ class Classifier:
         return affine, to_affine, tuple(image.shape[1:])
 
     def class_index(self, target: Target | str, probabilities: Sequence[float]) -> int:
-        """Index of the class of a target.
+        """Index of the class of a target; of a difference, of the class that it speaks for.
 
         Args:
             target: A class's name (any case) or index, or ``predicted`` for the class of the
@@ -310,18 +318,19 @@ class Classifier:
 
         Raises:
             InputError: No class has that name; the message has the nearest one. Or the target is
-                not a class, which is not implemented.
+                of a kind that a classifier does not have.
         """
         wanted = Target.of(target)
         if (named := self._named(str(wanted))) is not None:
             return named
-        if wanted.kind not in (CLASS, PREDICTED, LABEL) or wanted.unit != AUTOMATIC:
+        if wanted.kind not in (CLASS, DIFFERENCE, PREDICTED, LABEL):
             raise InputError(
                 ErrorCode.TARGET_KIND,
-                f"The target {str(wanted)[:80]} cannot be explained: only classes can be "
-                "explained, without logit: or probability:. Name a class, or predicted.",
+                f"The target {str(wanted)[:80]} cannot be explained: {self.name} classifies. Name "
+                "a class, predicted, or difference:CLASS|CLASS.",
             )
-        if wanted.kind == PREDICTED:
+        of_predicted = wanted.kind == DIFFERENCE and wanted.name.lower() == PREDICTED
+        if wanted.kind == PREDICTED or (of_predicted and self._named(PREDICTED) is None):
             return int(np.argmax(probabilities))
         if wanted.kind == LABEL:
             raise InputError(
@@ -348,6 +357,45 @@ class Classifier:
                 f"{len(self.classes) - 1} ({', '.join(self.classes)}).",
             )
         raise unknown_name("class", target, [*self.classes, "predicted"])
+
+    def combination(
+        self, target: Target | str, probabilities: Sequence[float]
+    ) -> ScoreCombination | None:
+        """What a target is of the scores; None: the output of one class, as each method takes it.
+
+        Args:
+            target: As in :meth:`class_index`.
+            probabilities: As there.
+
+        Raises:
+            InputError: As there, or a class is subtracted from itself.
+        """
+        wanted = Target.of(target)
+        index = self.class_index(wanted, probabilities)
+        if self._named(str(wanted)) is not None:
+            return None
+        if wanted.kind != DIFFERENCE:
+            return None if wanted.unit == AUTOMATIC else ScoreCombination(index, None, wanted.unit)
+        against = self.class_named(wanted.against)
+        if against == index:
+            raise InputError(
+                ErrorCode.VALUE_FORM,
+                f"The target {str(wanted)[:80]} is the difference of a class from itself: name "
+                "two classes.",
+            )
+        return ScoreCombination(index, against, wanted.unit)
+
+    def check_target(self, target: Target | str) -> None:
+        """Checks a target before any image is predicted.
+
+        Raises:
+            InputError: As :meth:`combination`.
+        """
+        wanted, count = Target.of(target), len(self.classes)
+        # Any class may be predicted, but for the one that is subtracted.
+        against = self.class_named(wanted.against) if wanted.kind == DIFFERENCE else 0
+        predicted = (against + 1) % count
+        self.combination(wanted, [float(index == predicted) for index in range(count)])
 
     def _named(self, name: str) -> int | None:
         """Index of the class of that name, ignoring case; None: no class has that name."""

@@ -11,6 +11,7 @@ from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.case_record import CaseRecord
 from SaliencyExplain.records.evaluation_summary import EvaluationSummary, sizes_from
 from SaliencyExplain.records.map_record import MAP_FILES, MapFiles
+from SaliencyExplain.records.target_names import class_of
 
 #: Stage of a failure of one method, before its name: the case keeps the other methods' maps.
 METHOD_STAGE = "explaining with"
@@ -82,7 +83,7 @@ class CaseResult:
 
     Attributes:
         length_unit: ``mm``, or ``px`` of a picture without a size.
-        target: Name of the class that the maps explain.
+        target: What the maps explain: the name of a class, or the text of another target.
         probabilities: In the order of the study's classes.
         maps: The maps.
         rows: Their agreement, and that of the control maps, with each segment.
@@ -146,9 +147,12 @@ class CaseResult:
         probabilities = entry.numbers("probabilities", 0, 1)
         if len(probabilities) != len(classes):
             entry.refuse("probabilities", "a number for each class")
+        target = entry.text("target")
+        if class_of(target, classes) is None:
+            entry.refuse("target", "a class, or a target of the classes")
         return cls(
             entry.choice("length_unit", "mm", "px"),
-            entry.choice("target", *classes),
+            target,
             probabilities,
             tuple(map(MapEntry.from_json, entry.objects("maps"))),
             tuple(map(Row.from_json, entry.objects("rows"))),

@@ -14,6 +14,7 @@ from SaliencyExplain.records.agreement_row import Row
 from SaliencyExplain.records.control_names import CENTRE, RANDOM
 from SaliencyExplain.records.image_record import ImageRecord
 from SaliencyExplain.records.map_record import MapRecord
+from SaliencyExplain.records.target_names import class_of
 
 #: The record in a case's folder.
 EXPLANATION = "explanation.json"
@@ -27,7 +28,9 @@ class CaseRecord:
         case: Its name.
         predicted: Name of the likeliest class.
         probabilities: By class, in the classifier's order.
-        target: Number of the class that the maps explain, from 0.
+        target: Number of the class that the maps explain, from 0; of a difference, of the one
+            that it speaks for.
+        target_name: What the maps explain: the name of the class, or the text of another target.
         image: The image.
         segments: Names of the segments that the maps were compared with.
         maps: At least one.
@@ -42,6 +45,7 @@ class CaseRecord:
     predicted: str
     probabilities: Mapping[str, float]
     target: int
+    target_name: str
     image: ImageRecord
     segments: tuple[str, ...]
     maps: tuple[MapRecord, ...]
@@ -50,11 +54,6 @@ class CaseRecord:
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
     timings: Mapping[str, float]
-
-    @property
-    def target_name(self) -> str:
-        """Name of the class that the maps explain."""
-        return list(self.probabilities)[self.target]
 
     @property
     def classifier_name(self) -> str:
@@ -118,7 +117,9 @@ class CaseRecord:
         classes = tuple(probabilities)
         target = document.object("target")
         index = target.integer("index", 0, len(classes) - 1)
-        name = target.choice("name", classes[index])
+        name = target.text("name")
+        if class_of(name, classes) != classes[index]:
+            target.refuse("name", f"'{classes[index]}', or a target of this class")
         image = ImageRecord.from_json(document.object("image"))
         entries = document.objects("attributions")
         maps = tuple(
@@ -138,6 +139,7 @@ class CaseRecord:
             predicted=prediction.choice("predicted", *classes),
             probabilities=probabilities,
             target=index,
+            target_name=name,
             image=image,
             segments=document.texts("segments"),
             maps=maps,

@@ -32,7 +32,7 @@ class Attribution:
         layer: Name of the layer looked at; empty where the method looks at none.
         signed: Whether negative values speak against the class; False: there are none.
         target: Index of the class.
-        target_name: Name of the class.
+        target_name: Name of the class, or the text of another target.
         parameters: The method's parameters.
         provenance: Classifier, input, seed and versions: what it takes to do it again; under
             ``resolution_mm`` what the map resolves, 0 for a voxel or a region; and

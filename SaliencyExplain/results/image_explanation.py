@@ -18,7 +18,9 @@ class Explanation:
         classes: Names of the classes.
         probabilities: One for each class, in [0, 1]; empty in a partial result of an image that
             was not predicted before.
-        target: Index of the class that is explained.
+        target: Index of the class that is explained; of a difference, of the one that it speaks
+            for.
+        target_name: What is explained: the name of the class, or the text of another target.
         attributions: One for each method and layer that gave a map.
         notes: What a user should be told aloud: resampled, guessed, fallen back.
         timings: Seconds by step.
@@ -28,6 +30,7 @@ class Explanation:
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     target: int
+    target_name: str
     attributions: tuple[Attribution, ...]
     notes: tuple[str, ...]
     timings: dict[str, float]
@@ -69,8 +72,3 @@ class Explanation:
             if which in known:
                 return known.index(which)
         raise unknown_name("attribution", which, labels)
-
-    @property
-    def target_name(self) -> str:
-        """Name of the class that is explained."""
-        return self.classes[self.target]

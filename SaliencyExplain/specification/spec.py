@@ -142,7 +142,9 @@ class ExplainSpec:
     methods: tuple[MethodChoice, ...] = parameter((), "The methods, in the order of the maps.")
     target: Target = parameter(
         PREDICTED_CLASS,
-        "The class to explain: its name, its index, predicted, or (in a study) label.",
+        "What to explain: a class by its name or index, predicted, in a study label, or "
+        "difference:CLASS|CLASS for what speaks for one class and against another; logit: or "
+        "probability: before it sets the unit.",
     )
     seed: int = parameter(
         0, "Random seed: the same seed gives the same result.", minimum=0, maximum=2**63 - 1

@@ -358,7 +358,7 @@ class CaseWorker:
         if self.classifier.windows is not None:
             prepared = prepared or self._prepared(read, self._target(read.case))
         elif prepared is None or prepared.target_name != target:
-            prepared = self._prepared(read, Target(CLASS, target))
+            prepared = self._prepared(read, Target.parse(target))
         return write_case_evaluation(
             self.config.out / read.case.case,
             read.case,

@@ -71,6 +71,7 @@ def record_of(
             zip(explanation.classes, map(float, explanation.probabilities), strict=True)
         ),
         target=explanation.target,
+        target_name=explanation.target_name,
         image=ImageRecord(
             channels=int(image.shape[0]),
             shape=tuple(int(size) for size in image.shape[1:]),

@@ -250,7 +250,7 @@ def check_worker(worker: CaseWorker) -> None:
     choose_device(config.device)
     # The region of a segmentation network depends on the image.
     if config.spec.target.kind != LABEL and classifier.windows is None:
-        classifier.class_index(config.spec.target, [0.0] * len(classifier.classes))
+        classifier.check_target(config.spec.target)
 
 
 def configuration(worker: CaseWorker) -> dict[str, Any]:

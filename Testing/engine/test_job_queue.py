@@ -288,7 +288,7 @@ def test_partial_results_are_counted_and_gone_with_a_cancel(workshop: Workshop):
 
     def publish(reporter: Reporter) -> None:
         for target in range(3):
-            reporter.publish(Explanation((), (), target, (), (), {}))
+            reporter.publish(Explanation((), (), target, "", (), (), {}))
         while not held.wait(0.002):
             reporter.progress(1, 2)
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from SaliencyExplain.attribution.network.score_combination import ScoreCombination
 from SaliencyExplain.demo.study import classifier_folder
 from SaliencyExplain.engine.wire.serialisation import made, parse_json, to_json
 from SaliencyExplain.errors import ErrorCode, InputError
@@ -97,21 +98,44 @@ def test_a_document_that_is_no_target_is_refused(document: bytes, code: ErrorCod
 @pytest.mark.parametrize(
     "text",
     [
-        "difference:glioma-like|none",
         "output:0",
         "region:1",
         "point:0.0,0.0,0.0",
-        "logit:glioma-like",
-        "probability:predicted",
     ],
 )
-def test_a_kind_that_is_not_implemented_is_refused_by_name(
+def test_a_kind_that_a_classifier_does_not_have_is_refused_by_name(
     classifier: Classifier, text: str
 ) -> None:
     with pytest.raises(InputError) as error:
         classifier.class_index(text, [0.1] * len(classifier.classes))
     assert error.value.code is ErrorCode.TARGET_KIND
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("glioma-like", None),
+        ("predicted", None),
+        ("logit:glioma-like", ScoreCombination(1, None, "logit")),
+        ("probability:predicted", ScoreCombination(2, None, "probability")),
+        ("difference:glioma-like|none", ScoreCombination(1, 0, "automatic")),
+        ("logit:difference:Glioma-like|0", ScoreCombination(1, 0, "logit")),
+        ("difference:predicted|none", ScoreCombination(2, 0, "automatic")),
+    ],
+)
+def test_what_a_target_is_of_the_scores(
+    classifier: Classifier, text: str, expected: ScoreCombination | None
+) -> None:
+    assert classifier.classes[:2] == ("none", "glioma-like")
+    probabilities = [0.1, 0.2, 0.4, *[0.0] * (len(classifier.classes) - 3)]
+    assert classifier.combination(text, probabilities) == expected
+
+
+def test_a_class_is_not_subtracted_from_itself(classifier: Classifier) -> None:
+    with pytest.raises(InputError) as error:
+        classifier.combination("difference:none|none", [0.5, 0.5])
+    assert error.value.code is ErrorCode.VALUE_FORM
 
 
 def test_the_own_label_is_for_the_cases_of_a_study(classifier: Classifier) -> None:

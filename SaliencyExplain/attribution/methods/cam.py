@@ -141,6 +141,7 @@ class CAM(ActivationMap):
     """
 
     name: ClassVar[str] = "cam"
+    explains_probabilities: ClassVar[bool] = False
     family: ClassVar[str] = "class activation"
     title: ClassVar[str] = "CAM"
     source: ClassVar[str] = (
@@ -196,7 +197,10 @@ class CAM(ActivationMap):
                     f"input of the last linear layer. Use one of these layers: {', '.join(fit)}.",
                 )
         weights = last.weight.detach()
-        weight = weights[0] * (2 * task.target - 1) if network.one_logit else weights[task.target]
+        # The score of the second class of two is the one logit, that of the first its negative.
+        rows = torch.stack([-weights[0], weights[0]]) if network.one_logit else weights
+        combined = network.target_weights(task.target, len(rows))
+        weight = torch.stack([factor * rows[index] for index, factor in combined]).sum(dim=0)
         return {
             name: fit[name].place(torch.tensordot(weight, fit[name].features, dims=1))
             for name in self.layers or (given.name,)
@@ -218,6 +222,7 @@ class CAM(ActivationMap):
 
 def _is_score(output: Tensor, scores: Tensor, task: Task) -> bool:
     """Whether a linear layer's output is what the network returns."""
+    scores = task.network.class_scores(scores[None])[0]
     if task.network.one_logit:
         scores = scores[1:]
     return output.numel() == len(scores) and _equal(output.flatten(), scores, task.precision)

@@ -213,6 +213,7 @@ class DeepLift(BaselineMethod):
     """
 
     name: ClassVar[str] = "deeplift"
+    explains_probabilities: ClassVar[bool] = False
     family: ClassVar[str] = "relevance"
     title: ClassVar[str] = "DeepLIFT"
     source: ClassVar[str] = (
@@ -252,6 +253,7 @@ class DeepShap(Method):
     """
 
     name: ClassVar[str] = "deepshap"
+    explains_probabilities: ClassVar[bool] = False
     family: ClassVar[str] = "relevance"
     requires: ClassVar[tuple[str, ...]] = ("backgrounds",)
     title: ClassVar[str] = "Deep SHAP"

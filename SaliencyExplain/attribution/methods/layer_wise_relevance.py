@@ -267,6 +267,7 @@ class LayerwiseRelevance(Method):
     """
 
     name: ClassVar[str] = "lrp"
+    explains_probabilities: ClassVar[bool] = False
     family: ClassVar[str] = "relevance"
     title: ClassVar[str] = "Layer-wise relevance propagation"
     source: ClassVar[str] = (
@@ -336,12 +337,17 @@ class LayerwiseRelevance(Method):
         start = torch.zeros_like(scores)
         if network.one_logit:
             # The network has one logit, the second class's score; the first's is its negative.
-            return scores if target else -scores
+            signs = [
+                factor * (2 * index - 1) for index, factor in network.target_weights(target, 2)
+            ]
+            return scores * sum(signs)
+        combined = network.target_weights(target, scores.shape[1])
         exclusive = network.activation == "softmax" and not network.independent
         others = scores.shape[1] - 1
-        if COMPOSITES[self.rules].contrast and exclusive and others:
+        if COMPOSITES[self.rules].contrast and exclusive and others and len(combined) == 1:
             start = -scores / others
-        start[:, target] = scores[:, target]
+        for index, factor in combined:
+            start[:, index] = factor * scores[:, index]
         return start
 
     def _check(self, task: Task, start: Tensor, values: Tensor) -> None:

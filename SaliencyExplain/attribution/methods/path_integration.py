@@ -45,6 +45,7 @@ class _ProbabilityNetwork(ScoreNetwork):
             output=network.output,
             independent=network.independent,
         )
+        self.combination = network.combination
         self.examined, self.repeatability = network.examined, network.repeatability
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -12,8 +13,10 @@ from SaliencyExplain.attribution.network.convolutions import frozen_convolutions
 from SaliencyExplain.attribution.network.half_precision import Float32
 from SaliencyExplain.attribution.network.network_outputs import is_scores, scores_in
 from SaliencyExplain.attribution.network.network_state import REPEATABLE, Repeatability, as_given
+from SaliencyExplain.attribution.network.score_combination import ScoreCombination
 from SaliencyExplain.confinement import confined, is_confined
 from SaliencyExplain.errors import ClassifierError, ErrorCode, unknown_name
+from SaliencyExplain.specification.target import LOGIT, PROBABILITY
 
 Activation = Literal["softmax", "sigmoid", "none"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -25,6 +28,9 @@ class ScoreNetwork(nn.Module):
     A network with one logit z for two classes gives the scores ``[-z, z]`` with a sigmoid
     activation, so that both classes have a probability and a gradient; one that gives the
     probability p of the second class itself gives ``[1 - p, p]`` with the activation none.
+
+    With a ``combination`` the scores and probabilities have one more column, the last one: see
+    :meth:`with_combination`.
 
     Attributes:
         network: The wrapped network; layer names are relative to it.
@@ -42,6 +48,7 @@ class ScoreNetwork(nn.Module):
         repeatability: What has to be done so that a score belongs to its image alone.
         confined: Whether the network is untrusted, so that files and addresses are closed to it
             while it runs.
+        combination: What the further column is; None: there is none.
         structures: Where its feature maps are, for each shape of images; names and numbers only,
             so that copies with other weights take it along.
     """
@@ -65,9 +72,16 @@ class ScoreNetwork(nn.Module):
         self.output = output
         self.independent = independent or (self.activation == "sigmoid" and not one_logit)
         self.confined = confined
+        self.combination: ScoreCombination | None = None
         self.examined = False
         self.repeatability: Repeatability = REPEATABLE
         self.structures: dict[Any, Any] = {}
+
+    def with_combination(self, combination: ScoreCombination) -> ScoreNetwork:
+        """The same network, not a copy of it, with a further column for this target."""
+        network = copy.copy(self)
+        network.combination = combination
+        return network
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores before the activation, shape ``(B, K)``.
@@ -126,13 +140,43 @@ class ScoreNetwork(nn.Module):
         if self.one_logit:
             other = 1 - scores if self.activation == "none" else -scores
             scores = torch.cat([other, scores], dim=1)
-        return scores
+        if self.combination is None:
+            return scores
+        watched = scores
+        if self.combination.unit == PROBABILITY:
+            watched = self._activated(scores).to(scores.dtype)
+        return torch.cat([scores, self.combination.of(watched)], dim=1)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Turns scores ``(B, K)`` into probabilities ``(B, K)`` in [0, 1], in float64.
 
-        In float32 those of a confident classifier would be 1, whatever is covered.
+        In float32 those of a confident classifier would be 1, whatever is covered. The further
+        column of a combination is in its own unit.
         """
+        if self.combination is None:
+            return self._activated(scores)
+        of_classes = self.class_scores(scores)
+        found = self._activated(of_classes)
+        logits = self.combination.unit == LOGIT
+        further = self.combination.of(of_classes.double() if logits else found)
+        return torch.cat([found, further], dim=1)
+
+    def class_scores(self, scores: Tensor) -> Tensor:
+        """The scores without the further column of a combination."""
+        return scores if self.combination is None else scores[:, :-1]
+
+    def target_weights(self, target: int, classes: int) -> tuple[tuple[int, float], ...]:
+        """The classes whose scores, each multiplied by its factor, add up to a column.
+
+        Args:
+            target: Index of the column.
+            classes: How many classes there are.
+        """
+        if self.combination is None or target < classes:
+            return ((target, 1.0),)
+        return self.combination.weights
+
+    def _activated(self, scores: Tensor) -> Tensor:
         scores = scores.double()
         if self.activation == "softmax":
             return scores.softmax(dim=1)

@@ -123,13 +123,15 @@ class Propagation(TracedOperations):
         """The network without an activation at its end, as far as its scores are concerned."""
         if not self._final:
             return network
-        return ScoreNetwork(
+        scored = ScoreNetwork(
             network.network,
             _FINALS[self._final][1],
             one_logit=network.one_logit,
             output=network.output,
             independent=network.independent,
         )
+        scored.combination = network.combination
+        return scored
 
     def run_node(self, n: fx.Node) -> Any:
         """Runs one operation; those that the image does not reach run as they are."""

@@ -68,7 +68,8 @@ class Task:
     Attributes:
         network: The classifier's network, in eval mode, on the input's device.
         input: The prepared image, ``(1, C, *S)``, float32, S of two or three axes.
-        target: Index of the class, fixed for the whole computation.
+        target: Index of the class, fixed for the whole computation; or of the further column of a
+            network with a combination.
         spacing: Size of a voxel of ``input`` in millimetres, one number per axis of S.
         seed: Random seed; the same seed gives the same map.
         batch_size: Images per forward pass; None: chosen from the free memory.

@@ -67,7 +67,7 @@ class Watched:
     def outputs(self, scores: Tensor) -> Tensor:
         """See :func:`outputs`."""
         if not len(self._ends) and self._task.network.activation == "softmax":
-            found = scores.detach().double()
+            found = self._task.network.class_scores(scores.detach()).double()
             sums = found.exp().sum(dim=1)
             self._logarithms = bool((found <= 0).all() and ((sums - 1).abs() < 1e-5).all())
         return outputs(self._task.network, scores, self._task.target)

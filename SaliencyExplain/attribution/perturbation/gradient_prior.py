@@ -52,14 +52,21 @@ def first_order_drops(
     with kept_bytes_below(memory_left(task.input.device, task.memory_bytes) * _MEMORY_SHARE):
         voxels = infill.image.detach().clone().requires_grad_()
         scores = network(voxels)[0]
-        score = scores[target]
+        # A combination is a number of its own, whose drop is taken as linear.
+        combined = target >= len(network.class_scores(scores[None])[0])
+        softmax = softmax and not combined
+        score = (
+            network.probabilities(scores[None])[0, target]
+            if combined and probability
+            else (scores[target])
+        )
         if softmax and len(scores) > 1:
             others = torch.arange(len(scores), device=scores.device) != target
             score = score - scores[others].logsumexp(dim=0)
         slopes = torch.autograd.grad(score, voxels)[0][0].double().cpu()
     each = infill.taken_away(slopes, windows)
     found = [each.sum(dim=0) if channel is None else each[channel] for channel in channels]
-    if softmax or (probability and network.activation == "sigmoid"):
+    if softmax or (probability and network.activation == "sigmoid" and not combined):
         odds = score.detach().double().cpu()
         found = [odds.sigmoid() - (odds - falls).sigmoid() for falls in found]
     return [falls.numpy() for falls in found]

@@ -14,7 +14,7 @@ from SaliencyExplain.specification.spec import (
     MethodChoice,
     References,
 )
-from SaliencyExplain.specification.target import CLASS, Target
+from SaliencyExplain.specification.target import Target
 
 
 def evaluation_of_map(
@@ -59,7 +59,7 @@ def evaluation_of_map(
             volume,
             ExplainSpec(
                 (MethodChoice(method, dict(parameters)),),
-                Target(CLASS, target_name),
+                Target.parse(target_name),
                 seed=int(provenance.get("seed", 0)),
                 limits=Limits(precision=str(provenance.get("precision", "float32")), passes=passes),
                 references=references,

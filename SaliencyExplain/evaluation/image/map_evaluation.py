@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.passes.task import Task
-from SaliencyExplain.errors import DeviceMemoryError
+from SaliencyExplain.errors import DeviceMemoryError, ErrorCode, InputError
 from SaliencyExplain.evaluation.image.cost import (
     COST_TIERS,
     Cost,
@@ -74,6 +74,12 @@ def evaluate_maps(
         Cancelled: Out of ``progress``.
     """
     started = time.perf_counter()
+    if case.combination is not None:
+        raise InputError(
+            ErrorCode.TARGET_KIND,
+            f"Maps of the target {case.target_name} are not evaluated: the questions of an "
+            "evaluation are about the probability of one class. Name a class as the target.",
+        )
     check_parts(parts)
     given_maps, modalities = given_maps or {}, modalities or {}
     failures = MethodFailures()

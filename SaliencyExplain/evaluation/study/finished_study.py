@@ -181,6 +181,12 @@ def _case(
     folder: Path, entry: CaseEntry, result: CaseResult, classes: Sequence[str]
 ) -> FinishedCase:
     image = read_case(folder).image
+    if result.target not in classes:
+        raise InputError(
+            ErrorCode.TARGET_KIND,
+            f"{folder}: the maps explain {result.target}, and a study is evaluated for classes "
+            "only.",
+        )
     return FinishedCase(
         case=entry.case,
         folder=folder,

@@ -56,6 +56,7 @@ class ExplainHandler(Handler[ExplainRequest, Explanation], answers=ExplainReques
                     classes=classifier.classes,
                     probabilities=probabilities,
                     target=attribution.target,
+                    target_name=attribution.target_name,
                     attributions=tuple(partial_maps.values()),
                     notes=(),
                     timings={},

@@ -80,7 +80,7 @@ def test_the_commands_of_the_recipe_run_and_leave_what_it_says(
         given = [names.get(word, word) for word in words]
         ended = command(*given, *more)
         assert ended.status == 0, (words, ended.err)
-        ran.append(words[0] if words[0] != "classifier" else words[1])
+        ran.append(words[0] if words[0] != "model" else words[1])
         if words[1] == "train":
             record = json.loads(Path("densenet/docs/training.json").read_text())
             first = brain / f"{record['parts']['test'][0]}.mat"

@@ -355,9 +355,7 @@ class CaseWorker:
         self, read: ReadCase, entry: CaseEntry, target: str, progress: Progress
     ) -> EvaluationSummary:
         prepared = read.prepared
-        if self.classifier.windows is not None:
-            prepared = prepared or self._prepared(read, self._target(read.case))
-        elif prepared is None or prepared.target_name != target:
+        if prepared is None or prepared.target_name != target:
             prepared = self._prepared(read, Target.parse(target))
         return write_case_evaluation(
             self.config.out / read.case.case,

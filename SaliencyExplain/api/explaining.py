@@ -196,7 +196,7 @@ def explain(
         seconds=seconds,
     )
     with shown(progress, "explaining") as report:
-        case = prepare(read, opened, spec.target, Compute(device, spec.limits), references)
+        case = prepare(read, opened, spec.target, Compute(device, spec.limits), references, report)
         found = compute_explanation(case, chosen, seed=spec.seed, progress=report)
     config = StudyConfig(
         opened.source or Path(opened.name),

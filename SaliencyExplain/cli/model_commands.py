@@ -184,6 +184,16 @@ def add(
             "or logits. Default: the only one that fits.",
         ),
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--window",
+            metavar="VOXELS",
+            help="Of a segmentation network: windows in which it is run over an image, such as "
+            "96,96,96. Default: whole images.",
+            show_default=False,
+        ),
+    ] = None,
     state_key: Annotated[
         str | None,
         typer.Option(
@@ -237,6 +247,7 @@ def add(
         orientation=orientation,
         activation=activation,
         output=output,
+        window=options.voxels(window, "--window"),
         description=description,
         state_key=state_key,
         strip_prefix=strip_prefix,

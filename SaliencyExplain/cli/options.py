@@ -229,9 +229,9 @@ def numbers(
         ) from None
 
 
-def voxels(text: str | None) -> list[int] | None:
-    """The numbers of voxels of ``--size``; None where nothing was given."""
-    found = numbers("--size", text, _VOXELS)
+def voxels(text: str | None, option: str = "--size") -> list[int] | None:
+    """The numbers of voxels of an option; None where nothing was given."""
+    found = numbers(option, text, _VOXELS)
     return None if found is None else [round(number) for number in found]
 
 

@@ -25,11 +25,11 @@ def predict(
     from SaliencyExplain.models.inputs import read_input
     from SaliencyExplain.models.loading import load_classifier
 
-    with progress_bar("predicting", quiet=as_json):
+    with progress_bar("predicting", quiet=as_json) as progress:
         loaded = load_classifier(classifier, trust=trust)
         image = read_input(loaded, [options.named_path(text) for text in images], series=series)
         if loaded.windows is not None:
-            sizes, said = predict_sizes(image, loaded, device=device)
+            sizes, said = predict_sizes(image, loaded, device=device, progress=progress)
             found: dict[str, Any] = {"sizes": {one.name: dataclasses.asdict(one) for one in sizes}}
             table = size_table(sizes)
         else:

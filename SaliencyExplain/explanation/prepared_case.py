@@ -31,6 +31,7 @@ from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.classifier import INTENSITY_NOTES, Classifier
 from SaliencyExplain.models.network_grid import squeeze_slice
+from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.quantities import whole_percent
 from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.target import CLASS, DIFFERENCE, Target
@@ -215,6 +216,7 @@ def prepare(
     target: Target | str = "predicted",
     compute: Compute = AUTOMATIC,
     references: LoadedReferences = NONE_LOADED,
+    progress: Progress = silent,
 ) -> PreparedCase:
     """Brings an image onto the network's grid, predicts its classes and fixes the target.
 
@@ -226,6 +228,8 @@ def prepare(
         target: What is to be explained, or its text.
         compute: On what it is computed, and within which limits.
         references: What methods may use beside the image.
+        progress: Told of the windows of a segmentation network done and to do; may raise
+            Cancelled.
 
     Raises:
         InputError: The image, the class, the device or a reference does not fit.
@@ -252,7 +256,7 @@ def prepare(
             "leave it out."
         )
     seconds = time.perf_counter() - started
-    asked = functools.partial(_asked, classifier, values, image, target, references)
+    asked = functools.partial(_asked, classifier, values, image, target, references, progress)
     try:
         classifier, values, prediction, index, region = asked(device)
     except DeviceMemoryError as error:
@@ -292,6 +296,7 @@ def _asked(
     image: MetaTensor,
     target: Target | str,
     references: LoadedReferences,
+    progress: Progress,
     device: torch.device,
 ) -> tuple[Classifier, MetaTensor, Prediction, int, RegionCase | None]:
     """What is asked, of which input, the prediction, and the class; of a region, that too."""
@@ -299,7 +304,8 @@ def _asked(
         prediction = predict_input(classifier, values, device)
         index = classifier.class_index(target, prediction.probabilities)
         return classifier, values, prediction, index, None
-    found = region_case(classifier, values, image, target, references.segmentation, device)
+    segments = references.segmentation
+    found = region_case(classifier, values, image, target, segments, device, progress)
     return found.classifier, found.input, found.prediction, found.region.index, found
 
 

@@ -267,8 +267,10 @@ class Prober:
             )
             for place, (count, row) in zip(places, found, strict=True)
         )
-        output = "score" if _are_fixed(probabilities, scores) else "probability"
-        if output == "score":
+        fixed = _are_fixed(probabilities, scores)
+        # A region is asked for its mean logit.
+        output = "score" if fixed or self._case.region is not None else "probability"
+        if fixed:
             notes = [*notes, self._fixed_note(scores[0], removals)]
         return Probe(
             classes=self._case.classifier.classes,

@@ -21,6 +21,7 @@ from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
 from SaliencyExplain.models.class_maps import ClassMaps, class_maps
 from SaliencyExplain.models.classifier import INTENSITY_NOTES, Classifier
+from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.results.class_prediction import ClassSize, Prediction
 from SaliencyExplain.specification.target import Target
 
@@ -47,7 +48,10 @@ class RegionCase:
 
 
 def segment_input(
-    classifier: Classifier, prepared: MetaTensor, device: torch.device
+    classifier: Classifier,
+    prepared: MetaTensor,
+    device: torch.device,
+    progress: Progress = silent,
 ) -> tuple[ClassMaps, tuple[ClassSize, ...]]:
     """The class maps of a prepared image, and how large each class is.
 
@@ -55,6 +59,7 @@ def segment_input(
         classifier: A segmentation network; is moved to the device.
         prepared: ``(C, *S')``.
         device: Where it is computed.
+        progress: Told of windows done and to do; may raise Cancelled.
 
     Raises:
         InputError: The network cannot take the image, or the memory does not hold the maps.
@@ -66,7 +71,7 @@ def segment_input(
     with one_image_on(device):
         window = middle_window(tuple(prepared.shape[1:]), classifier.windows)
         classifier.to(device).examine(window.cropped(prepared.as_tensor()))
-        maps = class_maps(classifier, prepared)
+        maps = class_maps(classifier, prepared, progress)
     axes = prepared.ndim - 1
     voxel = float(np.prod(spacing_of(prepared.affine.numpy(), axes)))
     unit, size = ("ml", voxel / 1000) if axes == 3 else ("cm2", voxel / 100)
@@ -80,7 +85,11 @@ def segment_input(
 
 
 def predict_sizes(
-    image: MetaTensor, classifier: Classifier, *, device: str = "auto"
+    image: MetaTensor,
+    classifier: Classifier,
+    *,
+    device: str = "auto",
+    progress: Progress = silent,
 ) -> tuple[tuple[ClassSize, ...], tuple[str, ...]]:
     """How large each class of a segmentation network is in an image, and what to tell of it.
 
@@ -90,7 +99,7 @@ def predict_sizes(
         DeviceMemoryError: The device's memory does not hold a window.
     """
     prepared = classifier.prepare(image)
-    _, sizes = segment_input(classifier, prepared, choose_device(device))
+    _, sizes = segment_input(classifier, prepared, choose_device(device), progress)
     notes = [*image.meta.get("notes", []), *prepared.meta.get(INTENSITY_NOTES, [])]
     return sizes, (*notes, *classifier.network.repeatability.notes)
 
@@ -102,6 +111,7 @@ def region_case(
     target: Target | str,
     segmentation: Segmentation | None,
     device: torch.device,
+    progress: Progress = silent,
 ) -> RegionCase:
     """Predicts the image, fixes the region of the target, and chooses the window around it.
 
@@ -112,6 +122,7 @@ def region_case(
         target: See :func:`region_of`.
         segmentation: On the image's grid; None: none is given.
         device: Where it is computed.
+        progress: Told of windows done and to do; may raise Cancelled.
 
     Raises:
         InputError: As :func:`region_of` and :func:`segment_input`; or the region is larger than
@@ -119,7 +130,7 @@ def region_case(
         ClassifierError: The network's scores are not finite or not the same each time.
         DeviceMemoryError: The device's memory does not hold a window.
     """
-    maps, sizes = segment_input(classifier, prepared, device)
+    maps, sizes = segment_input(classifier, prepared, device, progress)
     region = region_of(target, classifier, maps, prepared, image, segmentation)
     if classifier.windows is None:
         raise TypeError(f"{classifier.name} does not segment")

@@ -14,6 +14,7 @@ from torch import Tensor
 from SaliencyExplain.attribution.network.frozen_network import untouched
 from SaliencyExplain.attribution.network.region_scores import VoxelScores
 from SaliencyExplain.attribution.passes.batches import free_memory
+from SaliencyExplain.confinement import lifted
 from SaliencyExplain.errors import (
     Cancelled,
     ClassifierError,
@@ -22,7 +23,8 @@ from SaliencyExplain.errors import (
     SaliencyExplainError,
 )
 from SaliencyExplain.models.classifier import Classifier
-from SaliencyExplain.progress import may_stop
+from SaliencyExplain.models.sliding_window import SlidingWindow
+from SaliencyExplain.progress import Progress, may_stop, silent
 
 #: Copies of the class maps that are made while windows are averaged.
 _COPIES = 3
@@ -64,7 +66,9 @@ class ClassMaps:
         return best if self.exclusive or float(scores[best]) > self.threshold else None
 
 
-def class_maps(classifier: Classifier, prepared: MetaTensor) -> ClassMaps:
+def class_maps(
+    classifier: Classifier, prepared: MetaTensor, progress: Progress = silent
+) -> ClassMaps:
     """Runs a segmentation network over a whole image, window by window.
 
     Equal to MONAI's ``sliding_window_inference`` of the network's output. Can be stopped between
@@ -73,6 +77,7 @@ def class_maps(classifier: Classifier, prepared: MetaTensor) -> ClassMaps:
     Args:
         classifier: A segmentation network, on the device where it is to run.
         prepared: ``(C, *S')``, as ``classifier.prepare`` gave it.
+        progress: Told of windows done and to do; may raise Cancelled.
 
     Raises:
         InputError: The network cannot take such an image, or the memory does not hold the maps.
@@ -92,8 +97,15 @@ def class_maps(classifier: Classifier, prepared: MetaTensor) -> ClassMaps:
             f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Crop the image.",
         )
 
+    total = _window_count(windows, shape)
+    done = 0
+    tell = lifted(progress)
+
     def scores_of(images: Tensor) -> Tensor:
+        nonlocal done
         may_stop()
+        tell(float(done), float(total))
+        done += 1
         found: Tensor = network(images.to(device)).float().cpu()
         if found.shape[2:] != images.shape[2:]:
             raise ClassifierError(
@@ -110,7 +122,7 @@ def class_maps(classifier: Classifier, prepared: MetaTensor) -> ClassMaps:
             else:
                 scores = sliding_window_inference(
                     values,
-                    windows.of_explanation(shape),
+                    windows.of_prediction(shape),
                     1,
                     scores_of,
                     overlap=windows.overlap,
@@ -140,6 +152,15 @@ def class_maps(classifier: Classifier, prepared: MetaTensor) -> ClassMaps:
         exclusive=not scored.independent,
         threshold=0.5 if scored.activation == "none" else 0.0,
     )
+
+
+def _window_count(windows: SlidingWindow, shape: tuple[int, ...]) -> int:
+    """How many windows MONAI lays over an image."""
+    count = 1
+    for whole, edge in zip(shape, windows.of_prediction(shape), strict=True):
+        step = max(1, int(edge * (1 - windows.overlap)))
+        count *= 1 + max(0, -(-(whole - edge) // step))
+    return count
 
 
 def foreground(classifier: Classifier) -> list[int]:

@@ -22,6 +22,7 @@ from SaliencyExplain.models.metadata import Metadata
 from SaliencyExplain.models.preprocessing import build_preprocessing
 from SaliencyExplain.models.preprocessing_words import PreprocessingWords
 from SaliencyExplain.models.probe import convolution_dims
+from SaliencyExplain.models.sliding_window import described_inferer
 from SaliencyExplain.models.user_preprocessing import (
     behaviour_of,
     description_of,
@@ -41,6 +42,7 @@ def Model(  # noqa: N802 - it makes an object, as a class does
     preprocessing: Callable[..., Any] | None = None,
     activation: str | None = None,
     output: str | None = None,
+    window: Sequence[int] | None = None,
     name: str = "",
     **words: Any,
 ) -> Classifier:
@@ -51,7 +53,7 @@ def Model(  # noqa: N802 - it makes an object, as a class does
     runs on a few synthetic images to determine the kind of its outputs.
 
     Args:
-        network: Takes ``(B, C, *S)`` and returns a score for each class.
+        network: Takes ``(B, C, *S)`` and returns a score for each class, or a map of each class.
         classes: Names of the classes in the order of the scores; one or two for a single logit.
         channels: Names of the input's channels in the network's order; red, green, blue for
             colour pictures.
@@ -67,6 +69,8 @@ def Model(  # noqa: N802 - it makes an object, as a class does
             where its outputs are probabilities, else softmax.
         output: Which output holds the class scores, where the network returns several: an index,
             a key, or several with dots between them.
+        window: Of a segmentation network the voxels per axis of the windows in which it is run
+            over an image; None: whole images.
         name: Of the model; empty: that of the network's class.
         **words: The preprocessing in words: ``spacing`` (mm), ``size`` (voxels), ``intensity``
             (``zscore``, ``window:low,high`` and others) and what else
@@ -113,12 +117,14 @@ def Model(  # noqa: N802 - it makes an object, as a class does
         size = None
         steps = usable_preprocessing(preprocessing, len(channels), dims)
         settings = (Setting("preprocessing", description_of(steps), "given"),)
+    if window is not None:
+        settings += (Setting("window", "x".join(map(str, window)), "given"),)
     copied = _copy_of(network)
     title = name or type(network).__name__
     return assemble(
         copied,
         Metadata(tuple(channels), tuple(classes), dims, size, output, settings),
-        activation_step(activation),
+        {**activation_step(activation), "inferer": described_inferer(window, dims)},
         name=title,
         spatial_dims=dims,
         preprocessing=steps,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from SaliencyExplain.errors import ClassifierError, ErrorCode
+from SaliencyExplain.errors import ClassifierError, ErrorCode, InputError
 from SaliencyExplain.models.checked import CheckedBuilder
 from SaliencyExplain.models.targets import shown
 
 _ARGUMENTS = ("roi_size", "overlap", "mode", "sigma_scale", "padding_mode", "cval")
+_LONGEST_EDGE = 4096
 _WHOLE_IMAGE = "SimpleInferer"
 _SLIDING = ("SlidingWindowInferer", "SlidingWindowInfererAdapt")
 
 #: Window of an explanation, in voxels along each axis, where the network takes whole images.
 _DEFAULT_EDGES = {2: 256, 3: 96}
+#: Voxels of a window beyond which an explanation takes a smaller one, and its largest edge then: a
+#: gradient keeps all feature maps of the window.
+_MOST_VOXELS, _LARGEST_EDGE = 160**3, 128
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,42 @@ class SlidingWindow:
         """
         if self.size is None:
             return tuple(min(edge, _DEFAULT_EDGES[len(shape)]) for edge in shape)
+        usual = self.of_prediction(shape)
+        if math.prod(usual) <= _MOST_VOXELS:
+            return usual
+        return tuple(min(edge, _LARGEST_EDGE) for edge in usual)
+
+    def of_prediction(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Voxels per axis of the windows in which an image is predicted.
+
+        Args:
+            shape: Voxels per axis of the network's input.
+        """
+        if self.size is None:
+            return shape
         return tuple(edge or whole for edge, whole in zip(self.size, shape, strict=True))
+
+
+def described_inferer(window: Sequence[int] | None, spatial_dims: int) -> dict[str, Any]:
+    """The ``inferer`` of a bundle's configuration.
+
+    Args:
+        window: Voxels per axis; None: the network takes whole images.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        InputError: The window has another number of axes, or is no number of voxels.
+    """
+    if window is None:
+        return {"_target_": _WHOLE_IMAGE}
+    edges = [int(edge) for edge in window]
+    if len(edges) != spatial_dims or not all(0 < edge <= _LONGEST_EDGE for edge in edges):
+        raise InputError(
+            ErrorCode.VALUE_FORM,
+            f"The window {edges} is not {spatial_dims} numbers of voxels from 1 to "
+            f"{_LONGEST_EDGE}.",
+        )
+    return {"_target_": _SLIDING[0], "roi_size": edges}
 
 
 def sliding_window(configuration: Mapping[str, Any], spatial_dims: int) -> SlidingWindow:

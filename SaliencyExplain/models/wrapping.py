@@ -36,6 +36,7 @@ from SaliencyExplain.models.preprocessing_words import PreprocessingWords
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.programs import load_exported, load_script
 from SaliencyExplain.models.scripts import PACKAGE, importable
+from SaliencyExplain.models.sliding_window import described_inferer
 from SaliencyExplain.models.weights import format_of, load_into
 
 #: Kinds of files that contain their network, with the suffixes of their names.
@@ -55,6 +56,7 @@ def wrap(
     transforms: str | Path | None = None,
     activation: str | None = None,
     output: str | None = None,
+    window: Sequence[int] | None = None,
     own_training: bool = False,
     description: str = "",
     eval_metrics: Mapping[str, Any] | None = None,
@@ -92,6 +94,8 @@ def wrap(
             None, none for outputs that are probabilities for all synthetic images, else softmax.
         output: Path of the class scores where the network returns several outputs: an index, a
             key, or several with dots between them. Where None, the only one that fits.
+        window: Of a segmentation network the voxels per axis of the windows in which it is run
+            over an image (MONAI's ``SlidingWindowInferer``). Where None, whole images.
         own_training: Whether the network is trained with this preprocessing, so that nothing
             of it is guessed.
         description: A sentence for people.
@@ -191,7 +195,7 @@ def wrap(
             inference = {
                 **definition,
                 "preprocessing": steps,
-                "inferer": {"_target_": "SimpleInferer"},
+                "inferer": described_inferer(window, dims),
             }
             content = bundle_metadata(classes, channels, dims, chosen.size, description or out.name)
             settings += [Setting("weights", note, "guessed") for note in notes]

@@ -206,7 +206,7 @@ class CaseWorker:
         failures = MethodFailures()
         try:
             explanation = explanation or explain(
-                self._prepared(read, self._target(case)),
+                self._prepared(read, self._target(case), progress),
                 methods,
                 seed=self.config.spec.seed,
                 progress=progress,
@@ -356,7 +356,7 @@ class CaseWorker:
     ) -> EvaluationSummary:
         prepared = read.prepared
         if prepared is None or prepared.target_name != target:
-            prepared = self._prepared(read, Target.parse(target))
+            prepared = self._prepared(read, Target.parse(target), progress)
         return write_case_evaluation(
             self.config.out / read.case.case,
             read.case,
@@ -367,13 +367,13 @@ class CaseWorker:
             progress=progress,
         )
 
-    def _prepared(self, read: ReadCase, target: Target) -> PreparedCase:
+    def _prepared(self, read: ReadCase, target: Target, progress: Progress) -> PreparedCase:
         """The case's image before the classifier; kept for the evaluation of its maps."""
         if read.image is None:
             raise read.errors[0]
         references = LoadedReferences(read.segmentation, self._backgrounds)
         read.prepared = prepare(
-            read.image, self.classifier, target, self.config.compute, references
+            read.image, self.classifier, target, self.config.compute, references, progress
         )
         return read.prepared
 

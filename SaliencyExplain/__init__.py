@@ -35,6 +35,7 @@ PUBLIC_MODULES = {
     "SaliencyExplainError": "errors",
     "Target": "specification.target",
     "attribute": "api.tensors",
+    "check_model": "api.checking",
     "compare": "api.comparing",
     "draw_phantom": "demo.phantoms",
     "evaluate": "api.comparing",

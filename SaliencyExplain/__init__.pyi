@@ -1,5 +1,6 @@
 """The public names with their types; ``Testing/api`` holds them against what is found."""
 
+from SaliencyExplain.api.checking import check_model as check_model
 from SaliencyExplain.api.clicking import probe as probe
 from SaliencyExplain.api.comparing import compare as compare
 from SaliencyExplain.api.comparing import evaluate as evaluate

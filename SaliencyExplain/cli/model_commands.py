@@ -1,4 +1,4 @@
-"""``saliency-explain model``: ``add``, ``inspect`` and ``train``."""
+"""``saliency-explain model``: ``add``, ``check``, ``inspect`` and ``train``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from SaliencyExplain.cli import options, train_command
+from SaliencyExplain.cli import model_check_command, options, train_command
 from SaliencyExplain.cli.messages import console, print_json, say_notes
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ application = typer.Typer(
     help="Add a model (make a MONAI bundle of it), inspect one, or train one.",
 )
 application.command("train")(train_command.train)
+application.command("check")(model_check_command.check)
 
 
 @application.command("inspect")
@@ -275,8 +276,8 @@ def _not_checked(settings: Sequence[Setting]) -> list[str]:
     guessed = dict.fromkeys(one.name for one in settings if one.source == "guessed")
     words = f"Guessed and not checked: {', '.join(guessed)}. " if guessed else ""
     return [
-        f"{words}Compare a prediction with that of the network's own code, since this is not "
-        "checked."
+        f"{words}Compare a prediction with a known one: saliency-explain model check BUNDLE "
+        "IMAGE=CLASS:PROBABILITY."
     ]
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from SaliencyExplain.attribution.network.region_scores import RegionMean
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
 from SaliencyExplain.models.bundle_settings import Setting
+from SaliencyExplain.models.check_record import CheckRecord, check_setting
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.decision import decide, found_settings
 from SaliencyExplain.models.metadata import Metadata
@@ -36,6 +37,7 @@ def assemble(
     trusted: bool,
     guess: bool = False,
     notes: tuple[str, ...] = (),
+    record: CheckRecord | None = None,
 ) -> Classifier:
     """A classifier of a network, what is said of it, and a checked preprocessing.
 
@@ -54,6 +56,7 @@ def assemble(
         trusted: Whether somebody vouches for its code.
         guess: Whether logits of several classes get a softmax where no activation is said.
         notes: What a user must be told of loading.
+        record: A comparison of its predictions with known ones; None: nothing is known of one.
 
     Raises:
         ClassifierError: The network takes no such image, or its outputs are not class scores.
@@ -74,6 +77,7 @@ def assemble(
         )
         decision, note = decide(described, configuration, output, guess=guess), output.note
         found, windows, path = found_settings(output, decision), None, output.path
+    settings = _settings(described.settings, found)
     return Classifier(
         name=name,
         classes=decision.classes,
@@ -95,8 +99,9 @@ def assemble(
         format=form,
         trusted=trusted,
         notes=(*notes, *((note,) if note else ()), *decision.notes),
-        settings=_settings(described.settings, found),
+        settings=(*settings, check_setting(record, identity, settings)),
         windows=windows,
+        words=described.words,
     )
 
 

@@ -19,6 +19,8 @@ SOURCES = {
     "preset": "what the named library's own code does",
     "guessed": "not given and not checked: the usual value was used",
     "tried": "found by running the network on synthetic images",
+    "checked": "compared with known predictions",
+    "unchecked": "nobody has compared a prediction with a known one",
     "trained": "what the network was trained with here",
 }
 

@@ -34,6 +34,7 @@ from SaliencyExplain.models import network_grid
 from SaliencyExplain.models.bundle_settings import Setting
 from SaliencyExplain.models.clipping import run_watched
 from SaliencyExplain.models.input_channels import are_colours
+from SaliencyExplain.models.preprocessing_words import PreprocessingWords
 from SaliencyExplain.models.sliding_window import SlidingWindow
 from SaliencyExplain.specification.target import (
     AUTOMATIC,
@@ -75,6 +76,7 @@ class Classifier:
         settings: What the bundle was made with: given, guessed or measured.
         windows: Of a segmentation network, how it is run over an image; its scores are then each
             class's mean logit over a region. None: it classifies.
+        words: The preprocessing in words; None: it is not known in words.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Classifier:
     notes: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
     windows: SlidingWindow | None = None
+    words: PreprocessingWords | None = None
 
     @property
     def device(self) -> torch.device:

@@ -25,6 +25,7 @@ from SaliencyExplain.models.bundle import (
     BundleFiles,
     identity_of,
 )
+from SaliencyExplain.models.check_record import FILE, CheckRecord, read_record
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.configuration import Configuration, parse_text
 from SaliencyExplain.models.file_kinds import kind_of_file
@@ -143,6 +144,7 @@ def _assemble(
     content = parse_text(read[inference], inference)
     described = metadata.parse(parse_text(read[METADATA], METADATA))
     kind = format_of(read[model])
+    kept = files.read(FILE, largest=LARGEST_CONFIG_BYTES) if FILE in files.names() else b""
     scripts = [name for name in files.names() if name.startswith(f"{PACKAGE}/")] if trust else []
     notes: tuple[str, ...] = ()
     with importable(folder if scripts else None):
@@ -167,6 +169,7 @@ def _assemble(
             kind=kind,
             guess=guess,
             notes=notes,
+            record=read_record(kept),
         )
 
 
@@ -197,6 +200,7 @@ def _finish(
     kind: str,
     guess: bool = False,
     notes: tuple[str, ...] = (),
+    record: CheckRecord | None = None,
 ) -> Classifier:
     network.eval()
     for parameter in network.parameters():
@@ -222,6 +226,7 @@ def _finish(
         trusted=configuration.trust,
         guess=guess,
         notes=notes,
+        record=record,
     )
 
 

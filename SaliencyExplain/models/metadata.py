@@ -11,6 +11,7 @@ from typing import Any
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.models.bundle import METADATA
 from SaliencyExplain.models.bundle_settings import Setting, read_settings
+from SaliencyExplain.models.preprocessing_words import WORDS, PreprocessingWords
 from SaliencyExplain.models.targets import shown
 from SaliencyExplain.plain_text import visible
 
@@ -34,6 +35,7 @@ class Metadata:
         output: Path of the class scores in what the network returns, where it is said.
         settings: What the bundle was made with, where :func:`wrap` made it.
         segmentation: Whether the output is said to be a segmentation.
+        words: The preprocessing in words, where the bundle was made of them.
     """
 
     channels: tuple[str, ...]
@@ -43,6 +45,7 @@ class Metadata:
     output: str | None = None
     settings: tuple[Setting, ...] = ()
     segmentation: bool = False
+    words: PreprocessingWords | None = None
 
 
 def parse(content: Mapping[str, Any]) -> Metadata:
@@ -95,7 +98,16 @@ def parse(content: Mapping[str, Any]) -> Metadata:
     if output is not None:
         output = _shown_name(str(output), "network_data_format.outputs.pred.network_output")
     segmentation = prediction.get("format") == "segmentation"
-    return Metadata(names, classes, dims, size, output, read_settings(content), segmentation)
+    return Metadata(
+        names,
+        classes,
+        dims,
+        size,
+        output,
+        read_settings(content),
+        segmentation,
+        PreprocessingWords.read(content.get(WORDS)),
+    )
 
 
 def _dictionary(value: Any, where: str) -> Mapping[str, Any]:

@@ -106,7 +106,9 @@ def Model(  # noqa: N802 - it makes an object, as a class does
             "network does not define it.",
         )
     if preprocessing is None:
-        steps, settings, size = _from_words(dims, channels, like, words)
+        chosen: PreprocessingWords | None
+        steps, settings, chosen = _from_words(dims, channels, like, words)
+        size = None if chosen.size is None else tuple(int(edge) for edge in chosen.size)
     else:
         others = [word for word, value in {"like": like, **words}.items() if value is not None]
         if others:
@@ -114,7 +116,7 @@ def Model(  # noqa: N802 - it makes an object, as a class does
                 ErrorCode.OPTION_CONFLICT,
                 f"The preprocessing object replaces the other settings: leave out {others[0]}.",
             )
-        size = None
+        size, chosen = None, None
         steps = usable_preprocessing(preprocessing, len(channels), dims)
         settings = (Setting("preprocessing", description_of(steps), "given"),)
     if window is not None:
@@ -123,7 +125,7 @@ def Model(  # noqa: N802 - it makes an object, as a class does
     title = name or type(network).__name__
     return assemble(
         copied,
-        Metadata(tuple(channels), tuple(classes), dims, size, output, settings),
+        Metadata(tuple(channels), tuple(classes), dims, size, output, settings, words=chosen),
         {**activation_step(activation), "inferer": described_inferer(window, dims)},
         name=title,
         spatial_dims=dims,
@@ -138,16 +140,15 @@ def Model(  # noqa: N802 - it makes an object, as a class does
 
 def _from_words(
     dims: int, channels: Sequence[str], like: str | None, words: Mapping[str, Any]
-) -> tuple[Preprocessing, tuple[Setting, ...], tuple[int, ...] | None]:
-    """The preprocessing that the words mean, its settings, and the size of the input."""
+) -> tuple[Preprocessing, tuple[Setting, ...], PreprocessingWords]:
+    """The preprocessing that the words mean, its settings, and the words with a preset's own."""
     chosen, sources = chosen_words(words, like, dims)
     content = {
         "preprocessing": {"_target_": "Compose", "transforms": chosen.steps(dims, len(channels))}
     }
     settings = chosen.settings(dims, channels, sources)
     built = build_preprocessing(Configuration(content, trust=False), dims)
-    size = None if chosen.size is None else tuple(int(edge) for edge in chosen.size)
-    return built, tuple(settings), size
+    return built, tuple(settings), chosen
 
 
 def _copy_of(network: nn.Module) -> nn.Module:

@@ -31,6 +31,8 @@ INTERPOLATIONS = {
 }
 #: What comes first, the spatial steps or those of the intensities.
 ORDERS = ("spatial-first", "intensity-first")
+#: Key of the words in a bundle's metadata.json.
+WORDS = "preprocessing_words"
 _STEPS = "SaliencyExplain.models.picture_steps"
 
 
@@ -117,6 +119,25 @@ class PreprocessingWords:
             if name not in known:
                 raise unknown_name("preprocessing setting", name, known)
         return cls(**{name: value for name, value in words.items() if value is not None})
+
+    @classmethod
+    def read(cls, content: Any) -> PreprocessingWords | None:
+        """The words in a metadata.json; None where there are none or they make no sense."""
+        if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+            return None
+        try:
+            return cls.of(content)
+        except (InputError, TypeError, ValueError, AttributeError):
+            return None
+
+    def as_json(self) -> dict[str, Any]:
+        """What :meth:`read` reads: the words that are not the default."""
+        plain = PreprocessingWords()
+        return {
+            one.name: value
+            for one in dataclasses.fields(self)
+            if (value := getattr(self, one.name)) != getattr(plain, one.name)
+        }
 
     @property
     def dims(self) -> int | None:

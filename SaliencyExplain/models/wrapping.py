@@ -32,7 +32,7 @@ from SaliencyExplain.models.network_code import copy_code
 from SaliencyExplain.models.network_fitting import adapt
 from SaliencyExplain.models.networks import build_network, network_definition
 from SaliencyExplain.models.onnx_side_files import with_weights_inside
-from SaliencyExplain.models.preprocessing_words import PreprocessingWords
+from SaliencyExplain.models.preprocessing_words import WORDS, PreprocessingWords
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.programs import load_exported, load_script
 from SaliencyExplain.models.scripts import PACKAGE, importable
@@ -198,6 +198,8 @@ def wrap(
                 "inferer": described_inferer(window, dims),
             }
             content = bundle_metadata(classes, channels, dims, chosen.size, description or out.name)
+            if transforms is None:
+                content[WORDS] = chosen.as_json()
             settings += [Setting("weights", note, "guessed") for note in notes]
             if eval_metrics is not None:
                 content["eval_metrics"] = dict(eval_metrics)

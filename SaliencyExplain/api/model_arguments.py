@@ -36,9 +36,10 @@ def load_model(
     """Opens a model from a file or folder.
 
     Args:
-        source: A MONAI bundle (folder or zip), a TorchScript or torch.export file with a bundle's
-            metadata, ``demo:NAME`` for one that is shipped; or, with ``classes``, anything that
-            ``saliency-explain model add`` reads: weights of a ``network``, or a program.
+        source: A MONAI bundle (folder or zip), a folder of Hugging Face's Transformers, a
+            TorchScript or torch.export file with a bundle's metadata, ``demo:NAME`` for one that
+            is shipped; or, with ``classes``, anything that ``saliency-explain model add`` reads:
+            weights of a ``network``, or a program.
         trust: Whether code that comes with the model may be run.
         network: Name of the network's class, such as ``DenseNet121`` or ``timm.resnet18``, where
             the file holds weights alone.

@@ -77,8 +77,8 @@ def length(option: str) -> Callable[[str | float], float]:
 
 
 _CLASSIFIER = (
-    "A MONAI bundle (folder or zip), a TorchScript or a torch.export file, or demo:NAME for one "
-    "that is shipped, such as demo:phantom-3d-honest."
+    "A MONAI bundle (folder or zip), a folder of Hugging Face's Transformers, a TorchScript or a "
+    "torch.export file, or demo:NAME for one that is shipped, such as demo:phantom-3d-honest."
 )
 Images = Annotated[
     list[str],

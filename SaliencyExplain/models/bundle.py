@@ -144,21 +144,30 @@ def identity_of(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _folder_files(folder: Path) -> dict[str, int]:
-    found: dict[str, int] = {}
+def check_inside(path: Path, folder: Path) -> None:
+    """Refuses a file of a folder that is a link to another place.
+
+    Raises:
+        ClassifierError: It points outside of the folder.
+    """
     inside = [folder.resolve()]
     if folder.parent.name == "snapshots":
         # The cache of the Hugging Face hub: a snapshot is links to the files of its repository.
         inside.append((folder.parent.parent / "blobs").resolve())
+    if not any(path.resolve().is_relative_to(one) for one in inside):
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED,
+            f"{folder} is refused: the link '{path.relative_to(folder)}' in it points outside of "
+            "the folder. Put the file itself there.",
+        )
+
+
+def _folder_files(folder: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
     for part in ("configs", "docs", "models", "scripts"):
         for path in sorted((folder / part).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
-                if not any(path.resolve().is_relative_to(one) for one in inside):
-                    raise ClassifierError(
-                        ErrorCode.MODEL_REFUSED,
-                        f"{folder} is refused: the link '{path.relative_to(folder)}' in it points "
-                        "outside of the bundle. Put the file itself there.",
-                    )
+                check_inside(path, folder)
                 found[path.relative_to(folder).as_posix()] = path.stat().st_size
     if METADATA not in found:
         raise ClassifierError(

@@ -70,7 +70,8 @@ class Classifier:
         source: The folder or file it was loaded from; None: it was made of a network in memory.
         spacing: Voxel size in mm on the network's grid where preprocessing sets it.
         input_size: Voxels along each axis of the network's input, where it is fixed.
-        format: ``"MONAI bundle"``, ``"TorchScript"``, ``"torch.export"`` or ``"nn.Module"``.
+        format: Such as ``"MONAI bundle"``, ``"TorchScript"``, ``"torch.export"``,
+            ``"Hugging Face folder"`` or ``"nn.Module"``.
         trusted: Whether code that came with the classifier was run.
         notes: What was guessed at loading, to be shown to the user.
         settings: What the bundle was made with: given, guessed or measured.

@@ -29,6 +29,10 @@ from SaliencyExplain.models.check_record import FILE, CheckRecord, read_record
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.configuration import Configuration, parse_text
 from SaliencyExplain.models.file_kinds import kind_of_file
+from SaliencyExplain.models.huggingface_folder import (
+    is_huggingface_folder,
+    load_huggingface_folder,
+)
 from SaliencyExplain.models.nnunet_folder import is_result_folder, load_result_folder
 from SaliencyExplain.models.onnx_files import load_onnx
 from SaliencyExplain.models.probe import convolution_dims
@@ -44,9 +48,9 @@ def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> 
     """Loads a classifier, ready to predict on the CPU.
 
     Args:
-        path: A MONAI bundle (folder or zip), a result folder of nnU-Net v2 or one of its folds, or
-            a TorchScript or torch.export file that carries a bundle's metadata.json and
-            inference.json as extra files.
+        path: A MONAI bundle (folder or zip), a result folder of nnU-Net v2 or one of its folds, a
+            folder of Hugging Face's Transformers, or a TorchScript or torch.export file that
+            carries a bundle's metadata.json and inference.json as extra files.
         trust: Whether code that comes with the classifier may be run: Python expressions
             and scripts of a bundle, a TorchScript program (parts of which run while it is
             loaded), a torch.export program (which torch unpickles).
@@ -76,14 +80,16 @@ def load_classifier(path: Path, *, trust: bool = False, guess: bool = False) -> 
 def _load(path: Path, *, trust: bool, guess: bool) -> Classifier:
     if path.is_dir() and is_result_folder(path):
         return load_result_folder(path)
+    if path.is_dir() and is_huggingface_folder(path):
+        return load_huggingface_folder(path)
     if path.is_dir():
         return _load_bundle(BundleFiles(path), path, trust=trust, guess=guess)
     if not path.is_file():
         raise ClassifierError(
             ErrorCode.FILE_MISSING,
-            f"The classifier {path} does not exist. Give the folder or zip of a MONAI bundle, or "
-            "a TorchScript or torch.export file; on the command line demo:NAME is a shipped "
-            "classifier.",
+            f"The classifier {path} does not exist. Give the folder or zip of a MONAI bundle, a "
+            "folder of Hugging Face's Transformers, or a TorchScript or torch.export file; on the "
+            "command line demo:NAME is a shipped classifier.",
         )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

@@ -65,7 +65,9 @@ def parse(content: Mapping[str, Any]) -> Metadata:
         outputs.get("pred", next(iter(outputs.values())) if len(outputs) == 1 else None),
         "network_data_format.outputs.pred",
     )
-    names = _names(image.get("channel_def"), "network_data_format.inputs.image.channel_def")
+    names = numbered_names(
+        image.get("channel_def"), f"{METADATA}: network_data_format.inputs.image.channel_def"
+    )
     count = image.get("num_channels", len(names) or None)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ClassifierError(
@@ -87,7 +89,10 @@ def parse(content: Mapping[str, Any]) -> Metadata:
             )
         names = ("image",) if count == 1 else tuple(f"channel{i}" for i in range(count))
     dims, size = _shape(image.get("spatial_shape"))
-    classes = _names(prediction.get("channel_def"), "network_data_format.outputs.pred.channel_def")
+    classes = numbered_names(
+        prediction.get("channel_def"),
+        f"{METADATA}: network_data_format.outputs.pred.channel_def",
+    )
     output = prediction.get("network_output")
     if size is not None and count * math.prod(size) > _MOST_VALUES:
         raise ClassifierError(
@@ -96,7 +101,9 @@ def parse(content: Mapping[str, Any]) -> Metadata:
             f"at most {_MOST_VALUES:,} values are supported.",
         )
     if output is not None:
-        output = _shown_name(str(output), "network_data_format.outputs.pred.network_output")
+        output = _shown_name(
+            str(output), f"{METADATA}: network_data_format.outputs.pred.network_output"
+        )
     segmentation = prediction.get("format") == "segmentation"
     return Metadata(
         names,
@@ -119,26 +126,35 @@ def _dictionary(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _names(value: Any, where: str) -> tuple[str, ...]:
+def numbered_names(value: Any, where: str) -> tuple[str, ...]:
+    """The names in a list or in a dictionary of the form ``{"0": "name", …}``.
+
+    Args:
+        value: What a file holds; None: no names.
+        where: The file and the key, for messages.
+
+    Raises:
+        ClassifierError: It is of another form, or a name cannot be shown.
+    """
     if value is None:
         return ()
     if isinstance(value, (list, Mapping)) and len(value) > _MOST_NAMES:
         raise ClassifierError(
             ErrorCode.MODEL_REFUSED,
-            f"{METADATA}: {where} has {len(value)} names; at most {_MOST_NAMES} are supported.",
+            f"{where} has {len(value)} names; at most {_MOST_NAMES} are supported.",
         )
     if isinstance(value, list):
         return tuple(_shown_name(name, where) for name in value)
     if not isinstance(value, Mapping) or not all(_NUMBER.fullmatch(str(key)) for key in value):
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION,
-            f'{METADATA}: {where} is not of the form {{"0": "name", …}}.',
+            f'{where} is not of the form {{"0": "name", …}}.',
         )
     numbered = {int(str(key)): _shown_name(name, where) for key, name in value.items()}
     if sorted(numbered) != list(range(len(numbered))):
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION,
-            f"{METADATA}: {where} does not number its names 0, 1, 2, ….",
+            f"{where} does not number its names 0, 1, 2, ….",
         )
     return tuple(numbered[index] for index in range(len(numbered)))
 
@@ -156,7 +172,7 @@ def _shown_name(value: Any, where: str) -> str:
     if not plain or visible(name) != name:
         raise ClassifierError(
             ErrorCode.MODEL_CONFIGURATION,
-            f"{METADATA}: {where} has {shown(value)} as a name; names are texts of at most "
+            f"{where} has {shown(value)} as a name; names are texts of at most "
             f"{_LONGEST_NAME} letters in one line, without control characters.",
         )
     return name

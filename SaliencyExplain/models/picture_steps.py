@@ -112,17 +112,24 @@ class CenterCropd(_Spatial):
     Args:
         keys: Of the images.
         size: Voxels along each axis.
+        half_down: Whether half a voxel at the beginning is rounded down, as the image processors
+            of Transformers do; torchvision rounds it to an even number.
     """
 
-    def __init__(self, keys: KeysCollection, size: Sequence[int]) -> None:
+    def __init__(self, keys: KeysCollection, size: Sequence[int], half_down: bool = False) -> None:
         super().__init__(keys)
         self.size = tuple(map(int, size))
+        self.half_down = half_down
 
     def moved(self, image: MetaTensor) -> MetaTensor:
         """The centre of the image ``(C, *S)``."""
         before = []
         for old, new in zip(image.shape[1:], self.size, strict=True):
-            before.append((new - old) // 2 if new > old else -round((old - new) / 2.0))
+            if new > old:
+                before.append((new - old) // 2)
+            else:
+                half = (old - new) / 2.0
+                before.append(-int(half) if self.half_down else -round(half))
         return _padded(image, before, self.size, 0.0)
 
 

@@ -138,6 +138,9 @@ def test_a_given_segment_takes_the_place_of_the_predicted_region() -> None:
         logits = Detector()(image.as_tensor()[None])[0]
     tumour = prepare(image, classifier, "region:tumour@core", references=references)
     assert tumour.prediction.scores[1] == pytest.approx(float(logits[1][mask].mean()), rel=1e-4)
+    sign = Segmentation((Segment("a@b", (1.0, 0, 0), mask),), ANISOTROPIC, ())
+    named = prepare(image, classifier, "region:tumour@a@b", references=LoadedReferences(sign))
+    assert named.target_name == "region:tumour@a@b"
     with error_with(ErrorCode.OPTION_MISSING, "core"):
         prepare(image, classifier, "region:tumour@core")
     with error_with(ErrorCode.NAME_UNKNOWN, "rim"):

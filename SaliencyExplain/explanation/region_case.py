@@ -15,7 +15,12 @@ from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.explanation.compute import choose_device
 from SaliencyExplain.explanation.network_window import NetworkWindow, middle_window, window_around
 from SaliencyExplain.explanation.prediction import one_image_on, predict_input
-from SaliencyExplain.explanation.region_target import Region, region_of
+from SaliencyExplain.explanation.region_target import (
+    Region,
+    given_place,
+    region_of,
+    region_target,
+)
 from SaliencyExplain.geometry import spacing_of
 from SaliencyExplain.images.segmentation import Segmentation
 from SaliencyExplain.length_unit import length_unit
@@ -119,19 +124,23 @@ def region_case(
         classifier: A segmentation network.
         prepared: ``(C, *S')``, as ``classifier.prepare`` gave it.
         image: As it came in.
-        target: See :func:`region_of`.
+        target: See :func:`region_target`.
         segmentation: On the image's grid; None: none is given.
         device: Where it is computed.
         progress: Told of windows done and to do; may raise Cancelled.
 
     Raises:
-        InputError: As :func:`region_of` and :func:`segment_input`; or the region is larger than
-            the windows that the network can take.
+        InputError: As :func:`region_target`, :func:`given_place`, :func:`region_of` and
+            :func:`segment_input`; or the region is larger than the windows that the network can
+            take.
         ClassifierError: The network's scores are not finite or not the same each time.
         DeviceMemoryError: The device's memory does not hold a window.
     """
+    # What can be refused is refused before the image is predicted, which takes long.
+    wanted = region_target(target, classifier)
+    place = given_place(wanted, prepared, image, segmentation)
     maps, sizes = segment_input(classifier, prepared, device, progress)
-    region = region_of(target, classifier, maps, prepared, image, segmentation)
+    region = region_of(wanted, place, classifier, maps)
     if classifier.windows is None:
         raise TypeError(f"{classifier.name} does not segment")
     window = window_around(region.mask, classifier.windows)

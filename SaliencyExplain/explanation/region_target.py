@@ -30,6 +30,36 @@ from SaliencyExplain.specification.target import (
 _SEGMENT = "@"
 
 
+@dataclass(frozen=True)
+class RegionTarget:
+    """What a target of a segmentation network says by itself.
+
+    Attributes:
+        target: Of one of the kinds that such a network can explain.
+        index: Number of the class; None: it depends on the image.
+        segment: Name of the segment; empty: the predicted region, or a point.
+    """
+
+    target: Target
+    index: int | None
+    segment: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class GivenPlace:
+    """A place on the network's grid that does not depend on what the network predicts.
+
+    Attributes:
+        mask: ``(*S')``, with at least one true voxel.
+        text: What it is, for people.
+        voxel: Of a point the voxel there.
+    """
+
+    mask: NDArray[np.bool_]
+    text: str
+    voxel: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Region:
     """Where which class is averaged; fixed before a method starts.
@@ -47,15 +77,8 @@ class Region:
     text: str
 
 
-def region_of(
-    target: Target | str,
-    classifier: Classifier,
-    maps: ClassMaps,
-    prepared: MetaTensor,
-    image: MetaTensor,
-    segmentation: Segmentation | None,
-) -> Region:
-    """The region of a target in one image.
+def region_target(target: Target | str, classifier: Classifier) -> RegionTarget:
+    """Reads a target, before an image is predicted.
 
     Args:
         target: ``predicted``: the predicted region of the largest class beside the background. A
@@ -63,16 +86,16 @@ def region_of(
             class over a given segment. ``point:R,A,S`` or ``point:R,A,S@CLASS``: the voxel there
             with its neighbours.
         classifier: A segmentation network.
-        maps: Of the whole image.
-        prepared: The network's input, ``(C, *S')``.
-        image: As it came in, ``(C, *S)``.
-        segmentation: On the image's grid.
 
     Raises:
-        InputError: The class, segment or point does not exist, the region has no voxel, or a
-            segmentation has no target of this kind.
+        InputError: There is no such class, or a segmentation network has no target of this kind.
     """
-    wanted = _in_own_words(Target.of(target), classifier)
+    wanted = Target.of(target)
+    names = [name.lower() for name in classifier.classes]
+    if wanted.kind == CLASS and wanted.name.lower() not in names:
+        # The text of a region or a point, where a record or a panel has it as a name.
+        other = Target.parse(wanted.name)
+        wanted = other if other.kind in (REGION, POINT) else wanted
     if wanted.unit == PROBABILITY or wanted.kind not in (CLASS, LABEL, POINT, PREDICTED, REGION):
         raise InputError(
             ErrorCode.TARGET_KIND,
@@ -86,28 +109,73 @@ def region_of(
             f"The target {LABEL} is for cases of a study with a label; this image has no "
             "label. Name a region, or predicted.",
         )
-    if wanted.kind == POINT:
-        return _at_point(wanted, classifier, maps, prepared, image)
-    if wanted.kind == PREDICTED:
-        return _largest(classifier, maps)
+    if wanted.kind == PREDICTED or (wanted.kind == POINT and not wanted.name):
+        return RegionTarget(wanted, None)
     name, segment = wanted.name, ""
-    if wanted.kind == REGION and name not in classifier.classes and _SEGMENT in name:
-        name, _, segment = name.rpartition(_SEGMENT)
-    index = classifier.class_named(name)
-    if segment:
-        return _in_segment(index, segment, classifier, prepared, image, segmentation)
-    return _predicted(index, classifier, maps)
+    if wanted.kind == REGION and name.lower() not in names and _SEGMENT in name:
+        begun = [one for one in names if name.lower().startswith(f"{one}{_SEGMENT}")]
+        # A segment's name may have the sign in it, too.
+        length = max(map(len, begun), default=name.index(_SEGMENT))
+        name, segment = name[:length], name[length + 1 :]
+    return RegionTarget(wanted, classifier.class_named(name), segment)
 
 
-def _in_own_words(target: Target, classifier: Classifier) -> Target:
-    """A class that no class is named like may be the text of another target."""
-    if target.kind == CLASS and target.name.lower() not in map(str.lower, classifier.classes):
-        other = Target.parse(target.name)
-        return other if other.kind in (REGION, POINT) else target
-    return target
+def given_place(
+    asked: RegionTarget,
+    prepared: MetaTensor,
+    image: MetaTensor,
+    segmentation: Segmentation | None,
+) -> GivenPlace | None:
+    """The segment or point of a target; None where it means a predicted region.
+
+    Args:
+        asked: The target.
+        prepared: The network's input, ``(C, *S')``.
+        image: As it came in, ``(C, *S)``.
+        segmentation: On the image's grid.
+
+    Raises:
+        InputError: The segment does not exist, or the place lies outside of what the network sees.
+    """
+    if asked.target.kind == POINT:
+        return _at_point(asked.target, prepared, image)
+    return _in_segment(asked.segment, prepared, image, segmentation) if asked.segment else None
 
 
-def _largest(classifier: Classifier, maps: ClassMaps) -> Region:
+def region_of(
+    asked: RegionTarget, place: GivenPlace | None, classifier: Classifier, maps: ClassMaps
+) -> Region:
+    """The region of a target in one image.
+
+    Args:
+        asked: The target.
+        place: Its segment or point.
+        classifier: A segmentation network.
+        maps: Of the whole image.
+
+    Raises:
+        InputError: The network predicts no voxel of the class, or no class at the point.
+    """
+    if place is None:
+        largest = _largest(classifier, maps) if asked.index is None else asked.index
+        return _predicted(largest, classifier, maps)
+    index = maps.class_at(place.voxel) if asked.index is None else asked.index
+    text = str(asked.target)[:80]
+    if index is None:
+        raise InputError(
+            ErrorCode.TARGET_KIND,
+            f"The network predicts no class at the point {text}. Name one: "
+            f"{text}{_SEGMENT}{classifier.classes[0]}.",
+        )
+    name = classifier.classes[index]
+    if asked.segment:
+        target = Target(REGION, f"{name}{_SEGMENT}{asked.segment}")
+    else:
+        target = Target(POINT, name, point_ras=asked.target.point_ras)
+    return Region(target, index, place.mask, f"{place.text}, for '{name}'")
+
+
+def _largest(classifier: Classifier, maps: ClassMaps) -> int:
     counts, shown = maps.counts(), foreground(classifier)
     index = max(shown, key=lambda one: counts[one], default=0)
     if not shown or not counts[index]:
@@ -117,7 +185,7 @@ def _largest(classifier: Classifier, maps: ClassMaps) -> Region:
             f"The network predicts no voxel of {names or 'a class'} in this image, so that there "
             "is no predicted region. Name a place: region:CLASS@SEGMENT or point:R,A,S.",
         )
-    return _predicted(index, classifier, maps)
+    return index
 
 
 def _predicted(index: int, classifier: Classifier, maps: ClassMaps) -> Region:
@@ -132,13 +200,8 @@ def _predicted(index: int, classifier: Classifier, maps: ClassMaps) -> Region:
 
 
 def _in_segment(
-    index: int,
-    segment: str,
-    classifier: Classifier,
-    prepared: MetaTensor,
-    image: MetaTensor,
-    segmentation: Segmentation | None,
-) -> Region:
+    segment: str, prepared: MetaTensor, image: MetaTensor, segmentation: Segmentation | None
+) -> GivenPlace:
     if segmentation is None:
         raise InputError(
             ErrorCode.OPTION_MISSING,
@@ -161,18 +224,10 @@ def _in_segment(
             ErrorCode.PLACE_OUTSIDE,
             f"The segment '{found.name}' lies outside of what the network sees of the image.",
         )
-    name = classifier.classes[index]
-    target = Target(REGION, f"{name}{_SEGMENT}{found.name}")
-    return Region(target, index, mask, f"the segment '{found.name}', for '{name}'")
+    return GivenPlace(mask, f"the segment '{found.name}'")
 
 
-def _at_point(
-    target: Target,
-    classifier: Classifier,
-    maps: ClassMaps,
-    prepared: MetaTensor,
-    image: MetaTensor,
-) -> Region:
+def _at_point(target: Target, prepared: MetaTensor, image: MetaTensor) -> GivenPlace:
     affine = prepared.affine.numpy().astype(np.float64)
     shape, unit = tuple(prepared.shape[1:]), length_unit(image.affine.numpy(), image.shape[1:])
     point = np.asarray(target.point_ras, dtype=np.float64)
@@ -181,23 +236,10 @@ def _at_point(
         int(np.clip(np.floor(index + 0.5), 0, edge - 1))
         for index, edge in zip(centre, shape, strict=True)
     )
-    index = classifier.class_named(target.name) if target.name else maps.class_at(voxel)
-    if index is None:
-        raise InputError(
-            ErrorCode.TARGET_KIND,
-            f"The network predicts no class at the point {str(target)[:80]}. Name one: "
-            f"{str(target)[:80]}{_SEGMENT}{classifier.classes[0]}.",
-        )
     mask = np.zeros(shape, dtype=bool)
     mask[tuple(slice(max(0, at - 1), at + 2) for at in voxel)] = True
-    edges = [3 * size for size in spacing_of(affine, len(shape))]
-    name = classifier.classes[index]
-    found = Target(POINT, name, point_ras=target.point_ras)
-    around = " x ".join(f"{edge:.3g}" for edge in edges)
-    return Region(
-        found, index, mask, f"the voxel at the point and its neighbours ({around} {unit}), for "
-        f"'{name}'"
-    )  # fmt: skip
+    around = " x ".join(f"{3 * size:.3g}" for size in spacing_of(affine, len(shape)))
+    return GivenPlace(mask, f"the voxel at the point and its neighbours ({around} {unit})", voxel)
 
 
 def _in_network_axes(image: MetaTensor, prepared: MetaTensor) -> MetaTensor:

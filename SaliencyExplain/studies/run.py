@@ -16,6 +16,7 @@ import torch
 from SaliencyExplain.attribution.graph.layer_outputs import named_layers
 from SaliencyExplain.errors import Cancelled, ErrorCode, InputError, OutputError
 from SaliencyExplain.explanation.compute import choose_device
+from SaliencyExplain.explanation.region_target import region_target
 from SaliencyExplain.library_versions import versions
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.progress import Progress
@@ -248,9 +249,11 @@ def check_worker(worker: CaseWorker) -> None:
         if layers:
             named_layers(classifier.network, layers, method.name)
     choose_device(config.device)
-    # The region of a segmentation network depends on the image.
-    if config.spec.target.kind != LABEL and classifier.windows is None:
-        classifier.check_target(config.spec.target)
+    if config.spec.target.kind != LABEL:
+        if classifier.windows is None:
+            classifier.check_target(config.spec.target)
+        else:
+            region_target(config.spec.target, classifier)
 
 
 def configuration(worker: CaseWorker) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -80,6 +81,18 @@ def test_maps_of_a_region_are_evaluated(command: Command, folder: Path) -> None:
         "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
+
+
+def test_a_study_explains_the_region_of_each_case(command: Command, folder: Path) -> None:
+    (folder / "cases.csv").write_text("case,image,segmentation\none,image.nii.gz,mask.nii.gz\n")
+    call = ["study", folder / "cases.csv", "-c", folder / "unet", "-m", "gradient"]
+    ended = command(*call, "--target", "region:tumour", "--out", folder / "study")
+    assert ended.status == 0, ended.err
+    record = json.loads((folder / "study/one/explanation.json").read_text())
+    assert record["target"] == {"index": 1, "name": "region:tumour"}
+    ended = command(*call, "--target", "region:tumor", "--out", folder / "other")
+    assert ErrorCode.NAME_UNKNOWN.value in ended.err
+    assert not (folder / "other/one").exists()
 
 
 def test_a_class_target_of_no_region_is_refused_by_name(command: Command, folder: Path) -> None:

@@ -43,11 +43,14 @@ class _Processor:
         defaults: Settings that a file may leave out.
         square: Whether a size of one number is that of both edges; else of the shortest.
         crop_pct: Whether a small size is cut out of a picture that is larger by ``crop_pct``.
+        changed: Settings whose defaults differ between versions 4 and 5 of the library, so that a
+            file must have them.
     """
 
     defaults: Mapping[str, Any]
     square: bool = True
     crop_pct: bool = False
+    changed: tuple[str, ...] = ()
     common: Mapping[str, Any] = field(
         default_factory=lambda: {
             "do_resize": True,
@@ -64,14 +67,19 @@ _SHORTEST_256 = {"size": 256, "resample": 2, "do_center_crop": True, "crop_size"
 #: The processors by name, without the endings that say how they compute.
 _PROCESSORS = {
     "ViTImageProcessor": _Processor({"size": 224, "resample": 2, **_HALF}),
-    "BeitImageProcessor": _Processor({"size": 224, "resample": 3, "crop_size": 224, **_HALF}),
+    "BeitImageProcessor": _Processor(
+        {"resample": 3, "crop_size": 224, **_HALF}, changed=("size", "do_center_crop")
+    ),
     "DeiTImageProcessor": _Processor(
         {"size": 256, "resample": 3, "do_center_crop": True, "crop_size": 224, **_HALF}
     ),
-    "PvtImageProcessor": _Processor({"size": 224, "resample": 3, **_IMAGENET}),
+    "PvtImageProcessor": _Processor({"size": 224, **_IMAGENET}, changed=("resample",)),
     "SegformerImageProcessor": _Processor({"size": 512, "resample": 2, **_IMAGENET}),
     "ConvNextImageProcessor": _Processor(
-        {"size": 384, "resample": 3, "crop_pct": 224 / 256, **_HALF}, square=False, crop_pct=True
+        {"size": 384, "crop_pct": 224 / 256, **_HALF},
+        square=False,
+        crop_pct=True,
+        changed=("resample",),
     ),
     "BitImageProcessor": _Processor({**_SHORTEST_224, **_CLIP}, square=False),
     "CLIPImageProcessor": _Processor({**_SHORTEST_224, **_CLIP}, square=False),
@@ -117,7 +125,14 @@ def library_preprocessing(
     """
     name, processor = _processor_of(content, usual)
     said = {key: value for key, value in content.items() if value is not None}
-    known = {**processor.common, **processor.defaults}
+    for key in processor.changed:
+        if key not in said:
+            raise ClassifierError(
+                ErrorCode.MODEL_INCOMPLETE,
+                f"{FILE} does not say {key}, for which versions 4 and 5 of Transformers have "
+                f"different defaults in {name}: add it as the network was trained.",
+            )
+    known = {**dict.fromkeys(processor.changed), **processor.common, **processor.defaults}
     for key, value in said.items():
         if key == "auto_map":
             raise _refused(f"has {key}, which names Python code of the folder")

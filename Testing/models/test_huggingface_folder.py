@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import SaliencyExplain as se
 from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.images.reading import read_image
+from SaliencyExplain.models.huggingface_network import NETWORKS as LISTED
 from SaliencyExplain.models.loading import load_classifier
 from Testing.expected_errors import error_with
 
@@ -31,7 +32,9 @@ _TOKENS = {
     "image_size": EDGE,
     "patch_size": 8,
 }
+_BLOCKS = {key: value for key, value in _TOKENS.items() if key != "intermediate_size"}
 _STAGES = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+_PYRAMID = {**_STAGES, "num_attention_heads": [1, 1, 2, 2]}
 #: Small networks by the beginning of their classes' names, each with its image processor.
 NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     "ViT": (_TOKENS, "ViT"),
@@ -49,16 +52,83 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "ConvNext": (_STAGES, "ConvNext"),
     "ResNet": ({**_STAGES, "embedding_size": 8, "layer_type": "basic"}, "ConvNext"),
+    "Bit": (
+        {
+            "embedding_size": 8,
+            "hidden_sizes": [16, 16, 32, 32],
+            "depths": [1, 1, 1, 1],
+            "num_groups": 4,
+        },
+        "Bit",
+    ),
+    "ConvNextV2": (_STAGES, "ConvNext"),
+    "Cvt": (
+        {"embed_dim": [8, 16, 16], "num_heads": [1, 1, 2], "depth": [1, 2, 3]},
+        "ConvNext",
+    ),
+    "Data2VecVision": ({**_TOKENS, "use_relative_position_bias": True}, "Beit"),
+    "Dinov2": ({**_BLOCKS, "use_swiglu_ffn": True}, "Bit"),
+    "Dinov2WithRegisters": (_BLOCKS, "Bit"),
+    "FocalNet": (
+        {
+            "embed_dim": 8,
+            "depths": [1, 1],
+            "focal_levels": [2, 2],
+            "focal_windows": [3, 3],
+            "image_size": EDGE,
+        },
+        "Bit",
+    ),
+    "Hiera": (
+        {
+            "embed_dim": 8,
+            "depths": [1, 1, 1, 1],
+            "num_heads": [1, 1, 1, 1],
+            "image_size": [EDGE, EDGE],
+        },
+        "Bit",
+    ),
+    "MobileNetV1": ({"depth_multiplier": 0.25, "image_size": EDGE}, "MobileNetV1"),
+    "MobileNetV2": ({"depth_multiplier": 0.35, "image_size": EDGE}, "MobileNetV2"),
+    "Pvt": ({**_PYRAMID, "image_size": EDGE, "num_labels": 3}, "Pvt"),
+    "PvtV2": ({**_PYRAMID, "image_size": EDGE}, "Pvt"),
+    "RegNet": ({**_STAGES, "embedding_size": 8, "groups_width": 8}, "ConvNext"),
+    "Segformer": ({**_PYRAMID, "decoder_hidden_size": 16}, "Segformer"),
+    "SwiftFormer": (
+        {"image_size": EDGE, "embed_dims": [8, 8, 16, 16], "depths": [1, 1, 1, 1]},
+        "ViT",
+    ),
+    "Swinv2": (
+        {
+            "embed_dim": 8,
+            "depths": [1, 1],
+            "num_heads": [2, 2],
+            "window_size": 4,
+            "image_size": EDGE,
+        },
+        "ViT",
+    ),
+    "ViTMSN": (_TOKENS, "ViT"),
+}
+_SQUARE = {"size": {"height": EDGE, "width": EDGE}}
+_SHORTEST = {
+    "size": {"shortest_edge": EDGE},
+    "crop_size": {"height": EDGE, "width": EDGE},
 }
 #: Sizes that fit these networks, by the processor.
 SIZES: dict[str, dict[str, Any]] = {
-    "ViT": {"size": {"height": EDGE, "width": EDGE}},
-    "Beit": {"size": {"height": EDGE, "width": EDGE}},
+    "ViT": _SQUARE,
+    "Beit": {**_SQUARE, "do_center_crop": False},
     "DeiT": {
         "size": {"height": 40, "width": 40},
         "crop_size": {"height": EDGE, "width": EDGE},
     },
+    "Pvt": _SQUARE,
+    "Segformer": _SQUARE,
     "ConvNext": {"size": {"shortest_edge": EDGE}},
+    "Bit": _SHORTEST,
+    "MobileNetV1": _SHORTEST,
+    "MobileNetV2": _SHORTEST,
 }
 CLASSES = {0: "glioma", 1: "meningioma", 2: "pituitary"}
 
@@ -143,13 +213,13 @@ PREPARED: list[tuple[str, dict[str, Any]]] = [
     ("ViT", {}),
     ("ViT", {"do_rescale": False, "image_mean": [100.0, 110.0, 120.0], "image_std": [50.0] * 3}),
     ("ViT", {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}),
-    ("Beit", {}),
+    ("Beit", {"size": {"height": 224, "width": 224}, "do_center_crop": False}),
     ("Beit", {"size": {"height": 256, "width": 240}, "do_center_crop": True}),
     ("DeiT", {}),
-    ("Pvt", {}),
+    ("Pvt", {"resample": 3}),
     ("Segformer", {"size": {"height": 96, "width": 128}}),
-    ("ConvNext", {}),
-    ("ConvNext", {"size": {"shortest_edge": 224}}),
+    ("ConvNext", {"resample": 2}),
+    ("ConvNext", {"resample": 3, "size": {"shortest_edge": 224}}),
     ("Bit", {}),
     ("CLIP", {"size": {"shortest_edge": 97}, "crop_size": {"height": 90, "width": 121}}),
     ("MobileNetV1", {}),
@@ -179,7 +249,7 @@ def test_the_prepared_picture_is_the_processors_up_to_its_eight_bits(
 
 
 @pytest.mark.parametrize(
-    "content", [{"size": 24}, {"feature_extractor_type": "ViTFeatureExtractor"}]
+    "content", [{"size": 24, "resample": 2}, {"feature_extractor_type": "ViTFeatureExtractor"}]
 )
 def test_files_of_older_versions_are_read_as_the_library_does(saved, tmp_path, content) -> None:
     folder = Path(shutil.copytree(saved("ResNet"), tmp_path / "resnet"))
@@ -331,6 +401,20 @@ def test_a_processor_is_refused_by_name(folder, values, code, named) -> None:
     change(folder, "preprocessor_config.json", **values)
     with error_with(code, named):
         load_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("processor", "left_out"), [("Beit", "size"), ("ConvNext", "resample"), ("Pvt", "resample")]
+)
+def test_a_setting_whose_default_has_changed_must_be_said(folder, processor, left_out) -> None:
+    changes = {"image_processor_type": f"{processor}ImageProcessor", left_out: None}
+    change(folder, "preprocessor_config.json", **changes)
+    with error_with(ErrorCode.MODEL_INCOMPLETE, left_out):
+        load_classifier(folder)
+
+
+def test_every_network_of_the_list_is_tried() -> None:
+    assert sorted(NETWORKS) == sorted(start for start, _ in LISTED.values())
 
 
 @pytest.mark.parametrize("name", ["preprocessor_config.json", "model.safetensors"])

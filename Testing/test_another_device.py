@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import UNet
 
 from SaliencyExplain.attribution.method import Method
 from SaliencyExplain.attribution.passes.task import Task
@@ -22,6 +23,7 @@ from SaliencyExplain.explanation.prepared_case import prepare
 from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.loading import load_classifier
+from SaliencyExplain.models.network_in_memory import Model
 from Testing.evaluation.phantom_evaluations import FEW, answers, asked
 from Testing.pretend import DEVICE, device, send
 
@@ -133,3 +135,17 @@ def test_where_the_memory_is_full_this_method_and_the_later_ones_run_on_the_cpu(
         # The case is still one for the device: the next run begins there again.
         assert case.device == DEVICE
         assert not [note for note in case.notes if "hungry" in note]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_maps_of_a_region(phantom):
+    def found(where):
+        torch.manual_seed(0)
+        network = UNet(3, 1, 2, channels=(4, 8), strides=(2,))
+        model = Model(network, ["background", "tumour"], window=(32, 32, 32), spacing=(4, 4, 4))
+        case = prepare(phantom.image, model, "region:tumour", compute=Compute(where))
+        assert model.device == torch.device(DEVICE if where == "auto" else "cpu")
+        return explain(case, [find_method(name)() for name in ("gradcam", "gradient")])
+
+    for there, here in zip(found("auto"), found("cpu"), strict=True):
+        np.testing.assert_allclose(there.values, here.values, atol=1e-6)

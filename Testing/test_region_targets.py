@@ -18,6 +18,7 @@ from SaliencyExplain.errors import ErrorCode
 from SaliencyExplain.explanation.explain import explain
 from SaliencyExplain.explanation.loaded_references import LoadedReferences
 from SaliencyExplain.explanation.network_window import window_around
+from SaliencyExplain.explanation.prediction import predict
 from SaliencyExplain.explanation.prepared_case import PreparedCase, prepare
 from SaliencyExplain.explanation.probing import Prober
 from SaliencyExplain.explanation.region_case import predict_sizes
@@ -153,6 +154,21 @@ def test_a_given_segment_takes_the_place_of_the_predicted_region() -> None:
 def test_other_targets_of_a_segmentation_network_are_refused(target: str) -> None:
     with error_with(ErrorCode.TARGET_KIND, target):
         prepare(noise(), segmenter(Detector()), target)
+
+
+def test_a_method_of_classifiers_is_refused_by_name() -> None:
+    case = prepare(noise(), segmenter(Detector()), "region:tumour")
+    with error_with(ErrorCode.TARGET_KIND, "cam"):
+        explain(case, select_methods(["cam"]))
+
+
+def test_a_segmentation_network_has_no_class_of_an_image() -> None:
+    with error_with(ErrorCode.TARGET_KIND, "Detector"):
+        segmenter(Detector()).predict(noise())
+    with error_with(ErrorCode.TARGET_KIND, "Detector"):
+        predict(noise(), segmenter(Detector()))
+    sizes = se.predict(noise(), segmenter(Detector()))
+    assert sum(sizes.values()) == pytest.approx(np.prod(SHAPE) * 9 / 1000)
 
 
 def test_a_class_that_is_not_predicted_has_no_region() -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from SaliencyExplain.attribution.network.region_scores import RegionMean
 from SaliencyExplain.attribution.passes.pass_spec import PassSpec
 from SaliencyExplain.attribution.passes.task import Task, unpublished
 from SaliencyExplain.confinement import lifted
@@ -61,6 +62,8 @@ class Method(ABC):
     per_channel: ClassVar[bool] = False
     #: Whether it explains a probability as such; False: only scores before the activation.
     explains_probabilities: ClassVar[bool] = True
+    #: Whether it explains the region of a segmentation network.
+    explains_regions: ClassVar[bool] = True
     #: Whether it computes in the task's precision; False: always in float32.
     lower_precision: ClassVar[bool] = False
 
@@ -117,6 +120,12 @@ class Method(ABC):
 
 def check_target(method: Method, task: Task) -> None:
     """Raises InputError where a method cannot explain the task's target."""
+    if isinstance(task.network.network, RegionMean) and not method.explains_regions:
+        raise InputError(
+            ErrorCode.TARGET_KIND,
+            f"{method.name} explains the classes of a classifier and not a region of a "
+            "segmentation network. Use gradcam, occlusion or integrated-gradients.",
+        )
     combination = task.network.combination
     if combination and combination.unit == PROBABILITY and not method.explains_probabilities:
         raise InputError(

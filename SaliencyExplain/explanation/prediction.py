@@ -23,10 +23,11 @@ def predict(image: MetaTensor, classifier: Classifier, *, device: str = "auto") 
     """The class probabilities of an image.
 
     Raises:
-        InputError: The image or device does not fit.
+        InputError: The image or device does not fit, or it is a segmentation network.
         ClassifierError: The network fails, or its scores are not finite.
         DeviceMemoryError: The device's memory does not hold the image.
     """
+    classifier.check_classifies()
     return predict_input(classifier, classifier.prepare(image), choose_device(device))
 
 

@@ -247,10 +247,20 @@ class Classifier:
         """Probabilities ``(K,)`` in [0, 1] of the classes for an image.
 
         Raises:
-            InputError: As :meth:`prepare` and :meth:`scores`.
+            InputError: As :meth:`prepare` and :meth:`scores`; or it is a segmentation network.
         """
+        self.check_classifies()
         scores = self.scores(self.prepare(image)).to(torch.float64)
         return self.network.probabilities(scores[None])[0].cpu().numpy()
+
+    def check_classifies(self) -> None:
+        """Raises InputError where it is a segmentation network, which has no class of an image."""
+        if self.windows is not None:
+            raise InputError(
+                ErrorCode.TARGET_KIND,
+                f"{self.name} is a segmentation network, which gives a map of each class and no "
+                "class of an image: name a region or a point as the target.",
+            )
 
     def restore(
         self, values: Tensor | NDArray[Any], prepared: MetaTensor, image: MetaTensor

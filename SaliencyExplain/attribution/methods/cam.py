@@ -142,6 +142,7 @@ class CAM(ActivationMap):
 
     name: ClassVar[str] = "cam"
     explains_probabilities: ClassVar[bool] = False
+    explains_regions: ClassVar[bool] = False
     family: ClassVar[str] = "class activation"
     title: ClassVar[str] = "CAM"
     source: ClassVar[str] = (

@@ -260,7 +260,7 @@ def test_files_of_older_versions_are_read_as_the_library_does(saved, tmp_path, c
     assert loaded.prepare(read_image(path, colour=True)).shape == (3, edge, edge)
 
 
-@pytest.mark.parametrize("kind", ["ViT", "ResNet"])
+@pytest.mark.parametrize("kind", ["ViT", "ResNet", "Data2VecVision"])
 def test_maps_come_out(saved, tmp_path, kind) -> None:
     path = picture(tmp_path / "p.png", 60, 84)
     result = se.explain(path, saved(kind), ["gradcam", "occlusion"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from SaliencyExplain.attribution.graph.operation_catalogue import Positions, family_of_class
 from SaliencyExplain.attribution.network.score_network import ScoreNetwork
@@ -15,7 +16,7 @@ from SaliencyExplain.errors import ErrorCode, InputError
 
 @contextmanager
 def forward_hooks(
-    layers: Mapping[str, nn.Module], hook_of: Callable[[str], Callable[..., Tensor | None]]
+    layers: Mapping[str, nn.Module], hook_of: Callable[[str], Callable[..., Any]]
 ) -> Iterator[None]:
     """Calls ``hook_of(name)`` as a forward hook of each layer; the hooks are gone afterwards.
 

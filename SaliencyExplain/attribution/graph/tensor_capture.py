@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from SaliencyExplain.attribution.graph.feature_tensors import PlaceInPass, Spot
 from SaliencyExplain.attribution.graph.layer_outputs import forward_hooks
-from SaliencyExplain.attribution.graph.recorded_pass import Counting, called_name
+from SaliencyExplain.attribution.graph.recorded_pass import Counting, called_name, first_tensor
 
 
 class TensorCapture(Counting):
@@ -48,13 +48,16 @@ class TensorCapture(Counting):
             stack.callback(leaving.remove)
             yield
 
-    def _hook_of(self, name: str) -> Callable[..., Tensor | None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
+    def _hook_of(self, name: str) -> Callable[..., Any]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             run = self.ended(name)
             changed = None
             if (name, run, 0) in self._spots:
                 with self.uncounted():
-                    changed = self._captured((name, run, 0), output)
+                    changed = self._captured((name, run, 0), first_tensor(output))
+                if changed is not None and isinstance(output, (tuple, list)):
+                    # The blocks of many transformers return a tuple.
+                    changed = _with_first(output, changed)
             if (name, run) in self._anchors:
                 self.enter()
             return changed
@@ -84,3 +87,9 @@ class TensorCapture(Counting):
             return result
         changed = self._captured(where, result)
         return result if changed is None else changed
+
+
+def _with_first(output: tuple[Any, ...] | list[Any], first: Tensor) -> Any:
+    """The same tuple or list with another first value."""
+    values = [first, *output[1:]]
+    return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)

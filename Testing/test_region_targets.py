@@ -280,3 +280,22 @@ def test_the_click_follows_a_point() -> None:
     )
     tumour = found.classes.index("tumour")
     assert found.scores[tumour] > found.removals[0].scores[tumour]
+
+
+def test_a_slice_of_a_volume_is_explained_in_its_own_place() -> None:
+    affine = np.array([[0, 0, -3.0, 10], [1.2, 0, 0, 4], [0, -1.1, 0, 7], [0, 0, 0, 1]])
+    values = np.random.default_rng(0).random((1, 40, 1, 52), dtype=np.float32)
+    image = to_image(values, affine, name="slice")
+    mask = np.zeros((40, 1, 52), bool)
+    mask[10:13, 0, 20:23] = True
+    segments = LoadedReferences(Segmentation((Segment("a", (1.0, 0, 0), mask),), affine, ()))
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    classifier = se.Model(network, ["background", "mass"], activation="softmax", window=(16, 16))
+    point = ",".join(map(str, world(affine, (11, 0, 21))))
+    for target in ("region:mass@a", f"point:{point}@mass"):
+        case = prepare(image, classifier, target, references=segments)
+        found = gradient_of(case)
+        # Three by three voxels, and one more around them.
+        used = np.argwhere(found)
+        assert used.min(axis=0).tolist() == [9, 0, 19]
+        assert used.max(axis=0).tolist() == [13, 0, 23]

@@ -31,6 +31,9 @@ def probe(
     segmentation: Any = None,
     segment: str | None = None,
     target: Target | str = "predicted",
+    roi: str = "",
+    roi_size_mm: float | None = None,
+    roi_margin_mm: float = 0.0,
     fill: str = "mean",
     value: float = 0.0,
     blur_mm: float = 0.0,
@@ -51,6 +54,9 @@ def probe(
         segment: Name of the segment, where there are several.
         target: Of a segmentation network whose region or point is asked for, as in
             :func:`explain`; a classifier is asked for all classes.
+        roi: As in :func:`explain`, as the two that follow.
+        roi_size_mm: As there.
+        roi_margin_mm: As there.
         fill: What stands in the place: ``mean``, ``minimum``, ``value``, ``blur``, ``noise`` or
             ``inpaint``.
         value: The constant for ``fill="value"``, in the units of the prepared input.
@@ -91,9 +97,17 @@ def probe(
     wanted = None if segmentation is None else _segment(segmentation, segment, read)
     segments = None if segmentation is None else segmentation_on(segmentation, read)[0]
     references = LoadedReferences(segments)
-    limits = spec_of(memory=memory, batch_size=batch_size).limits
+    spec = spec_of(
+        memory=memory,
+        batch_size=batch_size,
+        roi=roi,
+        roi_size_mm=roi_size_mm,
+        roi_margin_mm=roi_margin_mm,
+    )
     prober = Prober(
-        prepare(read, opened, target, Compute(device, limits), references),
+        prepare(
+            read, opened, target, Compute(device, spec.limits), references, of_interest=spec.region
+        ),
         fill=fill,
         value=constant,
         blur_mm=deviation,

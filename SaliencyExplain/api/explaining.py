@@ -128,6 +128,9 @@ def explain(
     methods: MethodLike | Sequence[MethodLike],
     *,
     target: Target | str | int = "predicted",
+    roi: str = "",
+    roi_size_mm: float | None = None,
+    roi_margin_mm: float = 0.0,
     segmentation: Any = None,
     backgrounds: Sequence[Any] = (),
     seed: int = 0,
@@ -148,7 +151,13 @@ def explain(
             these, for a model of several channels.
         model: What :func:`Model` or :func:`load_model` gives, or what the latter takes.
         methods: One or several: ``GradCAM()``, ``Occlusion(window_mm=16)``, a class, or a name.
-        target: Name or index of the class, or ``predicted``.
+        target: Name or index of the class, ``predicted``, or another :class:`Target`, such as
+            ``difference:glioma|meningioma``.
+        roi: The part of the image that the model looks at: ``segmentation``, ``segment:NAME``,
+            ``lesion:NUMBER``, ``point:R,A,S`` or ``box:R,A,S,R,A,S`` in mm; empty: the whole image.
+            Maps are on the whole image's grid, and undefined outside of the part.
+        roi_size_mm: Edge of the region of interest; None: as large as the region itself.
+        roi_margin_mm: Margin around it on each side.
         segmentation: For methods that need segments; ``save`` also compares the maps with it. A
             path or several, a dictionary of names to masks, or a label map on the image's grid.
         backgrounds: Images that stand for "nothing in particular", for methods that need them.
@@ -189,6 +198,9 @@ def explain(
     spec = spec_of(
         tuple(map(choice_of, chosen)),
         target=target,
+        roi=roi,
+        roi_size_mm=roi_size_mm,
+        roi_margin_mm=roi_margin_mm,
         seed=seed,
         memory=memory,
         precision=precision,
@@ -196,7 +208,15 @@ def explain(
         seconds=seconds,
     )
     with shown(progress, "explaining") as report:
-        case = prepare(read, opened, spec.target, Compute(device, spec.limits), references, report)
+        case = prepare(
+            read,
+            opened,
+            spec.target,
+            Compute(device, spec.limits),
+            references,
+            report,
+            spec.region,
+        )
         found = compute_explanation(case, chosen, seed=spec.seed, progress=report)
     config = StudyConfig(
         opened.source or Path(opened.name),

@@ -29,6 +29,9 @@ def study(
     *,
     out: str | PathLike[str],
     target: Target | str | int = "predicted",
+    roi: str = "",
+    roi_size_mm: float | None = None,
+    roi_margin_mm: float = 0.0,
     backgrounds: Sequence[str | PathLike[str]] = (),
     jobs: int = 1,
     seed: int = 0,
@@ -52,6 +55,9 @@ def study(
         methods: As there.
         out: The output folder.
         target: Name or index of a class, ``predicted``, or ``label``: each case's own.
+        roi: As in :func:`explain`; with ``segmentation`` each case's own.
+        roi_size_mm: As there.
+        roi_margin_mm: As there.
         backgrounds: Files or folders of images that stand for "nothing in particular".
         jobs: Processes side by side; more than one need a model from a file.
         seed: Random seed.
@@ -92,6 +98,9 @@ def study(
     spec = spec_of(
         tuple(map(choice_of, methods_of(methods))),
         target=target,
+        roi=roi,
+        roi_size_mm=roi_size_mm,
+        roi_margin_mm=roi_margin_mm,
         seed=seed,
         memory=memory,
         precision=precision,

@@ -32,7 +32,8 @@ CostTier = Literal["full", "reduced", "least"]
 
 
 @spec_options(
-    "methods", "target", "segmentation", "backgrounds", "seed",
+    "methods", "target", "roi", "roi_size_mm", "roi_margin_mm",
+    "segmentation", "backgrounds", "seed",
     "memory", "precision", "batch_size", "passes",
     defaults={"passes": None},
 )  # fmt: skip
@@ -173,6 +174,7 @@ def evaluate_image(
             spec.target,
             Compute(device, limits),
             LoadedReferences(truth, backgrounds),
+            of_interest=spec.region,
         )
         evaluated = evaluate_maps(
             prepared,

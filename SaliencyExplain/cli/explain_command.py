@@ -24,7 +24,8 @@ from SaliencyExplain.specification.spec import ExplainSpec
 
 
 @spec_options(
-    "methods", "target", "segmentation", "backgrounds", "seed",
+    "methods", "target", "roi", "roi_size_mm", "roi_margin_mm",
+    "segmentation", "backgrounds", "seed",
     "memory", "precision", "batch_size", "seconds", "passes",
     required=("methods",),
 )  # fmt: skip

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _RADII_MM = (4.0, 8.0, 16.0)
 
 
-@spec_options("target", "memory", "batch_size")
+@spec_options("target", "roi", "roi_size_mm", "roi_margin_mm", "memory", "batch_size")
 def probe(
     images: options.Images,
     classifier: options.ClassifierPath,
@@ -108,7 +108,14 @@ def probe(
             segments = list(found.segments) if segment is None else [found.find(segment)]
             notes += found.notes
         prober = Prober(
-            prepare(image, loaded, spec.target, Compute(device, spec.limits), references),
+            prepare(
+                image,
+                loaded,
+                spec.target,
+                Compute(device, spec.limits),
+                references,
+                of_interest=spec.region,
+            ),
             fill=fill,
             value=value,
             blur_mm=blur,

@@ -21,7 +21,7 @@ from SaliencyExplain.specification.spec_fields import SPEC_FIELDS, spec_of, valu
 _SPEC = "spec"
 
 #: The placeholder of an option, by the unit of its number.
-_METAVARS = {"bytes": "SIZE", "s": "SECONDS", "passes": "PASSES"}
+_METAVARS = {"bytes": "SIZE", "s": "SECONDS", "passes": "PASSES", "mm": "MM"}
 
 
 def spec_options(
@@ -127,6 +127,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _metavar(field: dataclasses.Field[Any]) -> str:
     if field.metadata["choices"]:
         return "|".join(field.metadata["choices"])
+    if isinstance(field.default, str):
+        return field.name.upper()
     return _METAVARS.get(field.metadata["unit"], "NUMBER")
 
 

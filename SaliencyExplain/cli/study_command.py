@@ -22,7 +22,17 @@ from SaliencyExplain.specification.spec import ExplainSpec
 
 
 @spec_options(
-    "methods", "target", "backgrounds", "seed", "memory", "precision", "batch_size", "passes"
+    "methods",
+    "target",
+    "roi",
+    "roi_size_mm",
+    "roi_margin_mm",
+    "backgrounds",
+    "seed",
+    "memory",
+    "precision",
+    "batch_size",
+    "passes",
 )
 def study(
     folder: Annotated[

@@ -137,6 +137,13 @@ def _provenance(case: PreparedCase, seed: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+    if case.box is not None:
+        first, shape = case.box
+        provenance["region_of_interest"] = {
+            **dataclasses.asdict(case.of_interest),
+            "first_voxel": list(first),
+            "voxels": list(shape),
+        }
     if case.seen_share < 1:
         provenance[SEEN_SHARE] = round(case.seen_share, 6)
         provenance[FIELD_OF_VIEW] = case.field_of_view.as_json()

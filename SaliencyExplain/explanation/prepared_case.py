@@ -22,6 +22,7 @@ from SaliencyExplain.explanation.loaded_references import NONE_LOADED, LoadedRef
 from SaliencyExplain.explanation.network_window import NetworkWindow
 from SaliencyExplain.explanation.prediction import predict_input
 from SaliencyExplain.explanation.region_case import RegionCase, region_case
+from SaliencyExplain.explanation.region_of_interest import cropped
 from SaliencyExplain.explanation.region_target import Region
 from SaliencyExplain.field_of_view import FieldOfView
 from SaliencyExplain.geometry import spacing_of
@@ -34,6 +35,7 @@ from SaliencyExplain.models.network_grid import squeeze_slice
 from SaliencyExplain.progress import Progress, silent
 from SaliencyExplain.quantities import whole_percent
 from SaliencyExplain.results.class_prediction import Prediction
+from SaliencyExplain.specification.spec import WHOLE_IMAGE, RegionOfInterest
 from SaliencyExplain.specification.target import CLASS, DIFFERENCE, Target
 
 #: Share of the network's input inside the image below which a note warns of it: of a brain
@@ -70,6 +72,8 @@ class PreparedCase:
             none.
         region: Of a segmentation network what is averaged where; ``classifier`` gives these means
             as its scores. None: it classifies.
+        of_interest: The part of the image that the model looks at.
+        box: First voxel and shape of that part in the image; None: the whole image.
         window: Of a segmentation network the part of its grid that ``input`` is.
     """
 
@@ -91,6 +95,8 @@ class PreparedCase:
     region: Region | None = None
     window: NetworkWindow | None = None
     combination: ScoreCombination | None = None
+    of_interest: RegionOfInterest = WHOLE_IMAGE
+    box: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -217,6 +223,7 @@ def prepare(
     compute: Compute = AUTOMATIC,
     references: LoadedReferences = NONE_LOADED,
     progress: Progress = silent,
+    of_interest: RegionOfInterest = WHOLE_IMAGE,
 ) -> PreparedCase:
     """Brings an image onto the network's grid, predicts its classes and fixes the target.
 
@@ -230,16 +237,25 @@ def prepare(
         references: What methods may use beside the image.
         progress: Told of the windows of a segmentation network done and to do; may raise
             Cancelled.
+        of_interest: The part of the image that the model looks at.
 
     Raises:
-        InputError: The image, the class, the device or a reference does not fit.
+        InputError: The image, the class, the region, the device or a reference does not fit.
         ClassifierError: The network fails on the image.
         DeviceMemoryError: The CPU's memory does not hold a single image.
     """
     started = time.perf_counter()
     device = choose_device(compute.device)
-    values = classifier.prepare(image)
+    part = cropped(image, of_interest, references.segmentation) if of_interest.roi else None
+    if part is not None and references.backgrounds:
+        raise InputError(
+            ErrorCode.BACKGROUNDS,
+            "Backgrounds are of whole images, and the model looks at a region of interest: leave "
+            "out one of them.",
+        )
+    values = classifier.prepare(image if part is None else part.image)
     notes = [*image.meta.get("notes", []), *values.meta.get(INTENSITY_NOTES, [])]
+    notes += [] if part is None else [part.note]
     inside = classifier.share_inside(values, image)
     if inside < _LITTLE_INSIDE:
         notes.append(
@@ -249,7 +265,7 @@ def prepare(
         )
     whole = classifier.field_of_view(values, image)
     seen_share = float(whole.seen(tuple(image.shape[1:])).mean())
-    if seen_share < _MUCH_SEEN:
+    if seen_share < _MUCH_SEEN and part is None:
         notes.append(
             f"The network sees {whole_percent(seen_share)} of the image; the preprocessing cuts "
             "the rest off. There maps are undefined (0 in files and views), and comparisons "
@@ -286,6 +302,8 @@ def prepare(
         combination=(
             classifier.combination(target, prediction.probabilities) if region is None else None
         ),
+        of_interest=of_interest,
+        box=None if part is None else (part.first, part.shape),
     )
     return case.with_references(references.segmentation, references.backgrounds)
 

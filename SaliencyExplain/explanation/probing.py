@@ -228,7 +228,12 @@ class Prober:
         self._warm = None
         case = self._case
         self._case = prepare(
-            case.image, case.classifier, case.target_name, compute, case.references
+            case.image,
+            case.classifier,
+            case.target_name,
+            compute,
+            case.references,
+            of_interest=case.of_interest,
         )
         return self._cache()
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.evaluation_parts import AFFORDABLE_PASSES
 from SaliencyExplain.specification.parameters import check_parameters, parameter
 from SaliencyExplain.specification.target import PREDICTED_CLASS, Target
@@ -120,6 +121,50 @@ class References:
         check_parameters("references", self)
 
 
+@dataclass(frozen=True)
+class RegionOfInterest:
+    """The part of an image that the model looks at, such as a lesion with its surroundings.
+
+    The part goes through the model's preprocessing as an image does. Maps are exact on the grid of
+    the whole image, and undefined outside of the part.
+    """
+
+    roi: str = parameter(
+        "",
+        "Part of the image that the model looks at: segmentation (its box), segment:NAME, "
+        "lesion:NUMBER (the parts of the segmentation that do not touch, the largest first), "
+        "point:R,A,S or box:R,A,S,R,A,S in mm. Left out: the whole image.",
+        example="segmentation",
+    )
+    roi_size_mm: float | None = parameter(
+        None,
+        "Edge of the region of interest, about its middle.",
+        unit="mm",
+        minimum=1e-3,
+        maximum=1e6,
+        example=64.0,
+        nothing="as large as the region itself",
+    )
+    roi_margin_mm: float = parameter(
+        0.0,
+        "Margin around the region of interest on each side.",
+        unit="mm",
+        minimum=0,
+        maximum=1e6,
+    )
+
+    def __post_init__(self) -> None:
+        check_parameters("region", self)
+        if not self.roi and (self.roi_size_mm is not None or self.roi_margin_mm):
+            raise InputError(
+                ErrorCode.OPTION_MISSING,
+                "A size or margin is given without a region of interest: name the region (roi).",
+            )
+
+
+#: The whole image.
+WHOLE_IMAGE = RegionOfInterest()
+
 #: The limits where none is given.
 DEFAULT_LIMITS = Limits()
 
@@ -151,6 +196,9 @@ class ExplainSpec:
     )
     limits: Limits = parameter(DEFAULT_LIMITS, "What the computation may take.")
     references: References = parameter(NO_REFERENCES, "What the methods may use beside the image.")
+    region: RegionOfInterest = parameter(
+        WHOLE_IMAGE, "The part of the image that the model looks at."
+    )
 
     def __post_init__(self) -> None:
         check_parameters("spec", self)

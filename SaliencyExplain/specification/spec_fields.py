@@ -8,13 +8,19 @@ from pathlib import PurePath
 from typing import Any
 
 from SaliencyExplain.specification.parameters import check_parameter, parse_value
-from SaliencyExplain.specification.spec import ExplainSpec, Limits, MethodChoice, References
+from SaliencyExplain.specification.spec import (
+    ExplainSpec,
+    Limits,
+    MethodChoice,
+    References,
+    RegionOfInterest,
+)
 from SaliencyExplain.specification.target import Target
 
-#: The fields of a specification, its limits and its references by their names.
+#: The fields of a specification, its limits, references and region by their names.
 SPEC_FIELDS: Mapping[str, dataclasses.Field[Any]] = {
     field.name: field
-    for kind in (ExplainSpec, Limits, References)
+    for kind in (ExplainSpec, Limits, References, RegionOfInterest)
     for field in dataclasses.fields(kind)
 }
 
@@ -64,6 +70,7 @@ def spec_of(methods: Sequence[MethodChoice] = (), **values: Any) -> ExplainSpec:
         tuple(methods),
         limits=Limits(**fields_of(Limits)),
         references=References(**fields_of(References)),
+        region=RegionOfInterest(**fields_of(RegionOfInterest)),
         **own,
     )
 

@@ -373,7 +373,13 @@ class CaseWorker:
             raise read.errors[0]
         references = LoadedReferences(read.segmentation, self._backgrounds)
         read.prepared = prepare(
-            read.image, self.classifier, target, self.config.compute, references, progress
+            read.image,
+            self.classifier,
+            target,
+            self.config.compute,
+            references,
+            progress,
+            self.config.spec.region,
         )
         return read.prepared
 

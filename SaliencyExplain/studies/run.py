@@ -275,6 +275,7 @@ def configuration(worker: CaseWorker) -> dict[str, Any]:
         "memory_bytes": spec.limits.memory,
         "precision": spec.limits.precision,
         "batch_size": spec.limits.batch_size,
+        **({"region_of_interest": dataclasses.asdict(spec.region)} if spec.region.roi else {}),
         "threads": config.threads,
         "versions": {name: computed_by[name] for name in ("SaliencyExplain", "torch", "monai")},
     }

@@ -38,5 +38,6 @@ class EstimateHandler(Handler[EstimateRequest, Estimate], answers=EstimateReques
             spec.target,
             self.context.compute_within(spec.limits),
             references_of(explain, self.context, []),
+            of_interest=spec.region,
         )
         return estimate(case, chosen_methods(spec.methods)).within(spec.limits.seconds)

@@ -67,7 +67,7 @@ class EvaluationHandler(Handler[EvaluationRequest, EvaluationResult], answers=Ev
             note for method in wanted for note in _check_references(request, method, references)
         ]
         compute = context.compute_within(spec.limits)
-        case = prepare(image, classifier, spec.target, compute, references)
+        case = prepare(image, classifier, spec.target, compute, references, of_interest=spec.region)
         found = evaluate_maps(
             case,
             wanted,

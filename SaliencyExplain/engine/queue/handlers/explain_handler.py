@@ -69,6 +69,7 @@ class ExplainHandler(Handler[ExplainRequest, Explanation], answers=ExplainReques
             spec.target,
             context.compute_within(spec.limits),
             references,
+            of_interest=spec.region,
         )
         explanation = explain(
             case, chosen, seed=spec.seed, progress=reporter.progress, publish=show

@@ -66,7 +66,7 @@ _LARGEST_NUMBER = 1_000_000
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class LogitsOf(nn.Module):
+class TransformersNetwork(nn.Module):
     """A network of Transformers as one that takes an image and returns logits.
 
     Args:
@@ -168,7 +168,7 @@ def build(
             f"The network {name} of {where} cannot be built: {shown(lines[0])[1:-1]}",
         ) from error
     _check_fit(found, name, where)
-    return LogitsOf(network.float())
+    return TransformersNetwork(network.float())
 
 
 def _library(where: str) -> ModuleType:

@@ -29,10 +29,14 @@ class FieldOfView:
         shape: Voxels of the network's grid per axis.
         from_image: 4x4, from the image's voxel indices to those of the network's grid; of a 3D
             image that is a single slice, without the axis of that slice.
+        box: Of a region of interest, its first voxel and the one after its last along each axis of
+            the image. The network's grid may reach further, with padding. None: no region is cut
+            out.
     """
 
     shape: tuple[int, ...]
     from_image: tuple[tuple[float, ...], ...]
+    box: tuple[tuple[int, int], ...] | None = None
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any]) -> FieldOfView | None:
@@ -41,20 +45,30 @@ class FieldOfView:
         if not found:
             return None
         rows = tuple(tuple(map(float, row)) for row in found["from_image"])
-        return cls(tuple(map(int, found["shape"])), rows)
+        box = tuple((int(low), int(high)) for low, high in found.get("box") or ())
+        return cls(tuple(map(int, found["shape"])), rows, box or None)
 
     def as_json(self) -> dict[str, Any]:
         """For a map's provenance."""
-        return {"shape": list(self.shape), "from_image": [list(row) for row in self.from_image]}
+        found = {"shape": list(self.shape), "from_image": [list(row) for row in self.from_image]}
+        return found if self.box is None else {**found, "box": [list(edge) for edge in self.box]}
 
     def seen(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Which voxels of the image ``(*S)`` have their centres in the network's grid."""
+        """Which voxels of the image ``(*S)`` have their centres in the network's grid.
+
+        Of a region of interest only those in its box.
+        """
         axes = list(shape)
         if len(axes) > len(self.shape):
             single = max(axis for axis, size in enumerate(axes) if size == 1)
             del axes[single]
         outside = list(outside_planes(self.shape, np.array(self.from_image), tuple(axes)))
-        return ~np.stack(outside).reshape(shape)
+        seen = ~np.stack(outside).reshape(shape)
+        if self.box is not None:
+            cut = np.zeros_like(seen)
+            cut[tuple(slice(low, high) for low, high in self.box)] = True
+            seen &= cut
+        return seen
 
 
 def common(fields: Iterable[FieldOfView | None]) -> FieldOfView | None:

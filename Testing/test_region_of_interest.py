@@ -148,6 +148,28 @@ def test_a_click_is_at_its_place_in_the_whole_image():
         prober.at(affine[:3] @ [2, 30, 2, 1], [2.0])
 
 
+@pytest.mark.parametrize("kind", ["straight", "oblique"])
+def test_padding_about_the_region_is_no_part_of_the_image(kind):
+    """The lesion is three voxels wide and the network's input eight."""
+    affine = affine_of(kind)
+    case, network = case_of(affine, RegionOfInterest("segmentation"), segmentation(affine, OTHER))
+    assert tuple(case.input.shape[1:]) == (EDGE,) * 3
+    lesion = np.zeros(SHAPE, dtype=bool)
+    lesion[OTHER] = True
+    (found,) = explain(case, [find_method("gradient")()])
+    assert np.array_equal(found.values != 0, lesion)
+    assert np.array_equal(found.field_of_view.seen(SHAPE), lesion)
+    # Three voxels in the middle of eight begin at the third one.
+    weights = np.abs(network.weights[2:5, 2:5, 2:5])
+    np.testing.assert_allclose(found.values[OTHER], weights, atol=1e-4)
+    prober = Prober(case, fill="value", value=0.0)
+    with error_with(ErrorCode.PLACE_OUTSIDE, "region of interest"):
+        prober.at(affine[:3] @ [5, 26, 3, 1], [0.3])
+    with error_with(ErrorCode.PLACE_OUTSIDE, "elsewhere"):
+        prober.segment(~lesion, "elsewhere")
+    assert prober.segment(np.ones(SHAPE), "all").removals[0].voxels == lesion.sum()
+
+
 def test_several_lesions_are_several_questions():
     affine = affine_of("straight")
     both = segmentation(affine, NODULE, OTHER)

@@ -145,7 +145,7 @@ class MethodRun:
             parameters["output"] = self._figures.get("output", parameters["output"])
         found = []
         for layer, values in maps.items():
-            restored = classifier.restore(values.detach().float().cpu(), case.input, image)
+            restored = case.restore(values.detach().float().cpu())
             check_finite_map(method.name, restored)
             found.append(
                 Attribution(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 from torch import Tensor
 
 from SaliencyExplain.attribution.network.score_combination import ScoreCombination
@@ -171,6 +172,21 @@ class PreparedCase:
         )
         return case if backgrounds is None else _with_backgrounds(case, backgrounds)
 
+    def restore(self, values: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+        """A map on the network's grid, on the image's own grid; see :meth:`Classifier.restore`.
+
+        Args:
+            values: ``(*S')``.
+
+        Returns:
+            ``(*S)``; 0 outside of the field of view.
+        """
+        restored = self.classifier.restore(values, self.input, self.image)
+        if self.box is not None:
+            # Padding about the region of interest lies where the image has voxels, too.
+            restored[~self.field_of_view.seen(restored.shape)] = 0
+        return restored
+
     def on_cpu(self, error: DeviceMemoryError) -> PreparedCase:
         """The case on the CPU, after a GPU's memory was exhausted.
 
@@ -284,6 +300,9 @@ def prepare(
     notes += classifier.network.repeatability.notes
     notes += region.notes if region is not None else ()
     field_of_view = classifier.field_of_view(values, image)
+    if part is not None:
+        box = tuple((low, low + size) for low, size in zip(part.first, part.shape, strict=True))
+        field_of_view = dataclasses.replace(field_of_view, box=box)
     case = PreparedCase(
         image=image,
         classifier=classifier,

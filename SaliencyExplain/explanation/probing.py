@@ -26,7 +26,7 @@ from SaliencyExplain.explanation.compute import Compute
 from SaliencyExplain.explanation.image_points import voxel_of_point
 from SaliencyExplain.explanation.prediction import probabilities_of
 from SaliencyExplain.explanation.prepared_case import PreparedCase, cpu_note, prepare
-from SaliencyExplain.geometry import spacing_of
+from SaliencyExplain.geometry import indices_of, spacing_of
 from SaliencyExplain.images.grid_masks import ball, filled_voxels
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.probe_result import Probe, Removal
@@ -181,6 +181,14 @@ class Prober:
                 ErrorCode.SEGMENTATION_EMPTY,
                 f"The segment '{name}' is empty: there is nothing to remove.",
             )
+        if self._case.box is not None:
+            # The network's grid may have padding about the region, which is no part of the image.
+            marked = marked & self._case.field_of_view.seen(marked.shape)
+            if not marked.any():
+                raise InputError(
+                    ErrorCode.PLACE_OUTSIDE,
+                    f"The segment '{name}' lies outside of the region of interest.",
+                )
         self._ready()
         corner, place, by_half = filled_voxels(
             marked.reshape(self._image.shape[1:]),
@@ -240,7 +248,18 @@ class Prober:
     def _centre(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
         """The point in voxels of the network's grid."""
         shape = self._case.input.shape[1:]
-        return voxel_of_point(point, self._image, self._affine, shape, self.length_unit)
+        centre = voxel_of_point(point, self._image, self._affine, shape, self.length_unit)
+        if self._case.box is not None:
+            of = tuple(self._image.shape[1:])
+            nearest = np.rint(indices_of(point, self._image.affine.numpy()))[: len(of)]
+            index = tuple(int(one) for one in np.clip(nearest, 0, np.array(of) - 1))
+            seen = self._case.field_of_view.seen(tuple(self._case.image.shape[1:]))
+            if not seen.reshape(of)[index]:
+                raise InputError(
+                    ErrorCode.PLACE_OUTSIDE,
+                    f"The point {point.tolist()} lies outside of the region of interest.",
+                )
+        return centre
 
     def _probe(
         self, places: Sequence[_Place], notes: Sequence[str], started: float, progress: Progress

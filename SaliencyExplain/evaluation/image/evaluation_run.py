@@ -241,7 +241,7 @@ class EvaluationRun:
         else:
             if self._faithful is not None:
                 faithful, images = self._faithful.with_images(values, channel)
-        restored = case.classifier.restore(torch.from_numpy(values), case.input, case.image)
+        restored = case.restore(torch.from_numpy(values))
         resolution_mm = self._resolutions.get((name, layer), 0.0)
         own: Sequence[str] = self._given_segments.get(name, ())
         if method is not None:
@@ -293,9 +293,7 @@ class EvaluationRun:
             if missing:
                 notes.append(f"No MSFI: the method has no map of the channel {missing[0]}.")
                 return None
-            maps = {
-                name: case.classifier.restore(apart[name], case.input, case.image) for name in masks
-            }
+            maps = {name: case.restore(apart[name]) for name in masks}
         body = self._image_body
         return feature_importance(
             maps,

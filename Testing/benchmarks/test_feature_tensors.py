@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from Testing.benchmarks.feature_tensors import PAGE, main, names
+from Testing.benchmarks.feature_tensors import PAGE, main
+from Testing.public_networks import STRUCTURE_TABLE
 
 
 def test_the_table_names_the_tensor_and_the_reason(timm, tmp_path):
@@ -20,6 +21,6 @@ def test_the_table_names_the_tensor_and_the_reason(timm, tmp_path):
         assert f"| {row.network} | {row.size} | {row.tensor or '-'} | {row.why} |" in text
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", STRUCTURE_TABLE)
 def test_the_page_has_a_row_of_each_network(name):
     assert f"\n| {name} | " in PAGE.read_text()

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,6 +122,30 @@ _MORE_MONAI: tuple[tuple[str, str, dict[str, Any], tuple[int, ...]], ...] = (
 )
 
 
+_TOKENS = {
+    **{"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4},
+    **{"intermediate_size": 96, "image_size": 64, "patch_size": 8},
+}
+_STAGES = {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]}
+_WINDOWS = {
+    **{"embed_dim": 16, "depths": [1, 2], "num_heads": [2, 4], "window_size": 4},
+    **{"image_size": 64},
+}
+# Networks of Transformers by the beginning of their classes' names, with small configurations.
+_TRANSFORMERS: dict[str, dict[str, Any]] = {
+    "Beit": {**_TOKENS, "use_relative_position_bias": True, "out_indices": [1, 2]},
+    "ConvNext": _STAGES,
+    "ConvNextV2": _STAGES,
+    "DeiT": _TOKENS,
+    "Dinov2": {key: value for key, value in _TOKENS.items() if key != "intermediate_size"},
+    "RegNet": {**_STAGES, "embedding_size": 16, "groups_width": 8},
+    "ResNet": {**_STAGES, "embedding_size": 16, "layer_type": "basic"},
+    "Swin": _WINDOWS,
+    "Swinv2": _WINDOWS,
+    "ViT": _TOKENS,
+}
+
+
 @dataclass(frozen=True)
 class PublicNetwork:
     """A network of a library.
@@ -130,7 +155,8 @@ class PublicNetwork:
         shape: Voxels along each axis of the input.
         channels: Channels of the input.
         make: Builds it.
-        definition: Its name and arguments for a bundle; None: it is given as an object only.
+        definition: Its name and arguments for a bundle; None: it does not come in as one.
+        save: Writes a network of Transformers as a folder of its library; None: of another one.
     """
 
     name: str
@@ -138,6 +164,7 @@ class PublicNetwork:
     channels: int
     make: Callable[[], nn.Module]
     definition: tuple[str, Mapping[str, Any]] | None = None
+    save: Callable[[nn.Module, Path], None] | None = None
 
     def build(self) -> nn.Module:
         """The network in eval mode, its weights random and always the same.
@@ -167,6 +194,43 @@ class EncoderWithHead(nn.Module):
         """Scores ``(B, K)`` of images ``(B, C, *S)``."""
         scores: Tensor = self.head(self.encoder(images).flatten(2).mean(dim=2))
         return scores
+
+
+class Logits(nn.Module):
+    """A network of Transformers that returns its scores alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores ``(B, K)`` of images ``(B, C, *S)``."""
+        scores: Tensor = self.network(pixel_values=images).logits
+        return scores
+
+
+def _transformers(kind: str) -> nn.Module:
+    load_torchvision()
+    library = importlib.import_module("transformers")
+    names = dict(enumerate(CLASSES))
+    configuration = getattr(library, f"{kind}Config")(
+        **_TRANSFORMERS[kind],
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+        attn_implementation="eager",
+    )
+    return Logits(getattr(library, f"{kind}ForImageClassification")(configuration))
+
+
+def _save_transformers(network: nn.Module, folder: Path) -> None:
+    """Writes the network and a processor that only makes 0 to 1 of 0 to 255."""
+    assert isinstance(network, Logits)
+    saved: Any = network.network
+    saved.save_pretrained(folder)
+    processor = importlib.import_module("transformers").ViTImageProcessor(
+        size={"height": 64, "width": 64}, do_normalize=False
+    )
+    processor.save_pretrained(folder)
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -268,6 +332,16 @@ def _more() -> dict[str, PublicNetwork]:
             (f"torchvision.models.video.{name}", {}),
         )
         for name in ("r3d_18", "mc3_18", "r2plus1d_18")
+    ]
+    networks += [
+        PublicNetwork(
+            f"transformers:{kind}",
+            (64, 64),
+            3,
+            partial(_transformers, kind),
+            save=_save_transformers,
+        )
+        for kind in _TRANSFORMERS
     ]
     networks.append(PublicNetwork("torchxrayvision:DenseNet", (224, 224), 1, _xray_vision))
     networks += [

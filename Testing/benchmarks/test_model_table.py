@@ -26,6 +26,7 @@ FEW = (
     *("tv:resnet18", "tv:mobilenet_v3_small"),
     *("timm:convnext_atto", "timm:ghostnet_100", "timm:vit_tiny_patch16_224"),
     *("monai:Classifier", "monai:ResNet10", "monai:ResNet18-2D", "monai:ViT"),
+    *("transformers:ViT", "transformers:ConvNext"),
     *("nnunet:PlainConvEncoder", "nnunet:ResidualEncoder", "torchxrayvision:DenseNet"),
 )
 LIBRARIES = {"nnunet": "dynamic_network_architectures", "torchxrayvision": "torchxrayvision"}

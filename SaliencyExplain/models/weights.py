@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,22 @@ def _unpickled(content: bytes, name: str) -> object:
     return state() if callable(state) else loaded
 
 
+def _of_present_version(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """A state dict that says of the layers that are not torch's that it has their present version.
+
+    Weight files keep no versions. Layers that read older ones differently, as torchvision's MNASNet
+    does, fail without; those of torch take what has no version as it is.
+    """
+    versioned: Any = OrderedDict(state)
+    versioned._metadata = {
+        name: {"version": module._version}
+        for name, module in network.named_modules()
+        if not type(module).__module__.startswith("torch.nn.")
+    }
+    found: dict[str, Tensor] = versioned
+    return found
+
+
 def load_into(
     network: nn.Module, weights: Checkpoint | Mapping[str, Tensor], name: str
 ) -> tuple[str, ...]:
@@ -160,7 +177,7 @@ def load_into(
             f"{len(wrong)} of another type ({some(wrong)})",
         )
     try:
-        network.load_state_dict(fitted.state, strict=False)
+        network.load_state_dict(_of_present_version(fitted.state, network), strict=False)
     except Exception as error:
         raise unreadable(name, error) from error
     return fitted.notes

@@ -151,3 +151,19 @@ def same(network: nn.Module, bundle: Path) -> bool:
     noise = torch.rand(2, 1, 32, 32)
     with torch.no_grad():
         return torch.allclose(load_classifier(bundle).network(noise), network(noise), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_weights_of_a_layer_that_has_versions_are_of_its_present_one(torchvision, tmp_path):
+    torch.manual_seed(0)
+    network = torchvision.models.mnasnet0_5(weights=None, num_classes=3).eval()
+    torch.save(dict(network.state_dict()), tmp_path / "weights.pt")
+    bundle = wrap(
+        "torchvision.models.mnasnet0_5", tmp_path / "weights.pt", ["a", "b", "c"],
+        tmp_path / "bundle", channels=["r", "g", "b"], size=[64, 64],
+    )  # fmt: skip
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = network(image)
+        found = load_classifier(bundle).network(image)
+    torch.testing.assert_close(found, expected)

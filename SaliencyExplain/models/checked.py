@@ -27,6 +27,11 @@ from SaliencyExplain.models.targets import (
 _REFERENCE = re.compile(r"\$?@(\w+(?:(?:::|#)\w+)*)", re.ASCII)
 _MOVED_TO_DEVICE = re.compile(r"\$@(\w+)\.to\(\s*@\w+\s*\)", re.ASCII)
 _DTYPE = re.compile(r"\$(?:torch|np|numpy)\.(float16|float32|float64|int32|int64|uint8|bool)")
+# MONAI's names of what is in a batch, as its enumeration has them.
+_COMMON_KEY = re.compile(r"\$monai\.utils\.(?:enums\.)?CommonKeys\.([A-Z]+)", re.ASCII)
+_COMMON_KEYS = {
+    "IMAGE": "image", "LABEL": "label", "PRED": "pred", "LOSS": "loss", "METADATA": "metadata",
+}  # fmt: skip
 _BUILD_KEYS = frozenset({"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"})
 #: MONAI's parser interprets strings that begin with one of these.
 _MARKS = ("$", "@", "%")
@@ -67,6 +72,27 @@ def check_size(content: Any, name: str) -> None:
                 f"than {_MOST_NODES} values.",
             )
         waiting.extend((value, depth + 1) for value in inner)
+
+
+def followed(content: Mapping[str, Any], value: Any) -> Any:
+    """What a text refers to in a configuration, as it is written there; other values themselves.
+
+    Args:
+        content: The parsed file.
+        value: Such as ``@transforms`` or ``$@transforms``.
+
+    Raises:
+        ClassifierError: It does not exist, or the references lead in a circle.
+    """
+    for _ in range(_DEEPEST):
+        reference = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if reference is None:
+            return value
+        value = _raw(content, tuple(re.split("::|#", reference.group(1))))
+    raise ClassifierError(
+        ErrorCode.MODEL_CONFIGURATION,
+        f"The bundle's configuration refers to itself at {shown(value)}.",
+    )
 
 
 class CheckedBuilder:
@@ -110,26 +136,11 @@ class CheckedBuilder:
             )
         self._open.add(path)
         try:
-            built = self._node(self._raw(path), path)
+            built = self._node(_raw(self._content, path), path)
         finally:
             self._open.discard(path)
         self._built[path] = built
         return built
-
-    def _raw(self, path: tuple[str, ...]) -> Any:
-        node: Any = self._content
-        for step in path:
-            if isinstance(node, Mapping) and step in node:
-                node = node[step]
-            elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
-                node = node[int(step)]
-            else:
-                raise ClassifierError(
-                    ErrorCode.MODEL_CONFIGURATION,
-                    f"The bundle's configuration refers to {shown('::'.join(path))}, which does "
-                    "not exist in it. Correct the reference.",
-                )
-        return node
 
     def _node(self, node: Any, path: tuple[str, ...]) -> Any:
         if isinstance(node, Mapping):
@@ -193,6 +204,9 @@ class CheckedBuilder:
         reference = _REFERENCE.fullmatch(text)
         if reference:
             return self._at(tuple(re.split("::|#", reference.group(1))))
+        common = _COMMON_KEY.fullmatch(text)
+        if common and common.group(1) in _COMMON_KEYS:
+            return _COMMON_KEYS[common.group(1)]
         dtype = _DTYPE.fullmatch(text)
         if dtype:
             return (
@@ -217,6 +231,23 @@ class CheckedBuilder:
             ) from None
         check_size(value, _named(path))
         return _data(value, path)
+
+
+def _raw(content: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """What stands at a place of a configuration."""
+    node: Any = content
+    for step in path:
+        if isinstance(node, Mapping) and step in node:
+            node = node[step]
+        elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
+            node = node[int(step)]
+        else:
+            raise ClassifierError(
+                ErrorCode.MODEL_CONFIGURATION,
+                f"The bundle's configuration refers to {shown('::'.join(path))}, which does "
+                "not exist in it. Correct the reference.",
+            )
+    return node
 
 
 def _data(value: Any, path: tuple[str, ...]) -> Any:

@@ -20,6 +20,7 @@ _MOST_NAMES = 10_000
 #: Values of an input, all channels together, 2 GB: the first image of that size is made here.
 _MOST_VALUES = 2**29
 _LONGEST_NAME = 300
+_COLOURS = ("red", "green", "blue")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -80,6 +81,15 @@ def parse(content: Mapping[str, Any]) -> Metadata:
             ErrorCode.MODEL_REFUSED,
             f"{METADATA} says {count} channels; at most {_MOST_NAMES} are supported.",
         )
+    dims, size = _shape(image.get("spatial_shape"))
+    settings = read_settings(content)
+    if len(names) == 1 < count:
+        # Bundles of MONAI's model zoo have one name for several channels.
+        is_picture = dims == 2 and count == len(_COLOURS)
+        numbered = tuple(f"{names[0]} {number}" for number in range(1, count + 1))
+        names = _COLOURS if is_picture else numbered
+        why = f"{', '.join(names)}, since the metadata has one name for {count} channels"
+        settings += (Setting("channel order", why, "guessed"),)
     if len(names) != count:
         if names:
             raise ClassifierError(
@@ -88,7 +98,6 @@ def parse(content: Mapping[str, Any]) -> Metadata:
                 f"channel_def and has num_channels {count}.",
             )
         names = ("image",) if count == 1 else tuple(f"channel{i}" for i in range(count))
-    dims, size = _shape(image.get("spatial_shape"))
     classes = numbered_names(
         prediction.get("channel_def"),
         f"{METADATA}: network_data_format.outputs.pred.channel_def",
@@ -111,7 +120,7 @@ def parse(content: Mapping[str, Any]) -> Metadata:
         dims,
         size,
         output,
-        read_settings(content),
+        settings,
         segmentation,
         PreprocessingWords.read(content.get(WORDS)),
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from SaliencyExplain.errors import ClassifierError, ErrorCode
 from SaliencyExplain.geometry import is_invertible
+from SaliencyExplain.models.checked import followed
 from SaliencyExplain.models.configuration import Configuration
 from SaliencyExplain.models.picture_steps import (
     AntialiasedResized,
@@ -64,21 +65,27 @@ def build_preprocessing(configuration: Configuration, spatial_dims: int) -> Comp
         ClassifierError: It is missing or random, or a transform moves voxels without updating the
             affine, so that maps cannot be brought back.
     """
-    content = configuration.content.get("preprocessing")
+    content = followed(configuration.content, configuration.content.get("preprocessing"))
     if content is None:
         raise ClassifierError(
             ErrorCode.MODEL_INCOMPLETE,
             "The bundle's configuration has no 'preprocessing'. Add a Compose of MONAI's "
             "dictionary transforms on 'image' (with an empty list where images go in as they are).",
         )
-    if isinstance(content, Mapping) and isinstance(content.get("transforms"), list):
-        steps: Any = content["transforms"]
+    listed = (
+        followed(configuration.content, content.get("transforms"))
+        if isinstance(content, Mapping)
+        else None
+    )
+    if isinstance(content, Mapping) and isinstance(listed, list):
+        steps: Any = listed
         rest = {name: value for name, value in content.items() if name != "transforms"}
     elif isinstance(content, list):
         steps, rest = content, {"_target_": "Compose"}
     else:
         steps, rest = None, {}
     if steps is not None:
+        steps = [followed(configuration.content, step) for step in steps]
         rest["transforms"] = _steps_for_image(steps)
         configuration = Configuration(
             {**configuration.content, "preprocessing": rest}, trust=configuration.trust

@@ -142,8 +142,10 @@ ZOO_METADATA = {
             "cannot take an image of 2 channels",
         ),
         (
-            lambda c: c["network_data_format"]["inputs"]["image"].update(num_channels=4),
-            "names 1 channels",
+            lambda c: c["network_data_format"]["inputs"]["image"].update(
+                num_channels=4, channel_def={"0": "t1", "1": "t2"}
+            ),
+            "names 2 channels",
         ),
         (
             lambda c: c["network_data_format"]["outputs"]["pred"].update(

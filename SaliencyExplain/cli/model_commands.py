@@ -195,6 +195,13 @@ def add(
             show_default=False,
         ),
     ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="Each SOURCE is a member of its own, such as a fold; their scores are averaged.",
+        ),
+    ] = False,
     state_key: Annotated[
         str | None,
         typer.Option(
@@ -250,6 +257,7 @@ def add(
         output=output,
         window=options.voxels(window, "--window"),
         description=description,
+        ensemble=ensemble,
         state_key=state_key,
         strip_prefix=strip_prefix,
         trust=trust,

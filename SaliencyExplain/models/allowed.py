@@ -27,7 +27,7 @@ _NETWORK_NAMES = """
     EfficientNet EfficientNetBN ViT ViTAutoEnc
     Classifier Critic Discriminator Regressor
     FullyConnectedNet VarFullyConnectedNet HighResNet NetAdapter TorchVisionFCModel
-    AHNet AHnet Ahnet AttentionUnet AutoEncoder BasicUNet BasicUnet Basicunet basicunet
+    AHNet AHnet Ahnet AttentionUnet AutoEncoder FlexibleUNet BasicUNet BasicUnet Basicunet basicunet
     DynUNet DynUnet Dynunet SegResNet SegResNetVAE SegResNetDS SegResNetDS2 SwinUNETR
     UNet Unet UNETR VNet VarAutoEncoder
 """
@@ -69,7 +69,7 @@ _TRANSFORM_NAMES = """
 NAMES: dict[str, frozenset[str]] = {
     NETWORKS: frozenset(_NETWORK_NAMES.split()),
     LAYERS: frozenset(_LAYER_NAMES.split()),
-    NETWORK_CHANGES: frozenset({"with_input_channels"}),
+    NETWORK_CHANGES: frozenset({"with_input_channels", "mean_of"}),
     PICTURE_STEPS: frozenset(
         {"AntialiasedResized", "ShortestResized", "CenterCropd", "SquareCropd", "SquarePadd"}
     ),

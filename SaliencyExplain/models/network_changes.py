@@ -1,10 +1,12 @@
-"""Changes of a library's network that its own arguments do not offer; bundles name them."""
+"""Networks made of a library's, which its own arguments do not offer; bundles name them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def with_input_channels(network: nn.Module, layer: str, channels: int) -> nn.Module:
@@ -38,3 +40,30 @@ def with_input_channels(network: nn.Module, layer: str, channels: int) -> nn.Mod
     parent, _, name = layer.rpartition(".")
     setattr(network.get_submodule(parent), name, new)
     return network
+
+
+class MeanOfScores(nn.Module):
+    """The mean of what several networks return, such as those of a cross-validation.
+
+    Args:
+        members: Each returns a tensor, all of the same shape.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The mean of the members' outputs for images ``(B, C, *S)``."""
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)
+
+
+def mean_of(networks: Sequence[nn.Module]) -> MeanOfScores:
+    """An ensemble whose scores are the mean of its members' scores.
+
+    Raises:
+        ValueError: There is no member.
+    """
+    if not networks:
+        raise ValueError("an ensemble needs at least one network")
+    return MeanOfScores(networks)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from SaliencyExplain.confinement import DeniedError
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.models.allowed import NETWORK_CHANGES
 from SaliencyExplain.models.bundle import METADATA
 from SaliencyExplain.models.bundle_metadata import (
     activation_step,
@@ -61,6 +63,7 @@ def wrap(
     description: str = "",
     eval_metrics: Mapping[str, Any] | None = None,
     documents: Mapping[str, bytes] | None = None,
+    ensemble: bool = False,
     state_key: str | None = None,
     strip_prefix: str | None = None,
     trust: bool = False,
@@ -101,6 +104,8 @@ def wrap(
         description: A sentence for people.
         eval_metrics: How well it does, for the key of that name in MONAI's metadata.
         documents: Further files by name, for the bundle's ``docs``.
+        ensemble: Whether each weight file is a member of its own, all of the same network, whose
+            scores are averaged.
         state_key: Key of the weights in a weight file, several with dots between them. Where
             None, they are looked for under the usual ones.
         strip_prefix: What the names of the weights in the file begin with and those of the
@@ -141,6 +146,11 @@ def wrap(
             (bundle / "configs").mkdir(parents=True)
             (bundle / "models").mkdir()
             said = spatial_dims or given.dims or preset_dims(like)
+            if ensemble and network is None:
+                raise InputError(
+                    ErrorCode.OPTION_MISSING,
+                    "Name the network of the ensemble's members (network).",
+                )
             if network is None:
                 definition, dims = _write_program(bundle, weights, trust=trust)
                 notes: tuple[str, ...] = ()
@@ -159,14 +169,22 @@ def wrap(
                         size=chosen_words(words, like, said)[0].size if said else given.size,
                         trust=trust,
                     )
-                definition, dims, notes = _write_weights(
-                    bundle,
-                    described,
-                    weights,
-                    Reading(state_key, strip_prefix, trust),
-                    channels=len(channels),
-                    activation=activation,
-                )
+                reading = Reading(state_key, strip_prefix, trust)
+                members = [
+                    _fitted(
+                        bundle,
+                        described,
+                        one,
+                        reading,
+                        channels=len(channels),
+                        activation=activation,
+                    )
+                    for one in _members(weights, ensemble=ensemble)
+                ]
+                fitted = _mean_of(members) if ensemble else members[0]
+                _write_weights(bundle, fitted)
+                definition = {"network_def": fitted.definition, "network": "@network_def"}
+                dims, notes = fitted.dims, fitted.notes
             dims = spatial_dims or dims or said
             if dims not in (2, 3):
                 raise InputError(
@@ -201,6 +219,10 @@ def wrap(
             if transforms is None:
                 content[WORDS] = chosen.as_json()
             settings += [Setting("weights", note, "guessed") for note in notes]
+            if ensemble:
+                settings.append(
+                    Setting("ensemble", f"mean of the scores of {len(members)} networks", "given")
+                )
             if eval_metrics is not None:
                 content["eval_metrics"] = dict(eval_metrics)
             for name, document in (documents or {}).items():
@@ -280,7 +302,24 @@ def _write_program(
     return {}, None
 
 
-def _write_weights(
+@dataclasses.dataclass(frozen=True)
+class _Fitted:
+    """A network with its weights.
+
+    Attributes:
+        definition: Its configuration.
+        tensors: Its parameters and buffers by name.
+        dims: 2 or 3, where its convolutions say it.
+        notes: What a user must be told.
+    """
+
+    definition: dict[str, Any]
+    tensors: dict[str, Tensor]
+    dims: int | None
+    notes: tuple[str, ...]
+
+
+def _fitted(
     bundle: Path,
     definition: dict[str, Any],
     weights: Weights,
@@ -288,7 +327,8 @@ def _write_weights(
     *,
     channels: int,
     activation: str | None,
-) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
+) -> _Fitted:
+    """The network of a definition with the weights of one or several files."""
     target = definition["_target_"]
     with importable(bundle if target.startswith(f"{PACKAGE}.") else None):
         built = build_network(definition, trust=reading.trust)
@@ -301,14 +341,45 @@ def _write_weights(
             activation=activation,
             build=lambda changed: build_network(changed, trust=reading.trust),
         )
-    definition, built = adapted.definition, adapted.network
+    built = adapted.network
     notes += adapted.notes + load_into(built, adapted.checkpoint, given.name)
     check_finite(built, given.name)
     tensors = {
         key: value.detach().cpu().contiguous().clone() for key, value in built.state_dict().items()
     }
+    return _Fitted(adapted.definition, tensors, convolution_dims(built), notes)
+
+
+def _mean_of(members: Sequence[_Fitted]) -> _Fitted:
+    """The ensemble of several networks."""
+    definition = {
+        "_target_": f"{NETWORK_CHANGES}.mean_of",
+        "networks": [one.definition for one in members],
+    }
+    tensors = {
+        f"members.{number}.{key}": value
+        for number, one in enumerate(members)
+        for key, value in one.tensors.items()
+    }
+    notes = tuple(dict.fromkeys(note for one in members for note in one.notes))
+    return _Fitted(definition, tensors, members[0].dims, notes)
+
+
+def _members(weights: Weights, *, ensemble: bool) -> list[Weights]:
+    """The weights of each member of an ensemble; else all of them together."""
+    if not ensemble:
+        return [weights]
+    if isinstance(weights, (str, Path, Mapping)) or len(weights) < 2:
+        raise InputError(
+            ErrorCode.OPTION_MISSING,
+            "An ensemble has a weight file for each of two or more members: name them all.",
+        )
+    return list(weights)
+
+
+def _write_weights(bundle: Path, fitted: _Fitted) -> None:
     try:
-        torch.save(tensors, bundle / "models" / "model.pt")
+        torch.save(fitted.tensors, bundle / "models" / "model.pt")
     except RuntimeError as error:
         # torch's writer does not report a full disk, the usual cause of this failure.
         raise OutputError(
@@ -316,8 +387,6 @@ def _write_weights(
             f"The weights cannot be written next to {bundle.name}. Check that the disk is not "
             "full.",
         ) from error
-    content = {"network_def": definition, "network": "@network_def"}
-    return content, convolution_dims(built), notes
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from SaliencyExplain.cli import options
 from SaliencyExplain.cli.messages import console, print_json, progress_bar, say_notes
-from SaliencyExplain.errors import ErrorCode, InputError
+from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 
 if TYPE_CHECKING:
     from SaliencyExplain.models.classifier import Classifier
@@ -72,7 +72,6 @@ def check(
     provenance of each map. The exit status is 1 where they differ.
     """
     from SaliencyExplain.models.bundle_correction import corrected_bundle
-    from SaliencyExplain.models.check_record import write_record
     from SaliencyExplain.models.loading import load_classifier
     from SaliencyExplain.models.model_check import check_predictions
 
@@ -80,16 +79,13 @@ def check(
         loaded = load_classifier(classifier, trust=trust)
         known = _known(loaded, images, expect)
         found = check_predictions(loaded, known, tolerance=tolerance, progress=progress)
-        kept = found.agrees and loaded.source is not None and loaded.source.is_dir()
-        if kept:
-            assert loaded.source is not None
-            write_record(loaded.source, found.record)
+        kept = found.agrees and _record(loaded, found)
         written: Path | None = None
         if write is not None and not found.agrees and len(found.fitting) == 1:
             (fitting,) = found.fitting
             written = corrected_bundle(loaded, fitting, write)
             again = load_classifier(written, trust=trust)
-            write_record(written, check_predictions(again, known, tolerance=tolerance).record)
+            _record(again, check_predictions(again, known, tolerance=tolerance))
     if as_json:
         print_json(_document(found, written))
     else:
@@ -121,6 +117,22 @@ def _known(
     return known
 
 
+def _record(loaded: Classifier, found: ModelCheck) -> bool:
+    """Keeps a check that agrees beside the bundle's files; False where that is not possible."""
+    from SaliencyExplain.demo.shipped import shipped_classifiers
+    from SaliencyExplain.models.check_record import write_record
+
+    folder = loaded.source
+    shipped = [path.resolve() for path in shipped_classifiers().values()]
+    if not found.agrees or folder is None or not folder.is_dir() or folder.resolve() in shipped:
+        return False
+    try:
+        write_record(folder, found.record)
+    except OutputError:
+        return False
+    return True
+
+
 def _document(found: ModelCheck, written: Path | None) -> dict[str, Any]:
     def row(one: Any) -> dict[str, Any]:
         return {"changes": dict(one.changes), "activation": one.activation, "error": one.error}
@@ -141,7 +153,7 @@ def _say(found: ModelCheck, kept: bool, written: Path | None) -> None:
     if found.agrees:
         console.print(f"Agrees with {images}: largest difference {found.own.error:.2g}.")
         if not kept:
-            say_notes(["The check is not recorded: the model is not the folder of a bundle."])
+            say_notes(["The check is not recorded: the model is no folder that can be written."])
         return
     console.print(f"Differs: largest difference {found.own.error:.2g} over {images}.")
     table = Table(box=None, padding=(0, 2))

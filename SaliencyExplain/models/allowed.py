@@ -27,7 +27,7 @@ _NETWORK_NAMES = """
     EfficientNet EfficientNetBN ViT ViTAutoEnc
     Classifier Critic Discriminator Regressor
     FullyConnectedNet VarFullyConnectedNet HighResNet NetAdapter TorchVisionFCModel
-    AHNet AHnet Ahnet AttentionUnet AutoEncoder FlexibleUNet BasicUNet BasicUnet Basicunet basicunet
+    AHNet AHnet Ahnet AttentionUnet AutoEncoder BasicUNet BasicUnet Basicunet basicunet
     DynUNet DynUnet Dynunet SegResNet SegResNetVAE SegResNetDS SegResNetDS2 SwinUNETR
     UNet Unet UNETR VNet VarAutoEncoder
 """

@@ -41,6 +41,13 @@ def corrected_bundle(classifier: Classifier, found: Attempt, out: Path) -> Path:
             "words (model add) can be written with other settings. Change its configuration by "
             "hand.",
         )
+    if found.channels is not None and classifier.colour:
+        raise InputError(
+            ErrorCode.MODEL_CONFIGURATION,
+            f"{classifier.name}: pictures are read as red, green, blue, and a network that takes "
+            "the colours in another order cannot be written. Turn the input's colours in the "
+            "network's own code.",
+        )
     if out.exists():
         raise OutputError(
             ErrorCode.OUTPUT_EXISTS, f"{out} exists already: name a new folder for the bundle."

@@ -38,6 +38,7 @@ from SaliencyExplain.models.onnx_files import load_onnx
 from SaliencyExplain.models.probe import convolution_dims
 from SaliencyExplain.models.programs import load_exported, load_script, program_files
 from SaliencyExplain.models.scripts import PACKAGE, importable
+from SaliencyExplain.models.targets import without_pretrained
 from SaliencyExplain.models.weights import format_of, load_into, read_weights
 
 _NETWORK_KEYS = ("network_def", "network", "net", "model")
@@ -244,6 +245,10 @@ def _built_network(configuration: Configuration) -> nn.Module:
             "The bundle's configuration has no 'network_def': add the network's class and "
             "arguments under that key.",
         )
+    if configuration.trust:
+        content = configuration.content
+        content = {**content, key: without_pretrained(content[key])}
+        configuration = Configuration(content, trust=True)
     network = configuration.build(key)
     if not isinstance(network, nn.Module):
         raise ClassifierError(

@@ -137,6 +137,29 @@ def without_downloads(
     return result
 
 
+def without_pretrained(definition: Any) -> Any:
+    """The definition of a trusted network such that no library fetches weights for it.
+
+    The weights come from the bundle. Values that name a file of the user's own are kept.
+
+    Args:
+        definition: As it stands in the configuration.
+    """
+    if isinstance(definition, list):
+        return [without_pretrained(one) for one in definition]
+    if not isinstance(definition, Mapping):
+        return definition
+    of_torchvision = str(definition.get("_target_", "")).startswith(f"{TORCHVISION}.")
+    result: dict[Any, Any] = {}
+    for name, value in definition.items():
+        if name in PRETRAINED and value is True:
+            value = False
+        elif name in PRETRAINED and of_torchvision:
+            value = None
+        result[name] = without_pretrained(value)
+    return result
+
+
 def _package_of(parent: str, name: str) -> str | None:
     """The allowed package that a dotted or short name belongs to."""
     if not name.isascii() or not name.isidentifier() or name.startswith("_"):

@@ -26,7 +26,7 @@ from SaliencyExplain.models.check_record import (
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.known_predictions import KnownPrediction, known_prediction
 from SaliencyExplain.models.loading import load_classifier
-from SaliencyExplain.models.model_check import check_predictions
+from SaliencyExplain.models.model_check import Attempt, check_predictions
 from Testing.expected_errors import error_with
 from Testing.quick_methods import quick
 from Testing.weighted_network import CLASSES, TRUE, Weighted, network, write_weighted
@@ -120,6 +120,17 @@ class Pooled(nn.Module):
 
     def forward(self, images):
         return self.last(self.convolution(images).mean((2, 3)))
+
+
+def test_a_network_of_other_colours_is_not_written(tmp_path):
+    true = model(3)
+    found = Attempt({"channel order": "blue, green, red"}, "softmax", 0.0, None, (2, 1, 0))
+    folder = tmp_path / "bundle"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "inference.json").write_text("{}")
+    with error_with(ErrorCode.MODEL_CONFIGURATION, true.name):
+        corrected_bundle(dataclasses.replace(true, source=folder), found, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_settings_that_cannot_be_told_apart_are_all_named():

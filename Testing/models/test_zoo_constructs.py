@@ -20,7 +20,11 @@ from SaliencyExplain.models.checked import followed
 from SaliencyExplain.models.configuration import parse_text
 from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.metadata import parse
-from SaliencyExplain.models.targets import resolve_target, without_downloads
+from SaliencyExplain.models.targets import (
+    resolve_target,
+    without_downloads,
+    without_pretrained,
+)
 from Testing.expected_errors import error_with
 
 CLASSES = ("a", "b", "c", "d")
@@ -200,3 +204,30 @@ def test_published_configurations_are_understood(torchvision, tmp_path, name):
     network = component(**without_downloads(component, definition))
     torch.save(network.state_dict(), folder / "models" / "model.pt")
     assert not load_classifier(folder).trusted
+
+
+def test_a_trusted_network_is_not_fetched_either():
+    definition = {
+        "_target_": "TorchVisionFCModel", "pretrained": True, "weights": "mine.pt",
+        "backbone": {"_target_": "torchvision.models.resnet18", "weights": "DEFAULT"},
+    }  # fmt: skip
+    assert without_pretrained(definition) == {
+        "_target_": "TorchVisionFCModel", "pretrained": False, "weights": "mine.pt",
+        "backbone": {"_target_": "torchvision.models.resnet18", "weights": None},
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_trusted_bundle_loads_where_nothing_can_be_fetched(torchvision, tmp_path, monkeypatch):
+    def no_connection(*_, **__):
+        raise AssertionError("the network was reached for")
+
+    monkeypatch.setattr("socket.socket.connect", no_connection)
+    monkeypatch.setattr("socket.getaddrinfo", no_connection)
+    torch.manual_seed(0)
+    network = TorchVisionFCModel("resnet18", 4, pool=None, use_conv=False, pretrained=False)
+    code = {**WRAPPED, "device": "$torch.device('cpu')"}
+    path = bundle(
+        tmp_path / "b", yaml.safe_dump(code), metadata({"0": "image"}, 3, [64, 64]), network
+    )
+    assert load_classifier(path, trust=True).classes == CLASSES

@@ -20,7 +20,7 @@ from SaliencyExplain.models.output_meaning import examine
 from SaliencyExplain.models.preprocessing import size_of, spacing_of
 from SaliencyExplain.models.probe import probe
 from SaliencyExplain.models.segmentation_output import segmentation_output, segmentation_settings
-from SaliencyExplain.models.sliding_window import sliding_window
+from SaliencyExplain.models.sliding_window import check_whole_image, sliding_window
 
 
 def assemble(
@@ -72,6 +72,7 @@ def assemble(
         # The maps are at the end of the wrapped network, which gives a score for each class.
         network, path = RegionMean(network, maps.path, spatial_dims), ""
     else:
+        check_whole_image(configuration)
         output = examine(
             network, noise, result, described.classes, described.output, _why_output(described)
         )

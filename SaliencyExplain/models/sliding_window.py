@@ -121,6 +121,26 @@ def sliding_window(configuration: Mapping[str, Any], spatial_dims: int) -> Slidi
     )
 
 
+def check_whole_image(configuration: Mapping[str, Any]) -> None:
+    """Checks that a classifier is run on whole images, as it is here.
+
+    Args:
+        configuration: The content of the bundle's inference configuration.
+
+    Raises:
+        ClassifierError: Its ``inferer`` runs it on parts of an image.
+    """
+    described = configuration.get("inferer")
+    target = described.get("_target_") if isinstance(described, Mapping) else None
+    if target is not None and str(target).rpartition(".")[2] != _WHOLE_IMAGE:
+        raise ClassifierError(
+            ErrorCode.MODEL_REFUSED,
+            f"The bundle's 'inferer' is {shown(target)}, which classifies parts of an image and "
+            "joins their scores; only classifiers of whole images are supported. Give the model "
+            "one part at a time (a region of interest), with a SimpleInferer.",
+        )
+
+
 def _size(value: Any, spatial_dims: int) -> tuple[int | None, ...]:
     edges = list(value) if isinstance(value, (list, tuple)) else [value] * spatial_dims
     whole = (None, *range(-1, 1))

@@ -59,8 +59,8 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
     document = json.loads(kept.read_text())
     document["rows"][0]["difference"] = 0.25  # shows that it is not computed again
     kept.write_text(json.dumps(document))
-    rows = main([*words, "monai:Classifier", "nnunet:PlainConvEncoder"])
-    assert [one.network for one in rows] == ["monai:Classifier", "nnunet:PlainConvEncoder"]
+    rows = main([*words, "monai:Classifier", "monai:ViT"])
+    assert [one.network for one in rows] == ["monai:Classifier", "monai:ViT"]
     assert rows[0].difference == 0.25
     text = page.read_text()
     assert text == with_table(text, table(rows))

@@ -231,3 +231,15 @@ def test_a_trusted_bundle_loads_where_nothing_can_be_fetched(torchvision, tmp_pa
         tmp_path / "b", yaml.safe_dump(code), metadata({"0": "image"}, 3, [64, 64]), network
     )
     assert load_classifier(path, trust=True).classes == CLASSES
+
+
+@pytest.mark.slow
+def test_a_classifier_of_windows_is_refused_by_name(tmp_path):
+    torch.manual_seed(0)
+    inferer = "inferer:\n  _target_: SlidingWindowInferer\n  roi_size: [32, 32]\n"
+    configuration = TEMPLATE.replace("inferer:\n  _target_: SimpleInferer\n", inferer)
+    assert configuration != TEMPLATE
+    described = metadata({"0": "image"}, 1, [64, 64])
+    path = bundle(tmp_path / "b", configuration, described, DenseNet121(2, 1, 4))
+    with error_with(ErrorCode.MODEL_REFUSED, "SlidingWindowInferer"):
+        load_classifier(path)

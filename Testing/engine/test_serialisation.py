@@ -24,7 +24,7 @@ from SaliencyExplain.probe_result import Removal
 from SaliencyExplain.results.attribution_map import Attribution
 from SaliencyExplain.results.class_prediction import Prediction
 from SaliencyExplain.specification.parameters import NOTHING, example_of
-from SaliencyExplain.specification.spec import MethodChoice
+from SaliencyExplain.specification.spec import MethodChoice, RegionOfInterest
 from SaliencyExplain.specification.target import Target
 from SaliencyExplain.voxel_volume import Volume
 
@@ -47,6 +47,11 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+REGIONS = (
+    RegionOfInterest(),
+    RegionOfInterest("segmentation", roi_margin_mm=2.5),
+    RegionOfInterest("point:1,2,3", roi_size_mm=40.0),
+)
 TARGETS = ("predicted", "label", "a", "class:label", "difference:a|b", "logit:point:1,2,3")
 ALL = [
     *KINDS.values(),
@@ -60,6 +65,8 @@ ALL = [
 def instances(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
     if kind is Target:
         return st.sampled_from(TARGETS).map(Target.parse)
+    if kind is RegionOfInterest:
+        return st.sampled_from(REGIONS)
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
     if kind is Attribution:

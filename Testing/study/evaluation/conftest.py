@@ -122,6 +122,7 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
                 predicted=target,
                 probabilities={"healthy": 1 - probability, "tumour": probability},
                 target=CLASSES.index(target),
+                target_name=target,
                 image=ImageRecord(
                     1, shape, (1.0,) * len(shape), tuple(map(tuple, affine.tolist())), "mm", None
                 ),

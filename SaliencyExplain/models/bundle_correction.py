@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from SaliencyExplain.errors import ErrorCode, InputError, OutputError
+from SaliencyExplain.errors import ErrorCode, InputError
 from SaliencyExplain.models.bundle import INFERENCE, METADATA
 from SaliencyExplain.models.bundle_metadata import activation_step
 from SaliencyExplain.models.bundle_settings import KEY, Setting
 from SaliencyExplain.models.classifier import Classifier
 from SaliencyExplain.models.model_check import Attempt
+from SaliencyExplain.models.new_bundle import new_bundle
 from SaliencyExplain.models.preprocessing_words import WORDS
 
 
@@ -48,35 +48,23 @@ def corrected_bundle(classifier: Classifier, found: Attempt, out: Path) -> Path:
             "the colours in another order cannot be written. Turn the input's colours in the "
             "network's own code.",
         )
-    if out.exists():
-        raise OutputError(
-            ErrorCode.OUTPUT_EXISTS, f"{out} exists already: name a new folder for the bundle."
-        )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-            bundle = Path(folder) / out.name
-            shutil.copytree(source, bundle, ignore=shutil.ignore_patterns("__pycache__"))
-            inference = _read(bundle / INFERENCE[0])
-            steps = words.steps(classifier.spatial_dims, len(classifier.channels))
-            # The first step reads the file.
-            reading = inference["preprocessing"]["transforms"][0]
-            inference["preprocessing"]["transforms"] = [reading, *steps]
-            inference |= activation_step(found.activation)
-            metadata = _read(bundle / METADATA)
-            metadata[WORDS] = words.as_json()
-            metadata[KEY] = [dataclasses.asdict(one) for one in _settings(classifier, found)]
-            if found.channels is not None:
-                names = [classifier.channels[index] for index in found.channels]
-                image = metadata["network_data_format"]["inputs"]["image"]
-                image["channel_def"] = {str(index): name for index, name in enumerate(names)}
-            _write(bundle / INFERENCE[0], inference)
-            _write(bundle / METADATA, metadata)
-            bundle.rename(out)
-    except OSError as error:
-        raise OutputError(
-            ErrorCode.OUTPUT_UNWRITABLE, f"The bundle {out} cannot be written: {error.strerror}."
-        ) from error
+    with new_bundle(out) as bundle:
+        shutil.copytree(source, bundle, ignore=shutil.ignore_patterns("__pycache__"))
+        inference = _read(bundle / INFERENCE[0])
+        steps = words.steps(classifier.spatial_dims, len(classifier.channels))
+        # The first step reads the file.
+        reading = inference["preprocessing"]["transforms"][0]
+        inference["preprocessing"]["transforms"] = [reading, *steps]
+        inference |= activation_step(found.activation)
+        metadata = _read(bundle / METADATA)
+        metadata[WORDS] = words.as_json()
+        metadata[KEY] = [dataclasses.asdict(one) for one in _settings(classifier, found)]
+        if found.channels is not None:
+            names = [classifier.channels[index] for index in found.channels]
+            image = metadata["network_data_format"]["inputs"]["image"]
+            image["channel_def"] = {str(index): name for index, name in enumerate(names)}
+        _write(bundle / INFERENCE[0], inference)
+        _write(bundle / METADATA, metadata)
     return out
 
 

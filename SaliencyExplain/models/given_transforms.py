@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from SaliencyExplain.errors import ErrorCode, InputError, unknown_name
 from SaliencyExplain.models.bundle import LARGEST_CONFIG_BYTES
 from SaliencyExplain.models.configuration import parse_text
-from SaliencyExplain.models.network_code import copy_code
+from SaliencyExplain.models.network_code import copy_code, parsed_python
 
 #: What the transforms for inference are usually called, the likeliest first.
 NAMES = (
@@ -47,7 +47,8 @@ def transforms_of(given: Path, bundle: Path, *, trust: bool) -> dict[str, Any]:
             f"{given} is not a file of transforms: give .json or .yaml, or .py with --trust.",
         )
     content = parse_text(_read(given), given.name)
-    found = content if "_target_" in content else _chosen(content, given)
+    way_out = f"Put the transforms for inference under '{NAMES[0]}'."
+    found = content if "_target_" in content else content[_usual_name(content, given, way_out)]
     if isinstance(found, list):
         found = {"_target_": "Compose", "transforms": found}
     if not isinstance(found, dict) or "_target_" not in found:
@@ -58,31 +59,21 @@ def transforms_of(given: Path, bundle: Path, *, trust: bool) -> dict[str, Any]:
     return found
 
 
-def _chosen(content: Mapping[str, Any], path: Path) -> Any:
-    """The transforms under the one usual name that a file has."""
-    names = [name for name in NAMES if name in content]
+def _usual_name(known: Collection[str], path: Path, way_out: str) -> str:
+    """The one usual name of transforms that a file has."""
+    names = [name for name in NAMES if name in known]
     if len(names) != 1:
         raise InputError(
             ErrorCode.NAME_UNKNOWN if not names else ErrorCode.NAME_DUPLICATE,
-            f"{path} has {'no' if not names else 'several'} transforms"
-            f"{': ' + ', '.join(names) if names else ''}. Put the transforms for inference under "
-            f"'{NAMES[0]}'.",
+            f"{path} has {'none' if not names else 'several'} of the usual names of transforms"
+            f"{': ' + ', '.join(names) if names else ''}. {way_out}",
         )
-    return content[names[0]]
+    return names[0]
 
 
 def _of_python(path: Path, name: str, bundle: Path, *, trust: bool) -> dict[str, Any]:
     defined = _defined(path)
-    if not name:
-        usual = [one for one in NAMES if one in defined]
-        if len(usual) != 1:
-            raise InputError(
-                ErrorCode.NAME_UNKNOWN if not usual else ErrorCode.NAME_DUPLICATE,
-                f"{path} has {'none' if not usual else 'several'} of the usual names of "
-                f"transforms{': ' + ', '.join(usual) if usual else ''}. Name it: "
-                f"{path.name}:NAME.",
-            )
-        name = usual[0]
+    name = name or _usual_name(defined, path, f"Name it: {path.name}:NAME.")
     if name not in defined:
         raise unknown_name(f"object of {path.name}", name, list(defined))
     target = copy_code(f"{path}:{name}", bundle, trust=trust)
@@ -92,16 +83,8 @@ def _of_python(path: Path, name: str, bundle: Path, *, trust: bool) -> dict[str,
 
 def _defined(path: Path) -> dict[str, bool]:
     """The names that a Python file defines, and whether each is a function or class."""
-    try:
-        tree = ast.parse(_read(path), path.name)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None)
-        raise InputError(
-            ErrorCode.FILE_FORMAT,
-            f"{path} is not valid Python{f' (line {line})' if line else ''}.",
-        ) from error
     found: dict[str, bool] = {}
-    for node in tree.body:
+    for node in parsed_python(path).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found[node.name] = True
         elif isinstance(node, ast.Assign):

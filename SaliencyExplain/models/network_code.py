@@ -76,6 +76,26 @@ def copy_code(code: str, bundle: Path, *, trust: bool) -> str:
     return ".".join([*inner, name])
 
 
+def parsed_python(path: Path) -> ast.Module:
+    """The syntax tree of a Python file, which is not run.
+
+    Raises:
+        InputError: The file cannot be read, or is not valid Python.
+    """
+    try:
+        return ast.parse(path.read_bytes(), path.name)
+    except OSError as error:
+        raise InputError(
+            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
+        ) from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None)
+        raise InputError(
+            ErrorCode.FILE_FORMAT,
+            f"{path} is not valid Python{f' (line {line})' if line else ''}.",
+        ) from error
+
+
 def _root(path: Path) -> tuple[Path, list[str]]:
     """The folder above a file's package, and the names that lead from there to the file.
 
@@ -193,19 +213,7 @@ def _imports(path: Path) -> Iterator[tuple[int, list[str], list[str]]]:
     Raises:
         InputError: The file cannot be read, or is not valid Python.
     """
-    try:
-        tree = ast.parse(path.read_bytes(), path.name)
-    except OSError as error:
-        raise InputError(
-            ErrorCode.FILE_UNREADABLE, f"{path} cannot be read: {error.strerror}."
-        ) from error
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None)
-        raise InputError(
-            ErrorCode.FILE_FORMAT,
-            f"{path} is not valid Python{f' (line {line})' if line else ''}.",
-        ) from error
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed_python(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield 0, alias.name.split("."), []

@@ -6,6 +6,7 @@ kernel, and cut out the centre with a rounding of their own.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,9 +31,9 @@ class _Spatial(MapTransform):
             moved[key] = self.moved(moved[key])
         return moved
 
+    @abstractmethod
     def moved(self, image: MetaTensor) -> MetaTensor:
         """The image ``(C, *S)`` after the step."""
-        raise NotImplementedError
 
 
 class _Resized(_Spatial):

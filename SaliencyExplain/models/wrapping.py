@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from SaliencyExplain.confinement import DeniedError
 from SaliencyExplain.errors import ErrorCode, InputError, OutputError
 from SaliencyExplain.models.allowed import NETWORK_CHANGES
 from SaliencyExplain.models.bundle import METADATA
@@ -33,6 +31,7 @@ from SaliencyExplain.models.loading import load_classifier
 from SaliencyExplain.models.network_code import copy_code
 from SaliencyExplain.models.network_fitting import adapt
 from SaliencyExplain.models.networks import build_network, network_definition
+from SaliencyExplain.models.new_bundle import new_bundle
 from SaliencyExplain.models.onnx_side_files import with_weights_inside
 from SaliencyExplain.models.preprocessing_words import WORDS, PreprocessingWords
 from SaliencyExplain.models.probe import convolution_dims
@@ -134,118 +133,101 @@ def wrap(
             "the preprocessing.",
         )
     out = Path(out)
-    if out.exists():
-        raise OutputError(
-            ErrorCode.OUTPUT_EXISTS, f"{out} exists already: name a new folder for the bundle."
-        )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the final place, so that the last step is a rename on the same disk.
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-            bundle = Path(folder) / out.name
-            (bundle / "configs").mkdir(parents=True)
-            (bundle / "models").mkdir()
-            said = spatial_dims or given.dims or preset_dims(like)
-            if ensemble and network is None:
-                raise InputError(
-                    ErrorCode.OPTION_MISSING,
-                    "Name the network of the ensemble's members (network).",
-                )
-            if network is None:
-                definition, dims = _write_program(bundle, weights, trust=trust)
-                notes: tuple[str, ...] = ()
-            else:
-                arguments = network_args or {}
-                if ".py:" in network:
-                    target = copy_code(network, bundle, trust=trust)
-                    described = {"_target_": target, **arguments}
-                else:
-                    described = network_definition(
-                        network,
-                        arguments,
-                        channels=len(channels),
-                        classes=len(classes),
-                        spatial_dims=said,
-                        size=chosen_words(words, like, said)[0].size if said else given.size,
-                        trust=trust,
-                    )
-                reading = Reading(state_key, strip_prefix, trust)
-                members = [
-                    _fitted(
-                        bundle,
-                        described,
-                        one,
-                        reading,
-                        channels=len(channels),
-                        activation=activation,
-                    )
-                    for one in _members(weights, ensemble=ensemble)
-                ]
-                fitted = _mean_of(members) if ensemble else members[0]
-                _write_weights(bundle, fitted)
-                definition = {"network_def": fitted.definition, "network": "@network_def"}
-                dims, notes = fitted.dims, fitted.notes
-            dims = spatial_dims or dims or said
-            if dims not in (2, 3):
-                raise InputError(
-                    ErrorCode.OPTION_MISSING,
-                    "Give the number of axes of the images (spatial_dims, on the command line "
-                    "--dimensions): the network does not define it.",
-                )
-            chosen, sources = chosen_words(words, like, dims)
-            reader = {"reader": "ITKReader"} if dims == 2 else {}
-            loading = {
-                "_target_": "LoadImaged",
-                "keys": "image",
-                "ensure_channel_first": True,
-                **reader,
-            }
-            if transforms is None:
-                listed = [loading, *chosen.steps(dims, len(channels))]
-                steps: Any = {"_target_": "Compose", "transforms": listed}
-                otherwise = "trained" if own_training else "guessed"
-                settings = chosen.settings(
-                    dims, channels, {} if own_training else sources, otherwise
-                )
-            else:
-                steps = transforms_of(Path(transforms), bundle, trust=trust)
-                settings = [Setting("preprocessing", Path(transforms).name, "given")]
-            inference = {
-                **definition,
-                "preprocessing": steps,
-                "inferer": described_inferer(window, dims),
-            }
-            content = bundle_metadata(classes, channels, dims, chosen.size, description or out.name)
-            if transforms is None:
-                content[WORDS] = chosen.as_json()
-            settings += [Setting("weights", note, "guessed") for note in notes]
-            if ensemble:
-                settings.append(
-                    Setting("ensemble", f"mean of the scores of {len(members)} networks", "given")
-                )
-            if eval_metrics is not None:
-                content["eval_metrics"] = dict(eval_metrics)
-            for name, document in (documents or {}).items():
-                (bundle / "docs").mkdir(exist_ok=True)
-                (bundle / "docs" / name).write_bytes(document)
-            _write_configurations(bundle, inference, content, settings, postprocessing, output)
-            found = load_classifier(bundle, trust=trust, guess=activation is None)
-            if found.windows is not None:
-                described_as_segmentation(content)
-            settings += _found(found, output, own_training)
-            postprocessing = activation_step(found.network.activation)
-            _write_configurations(
-                bundle, inference, content, settings, postprocessing, found.network.output
+    with new_bundle(out) as bundle:
+        (bundle / "configs").mkdir(parents=True)
+        (bundle / "models").mkdir()
+        said = spatial_dims or given.dims or preset_dims(like)
+        if ensemble and network is None:
+            raise InputError(
+                ErrorCode.OPTION_MISSING,
+                "Name the network of the ensemble's members (network).",
             )
-            for cache in bundle.rglob("__pycache__"):
-                shutil.rmtree(cache)
-            bundle.rename(out)
-    except DeniedError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            ErrorCode.OUTPUT_UNWRITABLE, f"The bundle {out} cannot be written: {error.strerror}."
-        ) from error
+        if network is None:
+            definition, dims = _write_program(bundle, weights, trust=trust)
+            notes: tuple[str, ...] = ()
+        else:
+            arguments = network_args or {}
+            if ".py:" in network:
+                target = copy_code(network, bundle, trust=trust)
+                described = {"_target_": target, **arguments}
+            else:
+                described = network_definition(
+                    network,
+                    arguments,
+                    channels=len(channels),
+                    classes=len(classes),
+                    spatial_dims=said,
+                    size=chosen_words(words, like, said)[0].size if said else given.size,
+                    trust=trust,
+                )
+            reading = Reading(state_key, strip_prefix, trust)
+            members = [
+                _fitted(
+                    bundle,
+                    described,
+                    one,
+                    reading,
+                    channels=len(channels),
+                    activation=activation,
+                )
+                for one in _members(weights, ensemble=ensemble)
+            ]
+            fitted = _mean_of(members) if ensemble else members[0]
+            _write_weights(bundle, fitted)
+            definition = {"network_def": fitted.definition, "network": "@network_def"}
+            dims, notes = fitted.dims, fitted.notes
+        dims = spatial_dims or dims or said
+        if dims not in (2, 3):
+            raise InputError(
+                ErrorCode.OPTION_MISSING,
+                "Give the number of axes of the images (spatial_dims, on the command line "
+                "--dimensions): the network does not define it.",
+            )
+        chosen, sources = chosen_words(words, like, dims)
+        reader = {"reader": "ITKReader"} if dims == 2 else {}
+        loading = {
+            "_target_": "LoadImaged",
+            "keys": "image",
+            "ensure_channel_first": True,
+            **reader,
+        }
+        if transforms is None:
+            listed = [loading, *chosen.steps(dims, len(channels))]
+            steps: Any = {"_target_": "Compose", "transforms": listed}
+            otherwise = "trained" if own_training else "guessed"
+            settings = chosen.settings(dims, channels, {} if own_training else sources, otherwise)
+        else:
+            steps = transforms_of(Path(transforms), bundle, trust=trust)
+            settings = [Setting("preprocessing", Path(transforms).name, "given")]
+        inference = {
+            **definition,
+            "preprocessing": steps,
+            "inferer": described_inferer(window, dims),
+        }
+        content = bundle_metadata(classes, channels, dims, chosen.size, description or out.name)
+        if transforms is None:
+            content[WORDS] = chosen.as_json()
+        settings += [Setting("weights", note, "guessed") for note in notes]
+        if ensemble:
+            settings.append(
+                Setting("ensemble", f"mean of the scores of {len(members)} networks", "given")
+            )
+        if eval_metrics is not None:
+            content["eval_metrics"] = dict(eval_metrics)
+        for name, document in (documents or {}).items():
+            (bundle / "docs").mkdir(exist_ok=True)
+            (bundle / "docs" / name).write_bytes(document)
+        _write_configurations(bundle, inference, content, settings, postprocessing, output)
+        found = load_classifier(bundle, trust=trust, guess=activation is None)
+        if found.windows is not None:
+            described_as_segmentation(content)
+        settings += _found(found, output, own_training)
+        postprocessing = activation_step(found.network.activation)
+        _write_configurations(
+            bundle, inference, content, settings, postprocessing, found.network.output
+        )
+        for cache in bundle.rglob("__pycache__"):
+            shutil.rmtree(cache)
     return out
 
 

@@ -48,7 +48,7 @@ class ScoreNetwork(nn.Module):
         repeatability: What has to be done so that a score belongs to its image alone.
         confined: Whether the network is untrusted, so that files and addresses are closed to it
             while it runs.
-        combination: What the further column is; None: there is none.
+        combination: The target that is given as a further column; None: no such column.
         structures: Where its feature maps are, for each shape of images; names and numbers only,
             so that copies with other weights take it along.
     """

@@ -81,9 +81,8 @@ def check(
         found = check_predictions(loaded, known, tolerance=tolerance, progress=progress)
         kept = found.agrees and _record(loaded, found)
         written: Path | None = None
-        if write is not None and not found.agrees and len(found.fitting) == 1:
-            (fitting,) = found.fitting
-            written = corrected_bundle(loaded, fitting, write)
+        if write is not None and not found.agrees and found.found is not None:
+            written = corrected_bundle(loaded, found.found, write)
             again = load_classifier(written, trust=trust)
             _record(again, check_predictions(again, known, tolerance=tolerance))
     if as_json:
@@ -142,6 +141,7 @@ def _document(found: ModelCheck, written: Path | None) -> dict[str, Any]:
         "largest_difference": found.own.error,
         "images": found.images,
         "tolerance": found.tolerance,
+        "expected_by_chance": found.expected_by_chance,
         "fitting": [row(one) for one in found.fitting],
         "tried": [row(one) for one in found.attempts],
         "written": None if written is None else str(written),
@@ -174,6 +174,12 @@ def _say(found: ModelCheck, kept: bool, written: Path | None) -> None:
         notes.append(
             f"{len(found.fitting)} combinations fit: check with more images, or with more precise "
             "probabilities, to tell them apart. Nothing was written."
+        )
+    elif found.found is None:
+        notes.append(
+            f"One combination fits, and of {len(found.attempts)} combinations about "
+            f"{found.expected_by_chance:.2g} would fit by chance: check with more images, or with "
+            "more precise probabilities and a smaller --tolerance. Nothing was written."
         )
     elif written is None:
         notes.append("One combination fits: --write FOLDER makes a bundle of it.")

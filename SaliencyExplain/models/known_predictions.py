@@ -45,6 +45,17 @@ class KnownPrediction:
             found.append(0.0 if int(probabilities.argmax()) == self.predicted else 1.0)
         return max(found)
 
+    def chance(self, tolerance: float, classes: int) -> float:
+        """Probability with which a prediction drawn at random would agree.
+
+        Args:
+            tolerance: Largest difference of a probability that counts as equal.
+            classes: How many classes there are; each is as likely as the others.
+        """
+        numbers = len(self.probabilities) + (self.highest is not None)
+        of_class = 1 / classes if self.predicted is not None else 1.0
+        return float(min(1.0, 2 * tolerance) ** numbers * of_class)
+
 
 def known_prediction(
     name: str, image: MetaTensor, said: Sequence[str], classes: Sequence[str]

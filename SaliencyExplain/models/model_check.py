@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -24,6 +25,8 @@ from SaliencyExplain.progress import Progress, silent
 
 #: Largest difference of a probability that counts as equal.
 TOLERANCE = 0.01
+#: Most fits by chance among all attempts with which a fit is believed.
+MOST_BY_CHANCE = 0.05
 #: Most settings that are changed together.
 _TOGETHER = 3
 #: Forward passes after which no more combinations are tried.
@@ -83,6 +86,8 @@ class ModelCheck:
         images: How many images were compared.
         tolerance: Largest difference that counts as equal.
         identity: Of the model.
+        chance: Probability with which predictions drawn at random would agree with all that is
+            known.
     """
 
     attempts: tuple[Attempt, ...]
@@ -90,6 +95,7 @@ class ModelCheck:
     images: int
     tolerance: float
     identity: str
+    chance: float
 
     @property
     def agrees(self) -> bool:
@@ -102,6 +108,18 @@ class ModelCheck:
         found = [one for one in self.attempts if one.error <= self.tolerance]
         fewest = min((len(one.changes) for one in found), default=0)
         return tuple(one for one in found if len(one.changes) == fewest)
+
+    @property
+    def expected_by_chance(self) -> float:
+        """How many of the attempts would fit if each were a prediction drawn at random."""
+        return len(self.attempts) * self.chance
+
+    @property
+    def found(self) -> Attempt | None:
+        """The one combination that fits and is unlikely to fit by chance; None: there is none."""
+        fitting = self.fitting
+        unlikely = self.expected_by_chance <= MOST_BY_CHANCE
+        return fitting[0] if len(fitting) == 1 and unlikely else None
 
     @property
     def record(self) -> CheckRecord:
@@ -151,7 +169,8 @@ def check_predictions(
     if mine.error > tolerance:
         attempts += search.others(tolerance, attempts)
     ordered = sorted(attempts, key=lambda one: (round(one.error, 6), len(one.changes)))
-    return ModelCheck(tuple(ordered), mine, len(known), tolerance, classifier.identity)
+    chance = math.prod(one.chance(tolerance, len(classifier.classes)) for one in known)
+    return ModelCheck(tuple(ordered), mine, len(known), tolerance, classifier.identity, chance)
 
 
 class _Search:

@@ -122,6 +122,19 @@ class Pooled(nn.Module):
         return self.last(self.convolution(images).mean((2, 3)))
 
 
+def test_a_fit_that_chance_explains_is_not_believed():
+    wrong, known = model(orientation="PL", intensity="zscore"), known_of(model())
+    probability = float(model().predict(known[0].image).max())
+    one = known_prediction("0", known[0].image, [f"{probability:.3f}"], CLASSES)
+    found = check_predictions(wrong, [one], tolerance=0.01)
+    assert found.chance == pytest.approx(0.02)
+    assert found.expected_by_chance == pytest.approx(0.02 * len(found.attempts))
+    assert found.found is None
+    found = check_predictions(wrong, known, tolerance=0.002)
+    assert found.chance == pytest.approx(0.004**9)
+    assert found.found is found.fitting[0]
+
+
 def test_a_network_of_other_colours_is_not_written(tmp_path):
     true = model(3)
     found = Attempt({"channel order": "blue, green, red"}, "softmax", 0.0, None, (2, 1, 0))

@@ -50,13 +50,15 @@ class ExplainedMap(Attribution):
         """
         segments = segmentation.segments if segmentation else ()
         stream = io.BytesIO()
+        prediction = self.case.prediction
+        target = self.target_with_probability(prediction.classes, prediction.probabilities)
         draw_planes(
             stream,
             np.asarray(self.case.image[self.channel]),
             self.values,
             self.affine,
             segments=[(one.name, one.color, one.mask) for one in segments],
-            title=f"{self.title} · {self.target_name} (p = {self.case.target_probability:.2f})",
+            title=f"{self.title} · {target}",
             signed=self.signed,
             resolution_mm=self.resolution_mm,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,19 @@ class Attribution:
     def title(self) -> str:
         """The method's name for people, with its layer."""
         return f"{self.method_title} at {self.layer}" if self.layer else self.method_title
+
+    def target_with_probability(
+        self, classes: Sequence[str], probabilities: Sequence[float]
+    ) -> str:
+        """What is explained, for titles: a class with its probability, another target by itself.
+
+        Args:
+            classes: Names of the classes.
+            probabilities: One for each class, in [0, 1].
+        """
+        if self.target_name != classes[self.target]:
+            return self.target_name
+        return f"{self.target_name} (p = {probabilities[self.target]:.2f})"
 
     @property
     def description(self) -> str:

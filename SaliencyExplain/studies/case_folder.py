@@ -194,7 +194,7 @@ def _write_attribution(
     write_volume(stem.with_name(f"{stem.name}.nii.gz"), values, affine, description)
     write_bands(stem.with_name(f"{stem.name}.seg.nrrd"), label_bands(values), affine)
     segments = segmentation.segments if segmentation else ()
-    probability = float(explanation.probabilities[attribution.target])
+    target = attribution.target_with_probability(explanation.classes, explanation.probabilities)
     what = f"{attribution.title}{partial}"
     draw_planes(
         stem.with_name(f"{stem.name}.png"),
@@ -202,7 +202,7 @@ def _write_attribution(
         values,
         affine,
         segments=[(segment.name, segment.color, segment.mask) for segment in segments],
-        title=f"{case} · {what} · {attribution.target_name} (p = {probability:.2f})",
+        title=f"{case} · {what} · {target}",
         signed=attribution.signed,
         resolution_mm=attribution.resolution_mm,
         captions=captions,
